@@ -1,0 +1,73 @@
+# Everything a user types. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN ?= runs/demo
+DATA ?= data/lymphocytosis
+COMPETITION ?= dlmi-lymphocytosis-classification
+ARGS ?=
+
+.PHONY: help setup demo train ablation predict submit report test test-all lint bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv from the hash-locked requirements.lock
+
+$(READY): requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lymphoml needs Python 3.11 or newer; PYTHON=... names another one")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
+	touch $@
+
+demo: $(READY) data/demo/truth.json  ## synthetic cohort, folds, predictions, Kaggle file, report: minutes
+	$(BIN)/python train.py experiment=demo hydra.run.dir=runs/demo $(ARGS)
+	$(BIN)/python predict.py run=runs/demo
+	$(BIN)/python -m lymphoml report run=runs/demo
+	@echo
+	@echo "Made:"
+	@echo "  data/demo                        a synthetic cohort in the Kaggle layout"
+	@echo "  runs/demo/metrics.json           out-of-fold scores of 5 folds, with intervals"
+	@echo "  runs/demo/report.html            a page to look at"
+	@echo "  runs/demo/test/submission.csv    the Kaggle file"
+	@echo "Try next:"
+	@echo "  make test                                                      the tests"
+	@echo "  $(BIN)/python train.py experiment=demo model/pooling=attention    another pooling"
+	@echo "  make train DATA=data/lymphocytosis                             the real cohort, once you have it"
+
+data/demo/truth.json:
+	$(BIN)/python -m lymphoml synthesize out=data/demo patients=60 test_patients=15 images=[8,16] size=48 seed=0
+
+train: $(READY)  ## cross-validate one configuration: DATA=folder ARGS="lr=1e-3 optim=adam"
+	$(BIN)/python train.py data.root=$(DATA) $(ARGS)
+
+ablation: $(READY)  ## the paper's 8 configurations, restartable: DATA=folder ARGS="..."
+	$(BIN)/python train.py -cd sweeps -cn ablation data.root=$(DATA) $(ARGS)
+	$(BIN)/python -m lymphoml ablation runs=runs/ablation
+
+predict: $(READY)  ## predict the unlabelled patients: RUN=runs/NAME/SLUG
+	$(BIN)/python predict.py run=$(RUN) $(ARGS)
+
+submit: $(READY)  ## send the Kaggle file: RUN=runs/NAME/SLUG MESSAGE="..."
+	$(BIN)/python -m lymphoml submit run=$(RUN) "message='$(MESSAGE)'" competition=$(COMPETITION)
+
+report: $(READY)  ## one HTML page of a run: RUN=runs/NAME/SLUG
+	$(BIN)/python -m lymphoml report run=$(RUN)
+
+test: $(READY)  ## the tests, minutes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-all: $(READY)  ## the tests and the slow ones
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+
+lint: $(READY)  ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## images per second of training and prediction on this machine
+	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+clean:  ## remove runs/demo, data/demo, caches; never your data or other runs
+	rm -rf runs/demo data/demo .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

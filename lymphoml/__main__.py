@@ -1,0 +1,3 @@
+from lymphoml.cli import main
+
+main()

@@ -1,0 +1,64 @@
+"""The one place where a `_target_` becomes an object, and the only targets there are."""
+
+import importlib
+import inspect
+from typing import Any
+
+from lymphoml.errors import InputError
+
+ALLOWED = ("lymphoml.nn", "torch.optim")
+
+
+def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    """Call what `spec["_target_"]` names with the rest of `spec`; `args` and `kwargs` come from code.
+
+    Only public classes and functions *defined* below ALLOWED are callable, so that nothing they
+    import (`torch.load`, say) can be reached through them. Raises InputError for any other target,
+    and for arguments that the target does not take.
+    """
+    options = {key: value for key, value in spec.items() if key != "_target_"}
+    target = _resolve(str(spec.get("_target_")))
+    try:
+        inspect.signature(target).bind(*args, **options, **kwargs)
+    except TypeError as error:
+        raise InputError(f"{spec['_target_']}: {error}") from None
+    try:
+        return target(*args, **options, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{spec['_target_']} with {options}: {error}") from None
+
+
+def build_model(spec: dict[str, Any], clinical_dim: int) -> Any:
+    """Encoder, pooling and fusion, each told the width of what reaches it."""
+    fusion_target = _resolve(str(spec["fusion"].get("_target_")))
+    encoder = pooling = None
+    if getattr(fusion_target, "uses_images", True):
+        encoder = build(spec["encoder"])
+        pooling = build(spec["pooling"], encoder.dim)
+    image_dim = pooling.dim if pooling is not None else 0
+    fusion = build(spec["fusion"], image_dim, clinical_dim)
+    return build({"_target_": spec["_target_"]}, encoder, pooling, fusion)
+
+
+def uses_images(spec: dict[str, Any]) -> bool:
+    """Whether a model of this configuration looks at images at all."""
+    return getattr(_resolve(str(spec["fusion"].get("_target_"))), "uses_images", True)
+
+
+def _resolve(target: str) -> Any:
+    module_name, _, name = target.rpartition(".")
+    found = None
+    if _below_allowed(module_name) and not name.startswith("_"):
+        try:
+            found = getattr(importlib.import_module(module_name), name, None)
+        except ImportError:
+            found = None
+    if not callable(found) or not _below_allowed(getattr(found, "__module__", "")):
+        raise InputError(
+            f"_target_: {target}; allowed are the classes and functions of {', '.join(ALLOWED)}"
+        )
+    return found
+
+
+def _below_allowed(module: str) -> bool:
+    return any(module == root or module.startswith(f"{root}.") for root in ALLOWED)

@@ -1,0 +1,134 @@
+"""What happens beside the learning: keyed seeds, the history, the progress bar."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from torch import Tensor
+
+from lymphoml.files import write_text
+from lymphoml.seeding import keyed_seed
+from lymphoml.types import Batch
+
+
+class KeyedSeeds(pl.Callback):
+    """Re-seed every global generator at every batch, so that a resumed fold draws the same."""
+
+    def __init__(self, seed: int, fold: int):
+        self.keys = (seed, fold)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        seed = keyed_seed(*self.keys, trainer.current_epoch, batch_idx) % 2**32
+        pl.seed_everything(seed, verbose=False)
+
+
+class History(pl.Callback):
+    """`history.csv`: a row an epoch, part of the checkpoint, written whole at every epoch's end."""
+
+    COLUMNS = ("epoch", "lr", "train/loss", "val/loss", "val/balanced_accuracy")
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.lr = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.images, self.started, self.ended = 0, time.perf_counter(), 0.0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, i: int
+    ) -> None:
+        self.images += len(batch.images)
+        self.ended = time.perf_counter()  # validation comes after, and is not counted
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        speed = self.images / max(self.ended - self.started, 1e-9)
+        module.log("images_per_second", speed)
+        module.log("lr", self.lr)
+        metrics = trainer.callback_metrics
+        row: dict[str, Any] = {"epoch": trainer.current_epoch, "lr": self.lr}
+        for name in self.COLUMNS[2:]:
+            row[name] = _rounded(metrics[name])
+        row["images_per_second"] = round(speed, 1)
+        inner = {name: value for name, value in metrics.items() if name.startswith("inner/")}
+        row |= {name: _rounded(value) for name, value in inner.items()}
+        self.rows.append(row)
+        write_text(self.path, pd.DataFrame(self.rows).to_csv(index=False))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+
+
+def _rounded(value: Tensor) -> float:
+    """Without the digits that float32 made up."""
+    return float(f"{float(value):.7g}")
+
+
+class Bar:
+    """One progress bar for a whole job: fold, epoch, images per second, time left."""
+
+    def __init__(self, progress: Progress, task: TaskID):
+        self.progress, self.task = progress, task
+
+    def fold(self, number: int, total_epochs: int) -> "FoldProgress":
+        return FoldProgress(self, number, total_epochs)
+
+    def skip(self, epochs: int) -> None:
+        self.progress.advance(self.task, epochs)
+
+
+class FoldProgress(pl.Callback):
+    """Moves the job's bar by fractions of an epoch."""
+
+    def __init__(self, bar: Bar, fold: int, epochs: int):
+        self.bar, self.fold, self.epochs = bar, fold, epochs
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.bar.skip(trainer.current_epoch)  # a resumed fold has these behind it
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.images, self.started = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, i: int
+    ) -> None:
+        self.images += len(batch.images)
+        speed = self.images / max(time.perf_counter() - self.started, 1e-9)
+        self.bar.progress.update(
+            self.bar.task,
+            advance=1 / int(trainer.num_training_batches),
+            description=f"fold {self.fold}  epoch {trainer.current_epoch + 1}/{self.epochs}  "
+            f"{speed:.0f} images/s",
+        )
+
+
+@contextmanager
+def progress_bar(shown: bool, epochs: int) -> Iterator[Bar]:
+    """The bar of a job of so many epochs, all folds together."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, transient=True, disable=not shown) as progress:
+        yield Bar(progress, progress.add_task("", total=epochs))

@@ -1,0 +1,152 @@
+"""`python -m lymphoml COMMAND key=value ...`: everything but training.
+
+Each command is a dataclass of its options and a function; heavy imports happen inside, so that
+`--help` is instant.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from lymphoml.config import entry, parse
+from lymphoml.errors import InputError
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with its line of `--help`."""
+    factory = {"default_factory": lambda: default} if isinstance(default, list | dict) else {}
+    return field(metadata={"help": help}, **(factory or {"default": default}))
+
+
+@dataclass
+class Synthesize:
+    """Draw a synthetic cohort in the Kaggle layout, with the best possible scores beside it."""
+
+    out: str = option(MISSING, "new folder")
+    patients: int = option(60, "labelled patients")
+    test_patients: int = option(15, "unlabelled patients")
+    images: list[int] = option([16, 198], "images a patient, fewest and most")
+    size: int = option(224, "pixels a side")
+    seed: int = option(0, "another number, another cohort")
+
+
+@dataclass
+class Predict:
+    """Predict patients with a finished run: the mean over its folds, and a Kaggle submission."""
+
+    run: str = option(MISSING, "run folder")
+    data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
+    out: str | None = option(None, "folder for the two files; RUN/test by default")
+    patients: str = option("unlabelled", "unlabelled or all")
+    header: list[str] = option(["ID", "LABEL"], "of submission.csv; Id,Predicted in 2021")
+
+
+@dataclass
+class Submit:
+    """Send a run's submission.csv to Kaggle, and believe only a confirmed success."""
+
+    run: str = option(MISSING, "run folder, predicted before")
+    message: str = option(MISSING, "what Kaggle shows beside the submission")
+    competition: str = option("dlmi-lymphocytosis-classification", "its name in Kaggle's address")
+
+
+@dataclass
+class Report:
+    """One self-contained HTML page of a finished run."""
+
+    run: str = option(MISSING, "run folder")
+    out: str | None = option(None, "file; RUN/report.html by default")
+
+
+@dataclass
+class Ablation:
+    """Table, figure and best configuration of a sweep's finished runs."""
+
+    runs: str = option("runs/ablation", "the sweep's folder")
+
+
+def synthesize(options: Synthesize) -> None:
+    from lymphoml.data.synthetic import synthesize as draw
+
+    if len(options.images) != 2:
+        raise InputError(f"images={options.images}: give the fewest and the most, as [16,198]")
+    out = Path(options.out)
+    low, high = options.images
+    truth = draw(
+        out, options.patients, options.test_patients, (low, high), options.size, options.seed
+    )
+    print(f"{out}: {options.patients} labelled and {options.test_patients} test patients")
+    for source, best in truth["best_balanced_accuracy"].items():
+        print(f"  best possible balanced accuracy from {source}: {best['value']:.3f}")
+
+
+def predict(options: Predict) -> None:
+    from lymphoml.prediction import predict as run_folds
+
+    run = Path(options.run)
+    out = Path(options.out) if options.out else run / "test"
+    if len(options.header) != 2:
+        raise InputError(f"header={options.header}: give two names, as [ID,LABEL]")
+    first, second = options.header
+    table = run_folds(run, options.data, out, options.patients, (first, second))
+    tumoral = int(table["label"].sum())
+    print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
+    print(f"Kaggle file: {out / 'submission.csv'}")
+
+
+def submit(options: Submit) -> None:
+    from lymphoml.submission import submit as send
+
+    print(send(Path(options.run) / "test" / "submission.csv", options.competition, options.message))
+
+
+def report(options: Report) -> None:
+    from lymphoml.report.page import write_report
+
+    run = Path(options.run)
+    print(write_report(run, Path(options.out) if options.out else run / "report.html"))
+
+
+def ablation(options: Ablation) -> None:
+    from lymphoml.report.ablation import summarise_ablation
+
+    summarise_ablation(Path(options.runs))
+
+
+COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "synthesize": (Synthesize, synthesize),
+    "predict": (Predict, predict),
+    "submit": (Submit, submit),
+    "report": (Report, report),
+    "ablation": (Ablation, ablation),
+}
+
+
+def main(words: list[str] | None = None) -> None:
+    entry(lambda: _run(sys.argv[1:] if words is None else words))
+
+
+def _run(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print("usage: python -m lymphoml COMMAND key=value ...\n")
+        for name, (schema, _) in COMMANDS.items():
+            print(f"  {name:12} {schema.__doc__}")
+        print("\npython -m lymphoml COMMAND --help lists its keys. Training is train.py.")
+        return
+    name, *rest = words
+    if name not in COMMANDS:
+        raise InputError(f"{name}: no such command; there are {', '.join(COMMANDS)}")
+    schema, function = COMMANDS[name]
+    if {"-h", "--help"} & set(rest):
+        print(f"{schema.__doc__}\n")
+        for key in dataclasses.fields(schema):
+            default = key.default if key.default is not dataclasses.MISSING else key.default_factory()  # type: ignore[misc]
+            shown = "required" if default == MISSING else f"default {default}"
+            print(f"  {key.name:14} {key.metadata['help']} ({shown})")
+        return
+    function(parse(schema, rest))

@@ -1,0 +1,173 @@
+"""Every key that may be set, its type, and how words of a command line become plain values.
+
+Units, ranges and intent of each key stand beside its value in `conf/`. Groups whose content is
+open (`model`, `optim`, `scheduler`) stay untyped here; `build` checks them.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lymphoml.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass
+class DataConfig:
+    name: str = MISSING
+    layout: str = MISSING
+    root: str = MISSING
+    # The clinical table.
+    table: str = "clinical.csv"
+    image_dir: str = "."
+    image_pattern: str = "*"
+    id_column: str = "ID"
+    label_column: str = "LABEL"
+    label_values: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
+    date_formats: dict[str, str] = field(default_factory=dict)
+    reference_date: str = "2020-01-01"
+    missing: str = "refuse"
+    clinical: list[str] = field(default_factory=list)
+    standardise: bool = True
+    # Folds.
+    folds: int = 5
+    repeats: int = 1
+    fold_file: str | None = None
+    inner_fraction: float = 0.0
+    # Bags.
+    bags_per_batch: int = 1
+    max_instances: int | None = None
+    eval_max_instances: int | None = None
+    # Images.
+    cache: str = ".cache"
+    crop: int | None = None
+    resize: int | None = None
+    normalise: bool = False
+    flip: bool = False
+    rotate: bool = False
+    colour: float = 0.0
+    workers: int = 0
+
+
+@dataclass
+class TrainerConfig:
+    max_epochs: int = 20
+    accelerator: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    validate_every: int = 1
+    patience: int | None = None
+    progress: bool = True
+
+
+@dataclass
+class TrainConfig:
+    name: str = "cv"
+    tags: list[str] = field(default_factory=list)
+    seed: int = 0
+    fold: Any = "all"
+    lr: float = MISSING
+    pos_weight: Any = None
+    data: DataConfig = field(default_factory=DataConfig)
+    model: Any = field(default_factory=dict)
+    optim: Any = field(default_factory=dict)
+    scheduler: Any = field(default_factory=dict)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
+
+
+# Keys that never change what is learned, and so never name a run folder.
+UNNAMED = ("fold", "name", "tags", "logger", "data.root", "data.cache", "data.workers",
+           "trainer.progress", "trainer.threads", "hydra")  # fmt: skip
+
+
+def slug(overrides: list[str]) -> str:
+    """The run folder's name: the overrides that matter, sorted; `default` when there is none."""
+    kept = sorted(
+        word.replace("/", ".")
+        for word in overrides
+        if not any(
+            word.lstrip("+").split("=")[0] == key or word.lstrip("+").startswith(f"{key}.")
+            for key in UNNAMED
+        )
+    )
+    return ",".join(kept) or "default"
+
+
+ConfigStore.instance().store(name="schema", node=TrainConfig)
+OmegaConf.register_new_resolver("slug", slug, replace=True)
+
+
+@contextmanager
+def job(config: Any) -> Iterator[tuple[dict[str, Any], Path]]:
+    """The job's plain configuration and run folder; a failure is told at once, by its slug.
+
+    Hydra goes on with the other jobs of a sweep, and itself names only the first failure, at the
+    end.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        yield plain(config), folder
+    except Exception as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            problems = error.problems if isinstance(error, InputError) else [repr(error)]
+            for problem in problems:
+                print(f"error: job {folder.name}: {problem}", file=sys.stderr)
+            error.told = True  # type: ignore[attr-defined]
+        raise
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The resolved configuration as dicts, lists and scalars: Hydra ends here."""
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
+
+
+def parse(schema: type[T], words: list[str]) -> T:
+    """The `key=value` words of a command, as its typed dataclass. Raises InputError."""
+    for word in words:
+        if "=" not in word:
+            raise InputError(f"{word}: give options as key=value")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(words))
+        for key in OmegaConf.missing_keys(merged):
+            raise InputError(f"{key}=...: this option must be given")
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise InputError(f"{' '.join(words)}: {_first_line(error)}") from None
+
+
+def entry(main: Callable[[], Any]) -> None:
+    """Run an entry point: what the user must mend is a line each and exit code 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own way and exit with 1
+    try:
+        main()
+    except InputError as error:
+        if not getattr(error, "told", False):
+            for problem in error.problems:
+                print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+        detail = f": {_first_line(cause)}" if cause else ""
+        print(f"error: {_first_line(error)}{detail}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
+        sys.exit(130)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,109 @@
+"""Bags as torch wants them: a dataset of patients, the order of an epoch, a ragged batch."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from lymphoml.data.images import ImageStore
+from lymphoml.errors import InputError
+from lymphoml.seeding import keyed_generator
+from lymphoml.types import Batch
+
+Key = tuple[int, int]  # epoch, position of the patient
+
+
+class Bag(NamedTuple):
+    images: np.ndarray  # uint8 (m, h, w, 3); of shape (0, 1, 1, 3) where no image is wanted
+    clinical: np.ndarray  # float32 (k)
+    label: int
+    patient: str
+
+
+class BagDataset(Dataset[Bag]):
+    """The bags of some patients; what `(epoch, position)` gives depends on nothing else.
+
+    `store` None loads no image. `max_instances` draws that many images of a larger bag, without
+    replacement, anew for each epoch and patient.
+    """
+
+    def __init__(
+        self,
+        patients: Sequence[str],
+        clinical: np.ndarray,
+        labels: Sequence[int],
+        store: ImageStore | None,
+        max_instances: int | None,
+        seed: int,
+    ):
+        self.patients = list(patients)
+        self.clinical = clinical
+        self.labels = list(labels)
+        self.store = store
+        self.max_instances = max_instances
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    def __getitem__(self, key: Key) -> Bag:
+        epoch, position = key
+        patient = self.patients[position]
+        if self.store is None:
+            images = np.empty((0, 1, 1, 3), np.uint8)
+        else:
+            images = self.store.bag(patient)
+            if self.max_instances is not None and len(images) > self.max_instances:
+                draw = keyed_generator(self.seed, "instances", epoch, patient)
+                images = images[np.sort(draw.permutation(len(images))[: self.max_instances])]
+        return Bag(images, self.clinical[position], self.labels[position], patient)
+
+
+class EpochOrder(Sampler[Key]):
+    """All patients once: shuffled by (seed, epoch) for training, in their order otherwise.
+
+    Lightning calls `set_epoch`, also when it resumes.
+    """
+
+    def __init__(self, patients: int, seed: int, shuffle: bool):
+        self.patients = patients
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.patients
+
+    def __iter__(self) -> Iterator[Key]:
+        if not self.shuffle:
+            # Evaluation draws the same subset of images whatever the epoch.
+            yield from ((0, position) for position in range(self.patients))
+            return
+        order = keyed_generator(self.seed, "order", self.epoch).permutation(self.patients)
+        yield from ((self.epoch, position) for position in order.tolist())
+
+
+def collate(bags: Sequence[Bag]) -> Batch:
+    """The bags one after the other; images stay bytes, and channels last in memory."""
+    with_images = any(len(bag.images) for bag in bags)
+    for bag in bags:
+        if with_images and not len(bag.images):
+            raise InputError(f"patient {bag.patient} has no image; every bag needs at least one")
+    images = np.concatenate([bag.images for bag in bags])
+    return Batch(
+        images=torch.from_numpy(images).permute(0, 3, 1, 2),
+        lengths=torch.tensor([len(bag.images) for bag in bags]),
+        clinical=_stack([bag.clinical for bag in bags]),
+        label=torch.tensor([bag.label for bag in bags], dtype=torch.float32),
+        ids=tuple(bag.patient for bag in bags),
+    )
+
+
+def _stack(rows: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(rows))

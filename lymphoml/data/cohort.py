@@ -1,0 +1,133 @@
+"""Patients with their label, clinical values and images, whatever the layout they came from."""
+
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+
+import pandas as pd
+
+from lymphoml.data.columns import Categorical, Column, DateOfBirth
+from lymphoml.data.declaration import declare_columns
+from lymphoml.data.folders import find_bags
+from lymphoml.data.tables import read_table
+from lymphoml.data.validation import duplicate_problems, name_columns, table_problems, table_schema
+from lymphoml.errors import InputError
+
+SHOWN = 20  # problems; a table of another format has thousands
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Validated patients, sorted by id.
+
+    `table` is indexed by id. Its `label` is 1 tumoral, 0 reactive, -1 unknown; records that share
+    a `group` are suspected to be one person. The declared columns follow: numbers as written,
+    categories, and for a birth date the age in years; nan where `data.missing=impute` lets it.
+    """
+
+    name: str
+    table: pd.DataFrame
+    images: dict[str, tuple[Path, ...]]
+    schema: dict = field(default_factory=dict)  # of what reaches the model, to compare cohorts
+
+    @property
+    def labelled(self) -> "Cohort":
+        return self.subset(self.table.index[self.table["label"] >= 0])
+
+    @property
+    def unlabelled(self) -> "Cohort":
+        return self.subset(self.table.index[self.table["label"] < 0])
+
+    def subset(self, ids: Collection[str]) -> "Cohort":
+        """The patients named, still sorted by id; raises KeyError for one who is not here."""
+        images = {patient: self.images[patient] for patient in sorted(set(ids))}
+        return replace(self, table=self.table.loc[list(images)], images=images)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of ids, labels and clinical values; `images.content_key` is the images'."""
+        # Group numbers follow from the rest, and shift when somebody else joins the cohort.
+        return sha256(self.table.drop(columns="group").to_csv().encode()).hexdigest()
+
+
+def read_cohort(data: dict) -> Cohort:
+    """The cohort that a configuration's `data` describes; raises InputError for all that is wrong.
+
+    Birth dates go no further than this function: ages and groups are made from them.
+    """
+    columns = declare_columns(data)
+    tables, images = _read_sources(data, columns)
+    table = _parse(pd.concat(tables), data["label_values"], columns).sort_index()
+    table.insert(1, "group", _suspected_persons(table, columns))
+    schemas = {column.name: column.schema() for column in columns}
+    return Cohort(
+        name=data["name"],
+        table=table,
+        images={patient: images[patient] for patient in table.index},
+        schema={name: schemas[name] for name in data["clinical"]},
+    )
+
+
+def _sources(data: dict) -> list[tuple[Path, Path]]:
+    """Each table with the folder that holds its patients' folders."""
+    root = Path(data["root"])
+    if data["layout"] == "kaggle":
+        train, test = root / "trainset", root / "testset"
+        return [(train / "trainset_true.csv", train), (test / "testset_data.csv", test)]
+    return [(root / data["table"], root / data["image_dir"])]
+
+
+def _read_sources(
+    data: dict, columns: Sequence[Column]
+) -> tuple[list[pd.DataFrame], dict[str, tuple[Path, ...]]]:
+    headings = {"id": data["id_column"], "label": data["label_column"]}
+    headings |= {column.name: column.column for column in columns}
+    # A cohort to predict may come without labels.
+    optional = {data["label_column"]} if data["layout"] == "table" else set()
+    schema = table_schema(data, columns)
+    tables: list[pd.DataFrame] = []
+    images: dict[str, tuple[Path, ...]] = {}
+    problems: list[str] = []
+    for path, folder in _sources(data):
+        try:
+            raw = read_table(path, {*headings.values()} - optional, optional)
+        except InputError as error:
+            problems += error.problems
+            continue
+        table = name_columns(raw, path, headings, columns)
+        places = dict(zip(table["id"], table["place"], strict=True))
+        bags, lost = find_bags(folder, Path(data["root"]), data["image_pattern"], places)
+        problems += [*table_problems(table, schema, headings), *lost]
+        tables.append(table)
+        images |= bags
+    problems += duplicate_problems(tables)
+    if not problems and not images:
+        problems.append(f"{data['root']}: no patient in any table; add a row per patient")
+    if problems:
+        rest = len(problems) - SHOWN
+        raise InputError(problems[:SHOWN] + [f"... and {rest} more problems"] * (rest > 0))
+    return tables, images
+
+
+def _parse(text: pd.DataFrame, labels: dict, columns: Sequence[Column]) -> pd.DataFrame:
+    table = pd.DataFrame(index=pd.Index(text["id"], name="id"))
+    table["label"] = text["label"].map(labels).to_numpy("int64") if "label" in text else -1
+    for column in columns:
+        table[column.name] = column.parse(text[column.name]).to_numpy()
+    return table
+
+
+def _suspected_persons(table: pd.DataFrame, columns: Sequence[Column]) -> list[int]:
+    """Numbers the persons: one birth date and sex under two ids are taken for one person.
+
+    Needs a date of birth and a category named `sex`; a patient without both stands alone.
+    Numbers follow the order of ids, so that they say nothing of the date.
+    """
+    births = [column.name for column in columns if isinstance(column, DateOfBirth)]
+    sexes = [c.name for c in columns if isinstance(c, Categorical) and c.name == "sex"]
+    numbers: dict[Hashable, int] = {}
+    groups = []
+    for patient, values in zip(table.index, table[births + sexes].to_numpy(object), strict=True):
+        told = births and sexes and not pd.isna(values).any()
+        groups.append(numbers.setdefault(tuple(values) if told else patient, len(numbers)))
+    return groups

@@ -1,0 +1,125 @@
+"""What a declared clinical column may be: how its cells are checked and what they become.
+
+Cells come as strings. In an error message, `{value}` stands for the cell at fault; a birth date
+is quoted only where it is none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+OLDEST = 120  # years
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """A count or a measurement; `log` asks for its natural logarithm at the model's input."""
+
+    name: str
+    column: str
+    log: bool = False
+    positive: bool = False
+
+    def checks(self) -> Iterator[pa.Check]:
+        yield pa.Check(
+            lambda text: self.parse(text).notna(),
+            error="{value} is not a number; write digits with a decimal point, without unit",
+        )
+        if self.positive or self.log:
+            yield pa.Check(
+                lambda text: ~(self.parse(text) <= 0),
+                error="{value} is not above 0; correct it",
+            )
+
+    def parse(self, text: pd.Series) -> pd.Series:
+        """float64, nan where the text is no number or one too large for float32."""
+        numbers = text.where(text.str.fullmatch(NUMBER).astype(bool)).astype("float64")
+        return numbers.where(numbers.abs() <= np.finfo(np.float32).max)
+
+    def schema(self) -> dict:
+        return {"kind": "numeric", "log": self.log}
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One of a few values; several spellings may mean one category."""
+
+    name: str
+    column: str
+    values: dict[str, str]  # as in the table: category
+
+    def checks(self) -> Iterator[pa.Check]:
+        allowed = ", ".join(self.values)
+        yield pa.Check(
+            lambda text: text.isin(list(self.values)),
+            error=f"{{value}} is none of {allowed}; "
+            f"correct it, or add it to data.columns.{self.name}.values",
+        )
+
+    def parse(self, text: pd.Series) -> pd.Series:
+        return text.map(self.values)
+
+    def schema(self) -> dict:
+        return {"kind": "categorical", "categories": sorted(set(self.values.values()))}
+
+
+@dataclass(frozen=True)
+class DateOfBirth:
+    """A birth date, kept only as the age at a fixed date: today's would drift with the calendar.
+
+    The separator that a cell contains decides on its format. Inference would read 3/4 and 4/3
+    whichever way raises no error.
+    """
+
+    name: str
+    column: str
+    formats: dict[str, str]  # separator: format of strptime
+    reference: datetime
+
+    def checks(self) -> Iterator[pa.Check]:
+        separators = " ".join(self.formats)
+        formats = " ".join(self.formats.values())
+        day = f"{self.reference:%Y-%m-%d}"
+        yield pa.Check(
+            lambda text: text.map(lambda cell: self._format(cell) is not None).astype(bool),
+            error=f"does not contain exactly one of the separators {separators}; "
+            "correct it, or extend data.date_formats",
+        )
+        yield pa.Check(
+            lambda text: self.parse(text).notna() | text.map(self._format).isna(),
+            error=f"{{value}} is not a date of the form {formats}; correct it",
+        )
+        yield pa.Check(
+            lambda text: ~(self.parse(text) < 0),
+            error=f"lies after data.reference_date {day}; correct it",
+        )
+        yield pa.Check(
+            lambda text: ~(self.parse(text) > OLDEST),
+            error=f"makes the patient older than {OLDEST} on {day}; correct it",
+        )
+
+    def parse(self, text: pd.Series) -> pd.Series:
+        """Years at the reference date, nan where the text is no date."""
+        return text.map(self._age, na_action="ignore").astype("float64")
+
+    def schema(self) -> dict:
+        return {"kind": "date_of_birth", "reference_date": f"{self.reference:%Y-%m-%d}"}
+
+    def _format(self, cell: str) -> str | None:
+        formats = [form for separator, form in self.formats.items() if separator in cell]
+        return formats[0] if len(formats) == 1 else None
+
+    def _age(self, cell: str) -> float:
+        try:
+            birth = datetime.strptime(cell, self._format(cell) or "")
+        except ValueError:
+            return np.nan
+        return (self.reference - birth).days / 365.25
+
+
+Column = Numeric | Categorical | DateOfBirth

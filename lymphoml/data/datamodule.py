@@ -1,0 +1,136 @@
+"""The patients of one fold as Lightning's loaders, scaled and transformed as configured."""
+
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from lymphoml.data import transforms
+from lymphoml.data.bags import BagDataset, EpochOrder, collate
+from lymphoml.data.clinical import ClinicalEncoder
+from lymphoml.data.cohort import Cohort
+from lymphoml.data.folds import inner_split
+from lymphoml.data.images import ImageStore
+from lymphoml.seeding import keyed_seed
+from lymphoml.types import Batch
+
+
+class PatientBags(pl.LightningDataModule):
+    """Some patients to predict: what a fold and a foreign cohort have in common.
+
+    `data` is the configuration's group of that name; `store` is None where the model looks at no
+    image; `clinical` was fitted on the training patients of the model that predicts.
+    """
+
+    def __init__(
+        self,
+        data: dict[str, Any],
+        cohort: Cohort,
+        store: ImageStore | None,
+        patients: list[str],
+        clinical: ClinicalEncoder,
+        seed: int,
+        fold: int,
+    ):
+        super().__init__()
+        self.data, self.cohort, self.store, self.patients = data, cohort, store, patients
+        self.clinical = clinical
+        self.keyed = keyed_seed(seed, fold)
+
+    def predict_dataloader(self) -> DataLoader:
+        return self._loader(self.patients, training=False)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Bytes to the encoder's input; augmented in training by (seed, fold, epoch, patients)."""
+        images = transforms.to_unit(batch.images)
+        trainer = self.trainer
+        if self.store is not None and trainer is not None and trainer.training:
+            generator = torch.Generator().manual_seed(
+                keyed_seed(self.keyed, "augment", trainer.current_epoch, *batch.ids)
+            )
+            if self.data["flip"]:
+                images = transforms.flip(images, generator)
+            if self.data["rotate"]:
+                images = transforms.rotate(images, generator)
+            if self.data["colour"]:
+                images = transforms.jitter(images, self.data["colour"], generator)
+        if self.data["normalise"]:
+            images = transforms.normalise(images)
+        return batch._replace(images=images)
+
+    def _loader(self, patients: list[str], training: bool) -> DataLoader:
+        """Batches of `data.bags_per_batch` patients in training, of one in evaluation.
+
+        One bag at a time bounds evaluation's memory, and no batch mate can change a prediction.
+        """
+        data, table = self.data, self.cohort.table.loc[patients]
+        dataset = BagDataset(
+            patients,
+            self.clinical.transform(table),
+            table["label"].tolist(),
+            self.store,
+            data["max_instances"] if training else data["eval_max_instances"],
+            self.keyed,
+        )
+        return DataLoader(
+            dataset,
+            batch_size=data["bags_per_batch"] if training else 1,
+            sampler=EpochOrder(len(patients), self.keyed, shuffle=training),
+            collate_fn=collate,
+            num_workers=data["workers"],
+            persistent_workers=data["workers"] > 0,
+        )
+
+
+class BagDataModule(PatientBags):
+    """Training, validation and, if asked for, inner validation patients of one fold.
+
+    `folds` is the table `patient, fold`. Clinical scaling is fitted on the fold's training
+    patients alone, and travels in the checkpoint.
+    """
+
+    def __init__(
+        self,
+        data: dict[str, Any],
+        cohort: Cohort,
+        store: ImageStore | None,
+        folds: pd.DataFrame,
+        fold: int,
+        seed: int,
+    ):
+        repeat = folds[folds["fold"] // data["folds"] == fold // data["folds"]]
+        self.train_patients = sorted(repeat["patient"][repeat["fold"] != fold])
+        self.inner_patients: list[str] = []
+        if data["inner_fraction"]:
+            table = cohort.table.loc[self.train_patients]
+            self.inner_patients = sorted(inner_split(table, data["inner_fraction"], seed, fold))
+            self.train_patients = sorted(set(self.train_patients) - set(self.inner_patients))
+        clinical = ClinicalEncoder.fit(
+            cohort.table.loc[self.train_patients],
+            data["columns"],
+            data["clinical"],
+            standardise=data["standardise"],
+            missing=data["missing"],
+        )
+        held_out = sorted(repeat["patient"][repeat["fold"] == fold])
+        super().__init__(data, cohort, store, held_out, clinical, seed, fold)
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(self.train_patients, training=True)
+
+    def val_dataloader(self) -> list[DataLoader]:
+        """The fold's held-out patients first, then the inner ones where there are any."""
+        parts = [self.patients, self.inner_patients]
+        return [self._loader(patients, training=False) for patients in parts if patients]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "clinical": self.clinical.state(),
+            "schema": self.cohort.schema,
+            "image_size": None if self.store is None else list(self.store.size),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.clinical = ClinicalEncoder.from_state(state["clinical"])

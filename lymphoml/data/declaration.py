@@ -1,0 +1,109 @@
+"""From the configuration of a cohort to its declared columns, refusing what cannot be meant."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from lymphoml.data.columns import Categorical, Column, DateOfBirth, Numeric
+from lymphoml.errors import InputError
+
+LAYOUTS = ("kaggle", "table")
+POLICIES = ("refuse", "impute")
+LABELS = (1, 0, -1)
+RESERVED = ("id", "label", "group", "place")
+DAY = "%Y-%m-%d"
+KEYS = {  # kind: what may stand beside `kind` and `column`
+    "numeric": {"log", "positive"},
+    "categorical": {"values"},
+    "date_of_birth": set(),
+}
+
+
+def declare_columns(data: dict) -> list[Column]:
+    """The clinical columns, in the order declared; raises InputError for all that is wrong."""
+    problems = [*_setting_problems(data)]
+    for name, spec in data["columns"].items():
+        problems += (f"data.columns.{name}{problem}" for problem in _column_problems(spec, data))
+    if problems:
+        raise InputError(problems)
+    return [_declare(name, spec, data) for name, spec in data["columns"].items()]
+
+
+def _declare(name: str, spec: dict, data: dict) -> Column:
+    if spec["kind"] == "numeric":
+        return Numeric(name, spec["column"], spec.get("log", False), spec.get("positive", False))
+    if spec["kind"] == "categorical":
+        values = {str(cell): str(category) for cell, category in spec["values"].items()}
+        return Categorical(name, spec["column"], values)
+    reference = datetime.strptime(data["reference_date"], DAY)
+    return DateOfBirth(name, spec["column"], data["date_formats"], reference)
+
+
+def _setting_problems(data: dict) -> Iterator[str]:
+    if data["layout"] not in LAYOUTS:
+        yield f"data.layout {data['layout']!r}: choose {' or '.join(LAYOUTS)}"
+    if data["missing"] not in POLICIES:
+        yield f"data.missing {data['missing']!r}: choose {' or '.join(POLICIES)}"
+    if "/" in data["image_pattern"]:
+        yield f"data.image_pattern {data['image_pattern']!r}: a file name, without folder"
+    for cell, label in data["label_values"].items():
+        if isinstance(label, bool) or label not in LABELS:
+            yield f"data.label_values {cell!r}: {label!r} must be 1 (tumoral), 0 or -1 (unknown)"
+    for name in data["clinical"]:
+        if name not in data["columns"]:
+            known = ", ".join(data["columns"]) or "none"
+            yield f"data.clinical: no column {name} is declared in data.columns; there is {known}"
+    for name in RESERVED:
+        if name in data["columns"]:
+            yield f"data.columns.{name}: the name is taken; choose another"
+    if not _is_day(data["reference_date"]):
+        yield f"data.reference_date {data['reference_date']!r}: not a date; write YYYY-MM-DD"
+    for separator, form in data["date_formats"].items():
+        if not _is_unambiguous(separator, form):
+            yield (
+                f"data.date_formats {separator!r}: {form!r} must contain the separator, a day, "
+                "a month and a year of four digits, such as '%d-%m-%Y'"
+            )
+
+
+def _column_problems(spec: object, data: dict) -> Iterator[str]:
+    if not isinstance(spec, dict) or not isinstance(kind := spec.get("kind"), str):
+        yield f": needs a kind; choose {', '.join(KEYS)}"
+        return
+    if kind not in KEYS:
+        yield f".kind {kind!r}: no such kind; choose {', '.join(KEYS)}"
+        return
+    allowed = {"kind", "column"} | KEYS[kind]
+    for key in spec.keys() - allowed:
+        yield f".{key}: no such key; {kind} takes {', '.join(sorted(allowed))}"
+    if not isinstance(spec.get("column"), str):
+        yield ".column: name the table's column, as a string"
+    elif spec["column"] in (data["id_column"], data["label_column"]):
+        yield f".column {spec['column']}: the patient's id and label must not reach the model"
+    for key in ("log", "positive"):
+        if not isinstance(spec.get(key, False), bool):
+            yield f".{key} {spec[key]!r}: choose true or false"
+    if kind == "date_of_birth" and not data["date_formats"]:
+        yield ": needs data.date_formats, such as {'-': '%d-%m-%Y'}"
+    if kind == "categorical":
+        values = spec.get("values")
+        if not isinstance(values, dict) or not values:
+            yield ".values: list each value of the table with its category, such as {F: F, f: F}"
+        elif not all(type(each) in (str, int) for pair in values.items() for each in pair):
+            yield ".values: quote what YAML does not read as text, such as 'yes', 'no' and 'null'"
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(datetime.strptime(text, DAY))
+    except ValueError:
+        return False
+
+
+def _is_unambiguous(separator: str, form: str) -> bool:
+    """Whether a date survives being written and read; with a year of two digits, 1931 does not."""
+    day = datetime(1931, 12, 28)
+    try:
+        text = day.strftime(form)
+        return separator != "" and separator in text and datetime.strptime(text, form) == day
+    except ValueError:
+        return False

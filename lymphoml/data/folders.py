@@ -1,0 +1,64 @@
+"""One folder of images per patient: found by exact name, never outside the cohort's root."""
+
+import os
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from lymphoml.errors import InputError
+
+
+def find_bags(
+    folder: Path, root: Path, pattern: str, places: Mapping[str, str]
+) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
+    """The images of each patient, sorted by name, and the problems met.
+
+    `places` says for each patient's id where its row stands, for the messages. Hidden files and
+    folders (.DS_Store, ._000.jpg) are passed over, and so are files that do not match `pattern`.
+    """
+    try:
+        _refuse_stray(folder, root)
+        present = {each.name for each in _visible(folder) if os.path.isdir(each)}
+    except (OSError, InputError) as error:
+        return {}, [f"{folder}: no folder of images ({error}); check data.root"]
+    bags: dict[str, tuple[Path, ...]] = {}
+    problems = [
+        f"{folder}, folder {name!r:.99}: no row in the table; add the patient, or move it away"
+        for name in sorted(present - places.keys())
+    ]
+    for patient, place in places.items():
+        if patient not in present:
+            problems.append(f"{place}: no such folder in {folder}; add it, or remove the row")
+            continue
+        try:
+            bags[patient] = _images(folder / patient, root, pattern)
+        except (OSError, InputError) as error:
+            problems.append(f"{place}: {error}")
+    return bags, problems
+
+
+def _images(bag: Path, root: Path, pattern: str) -> tuple[Path, ...]:
+    _refuse_stray(bag, root)
+    names = []
+    for entry in _visible(bag):
+        if fnmatchcase(entry.name, pattern):
+            if entry.is_symlink():
+                _refuse_stray(bag / entry.name, root)
+            if entry.is_file():
+                names.append(entry.name)
+    if not names:
+        raise InputError(f"no image {pattern} in {bag}; add images, or adapt data.image_pattern")
+    return tuple(bag / name for name in sorted(names))
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def _refuse_stray(path: Path, root: Path) -> None:
+    target = Path(os.path.realpath(path))
+    if not target.is_relative_to(os.path.realpath(root)):
+        raise InputError(f"{path} links to a place outside {root}; put a copy there instead")
+    if not target.exists():
+        raise InputError(f"{path} does not exist, or is a broken link")

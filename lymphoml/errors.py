@@ -1,0 +1,18 @@
+"""The one exception that is the user's to mend: told in a line each, without a traceback."""
+
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Something given to lymphoml is wrong; every entry point prints it and exits with 2.
+
+    Each problem is one line that says what is wrong, where (file, row, patient), what is allowed
+    and what to do. All problems found in one pass are reported together.
+    """
+
+    def __init__(self, problems: str | Iterable[str]):
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple:
+        return InputError, (self.problems,)

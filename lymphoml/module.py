@@ -1,0 +1,82 @@
+"""Learning: a MIL model under binary cross-entropy and balanced accuracy."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from lymphoml.build import build, build_model
+from lymphoml.types import Batch
+
+
+class BagClassifier(pl.LightningModule):
+    """The model, its loss and its optimiser, all described by primitives.
+
+    `model`, `optim` and `scheduler` are specifications for `build`. `pos_weight` weighs tumoral
+    patients in the loss. Its checkpoints hold weights and primitives, nothing that runs.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        optim: dict[str, Any],
+        scheduler: dict[str, Any] | None,
+        clinical_dim: int,
+        pos_weight: float | None = None,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.model = build_model(model, clinical_dim).to(memory_format=torch.channels_last)
+        # One pair of metrics for each validation loader: the fold's, and the inner split's.
+        self.val_loss = torch.nn.ModuleList(MeanMetric() for _ in ("val", "inner"))
+        # Hard classes in, balanced accuracy out; Accuracy(task="binary") ignores `average`.
+        self.val_accuracy = torch.nn.ModuleList(
+            MulticlassAccuracy(2, average="macro") for _ in ("val", "inner")
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (b); positive says tumoral."""
+        return self.model(batch.images, batch.lengths, batch.clinical)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self._loss(self(batch), batch.label).mean()
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.label))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        stage = ("val", "inner")[dataloader_idx]
+        logits = self(batch).float()
+        loss, accuracy = self.val_loss[dataloader_idx], self.val_accuracy[dataloader_idx]
+        loss.update(self._loss(logits, batch.label))
+        accuracy.update((logits > 0).long(), batch.label.long())
+        named: dict[str, Metric] = {
+            f"{stage}/loss": loss,
+            f"{stage}/balanced_accuracy": accuracy,
+        }
+        self.log_dict(
+            named, on_step=False, on_epoch=True, batch_size=len(batch.label),
+            add_dataloader_idx=False,
+        )  # fmt: skip
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Tensor]:
+        """Patients and their probability of being tumoral."""
+        return batch.ids, torch.sigmoid(self(batch).float())
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build(self.hparams["optim"], self.parameters())
+        spec = self.hparams["scheduler"]
+        if spec is None or spec["_target_"] is None:
+            return optimizer
+        return [optimizer], [build(spec, optimizer)]  # stepped once an epoch
+
+    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Binary cross-entropy of each patient (b)."""
+        weight = self.hparams["pos_weight"]
+        return F.binary_cross_entropy_with_logits(
+            logits.float(), label, reduction="none",
+            pos_weight=None if weight is None else logits.new_tensor(weight).float(),
+        )  # fmt: skip

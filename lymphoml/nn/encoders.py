@@ -1,0 +1,80 @@
+"""Encoders: networks from images (n c h w) to features (n d); attribute `dim` is the width d.
+
+`weights` is None to start from scratch, "default" for the library's ImageNet weights, else the
+path of a file (see `nn.weights`). `norm` is one of `nn.norms.NORMS`. Each factory imports its
+library itself, since either takes seconds and a run needs at most one.
+"""
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lymphoml.errors import InputError
+from lymphoml.nn.norms import set_norm
+from lymphoml.nn.weights import load_weights
+
+# The classifier of each network that torchvision_encoder knows, to be taken off.
+TORCHVISION_HEADS = {"resnet18": "fc", "resnet34": "fc", "efficientnet_b0": "classifier"}
+
+
+def torchvision_encoder(name: str, weights: str | None = None, norm: str = "batch") -> nn.Module:
+    """A network of torchvision's without its classifier, with torchvision's initialisation."""
+    from torchvision import models
+
+    if name not in TORCHVISION_HEADS:
+        allowed = ", ".join(TORCHVISION_HEADS)
+        raise InputError(f"encoder name: {name}; allowed are {allowed}; timm has many others")
+    with _explained_download(name, weights):
+        network = models.get_model(name, weights="DEFAULT" if weights == "default" else None)
+    dim = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1].in_features
+    setattr(network, TORCHVISION_HEADS[name], nn.Identity())
+    return _finish(network, dim, weights, norm)
+
+
+def timm_encoder(
+    name: str, weights: str | None = None, norm: str = "batch", **options: Any
+) -> nn.Module:
+    """Any of timm's networks, pooled over the image and without its classifier.
+
+    `options` go to `timm.create_model`: a vision transformer needs `img_size`, the side in pixels
+    of the images it will see, where that is not the one it was designed for.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
+        raise InputError(f"encoder name: {name}; timm has no such network; {hint}")
+    # A name may end in a tag that says which weights: resnet18.a1_in1k.
+    if (weights == "default" or "." in name) and not timm.is_model_pretrained(name):
+        raise InputError(f"encoder name: {name}; timm has no weights of that name")
+    with _explained_download(name, weights):
+        network: Any = timm.create_model(
+            name, pretrained=weights == "default", num_classes=0, **options
+        )
+    return _finish(network, network.head_hidden_size, weights, norm)
+
+
+def _finish(network: Any, dim: int, weights: str | None, norm: str) -> nn.Module:
+    set_norm(network, norm)
+    if weights is not None and weights != "default":
+        load_weights(network, Path(weights))
+    network.dim = dim
+    return network
+
+
+@contextmanager
+def _explained_download(name: str, weights: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # no connection, no such file, a wrong checksum
+        if weights != "default":
+            raise
+        raise InputError(
+            f"encoder weights: default; the download for {name} failed ({type(error).__name__}); "
+            "allowed are also the path of a file that you have, and null for no weights"
+        ) from error

@@ -1,0 +1,131 @@
+"""Finished run folders, read back: all that a report knows of a training."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from lymphoml.errors import InputError
+
+AGAIN = "run the same train.py command again"
+HISTORY = ("epoch", "train/loss", "val/loss", "val/balanced_accuracy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cross-validated configuration, as it lies in its folder."""
+
+    path: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]  # empty where the run tells nothing
+    metrics: dict[str, Any]
+    folds: pd.DataFrame  # patient, fold
+    predictions: pd.DataFrame  # out of fold: patient, fold, label, probability
+    histories: dict[int, pd.DataFrame]  # by fold, a row an epoch
+    seconds: float | None  # of training, all folds; None where a fold does not tell
+
+    @property
+    def repeat(self) -> pd.Series:
+        """Which repeat of the cross-validation each row of `predictions` belongs to."""
+        return self.predictions["fold"] // self.config["data"]["folds"]
+
+
+def read_run(path: Path) -> Run:
+    """The finished run in folder `path`; InputError where it is none, unfinished or damaged."""
+    if not (path / "config.yaml").is_file():
+        raise InputError(f"{path} is no run: it has no config.yaml; give a folder of train.py")
+    if (gap := _missing(path)) is not None:
+        raise InputError(f"{path} is not finished: {gap}; {AGAIN}")
+    folds = _table(path / "folds.csv", ("patient", "fold"))
+    numbers = _numbers(folds)
+    seconds = [_mapping(path / f"fold-{fold}" / "done.json").get("seconds") for fold in numbers]
+    return Run(
+        path=path,
+        config=_mapping(path / "config.yaml"),
+        environment=_mapping(path / "environment.json") if _has(path, "environment.json") else {},
+        metrics=_mapping(path / "metrics.json"),
+        folds=folds,
+        predictions=_table(path / "predictions.csv", ("patient", "fold", "label", "probability")),
+        histories={
+            fold: _table(path / f"fold-{fold}" / "history.csv", HISTORY) for fold in numbers
+        },
+        seconds=None if None in seconds else sum(seconds),
+    )
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The runs of a sweep: the sub-folders of `folder`, by name.
+
+    Raises InputError naming every unfinished one, since a table that leaves out the jobs that
+    failed says something else than the sweep.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the folder of a sweep, runs/NAME")
+    if _has(folder, "config.yaml"):
+        raise InputError(f"{folder} is one run; give the folder that holds a sweep's runs")
+    paths = sorted(path for path in folder.iterdir() if _may_be_run(path))
+    if not paths:
+        raise InputError(f"{folder} holds no run; give the folder of a sweep, runs/NAME")
+    gaps = {path: _missing(path) for path in paths}
+    if unfinished := {path: gap for path, gap in gaps.items() if gap is not None}:
+        raise InputError(f"{path} is not finished: {gap}; {AGAIN}" for path, gap in unfinished.items())
+    return paths
+
+
+def _may_be_run(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".") and path.name != "wandb"
+
+
+def _missing(path: Path) -> str | None:
+    """What keeps the run from being finished."""
+    for name in ("config.yaml", "folds.csv"):
+        if not _has(path, name):
+            return f"it has no {name}"
+    wanted = _numbers(_table(path / "folds.csv", ("patient", "fold")))
+    if unfinished := [fold for fold in wanted if not _has(path, f"fold-{fold}", "done.json")]:
+        verb = "has" if len(unfinished) == 1 else "have"
+        plural = "" if len(unfinished) == 1 else "s"
+        return f"fold{plural} {', '.join(map(str, unfinished))} {verb} no done.json"
+    for name in ("predictions.csv", "metrics.json"):
+        if not _has(path, name):
+            return f"it has no {name}"
+    return None
+
+
+def _has(path: Path, *names: str) -> bool:
+    return path.joinpath(*names).is_file()
+
+
+def _numbers(folds: pd.DataFrame) -> list[int]:
+    return sorted(int(fold) for fold in folds["fold"].unique())
+
+
+def _table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
+    """A csv file; its patients stay text (`007`, `NA`)."""
+    try:
+        table = pd.read_csv(path, converters={"patient": str})
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {_one_line(error)}; {AGAIN}") from None
+    if lacking := [column for column in columns if column not in table]:
+        raise InputError(f"{path} has no column {', '.join(lacking)}; {AGAIN}")
+    return table
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """A yaml or json file that holds a mapping."""
+    try:
+        text = path.read_text()
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {_one_line(error)}; {AGAIN}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no mapping; {AGAIN}")
+    return content
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

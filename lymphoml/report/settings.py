@@ -1,0 +1,78 @@
+"""Which settings tell the runs of a sweep apart, and how a line of a figure names them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+# Names and places of a run: they say nothing of what was trained.
+UNINFORMATIVE = ("name", "tags", "fold", "logger")
+FIRST = ("optim", "lr", "scheduler")
+
+Settings = dict[str, Any]
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> Settings:
+    """Dotted keys and their leaves; a group with a `_target_` is also a key, with its class's name.
+
+    `{"optim": {"_target_": "torch.optim.SGD", "momentum": 0.9}}` becomes
+    `{"optim": "SGD", "optim.momentum": 0.9}`.
+    """
+    flat: Settings = {}
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if name == "_target_":
+            flat[prefix.removesuffix(".")] = None if value is None else value.rpartition(".")[2]
+        elif isinstance(value, dict):
+            flat |= flatten(value, f"{key}.")
+        else:
+            flat[key] = value
+    return flat
+
+
+def differing(configs: Sequence[dict[str, Any]]) -> list[Settings]:
+    """Of each configuration, the settings in which it differs from some other one.
+
+    An argument counts only among runs that share the classes above it: that SGD has a momentum
+    follows from its being SGD. A setting that only repeats a shorter one (`optim.lr` beside `lr`)
+    is left out.
+    """
+    flat = [flatten(config) for config in configs]
+    keys = dict.fromkeys(key for settings in flat for key in settings)  # ordered, each once
+    varying = [
+        key for key in keys if key.split(".")[0] not in UNINFORMATIVE and _varies(key, flat)
+    ]
+    chosen: dict[tuple[str, ...], str] = {}
+    for key in sorted(varying, key=_order):
+        chosen.setdefault(tuple(repr(settings.get(key)) for settings in flat), key)
+    return [{key: settings.get(key) for key in chosen.values()} for settings in flat]
+
+
+def label(settings: Settings) -> str:
+    """`{"optim": "SGD", "lr": 0.001, "scheduler": None}` as `SGD, lr 0.001, no scheduler`."""
+    return ", ".join(_phrase(key.rpartition(".")[2], value) for key, value in settings.items())
+
+
+def _varies(key: str, flat: Sequence[Settings]) -> bool:
+    parts = key.split(".")
+    above = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+    seen: dict[tuple[str, ...], set[str]] = {}
+    for settings in flat:
+        group = tuple(repr(settings.get(group)) for group in above)
+        seen.setdefault(group, set()).add(repr(settings.get(key)))
+    return any(len(values) > 1 for values in seen.values())
+
+
+def _order(key: str) -> tuple[int, int]:
+    """What an ablation turns on comes first, and a shorter key before the one that repeats it."""
+    return FIRST.index(key) if key in FIRST else len(FIRST), key.count(".")
+
+
+def _phrase(name: str, value: Any) -> str:
+    if value is None or value is False:
+        return f"no {name}"
+    if value is True:
+        return name
+    return value if isinstance(value, str) else f"{name} {value:g}" if _number(value) else f"{name} {value}"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float)

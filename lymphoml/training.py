@@ -1,0 +1,179 @@
+"""One job: cross-validate one configuration into its run folder, skipping what is done."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+from filelock import FileLock
+
+from lymphoml import compute, runs
+from lymphoml.build import uses_images
+from lymphoml.callbacks import Bar, FoldProgress, History, KeyedSeeds, progress_bar
+from lymphoml.checkpoint import LAST, SaveEpoch
+from lymphoml.checks import check
+from lymphoml.data.cohort import Cohort, read_cohort
+from lymphoml.data.datamodule import BagDataModule
+from lymphoml.data.folds import make_folds, read_folds
+from lymphoml.data.images import ImageStore, content_key, open_store
+from lymphoml.errors import InputError
+from lymphoml.evaluation.metrics import score_fold, summarise
+from lymphoml.files import write_json
+from lymphoml.module import BagClassifier
+from lymphoml.prediction import checkpoint_predictions
+from lymphoml.seeding import keyed_seed
+from lymphoml.tracking import Tracker
+from lymphoml.trainer import make_trainer
+
+
+def cross_validate(config: dict[str, Any], folder: Path) -> float:
+    """Train the folds that `config["fold"]` asks for and that are not done; `all` or a number.
+
+    The last fold to finish, by whichever process, completes the run: `predictions.csv`,
+    `metrics.json`. Returns the balanced accuracy pooled over the run's out-of-fold predictions,
+    or, while folds are missing, over those of the folds asked for.
+    """
+    data = config["data"]
+    asked = _folds_asked(config["fold"], data["folds"] * data["repeats"])
+    check(config)
+    cohort = read_cohort(data).labelled
+    store, fingerprint = _open_images(config, cohort)
+    threads = compute.set_threads(config["trainer"]["threads"])
+    precision = compute.precision(config["trainer"]["precision"])
+    settings = f"precision {precision}, {threads} threads, channels last"
+    environment = runs.describe_environment(fingerprint, sys.argv, compute.hardware(), settings)
+    runs.claim(folder, config, environment)
+    folds = _write_folds(config, cohort, folder)
+
+    with Tracker(config, folder, folder.name) as tracker:
+        epochs = config["trainer"]["max_epochs"]
+        with progress_bar(config["trainer"]["progress"], len(asked) * epochs) as bar:
+            for fold in asked:
+                with runs.fold_lock(folder, fold) as path:
+                    if runs.is_done(folder, fold):
+                        bar.skip(epochs)
+                    else:
+                        train_fold(config, path, fold, cohort, store, folds, tracker, bar)
+        return _finish(config, folder, folds, asked, tracker)
+
+
+def train_fold(
+    config: dict[str, Any],
+    path: Path,
+    fold: int,
+    cohort: Cohort,
+    store: ImageStore | None,
+    folds: pd.DataFrame,
+    tracker: Tracker,
+    bar: Bar,
+) -> None:
+    """A fresh model on the fold's training patients, or the rest of an interrupted one's epochs."""
+    started = time.perf_counter()
+    data, options = config["data"], config["trainer"]
+    pl.seed_everything(keyed_seed(config["seed"], fold, "weights") % 2**32, verbose=False)
+    bags = BagDataModule(data, cohort, store, folds, fold, config["seed"])
+    module = BagClassifier(
+        model=config["model"],
+        optim=config["optim"],
+        scheduler=config["scheduler"],
+        clinical_dim=len(bags.clinical.names),
+        pos_weight=_pos_weight(config["pos_weight"], cohort.table.loc[bags.train_patients]),
+    )
+    history = History(path / "history.csv")
+    save = SaveEpoch(path, select=bool(bags.inner_patients))
+    callbacks: list[pl.Callback] = [
+        KeyedSeeds(config["seed"], fold),
+        history,
+        FoldProgress(bar, fold, options["max_epochs"]),
+        save,
+    ]
+    if options["patience"] is not None:
+        stop = pl.callbacks.EarlyStopping("inner/loss", patience=options["patience"])
+        callbacks.append(stop)
+    last = path / LAST
+    with tracker.fold(fold) as loggers:
+        trainer = make_trainer(options, path, logger=loggers, callbacks=callbacks)
+        trainer.fit(
+            module, datamodule=bags, ckpt_path=last if last.exists() else None, weights_only=True
+        )
+        predictions = checkpoint_predictions(path, trainer, bags)
+        predictions.insert(1, "fold", fold)
+        predictions.insert(2, "label", cohort.table["label"].loc[predictions["patient"]].to_numpy())
+        runs.write_table(path / "predictions.csv", predictions)
+        score = score_fold(predictions["label"], predictions["probability"])
+        tracker.log_fold(fold, predictions, score)
+    write_json(
+        path / "done.json",
+        {
+            "fold": fold,
+            "epochs": len(history.rows),
+            "selected_epoch": save.selected_epoch,
+            "seconds": round(time.perf_counter() - started, 1),
+        },
+    )
+
+
+def _finish(
+    config: dict[str, Any],
+    folder: Path,
+    folds: pd.DataFrame,
+    asked: list[int],
+    tracker: Tracker,
+) -> float:
+    every = sorted(folds["fold"].unique().tolist())
+    per_repeat = config["data"]["folds"]
+    if not all(runs.is_done(folder, fold) for fold in every):
+        part = runs.read_predictions(folder, asked)
+        return score_fold(part["label"], part["probability"])["balanced_accuracy"]
+    with FileLock(folder / ".lock"):
+        if not (folder / "metrics.json").exists():
+            predictions = runs.read_predictions(folder, every)
+            metrics = summarise(predictions, runs.read_histories(folder, every), per_repeat)
+            runs.write_table(folder / "predictions.csv", predictions)
+            tracker.log_cross_validation(metrics)
+            write_json(folder / "metrics.json", metrics)
+    return json.loads((folder / "metrics.json").read_text())["balanced_accuracy"]["value"]
+
+
+def _write_folds(config: dict[str, Any], cohort: Cohort, folder: Path) -> pd.DataFrame:
+    data, path = config["data"], folder / "folds.csv"
+    given = Path(data["fold_file"]) if data["fold_file"] else path if path.exists() else None
+    if given is not None:
+        folds = read_folds(given, cohort.table, data["folds"], data["repeats"])
+    else:
+        folds = make_folds(cohort.table, data["folds"], data["repeats"], config["seed"])
+    if not path.exists():
+        runs.write_table(path, folds)
+    return folds
+
+
+def _open_images(config: dict[str, Any], cohort: Cohort) -> tuple[ImageStore | None, str]:
+    """The decoded images, None where the model looks at none, and the cohort's fingerprint."""
+    data = config["data"]
+    table = cohort.fingerprint()
+    if not uses_images(config["model"]):
+        return None, table
+    key = content_key(cohort.images)
+    store = open_store(cohort.images, key, Path(data["cache"]), data["crop"], data["resize"])
+    height, width = store.size
+    if data["rotate"] and height != width:
+        raise InputError(f"data.rotate needs square images, these are {width} x {height}; set data.crop")
+    return store, f"{table[:16]}-{key[:16]}"
+
+
+def _pos_weight(asked: float | str | None, train: pd.DataFrame) -> float | None:
+    if asked != "balanced":
+        return asked  # type: ignore[return-value]
+    tumoral = int((train["label"] == 1).sum())
+    return (len(train) - tumoral) / tumoral
+
+
+def _folds_asked(asked: int | str, count: int) -> list[int]:
+    if asked == "all":
+        return list(range(count))
+    if isinstance(asked, int) and 0 <= asked < count:
+        return [asked]
+    raise InputError(f"fold={asked}: allowed are all and 0 to {count - 1}")

@@ -1,0 +1,29 @@
+"""What flows between the parts, and the letters that name a shape.
+
+| letter | stands for                                        |
+|--------|---------------------------------------------------|
+| n      | images of all the bags of a batch, one bag after the other |
+| b      | bags, that is patients, of a batch                |
+| c h w  | channels, height and width of an image            |
+| d      | features of an image or of a pooled bag           |
+| k      | clinical features of a patient                    |
+"""
+
+from typing import NamedTuple
+
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """The bags of `b` patients, concatenated along `n` and never padded.
+
+    Bag `i` is the `lengths[i]` images after the first `lengths[:i].sum()`.
+    A NamedTuple, since Lightning moves one to the device and rejects a frozen dataclass.
+    """
+
+    images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"]
+    lengths: Int[Tensor, " b"]
+    clinical: Float[Tensor, "b k"]
+    label: Float[Tensor, " b"]  # 1 tumoral, 0 reactive, -1 unknown
+    ids: tuple[str, ...]

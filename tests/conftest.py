@@ -1,0 +1,29 @@
+"""Shapes are checked while the tests run, threads are few, nothing leaves the machine."""
+
+import os
+
+os.environ.setdefault("WANDB_MODE", "offline")
+
+from jaxtyping import install_import_hook
+
+install_import_hook(
+    ["lymphoml.nn", "lymphoml.types", "lymphoml.data.transforms", "lymphoml.data.bags"],
+    "beartype.beartype",
+)
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def patients() -> pd.DataFrame:
+    """40 labelled patients, 12 reactive; two pairs of records of one person."""
+    ids = [f"P{number}" for number in np.random.default_rng(0).permutation(40)]
+    table = pd.DataFrame({"label": [0] * 12 + [1] * 28, "group": range(40)}, index=ids)
+    table.iloc[1, 1] = table.iloc[0, 1]
+    table.iloc[30, 1] = table.iloc[2, 1]
+    return table

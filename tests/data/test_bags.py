@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lymphoml.data.bags import Bag, BagDataset, EpochOrder, collate
+from lymphoml.data.images import ImageStore
+from lymphoml.errors import InputError
+
+SIZES = {"P1": 5, "P2": 3, "P3": 9}
+
+
+class Store(ImageStore):
+    """Image i of patient Pp is filled with 10 p + i."""
+
+    def __init__(self):
+        pass
+
+    def bag(self, patient):
+        start = 10 * int(patient[1:])
+        values = np.arange(start, start + SIZES[patient], dtype=np.uint8)
+        return np.broadcast_to(values[:, None, None, None], (len(values), 2, 2, 3))
+
+
+def dataset(max_instances=None, seed=0, patients=tuple(SIZES)):
+    clinical = np.arange(2 * len(patients), dtype=np.float32).reshape(-1, 2)
+    return BagDataset(patients, clinical, [1, 0, -1][: len(patients)], Store(), max_instances, seed)
+
+
+def numbers(bag):
+    return bag.images[:, 0, 0, 0].tolist()
+
+
+def test_collate_concatenates_and_never_pads():
+    bags = dataset()
+    batch = collate([bags[0, 2], bags[0, 0]])
+    assert batch.images.shape == (14, 3, 2, 2)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.images[:, 0, 0, 0].tolist() == [*range(30, 39), *range(10, 15)]
+    assert batch.lengths.tolist() == [9, 5]
+    assert batch.clinical.tolist() == [[4, 5], [0, 1]]
+    assert batch.label.tolist() == [-1, 1]
+    assert batch.ids == ("P3", "P1")
+
+
+def test_an_empty_bag_among_others_is_refused():
+    bag = Bag(np.empty((0, 2, 2, 3), np.uint8), np.zeros(1, np.float32), 1, "P7")
+    full = bag._replace(images=np.zeros((1, 2, 2, 3), np.uint8))
+    with pytest.raises(InputError, match="P7 has no image"):
+        collate([full, bag])
+
+
+def test_max_instances_draws_without_replacement_anew_each_epoch_and_patient():
+    bags = dataset(max_instances=4)
+    drawn = [tuple(numbers(bags[epoch, 2])) for epoch in range(30)]
+    assert all(len(set(draw)) == 4 and list(draw) == sorted(draw) for draw in drawn)
+    assert len(set(drawn)) > 20
+    assert set(sum(drawn, ())) == set(range(30, 39))
+    assert numbers(bags[0, 1]) == [20, 21, 22]
+
+
+def test_what_is_drawn_depends_on_seed_epoch_and_patient_alone():
+    whole, alone = dataset(max_instances=4), dataset(max_instances=4, patients=("P3",))
+    assert numbers(whole[7, 2]) == numbers(alone[7, 0])
+    assert any(
+        numbers(dataset(4, seed=1)[epoch, 2]) != numbers(whole[epoch, 2]) for epoch in range(5)
+    )
+
+
+def test_training_order_is_a_permutation_keyed_by_epoch():
+    order = EpochOrder(50, seed=3, shuffle=True)
+    first = list(order)
+    order.set_epoch(1)
+    second = list(order)
+    again = EpochOrder(50, seed=3, shuffle=True)
+    again.set_epoch(1)
+    assert second == list(again)
+    assert sorted(position for _, position in second) == list(range(50))
+    assert {epoch for epoch, _ in second} == {1}
+    assert [p for _, p in first] != [p for _, p in second]
+
+
+def test_evaluation_keeps_order_and_subset_whatever_the_epoch():
+    order = EpochOrder(3, seed=0, shuffle=False)
+    order.set_epoch(9)
+    assert list(order) == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_worker_processes_change_nothing():
+    def batches(workers):
+        order = EpochOrder(3, 0, shuffle=True)
+        loader = DataLoader(
+            dataset(4), 2, sampler=order, collate_fn=collate, num_workers=workers
+        )
+        return [(b.ids, b.images.tolist()) for b in loader]
+
+    assert batches(0) == batches(2)

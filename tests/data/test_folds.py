@@ -1,0 +1,87 @@
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lymphoml.data.folds import inner_split, make_folds, read_folds
+from lymphoml.errors import InputError
+
+
+def test_folds_partition_the_patients_once_a_repeat(patients):
+    folds = make_folds(patients, folds=5, repeats=3, seed=1)
+    assert sorted(folds["fold"].unique()) == list(range(15))
+    for _, part in folds.groupby(folds["fold"] // 5):
+        assert sorted(part["patient"]) == sorted(patients.index)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 8), st.integers(0, 2**40))
+def test_folds_stratify_and_keep_people_together(count, seed):
+    table = pd.DataFrame({"label": [0, 1, 1] * 15, "group": [*range(40), 0, 3, 6, 9, 12]})
+    table.index = [f"P{number}" for number in range(len(table))]
+    joined = make_folds(table, count, 1, seed).join(table, on="patient")
+    assert joined.groupby("group")["fold"].nunique().max() == 1
+    reactive = joined["fold"][joined["label"] == 0].value_counts()
+    assert len(reactive) == count
+    assert reactive.max() - reactive.min() <= 3
+
+
+def test_row_order_plays_no_part(patients):
+    shuffled = patients.sample(frac=1, random_state=3)
+    pd.testing.assert_frame_equal(make_folds(patients, 5, 2, 0), make_folds(shuffled, 5, 2, 0))
+
+
+def test_another_seed_gives_other_folds(patients):
+    assert not make_folds(patients, 5, 1, 0).equals(make_folds(patients, 5, 1, 1))
+    repeated = make_folds(patients, 5, 2, 0)
+    first, second = repeated[repeated["fold"] < 5], repeated[repeated["fold"] >= 5]
+    assert (first["fold"].to_numpy() != second["fold"].to_numpy() - 5).any()
+
+
+@pytest.mark.parametrize("count", [0, 1, 13])
+def test_too_many_folds_are_refused_with_the_allowed_range(patients, count):
+    with pytest.raises(InputError, match=r"2 to 1[01] folds"):
+        make_folds(patients, count, 1, 0)
+
+
+def test_own_fold_file_comes_back_as_written(patients, tmp_path):
+    folds = make_folds(patients, 4, 2, 0)
+    folds.to_csv(tmp_path / "folds.csv", index=False)
+    pd.testing.assert_frame_equal(read_folds(tmp_path / "folds.csv", patients, 4, 2), folds)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda f, g: f.iloc[1:], "is in no fold"),
+        (lambda f, g: pd.concat([f, f.iloc[:1]]), "twice"),
+        (lambda f, g: f.replace({"fold": {3: 9}}), "fold 9, allowed are 0 to 3"),
+        (lambda f, g: f.assign(patient=f["patient"].replace(f["patient"][0], "P999")), "P999"),
+        (lambda f, g: f.rename(columns={"fold": "f"}), "columns patient,fold"),
+        (lambda f, g: f.assign(fold="x"), "whole number"),
+        (lambda f, g: f.assign(fold=(f["patient"].map(g["label"]))), "needs reactive and tumoral"),
+    ],
+)
+def test_bad_fold_files_are_refused(patients, tmp_path, spoil, says):
+    spoil(make_folds(patients, 4, 1, 0), patients).to_csv(tmp_path / "f.csv", index=False)
+    with pytest.raises(InputError, match=says):
+        read_folds(tmp_path / "f.csv", patients, 4, 1)
+
+
+def test_a_fold_file_that_splits_a_person_is_refused(patients, tmp_path):
+    alone = patients.assign(group=range(40))
+    for seed in range(20):
+        folds = make_folds(alone, 4, 1, seed)
+        if folds.join(patients, on="patient").groupby("group")["fold"].nunique().max() > 1:
+            break
+    folds.to_csv(tmp_path / "f.csv", index=False)
+    with pytest.raises(InputError, match="probably one person"):
+        read_folds(tmp_path / "f.csv", patients, 4, 1)
+
+
+def test_inner_split_is_stratified_keyed_and_about_the_fraction(patients):
+    inner = inner_split(patients, 0.25, 0, 2)
+    assert inner == inner_split(patients, 0.25, 0, 2)
+    assert inner != inner_split(patients, 0.25, 0, 3)
+    assert 7 <= len(inner) <= 13
+    assert patients.loc[inner, "label"].nunique() == 2

@@ -1,0 +1,162 @@
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, recall_score, roc_auc_score
+
+from lymphoml.evaluation.intervals import auroc_interval, delong, mover_balanced_accuracy
+from lymphoml.evaluation.metrics import score_fold, summarise
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.floats(0, 1, width=16)), min_size=2, max_size=60
+    ).filter(lambda rows: len({label for label, _ in rows}) == 2)
+)
+def test_scores_equal_scikit_learn(rows):
+    labels, probabilities = map(np.array, zip(*rows, strict=True))
+    called = probabilities > 0.5
+    assert score_fold(labels, probabilities) == pytest.approx(
+        {
+            "n": len(labels),
+            "n_positive": labels.sum(),
+            "balanced_accuracy": balanced_accuracy_score(labels, called),
+            "sensitivity": recall_score(labels, called),
+            "specificity": recall_score(labels, called, pos_label=0),
+            "auroc": roc_auc_score(labels, probabilities),
+            "brier": brier_score_loss(labels, probabilities),
+        }
+    )
+
+
+def test_a_fold_with_one_class_keeps_the_scores_that_need_no_other():
+    scores = score_fold([1, 1, 1, 1], [0.9, 0.8, 0.2, 0.6])
+    assert scores["sensitivity"] == 0.75
+    assert scores["brier"] == pytest.approx(0.2125)
+    assert all(math.isnan(scores[key]) for key in ("specificity", "balanced_accuracy", "auroc"))
+
+
+def cohort(n=60, folds=5, repeats=1, seed=0):
+    rng = np.random.default_rng(seed)
+    label = rng.permutation(np.arange(n) % 3 > 0).astype(int)
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "patient": [f"P{i}" for i in range(n)],
+                "fold": repeat * folds + rng.permutation(np.arange(n) % folds),
+                "label": label,
+                "probability": 1 / (1 + np.exp(-rng.normal(size=n) - 2 * label + 1)),
+            }
+        )
+        for repeat in range(repeats)
+    )
+
+
+def histories(predictions, scores=(0.5, 0.8, 0.8, 0.7)):
+    history = pd.DataFrame({"epoch": range(len(scores)), "val/balanced_accuracy": scores})
+    return {int(fold): history for fold in predictions["fold"].unique()}
+
+
+def test_top_level_scores_pool_the_out_of_fold_predictions():
+    predictions = cohort()
+    labels, called = predictions["label"], predictions["probability"] > 0.5
+    summary = summarise(predictions, histories(predictions), folds_per_repeat=5)
+    pooled = balanced_accuracy_score(labels, called)
+    mean_of_folds = np.mean([fold["balanced_accuracy"] for fold in summary["folds"]])
+    assert summary["n_patients"] == 60
+    assert summary["balanced_accuracy"]["value"] == pytest.approx(pooled)
+    assert pooled != pytest.approx(mean_of_folds)
+    low, high = mover_balanced_accuracy(
+        (labels * called).sum(), labels.sum(), ((1 - labels) * ~called).sum(), (1 - labels).sum()
+    )
+    assert summary["balanced_accuracy"] == pytest.approx(
+        {"value": pooled, "low": low, "high": high}
+    )
+    value, variance = delong(labels, predictions["probability"])
+    low, high = auroc_interval(value, variance, labels.sum(), (1 - labels).sum())
+    assert summary["auroc"] == pytest.approx({"value": value, "low": low, "high": high})
+
+
+def test_each_fold_has_the_scores_of_its_own_patients():
+    predictions = cohort()
+    summary = summarise(predictions, histories(predictions), folds_per_repeat=5)
+    assert [fold["fold"] for fold in summary["folds"]] == [0, 1, 2, 3, 4]
+    for fold in summary["folds"]:
+        rows = predictions[predictions["fold"] == fold["fold"]]
+        assert score_fold(rows["label"], rows["probability"]).items() <= fold.items()
+
+
+def test_row_order_changes_nothing():
+    predictions = cohort(repeats=2)
+    shuffled = predictions.sample(frac=1, random_state=1)
+    summary = summarise(predictions, histories(predictions), 5)
+    again = summarise(shuffled, histories(shuffled), 5)
+    for ours, theirs in zip(again["folds"], summary["folds"], strict=True):
+        assert ours == pytest.approx(theirs)
+    for score in ("balanced_accuracy", "auroc", "best_epoch_balanced_accuracy"):
+        assert again[score] == pytest.approx(summary[score])
+
+
+def test_the_best_epoch_is_the_first_of_equals_and_told_apart_from_the_score():
+    predictions = cohort()
+    curves = histories(predictions)
+    curves[2] = pd.DataFrame(
+        {"epoch": [0, 1, 2], "val/balanced_accuracy": [math.nan, 0.6, 0.9]}, index=[7, 7, 7]
+    )
+    summary = summarise(predictions, curves, folds_per_repeat=5)
+    assert [fold["best_epoch"] for fold in summary["folds"]] == [1, 1, 2, 1, 1]
+    best = [fold["best_epoch_balanced_accuracy"] for fold in summary["folds"]]
+    assert best == [0.8, 0.8, 0.9, 0.8, 0.8]
+    assert summary["best_epoch_balanced_accuracy"] == pytest.approx(
+        {"mean": 0.82, "std": np.std(best, ddof=1)}
+    )
+
+
+def test_repeats_average_the_score_and_leave_the_width_of_one():
+    once, twice = cohort(repeats=1), cohort(repeats=2)
+    second = twice[twice["fold"] >= 5]
+    summary = summarise(twice, histories(twice), folds_per_repeat=5)
+    parts = [summarise(part, histories(part), 5) for part in (once, second)]
+    assert summary["n_patients"] == 60
+    assert len(summary["folds"]) == 10
+    for score in ("balanced_accuracy", "auroc"):
+        values = [part[score]["value"] for part in parts]
+        widths = [part[score]["high"] - part[score]["low"] for part in parts]
+        assert summary[score]["value"] == pytest.approx(np.mean(values))
+        width = summary[score]["high"] - summary[score]["low"]
+        assert min(widths) * 0.99 <= width <= max(widths) * 1.01
+
+
+def test_identical_repeats_change_nothing():
+    once = cohort(repeats=1)
+    twice = pd.concat([once, once.assign(fold=once["fold"] + 5)])
+    single, double = (summarise(rows, histories(rows), 5) for rows in (once, twice))
+    for score in ("balanced_accuracy", "auroc"):
+        assert double[score] == pytest.approx(single[score])
+
+
+def test_undefined_scores_become_null_and_the_rest_plain_numbers():
+    predictions = cohort(n=10)
+    predictions["fold"] = predictions["label"]  # one class a fold
+    curves = histories(predictions)
+    curves[1] = curves[1].assign(**{"val/balanced_accuracy": math.nan})
+    summary = summarise(predictions, curves, folds_per_repeat=2)
+    reactive, tumoral = json.loads(json.dumps(summary, allow_nan=False))["folds"]
+    assert reactive["balanced_accuracy"] is None
+    assert reactive["best_epoch"] == 1
+    assert tumoral["auroc"] is None
+    assert tumoral["best_epoch"] is None
+    assert tumoral["best_epoch_balanced_accuracy"] is None
+    assert summary["balanced_accuracy"]["low"] is not None
+
+    def leaves(node):
+        if not isinstance(node, dict | list):
+            return {type(node)}
+        return set().union(*map(leaves, node.values() if isinstance(node, dict) else node))
+
+    assert leaves(summary) == {int, float, type(None)}

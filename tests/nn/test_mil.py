@@ -1,0 +1,121 @@
+"""The whole network: every part alive in every combination, bags apart from one another."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lymphoml.nn.fusion import ClinicalOnly, Concat, MixtureOfExperts, NoClinical
+from lymphoml.nn.mil import MILModel
+from lymphoml.nn.pooling import Attention, GatedAttention, LogSumExp, Max, Mean
+
+POOLINGS = [Mean, Max, LogSumExp, Attention, GatedAttention]
+FUSIONS = [NoClinical, ClinicalOnly, Concat, MixtureOfExperts]
+LENGTHS = torch.tensor([3, 1, 2, 4])
+LABEL = torch.tensor([1.0, 0.0, 0.0, 1.0])
+
+
+class TinyEncoder(nn.Sequential):
+    dim = 12
+
+    def __init__(self) -> None:
+        conv = nn.Conv2d(3, self.dim, kernel_size=5, stride=2)
+        super().__init__(conv, nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def make_model(pooling=Mean, fusion=Concat) -> MILModel:
+    torch.manual_seed(0)
+    if not fusion.uses_images:
+        return MILModel(None, None, fusion(0, 2))
+    encoder = TinyEncoder()
+    return MILModel(encoder, pooling(encoder.dim), fusion(encoder.dim, 2))
+
+
+def make_inputs() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    tint = torch.rand(int(LENGTHS.sum()), 3, 1, 1)
+    return tint * torch.rand(len(tint), 3, 12, 12), torch.randn(len(LENGTHS), 2)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_parameter_learns(pooling, fusion):
+    model, (images, clinical) = make_model(pooling, fusion), make_inputs()
+    loss = F.binary_cross_entropy_with_logits(model(images, LENGTHS, clinical), LABEL)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert (parameter.grad != 0).all(), name
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("fusion", FUSIONS)
+@torch.no_grad()
+def test_every_input_changes_its_own_bag_alone(pooling, fusion):
+    model, (images, clinical) = make_model(pooling, fusion), make_inputs()
+    logits = model(images, LENGTHS, clinical)
+    bag_of = torch.arange(len(LENGTHS)).repeat_interleave(LENGTHS)
+    for image in range(len(images)):
+        other = images.clone()
+        other[image] = other[image].flip(0)  # channels
+        changed = model(other, LENGTHS, clinical) != logits
+        assert changed.tolist() == [fusion.uses_images and bag == bag_of[image] for bag in range(4)]
+    for bag, column in itertools.product(range(4), range(2)):
+        patients = clinical.clone()
+        patients[bag, column] += 0.5
+        changed = model(images, LENGTHS, patients) != logits
+        assert changed.tolist() == [fusion is not NoClinical and i == bag for i in range(4)]
+
+
+@torch.no_grad()
+def test_bags_alone_equal_bags_together():
+    model, (images, clinical) = make_model(GatedAttention, MixtureOfExperts), make_inputs()
+    together = model(images, LENGTHS, clinical)
+    for i, bag in enumerate(images.split(LENGTHS.tolist())):
+        alone = model(bag, LENGTHS[i : i + 1], clinical[i : i + 1])
+        torch.testing.assert_close(alone[0], together[i], atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_images_can_be_embedded_in_pieces():
+    model, (images, clinical) = make_model(), make_inputs()
+    features = torch.cat([model.embed(piece) for piece in images.split(4)])
+    logits = model.classify(features, LENGTHS, clinical)
+    torch.testing.assert_close(logits, model(images, LENGTHS, clinical), atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_clinical_only_needs_no_images():
+    model, (images, clinical) = make_model(fusion=ClinicalOnly), make_inputs()
+    none = torch.empty(0, 3, 1, 1)
+    assert torch.equal(model(none, LENGTHS, clinical), model(images, LENGTHS, clinical))
+    assert [name for name, _ in model.named_children()] == ["fusion"]
+
+
+def test_autocast_encodes_in_half_and_decides_in_single_precision():
+    model, (images, clinical) = make_model(Attention, MixtureOfExperts), make_inputs()
+    reference = model(images, LENGTHS, clinical)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.embed(images).dtype == torch.bfloat16
+        logits = model(images, LENGTHS, clinical)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, reference, atol=0.02, rtol=0.02)
+    logits.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("pooling", "fusion"),
+    [(pooling, Concat) for pooling in POOLINGS] + [(Mean, fusion) for fusion in FUSIONS],
+)
+def test_overfits_one_batch(pooling, fusion):
+    model, (images, clinical) = make_model(pooling, fusion), make_inputs()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(model(images, LENGTHS, clinical), LABEL)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.05

@@ -1,0 +1,101 @@
+"""Segment reductions against a dense oracle: a bag-by-row membership matrix in double precision."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lymphoml.nn.segments import (
+    segment_logsumexp,
+    segment_max,
+    segment_mean,
+    segment_softmax,
+    segment_sum,
+)
+
+REDUCTIONS = [segment_sum, segment_mean, segment_max, segment_logsumexp, segment_softmax]
+
+
+def dense(reduction, values: Tensor, lengths: list[int]) -> Tensor:
+    member = torch.zeros(len(lengths), len(values), dtype=torch.float64)
+    start = 0
+    for bag, length in enumerate(lengths):
+        member[bag, start : start + length] = 1
+        start += length
+    exponentials = values.exp()
+    return {
+        segment_sum: member @ values,
+        segment_mean: member @ values / member.sum(1, keepdim=True),
+        segment_max: torch.where(member.bool()[:, :, None], values, -torch.inf).amax(1),
+        segment_logsumexp: (member @ exponentials).log(),
+        segment_softmax: exponentials / (member.T @ (member @ exponentials)),
+    }[reduction]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@settings(max_examples=25, deadline=None)
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), seed=st.integers(0, 999))
+def test_equals_the_dense_oracle(reduction, lengths, seed):
+    draw = torch.Generator().manual_seed(seed)
+    values = 3 * torch.randn(sum(lengths), 4, generator=draw, dtype=torch.float64)
+    found = reduction(values, torch.tensor(lengths))
+    torch.testing.assert_close(found, dense(reduction, values, lengths))
+    # One number an instance is reduced like a column of features.
+    torch.testing.assert_close(reduction(values[:, 0], torch.tensor(lengths)), found[:, 0])
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_gradient(reduction):
+    torch.manual_seed(0)
+    values = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v: reduction(v, torch.tensor([1, 3, 2])), values)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_deterministic_and_blind_to_other_bags(reduction):
+    torch.manual_seed(0)
+    values, lengths = torch.randn(130, 5), torch.tensor([40, 1, 89])
+    torch.use_deterministic_algorithms(True)
+    try:
+        runs = []
+        for _ in range(2):
+            leaf = values.clone().requires_grad_()
+            found = reduction(leaf, lengths)
+            found.square().sum().backward()
+            runs.append((found.detach(), leaf.grad))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert torch.equal(runs[0][1], runs[1][1])
+    alone = torch.cat([reduction(bag, torch.tensor([len(bag)])) for bag in values.split([40, 1, 89])])
+    assert torch.equal(alone, runs[0][0])  # to the bit
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_is_reduced_in_single(autocast):
+    ones = torch.ones(1000, 1, dtype=torch.bfloat16)  # bfloat16 cannot count beyond 256
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        for reduction in REDUCTIONS:
+            assert reduction(ones, torch.tensor([1000])).dtype == torch.float32
+        assert segment_sum(ones, torch.tensor([1000])).item() == 1000
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("lengths", [[2, 2], [2, 4]])
+def test_lengths_must_add_up(reduction, lengths):
+    with pytest.raises(RuntimeError, match="sum exactly to 5"):
+        reduction(torch.rand(5, 2), torch.tensor(lengths))
+
+
+def test_stable_for_large_values():
+    values = torch.tensor([[1e4], [1e4], [-1e4]])
+    assert segment_logsumexp(values, torch.tensor([2, 1])).tolist() == [[1e4 + 2**-10], [-1e4]]
+    assert segment_softmax(values, torch.tensor([3])).tolist() == [[0.5], [0.5], [0.0]]
+
+
+def test_ties_share_the_gradient_of_the_maximum():
+    values = torch.tensor([2.0, 2.0, 1.0], requires_grad=True)
+    segment_max(values, torch.tensor([3])).sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [0.5, 0.5, 0.0]

@@ -1,0 +1,86 @@
+"""The import rules of docs/design.md, read off the syntax trees."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "lymphoml"
+LEAVES = {"types", "errors", "files", "seeding"}  # anybody may import these
+
+# Which parts of lymphoml a part may import, beside the leaves.
+ALLOWED = {
+    "data": {"data"},
+    "nn": {"nn"},
+    "evaluation": {"evaluation"},
+    "report": {"report", "evaluation"},
+    "submission": set(),
+    "tracking": {"evaluation"},
+    "build": set(),
+    "config": set(),
+    "checks": set(),
+    "compute": set(),
+    "checkpoint": set(),
+    "callbacks": set(),
+    "runs": set(),
+    "module": {"build"},
+    "trainer": {"compute", "checkpoint"},
+    "prediction": {"runs", "build", "checkpoint", "data", "module", "submission", "trainer"},
+    "training": {"runs", "build", "checkpoint", "data", "module", "trainer", "prediction",
+                 "compute", "callbacks", "checks", "evaluation", "tracking"},
+    "cli": {"config", "data", "prediction", "submission", "report"},
+    "__main__": {"cli"},
+}  # fmt: skip
+# Which parts may import a package.
+ONLY_IN = {
+    "hydra": {"config", "train"},
+    "omegaconf": {"config", "cli", "train"},
+    "wandb": {"tracking"},
+    "lightning": set(),
+    "torch": {"types", "data", "nn", "module", "compute", "checkpoint", "callbacks", "prediction",
+              "tracking"},
+    "pytorch_lightning": {"data", "module", "trainer", "prediction", "training", "callbacks",
+                          "checkpoint", "tracking"},
+}  # fmt: skip
+FILES = [*PACKAGE.rglob("*.py"), ROOT / "train.py", ROOT / "predict.py"]
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py") if PACKAGE in path.parents else path.stem
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_import_rules(path):
+    here = part(path)
+    for name in imports(path):
+        root, *rest = name.split(".")
+        if root in ONLY_IN:
+            assert here in ONLY_IN[root], f"{path} imports {root}"
+        if root == "lymphoml" and PACKAGE in path.parents and here != "__init__":
+            target = rest[0]
+            assert target in LEAVES | ALLOWED[here], f"{path} imports lymphoml.{target}"
+
+
+def test_nothing_unpickles():
+    """`weights_only=False`, pickle and joblib.load run what they read."""
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        assert not {"pickle", "joblib", "dill"} & {name.split(".")[0] for name in imports(path)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg == "weights_only":
+                assert isinstance(node.value, ast.Constant), f"{path}:{node.value.lineno}"
+                assert node.value.value is True, f"{path}:{node.value.lineno}"
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                assert "weights_only" in {keyword.arg for keyword in node.keywords}
