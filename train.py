@@ -9,9 +9,13 @@ from lymphoml.config import entry, job
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> float:
     with job(config) as (plain, folder):
-        from lymphoml.training import cross_validate  # four seconds that --help must not cost
+        # Imported here: seconds that --help and a cluster's submit side must not cost.
+        from lymphoml.report.terminal import print_run
+        from lymphoml.training import cross_validate
 
-        return cross_validate(plain, folder)
+        score = cross_validate(plain, folder)
+        print_run(folder)
+        return score
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ ALLOWED = ("lymphoml.nn", "torch.optim")
 
 
 def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-    """Call what `spec["_target_"]` names with the rest of `spec`; `args` and `kwargs` come from code.
+    """Call what `spec["_target_"]` names with the rest of `spec`; `args`, `kwargs` come from code.
 
     Only public classes and functions *defined* below ALLOWED are callable, so that nothing they
     import (`torch.load`, say) can be reached through them. Raises InputError for any other target,

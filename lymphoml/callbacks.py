@@ -16,7 +16,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-
 from torch import Tensor
 
 from lymphoml.files import write_text
@@ -62,8 +61,10 @@ class History(pl.Callback):
         module.log("lr", self.lr)
         metrics = trainer.callback_metrics
         row: dict[str, Any] = {"epoch": trainer.current_epoch, "lr": self.lr}
+        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         for name in self.COLUMNS[2:]:
-            row[name] = _rounded(metrics[name])
+            known = validated or not name.startswith("val/")
+            row[name] = _rounded(metrics[name]) if known else None
         row["images_per_second"] = round(speed, 1)
         inner = {name: value for name, value in metrics.items() if name.startswith("inner/")}
         row |= {name: _rounded(value) for name, value in inner.items()}

@@ -46,7 +46,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `path` holds, on the CPU: tensors and primitives. Raises InputError if it is not whole."""
+    """What `path` holds, on the CPU: tensors and primitives; InputError where it is not whole."""
     sidecar = _sidecar(path)
     if not path.exists() or not sidecar.exists():
         missing = path if not path.exists() else sidecar

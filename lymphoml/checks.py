@@ -4,19 +4,20 @@ from typing import Any
 
 from lymphoml.errors import InputError
 
+AT_LEAST_ONE = {
+    "data": ("repeats", "bags_per_batch", "max_instances", "eval_max_instances", "crop", "resize"),
+    "trainer": ("max_epochs", "validate_every", "patience", "threads"),
+}
+
 
 def check(config: dict[str, Any]) -> None:
     """Raises InputError naming every such value, and what is allowed."""
     data, options, problems = config["data"], config["trainer"], []
-    for key, value in {
-        "data.folds": data["folds"] - 1, "data.repeats": data["repeats"],
-        "data.bags_per_batch": data["bags_per_batch"], "trainer.max_epochs": options["max_epochs"],
-        "trainer.validate_every": options["validate_every"],
-        **{f"data.{key}": data[key] for key in ("max_instances", "eval_max_instances", "crop", "resize")
-           if data[key] is not None},
-    }.items():  # fmt: skip
-        if value < 1:
-            problems.append(f"{key}: {value} is too small")
+    for group, keys in AT_LEAST_ONE.items():
+        for key in keys:
+            value = config[group][key]
+            if value is not None and value < 1:
+                problems.append(f"{group}.{key}: {value} is too small, allowed is 1 or more")
     if not 0 <= data["inner_fraction"] <= 0.5:
         problems.append(f"data.inner_fraction={data['inner_fraction']}: allowed are 0 to 0.5")
     if not 0 <= data["colour"] < 1:

@@ -19,8 +19,9 @@ from lymphoml.errors import InputError
 
 def option(default: Any, help: str) -> Any:
     """A dataclass field with its line of `--help`."""
-    factory = {"default_factory": lambda: default} if isinstance(default, list | dict) else {}
-    return field(metadata={"help": help}, **(factory or {"default": default}))
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: default, metadata={"help": help})
+    return field(default=default, metadata={"help": help})
 
 
 @dataclass
@@ -145,7 +146,9 @@ def _run(words: list[str]) -> None:
     if {"-h", "--help"} & set(rest):
         print(f"{schema.__doc__}\n")
         for key in dataclasses.fields(schema):
-            default = key.default if key.default is not dataclasses.MISSING else key.default_factory()  # type: ignore[misc]
+            default = key.default
+            if callable(key.default_factory):
+                default = key.default_factory()
             shown = "required" if default == MISSING else f"default {default}"
             print(f"  {key.name:14} {key.metadata['help']} ({shown})")
         return

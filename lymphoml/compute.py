@@ -8,7 +8,7 @@ import torch
 
 
 def precision(asked: str) -> str:
-    """Lightning's name for the precision; `auto` takes bfloat16 only where hardware multiplies it."""
+    """Lightning's name for the precision; `auto` is bfloat16 where the hardware multiplies it."""
     if asked != "auto":
         return asked
     if torch.cuda.is_available():

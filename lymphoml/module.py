@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lymphoml.build import build, build_model
@@ -50,16 +50,13 @@ class BagClassifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         stage = ("val", "inner")[dataloader_idx]
         logits = self(batch).float()
-        loss, accuracy = self.val_loss[dataloader_idx], self.val_accuracy[dataloader_idx]
+        loss: Any = self.val_loss[dataloader_idx]
+        accuracy: Any = self.val_accuracy[dataloader_idx]
         loss.update(self._loss(logits, batch.label))
         accuracy.update((logits > 0).long(), batch.label.long())
-        named: dict[str, Metric] = {
-            f"{stage}/loss": loss,
-            f"{stage}/balanced_accuracy": accuracy,
-        }
         self.log_dict(
-            named, on_step=False, on_epoch=True, batch_size=len(batch.label),
-            add_dataloader_idx=False,
+            {f"{stage}/loss": loss, f"{stage}/balanced_accuracy": accuracy},
+            on_step=False, on_epoch=True, batch_size=len(batch.label), add_dataloader_idx=False,
         )  # fmt: skip
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Tensor]:

@@ -43,10 +43,11 @@ def predict(
     for fold in folds:
         path = runs.fold_folder(run, fold)
         if not runs.is_done(run, fold):
-            raise InputError(f"run {run}: fold {fold} is not finished; run its train.py command again")
+            raise InputError(f"run {run}: fold {fold} is not finished; give its command again")
         bags = _bags(path, fold, config, cohort, store, ids)
         trainer = make_trainer(config["trainer"], path, logger=False, callbacks=[])
-        columns[fold] = checkpoint_predictions(path, trainer, bags).set_index("patient")["probability"]
+        table = checkpoint_predictions(path, trainer, bags)
+        columns[fold] = table.set_index("patient")["probability"]
     probabilities = pd.DataFrame(columns)
     mean = probabilities.mean(axis=1)
     predictions = pd.DataFrame(
@@ -63,7 +64,7 @@ def predict(
 
 
 def checkpoint_predictions(path: Path, trainer: pl.Trainer, bags: PatientBags) -> pd.DataFrame:
-    """What the reported checkpoint of a fold's folder says of some patients: patient, probability."""
+    """What a fold's reported checkpoint says of some patients: patient, probability."""
     module = BagClassifier(**_hparams(path))
     module.load_state_dict(load_checkpoint(reported_checkpoint(path))["state_dict"])
     batches: Any = trainer.predict(module, datamodule=bags, weights_only=True)

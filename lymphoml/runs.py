@@ -130,6 +130,6 @@ def _git_commit() -> str | None:
 
 
 def _without_folders(word: str) -> str:
-    """`data.root=/home/me/cohort` says `data.root=cohort`: the folders above tell of the machine."""
+    """Of an absolute path only the last part: the folders above tell of the machine."""
     key, equals, value = word.rpartition("=")
     return f"{key}{equals}{Path(value).name if Path(value).is_absolute() else value}"

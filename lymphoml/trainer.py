@@ -19,7 +19,7 @@ def make_trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Train
     return pl.Trainer(
         accelerator=options["accelerator"],
         devices=1,
-        precision=compute.precision(options["precision"]),
+        precision=compute.precision(options["precision"]),  # type: ignore[arg-type]
         max_epochs=options["max_epochs"],
         check_val_every_n_epoch=options["validate_every"],
         deterministic="warn",

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from filelock import FileLock
 
 from lymphoml import compute, runs
+from lymphoml.baseline import clinical_baseline
 from lymphoml.build import uses_images
 from lymphoml.callbacks import Bar, FoldProgress, History, KeyedSeeds, progress_bar
 from lymphoml.checkpoint import LAST, SaveEpoch
@@ -40,6 +41,11 @@ def cross_validate(config: dict[str, Any], folder: Path) -> float:
     asked = _folds_asked(config["fold"], data["folds"] * data["repeats"])
     check(config)
     cohort = read_cohort(data).labelled
+    if cohort.table.empty:
+        raise InputError(
+            f"data.root={data['root']}: no patient has a label; data.label_column="
+            f"{data['label_column']} must name the column that holds them"
+        )
     store, fingerprint = _open_images(config, cohort)
     threads = compute.set_threads(config["trainer"]["threads"])
     precision = compute.precision(config["trainer"]["precision"])
@@ -57,7 +63,7 @@ def cross_validate(config: dict[str, Any], folder: Path) -> float:
                         bar.skip(epochs)
                     else:
                         train_fold(config, path, fold, cohort, store, folds, tracker, bar)
-        return _finish(config, folder, folds, asked, tracker)
+        return _finish(config, folder, cohort, folds, asked, tracker)
 
 
 def train_fold(
@@ -119,6 +125,7 @@ def train_fold(
 def _finish(
     config: dict[str, Any],
     folder: Path,
+    cohort: Cohort,
     folds: pd.DataFrame,
     asked: list[int],
     tracker: Tracker,
@@ -132,6 +139,7 @@ def _finish(
         if not (folder / "metrics.json").exists():
             predictions = runs.read_predictions(folder, every)
             metrics = summarise(predictions, runs.read_histories(folder, every), per_repeat)
+            metrics["baseline"]["clinical"] = clinical_baseline(config, cohort, folds)
             runs.write_table(folder / "predictions.csv", predictions)
             tracker.log_cross_validation(metrics)
             write_json(folder / "metrics.json", metrics)
@@ -160,7 +168,9 @@ def _open_images(config: dict[str, Any], cohort: Cohort) -> tuple[ImageStore | N
     store = open_store(cohort.images, key, Path(data["cache"]), data["crop"], data["resize"])
     height, width = store.size
     if data["rotate"] and height != width:
-        raise InputError(f"data.rotate needs square images, these are {width} x {height}; set data.crop")
+        raise InputError(
+            f"data.rotate needs square images, these are {width} x {height}; set data.crop"
+        )
     return store, f"{table[:16]}-{key[:16]}"
 
 

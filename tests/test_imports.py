@@ -14,9 +14,9 @@ ALLOWED = {
     "data": {"data"},
     "nn": {"nn"},
     "evaluation": {"evaluation"},
-    "report": {"report", "evaluation"},
+    "report": {"report", "evaluation", "runs"},
     "submission": set(),
-    "tracking": {"evaluation"},
+    "tracking": {"tracking", "evaluation"},
     "build": set(),
     "config": set(),
     "checks": set(),
@@ -24,11 +24,12 @@ ALLOWED = {
     "checkpoint": set(),
     "callbacks": set(),
     "runs": set(),
+    "baseline": {"data", "evaluation"},
     "module": {"build"},
     "trainer": {"compute", "checkpoint"},
     "prediction": {"runs", "build", "checkpoint", "data", "module", "submission", "trainer"},
     "training": {"runs", "build", "checkpoint", "data", "module", "trainer", "prediction",
-                 "compute", "callbacks", "checks", "evaluation", "tracking"},
+                 "compute", "callbacks", "checks", "evaluation", "tracking", "baseline"},
     "cli": {"config", "data", "prediction", "submission", "report"},
     "__main__": {"cli"},
 }  # fmt: skip
@@ -47,7 +48,8 @@ FILES = [*PACKAGE.rglob("*.py"), ROOT / "train.py", ROOT / "predict.py"]
 
 
 def part(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py") if PACKAGE in path.parents else path.stem
+    inside = PACKAGE in path.parents
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py") if inside else path.stem
 
 
 def imports(path: Path) -> set[str]:

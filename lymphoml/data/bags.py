@@ -65,14 +65,15 @@ class BagDataset(Dataset[Bag]):
 class EpochOrder(Sampler[Key]):
     """All patients once: shuffled by (seed, epoch) for training, in their order otherwise.
 
-    Lightning calls `set_epoch`, also when it resumes.
+    Lightning calls `set_epoch`, but a resumed fold's workers draw their first batches before it
+    does: hence `epoch`, the first.
     """
 
-    def __init__(self, patients: int, seed: int, shuffle: bool):
+    def __init__(self, patients: int, seed: int, shuffle: bool, epoch: int = 0):
         self.patients = patients
         self.seed = seed
         self.shuffle = shuffle
-        self.epoch = 0
+        self.epoch = epoch
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

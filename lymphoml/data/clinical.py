@@ -85,11 +85,10 @@ class ClinicalEncoder:
                     for patient in values.index[values.isna()]
                 )
             if "categories" in column:
-                one_hot = [values == category for category in column["categories"][1:]]
-                part = np.array(one_hot, dtype=float).reshape(-1, len(table)).T
+                part = values.to_numpy(object)[:, None] == np.array(column["categories"][1:], "O")
             else:
-                number = values.to_numpy(float)[:, None]
-                part = np.log(number) if column["log"] else number
+                part = values.to_numpy(float)[:, None]
+                part = np.log(part) if column["log"] else part
             features = np.hstack([features, part])
         return features
 

@@ -1,5 +1,6 @@
 """Patients with their label, clinical values and images, whatever the layout they came from."""
 
+import os
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -68,9 +69,8 @@ def read_cohort(data: dict) -> Cohort:
     )
 
 
-def _sources(data: dict) -> list[tuple[Path, Path]]:
+def _sources(data: dict, root: Path) -> list[tuple[Path, Path]]:
     """Each table with the folder that holds its patients' folders."""
-    root = Path(data["root"])
     if data["layout"] == "kaggle":
         train, test = root / "trainset", root / "testset"
         return [(train / "trainset_true.csv", train), (test / "testset_data.csv", test)]
@@ -85,10 +85,11 @@ def _read_sources(
     # A cohort to predict may come without labels.
     optional = {data["label_column"]} if data["layout"] == "table" else set()
     schema = table_schema(data, columns)
+    root = Path(os.path.expanduser(data["root"]))  # no shell expands the ~ of data.root=~/cohort
     tables: list[pd.DataFrame] = []
     images: dict[str, tuple[Path, ...]] = {}
     problems: list[str] = []
-    for path, folder in _sources(data):
+    for path, folder in _sources(data, root):
         try:
             raw = read_table(path, {*headings.values()} - optional, optional)
         except InputError as error:
@@ -96,13 +97,13 @@ def _read_sources(
             continue
         table = name_columns(raw, path, headings, columns)
         places = dict(zip(table["id"], table["place"], strict=True))
-        bags, lost = find_bags(folder, Path(data["root"]), data["image_pattern"], places)
+        bags, lost = find_bags(folder, root, data["image_pattern"], places)
         problems += [*table_problems(table, schema, headings), *lost]
         tables.append(table)
         images |= bags
     problems += duplicate_problems(tables)
     if not problems and not images:
-        problems.append(f"{data['root']}: no patient in any table; add a row per patient")
+        problems.append(f"{root}: no patient in any table; add a row per patient")
     if problems:
         rest = len(problems) - SHOWN
         raise InputError(problems[:SHOWN] + [f"... and {rest} more problems"] * (rest > 0))
@@ -110,11 +111,10 @@ def _read_sources(
 
 
 def _parse(text: pd.DataFrame, labels: dict, columns: Sequence[Column]) -> pd.DataFrame:
-    table = pd.DataFrame(index=pd.Index(text["id"], name="id"))
-    table["label"] = text["label"].map(labels).to_numpy("int64") if "label" in text else -1
-    for column in columns:
-        table[column.name] = column.parse(text[column.name]).to_numpy()
-    return table
+    text = text.set_index("id")
+    label = text["label"].map(labels).astype("int64") if "label" in text else -1
+    clinical = {column.name: column.parse(text[column.name]) for column in columns}
+    return pd.DataFrame({"label": label, **clinical}, index=text.index)
 
 
 def _suspected_persons(table: pd.DataFrame, columns: Sequence[Column]) -> list[int]:

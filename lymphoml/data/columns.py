@@ -62,7 +62,7 @@ class Categorical:
         )
 
     def parse(self, text: pd.Series) -> pd.Series:
-        return text.map(self.values)
+        return text.map(self.values).astype("str")  # of missing values alone, too
 
     def schema(self) -> dict:
         return {"kind": "categorical", "categories": sorted(set(self.values.values()))}

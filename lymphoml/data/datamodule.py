@@ -38,6 +38,7 @@ class PatientBags(pl.LightningDataModule):
         self.data, self.cohort, self.store, self.patients = data, cohort, store, patients
         self.clinical = clinical
         self.keyed = keyed_seed(seed, fold)
+        self.first_epoch = 0
 
     def predict_dataloader(self) -> DataLoader:
         return self._loader(self.patients, training=False)
@@ -77,7 +78,7 @@ class PatientBags(pl.LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=data["bags_per_batch"] if training else 1,
-            sampler=EpochOrder(len(patients), self.keyed, shuffle=training),
+            sampler=EpochOrder(len(patients), self.keyed, training, self.first_epoch),
             collate_fn=collate,
             num_workers=data["workers"],
             persistent_workers=data["workers"] > 0,
@@ -127,10 +128,12 @@ class BagDataModule(PatientBags):
 
     def state_dict(self) -> dict[str, Any]:
         return {
+            "next_epoch": 0 if self.trainer is None else self.trainer.current_epoch + 1,
             "clinical": self.clinical.state(),
             "schema": self.cohort.schema,
             "image_size": None if self.store is None else list(self.store.size),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.first_epoch = state["next_epoch"]
         self.clinical = ClinicalEncoder.from_state(state["clinical"])

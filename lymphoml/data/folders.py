@@ -18,19 +18,21 @@ def find_bags(
     """
     try:
         _refuse_stray(folder, root)
-        present = {each.name for each in _visible(folder) if os.path.isdir(each)}
+        present = {each.name: each for each in _visible(folder) if os.path.isdir(each)}
     except (OSError, InputError) as error:
-        return {}, [f"{folder}: no folder of images ({error}); check data.root"]
+        return {}, [f"no folder of images: {error}; check data.root"]
     bags: dict[str, tuple[Path, ...]] = {}
     problems = [
         f"{folder}, folder {name!r:.99}: no row in the table; add the patient, or move it away"
-        for name in sorted(present - places.keys())
+        for name in sorted(present.keys() - places.keys())
     ]
     for patient, place in places.items():
         if patient not in present:
             problems.append(f"{place}: no such folder in {folder}; add it, or remove the row")
             continue
         try:
+            if present[patient].is_symlink():
+                _refuse_stray(folder / patient, root)
             bags[patient] = _images(folder / patient, root, pattern)
         except (OSError, InputError) as error:
             problems.append(f"{place}: {error}")
@@ -38,7 +40,6 @@ def find_bags(
 
 
 def _images(bag: Path, root: Path, pattern: str) -> tuple[Path, ...]:
-    _refuse_stray(bag, root)
     names = []
     for entry in _visible(bag):
         if fnmatchcase(entry.name, pattern):

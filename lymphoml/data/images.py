@@ -24,7 +24,7 @@ Paths = Mapping[str, tuple[Path, ...]]
 
 
 class ImageStore:
-    """The decoded images of each patient, `bag(patient)` uint8 (m, h, w, 3), read as they are used."""
+    """The decoded images of each patient, uint8 (m, h, w, 3), read from disk as they are used."""
 
     def __init__(self, path: Path, lengths: Mapping[str, int]):
         self.path = path

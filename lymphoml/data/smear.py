@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+
+from lymphoml.data.lymphocyte import cover, draw_traits, lymphocyte
 
 Array = np.ndarray
 
@@ -26,20 +27,6 @@ DENSITY = np.array(
     ],
     np.float32,
 )
-
-# What sets the two types apart: (reactive, atypical, spread of a cell around its place between).
-TRAITS = {
-    "nucleus": (0.124, 0.131, 0.008),  # radius
-    "rim": (0.064, 0.014, 0.007),  # width of the cytoplasm around the nucleus
-    "ruffle": (0.070, 0.020, 0.015),  # irregularity of the cell's outline
-    "warp": (0.022, 0.045, 0.010),  # irregularity of the nucleus's outline
-    "cleft": (0.02, 0.24, 0.08),  # depth of the nucleus's indentation
-    "clumps": (0.10, 0.24, 0.04),  # contrast of the chromatin
-    "darkness": (0.82, 1.12, 0.07),  # stain taken up by the nucleus
-    "blueness": (0.42, 0.90, 0.12),  # and by the cytoplasm
-    "nucleolus": (0.5, -0.4, 0.5),  # how much paler than its nucleus, where positive
-}
-TYPE_SPREAD = 0.22  # of a cell's place between reactive (0) and atypical (1), all traits together
 
 
 class Slide(NamedTuple):
@@ -56,18 +43,14 @@ def draw_slide(rng: np.random.Generator) -> Slide:
     return Slide(
         background=BACKGROUND * (1 + 0.005 * rng.standard_normal(3, np.float32)),
         density=DENSITY * np.exp(0.06 * rng.standard_normal((3, 1), np.float32)),
-        pallor=rng.uniform(0.35, 0.8),
+        pallor=rng.uniform(0.4, 0.95),
         spacing=rng.uniform(0.235, 0.3),
     )
 
 
 def draw_smear(size: int, atypical: bool, slide: Slide, rng: np.random.Generator) -> Array:
     """One image of `size` pixels a side, uint8 (size, size, 3), its lymphocyte in the centre."""
-    place = float(atypical) + rng.normal(0, TYPE_SPREAD)
-    traits = {
-        name: low + place * (high - low) + rng.normal(0, spread)
-        for name, (low, high, spread) in TRAITS.items()
-    }
+    traits = draw_traits(atypical, rng)
     axis = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
     blur = max(0.8 / size, rng.uniform(0.005, 0.012))  # no edge is sharper than the focus
 
@@ -79,7 +62,7 @@ def draw_smear(size: int, atypical: bool, slide: Slide, rng: np.random.Generator
         absorbed[:, rows, columns] += np.multiply.outer(purple, grain)
 
     near = _window(axis, 0.0, 1.4 * (traits["nucleus"] + max(traits["rim"], 0.02)))
-    cytoplasm, nucleus, cell = _lymphocyte(axis[near], clearance[near, near], blur, traits, rng)
+    cytoplasm, nucleus, cell = lymphocyte(axis[near], clearance[near, near], blur, traits, rng)
     absorbed[:, near, near] *= 1 - cell
     absorbed[:, near, near] += np.multiply.outer(blue, cytoplasm)
     absorbed[:, near, near] += np.multiply.outer(purple, nucleus)
@@ -89,55 +72,6 @@ def draw_smear(size: int, atypical: bool, slide: Slide, rng: np.random.Generator
     light += 0.006 * rng.standard_normal((size, size), np.float32)
     pixels = np.exp(-absorbed) * light * slide.background[:, None, None]
     return np.moveaxis(pixels.clip(0, 255), 0, -1).astype(np.uint8, order="C")
-
-
-def _lymphocyte(
-    axis: Array, clearance: Array, blur: float, traits: dict[str, float], rng: np.random.Generator
-) -> tuple[Array, Array, Array]:
-    """Densities of cytoplasm and chromatin, and the share of each pixel that the cell covers.
-
-    Cytoplasm gives way to red cells: its outline is scalloped where `clearance` runs out.
-    """
-    plane = axis + 1j * axis[:, None]
-    radius, rim = traits["nucleus"], max(traits["rim"], 0.006)
-    stretch = rng.normal(0, 0.05) + 1j * rng.normal(0, 0.05)  # cell and nucleus are oval together
-    shift = rng.uniform(0.2, 0.8) * rim * cmath.exp(2j * cmath.pi * rng.random())
-
-    inside_nucleus = _outline(plane - shift, radius, stretch, traits["warp"], traits["cleft"], rng)
-    inside_cell = _outline(plane, radius + rim, stretch, traits["ruffle"], 0.0, rng)
-    inside_cell = np.maximum(np.minimum(inside_cell, clearance), inside_nucleus + 0.005)
-    nucleus, cell = _cover(inside_nucleus, blur), _cover(inside_cell, blur)
-
-    edge = np.exp(-np.square(inside_cell / 0.010)) + 0.5 * np.exp(-np.square(inside_cell / 0.03))
-    cytoplasm = max(traits["blueness"], 0.15) * (0.75 + 0.8 * edge)
-    cytoplasm *= 1 + 0.10 * _texture(axis, 0.012, rng)
-
-    clumps = np.tanh(_texture(axis, 0.013, rng)) + 0.4 * _texture(axis, 0.04, rng)
-    chromatin = 1 + max(traits["clumps"], 0.03) * clumps
-    chromatin += 0.18 * np.exp(-np.square(inside_nucleus / 0.012))  # the nuclear membrane
-    if traits["nucleolus"] > 0:
-        spot = shift + 0.4 * radius * cmath.exp(2j * cmath.pi * rng.random())
-        chromatin -= min(0.5 * traits["nucleolus"], 0.35) * _cover(0.03 - abs(plane - spot), 0.02)
-    chromatin *= traits["darkness"]
-    return (cell - nucleus).clip(0) * cytoplasm, nucleus * chromatin.clip(0.2), cell
-
-
-def _outline(
-    plane: Array, radius: float, stretch: complex, ripple: float, cleft: float,
-    rng: np.random.Generator,
-) -> Array:  # fmt: skip
-    """How far each point lies inside a wavy circle around zero, negative outside."""
-    distance = np.abs(plane)
-    direction = plane / np.maximum(distance, 1e-6)
-    wave = direction * direction
-    factor = 1 + (stretch * wave).real
-    for order in range(3, 8):  # Fourier series of the radius over the angle
-        wave = wave * direction
-        amplitude = max(ripple, 0.0) * 3 / order
-        factor += (amplitude * complex(*rng.normal(0, 0.7, 2)) * wave).real
-    notch = cmath.exp(2j * cmath.pi * rng.random())
-    factor -= max(cleft, 0.0) * np.exp(9 * ((direction * notch).real - 1))
-    return radius * factor - distance
 
 
 def _red_cells(
@@ -161,7 +95,7 @@ def _red_cells(
         squared = (x + y + rng.normal(0, 0.15) * (x - y)) / radius**2  # upright or lying ovals
         inside = (1 - np.sqrt(squared)) * radius
         dent = slide.pallor * rng.uniform(0.5, 1.2) / (1 + np.square(4 * squared))
-        thickness[rows, columns] += (1.05 - dent) * _cover(inside, blur)
+        thickness[rows, columns] += (1.05 - dent) * cover(inside, blur)
         near = clearance[rows, columns]
         np.minimum(near, -inside, out=near)
     return 1.6 * np.tanh(thickness / 1.3), clearance
@@ -171,29 +105,15 @@ def _platelet(axis: Array, rng: np.random.Generator) -> tuple[slice, slice, Arra
     """Where a small grain lies, rows and columns, and its density there."""
     x, y, radius = rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5), rng.uniform(0.012, 0.03)
     rows, columns = _window(axis, y, 0.06), _window(axis, x, 0.06)
-    return rows, columns, 0.5 * _cover(
-        radius - np.hypot(axis[columns] - x, axis[rows, None] - y), 0.02
-    )
-
-
-def _texture(axis: Array, grain: float, rng: np.random.Generator) -> Array:
-    """A smooth Gaussian random field of unit variance whose blobs are about `grain` wide."""
-    noise = rng.standard_normal((len(axis), len(axis)), np.float32)
-    pixel = axis[1] - axis[0]
-    smooth = gaussian_filter(noise, 0.5 * grain / pixel, truncate=3)
-    return smooth / smooth.std()
-
-
-def _cover(inside: Array, blur: float) -> Array:
-    """Share of a pixel inside an outline, from how far its centre lies inside."""
-    return np.clip(0.5 + inside / (2 * blur), 0, 1)
+    distance = np.hypot(axis[columns] - x, axis[rows, None] - y)
+    return rows, columns, 0.5 * cover(radius - distance, 0.02)
 
 
 def _window(axis: Array, centre: float, reach: float) -> slice:
     return slice(*np.searchsorted(axis, (centre - reach, centre + reach)))
 
 
-def contact_sheet(size: int = 224, columns: int = 8, rows: int = 3, seed: int = 0) -> Image.Image:
+def contact_sheet(size: int = 144, columns: int = 8, rows: int = 2, seed: int = 0) -> Image.Image:
     """Reactive cells above, atypical ones below; a row is a patient's slide."""
     margin = size // 16
     sheet = np.full((2 * rows * size + margin, columns * size, 3), 255, np.uint8)
@@ -208,4 +128,4 @@ def contact_sheet(size: int = 224, columns: int = 8, rows: int = 3, seed: int = 
 
 
 if __name__ == "__main__":
-    contact_sheet().save(sys.argv[1])
+    contact_sheet().quantize(256, kmeans=2).save(sys.argv[1])  # few hues: half the bytes

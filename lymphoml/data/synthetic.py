@@ -11,19 +11,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
+from lymphoml.data.bounds import METHOD, best_balanced_accuracy
 from lymphoml.data.population import (
     BLOCK_SIZE,
     DRAWING,
-    METHOD,
     POPULATION,
     TABLE,
     TEST,
     TRAIN,
     Patient,
-    best_balanced_accuracy,
     draw_patient,
     generator,
 )
@@ -108,7 +108,7 @@ def _truth(split: int, patient: Patient) -> dict[str, Any]:
     }
 
 
-def _draw_bag(folder: Path, patient: Patient, size: int, rng: Any) -> None:
+def _draw_bag(folder: Path, patient: Patient, size: int, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
     slide = draw_slide(rng)
     for number, atypical in enumerate(patient.cells):
@@ -130,7 +130,8 @@ def _table(
         }
         for (split, index), patient in drawn.items()
     ]
-    next(row for row in rows if row["GENDER"] == "F")["GENDER"] = "f"
+    for row in [row for row in rows if row["GENDER"] == "F"][:1]:
+        row["GENDER"] = "f"
     order = generator(seed, TABLE).permutation(len(rows))
     return pd.DataFrame([rows[i] for i in order])
 
@@ -140,7 +141,7 @@ def _written_date(patient: Patient, seed: int, split: int, index: int) -> str:
     born = patient.birth_date
     block, position = divmod(index, BLOCK_SIZE)
     if generator(seed, split, TABLE, block, 0).integers(BLOCK_SIZE) == position:
-        return f"{born.day}-{born.month}-{born.year}"
+        return f"{born:%d-%m-%Y}"
     return f"{born.month}/{born.day}/{born.year}"
 
 

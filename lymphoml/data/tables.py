@@ -76,9 +76,15 @@ def _header(text: str, separator: str) -> list[str]:
 def _header_problems(header: list[str], required: set[str], wanted: set[str]) -> Iterator[str]:
     if not header:
         yield "row 1: the table is empty; it needs a header and one row per patient"
+    elif not wanted & set(header):
+        # Not quoted: without a header, this is a patient.
+        yield f"row 1: no header with {', '.join(sorted(wanted))}, separated by , ; or tab; add one"
     elif missing := sorted(required - set(header)):
         has = ", ".join(repr(name[:40]) for name in header[:20])
-        yield f"row 1: no column {', '.join(missing)}; it has {has}: rename, or adapt data.*column*"
+        yield (
+            f"row 1: no column {', '.join(missing)}; it has {has}; "
+            "rename one, or adapt data.id_column, data.label_column or data.columns"
+        )
     for name in sorted(wanted):
         if header.count(name) > 1:
             yield f"row 1: {header.count(name)} columns are called {name}; keep one"

@@ -19,9 +19,7 @@ def normalise(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return (images - mean) / std
 
 
-def flip(
-    images: Float[Tensor, "n c h w"], generator: torch.Generator
-) -> Float[Tensor, "n c h w"]:
+def flip(images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
     """Each image mirrored left to right, and top to bottom, by a coin each."""
     for axis in (-1, -2):
         mirrored = _draw(images, generator) < 0.5
@@ -43,7 +41,7 @@ def rotate(
 def jitter(
     images: Float[Tensor, "n c h w"], amount: float, generator: torch.Generator
 ) -> Float[Tensor, "n c h w"]:
-    """Each image's contrast, then brightness, scaled by up to `amount` either way, clipped to [0, 1]."""
+    """Contrast, then brightness scaled by up to `amount` either way; clipped to [0, 1]."""
     contrast, brightness = (
         1 + amount * (2 * _draw(images, generator) - 1) for _ in ("contrast", "brightness")
     )

@@ -41,8 +41,7 @@ def summarise(
 
     `predictions` has the columns patient, fold, label, probability, and `histories` each fold's
     `history.csv`. Folds are numbered through all repeats, so a fold's repeat is
-    `fold // folds_per_repeat`. The top-level scores pool a repeat's out-of-fold predictions and are
-    averaged over repeats; their intervals are those of one repeat, since repeating adds no patient.
+    `fold // folds_per_repeat`. The top-level scores are those of `pool`.
 
     `best_epoch_balanced_accuracy` picks each fold's epoch on the patients it is scored on, as the
     paper does: optimistic by 0.03 to 0.10. Its standard deviation is the sample's (n - 1).
@@ -51,6 +50,25 @@ def summarise(
         {"fold": fold} | _score(predictions[predictions["fold"] == fold]) | _best_epoch(history)
         for fold, history in sorted(histories.items())
     ]
+    best = pd.Series([fold["best_epoch_balanced_accuracy"] for fold in folds], dtype=float)
+    return _plain(
+        {
+            "n_patients": predictions["patient"].nunique(),
+            "folds": folds,
+            **pool(predictions, folds_per_repeat),
+            "best_epoch_balanced_accuracy": {"mean": best.mean(), "std": best.std(ddof=1)},
+            # What the same answer for every patient scores, by definition of balanced accuracy.
+            "baseline": {"majority": 0.5},
+        }
+    )
+
+
+def pool(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, Any]:
+    """Balanced accuracy and AUROC of out-of-fold predictions: value, low and high of 95 %.
+
+    A repeat's predictions are pooled over its folds, and the scores averaged over repeats. The
+    intervals are those of one repeat, since repeating adds no patient.
+    """
     repeats = [rows for _, rows in predictions.groupby(predictions["fold"] // folds_per_repeat)]
     scores = [_score(rows) for rows in repeats]
     pooled = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
@@ -61,16 +79,10 @@ def summarise(
         pooled["sensitivity"] * positives, positives, pooled["specificity"] * negatives, negatives
     )
     of_auroc = auroc_interval(pooled["auroc"], variance, positives, negatives)
-    best = pd.Series([fold["best_epoch_balanced_accuracy"] for fold in folds], dtype=float)
     return _plain(
         {
-            "n_patients": predictions["patient"].nunique(),
-            "folds": folds,
             "balanced_accuracy": {"value": pooled["balanced_accuracy"]} | of_accuracy._asdict(),
             "auroc": {"value": pooled["auroc"]} | of_auroc._asdict(),
-            "best_epoch_balanced_accuracy": {"mean": best.mean(), "std": best.std(ddof=1)},
-            # What the same answer for every patient scores, by definition of balanced accuracy.
-            "baseline": {"majority": 0.5},
         }
     )
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from lymphoml.errors import InputError
 from lymphoml.files import write_text
 from lymphoml.report.ablation_figure import ablation_figure, write_png
+from lymphoml.report.ablation_tables import printed_folds, printed_scores
 from lymphoml.report.runs import Run, find_runs, read_run
 from lymphoml.report.settings import differing, flatten, label
 
@@ -23,9 +23,9 @@ ALWAYS = {
 def summarise_ablation(folder: Path, console: Console | None = None) -> list[Path]:
     """Write a sweep's `ablation.csv`, `ablation.png` and `ablation_best.csv` into its folder.
 
-    The tables are also printed to `console`. Raises InputError where a run of the sweep is
-    unfinished.
+    Prints both tables. Raises InputError where a run of the sweep is unfinished.
     """
+    console = console or Console()
     runs = [read_run(path) for path in find_runs(folder)]
     names = run_labels(runs)
     scores = score_table(runs)
@@ -40,9 +40,8 @@ def summarise_ablation(folder: Path, console: Console | None = None) -> list[Pat
     write_text(table, scores.to_csv(index=False))
     write_png(ablation_figure(curves), figure)
     write_text(best_table, folds.assign(configurations_tried=len(runs)).to_csv(index=False))
-    if console is not None:
-        console.print(printed_scores(scores, list(curves)))
-        console.print(printed_folds(folds, names[best.path], scores))
+    console.print(printed_scores(scores, list(curves)))
+    console.print(printed_folds(folds, names[best.path], scores))
     return [table, figure, best_table]
 
 
@@ -79,19 +78,25 @@ def fold_table(run: Run) -> pd.DataFrame:
         dtype=float,
     )
     ends = table.agg(["mean", "std"])
-    table.insert(1, "best_epoch", rows["best_epoch"])
-    return pd.concat([table, ends]).rename_axis("fold").reset_index().astype({"best_epoch": "Int64"})
+    table.insert(1, "best_epoch", rows["best_epoch"].astype("Int64"))
+    return pd.concat([table, ends]).rename_axis("fold").reset_index()
 
 
 def epoch_curve(run: Run) -> pd.DataFrame:
     """Validation balanced accuracy by epoch: `epoch` (from 1), `mean` and sample `std` over folds.
 
     It ends with the fold that stopped first: a mean over the folds that are left would jump.
+    Raises InputError where there is no epoch that all folds were validated after.
     """
     folds = [
         history.set_index("epoch")["val/balanced_accuracy"] for history in run.histories.values()
     ]
     scores = pd.concat(folds, axis="columns").dropna()
+    if scores.empty:
+        raise InputError(
+            f"{run.path} has no validated epoch to draw; set trainer.validate_every to at most "
+            f"trainer.max_epochs"
+        )
     return pd.DataFrame(
         {
             "epoch": scores.index + 1,
@@ -112,47 +117,3 @@ def _row(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     row["best_epoch_balanced_accuracy_mean_optimistic"] = best["mean"]
     row["best_epoch_balanced_accuracy_std_optimistic"] = best["std"]
     return row | {"seconds": run.seconds, "run": run.path.name}
-
-
-def printed_scores(scores: pd.DataFrame, names: Sequence[str]) -> Table:
-    """The sweep's configurations, best first; `names` in the order of `scores`."""
-    table = Table(title=f"{len(scores)} configurations", title_justify="left")
-    table.add_column("configuration")
-    table.add_column("balanced accuracy [95 %]", justify="right")
-    table.add_column("AUROC [95 %]", justify="right")
-    table.add_column("best epochs, optimistic", justify="right", style="dim")
-    for name, (_, row) in zip(names, scores.iterrows(), strict=True):
-        mean, std = (row[f"best_epoch_balanced_accuracy_{end}_optimistic"] for end in ("mean", "std"))
-        table.add_row(
-            escape(name), _interval(row, "balanced_accuracy"), _interval(row, "auroc"),
-            f"{mean:.3f} ± {std:.3f}",
-        )  # fmt: skip
-    return table
-
-
-def printed_folds(folds: pd.DataFrame, name: str, scores: pd.DataFrame) -> Table:
-    """The folds of the best configuration, and how far its being the best may be believed."""
-    tried = len(scores)
-    table = Table(
-        title=f"Best of {tried}: {escape(name)}\nbalanced accuracy, all folds pooled: "
-        f"{_interval(scores.iloc[0], 'balanced_accuracy')}",
-        caption=f"{tried} configurations were tried, and the highest of {tried} scores flatters: "
-        "it was chosen on the patients it is reported on. The best epoch of a fold is chosen on "
-        "that fold, which adds 0.03 to 0.10 more.",
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("fold")
-    table.add_column("balanced accuracy", justify="right")
-    table.add_column("best epoch", justify="right", style="dim")
-    table.add_column("at best epoch, optimistic", justify="right", style="dim")
-    for fold, score, epoch, best in folds.itertuples(index=False):
-        shown = "" if pd.isna(epoch) else str(epoch + 1)
-        table.add_row(
-            str(fold), f"{score:.3f}", shown, f"{best:.3f}", end_section=fold == len(folds) - 3
-        )
-    return table
-
-
-def _interval(row: pd.Series, score: str) -> str:
-    return f"{row[score]:.3f} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"

@@ -72,7 +72,7 @@ def write_png(figure: Figure, path: Path) -> None:
 
 
 def spread(values: np.ndarray, gap: float) -> np.ndarray:
-    """The positions nearest to `values` (least squares) that keep their order and are `gap` apart."""
+    """The positions nearest to `values`, by least squares, in the same order and `gap` apart."""
     order = np.argsort(values, kind="stable")
     steps = gap * np.arange(len(values))
     placed = np.empty(len(values))
@@ -93,7 +93,8 @@ def _label_lines(axes: Axes, curves: Mapping[str, pd.DataFrame]) -> None:
     """Each line's name at its end, beside its marker; labels give way to each other."""
     low, high = axes.get_ylim()
     ends = np.array([curve["mean"].iloc[-1] for curve in curves.values()])
-    for index, (name, y) in enumerate(zip(curves, spread(ends, LABEL_GAP * (high - low)), strict=True)):
+    places = spread(ends, LABEL_GAP * (high - low))
+    for index, (name, y) in enumerate(zip(curves, places, strict=True)):
         look = _look(index)
         x = curves[name]["epoch"].iloc[-1]
         axes.annotate(

@@ -25,7 +25,7 @@ BINS = np.linspace(0, 1, 21)
 
 def scores_figure(scores: Mapping[str, Mapping[str, float]]) -> Figure:
     """Balanced accuracies with their intervals on one axis: `value`, `low`, `high` by name."""
-    figure = Figure(figsize=(7.2, 0.45 + 0.33 * len(scores)), layout="constrained")
+    figure = _figure(7.2, 0.45 + 0.33 * len(scores), left=1.2, bottom=0.25)
     axes = _style(figure.add_subplot())
     axes.axvline(0.5, color=MUTED, linewidth=1.2, linestyle=(0, (3, 2)))
     axes.annotate(
@@ -55,8 +55,11 @@ def learning_figure(
     """
     across = min(PANELS, len(histories))
     down = ceil(len(histories) / across)
-    figure = Figure(figsize=(10, 0.35 + 1.75 * down), layout="constrained")
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
+    figure = _figure(10, 0.5 + 1.75 * down, left=0.4, bottom=0.42, top=0.25)
+    spaces = {"wspace": 0.06, "hspace": 0.18}
+    grid = figure.subplots(
+        down, across, sharex=True, sharey=True, squeeze=False, gridspec_kw=spaces
+    ).flat
     validation = next(iter(columns))
     for axes, (fold, history) in zip(grid, histories.items(), strict=False):
         _style(axes)
@@ -64,15 +67,14 @@ def learning_figure(
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
         axes.set_title(f"fold {fold}", color=INK, fontsize=9, loc="left")
         for other in histories.values():
-            axes.plot(other["epoch"] + 1, other[validation], color=RULE, linewidth=0.9)
+            axes.plot(_by_epoch(other, validation), color=RULE, linewidth=0.9)
         for column, style in columns.items():
-            axes.plot(history["epoch"] + 1, history[column], style, color=INK, linewidth=1.5)
+            axes.plot(_by_epoch(history, column), style, color=INK, linewidth=1.5)
         if best:
+            score = _by_epoch(history, validation)
             axes.axhline(0.5, color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
-            epoch, score = history["epoch"] + 1, history[validation]
-            axes.plot(epoch.iloc[-1], score.iloc[-1], "o", color=INK, markersize=5)
-            top = score.idxmax()
-            axes.plot(epoch[top], score[top], "o", mfc="none", mec=INK, markersize=9)
+            axes.plot(score.tail(1), "o", color=INK, markersize=5)
+            axes.plot(score.nlargest(1), "o", mfc="none", mec=INK, markersize=9)
     for axes in list(grid):
         axes.set_visible(False)
     figure.supxlabel("epoch", color=MUTED, fontsize=9)
@@ -81,7 +83,7 @@ def learning_figure(
 
 def roc_figure(repeats: Iterable[pd.DataFrame]) -> Figure:
     """A curve for the out-of-fold predictions of each repeat, with its working point."""
-    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+    figure = _figure(4.2, 4.2, left=0.5, bottom=0.5)
     axes = _style(figure.add_subplot())
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (3, 2)))
     for rows in repeats:
@@ -99,22 +101,23 @@ def roc_figure(repeats: Iterable[pd.DataFrame]) -> Figure:
 
 def histogram_figure(predictions: pd.DataFrame) -> Figure:
     """Patients by probability: tumoral ones upwards, reactive ones downwards."""
-    figure = Figure(figsize=(5.4, 4.2), layout="constrained")
+    figure = _figure(5.4, 4.2, left=0.4, bottom=0.5)
     axes = _style(figure.add_subplot())
-    reach = []
+    tallest = []
     for label, sign, name, colour in ((1, 1, "tumoral", TUMORAL), (0, -1, "reactive", REACTIVE)):
         rows = predictions.loc[predictions["label"] == label, "probability"]
         counts, _ = np.histogram(rows, BINS)
         axes.bar(BINS[:-1], sign * counts, 0.044, align="edge", color=colour)
-        reach.append(1.2 * sign * counts.max())
+        tallest.append(counts.max())
         axes.annotate(
             f"{name}, {len(rows)}", (0, 0.5 + sign * 0.5), xycoords="axes fraction", color=colour,
             va="top" if sign > 0 else "bottom", fontweight="bold",
         )  # fmt: skip
-    axes.set(xlim=(0, 1), ylim=sorted(reach))
+    room = 0.1 * sum(tallest)  # for the two names
+    axes.set(xlim=(0, 1), ylim=(-tallest[1] - room, tallest[0] + room))
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.axvline(THRESHOLD, color=MUTED, linewidth=1.2, linestyle=(0, (3, 2)))
-    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, prune="both"))
     axes.yaxis.set_major_formatter(lambda count, _: f"{abs(count):.0f}")
     axes.grid(axis="y", color=RULE)
     axes.set_xlabel("probability of being tumoral", color=MUTED)
@@ -138,6 +141,18 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     for colour, variable in VARIABLES.items():
         body = body.replace(colour, f"var(--{variable})")
     return f'<svg viewBox="{size[1]}" role="img" aria-label="{escape(description)}">{body}'
+
+
+def _figure(width: float, height: float, left: float, bottom: float, top: float = 0.1) -> Figure:
+    """A figure with fixed margins, in inches: to have them worked out takes longer than drawing."""
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left / width, bottom / height, 1 - 0.15 / width, 1 - top / height)
+    return figure
+
+
+def _by_epoch(history: pd.DataFrame, column: str) -> pd.Series:
+    """By epoch from 1, without those after which nothing was validated."""
+    return history.set_index(history["epoch"] + 1)[column].dropna()
 
 
 def _style(axes: Axes) -> Axes:

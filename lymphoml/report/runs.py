@@ -1,7 +1,6 @@
 """Finished run folders, read back: all that a report knows of a training."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ def read_run(path: Path) -> Run:
         raise InputError(f"{path} is not finished: {gap}; {AGAIN}")
     folds = _table(path / "folds.csv", ("patient", "fold"))
     numbers = _numbers(folds)
-    seconds = [_mapping(path / f"fold-{fold}" / "done.json").get("seconds") for fold in numbers]
+    done = [_mapping(path / f"fold-{fold}" / "done.json") for fold in numbers]
     return Run(
         path=path,
         config=_mapping(path / "config.yaml"),
@@ -53,7 +52,9 @@ def read_run(path: Path) -> Run:
         histories={
             fold: _table(path / f"fold-{fold}" / "history.csv", HISTORY) for fold in numbers
         },
-        seconds=None if None in seconds else sum(seconds),
+        seconds=sum(fold["seconds"] for fold in done)
+        if all("seconds" in fold for fold in done)
+        else None,
     )
 
 
@@ -70,9 +71,13 @@ def find_runs(folder: Path) -> list[Path]:
     paths = sorted(path for path in folder.iterdir() if _may_be_run(path))
     if not paths:
         raise InputError(f"{folder} holds no run; give the folder of a sweep, runs/NAME")
-    gaps = {path: _missing(path) for path in paths}
-    if unfinished := {path: gap for path, gap in gaps.items() if gap is not None}:
-        raise InputError(f"{path} is not finished: {gap}; {AGAIN}" for path, gap in unfinished.items())
+    gaps = [(path, _missing(path)) for path in paths]
+    if problems := [
+        f"{path} is not finished: {gap}; {AGAIN}, or remove the folder"
+        for path, gap in gaps
+        if gap is not None
+    ]:
+        raise InputError(problems)
     return paths
 
 
@@ -104,10 +109,10 @@ def _numbers(folds: pd.DataFrame) -> list[int]:
     return sorted(int(fold) for fold in folds["fold"].unique())
 
 
-def _table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """A csv file; its patients stay text (`007`, `NA`)."""
+def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A csv file; its patients stay text, 007 as well as NA."""
     try:
-        table = pd.read_csv(path, converters={"patient": str})
+        table = pd.read_csv(path, dtype={"patient": str}, na_filter="patient" not in columns)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {_one_line(error)}; {AGAIN}") from None
     if lacking := [column for column in columns if column not in table]:

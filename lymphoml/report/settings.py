@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-# Names and places of a run: they say nothing of what was trained.
-UNINFORMATIVE = ("name", "tags", "fold", "logger")
+from lymphoml.runs import FREE
+
 FIRST = ("optim", "lr", "scheduler")
 
 Settings = dict[str, Any]
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> Settings:
-    """Dotted keys and their leaves; a group with a `_target_` is also a key, with its class's name.
+    """What a configuration says of the training: dotted keys and their leaves, without FREE ones.
 
+    A group with a `_target_` is also a key, with the name of its class:
     `{"optim": {"_target_": "torch.optim.SGD", "momentum": 0.9}}` becomes
     `{"optim": "SGD", "optim.momentum": 0.9}`.
     """
@@ -23,7 +24,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Settings:
             flat[prefix.removesuffix(".")] = None if value is None else value.rpartition(".")[2]
         elif isinstance(value, dict):
             flat |= flatten(value, f"{key}.")
-        else:
+        elif not any(f"{key}.".startswith(f"{free}.") for free in FREE):
             flat[key] = value
     return flat
 
@@ -37,11 +38,8 @@ def differing(configs: Sequence[dict[str, Any]]) -> list[Settings]:
     """
     flat = [flatten(config) for config in configs]
     keys = dict.fromkeys(key for settings in flat for key in settings)  # ordered, each once
-    varying = [
-        key for key in keys if key.split(".")[0] not in UNINFORMATIVE and _varies(key, flat)
-    ]
     chosen: dict[tuple[str, ...], str] = {}
-    for key in sorted(varying, key=_order):
+    for key in sorted((key for key in keys if _varies(key, flat)), key=_order):
         chosen.setdefault(tuple(repr(settings.get(key)) for settings in flat), key)
     return [{key: settings.get(key) for key in chosen.values()} for settings in flat]
 
@@ -71,8 +69,4 @@ def _phrase(name: str, value: Any) -> str:
         return f"no {name}"
     if value is True:
         return name
-    return value if isinstance(value, str) else f"{name} {value:g}" if _number(value) else f"{name} {value}"
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float)
+    return value if isinstance(value, str) else f"{name} {value}"

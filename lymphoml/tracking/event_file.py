@@ -4,36 +4,29 @@ Every ready-made writer puts the host's name into the file's name.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def event_file(folder: Path) -> Iterator["EventFile"]:
+    """A new file in `folder`, open for the block; TensorBoard reads all files there as one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # TensorBoard looks for `tfevents` in the name, and reads in the order of names.
+    with open(folder / f"events.out.tfevents.{time.time_ns()}", "wb") as file:
+        yield EventFile(file)
 
 
 class EventFile:
-    """Scalars by epoch, for `tensorboard --logdir`; opens a new file in `folder`, use as a context.
+    """Writes scalars by epoch, each epoch at once on disk."""
 
-    A fold that is resumed adds a file; TensorBoard reads a folder's files in order, as one.
-    """
-
-    def __init__(self, folder: Path):
+    def __init__(self, file: BinaryIO):
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        folder.mkdir(parents=True, exist_ok=True)
-        # TensorBoard looks for `tfevents` in the name, and sorts by it.
-        self._records = RecordWriter(open(folder / f"events.out.tfevents.{time.time_ns()}", "wb"))
+        self._records = RecordWriter(file)
         self._event(file_version="brain.Event:2")
-
-    def __enter__(self) -> "EventFile":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._records.close()
 
     def describe(self, factors: dict[str, Any]) -> None:
         """What the HParams page compares runs by."""

@@ -23,7 +23,7 @@ def factors(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def public_config(config: Any) -> Any:
-    """The configuration without what is this machine's: LOCAL keys and paths outside the project."""
+    """The configuration without what is this machine's: LOCAL keys, paths beyond the project."""
     if isinstance(config, Mapping):
         return {key: public_config(item) for key, item in config.items() if key not in LOCAL}
     if isinstance(config, list):
@@ -46,8 +46,8 @@ def public_slug(slug: str) -> str:
     return f"{name[: LONGEST_GROUP - 9]}~{digest}"
 
 
-def numbers(metrics: Mapping[str, Any]) -> dict[str, int | float]:
-    """The finite numbers of `metrics`; of nested ones, `score.value` as `score`, others `score/low`."""
+def numbers(metrics: Mapping[Any, Any]) -> dict[str, int | float]:
+    """The finite numbers; of a nested `score`, `value` becomes `score` and `low` `score/low`."""
     flat: dict[str, int | float] = {}
     for key, value in metrics.items():
         if isinstance(value, Mapping):

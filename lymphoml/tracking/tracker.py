@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,8 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lymphoml.tracking import wandb_runs
-from lymphoml.tracking.event_file import EventFile
+from lymphoml.tracking.epoch_logger import EpochLogger
+from lymphoml.tracking.event_file import event_file
 from lymphoml.tracking.public import factors, numbers, public_config, public_slug
 
 
@@ -28,7 +29,7 @@ class Tracker:
 
     def __init__(self, config: dict[str, Any], run_dir: Path, slug: str):
         self.config, self.run_dir, self.slug = config, run_dir, public_slug(slug)
-        options, first = config["logger"], rank_zero_only.rank == 0
+        options, first = config["logger"], getattr(rank_zero_only, "rank", 0) == 0
         # Left in the environment, they would make every fold's run claim to be the sweep's.
         self._run_id = os.environ.pop("WANDB_RUN_ID", None)
         self._sweep_id = os.environ.pop("WANDB_SWEEP_ID", None)
@@ -63,7 +64,7 @@ class Tracker:
         loggers: list[Logger] = []
         with ExitStack() as stack:
             if self._tensorboard:
-                file = stack.enter_context(EventFile(folder / "tensorboard"))
+                file = stack.enter_context(event_file(folder / "tensorboard"))
                 file.describe(factors(self.config) | {"fold": fold})
                 loggers.append(EpochLogger("tensorboard", file.write))
             if self._wandb != "disabled":
@@ -93,8 +94,8 @@ class Tracker:
             if self._cv is None:
                 self._start_cv()
             rows = pd.DataFrame([numbers(fold) for fold in metrics["folds"]])
-            wandb_runs.log_table(self._cv, "folds", rows)
-            self._cv.log(numbers(metrics))
+            folds = wandb_runs.table(self._cv, "folds", rows)
+            self._cv.log(numbers(metrics) | {"folds": folds})
             self._reported = True
 
     def _start_cv(self) -> None:
@@ -133,29 +134,3 @@ class Tracker:
             config=config,
             **ids,
         )
-
-
-class EpochLogger(Logger):
-    """Hands Lightning's metrics of an epoch to `write(metrics, epoch)`, and nothing else.
-
-    Lightning's own loggers take every hyper-parameter too, paths included.
-    """
-
-    def __init__(self, name: str, write: Callable[[dict[str, float], int], Any]):
-        super().__init__()
-        self._name, self._write = name, write
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Lightning adds `epoch` to every row; its `step` counts batches, which nobody compares."""
-        self._write(dict(metrics), int(metrics["epoch"]))
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The tracker has told what is public."""

@@ -2,10 +2,10 @@
 
 import atexit
 import functools
+import logging
 import os
 import shutil
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def finish(run: Any, failed: bool) -> None:
 
 
 def log_charts(run: Any, label: np.ndarray, probability: np.ndarray) -> None:
-    """The ROC curve (where both classes are present) and the confusion matrix, with their tables."""
+    """The confusion matrix and, where both classes are present, the ROC curve: chart and table."""
     plot = _client().plot
     called = (probability > THRESHOLD).astype(int)
     charts = {"confusion": plot.confusion_matrix(y_true=label, preds=called, class_names=CLASSES)}
@@ -67,10 +67,11 @@ def log_charts(run: Any, label: np.ndarray, probability: np.ndarray) -> None:
     run.log(charts)
 
 
-def log_table(run: Any, name: str, rows: pd.DataFrame) -> None:
+def table(run: Any, name: str, rows: pd.DataFrame) -> Any:
+    """The rows, to be logged to this run under this name."""
     table = _client().Table(dataframe=rows)
     _keep_in_run(table, run, name)
-    run.log({name: table})
+    return table
 
 
 def _keep_in_run(table: Any, run: Any, name: str) -> None:
@@ -91,12 +92,13 @@ def _client() -> Any:
         atexit.register(shutil.rmtree, cache, ignore_errors=True)
     import wandb
 
+    logging.getLogger("wandb").setLevel(logging.CRITICAL)  # a file beside the run that names paths
     wandb.setup(
         wandb.Settings(
             silent=True,
             console="off",
             host="",
-            program="",
+            program="train.py",
             save_code=False,
             disable_code=True,
             disable_git=True,

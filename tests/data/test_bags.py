@@ -89,9 +89,7 @@ def test_evaluation_keeps_order_and_subset_whatever_the_epoch():
 def test_worker_processes_change_nothing():
     def batches(workers):
         order = EpochOrder(3, 0, shuffle=True)
-        loader = DataLoader(
-            dataset(4), 2, sampler=order, collate_fn=collate, num_workers=workers
-        )
+        loader = DataLoader(dataset(4), 2, sampler=order, collate_fn=collate, num_workers=workers)
         return [(b.ids, b.images.tolist()) for b in loader]
 
     assert batches(0) == batches(2)

@@ -81,18 +81,19 @@ def test_blind_to_batch_mates(pooling, features):
         assert torch.equal(pooling(changed, torch.tensor(LENGTHS))[0], first)
     features.requires_grad_()
     pooling(features, torch.tensor(LENGTHS))[0].sum().backward()
-    assert features.grad.abs().sum(1)[:5].min() > 0
-    assert features.grad[5:].abs().max() == 0
+    assert (features.grad[:5] != 0).any()
+    assert (features.grad[5:] == 0).all()
 
 
 def test_half_precision_features_are_pooled_in_single(pooling, features):
+    features.requires_grad_()
     reference = pooling(features, torch.tensor(LENGTHS))
     with torch.autocast("cpu", torch.bfloat16):
         pooled = pooling(features.bfloat16(), torch.tensor(LENGTHS))
     assert pooled.dtype == torch.float32
     torch.testing.assert_close(pooled, reference, atol=0.1, rtol=0.05)
     pooled.sum().backward()
-    assert all(p.grad.isfinite().all() for p in pooling.parameters())
+    assert all(leaf.grad.isfinite().all() for leaf in [features, *pooling.parameters()])
 
 
 def test_finite_for_large_features(pooling, features):
@@ -109,10 +110,11 @@ def test_logsumexp_lies_between_mean_and_maximum(features):
     torch.testing.assert_close(LogSumExp(DIM, r=1e-3)(features, lengths), mean, atol=2e-3, rtol=0)
     torch.testing.assert_close(LogSumExp(DIM, r=1e4)(features, lengths), maximum, atol=1e-3, rtol=0)
     between = LogSumExp(DIM)(features, lengths)
-    assert (mean - 1e-6 <= between).all() and (between <= maximum + 1e-6).all()
+    assert (mean - 1e-6 <= between).all()
+    assert (between <= maximum + 1e-6).all()
 
 
-@pytest.mark.parametrize("r", [0, -1, math.nan])
+@pytest.mark.parametrize("r", [0.0, -1.0, math.nan])
 def test_logsumexp_refuses_other_sharpness(r):
     with pytest.raises(ValueError, match=f"r is {r}; it must be above 0"):
         LogSumExp(DIM, r=r)

@@ -1,5 +1,6 @@
 """Run folders as `train.py` leaves them, without a training."""
 
+import json
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import pandas as pd
 import yaml
 
 from lymphoml.evaluation.metrics import score_fold, summarise
-from lymphoml.files import write_json
 
 CONFIG: dict[str, Any] = {
     "seed": 0,
@@ -118,14 +118,14 @@ def make_run(
         }
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    write_json(path / "environment.json", ENVIRONMENT)
+    (path / "environment.json").write_text(json.dumps(ENVIRONMENT))
     predictions[["patient", "fold"]].to_csv(path / "folds.csv", index=False)
     for fold, history in histories.items():
         folder = path / f"fold-{fold}"
         folder.mkdir()
         history.to_csv(folder / "history.csv", index=False)
         predictions[predictions["fold"] == fold].to_csv(folder / "predictions.csv", index=False)
-        write_json(folder / "done.json", {"fold": fold, "seconds": 12.5})
+        (folder / "done.json").write_text(json.dumps({"fold": fold, "seconds": 12.5}))
     predictions.to_csv(path / "predictions.csv", index=False)
-    write_json(path / "metrics.json", summarise(predictions, histories, folds))
+    (path / "metrics.json").write_text(json.dumps(summarise(predictions, histories, folds)))
     return path

@@ -1,0 +1,132 @@
+"""Clinical features against scikit-learn's, and from the training rows alone."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.preprocessing import StandardScaler
+
+from lymphoml.data.clinical import ClinicalEncoder
+from lymphoml.errors import InputError
+
+COLUMNS = {
+    "age": {"kind": "date_of_birth", "column": "DOB"},
+    "count": {"kind": "numeric", "column": "LYMPH_COUNT", "log": True, "positive": True},
+    "raw": {"kind": "numeric", "column": "LYMPH_COUNT"},
+    "sex": {"kind": "categorical", "column": "SEX", "values": {"M": "M", "F": "F", "f": "F"}},
+    "site": {"kind": "categorical", "column": "SITE", "values": {1: "C", 2: "A", 3: "B"}},
+}
+TABLE = pd.DataFrame(
+    {
+        "label": [1, 0, 1, 0],
+        "age": [70.5, 45.0, 62.25, 20.0],
+        "count": [52.1, 4.8, 9.0, 2.28],
+        "raw": [52.1, 4.8, 9.0, 2.28],
+        "sex": ["F", "M", "M", "F"],
+        "site": ["A", "B", "C", "A"],
+    },
+    index=["P1", "P2", "P3", "P4"],
+)
+
+
+def fit(names: list[str], table: pd.DataFrame = TABLE, **options) -> ClinicalEncoder:
+    options = {"standardise": True, "missing": "refuse"} | options
+    return ClinicalEncoder.fit(table, COLUMNS, names, **options)
+
+
+def test_raw_features() -> None:
+    encoder = fit(["site", "raw", "sex", "count", "age"], standardise=False)
+    assert encoder.names == ("site=B", "site=C", "raw", "sex=M", "count", "age")
+    features = encoder.transform(TABLE)
+    assert features.dtype == np.float32
+    expected = [
+        [0, 0, 52.1, 0, np.log(52.1), 70.5],
+        [1, 0, 4.8, 1, np.log(4.8), 45],
+        [0, 1, 9, 1, np.log(9), 62.25],
+        [0, 0, 2.28, 0, np.log(2.28), 20],
+    ]
+    assert np.array_equal(features, np.array(expected, dtype=np.float32))
+
+
+def test_standardised_as_scikit_learn_does() -> None:
+    names = ["age", "count", "sex"]
+    raw = fit(names, standardise=False).transform(TABLE).astype(float)
+    expected = StandardScaler().fit_transform(raw)
+    np.testing.assert_allclose(fit(names).transform(TABLE), expected, atol=1e-6)
+
+
+def test_sees_the_training_rows_alone() -> None:
+    names = ["age", "count", "sex"]
+    poisoned = TABLE.copy()
+    poisoned.loc["P4", ["age", "count", "sex"]] = [119.0, 9e9, "M"]
+    train = ["P1", "P2", "P3"]
+    encoder = fit(names, poisoned.loc[train], missing="impute")
+    assert encoder == fit(names, TABLE.loc[train], missing="impute")
+    assert encoder != fit(names, poisoned, missing="impute")
+    np.testing.assert_allclose(encoder.transform(TABLE.loc[train]).mean(axis=0), 0, atol=1e-6)
+
+
+def test_a_constant_column_does_not_blow_up() -> None:
+    table = TABLE.assign(count=0.1)
+    features = fit(["count"], table).transform(TABLE)
+    np.testing.assert_allclose(features[:, 0], np.log(TABLE["count"]) - np.log(0.1), rtol=1e-6)
+
+
+def test_missing_values_become_the_typical_one() -> None:
+    table = TABLE.copy()
+    table.loc["P1", "age"] = table.loc["P4", "count"] = np.nan
+    table.loc["P2", "sex"] = np.nan
+    encoder = fit(["age", "count", "sex"], table, standardise=False, missing="impute")
+    features = encoder.transform(table)
+    assert features[0, 0] == 45.0  # the median of 20, 45, 62.25
+    assert features[3, 1] == pytest.approx(np.log(9.0))  # of 4.8, 9, 52.1
+    assert features[1, 2] == 0  # F twice, M once
+    nothing = table.assign(sex=pd.Series(np.nan, index=table.index, dtype="str"))
+    assert not encoder.transform(nothing)[:, 2].any()
+
+
+def test_a_missing_value_is_refused_where_training_had_none() -> None:
+    encoder = fit(["age", "count"])
+    table = TABLE.copy()
+    table.loc[["P2", "P3"], "count"] = np.nan
+    with pytest.raises(InputError) as caught:
+        encoder.transform(table)
+    first, second = caught.value.problems
+    assert first.startswith("patient P2: count is missing")
+    assert second.startswith("patient P3: count is missing")
+
+
+def test_a_column_without_any_value_is_refused() -> None:
+    with pytest.raises(InputError, match="age has no value among the training patients"):
+        fit(["age"], TABLE.assign(age=np.nan), missing="impute")
+
+
+def test_no_columns_are_no_features() -> None:
+    encoder = fit([])
+    assert encoder.names == ()
+    assert encoder.transform(TABLE).shape == (4, 0)
+    assert fit(["age", "sex"]).transform(TABLE.iloc[:0]).shape == (0, 2)
+
+
+def test_state_travels_in_a_checkpoint_of_primitives() -> None:
+    encoder = fit(["age", "site", "count"], missing="impute")
+    file = io.BytesIO()
+    torch.save(encoder.state(), file)
+    file.seek(0)
+    restored = ClinicalEncoder.from_state(torch.load(file, weights_only=True))
+    assert restored == encoder
+    assert np.array_equal(restored.transform(TABLE), encoder.transform(TABLE))
+
+
+@given(st.lists(st.floats(1e-3, 1e6), min_size=2, max_size=20), st.booleans())
+def test_any_column_is_finite_and_centred(values: list[float], log: bool) -> None:
+    name = "count" if log else "raw"
+    table = pd.DataFrame({name: values})
+    features = fit([name], table).transform(table)
+    assert np.isfinite(features).all()
+    assert abs(features.mean()) < 1e-3
+    assert features.std() < 1 + 1e-3

@@ -1,0 +1,505 @@
+"""Every layout ends in one validated cohort, and every mistake in one clear line."""
+
+import os
+import tempfile
+from datetime import date, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lymphoml.data.cohort import Cohort, read_cohort
+from lymphoml.data.columns import Column
+from lymphoml.data.declaration import declare_columns
+from lymphoml.errors import InputError
+
+CONF = Path(__file__).parents[2] / "conf" / "data"
+HEADER = "ID,LABEL,GENDER,DOB,LYMPH_COUNT"
+TRAIN = ["P10,1,F,1/7/1948,52.1", "P1,0,M,19-12-1940,4.8", "P2,1,f,12/31/1950,9"]
+TEST = ["P3,-1,M,7-1-1948,6.25"]
+
+
+def shipped(option: str) -> dict:
+    """An option of the group `data`, composed as Hydra would."""
+    content = yaml.safe_load((CONF / f"{option}.yaml").read_text())
+    defaults = content.pop("defaults", [])
+    return {
+        k: v for each in defaults if each != "_self_" for k, v in shipped(each).items()
+    } | content
+
+
+def write_kaggle(root: Path, train: list[str] = TRAIN, test: list[str] = TEST) -> dict:
+    """A cohort in the layout of the download, two (empty) images a patient; its configuration."""
+    for part, name, rows in (
+        ("trainset", "trainset_true", train),
+        ("testset", "testset_data", test),
+    ):
+        (root / part).mkdir(parents=True)
+        (root / part / f"{name}.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+        write_bags(root / part, [row.split(",")[0] for row in rows])
+    return shipped("lymphocytosis") | {"root": str(root)}
+
+
+def write_table(root: Path, text: str | bytes, ids: list[str]) -> dict:
+    """The same clinical columns in a table of one's own."""
+    write_bags(root / "images", ids)
+    content = text if isinstance(text, bytes) else text.encode()
+    (root / "clinical.csv").write_bytes(content)
+    keys = ("columns", "date_formats", "label_values", "reference_date", "clinical")
+    kaggle = shipped("lymphocytosis")
+    return shipped("table") | {key: kaggle[key] for key in keys} | {"root": str(root)}
+
+
+def write_bags(folder: Path, ids: list[str]) -> None:
+    for patient in ids:
+        if patient and "/" not in patient:
+            (folder / patient).mkdir(parents=True, exist_ok=True)
+            for image in ("000001.jpg", "000000.jpg", ".DS_Store", "._000000.jpg"):
+                (folder / patient / image).touch()
+
+
+def problems_of(data: dict) -> tuple[str, ...]:
+    with pytest.raises(InputError) as caught:
+        read_cohort(data)
+    assert all("\n" not in line for line in caught.value.problems)
+    return caught.value.problems
+
+
+def the_problem_of(data: dict) -> str:
+    (line,) = problems_of(data)
+    return line
+
+
+def same(a: Cohort, b: Cohort) -> bool:
+    return a.table.equals(b.table) and a.images == b.images
+
+
+# What is read
+
+
+def test_kaggle_layout(tmp_path: Path) -> None:
+    cohort = read_cohort(write_kaggle(tmp_path))
+    table = cohort.table
+    assert list(table.index) == list(cohort.images) == ["P1", "P10", "P2", "P3"]
+    assert list(table.columns) == ["label", "group", "age", "lymphocyte_count", "sex"]
+    assert table["label"].tolist() == [0, 1, 1, -1]
+    assert table["sex"].tolist() == ["M", "F", "F", "M"]
+    assert table["lymphocyte_count"].tolist() == [4.8, 52.1, 9, 6.25]
+    births = [date(1940, 12, 19), date(1948, 1, 7), date(1950, 12, 31), date(1948, 1, 7)]
+    assert table["age"].tolist() == [(date(2020, 1, 1) - day).days / 365.25 for day in births]
+    # P1 is no prefix of P10 here; hidden files are no images.
+    assert cohort.images["P1"] == tuple(tmp_path / "trainset/P1" / f"00000{i}.jpg" for i in (0, 1))
+    assert cohort.schema == {
+        "age": {"kind": "date_of_birth", "reference_date": "2020-01-01"},
+        "lymphocyte_count": {"kind": "numeric", "log": True},
+    }
+
+
+def test_labelled_and_unlabelled_share_the_cohort_out(tmp_path: Path) -> None:
+    cohort = read_cohort(write_kaggle(tmp_path))
+    assert list(cohort.labelled.table.index) == list(cohort.labelled.images) == ["P1", "P10", "P2"]
+    assert list(cohort.unlabelled.table.index) == list(cohort.unlabelled.images) == ["P3"]
+    assert same(cohort.subset(["P3", "P2", "P1", "P10"]), cohort)
+    with pytest.raises(KeyError):
+        cohort.subset(["P4"])
+
+
+def test_the_order_of_rows_plays_no_part(tmp_path: Path) -> None:
+    data = write_kaggle(tmp_path)
+    cohort = read_cohort(data)
+    table = tmp_path / "trainset/trainset_true.csv"
+    table.write_text("\n".join([HEADER, *reversed(TRAIN)]))
+    assert same(read_cohort(data), cohort)
+
+
+def test_fingerprint_tells_tables_apart_but_not_their_neighbours(tmp_path: Path) -> None:
+    one = read_cohort(write_kaggle(tmp_path / "one"))
+    more = read_cohort(write_kaggle(tmp_path / "more", test=["A1,-1,F,1/1/1950,3", *TEST]))
+    other = read_cohort(write_kaggle(tmp_path / "other", [TRAIN[0] + "1", *TRAIN[1:]]))
+    assert one.labelled.fingerprint() == more.labelled.fingerprint()
+    assert one.labelled.fingerprint() != other.labelled.fingerprint()
+
+
+def test_one_birth_date_and_sex_is_one_person(tmp_path: Path) -> None:
+    train = [
+        "P1,1,F,1/7/1948,50",
+        "P2,0,f,7-1-1948,5",  # the same day in the other format, the same sex in the other case
+        "P3,0,M,7-1-1948,5",
+        "P4,0,F,1-7-1948,5",  # 1 July
+    ]
+    table = read_cohort(write_kaggle(tmp_path, train, ["A1,-1,F,1/07/1948,5"])).table
+    assert table["group"].to_dict() == {"A1": 0, "P1": 0, "P2": 0, "P3": 1, "P4": 2}
+
+
+def test_without_birth_date_or_sex_everybody_stands_alone(tmp_path: Path) -> None:
+    text = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nP1,1,F,,5\nP2,1,F,,5\nP3,0,M,1/7/1948,5\n"
+    data = write_table(tmp_path, text, ["P1", "P2", "P3"])
+    assert read_cohort(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
+    data["columns"].pop("sex")
+    assert read_cohort(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
+
+
+def test_a_header_alone_is_a_test_table_without_patients(tmp_path: Path) -> None:
+    assert len(read_cohort(write_kaggle(tmp_path, test=[])).unlabelled.table) == 0
+
+
+def test_an_unlabelled_cohort_needs_no_label_column(tmp_path: Path) -> None:
+    text = "ID,GENDER,DOB,LYMPH_COUNT\nP1,F,1/7/1948,5\n"
+    assert read_cohort(write_table(tmp_path, text, ["P1"])).table["label"].tolist() == [-1]
+
+
+def test_missing_values_may_be_left_to_the_model(tmp_path: Path) -> None:
+    text = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nP1,1,n/a,,5\nP2,0,NaN,,NA\n"
+    data = write_table(tmp_path, text, ["P1", "P2"])
+    table = read_cohort(data | {"missing": "impute"}).table
+    assert table[["age", "sex"]].isna().all(axis=None)
+    assert table["lymphocyte_count"].isna().tolist() == [False, True]
+    assert table.dtypes.astype(str).to_dict() == {
+        "label": "int64", "group": "int64", "age": "float64", "lymphocyte_count": "float64",
+        "sex": "str",
+    }  # fmt: skip
+    lines = problems_of(data)
+    assert len(lines) == 5
+    assert all("is missing" in line and "data.missing=impute" in line for line in lines)
+
+
+def test_a_category_may_be_called_na(tmp_path: Path) -> None:
+    text = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nNA,1,NA,1/7/1948,5\n"
+    data = write_table(tmp_path, text, ["NA"])
+    data["columns"] = data["columns"] | {
+        "origin": {"kind": "categorical", "column": "GENDER", "values": {"NA": "north", "F": "f"}},
+        "sex": {"kind": "categorical", "column": "GENDER", "values": {"NA": 1, 0: 0}},
+    }
+    table = read_cohort(data).table
+    assert table.loc["NA", ["origin", "sex"]].tolist() == ["north", "1"]
+
+
+# Dialects of tables
+
+cell = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=8)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    separator=st.sampled_from(",;\t"),
+    newline=st.sampled_from(["\n", "\r\n", "\r"]),
+    mark=st.booleans(),
+    remarks=st.lists(cell, min_size=5, max_size=5),
+    order=st.permutations(range(6)),
+    blank=st.booleans(),
+)
+def test_any_dialect_gives_the_same_cohort(separator, newline, mark, remarks, order, blank) -> None:
+    """Columns in any order, index and free text among them, quoted where need be."""
+    rows = [row.split(",") for row in [HEADER, *TRAIN, *TEST]]
+    rows = [[row[0], f'"{remark.replace(chr(34), chr(34) * 2)}"', *row[1:]]
+            for row, remark in zip(rows, remarks, strict=True)]  # fmt: skip
+    lines = [separator.join(f" {row[i]}" if i != 1 else row[i] for i in order) for row in rows]
+    text = (newline * (1 + blank)).join(lines)
+    with tempfile.TemporaryDirectory() as folder:
+        ids = ["P10", "P1", "P2", "P3"]
+        plain = write_table(Path(folder), "\n".join([HEADER, *TRAIN, *TEST]), ids)
+        cohort = read_cohort(plain)
+        write_table(Path(folder), ("\ufeff" * mark + text).encode(), ids)
+        assert same(read_cohort(plain), cohort)
+
+
+def test_rows_are_counted_as_an_editor_counts(tmp_path: Path) -> None:
+    text = (
+        "ID;REMARK;LABEL;GENDER;DOB;LYMPH_COUNT\n\n"
+        'P1;"two\nlines";1;F;1/7/1948;5\n'
+        ";;;;;\n"
+        "P2;one;1;F;1/7/1948;high\n"
+    )
+    assert "clinical.csv, row 6, patient P2: LYMPH_COUNT 'high'" in the_problem_of(
+        write_table(tmp_path, text, ["P1", "P2"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "the table is empty"),
+        (b"\n\n", "the table is empty"),
+        (HEADER.encode(), "no patient in any table"),
+        (b"ID,LABEL,GENDER,DOB\nP1,1,F,1/7/1948", "row 1: no column LYMPH_COUNT; it has 'ID', "),
+        (b"P1,1,F,1/7/1948,5", "row 1: no header with DOB, GENDER, ID, LABEL, LYMPH_COUNT"),
+        ((HEADER + ",DOB\nP1,1,F,1/7/1948,5,x").encode(), "row 1: 2 columns are called DOB"),
+        ((HEADER + "\nP1,1,F,1/7/1948,4,8").encode(), "row 2: 6 cells where the header has 5"),
+        ((HEADER + "\nP1,1,F").encode(), "row 2: 3 cells where the header has 5"),
+        ((HEADER + '\nP1,1,F,1/7/1948,"5"x').encode(), "not a CSV file"),
+        ((HEADER + '\nP1,1,F,1/7/1948,"5').encode(), "not a CSV file"),
+        ((HEADER + "\nP1,1,F\xe9,1/7/1948,5").encode("latin-1"), "row 2: not UTF-8"),
+        (HEADER.encode("utf-16"), "row 1: not UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "row 1: not UTF-8"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+    data = write_table(tmp_path, content, [] if content == HEADER.encode() else ["P1"])
+    (tmp_path / "images").mkdir(exist_ok=True)
+    line = the_problem_of(data)
+    assert told in line
+    assert str(tmp_path) in line
+    assert "1948" not in line.replace(str(tmp_path), "")
+
+
+def test_a_missing_table_and_a_missing_root_are_told(tmp_path: Path) -> None:
+    data = write_kaggle(tmp_path)
+    (tmp_path / "testset/testset_data.csv").unlink()
+    assert "testset_data.csv: the table cannot be read (No such file" in the_problem_of(data)
+    assert len(problems_of(data | {"root": str(tmp_path / "nowhere")})) == 2  # both tables
+
+
+# Cells at fault
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("ID", "", "ID '' is not a safe id"),
+        ("ID", "P 2", "ID 'P 2' is not a safe id"),
+        ("ID", "../P2", "ID '../P2' is not a safe id"),
+        ("ID", "Pé2", "ID 'Pé2' is not a safe id"),
+        ("LABEL", "2", "LABEL '2' is none of '1', '0', '-1'"),
+        ("LABEL", "1.0", "LABEL '1.0' is none of '1', '0', '-1'"),
+        ("LABEL", "", "LABEL '' is none of"),
+        ("GENDER", "X", "GENDER 'X' is none of F, f, M, m"),
+        ("GENDER", "", "GENDER is missing"),
+        ("DOB", "30-02-1950", "DOB '30-02-1950' is not a date of the form %m/%d/%Y %d-%m-%Y"),
+        ("DOB", "13/1/1950", "DOB '13/1/1950' is not a date"),
+        ("DOB", "1-2-50", "DOB '1-2-50' is not a date"),
+        ("DOB", "1950-02-01", "DOB '1950-02-01' is not a date"),
+        ("DOB", "1.2.1950", "DOB does not contain exactly one of the separators / -"),
+        ("DOB", "1/2-1950", "DOB does not contain exactly one of the separators / -"),
+        ("DOB", "18294", "DOB does not contain exactly one of the separators / -"),
+        ("DOB", "2-1-2020", "DOB lies after data.reference_date 2020-01-01"),
+        ("DOB", "1-1-1899", "DOB makes the patient older than 120"),
+        ("DOB", "NA", "DOB is missing"),
+        ("LYMPH_COUNT", "high", "LYMPH_COUNT 'high' is not a number"),
+        ("LYMPH_COUNT", "1_0", "LYMPH_COUNT '1_0' is not a number"),
+        ("LYMPH_COUNT", "inf", "LYMPH_COUNT 'inf' is not a number"),
+        ("LYMPH_COUNT", "1e99", "LYMPH_COUNT '1e99' is not a number"),
+        ("LYMPH_COUNT", "0", "LYMPH_COUNT '0' is not above 0"),
+        ("LYMPH_COUNT", "-4.8", "LYMPH_COUNT '-4.8' is not above 0"),
+        ("LYMPH_COUNT", "", "LYMPH_COUNT is missing"),
+    ],
+)
+def test_a_cell_at_fault_is_told_with_file_row_and_patient(
+    tmp_path: Path, column: str, value: str, told: str
+) -> None:
+    row = dict(zip(HEADER.split(","), TRAIN[1].split(","), strict=True)) | {column: value}
+    data = write_kaggle(tmp_path, [TRAIN[0], ",".join(row.values()), TRAIN[2]])
+    line, *others = problems_of(data)
+    assert f"{tmp_path}/trainset/trainset_true.csv, row 3, patient " in line
+    assert told in line
+    assert all("no such folder" in other for other in others)  # of an id that can have none
+    if column != "ID":
+        assert "patient P1:" in line
+        assert not others
+
+
+def test_everything_is_told_at_once_and_no_valid_birth_date(tmp_path: Path) -> None:
+    train = [
+        "P1,1,X,1/7/1948,5",
+        "P1,0,M,19-12-1940,0",
+        "P/2,3,F,12/31/1950,9",
+        "P4,1,F,1/2/1951,9",
+    ]
+    data = write_kaggle(tmp_path, train, ["P1,-1,F,2/29/1948,6"])
+    (tmp_path / "trainset/P9").mkdir()
+    (tmp_path / "trainset/P4/000000.jpg").rename(tmp_path / "trainset/P4/a.png")
+    (tmp_path / "trainset/P4/000001.jpg").rename(tmp_path / "trainset/P4/b.JPG")
+    (tmp_path / "testset/P1/000000.jpg").unlink()
+    (tmp_path / "testset/P1/000001.jpg").unlink()
+    lines = problems_of(data)
+    for told in [
+        "row 2, patient P1: GENDER 'X'",
+        "row 3, patient P1: LYMPH_COUNT '0'",
+        "row 4, patient 'P/2': ID 'P/2'",
+        "row 4, patient 'P/2': LABEL '3'",
+        "row 4, patient 'P/2': no such folder in",
+        "trainset, folder 'P9': no row in the table",
+        "row 5, patient P4: no image *.jpg in",
+        "testset_data.csv, row 2, patient P1: no image *.jpg in",
+        "row 3, patient P1: the id is taken by ",
+        "testset_data.csv, row 2, patient P1: the id is taken by ",
+    ]:
+        assert sum(told in line for line in lines) == 1, told
+    assert len(lines) == 10
+    for year in ("1948", "1940", "1950", "1951"):
+        assert year not in "".join(lines).replace(str(tmp_path), "")
+
+
+def test_thousands_of_problems_are_shortened(tmp_path: Path) -> None:
+    rows = [f"P{i},1,F,1.7.1948,5" for i in range(2000)]
+    data = write_table(tmp_path, "\n".join([HEADER, *rows]), [])
+    (tmp_path / "images").mkdir()
+    lines = problems_of(data)
+    assert len(lines) == 21
+    assert lines[-1] == "... and 3980 more problems"
+    assert "row 2, patient P0: DOB" in lines[0]
+
+
+# Folders
+
+
+def test_a_folder_may_link_within_the_root_only(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    data = write_kaggle(root)
+    cohort = read_cohort(data)
+    write_bags(elsewhere, ["P1", "P2"])
+    (root / "trainset/P1").rename(root / "stored")
+    (root / "trainset/P1").symlink_to("../stored")
+    assert same(read_cohort(data), cohort)
+
+    (root / "trainset/P1").unlink()
+    (root / "trainset/P1").symlink_to(elsewhere / "P1")
+    (root / "trainset/P2/000000.jpg").unlink()
+    (root / "trainset/P2/000000.jpg").symlink_to(elsewhere / "P2/000000.jpg")
+    (root / "testset/P3/9.jpg").symlink_to("9.jpg")
+    first, second, third = problems_of(data)
+    assert "row 3, patient P1: " in first
+    assert "P1 links to a place outside" in first
+    assert "row 4, patient P2: " in second
+    assert "000000.jpg links to a place outside" in second
+    assert "9.jpg does not exist, or is a broken link" in third
+
+    (root / "trainset").rename(elsewhere / "trainset")
+    (root / "trainset").symlink_to(elsewhere / "trainset")
+    (root / "testset/P3/9.jpg").unlink()
+    assert "links to a place outside" in the_problem_of(data)
+
+
+def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
+    write_kaggle(tmp_path / "stored")
+    (tmp_path / "root").symlink_to("stored")
+    data = shipped("lymphocytosis") | {"root": str(tmp_path / "root")}
+    assert read_cohort(data).images["P1"][0] == tmp_path / "root/trainset/P1/000000.jpg"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    data = write_kaggle(tmp_path)
+    (tmp_path / "trainset/P1").chmod(0)
+    assert "patient P1: [Errno 13]" in the_problem_of(data)
+
+
+# Declarations
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"layout": "kagle"}, "data.layout 'kagle': choose kaggle or table"),
+        ({"missing": "drop"}, "data.missing 'drop': choose refuse or impute"),
+        ({"image_pattern": "*/*.jpg"}, "data.image_pattern '*/*.jpg'"),
+        ({"label_values": {"1": 2}}, "data.label_values '1': 2 must be 1 (tumoral), 0 or -1"),
+        ({"label_values": {"1": True}}, "data.label_values '1': True must be"),
+        ({"clinical": ["age", "count"]}, "data.clinical: no column count is declared"),
+        ({"reference_date": "2020-13-01"}, "data.reference_date '2020-13-01': not a date"),
+        ({"reference_date": "today"}, "data.reference_date 'today': not a date"),
+        ({"date_formats": {"-": "%d-%m-%y"}}, "a year of four digits"),
+        ({"date_formats": {"-": "%d/%m/%Y"}}, "must contain the separator"),
+        ({"date_formats": {"-": "%m-%Y"}}, "must contain the separator, a day"),
+        ({"date_formats": {"-": "%d-%m-%Y %"}}, "must contain the separator, a day"),
+        ({"date_formats": {"": "%d-%m-%Y"}}, "must contain the separator"),
+        ({"date_formats": {}}, "data.columns.age: needs data.date_formats"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(tmp_path: Path, changes: dict, told: str) -> None:
+    assert told in the_problem_of(shipped("lymphocytosis") | changes)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("numeric", ": needs a kind; choose numeric, categorical, date_of_birth"),
+        ({"column": "X"}, ": needs a kind"),
+        ({"kind": "numric", "column": "X"}, ".kind 'numric': no such kind; choose numeric, "),
+        ({"kind": "numeric"}, ".column: name the table's column"),
+        ({"kind": "numeric", "column": "LABEL"}, ".column LABEL: the patient's id and label must"),
+        ({"kind": "numeric", "column": "X", "Log": True}, ".Log: no such key; numeric takes "),
+        ({"kind": "numeric", "column": "X", "log": "no"}, ".log 'no': choose true or false"),
+        ({"kind": "date_of_birth", "column": "X", "log": True}, ".log: no such key"),
+        ({"kind": "categorical", "column": "X"}, ".values: list each value"),
+        ({"kind": "categorical", "column": "X", "values": ["F", "M"]}, ".values: list each value"),
+        ({"kind": "categorical", "column": "X", "values": {True: "y"}}, ".values: quote what YAML"),
+        ({"kind": "categorical", "column": "X", "values": {"y": None}}, ".values: quote what YAML"),
+    ],
+)
+def test_columns_that_mean_nothing_are_refused(spec: object, told: str) -> None:
+    data = shipped("lymphocytosis")
+    line = the_problem_of(data | {"columns": data["columns"] | {"extra": spec}})
+    assert line.startswith("data.columns.extra")
+    assert told in line
+
+
+@pytest.mark.parametrize("name", ["id", "label", "group", "place"])
+def test_names_of_our_own_are_taken(name: str) -> None:
+    data = shipped("lymphocytosis")
+    columns = data["columns"] | {name: {"kind": "numeric", "column": "X"}}
+    assert "the name is taken" in the_problem_of(data | {"columns": columns})
+
+
+def test_the_shipped_synthetic_option_is_the_kaggle_layout(tmp_path: Path) -> None:
+    cohort = read_cohort(write_kaggle(tmp_path))
+    assert same(read_cohort(shipped("synthetic") | {"root": str(tmp_path)}), cohort)
+
+
+def test_the_shipped_table_option_reads_what_its_comments_say(tmp_path: Path) -> None:
+    (tmp_path / "images/P1").mkdir(parents=True)
+    (tmp_path / "images/P1/0001.png").touch()
+    text = "ID,LABEL,DOB,LYMPH_COUNT,GENDER\nP1,1,07/01/1948,52.1,F\n"
+    (tmp_path / "clinical.csv").write_text(text)
+    data = shipped("table") | {"root": str(tmp_path)}
+    slashes = read_cohort(data)
+    (tmp_path / "clinical.csv").write_text(text.replace("07/01/1948", "1948-01-07"))
+    assert same(read_cohort(data), slashes)
+    assert slashes.table["age"].item() == pytest.approx(71.98, abs=0.01)
+
+
+# Any text: what no check refuses is read right
+
+REFERENCE = date(2020, 1, 1)
+AGE, COUNT, SEX = declare_columns(shipped("lymphocytosis"))
+
+
+@given(
+    days=st.lists(st.dates(REFERENCE - timedelta(days=43_000), REFERENCE), min_size=1),
+    slash=st.booleans(),
+    padded=st.booleans(),
+)
+def test_the_separator_decides_on_any_day(days: list[date], slash: bool, padded: bool) -> None:
+    form = "{1}/{0}/{2}" if slash else "{0}-{1}-{2}"
+    width = 2 if padded else 1
+    texts = [form.format(f"{d.day:0{width}}", f"{d.month:0{width}}", d.year) for d in days]
+    expected = [(REFERENCE - day).days / 365.25 for day in days]
+    assert AGE.parse(pd.Series(texts, dtype="str")).tolist() == expected
+    assert not refused(AGE, texts).any()
+
+
+@given(st.lists(st.from_regex(r"[0-9]{1,2}[-/. ][0-9]{1,2}[-/.][0-9]{1,5}", fullmatch=True) | cell))
+def test_no_date_is_misread(texts: list[str]) -> None:
+    ages = AGE.parse(pd.Series(texts, dtype="str"))
+    for text, age, bad in zip(texts, ages, refused(AGE, texts), strict=True):
+        try:
+            a, b, year = (int(part) for part in text.replace("/", "-").split("-"))
+            day = date(year, a, b) if "/" in text else date(year, b, a)
+        except ValueError:
+            assert bad
+        else:
+            assert bad or age == (REFERENCE - day).days / 365.25
+
+
+@given(st.lists(st.floats().map(str) | st.integers().map(str) | cell))
+def test_no_number_is_misread(texts: list[str]) -> None:
+    numbers = COUNT.parse(pd.Series(texts, dtype="str"))
+    for text, number, bad in zip(texts, numbers, refused(COUNT, texts), strict=True):
+        assert bad or number == float(text) > 0
+
+
+def refused(column: Column, texts: list[str]) -> pd.Series:
+    text = pd.Series(texts, dtype="str")
+    return ~pd.concat([check._check_fn(text) for check in column.checks()], axis=1).all(axis=1)

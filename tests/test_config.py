@@ -1,0 +1,134 @@
+"""Every option of every group composes and builds; what is wrong is refused by name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from lymphoml.build import build_model
+from lymphoml.cli import Predict, Synthesize
+from lymphoml.config import parse, plain, slug
+from lymphoml.errors import InputError
+from lymphoml.module import BagClassifier
+
+ROOT = Path(__file__).parent.parent
+CONF = ROOT / "conf"
+
+
+def configured(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return plain(compose("train", overrides=list(overrides)))
+
+
+def options(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "base")
+
+
+@pytest.mark.parametrize("encoder", options("model/encoder"))
+def test_every_encoder_builds(encoder):
+    model = build_model(configured(f"model/encoder={encoder}")["model"], clinical_dim=2)
+    with torch.inference_mode():
+        logits = model.eval()(torch.rand(3, 3, 32, 32), torch.tensor([1, 2]), torch.rand(2, 2))
+    assert logits.shape == (2,)
+
+
+@pytest.mark.parametrize("pooling", options("model/pooling"))
+@pytest.mark.parametrize("fusion", options("model/fusion"))
+def test_every_pooling_and_fusion_builds(pooling, fusion):
+    spec = configured(f"model/pooling={pooling}", f"model/fusion={fusion}", "model/encoder=timm")
+    assert build_model(spec["model"], clinical_dim=3).fusion is not None
+
+
+@pytest.mark.parametrize("optim", options("optim"))
+@pytest.mark.parametrize("scheduler", options("scheduler"))
+def test_every_optimiser_and_scheduler_builds(optim, scheduler):
+    config = configured(f"optim={optim}", f"scheduler={scheduler}", "model/fusion=clinical")
+    assert rates(config, epochs=1)[0] == 1e-4
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize("group", ["data", "trainer", "logger"])
+def test_every_other_option_composes(group, experiment):
+    for option in options(group):
+        words = [f"{group}={option}", f"experiment={experiment}"]
+        if option == "table":
+            words.append("data.root=somewhere")
+        assert configured(*words)["data"]["clinical"]
+
+
+def rates(config, epochs):
+    module = BagClassifier(config["model"], config["optim"], config["scheduler"], 2)
+    made = module.configure_optimizers()
+    (optimizer,), schedulers = made if isinstance(made, tuple) else ([made], [])
+    seen = []
+    for _ in range(epochs):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return seen
+
+
+@pytest.mark.parametrize(("scheduler", "expected"), [
+    ("exponential", [1e-4, 0.95e-4, 0.9025e-4, 0.857375e-4]),
+    ("none", [1e-4] * 4),
+    ("cosine", [1e-4, 0.8535533905932737e-4, 0.5e-4, 0.14644660940672627e-4]),
+])  # fmt: skip
+def test_learning_rates_epoch_by_epoch(scheduler, expected):
+    config = configured(f"scheduler={scheduler}", "model/fusion=clinical", "trainer.max_epochs=4")
+    assert rates(config, 4) == pytest.approx(expected, rel=1e-12)
+
+
+def test_paper_is_the_reports_recipe():
+    config = configured("experiment=paper")
+    data = config["data"]
+    assert config["optim"] == {
+        "_target_": "torch.optim.SGD", "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0
+    }  # fmt: skip
+    assert config["scheduler"]["gamma"] == 0.95
+    assert config["trainer"]["max_epochs"] == 20
+    assert (data["folds"], data["bags_per_batch"]) == (5, 1)
+    assert data["clinical"] == ["age", "lymphocyte_count"]
+    assert not data["columns"]["lymphocyte_count"]["log"]
+    changed = ("standardise", "normalise", "flip", "rotate", "colour", "crop", "max_instances")
+    assert not any(data[key] for key in changed)
+
+
+@pytest.mark.parametrize("override", [
+    "optm=sgd", "lr=abc", "data.max_instnces=3", "data.crop=large", "trainer.max_epochs=1.5",
+    "optim=sdg", "data.folds=[1]", "model/pooling=median", "logger.mod=offline",
+])  # fmt: skip
+def test_wrong_keys_types_and_options_are_refused(override):
+    with pytest.raises((HydraException, OmegaConfBaseException)):
+        configured(override)
+
+
+def test_hydra_interpolation_stays_out_of_job_configuration():
+    for path in CONF.rglob("*.yaml"):
+        content = yaml.safe_load(path.read_text()) or {}
+        content.pop("hydra", None)
+        assert "${hydra:" not in str(content), path
+
+
+def test_slug_is_sorted_and_leaves_out_what_changes_nothing():
+    words = ["optim=sgd", "lr=1e-3", "fold=2", "data.root=/x", "model/pooling=max"]
+    assert slug(words) == "lr=1e-3,model.pooling=max,optim=sgd"
+    assert slug([]) == "default"
+    assert slug(["data=synthetic"]) == "data=synthetic"
+
+
+def test_command_words_are_typed():
+    assert parse(Synthesize, ["out=x", "images=[3,9]"]).images == [3, 9]
+    assert parse(Predict, ["run=r", "data.root=d"]).data == {"root": "d"}
+    for words, says in (
+        (["out=x", "patients=many"], "patients=many"),
+        (["out=x", "patient=3"], "patient"),
+        (["patients=3"], "out=...: this option must be given"),
+        (["out"], "key=value"),
+    ):
+        with pytest.raises(InputError, match=says):
+            parse(Synthesize, words)

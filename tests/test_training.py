@@ -1,0 +1,246 @@
+"""A whole job on a tiny cohort: what the run folder promises."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from sklearn.metrics import balanced_accuracy_score
+
+from lymphoml.callbacks import History
+from lymphoml.checkpoint import load_checkpoint
+from lymphoml.config import plain
+from lymphoml.data.synthetic import synthesize
+from lymphoml.errors import InputError
+from lymphoml.prediction import predict
+from lymphoml.training import cross_validate
+
+CONF = Path(__file__).parent.parent / "conf"
+TINY = ["model/encoder=timm", "model.encoder.name=test_resnet", "data=synthetic", "logger=none",
+        "data.folds=2", "trainer.max_epochs=3", "trainer.progress=false",
+        "trainer.threads=1"]  # fmt: skip
+RUN = ["config.yaml", "environment.json", "folds.csv", "metrics.json", "predictions.csv"]
+FOLD = ["done.json", "history.csv", "last.ckpt", "last.ckpt.sha256", "predictions.csv"]
+SCORES = ["predictions.csv", "metrics.json", "folds.csv", "fold-0/predictions.csv"]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort") / "cohort"
+    synthesize(folder, patients=16, test_patients=3, images=(2, 5), size=32, seed=0)
+    return folder
+
+
+@pytest.fixture
+def configured(cohort, tmp_path):
+    def compose_with(*overrides):
+        words = [*TINY, f"data.root={cohort}", f"data.cache={tmp_path}/cache", *overrides]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return plain(compose("train", overrides=words))
+
+    return compose_with
+
+
+def same_bytes(one, other, names=SCORES):
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+
+def history(folder, fold=0):
+    return pd.read_csv(folder / f"fold-{fold}" / "history.csv").drop(columns="images_per_second")
+
+
+def test_run_folder_holds_what_design_says_and_its_numbers_agree(configured, tmp_path):
+    value = cross_validate(configured(), tmp_path / "run")
+    files = {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*")}
+    assert files >= {*RUN, *(f"fold-{k}/{name}" for k in (0, 1) for name in FOLD)}
+    predictions = pd.read_csv(tmp_path / "run" / "predictions.csv")
+    assert list(predictions) == ["patient", "fold", "label", "probability"]
+    assert predictions["patient"].nunique() == len(predictions) == 16
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    called = predictions["probability"] > 0.5
+    assert value == metrics["balanced_accuracy"]["value"]
+    assert value == pytest.approx(balanced_accuracy_score(predictions["label"], called))
+    assert metrics["balanced_accuracy"]["low"] <= value <= metrics["balanced_accuracy"]["high"]
+    rows = history(tmp_path / "run")
+    assert rows["epoch"].tolist() == [0, 1, 2]
+    assert rows["lr"].tolist() == pytest.approx([1e-4, 0.95e-4, 0.9025e-4])
+    last = predictions[predictions["fold"] == 0]
+    assert rows["val/balanced_accuracy"].iloc[-1] == pytest.approx(
+        balanced_accuracy_score(last["label"], last["probability"] > 0.5), abs=1e-6
+    )
+    clipped = np.clip(last["probability"], 1e-7, 1 - 1e-7)
+    loss = -np.where(last["label"] == 1, np.log(clipped), np.log(1 - clipped)).mean()
+    assert rows["val/loss"].iloc[-1] == pytest.approx(loss, rel=1e-4)
+
+
+def test_one_seed_gives_identical_bytes_and_another_seed_others(configured, tmp_path):
+    augmented = ["data.flip=true", "data.rotate=true", "data.colour=0.1", "data.max_instances=2"]
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        cross_validate(configured(f"seed={seed}", "optim=adam", *augmented), tmp_path / name)
+    assert same_bytes(tmp_path / "a", tmp_path / "b")
+    assert not same_bytes(tmp_path / "a", tmp_path / "c", ["predictions.csv"])
+
+
+def test_a_second_call_trains_nothing(configured, tmp_path, monkeypatch):
+    first = cross_validate(configured(), tmp_path / "run")
+    monkeypatch.setattr(pl.Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
+    assert cross_validate(configured(), tmp_path / "run") == first
+
+
+def test_folds_run_apart_in_any_order_end_in_the_same_files(configured, tmp_path):
+    cross_validate(configured(), tmp_path / "all")
+    cross_validate(configured("fold=1"), tmp_path / "apart")
+    assert not (tmp_path / "apart" / "metrics.json").exists()
+    cross_validate(configured("fold=0"), tmp_path / "apart")
+    assert same_bytes(tmp_path / "all", tmp_path / "apart")
+
+
+@pytest.mark.parametrize("overrides", [
+    ["optim=sgd"],
+    ["optim=adam", "data.flip=true", "data.max_instances=2", "data.inner_fraction=0.3",
+     "trainer.patience=5", "data.workers=1"],
+], ids=["sgd", "adam"])  # fmt: skip
+@pytest.mark.parametrize("moment", ["on_train_epoch_start", "on_train_batch_end"])
+def test_interrupted_and_run_again_gives_the_same_bytes(
+    configured, tmp_path, monkeypatch, overrides, moment
+):
+    cross_validate(configured(*overrides), tmp_path / "whole")
+    original = getattr(History, moment)
+
+    def dies(self, trainer, *args):
+        if trainer.current_epoch == 2 and self.path.parent.name == "fold-1":
+            raise OSError("killed")
+        return original(self, trainer, *args)
+
+    monkeypatch.setattr(History, moment, dies)
+    with pytest.raises(OSError, match="killed"):
+        cross_validate(configured(*overrides), tmp_path / "resumed")
+    monkeypatch.setattr(History, moment, original)
+    cross_validate(configured(*overrides), tmp_path / "resumed")
+    assert same_bytes(tmp_path / "whole", tmp_path / "resumed")
+    pd.testing.assert_frame_equal(history(tmp_path / "whole", 1), history(tmp_path / "resumed", 1))
+
+
+def test_predicting_the_held_out_patients_reproduces_their_stored_predictions(
+    configured, tmp_path, cohort
+):
+    run = tmp_path / "run"
+    cross_validate(configured(), run)
+    stored = pd.read_csv(run / "predictions.csv").set_index("patient")
+    (run / "folds.csv").write_text("patient,fold\nP0,0\n")  # predict with fold 0's model alone
+    again = predict(run, {}, tmp_path / "out", "all", ("ID", "LABEL")).set_index("patient")
+    held_out = stored.index[stored["fold"] == 0]
+    np.testing.assert_array_equal(
+        again.loc[held_out, "probability"], stored.loc[held_out, "probability"]
+    )
+
+
+def test_predicting_the_test_patients_averages_the_folds(configured, tmp_path, cohort):
+    cross_validate(configured(), tmp_path / "run")
+    table = predict(tmp_path / "run", {}, tmp_path / "out", "unlabelled", ("Id", "Predicted"))
+    assert len(table) == 3
+    written = pd.read_csv(tmp_path / "out" / "submission.csv")
+    assert list(written) == ["Id", "Predicted"]
+    test = pd.read_csv(cohort / "testset" / "testset_data.csv")
+    assert sorted(written["Id"]) == sorted(test["ID"])
+    assert (table["label"] == (table["probability"] > 0.5)).all()
+    assert list(table) == ["patient", "probability", "standard_deviation", "label"]
+
+
+def test_prediction_refuses_a_cohort_of_another_schema(configured, tmp_path):
+    cross_validate(configured("fold=0"), tmp_path / "run")
+    with pytest.raises(InputError, match="fold 1 is not finished"):
+        predict(tmp_path / "run", {}, tmp_path / "out", "all", ("ID", "LABEL"))
+    cross_validate(configured(), tmp_path / "run")
+    for change, says in (
+        ({"resize": 16}, "image size"),
+        ({"clinical": ["age"]}, "clinical columns"),
+        ({"rot": "x"}, "data.rot: no such key"),
+        ({"root": "nowhere"}, "nowhere"),
+    ):
+        with pytest.raises(InputError, match=says):
+            predict(tmp_path / "run", change, tmp_path / "out", "all", ("ID", "LABEL"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_clinical_alone_loads_no_image(configured, cohort, tmp_path):
+    spoiled = shutil.copytree(cohort, tmp_path / "spoiled")
+    for image in spoiled.rglob("*.jpg"):
+        image.write_text("not an image")
+    cross_validate(configured("model/fusion=clinical", f"data.root={spoiled}"), tmp_path / "run")
+    assert not (tmp_path / "cache").exists()
+    with pytest.raises(InputError, match=r"000000.jpg of patient P\d+: cannot be decoded"):
+        cross_validate(configured(f"data.root={spoiled}"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_inner_split_chooses_the_epoch_without_the_held_out_patients(configured, tmp_path):
+    words = ["data.inner_fraction=0.3", "optim=adam", "lr=1e-2", "model/fusion=clinical"]
+    cross_validate(configured(*words), tmp_path / "run")
+    fold = tmp_path / "run" / "fold-0"
+    rows = pd.read_csv(fold / "history.csv")
+    chosen = json.loads((fold / "done.json").read_text())["selected_epoch"]
+    assert chosen == rows["inner/loss"].idxmin()
+    selected = load_checkpoint(fold / "selected.ckpt")
+    assert selected["epoch"] == chosen
+    predictions = pd.read_csv(fold / "predictions.csv")
+    accuracy = balanced_accuracy_score(predictions["label"], predictions["probability"] > 0.5)
+    assert rows["val/balanced_accuracy"][chosen] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_scaling_never_sees_the_held_out_patients(configured, cohort, tmp_path):
+    words = ("model/fusion=clinical", "trainer.max_epochs=1", "fold=0")
+    cross_validate(configured(*words), tmp_path / "run")
+    other = shutil.copytree(cohort, tmp_path / "other")
+    held_out = pd.read_csv(tmp_path / "run" / "fold-0" / "predictions.csv")["patient"][0]
+    table = pd.read_csv(other / "trainset" / "trainset_true.csv")
+    table.loc[table["ID"] == held_out, "LYMPH_COUNT"] = 999.0
+    table.to_csv(other / "trainset" / "trainset_true.csv", index=False)
+    cross_validate(configured(*words, f"data.root={other}"), tmp_path / "again")
+    first, second = (
+        load_checkpoint(tmp_path / name / "fold-0" / "last.ckpt") for name in ("run", "again")
+    )
+    assert first["BagDataModule"]["clinical"] == second["BagDataModule"]["clinical"]
+    for name, weight in first["state_dict"].items():
+        assert torch.equal(weight, second["state_dict"][name])
+
+
+def test_another_configuration_or_other_data_in_the_same_folder_is_refused(
+    configured, cohort, tmp_path
+):
+    words = ("model/fusion=clinical", "trainer.max_epochs=1", "fold=0")
+    cross_validate(configured(*words), tmp_path / "run")
+    with pytest.raises(InputError, match=r"lr is 0.0001 there and 0.01 now"):
+        cross_validate(configured(*words, "lr=1e-2"), tmp_path / "run")
+    other = shutil.copytree(cohort, tmp_path / "other")
+    path = other / "trainset" / "trainset_true.csv"
+    table = pd.read_csv(path)
+    table.loc[0, "LYMPH_COUNT"] += 1
+    table.to_csv(path, index=False)
+    with pytest.raises(InputError, match="have changed since it was begun"):
+        cross_validate(configured(*words, f"data.root={other}"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(("override", "says"), [
+    ("fold=2", "fold=2: allowed are all and 0 to 1"),
+    ("fold=x", "fold=x: allowed"),
+    ("data.folds=9", "2 to [1-8] folds"),
+    ("data.max_instances=0", "data.max_instances: 0"),
+    ("data.inner_fraction=0.9", "0 to 0.5"),
+    ("trainer.patience=3", "needs data.inner_fraction"),
+    ("pos_weight=heavy", "pos_weight=heavy"),
+    ("data.crop=64", "smaller than data.crop=64"),
+    ("model.encoder.name=resnet999", "resnet999"),
+    ("data.reference_date=30-02-2020", "30-02-2020"),
+])  # fmt: skip
+def test_values_that_mean_nothing_are_refused_before_a_folder_is_made(
+    configured, tmp_path, override, says
+):
+    with pytest.raises(InputError, match=says):
+        cross_validate(configured(override), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
