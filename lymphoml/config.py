@@ -74,6 +74,15 @@ class TrainerConfig:
 
 
 @dataclass
+class LoggerConfig:
+    wandb: bool = True
+    tensorboard: bool = True
+    mode: str = "auto"
+    project: str = "lymphoml"
+    entity: str | None = None
+
+
+@dataclass
 class TrainConfig:
     name: str = "cv"
     tags: list[str] = field(default_factory=list)
@@ -86,7 +95,7 @@ class TrainConfig:
     optim: Any = field(default_factory=dict)
     scheduler: Any = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: dict[str, Any] = field(default_factory=dict)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
 
 
 # Keys that never change what is learned, and so never name a run folder.

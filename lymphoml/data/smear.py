@@ -55,23 +55,26 @@ def draw_smear(size: int, atypical: bool, slide: Slide, rng: np.random.Generator
     blur = max(0.8 / size, rng.uniform(0.005, 0.012))  # no edge is sharper than the focus
 
     thickness, clearance = _red_cells(axis, 1.12 * traits["nucleus"], blur, slide, rng)
-    haemoglobin, blue, purple = slide.density
-    absorbed = np.multiply.outer(haemoglobin, thickness)
+    haemoglobin, blue, purple = -slide.density
+    log_light = np.multiply.outer(haemoglobin, thickness)  # (3, size, size)
     if rng.random() < 0.4:
         rows, columns, grain = _platelet(axis, rng)
-        absorbed[:, rows, columns] += np.multiply.outer(purple, grain)
+        log_light[:, rows, columns] += np.multiply.outer(purple, grain)
 
     near = _window(axis, 0.0, 1.4 * (traits["nucleus"] + max(traits["rim"], 0.02)))
     cytoplasm, nucleus, cell = lymphocyte(axis[near], clearance[near, near], blur, traits, rng)
-    absorbed[:, near, near] *= 1 - cell
-    absorbed[:, near, near] += np.multiply.outer(blue, cytoplasm)
-    absorbed[:, near, near] += np.multiply.outer(purple, nucleus)
+    log_light[:, near, near] *= 1 - cell
+    log_light[:, near, near] += np.multiply.outer(blue, cytoplasm)
+    log_light[:, near, near] += np.multiply.outer(purple, nucleus)
 
     slope_x, slope_y, brightness = rng.normal(0, (0.02, 0.02, 0.015)).tolist()
-    light = 1 + brightness + slope_x * axis + slope_y * axis[:, None]
-    light += 0.006 * rng.standard_normal((size, size), np.float32)
-    pixels = np.exp(-absorbed) * light * slide.background[:, None, None]
-    return np.moveaxis(pixels.clip(0, 255), 0, -1).astype(np.uint8, order="C")
+    lamp = 1 + brightness + slope_x * axis + slope_y * axis[:, None]
+    lamp += 0.006 * rng.standard_normal((size, size), np.float32)
+    pixels = np.exp(log_light, out=log_light)
+    pixels *= lamp
+    pixels *= slide.background[:, None, None]
+    pixels.clip(0, 255, out=pixels)
+    return np.moveaxis(pixels, 0, -1).astype(np.uint8, order="C")
 
 
 def _red_cells(

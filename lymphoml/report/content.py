@@ -22,7 +22,12 @@ def verdict(score: dict[str, float]) -> str:
     return "worse than chance" if score["high"] < CHANCE else "not told apart from chance"
 
 
-def page_content(run: Run, baseline: Run | None) -> dict[str, Any]:
+def clinical_baseline(run: Run) -> dict[str, Any] | None:
+    """The scores of the clinical values alone in the same folds, where the run tells them."""
+    return run.metrics.get("baseline", {}).get("clinical")
+
+
+def page_content(run: Run) -> dict[str, Any]:
     """The names that `page.html.j2` uses, except for its figures."""
     rows, repeats = run.predictions, run.repeat.nunique()
     pooled = score_fold(rows["label"], rows["probability"])
@@ -34,7 +39,7 @@ def page_content(run: Run, baseline: Run | None) -> dict[str, Any]:
         "tags": [run.path.resolve().name, *(run.config.get("tags") or [])],
         "verdict": verdict(run.metrics["balanced_accuracy"]),
         "metrics": run.metrics,
-        "baseline": None if baseline is None else baseline.metrics,
+        "baseline": clinical_baseline(run),
         "repeats": repeats,
         "n": {"patients": patients, "tumoral": tumoral, "reactive": patients - tumoral},
         # A mean over repeats, so that the width is that of the patients there are.

@@ -6,25 +6,18 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lymphoml.errors import InputError
 from lymphoml.files import write_text
 from lymphoml.report import figures
-from lymphoml.report.content import page_content
+from lymphoml.report.content import clinical_baseline, page_content
 from lymphoml.report.runs import Run, read_run
 
 
-def write_report(run: Path, out: Path, baseline: Path | None = None) -> Path:
+def write_report(run: Path, out: Path) -> Path:
     """Write the page of the run in folder `run` to `out`, and return `out`.
 
-    `baseline` is the run of a clinical model on the same patients, to stand beside the scores.
-    Raises InputError where a run is unfinished, or the two have other patients.
+    Raises InputError where the run is unfinished.
     """
-    this = read_run(run)
-    other = None if baseline is None else read_run(baseline)
-    if other is not None and set(other.folds["patient"]) != set(this.folds["patient"]):
-        raise InputError(
-            f"{baseline} has other patients than {run}; give a clinical run of the same cohort"
-        )
+    finished = read_run(run)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -34,16 +27,16 @@ def write_report(run: Path, out: Path, baseline: Path | None = None) -> Path:
     )
     environment.filters |= {"score": _score, "interval": _interval}
     page = environment.get_template("page.html.j2").render(
-        page_content(this, other), figures=_figures(this, other)
+        page_content(finished), figures=_figures(finished)
     )
     write_text(out, page)
     return out
 
 
-def _figures(run: Run, baseline: Run | None) -> dict[str, Markup]:
+def _figures(run: Run) -> dict[str, Markup]:
     scores = {"this run": run.metrics["balanced_accuracy"]}
-    if baseline is not None:
-        scores["clinical baseline"] = baseline.metrics["balanced_accuracy"]
+    if baseline := clinical_baseline(run):
+        scores["clinical baseline"] = baseline["balanced_accuracy"]
     repeats = [rows for _, rows in run.predictions.groupby(run.repeat)]
     accuracy, loss = {"val/balanced_accuracy": "-"}, {"val/loss": "-", "train/loss": ":"}
     drawn = {

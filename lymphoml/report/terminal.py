@@ -1,6 +1,7 @@
 """The end of a training in the terminal: folds, the pooled score, and what stands beside it."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +27,7 @@ def print_run(folder: Path, console: Console | None = None) -> None:
             str(row["n"]),
             _number(row["balanced_accuracy"]),
             _number(row["auroc"]),
-            f"{_number(row['best_epoch_balanced_accuracy'])} at {row['best_epoch']}",
+            _best_epoch(row),
         )
     console.print(table)
     best = run.metrics["best_epoch_balanced_accuracy"]
@@ -53,6 +54,13 @@ def _print_unfinished(folder: Path, console: Console) -> None:
             console.print(f"fold {fold}: balanced accuracy {_number(score)}, {len(rows)} patients")
         else:
             console.print(f"fold {fold}: not done")
+
+
+def _best_epoch(row: dict[str, Any]) -> str:
+    """Counted from 1, as the progress bar does; `metrics.json` counts from 0."""
+    if row["best_epoch"] is None:
+        return "-"
+    return f"{_number(row['best_epoch_balanced_accuracy'])} at {row['best_epoch'] + 1}"
 
 
 def _interval(score: dict[str, float | None]) -> str:

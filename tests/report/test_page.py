@@ -84,7 +84,7 @@ def test_the_scores_of_the_run_stand_on_it(run, page):
     assert "40 tumoral, 20 reactive" in page
     assert "python train.py experiment=default data=synthetic" in page
     assert "This is no medical device" in page
-    assert "No clinical baseline was given" in page
+    assert "has no clinical baseline" in page
 
 
 def test_no_patient_is_named(run, page):
@@ -113,7 +113,7 @@ def test_what_a_configuration_says_is_never_markup(tmp_path):
 def test_paths_of_the_machine_stay_there(tmp_path):
     places = {"data.root": "/home/someone/cohort", "data.fold_file": "/home/someone/mine.csv"}
     path = small(tmp_path / "run", **places)
-    shown = page_content(read_run(path), None)["settings"]["data"]
+    shown = page_content(read_run(path))["settings"]["data"]
     assert "root" not in shown
     assert shown["fold_file"] == ".../mine.csv"
 
@@ -124,7 +124,7 @@ def test_a_run_that_tells_little_of_its_environment(tmp_path, environment):
     (path / "environment.json").unlink()
     if environment is not None:
         (path / "environment.json").write_text(json.dumps(environment))
-    content = page_content(read_run(path), None)
+    content = page_content(read_run(path))
     assert content["command"] is None
     assert set(content["made_with"].values()) == {"not told"}
     assert content["versions"] == {"packages": "not told"}
@@ -137,19 +137,17 @@ def test_a_run_without_environment_still_has_a_page(tmp_path):
     assert "does not tell the command" in page
 
 
-def test_a_baseline_stands_beside_the_score(run, tmp_path):
-    baseline = make_run(tmp_path / "clinical", n=60, epochs=2, skill=1.0, seed=5)
-    page = write_report(run, tmp_path / "page.html", baseline).read_text()
-    value = json.loads((baseline / "metrics.json").read_text())["balanced_accuracy"]["value"]
-    assert f"<strong>{value:.3f}</strong>" in page
-    assert "clinical baseline" in page
-    assert "No clinical baseline was given" not in page
-
-
-def test_a_baseline_of_other_patients_is_refused(run, tmp_path):
-    baseline = small(tmp_path / "clinical")
-    with pytest.raises(InputError, match="other patients"):
-        write_report(run, tmp_path / "page.html", baseline)
+def test_the_clinical_baseline_stands_beside_the_score(tmp_path):
+    path = small(tmp_path / "run")
+    metrics = json.loads((path / "metrics.json").read_text())
+    clinical = {"balanced_accuracy": {"value": 0.7531, "low": 0.6442, "high": 0.8353}}
+    metrics["baseline"]["clinical"] = clinical
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    page = write_report(path, tmp_path / "page.html").read_text()
+    assert "<strong>0.753</strong>" in page
+    assert "(0.644 to 0.835) of the clinical baseline" in page
+    assert ">clinical baseline</text>" in page
+    assert "has no clinical baseline" not in page
 
 
 def test_an_unfinished_run_has_no_page(tmp_path):
@@ -164,7 +162,7 @@ def test_an_unfinished_run_has_no_page(tmp_path):
 def test_repeats_count_each_patient_once_in_the_scores(tmp_path):
     path = small(tmp_path / "run", **{"data.repeats": 2})
     run = read_run(path)
-    content = page_content(run, None)
+    content = page_content(run)
     assert content["n"] == {"patients": 30, "tumoral": 20, "reactive": 10}
     pooled = (content["sensitivity"]["value"] + content["specificity"]["value"]) / 2
     assert pooled == pytest.approx(run.metrics["balanced_accuracy"]["value"])
@@ -176,7 +174,7 @@ def test_repeats_count_each_patient_once_in_the_scores(tmp_path):
 
 def test_the_inner_split_names_the_epoch_that_counts(tmp_path):
     path = small(tmp_path / "run", **{"data.inner_fraction": 0.2})
-    assert page_content(read_run(path), None)["reported_epoch"] == "epoch chosen on inner split"
+    assert page_content(read_run(path))["reported_epoch"] == "epoch chosen on inner split"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +199,7 @@ def test_confusion_counts_by_hand(tmp_path):
         }
     )
     path = make_run(tmp_path / "run", config(**{"data.folds": 2}), epochs=2, predictions=table)
-    tumoral, reactive = page_content(read_run(path), None)["confusion"]
+    tumoral, reactive = page_content(read_run(path))["confusion"]
     assert [cell["count"] for cell in tumoral["cells"]] == [3, 1]
     assert [cell["count"] for cell in reactive["cells"]] == [1, 3]
 
