@@ -122,20 +122,22 @@ OmegaConf.register_new_resolver("slug", slug, replace=True)
 
 @contextmanager
 def job(config: Any) -> Iterator[tuple[dict[str, Any], Path]]:
-    """The job's plain configuration and run folder; a failure is told at once, by its slug.
+    """The job's plain configuration and run folder; a failure is told at once.
 
-    Hydra goes on with the other jobs of a sweep, and itself names only the first failure, at the
-    end.
+    A sweep goes on with its other jobs: Hydra itself would name only the first failure, at the
+    end. A single job leaves at once, before Hydra adds words of its own.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         yield plain(config), folder
     except Exception as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            problems = error.problems if isinstance(error, InputError) else [repr(error)]
-            for problem in problems:
-                print(f"error: job {folder.name}: {problem}", file=sys.stderr)
+        if sweep:
+            _tell(error, f"job {folder.name}: ")
             error.told = True  # type: ignore[attr-defined]
+        elif isinstance(error, InputError):
+            _tell(error)
+            raise SystemExit(2) from None
         raise
 
 
@@ -165,8 +167,7 @@ def entry(main: Callable[[], Any]) -> None:
         main()
     except InputError as error:
         if not getattr(error, "told", False):
-            for problem in error.problems:
-                print(f"error: {problem}", file=sys.stderr)
+            _tell(error)
         sys.exit(2)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
@@ -176,6 +177,11 @@ def entry(main: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
         sys.exit(130)
+
+
+def _tell(error: Exception, prefix: str = "") -> None:
+    for problem in error.problems if isinstance(error, InputError) else [repr(error)]:
+        print(f"error: {prefix}{problem}", file=sys.stderr)
 
 
 def _first_line(error: BaseException) -> str:

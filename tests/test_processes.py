@@ -116,7 +116,6 @@ def test_a_wrong_cohort_is_one_line_and_exit_code_2(cohort, tmp_path, spoil):
     ("lr=abc", "abc"),
     ("optim=sdg", "sdg"),
     ("model/pooling=median", "median"),
-    ("data.root=nowhere", "nowhere"),
     ("model.pooling._target_=os.system", "os.system"),
 ])  # fmt: skip
 def test_a_wrong_word_is_one_line_and_exit_code_2(tmp_path, word, says):
@@ -125,6 +124,13 @@ def test_a_wrong_word_is_one_line_and_exit_code_2(tmp_path, word, says):
     assert line.startswith("error: ")
     assert says in line
     assert done.returncode == 2
+
+
+def test_both_missing_tables_are_told_at_once(tmp_path):
+    done = train("data.root=nowhere", "logger=none", cwd=tmp_path)
+    assert done.returncode == 2
+    for line, name in zip(done.stderr.splitlines(), ("trainset", "testset"), strict=True):
+        assert line.startswith(f"error: nowhere/{name}/")
 
 
 def test_help_is_instant_and_lists_the_commands(tmp_path):

@@ -36,6 +36,15 @@ def test_concat_is_the_sum_of_two_linear_scores():
     torch.testing.assert_close(fusion(bag, clinical), expected)
 
 
+def test_concats_equal_parts_are_as_large_for_inputs_of_one_scale():
+    fusion, (bag, clinical) = Concat(IMAGE, CLINICAL, equal_parts=True).double(), inputs()
+    weight, bias = fusion.both.weight[0], fusion.both.bias
+    scale = (IMAGE / CLINICAL) ** 0.5
+    expected = bag @ weight[:IMAGE] + scale * clinical @ weight[IMAGE:] + bias
+    torch.testing.assert_close(fusion(bag, clinical), expected)
+    assert (scale * torch.ones(CLINICAL)).norm() == pytest.approx(torch.ones(IMAGE).norm().item())
+
+
 def direct(gate, one, other):
     pi = torch.sigmoid(gate)
     return pi * torch.sigmoid(one) + (1 - pi) * torch.sigmoid(other)
