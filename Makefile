@@ -67,7 +67,7 @@ lint: $(READY)  ## style, format and types
 	$(BIN)/mypy
 
 bench: $(READY)  ## images per second of training and prediction on this machine
-	$(BIN)/python benchmarks/throughput.py $(ARGS)
+	PYTHONPATH=. $(BIN)/python benchmarks/throughput.py $(ARGS)
 
 clean:  ## remove runs/demo, data/demo, caches; never your data or other runs
 	rm -rf runs/demo data/demo .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
