@@ -17,6 +17,7 @@ setup: $(READY)  ## make .venv from the hash-locked requirements.lock
 
 $(READY): requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lymphoml needs Python 3.11 or newer; PYTHON=... names another one")'
+	@$(PYTHON) -c 'import ensurepip' || { echo "Debian keeps venv apart: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
 	touch $@
@@ -37,7 +38,7 @@ demo: $(READY) data/demo/truth.json  ## synthetic cohort, folds, predictions, Ka
 	@echo "  make train DATA=data/lymphocytosis                             the real cohort, once you have it"
 
 data/demo/truth.json:
-	$(BIN)/python -m lymphoml synthesize out=data/demo patients=60 test_patients=15 images=[8,16] size=48 seed=0
+	$(BIN)/python -m lymphoml synthesize out=data/demo patients=60 test_patients=15 images=[6,12] size=32 seed=0
 
 train: $(READY)  ## cross-validate one configuration: DATA=folder ARGS="lr=1e-3 optim=adam"
 	$(BIN)/python train.py data.root=$(DATA) $(ARGS)
@@ -50,7 +51,7 @@ predict: $(READY)  ## predict the unlabelled patients: RUN=runs/NAME/SLUG
 	$(BIN)/python predict.py run=$(RUN) $(ARGS)
 
 submit: $(READY)  ## send the Kaggle file: RUN=runs/NAME/SLUG MESSAGE="..."
-	$(BIN)/python -m lymphoml submit run=$(RUN) "message='$(MESSAGE)'" competition=$(COMPETITION)
+	$(BIN)/python -m lymphoml submit run=$(RUN) "message=$(MESSAGE)" competition=$(COMPETITION)
 
 report: $(READY)  ## one HTML page of a run: RUN=runs/NAME/SLUG
 	$(BIN)/python -m lymphoml report run=$(RUN)

@@ -8,12 +8,12 @@ from lymphoml.config import entry, job
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> float:
-    with job(config) as (plain, folder):
+    with job(config) as (plain, folder, words):
         # Imported here: seconds that --help and a cluster's submit side must not cost.
         from lymphoml.report.terminal import print_run
         from lymphoml.training import cross_validate
 
-        score = cross_validate(plain, folder)
+        score = cross_validate(plain, folder, words)
         print_run(folder)
         return score
 

@@ -68,7 +68,7 @@ def main(options: Throughput) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        float(loss)  # waits for the device
+        loss.item()  # waits for the device
 
     def predict() -> None:
         with autocast, torch.inference_mode():

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import MISSING
 
 from lymphoml.config import entry, parse
 from lymphoml.errors import InputError
+
+T = TypeVar("T")
 
 
 def option(default: Any, help: str) -> Any:
@@ -52,6 +54,7 @@ class Submit:
     """Send a run's submission.csv to Kaggle, and believe only a confirmed success."""
 
     run: str = option(MISSING, "run folder, predicted before")
+    header: list[str] = option(["ID", "LABEL"], "that the competition wants")
     message: str = option(MISSING, "what Kaggle shows beside the submission")
     competition: str = option("dlmi-lymphocytosis-classification", "its name in Kaggle's address")
 
@@ -74,13 +77,8 @@ class Ablation:
 def synthesize(options: Synthesize) -> None:
     from lymphoml.data.synthetic import synthesize as draw
 
-    if len(options.images) != 2:
-        raise InputError(f"images={options.images}: give the fewest and the most, as [16,198]")
-    out = Path(options.out)
-    low, high = options.images
-    truth = draw(
-        out, options.patients, options.test_patients, (low, high), options.size, options.seed
-    )
+    out, images = Path(options.out), _pair("images", options.images)
+    truth = draw(out, options.patients, options.test_patients, images, options.size, options.seed)
     print(f"{out}: {options.patients} labelled and {options.test_patients} test patients")
     for source, best in truth["best_balanced_accuracy"].items():
         print(f"  best possible balanced accuracy from {source}: {best['value']:.3f}")
@@ -91,19 +89,24 @@ def predict(options: Predict) -> None:
 
     run = Path(options.run)
     out = Path(options.out) if options.out else run / "test"
-    if len(options.header) != 2:
-        raise InputError(f"header={options.header}: give two names, as [ID,LABEL]")
-    first, second = options.header
-    table = run_folds(run, options.data, out, options.patients, (first, second))
+    header = _pair("header", options.header)
+    table = run_folds(run, options.data, out, options.patients, header)
     tumoral = int(table["label"].sum())
     print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
     print(f"Kaggle file: {out / 'submission.csv'}")
 
 
 def submit(options: Submit) -> None:
+    from lymphoml.runs import read_table
+    from lymphoml.submission import check_submission
     from lymphoml.submission import submit as send
 
-    print(send(Path(options.run) / "test" / "submission.csv", options.competition, options.message))
+    folder = Path(options.run) / "test"
+    if not (folder / "predictions.csv").exists():
+        raise InputError(f"run={options.run}: {folder} holds no prediction; run predict.py first")
+    patients = read_table(folder / "predictions.csv")["patient"].tolist()
+    check_submission(folder / "submission.csv", patients, _pair("header", options.header))
+    print(send(folder / "submission.csv", options.competition, options.message))
 
 
 def report(options: Report) -> None:
@@ -117,6 +120,12 @@ def ablation(options: Ablation) -> None:
     from lymphoml.report.ablation import summarise_ablation
 
     summarise_ablation(Path(options.runs))
+
+
+def _pair(key: str, values: list[T]) -> tuple[T, T]:
+    if len(values) != 2:
+        raise InputError(f"{key}={values}: give two values, as [first,second]")
+    return values[0], values[1]
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {

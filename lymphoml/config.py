@@ -121,8 +121,8 @@ OmegaConf.register_new_resolver("slug", slug, replace=True)
 
 
 @contextmanager
-def job(config: Any) -> Iterator[tuple[dict[str, Any], Path]]:
-    """The job's plain configuration and run folder; a failure is told at once.
+def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str]]]:
+    """The job's plain configuration, run folder and words; a failure is told at once.
 
     A sweep goes on with its other jobs: Hydra itself would name only the first failure, at the
     end. A single job leaves at once, before Hydra adds words of its own.
@@ -130,7 +130,7 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path]]:
     folder = Path(HydraConfig.get().runtime.output_dir)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        yield plain(config), folder
+        yield plain(config), folder, list(HydraConfig.get().overrides.task)
     except Exception as error:
         if sweep:
             _tell(error, f"job {folder.name}: ")
@@ -147,12 +147,24 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def parse(schema: type[T], words: list[str]) -> T:
-    """The `key=value` words of a command, as its typed dataclass. Raises InputError."""
+    """The `key=value` words of a command, as its typed dataclass. Raises InputError.
+
+    Values are YAML, but that of a text is taken as it stands: a message may hold any character.
+    """
+    texts: dict[str, str] = {}
+    values = []
     for word in words:
-        if "=" not in word:
+        key, equals, value = word.partition("=")
+        if not equals:
             raise InputError(f"{word}: give options as key=value")
+        if schema.__annotations__.get(key) is str:
+            texts[key] = value
+        else:
+            values.append(word)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(words))
+        merged = OmegaConf.merge(
+            OmegaConf.structured(schema), OmegaConf.from_dotlist(values), texts
+        )
         for key in OmegaConf.missing_keys(merged):
             raise InputError(f"{key}=...: this option must be given")
         return OmegaConf.to_object(merged)  # type: ignore[return-value]

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def describe_environment(
-    data_fingerprint: str, command: list[str], hardware: str, settings: str
+    data_fingerprint: str, words: Sequence[str], hardware: str, settings: str
 ) -> dict[str, Any]:
     """What it takes to make the run again; no path, host or user."""
     versions = {name: _version(name) for name in PACKAGES}
@@ -97,7 +97,7 @@ def describe_environment(
         "versions": {name: version for name, version in versions.items() if version},
         "git_commit": _git_commit(),
         "data_fingerprint": data_fingerprint,
-        "command": " ".join(["python", *map(_without_folders, command)]),
+        "command": " ".join(["python train.py", *map(_without_folders, words)]),
         "hardware": hardware,
         "settings": settings,
     }

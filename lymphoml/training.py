@@ -1,8 +1,8 @@
 """One job: cross-validate one configuration into its run folder, skipping what is done."""
 
 import json
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,10 @@ from lymphoml.tracking import Tracker
 from lymphoml.trainer import make_trainer
 
 
-def cross_validate(config: dict[str, Any], folder: Path) -> float:
+def cross_validate(config: dict[str, Any], folder: Path, words: Sequence[str] = ()) -> float:
     """Train the folds that `config["fold"]` asks for and that are not done; `all` or a number.
+
+    `words` are the command line's, for the record.
 
     The last fold to finish, by whichever process, completes the run: `predictions.csv`,
     `metrics.json`. Returns the balanced accuracy pooled over the run's out-of-fold predictions,
@@ -50,7 +52,7 @@ def cross_validate(config: dict[str, Any], folder: Path) -> float:
     threads = compute.set_threads(config["trainer"]["threads"])
     precision = compute.precision(config["trainer"]["precision"])
     settings = f"precision {precision}, {threads} threads, channels last"
-    environment = runs.describe_environment(fingerprint, sys.argv, compute.hardware(), settings)
+    environment = runs.describe_environment(fingerprint, words, compute.hardware(), settings)
     runs.claim(folder, config, environment)
     folds = _write_folds(config, cohort, folder)
 

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lymphoml.build import build_model
-from lymphoml.cli import Predict, Synthesize
+from lymphoml.cli import Predict, Submit, Synthesize
 from lymphoml.config import parse, plain, slug
 from lymphoml.errors import InputError
 from lymphoml.module import BagClassifier
@@ -124,6 +124,8 @@ def test_slug_is_sorted_and_leaves_out_what_changes_nothing():
 def test_command_words_are_typed():
     assert parse(Synthesize, ["out=x", "images=[3,9]"]).images == [3, 9]
     assert parse(Predict, ["run=r", "data.root=d"]).data == {"root": "d"}
+    message = "ResNet18: it's 50 % [better], {really}"
+    assert parse(Submit, ["run=r", f"message={message}"]).message == message
     for words, says in (
         (["out=x", "patients=many"], "patients=many"),
         (["out=x", "patient=3"], "patient"),

@@ -30,7 +30,7 @@ ALLOWED = {
     "prediction": {"runs", "build", "checkpoint", "data", "module", "submission", "trainer"},
     "training": {"runs", "build", "checkpoint", "data", "module", "trainer", "prediction",
                  "compute", "callbacks", "checks", "evaluation", "tracking", "baseline"},
-    "cli": {"config", "data", "prediction", "submission", "report"},
+    "cli": {"config", "data", "prediction", "runs", "submission", "report"},
     "__main__": {"cli"},
 }  # fmt: skip
 # Which parts may import a package.
