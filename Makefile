@@ -7,6 +7,7 @@ RUN ?= runs/demo
 DATA ?= data/lymphocytosis
 COMPETITION ?= dlmi-lymphocytosis-classification
 ARGS ?=
+export MESSAGE
 
 .PHONY: help setup demo train ablation predict submit report test test-all lint bench clean
 
@@ -23,7 +24,7 @@ $(READY): requirements.lock
 	touch $@
 
 demo: $(READY) data/demo/truth.json  ## synthetic cohort, folds, predictions, Kaggle file, report: minutes
-	$(BIN)/python train.py experiment=demo hydra.run.dir=runs/demo $(ARGS)
+	$(BIN)/python train.py experiment=demo hydra.run.dir=runs/demo
 	$(BIN)/python predict.py run=runs/demo
 	$(BIN)/python -m lymphoml report run=runs/demo
 	@echo
@@ -37,7 +38,7 @@ demo: $(READY) data/demo/truth.json  ## synthetic cohort, folds, predictions, Ka
 	@echo "  $(BIN)/python train.py experiment=demo model/pooling=attention    another pooling"
 	@echo "  make train DATA=data/lymphocytosis                             the real cohort, once you have it"
 
-data/demo/truth.json:
+data/demo/truth.json: | $(READY)
 	$(BIN)/python -m lymphoml synthesize out=data/demo patients=60 test_patients=15 images=[6,12] size=32 seed=0
 
 train: $(READY)  ## cross-validate one configuration: DATA=folder ARGS="lr=1e-3 optim=adam"
@@ -51,16 +52,16 @@ predict: $(READY)  ## predict the unlabelled patients: RUN=runs/NAME/SLUG
 	$(BIN)/python predict.py run=$(RUN) $(ARGS)
 
 submit: $(READY)  ## send the Kaggle file: RUN=runs/NAME/SLUG MESSAGE="..."
-	$(BIN)/python -m lymphoml submit run=$(RUN) "message=$(MESSAGE)" competition=$(COMPETITION)
+	$(BIN)/python -m lymphoml submit run=$(RUN) "message=$$MESSAGE" competition=$(COMPETITION) $(ARGS)
 
 report: $(READY)  ## one HTML page of a run: RUN=runs/NAME/SLUG
 	$(BIN)/python -m lymphoml report run=$(RUN)
 
 test: $(READY)  ## the tests, minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: $(READY)  ## the tests and the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
 lint: $(READY)  ## style, format and types
 	$(BIN)/ruff check .
@@ -70,5 +71,5 @@ lint: $(READY)  ## style, format and types
 bench: $(READY)  ## images per second of training and prediction on this machine
 	PYTHONPATH=. $(BIN)/python benchmarks/throughput.py $(ARGS)
 
-clean:  ## remove runs/demo, data/demo, caches; never your data or other runs
+clean:  ## remove the demo and caches; never your data or other runs
 	rm -rf runs/demo data/demo .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -37,9 +37,9 @@ class Throughput:
 
 def main(options: Throughput) -> None:
     threads = compute.set_threads(None)
-    precision = compute.precision("auto")
+    precision = compute.precision("auto", "auto")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(f"{compute.hardware()}, {threads} threads, {precision}, {options.size} px")
+    print(f"{compute.hardware('auto')}, {threads} threads, {precision}, {options.size} px")
     module = BagClassifier(
         model={
             "_target_": "lymphoml.nn.mil.MILModel",

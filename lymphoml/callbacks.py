@@ -44,6 +44,7 @@ class History(pl.Callback):
     def __init__(self, path: Path):
         self.path = path
         self.rows: list[dict[str, Any]] = []
+        self.seconds = 0.0  # of all epochs, those before an interruption included
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.lr = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -66,16 +67,17 @@ class History(pl.Callback):
             known = validated or not name.startswith("val/")
             row[name] = _rounded(metrics[name]) if known else None
         row["images_per_second"] = round(speed, 1)
-        inner = {name: value for name, value in metrics.items() if name.startswith("inner/")}
-        row |= {name: _rounded(value) for name, value in inner.items()}
+        for name in sorted(name for name in metrics if name.startswith("inner/")):
+            row[name] = _rounded(metrics[name]) if validated else None
         self.rows.append(row)
+        self.seconds += time.perf_counter() - self.started
         write_text(self.path, pd.DataFrame(self.rows).to_csv(index=False))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows = list(state["rows"])
+        self.rows, self.seconds = list(state["rows"]), state["seconds"]
 
 
 def _rounded(value: Tensor) -> float:
@@ -83,14 +85,24 @@ def _rounded(value: Tensor) -> float:
     return float(f"{float(value):.7g}")
 
 
+class Patience(pl.callbacks.EarlyStopping):
+    """Stop when the inner loss has not improved for so many epochs; also a fold resumed there.
+
+    Lightning restores the count, and forgets that it had said stop.
+    """
+
+    def __init__(self, epochs: int):
+        super().__init__("inner/loss", patience=epochs)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
 class Bar:
     """One progress bar for a whole job: fold, epoch, images per second, time left."""
 
     def __init__(self, progress: Progress, task: TaskID):
         self.progress, self.task = progress, task
-
-    def fold(self, number: int, total_epochs: int) -> "FoldProgress":
-        return FoldProgress(self, number, total_epochs)
 
     def skip(self, epochs: int) -> None:
         self.progress.advance(self.task, epochs)
@@ -107,6 +119,9 @@ class FoldProgress(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.images, self.started = 0, time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.bar.skip(self.epochs - trainer.current_epoch)  # those that early stopping saved
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, i: int

@@ -50,7 +50,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     sidecar = _sidecar(path)
     if not path.exists() or not sidecar.exists():
         missing = path if not path.exists() else sidecar
-        raise InputError(f"checkpoint {missing} is missing; train the fold again")
+        raise InputError(
+            f"checkpoint {missing} is missing; remove the fold's folder and train it again"
+        )
     known = {line.split()[0] for line in sidecar.read_text().splitlines() if line.strip()}
     if _sha256(path) not in known:
         raise InputError(

@@ -18,6 +18,10 @@ def check(config: dict[str, Any]) -> None:
             value = config[group][key]
             if value is not None and value < 1:
                 problems.append(f"{group}.{key}: {value} is too small, allowed is 1 or more")
+    if data["workers"] < 0:
+        problems.append(f"data.workers={data['workers']}: allowed is 0 or more")
+    if options["validate_every"] > options["max_epochs"]:
+        problems.append("trainer.validate_every is above trainer.max_epochs: nothing is validated")
     if not 0 <= data["inner_fraction"] <= 0.5:
         problems.append(f"data.inner_fraction={data['inner_fraction']}: allowed are 0 to 0.5")
     if not 0 <= data["colour"] < 1:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from omegaconf import MISSING
 
-from lymphoml.config import entry, parse
+from lymphoml.config import entry, parse, run_config
 from lymphoml.errors import InputError
 
 T = TypeVar("T")
@@ -44,6 +44,7 @@ class Predict:
 
     run: str = option(MISSING, "run folder")
     data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
+    trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
     out: str | None = option(None, "folder for the two files; RUN/test by default")
     patients: str = option("unlabelled", "unlabelled or all")
     header: list[str] = option(["ID", "LABEL"], "of submission.csv; Id,Predicted in 2021")
@@ -90,7 +91,8 @@ def predict(options: Predict) -> None:
     run = Path(options.run)
     out = Path(options.out) if options.out else run / "test"
     header = _pair("header", options.header)
-    table = run_folds(run, options.data, out, options.patients, header)
+    config = run_config(run, options.data, options.trainer)
+    table = run_folds(run, config, out, options.patients, header)
     tumoral = int(table["label"].sum())
     print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
     print(f"Kaggle file: {out / 'submission.csv'}")

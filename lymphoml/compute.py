@@ -7,11 +7,15 @@ from pathlib import Path
 import torch
 
 
-def precision(asked: str) -> str:
+def uses_cuda(accelerator: str) -> bool:
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def precision(asked: str, accelerator: str) -> str:
     """Lightning's name for the precision; `auto` is bfloat16 where the hardware multiplies it."""
     if asked != "auto":
         return asked
-    if torch.cuda.is_available():
+    if uses_cuda(accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if {"amx_bf16", "avx512_bf16"} & _cpu_flags() else "32-true"
 
@@ -23,9 +27,9 @@ def set_threads(threads: int | None) -> int:
     return count
 
 
-def hardware() -> str:
+def hardware(accelerator: str) -> str:
     """The processor or GPU in words, without the machine's name."""
-    if torch.cuda.is_available():
+    if uses_cuda(accelerator):
         return torch.cuda.get_device_name()
     for line in _cpu_info():
         if line.startswith("model name"):

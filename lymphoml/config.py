@@ -18,8 +18,10 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lymphoml.errors import InputError
+from lymphoml.identity import slug
 
 T = TypeVar("T")
 
@@ -98,24 +100,6 @@ class TrainConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
 
-# Keys that never change what is learned, and so never name a run folder.
-UNNAMED = ("fold", "name", "tags", "logger", "data.root", "data.cache", "data.workers",
-           "trainer.progress", "trainer.threads", "hydra")  # fmt: skip
-
-
-def slug(overrides: list[str]) -> str:
-    """The run folder's name: the overrides that matter, sorted; `default` when there is none."""
-    kept = sorted(
-        word.replace("/", ".")
-        for word in overrides
-        if not any(
-            word.lstrip("+").split("=")[0] == key or word.lstrip("+").startswith(f"{key}.")
-            for key in UNNAMED
-        )
-    )
-    return ",".join(kept) or "default"
-
-
 ConfigStore.instance().store(name="schema", node=TrainConfig)
 OmegaConf.register_new_resolver("slug", slug, replace=True)
 
@@ -130,7 +114,7 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str]]]:
     folder = Path(HydraConfig.get().runtime.output_dir)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        yield plain(config), folder, list(HydraConfig.get().overrides.task)
+        yield plain(config), folder, _words()
     except Exception as error:
         if sweep:
             _tell(error, f"job {folder.name}: ")
@@ -139,6 +123,38 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str]]]:
             _tell(error)
             raise SystemExit(2) from None
         raise
+
+
+def _words() -> list[str]:
+    """What follows `train.py` to make this job again, also that of a sweep."""
+    hydra = HydraConfig.get()
+    words = list(hydra.overrides.task)
+    if hydra.job.config_name == "train":
+        return words
+    for source in hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            folder = os.path.relpath(source.path, hydra.runtime.cwd)
+            return ["-cd", folder, "-cn", str(hydra.job.config_name), *words]
+    return ["-cn", str(hydra.job.config_name), *words]
+
+
+def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> dict[str, Any]:
+    """A run's stored configuration with some settings changed, typed as for training.
+
+    Raises InputError for a folder that is no run, an unknown key, a value of the wrong type.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise InputError(f"run={folder}: {path} is missing; give the folder that train.py wrote")
+    stored = OmegaConf.load(path)
+    try:
+        return plain(
+            OmegaConf.merge(
+                OmegaConf.structured(TrainConfig), stored, {"data": data, "trainer": trainer}
+            )
+        )
+    except OmegaConfBaseException as error:
+        raise InputError(f"run={folder}: {_first_line(error)}") from None
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -168,7 +184,7 @@ def parse(schema: type[T], words: list[str]) -> T:
         for key in OmegaConf.missing_keys(merged):
             raise InputError(f"{key}=...: this option must be given")
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, YAMLError) as error:
         raise InputError(f"{' '.join(words)}: {_first_line(error)}") from None
 
 

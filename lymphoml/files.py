@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+UMASK = os.umask(0o077)
+os.umask(UMASK)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -23,7 +26,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's own mode would lock colleagues out
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lymphoml.build import build, build_model
+from lymphoml.errors import InputError
 from lymphoml.types import Batch
 
 
@@ -68,7 +69,10 @@ class BagClassifier(pl.LightningModule):
         spec = self.hparams["scheduler"]
         if spec is None or spec["_target_"] is None:
             return optimizer
-        return [optimizer], [build(spec, optimizer)]  # stepped once an epoch
+        scheduler = build(spec, optimizer)
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise InputError(f"{spec['_target_']}: it would follow the fold that is scored")
+        return [optimizer], [scheduler]  # stepped once an epoch
 
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """Binary cross-entropy of each patient (b)."""

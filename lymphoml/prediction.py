@@ -1,20 +1,21 @@
 """New patients through a run's folds: the mean of their probabilities, and how far they differ."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-import yaml
 
-from lymphoml import runs
+from lymphoml import compute, runs
 from lymphoml.build import uses_images
 from lymphoml.checkpoint import load_checkpoint, reported_checkpoint
+from lymphoml.checks import check
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import PatientBags
-from lymphoml.data.images import ImageStore, content_key, open_store
+from lymphoml.data.images import ImageStore, read_images
 from lymphoml.errors import InputError
 from lymphoml.module import BagClassifier
 from lymphoml.submission import write_submission
@@ -22,33 +23,38 @@ from lymphoml.trainer import make_trainer
 
 
 def predict(
-    run: Path, overrides: dict[str, Any], out: Path, patients: str, header: tuple[str, str]
+    run: Path, config: dict[str, Any], out: Path, patients: str, header: tuple[str, str]
 ) -> pd.DataFrame:
     """Write `predictions.csv` and `submission.csv` into `out`, a row a patient of the cohort.
 
-    `overrides` change the run's own `data` settings (`root`, say); `patients` is `unlabelled` or
-    `all`. Columns: patient, probability (mean over folds), standard_deviation (over folds),
-    label (1 where the probability is above 0.5). Raises InputError where the cohort does not fit
-    the run.
+    `config` is the run's own, but for where the cohort lies and what the machine can do;
+    `patients` is `unlabelled` or `all`. Columns: patient, probability (mean over folds),
+    standard_deviation (over folds), label (1 where the probability is above 0.5). A patient of the
+    run's own folds is predicted by the models that did not train on them, and by no other. Raises
+    InputError where the cohort does not fit the run.
     """
-    config = _config(run, overrides)
-    cohort = _choose(read_cohort(config["data"]), patients)
-    data, ids = config["data"], list(cohort.table.index)
-    store = None
-    if uses_images(config["model"]):
-        key = content_key(cohort.images)
-        store = open_store(cohort.images, key, Path(data["cache"]), data["crop"], data["resize"])
-    folds = sorted(runs.read_table(run / "folds.csv")["fold"].unique().tolist())
-    columns = {}
-    for fold in folds:
-        path = runs.fold_folder(run, fold)
+    check(config)
+    folds = runs.read_table(run / "folds.csv")
+    numbers = sorted(folds["fold"].unique().tolist())
+    for fold in numbers:
         if not runs.is_done(run, fold):
             raise InputError(f"run {run}: fold {fold} is not finished; give its command again")
+    compute.set_threads(config["trainer"]["threads"])
+    everybody = read_cohort(config["data"])
+    cohort = _choose(everybody, patients)
+    ids = list(cohort.table.index)
+    uses = uses_images(config["model"])
+    store = read_images(cohort.images, config["data"])[0] if uses else None
+    columns = {}
+    for fold in numbers:
+        path = runs.fold_folder(run, fold)
         bags = _bags(path, fold, config, cohort, store, ids)
         trainer = make_trainer(config["trainer"], path, logger=False, callbacks=[])
         table = checkpoint_predictions(path, trainer, bags)
         columns[fold] = table.set_index("patient")["probability"]
     probabilities = pd.DataFrame(columns)
+    if _is_own_cohort(run, everybody):
+        _leave_trained_out(probabilities, folds, config["data"]["folds"])
     mean = probabilities.mean(axis=1)
     predictions = pd.DataFrame(
         {
@@ -64,16 +70,44 @@ def predict(
 
 
 def checkpoint_predictions(path: Path, trainer: pl.Trainer, bags: PatientBags) -> pd.DataFrame:
-    """What a fold's reported checkpoint says of some patients: patient, probability."""
-    module = BagClassifier(**_hparams(path))
-    module.load_state_dict(load_checkpoint(reported_checkpoint(path))["state_dict"])
+    """What a fold's reported checkpoint says of some patients: patient, probability.
+
+    Raises InputError where a probability is not a number: the fold has diverged.
+    """
+    checkpoint = load_checkpoint(reported_checkpoint(path))
+    settings = checkpoint["hyper_parameters"]
+    # The weights come from the checkpoint: the file they once began with may be gone.
+    if "encoder" in settings["model"]:
+        settings["model"]["encoder"]["weights"] = None
+    module = BagClassifier(**settings)
+    module.load_state_dict(checkpoint["state_dict"])
     batches: Any = trainer.predict(module, datamodule=bags, weights_only=True)
-    return pd.DataFrame(
+    predictions = pd.DataFrame(
         {
             "patient": [patient for ids, _ in batches for patient in ids],
             "probability": torch.cat([values for _, values in batches]).double().numpy(),
         }
     )
+    lost = predictions["probability"].isna().sum()
+    if lost:
+        raise InputError(
+            f"{path}: no probability for {lost} of {len(predictions)} patients, the training has "
+            f"diverged; try a lower lr in a run of another name"
+        )
+    return predictions
+
+
+def _is_own_cohort(run: Path, cohort: Cohort) -> bool:
+    known = json.loads((run / "environment.json").read_text())["data_fingerprint"]
+    return known.startswith(cohort.labelled.fingerprint()[:16])
+
+
+def _leave_trained_out(probabilities: pd.DataFrame, folds: pd.DataFrame, per_repeat: int) -> None:
+    """Blank what each fold's model says of the patients that it learned from."""
+    for fold in folds["fold"].unique():
+        repeat = folds[folds["fold"] // per_repeat == fold // per_repeat]
+        trained = repeat["patient"][repeat["fold"] != fold]
+        probabilities.loc[probabilities.index.isin(trained), fold] = float("nan")
 
 
 def _bags(
@@ -97,28 +131,6 @@ def _bags(
             )
     clinical = ClinicalEncoder.from_state(state["clinical"])
     return PatientBags(config["data"], cohort, store, ids, clinical, config["seed"], fold)
-
-
-def _hparams(path: Path) -> dict[str, Any]:
-    model = load_checkpoint(reported_checkpoint(path))["hyper_parameters"]
-    # The weights come from the checkpoint: the file they once began with may be gone.
-    if "encoder" in model["model"]:
-        model["model"]["encoder"]["weights"] = None
-    return model
-
-
-def _config(run: Path, overrides: dict[str, Any]) -> dict[str, Any]:
-    path = run / "config.yaml"
-    if not path.exists():
-        raise InputError(f"run={run}: {path} is missing; give the folder that train.py wrote")
-    config = yaml.safe_load(path.read_text())
-    unknown = sorted(set(overrides) - set(config["data"]))
-    if unknown:
-        raise InputError(
-            f"data.{unknown[0]}: no such key; allowed are {', '.join(sorted(config['data']))}"
-        )
-    config["data"] |= overrides
-    return config
 
 
 def _choose(cohort: Cohort, patients: str) -> Cohort:

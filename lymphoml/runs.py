@@ -1,9 +1,7 @@
 """The run folder: what a job leaves behind, and all that anything after training may read."""
 
-import importlib.metadata
 import json
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,7 @@ from filelock import FileLock, Timeout
 
 from lymphoml.errors import InputError
 from lymphoml.files import write_json, write_text
-
-# May differ between two calls on one run folder: they change where and how, never what.
-FREE = {"fold", "name", "tags", "logger", "data.root", "data.cache", "data.workers",
-        "trainer.progress", "trainer.threads"}  # fmt: skip
-PACKAGES = ("lymphoml", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
-            "numpy", "pandas", "scikit-learn", "pillow", "hydra-core")  # fmt: skip
+from lymphoml.identity import differences
 
 
 def claim(folder: Path, config: dict[str, Any], environment: dict[str, Any]) -> None:
@@ -32,7 +25,7 @@ def claim(folder: Path, config: dict[str, Any], environment: dict[str, Any]) -> 
         problems = [
             f"run folder {folder}: {key} is {old!r} there and {new!r} now; "
             f"choose another name=..., or remove the folder"
-            for key, old, new in _differences(stored, config)
+            for key, old, new in differences(stored, config)
         ]
         known = json.loads((folder / "environment.json").read_text())
         if known["data_fingerprint"] != environment["data_fingerprint"]:
@@ -61,6 +54,24 @@ def fold_lock(folder: Path, fold: int) -> Iterator[Path]:
         ) from None
 
 
+def settle_folds(folder: Path, folds: pd.DataFrame, given: str | None) -> None:
+    """Write `folds.csv`, or raise InputError where the run was begun with other folds."""
+    path = folder / "folds.csv"
+    if not path.exists():
+        write_table(path, folds)
+    elif given and not _same_folds(read_table(path), folds):
+        raise InputError(
+            f"data.fold_file={given}: its content has changed since run {folder} was begun; "
+            f"choose another name=..., or remove the folder"
+        )
+
+
+def _same_folds(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    columns = ["patient", "fold"]
+    first, second = (table[columns].sort_values(columns).to_numpy() for table in (one, other))
+    return first.shape == second.shape and bool((first == second).all())
+
+
 def fold_folder(folder: Path, fold: int) -> Path:
     return folder / f"fold-{fold}"
 
@@ -80,56 +91,9 @@ def read_histories(folder: Path, folds: list[int]) -> dict[int, pd.DataFrame]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV whose patients stay text: an id of 007 is no number."""
-    return pd.read_csv(path, dtype={"patient": str})
+    """A CSV whose patients stay text, 007 as well as NA."""
+    return pd.read_csv(path, converters={"patient": str})
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     write_text(path, table.to_csv(index=False))
-
-
-def describe_environment(
-    data_fingerprint: str, words: Sequence[str], hardware: str, settings: str
-) -> dict[str, Any]:
-    """What it takes to make the run again; no path, host or user."""
-    versions = {name: _version(name) for name in PACKAGES}
-    return {
-        "versions": {name: version for name, version in versions.items() if version},
-        "git_commit": _git_commit(),
-        "data_fingerprint": data_fingerprint,
-        "command": " ".join(["python train.py", *map(_without_folders, words)]),
-        "hardware": hardware,
-        "settings": settings,
-    }
-
-
-def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in {**old, **new}:
-            yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}".lstrip("."))
-    elif old != new and not any(prefix == key or prefix.startswith(f"{key}.") for key in FREE):
-        yield prefix, old, new
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True, text=True, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
-
-
-def _without_folders(word: str) -> str:
-    """Of an absolute path only the last part: the folders above tell of the machine."""
-    key, equals, value = word.rpartition("=")
-    return f"{key}{equals}{Path(value).name if Path(value).is_absolute() else value}"

@@ -66,7 +66,7 @@ def submit(file: Path, competition: str, message: str, timeout: float = 300.0) -
     if not file.is_file():
         raise InputError(f"{file}: no such file; write it with predict.py first")
     if find_spec("kaggle") is None:
-        raise InputError("Kaggle's client is not installed: run pip install 'lymphoml[submit]'")
+        raise InputError("Kaggle's client is not installed: make setup installs it")
     words = f"--competition={competition}", f"--file={file}", f"--message={message}"
     try:
         answer = subprocess.run(

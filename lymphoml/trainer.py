@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lymphoml import compute
 from lymphoml.checkpoint import AtomicCheckpointIO
+from lymphoml.errors import InputError
 
 
 def make_trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Trainer:
@@ -16,10 +18,22 @@ def make_trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Train
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for noise in (".*does not have many workers.*", ".*LeafSpec.*", ".*isinstance.treespec.*"):
         warnings.filterwarnings("ignore", noise)
+    try:
+        return _trainer(options, folder, **more)
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"trainer.accelerator={options['accelerator']} with "
+            f"trainer.precision={options['precision']}: {reason}"
+        ) from None
+
+
+def _trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Trainer:
+    asked, accelerator = options["precision"], options["accelerator"]
     return pl.Trainer(
-        accelerator=options["accelerator"],
+        accelerator=accelerator,
         devices=1,
-        precision=compute.precision(options["precision"]),  # type: ignore[arg-type]
+        precision=compute.precision(asked, accelerator),  # type: ignore[arg-type]
         max_epochs=options["max_epochs"],
         check_val_every_n_epoch=options["validate_every"],
         deterministic="warn",

@@ -1,7 +1,6 @@
 """One job: cross-validate one configuration into its run folder, skipping what is done."""
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,23 @@ import pytorch_lightning as pl
 from filelock import FileLock
 
 from lymphoml import compute, runs
+from lymphoml import environment as environments
 from lymphoml.baseline import clinical_baseline
 from lymphoml.build import uses_images
-from lymphoml.callbacks import Bar, FoldProgress, History, KeyedSeeds, progress_bar
+from lymphoml.callbacks import (
+    Bar,
+    FoldProgress,
+    History,
+    KeyedSeeds,
+    Patience,
+    progress_bar,
+)
 from lymphoml.checkpoint import LAST, SaveEpoch
 from lymphoml.checks import check
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.folds import make_folds, read_folds
-from lymphoml.data.images import ImageStore, content_key, open_store
+from lymphoml.data.images import ImageStore, read_images
 from lymphoml.errors import InputError
 from lymphoml.evaluation.metrics import score_fold, summarise
 from lymphoml.files import write_json
@@ -33,32 +40,33 @@ from lymphoml.trainer import make_trainer
 def cross_validate(config: dict[str, Any], folder: Path, words: Sequence[str] = ()) -> float:
     """Train the folds that `config["fold"]` asks for and that are not done; `all` or a number.
 
-    `words` are the command line's, for the record.
-
     The last fold to finish, by whichever process, completes the run: `predictions.csv`,
     `metrics.json`. Returns the balanced accuracy pooled over the run's out-of-fold predictions,
-    or, while folds are missing, over those of the folds asked for.
+    or, while folds are missing, over those of the folds asked for. `words` are the command line's,
+    for the record. Whatever can be refused is, before the folder is made.
     """
-    data = config["data"]
-    asked = _folds_asked(config["fold"], data["folds"] * data["repeats"])
     check(config)
-    cohort = read_cohort(data).labelled
-    if cohort.table.empty:
-        raise InputError(
-            f"data.root={data['root']}: no patient has a label; data.label_column="
-            f"{data['label_column']} must name the column that holds them"
-        )
+    data, options = config["data"], config["trainer"]
+    asked = _folds_asked(config["fold"], data["folds"] * data["repeats"])
+    # What `auto` means here counts as configured: a run never mixes the arithmetic of two machines.
+    options["precision"] = compute.precision(options["precision"], options["accelerator"])
+    threads = compute.set_threads(options["threads"])
+    cohort = _labelled(data)
+    folds = _folds(config, cohort, folder)
     store, fingerprint = _open_images(config, cohort)
-    threads = compute.set_threads(config["trainer"]["threads"])
-    precision = compute.precision(config["trainer"]["precision"])
-    settings = f"precision {precision}, {threads} threads, channels last"
-    environment = runs.describe_environment(fingerprint, words, compute.hardware(), settings)
+    _check_builds(config)
+    environment = environments.describe(
+        fingerprint,
+        words,
+        compute.hardware(options["accelerator"]),
+        f"precision {options['precision']}, {threads} threads, channels last",
+    )
     runs.claim(folder, config, environment)
-    folds = _write_folds(config, cohort, folder)
+    runs.settle_folds(folder, folds, data["fold_file"])
 
     with Tracker(config, folder, folder.name) as tracker:
-        epochs = config["trainer"]["max_epochs"]
-        with progress_bar(config["trainer"]["progress"], len(asked) * epochs) as bar:
+        epochs = options["max_epochs"]
+        with progress_bar(options["progress"], len(asked) * epochs) as bar:
             for fold in asked:
                 with runs.fold_lock(folder, fold) as path:
                     if runs.is_done(folder, fold):
@@ -79,17 +87,11 @@ def train_fold(
     bar: Bar,
 ) -> None:
     """A fresh model on the fold's training patients, or the rest of an interrupted one's epochs."""
-    started = time.perf_counter()
-    data, options = config["data"], config["trainer"]
+    options = config["trainer"]
     pl.seed_everything(keyed_seed(config["seed"], fold, "weights") % 2**32, verbose=False)
-    bags = BagDataModule(data, cohort, store, folds, fold, config["seed"])
-    module = BagClassifier(
-        model=config["model"],
-        optim=config["optim"],
-        scheduler=config["scheduler"],
-        clinical_dim=len(bags.clinical.names),
-        pos_weight=_pos_weight(config["pos_weight"], cohort.table.loc[bags.train_patients]),
-    )
+    bags = BagDataModule(config["data"], cohort, store, folds, fold, config["seed"])
+    weight = _pos_weight(config["pos_weight"], cohort.table.loc[bags.train_patients])
+    module = _module(config, len(bags.clinical.names), weight)
     history = History(path / "history.csv")
     save = SaveEpoch(path, select=bool(bags.inner_patients))
     callbacks: list[pl.Callback] = [
@@ -99,14 +101,21 @@ def train_fold(
         save,
     ]
     if options["patience"] is not None:
-        stop = pl.callbacks.EarlyStopping("inner/loss", patience=options["patience"])
-        callbacks.append(stop)
+        callbacks.append(Patience(options["patience"]))
     last = path / LAST
     with tracker.fold(fold) as loggers:
         trainer = make_trainer(options, path, logger=loggers, callbacks=callbacks)
-        trainer.fit(
-            module, datamodule=bags, ckpt_path=last if last.exists() else None, weights_only=True
-        )
+        try:
+            trainer.fit(
+                module,
+                datamodule=bags,
+                ckpt_path=last if last.exists() else None,
+                weights_only=True,
+            )
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            if trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
         predictions = checkpoint_predictions(path, trainer, bags)
         predictions.insert(1, "fold", fold)
         predictions.insert(2, "label", cohort.table["label"].loc[predictions["patient"]].to_numpy())
@@ -119,7 +128,7 @@ def train_fold(
             "fold": fold,
             "epochs": len(history.rows),
             "selected_epoch": save.selected_epoch,
-            "seconds": round(time.perf_counter() - started, 1),
+            "seconds": round(history.seconds, 1),
         },
     )
 
@@ -148,32 +157,51 @@ def _finish(
     return json.loads((folder / "metrics.json").read_text())["balanced_accuracy"]["value"]
 
 
-def _write_folds(config: dict[str, Any], cohort: Cohort, folder: Path) -> pd.DataFrame:
-    data, path = config["data"], folder / "folds.csv"
-    given = Path(data["fold_file"]) if data["fold_file"] else path if path.exists() else None
-    if given is not None:
-        folds = read_folds(given, cohort.table, data["folds"], data["repeats"])
-    else:
-        folds = make_folds(cohort.table, data["folds"], data["repeats"], config["seed"])
-    if not path.exists():
-        runs.write_table(path, folds)
-    return folds
+def _labelled(data: dict[str, Any]) -> Cohort:
+    cohort = read_cohort(data).labelled
+    if cohort.table.empty:
+        raise InputError(
+            f"data.root={data['root']}: no patient has a label; data.label_column="
+            f"{data['label_column']} must name the column that holds them"
+        )
+    return cohort
+
+
+def _folds(config: dict[str, Any], cohort: Cohort, folder: Path) -> pd.DataFrame:
+    """The user's folds, the run's if it has been begun, or new ones."""
+    data, begun = config["data"], folder / "folds.csv"
+    given = Path(data["fold_file"]).expanduser() if data["fold_file"] else None
+    if given or begun.exists():
+        return read_folds(given or begun, cohort.table, data["folds"], data["repeats"])
+    return make_folds(cohort.table, data["folds"], data["repeats"], config["seed"])
 
 
 def _open_images(config: dict[str, Any], cohort: Cohort) -> tuple[ImageStore | None, str]:
     """The decoded images, None where the model looks at none, and the cohort's fingerprint."""
-    data = config["data"]
     table = cohort.fingerprint()
     if not uses_images(config["model"]):
         return None, table
-    key = content_key(cohort.images)
-    store = open_store(cohort.images, key, Path(data["cache"]), data["crop"], data["resize"])
+    store, key = read_images(cohort.images, config["data"])
     height, width = store.size
-    if data["rotate"] and height != width:
+    if config["data"]["rotate"] and height != width:
         raise InputError(
             f"data.rotate needs square images, these are {width} x {height}; set data.crop"
         )
     return store, f"{table[:16]}-{key[:16]}"
+
+
+def _module(
+    config: dict[str, Any], clinical_dim: int, pos_weight: float | None = None
+) -> BagClassifier:
+    return BagClassifier(
+        config["model"], config["optim"], config["scheduler"], clinical_dim, pos_weight
+    )
+
+
+def _check_builds(config: dict[str, Any]) -> None:
+    """Build everything once for its errors, which would otherwise come after the folder is made."""
+    _module(config, clinical_dim=1).configure_optimizers()
+    make_trainer(config["trainer"], Path(), logger=False, callbacks=[])
 
 
 def _pos_weight(asked: float | str | None, train: pd.DataFrame) -> float | None:
@@ -186,6 +214,6 @@ def _pos_weight(asked: float | str | None, train: pd.DataFrame) -> float | None:
 def _folds_asked(asked: int | str, count: int) -> list[int]:
     if asked == "all":
         return list(range(count))
-    if isinstance(asked, int) and 0 <= asked < count:
+    if type(asked) is int and 0 <= asked < count:
         return [asked]
     raise InputError(f"fold={asked}: allowed are all and 0 to {count - 1}")

@@ -11,8 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lymphoml.build import build_model
 from lymphoml.cli import Predict, Submit, Synthesize
-from lymphoml.config import parse, plain, slug
+from lymphoml.config import parse, plain
 from lymphoml.errors import InputError
+from lymphoml.identity import slug
 from lymphoml.module import BagClassifier
 
 ROOT = Path(__file__).parent.parent
@@ -119,6 +120,10 @@ def test_slug_is_sorted_and_leaves_out_what_changes_nothing():
     assert slug(words) == "lr=1e-3,model.pooling=max,optim=sgd"
     assert slug([]) == "default"
     assert slug(["data=synthetic"]) == "data=synthetic"
+    assert slug(["model.encoder.weights=/home/me/w.pt"]) == "model.encoder.weights=w.pt"
+    many = [f"data.key{number}={'x' * 20}" for number in range(30)]
+    assert len(slug(many)) < 200
+    assert slug(many) != slug([*many, "seed=1"])
 
 
 def test_command_words_are_typed():
@@ -131,6 +136,7 @@ def test_command_words_are_typed():
         (["out=x", "patient=3"], "patient"),
         (["patients=3"], "out=...: this option must be given"),
         (["out"], "key=value"),
+        (["out=x", "images=[3,9"], "images"),
     ):
         with pytest.raises(InputError, match=says):
             parse(Synthesize, words)

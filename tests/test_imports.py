@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lymphoml"
-LEAVES = {"types", "errors", "files", "seeding"}  # anybody may import these
+LEAVES = {"types", "errors", "files", "seeding", "identity"}  # anybody may import these
 
 # Which parts of lymphoml a part may import, beside the leaves.
 ALLOWED = {
@@ -27,9 +27,12 @@ ALLOWED = {
     "baseline": {"data", "evaluation"},
     "module": {"build"},
     "trainer": {"compute", "checkpoint"},
-    "prediction": {"runs", "build", "checkpoint", "data", "module", "submission", "trainer"},
+    "environment": set(),
+    "prediction": {"runs", "build", "checkpoint", "checks", "compute", "data", "module",
+                   "submission", "trainer"},
     "training": {"runs", "build", "checkpoint", "data", "module", "trainer", "prediction",
-                 "compute", "callbacks", "checks", "evaluation", "tracking", "baseline"},
+                 "compute", "callbacks", "checks", "environment", "evaluation", "tracking",
+                 "baseline"},
     "cli": {"config", "data", "prediction", "runs", "submission", "report"},
     "__main__": {"cli"},
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from sklearn.metrics import balanced_accuracy_score
 
+from lymphoml import training
 from lymphoml.callbacks import History
 from lymphoml.checkpoint import load_checkpoint
-from lymphoml.config import plain
+from lymphoml.config import plain, run_config
 from lymphoml.data.synthetic import synthesize
 from lymphoml.errors import InputError
 from lymphoml.prediction import predict
@@ -132,17 +134,18 @@ def test_predicting_the_held_out_patients_reproduces_their_stored_predictions(
     run = tmp_path / "run"
     cross_validate(configured(), run)
     stored = pd.read_csv(run / "predictions.csv").set_index("patient")
-    (run / "folds.csv").write_text("patient,fold\nP0,0\n")  # predict with fold 0's model alone
-    again = predict(run, {}, tmp_path / "out", "all", ("ID", "LABEL")).set_index("patient")
-    held_out = stored.index[stored["fold"] == 0]
-    np.testing.assert_array_equal(
-        again.loc[held_out, "probability"], stored.loc[held_out, "probability"]
-    )
+    again = predict(run, run_config(run, {}, {}), tmp_path / "out", "all", ("ID", "LABEL"))
+    again = again.set_index("patient")
+    assert len(again) == 16 + 3
+    np.testing.assert_array_equal(again.loc[stored.index, "probability"], stored["probability"])
 
 
 def test_predicting_the_test_patients_averages_the_folds(configured, tmp_path, cohort):
     cross_validate(configured(), tmp_path / "run")
-    table = predict(tmp_path / "run", {}, tmp_path / "out", "unlabelled", ("Id", "Predicted"))
+    run = tmp_path / "run"
+    table = predict(
+        run, run_config(run, {}, {}), tmp_path / "out", "unlabelled", ("Id", "Predicted")
+    )
     assert len(table) == 3
     written = pd.read_csv(tmp_path / "out" / "submission.csv")
     assert list(written) == ["Id", "Predicted"]
@@ -154,17 +157,20 @@ def test_predicting_the_test_patients_averages_the_folds(configured, tmp_path, c
 
 def test_prediction_refuses_a_cohort_of_another_schema(configured, tmp_path):
     cross_validate(configured("fold=0"), tmp_path / "run")
+    run = tmp_path / "run"
     with pytest.raises(InputError, match="fold 1 is not finished"):
-        predict(tmp_path / "run", {}, tmp_path / "out", "all", ("ID", "LABEL"))
+        predict(run, run_config(run, {}, {}), tmp_path / "out", "all", ("ID", "LABEL"))
     cross_validate(configured(), tmp_path / "run")
     for change, says in (
         ({"resize": 16}, "image size"),
         ({"clinical": ["age"]}, "clinical columns"),
-        ({"rot": "x"}, "data.rot: no such key"),
+        ({"rot": "x"}, "rot"),
+        ({"crop": "large"}, "large"),
+        ({"workers": -1}, "data.workers=-1"),
         ({"root": "nowhere"}, "nowhere"),
     ):
         with pytest.raises(InputError, match=says):
-            predict(tmp_path / "run", change, tmp_path / "out", "all", ("ID", "LABEL"))
+            predict(run, run_config(run, change, {}), tmp_path / "out", "all", ("ID", "LABEL"))
     assert not (tmp_path / "out").exists()
 
 
@@ -226,13 +232,59 @@ def test_another_configuration_or_other_data_in_the_same_folder_is_refused(
         cross_validate(configured(*words, f"data.root={other}"), tmp_path / "run")
 
 
+def test_changed_folds_of_the_users_own_are_refused(configured, tmp_path):
+    cross_validate(configured("model/fusion=clinical", "trainer.max_epochs=1"), tmp_path / "first")
+    mine = shutil.copy(tmp_path / "first" / "folds.csv", tmp_path / "mine.csv")
+    words = ("model/fusion=clinical", "trainer.max_epochs=1", f"data.fold_file={mine}", "fold=0")
+    cross_validate(configured(*words), tmp_path / "run")
+    table = pd.read_csv(mine)
+    pd.DataFrame({"patient": table["patient"], "fold": 1 - table["fold"]}).to_csv(mine, index=False)
+    with pytest.raises(InputError, match="content has changed"):
+        cross_validate(configured(*words), tmp_path / "run")
+
+
+def test_a_diverged_fold_is_no_finished_fold(configured, tmp_path):
+    words = ("lr=1e30", "trainer.max_epochs=1", "fold=0")
+    with pytest.raises(InputError, match="has diverged"):
+        cross_validate(configured(*words), tmp_path / "run")
+    assert not (tmp_path / "run" / "fold-0" / "done.json").exists()
+
+
+def test_stopped_early_and_killed_before_the_end_stays_stopped(configured, tmp_path, monkeypatch):
+    words = ("data.inner_fraction=0.3", "trainer.patience=1", "trainer.max_epochs=20", "lr=1",
+             "model/fusion=clinical", "fold=0")  # fmt: skip
+    cross_validate(configured(*words), tmp_path / "whole")
+    assert len(history(tmp_path / "whole")) < 20
+    monkeypatch.setattr(training, "checkpoint_predictions", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cross_validate(configured(*words), tmp_path / "resumed")
+    monkeypatch.undo()
+    cross_validate(configured(*words), tmp_path / "resumed")
+    assert same_bytes(tmp_path / "whole", tmp_path / "resumed", ["fold-0/predictions.csv"])
+    pd.testing.assert_frame_equal(history(tmp_path / "whole"), history(tmp_path / "resumed"))
+
+
+def test_decoding_leaves_the_process_filters_alone(configured, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        cross_validate(configured("fold=0", "trainer.max_epochs=1"), tmp_path / "run")
+        assert not [rule for rule in warnings.filters if rule[0] == "error"]
+
+
 @pytest.mark.parametrize(("override", "says"), [
     ("fold=2", "fold=2: allowed are all and 0 to 1"),
     ("fold=x", "fold=x: allowed"),
+    ("fold=true", "fold=True: allowed"),
     ("data.folds=9", "2 to [1-8] folds"),
     ("data.max_instances=0", "data.max_instances: 0"),
     ("data.inner_fraction=0.9", "0 to 0.5"),
     ("trainer.patience=3", "needs data.inner_fraction"),
+    ("data.inner_fraction=0.05", "allowed is 0.[0-9]+ or more"),
+    ("trainer.validate_every=9", "nothing is validated"),
+    ("trainer.precision=half", "trainer.precision=half"),
+    ("trainer.accelerator=abacus", "trainer.accelerator=abacus"),
+    ("scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau", "ReduceLROnPlateau"),
+    ("lr=-1", "learning rate"),
     ("pos_weight=heavy", "pos_weight=heavy"),
     ("data.crop=64", "smaller than data.crop=64"),
     ("model.encoder.name=resnet999", "resnet999"),

@@ -41,7 +41,8 @@ def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.D
 def read_folds(path: Path, table: pd.DataFrame, folds: int, repeats: int) -> pd.DataFrame:
     """The user's own `patient,fold` file, held to what `make_folds` promises."""
     try:
-        assignment = pd.read_csv(path, dtype={"patient": str, "fold": int})[["patient", "fold"]]
+        table = pd.read_csv(path, converters={"patient": str}, dtype={"fold": int})
+        assignment = table[["patient", "fold"]]
     except (OSError, ValueError, KeyError, UnicodeError) as error:
         raise InputError(
             f"fold file {path}: {_one_line(error)}; it needs the columns patient,fold, "
@@ -54,17 +55,17 @@ def read_folds(path: Path, table: pd.DataFrame, folds: int, repeats: int) -> pd.
 def inner_split(table: pd.DataFrame, fraction: float, *keys: int | str) -> list[str]:
     """The patients to set apart from a fold's training patients: whole groups, stratified."""
     splits = max(2, round(1 / fraction))
+    fewest = table.groupby("label")["group"].nunique().reindex([0, 1], fill_value=0).min()
+    if splits > fewest:
+        raise InputError(
+            f"data.inner_fraction={fraction}: with {fewest} people in the smaller class of a "
+            f"fold's training patients, allowed is {1 / max(fewest, 2):.2f} or more"
+        )
     splitter = StratifiedGroupKFold(
         splits, shuffle=True, random_state=keyed_seed("inner", *keys) % 2**32
     )
     _, held_out = next(splitter.split(table, table["label"], table["group"]))
-    chosen = table.iloc[held_out]
-    if chosen["label"].nunique() < 2:
-        raise InputError(
-            f"data.inner_fraction={fraction}: {len(chosen)} of {len(table)} training patients "
-            f"are all of one class; raise the fraction"
-        )
-    return list(chosen.index)
+    return list(table.index[held_out])
 
 
 def _check(

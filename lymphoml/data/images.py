@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -52,6 +53,13 @@ class ImageStore:
         return end - start
 
 
+def read_images(images: Paths, data: dict[str, Any]) -> tuple[ImageStore, str]:
+    """The store of these images under a configuration's `data`, and their content key."""
+    key = content_key(images)
+    cache = Path(data["cache"]).expanduser()
+    return open_store(images, key, cache, data["crop"], data["resize"]), key
+
+
 def content_key(images: Paths) -> str:
     """A digest of every image's bytes and of whose it is: one changed bit changes it."""
     flat = [path for paths in images.values() for path in paths]
@@ -85,7 +93,12 @@ def open_store(
 def _decode_all(images: Paths, path: Path, crop: int | None, resize: int | None) -> None:
     flat = [(patient, image) for patient, paths in images.items() for image in paths]
     problems: list[str] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, replacing(path) as file:
+    # Filters are the whole process's: set once around the threads, never within them.
+    with (
+        warnings.catch_warnings(action="error"),
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        replacing(path) as file,
+    ):
         decoded = pool.map(lambda pair: _decode(pair[1], crop, resize), flat)
         shape: tuple[int, ...] | None = None
         for (patient, image), result in zip(flat, _progress(decoded, len(flat)), strict=True):
@@ -111,14 +124,12 @@ def _decode_all(images: Paths, path: Path, crop: int | None, resize: int | None)
 def _decode(path: Path, crop: int | None, resize: int | None) -> np.ndarray | str:
     """The image as uint8 (h, w, 3), or what is wrong with it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with Image.open(path) as opened:
-                if opened.width * opened.height > MAX_PIXELS:
-                    return f"{opened.width} x {opened.height} pixels; at most {MAX_PIXELS} allowed"
-                if opened.mode not in MODES:
-                    return f"mode {opened.mode}; 8-bit {', '.join(sorted(MODES))} are allowed"
-                image = opened.convert("RGB")
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                return f"{opened.width} x {opened.height} pixels; at most {MAX_PIXELS} allowed"
+            if opened.mode not in MODES:
+                return f"mode {opened.mode}; 8-bit {', '.join(sorted(MODES))} are allowed"
+            image = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
         reason = "not an image" if "cannot identify" in str(error) else " ".join(str(error).split())
         return f"cannot be decoded ({reason}); replace the file or remove it"

@@ -60,6 +60,11 @@ def timm_encoder(
 
 
 def _finish(network: Any, dim: int, weights: str | None, norm: str) -> nn.Module:
+    if weights == "default" and norm == "group":
+        raise InputError(
+            "encoder norm: group with weights: default; those were trained with BatchNorm, set "
+            "model.encoder.norm=frozen or batch, and data.normalise=true"
+        )
     set_norm(network, norm)
     if weights is not None and weights != "default":
         load_weights(network, Path(weights))

@@ -65,7 +65,9 @@ def set_norm(network: nn.Module, norm: str) -> None:
         if isinstance(child, nn.BatchNorm2d)
     ]
     if not found and norm != "batch":
-        raise InputError(f"encoder norm: {norm}; this network has no BatchNorm: leave it at batch")
+        raise InputError(
+            f"encoder norm: {norm}; this network has no BatchNorm: set model.encoder.norm=batch"
+        )
     for parent, name, child in found:
         setattr(parent, name, NORMS[norm](child))
 

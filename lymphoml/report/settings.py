@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lymphoml.runs import FREE
+from lymphoml.identity import is_free
 
 FIRST = ("optim", "lr", "scheduler")
 
@@ -11,7 +11,7 @@ Settings = dict[str, Any]
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> Settings:
-    """What a configuration says of the training: dotted keys and their leaves, without FREE ones.
+    """What a configuration says of the training: dotted keys and their leaves, without free ones.
 
     A group with a `_target_` is also a key, with the name of its class:
     `{"optim": {"_target_": "torch.optim.SGD", "momentum": 0.9}}` becomes
@@ -24,7 +24,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Settings:
             flat[prefix.removesuffix(".")] = None if value is None else value.rpartition(".")[2]
         elif isinstance(value, dict):
             flat |= flatten(value, f"{key}.")
-        elif not any(f"{key}.".startswith(f"{free}.") for free in FREE):
+        elif not is_free(key):
             flat[key] = value
     return flat
 

@@ -1,0 +1,50 @@
+"""What it takes to make a run again, and nothing that tells of the machine or its user."""
+
+import importlib.metadata
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("lymphoml", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
+            "numpy", "pandas", "scikit-learn", "pillow", "hydra-core")  # fmt: skip
+
+
+def describe(
+    data_fingerprint: str, words: Sequence[str], hardware: str, settings: str
+) -> dict[str, Any]:
+    """The content of `environment.json`; `words` are the job's, after `python train.py`."""
+    versions = {name: _version(name) for name in PACKAGES}
+    return {
+        "versions": {name: version for name, version in versions.items() if version},
+        "git_commit": _git_commit(),
+        "data_fingerprint": data_fingerprint,
+        "command": " ".join(["python train.py", *map(_without_folders, words)]),
+        "hardware": hardware,
+        "settings": settings,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def _without_folders(word: str) -> str:
+    """Of a path that leaves the project only the last part."""
+    key, equals, value = word.rpartition("=")
+    beyond = value.startswith(("/", "~")) or ".." in Path(value).parts
+    return f"{key}{equals}{Path(value).name if beyond else value}"

@@ -1,0 +1,41 @@
+"""What makes a run this run: the keys that count, its folder's name, where two runs differ."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+# These say where and how a run is made, never what is learned: they name no run folder, and may
+# differ between two calls on one.
+FREE = {"fold", "name", "tags", "logger", "hydra", "data.root", "data.cache", "data.workers",
+        "trainer.progress", "trainer.threads"}  # fmt: skip
+LONGEST_NAME = 160  # of the 255 bytes that file systems allow
+
+
+def is_free(key: str) -> bool:
+    return any(f"{key}.".startswith(f"{free}.") for free in FREE)
+
+
+def slug(overrides: Iterable[str]) -> str:
+    """The run folder's name: the overrides that count, sorted; `default` where there is none.
+
+    Of a path only the last part is kept: the folders above tell of the machine.
+    """
+    kept = []
+    for word in overrides:
+        key, equals, value = word.lstrip("+").partition("=")
+        key = key.replace("/", ".")
+        if not is_free(key):
+            kept.append(f"{key}{equals}{value.rpartition('/')[2]}")
+    name = ",".join(sorted(kept)) or "default"
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME // 2]}~{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key and both values wherever two configurations differ in what counts."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for part in {**old, **new}:
+            yield from differences(old.get(part), new.get(part), f"{key}.{part}".lstrip("."))
+    elif old != new and not is_free(key):
+        yield key, old, new
