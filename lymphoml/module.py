@@ -33,7 +33,9 @@ class BagClassifier(pl.LightningModule):
         self.save_hyperparameters()
         self.model = build_model(model, clinical_dim).to(memory_format=torch.channels_last)
         # One pair of metrics for each validation loader: the fold's, and the inner split's.
-        self.val_loss = torch.nn.ModuleList(MeanMetric() for _ in ("val", "inner"))
+        self.val_loss = torch.nn.ModuleList(
+            MeanMetric(nan_strategy="disable") for _ in ("val", "inner")
+        )
         # Hard classes in, balanced accuracy out; Accuracy(task="binary") ignores `average`.
         self.val_accuracy = torch.nn.ModuleList(
             MulticlassAccuracy(2, average="macro") for _ in ("val", "inner")

@@ -92,7 +92,7 @@ def read_histories(folder: Path, folds: list[int]) -> dict[int, pd.DataFrame]:
 
 def read_table(path: Path) -> pd.DataFrame:
     """A CSV whose patients stay text, 007 as well as NA."""
-    return pd.read_csv(path, converters={"patient": str})
+    return pd.read_csv(path, dtype={"patient": str}, na_filter=False)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

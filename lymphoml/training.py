@@ -54,7 +54,7 @@ def cross_validate(config: dict[str, Any], folder: Path, words: Sequence[str] = 
     cohort = _labelled(data)
     folds = _folds(config, cohort, folder)
     store, fingerprint = _open_images(config, cohort)
-    _check_builds(config)
+    _check_builds(config, cohort, folds, asked)
     environment = environments.describe(
         fingerprint,
         words,
@@ -198,8 +198,12 @@ def _module(
     )
 
 
-def _check_builds(config: dict[str, Any]) -> None:
+def _check_builds(
+    config: dict[str, Any], cohort: Cohort, folds: pd.DataFrame, asked: list[int]
+) -> None:
     """Build everything once for its errors, which would otherwise come after the folder is made."""
+    for fold in asked:
+        BagDataModule(config["data"], cohort, None, folds, fold, config["seed"])
     _module(config, clinical_dim=1).configure_optimizers()
     make_trainer(config["trainer"], Path(), logger=False, callbacks=[])
 

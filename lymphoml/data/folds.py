@@ -41,8 +41,9 @@ def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.D
 def read_folds(path: Path, table: pd.DataFrame, folds: int, repeats: int) -> pd.DataFrame:
     """The user's own `patient,fold` file, held to what `make_folds` promises."""
     try:
-        table = pd.read_csv(path, converters={"patient": str}, dtype={"fold": int})
-        assignment = table[["patient", "fold"]]
+        # Without na_filter, since NA is a name like any other.
+        written = pd.read_csv(path, dtype={"patient": str, "fold": int}, na_filter=False)
+        assignment = written[["patient", "fold"]]
     except (OSError, ValueError, KeyError, UnicodeError) as error:
         raise InputError(
             f"fold file {path}: {_one_line(error)}; it needs the columns patient,fold, "

@@ -97,5 +97,5 @@ def test_default_weights_once_downloaded(monkeypatch, tmp_path):
     released = models.resnet18()
     url = models.ResNet18_Weights.DEFAULT.url
     torch.save(released.state_dict(), checkpoints / url.rsplit("/", 1)[-1])
-    encoder = torchvision_encoder("resnet18", weights="default", norm="group")
+    encoder = torchvision_encoder("resnet18", weights="default", norm="frozen")
     assert torch.equal(encoder.layer4[1].conv2.weight, released.layer4[1].conv2.weight)
