@@ -51,10 +51,12 @@ def cross_validate(config: dict[str, Any], folder: Path, words: Sequence[str] = 
     # What `auto` means here counts as configured: a run never mixes the arithmetic of two machines.
     options["precision"] = compute.precision(options["precision"], options["accelerator"])
     threads = compute.set_threads(options["threads"])
+    _check_builds(config)
     cohort = _labelled(data)
     folds = _folds(config, cohort, folder)
     store, fingerprint = _open_images(config, cohort)
-    _check_builds(config, cohort, folds, asked)
+    for fold in asked:
+        BagDataModule(data, cohort, None, folds, fold, config["seed"])  # for its errors
     environment = environments.describe(
         fingerprint,
         words,
@@ -198,12 +200,8 @@ def _module(
     )
 
 
-def _check_builds(
-    config: dict[str, Any], cohort: Cohort, folds: pd.DataFrame, asked: list[int]
-) -> None:
+def _check_builds(config: dict[str, Any]) -> None:
     """Build everything once for its errors, which would otherwise come after the folder is made."""
-    for fold in asked:
-        BagDataModule(config["data"], cohort, None, folds, fold, config["seed"])
     _module(config, clinical_dim=1).configure_optimizers()
     make_trainer(config["trainer"], Path(), logger=False, callbacks=[])
 

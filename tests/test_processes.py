@@ -43,7 +43,7 @@ def test_the_readmes_sweep_is_four_jobs_and_a_second_call_trains_nothing(cohort,
     runs = sorted(path.parent for path in (tmp_path / "runs" / "cv").glob("*/metrics.json"))
     assert len(runs) == 4
     for run in runs:
-        assert {f"lr={lr}" in run.name for lr in ("1e-3", "1e-4")} == {True, False}
+        assert {f"lr={lr}" in run.name for lr in ("0.001", "0.0001")} == {True, False}
         assert len(list(run.glob("fold-*/done.json"))) == 5
     assert "out of fold, 30 patients" in first.stdout
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.c*")}
@@ -75,7 +75,7 @@ def test_one_failing_job_is_told_by_name_and_stops_no_other(cohort, tmp_path):
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert len(lines) == 1
-    assert "job data=synthetic,data.folds=99" in lines[0]
+    assert "job data.folds=99,data=synthetic" in lines[0]
     assert len(list((tmp_path / "runs").glob("cv/*/fold-0/done.json"))) == 2
 
 
