@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from lymphoml.config import entry, job
+from lymphoml.entry import entry, job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

@@ -19,7 +19,8 @@ from PIL import Image
 
 from lymphoml import compute
 from lymphoml.cli import option
-from lymphoml.config import entry, parse
+from lymphoml.config import parse
+from lymphoml.entry import entry
 from lymphoml.module import BagClassifier
 from lymphoml.types import Batch
 

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from omegaconf import MISSING
 
-from lymphoml.config import entry, parse, run_config
+from lymphoml.config import parse, run_config
+from lymphoml.entry import entry
 from lymphoml.errors import InputError
 
 T = TypeVar("T")

@@ -4,18 +4,11 @@ Units, ranges and intent of each key stand beside its value in `conf/`. Groups w
 open (`model`, `optim`, `scheduler`) stay untyped here; `build` checks them.
 """
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -104,40 +97,6 @@ ConfigStore.instance().store(name="schema", node=TrainConfig)
 OmegaConf.register_new_resolver("slug", slug, replace=True)
 
 
-@contextmanager
-def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str]]]:
-    """The job's plain configuration, run folder and words; a failure is told at once.
-
-    A sweep goes on with its other jobs: Hydra itself would name only the first failure, at the
-    end. A single job leaves at once, before Hydra adds words of its own.
-    """
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    try:
-        yield plain(config), folder, _words()
-    except Exception as error:
-        if sweep:
-            _tell(error, f"job {folder.name}: ")
-            error.told = True  # type: ignore[attr-defined]
-        elif isinstance(error, InputError):
-            _tell(error)
-            raise SystemExit(2) from None
-        raise
-
-
-def _words() -> list[str]:
-    """What follows `train.py` to make this job again, also that of a sweep."""
-    hydra = HydraConfig.get()
-    words = list(hydra.overrides.task)
-    if hydra.job.config_name == "train":
-        return words
-    for source in hydra.runtime.config_sources:
-        if source.provider == "command-line":
-            folder = os.path.relpath(source.path, hydra.runtime.cwd)
-            return ["-cd", folder, "-cn", str(hydra.job.config_name), *words]
-    return ["-cn", str(hydra.job.config_name), *words]
-
-
 def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> dict[str, Any]:
     """A run's stored configuration with some settings changed, typed as for training.
 
@@ -154,7 +113,7 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> d
             )
         )
     except OmegaConfBaseException as error:
-        raise InputError(f"run={folder}: {_first_line(error)}") from None
+        raise InputError(f"run={folder}: {first_line(error)}") from None
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -185,33 +144,9 @@ def parse(schema: type[T], words: list[str]) -> T:
             raise InputError(f"{key}=...: this option must be given")
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except (OmegaConfBaseException, YAMLError) as error:
-        raise InputError(f"{' '.join(words)}: {_first_line(error)}") from None
+        raise InputError(f"{' '.join(words)}: {first_line(error)}") from None
 
 
-def entry(main: Callable[[], Any]) -> None:
-    """Run an entry point: what the user must mend is a line each and exit code 2."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own way and exit with 1
-    try:
-        main()
-    except InputError as error:
-        if not getattr(error, "told", False):
-            _tell(error)
-        sys.exit(2)
-    except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-        detail = f": {_first_line(cause)}" if cause else ""
-        print(f"error: {_first_line(error)}{detail}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
-        sys.exit(130)
-
-
-def _tell(error: Exception, prefix: str = "") -> None:
-    for problem in error.problems if isinstance(error, InputError) else [repr(error)]:
-        print(f"error: {prefix}{problem}", file=sys.stderr)
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
