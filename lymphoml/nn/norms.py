@@ -7,6 +7,7 @@ same whatever comes with it, in training as in evaluation.
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -24,6 +25,10 @@ class GroupNorm(nn.GroupNorm):
         self.act = _activation(batch_norm)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
+            # torch's own kernel for this layout takes up to 20 times as long as the two copies.
+            normalised = super().forward(x.contiguous())
+            return self.act(normalised.contiguous(memory_format=torch.channels_last))
         return self.act(super().forward(x))
 
 

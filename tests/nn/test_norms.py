@@ -64,6 +64,19 @@ def test_group_norm_keeps_scale_shift_and_activation():
     assert network(IMAGES).min() < 0  # and of nothing else
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_group_norm_is_torchs_and_keeps_the_memory_layout(layout):
+    layer = GroupNorm(nn.BatchNorm2d(48))
+    nn.init.normal_(layer.weight)
+    x = torch.randn(3, 48, 5, 7).contiguous(memory_format=layout).requires_grad_()
+    output = layer(x)
+    expected = nn.functional.group_norm(x, 24, layer.weight, layer.bias)
+    torch.testing.assert_close(output, expected)
+    assert output.is_contiguous(memory_format=layout)
+    one, other = (torch.autograd.grad(y.sin().sum(), x)[0] for y in (output, expected))
+    torch.testing.assert_close(one, other)
+
+
 def test_frozen_equals_batch_norm_in_evaluation_and_keeps_its_statistics():
     network = make_network()
     with torch.no_grad():
