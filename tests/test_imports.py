@@ -44,7 +44,7 @@ ONLY_IN = {
     "wandb": {"tracking"},
     "lightning": set(),
     "torch": {"types", "data", "nn", "module", "compute", "checkpoint", "callbacks", "prediction",
-              "tracking"},
+              "preparation", "tracking"},
     "pytorch_lightning": {"data", "module", "trainer", "prediction", "training", "callbacks",
                           "checkpoint", "tracking"},
 }  # fmt: skip
