@@ -77,7 +77,7 @@ def _tell_damage(found: Sequence[Shape | str]) -> None:
     reasons = Counter(state for state in found if isinstance(state, str) and state != MISSING)
     if reasons:
         listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        print(f"image store: {reasons.total()} damaged parts are built anew: {listed}")
+        print(f"image store: damaged parts are built anew: {listed}")
 
 
 @contextmanager
@@ -105,8 +105,8 @@ def _build(sources: Sequence[Source], folder: Path, framing: Framing, size: Size
     need, free = _need(sources, size), shutil.disk_usage(folder).free
     images = sum(len(source.paths) for source in sources)
     print(
-        f"image store {folder}: decoding {images:,} images of {len(sources):,} patients, "
-        f"{decimal(need)} ({need:,} bytes); {decimal(free)} free there",
+        f"image store {folder}: decoding {images:,} images, {decimal(need)} "
+        f"({need:,} bytes); {decimal(free)} free there",
         flush=True,
     )
     if need > free:
@@ -147,7 +147,7 @@ def _build_part(
             image = decode(path, digest, framing, size)
             if isinstance(image, str):
                 problems.append(f"image {path} of patient {source.patient}: {image}")
-            elif not problems:
+            else:
                 yield image
             tick()
         if problems:

@@ -137,8 +137,8 @@ def test_a_damaged_part_alone_is_rebuilt_in_silence_but_for_a_line(
     assert after.pop(damaged) > before.pop(damaged)
     assert after == before
     told, building_line = capsys.readouterr().out.splitlines()
-    assert told == f"image store: 1 damaged parts are built anew: 1 {reason}"
-    assert "3 images of 1 patients" in building_line
+    assert told == f"image store: damaged parts are built anew: 1 {reason}"
+    assert ": decoding 3 images, " in building_line
 
 
 def test_what_is_built_where_and_how_large_is_told_before(images, opened, tmp_path, capsys):
@@ -146,7 +146,7 @@ def test_what_is_built_where_and_how_large_is_told_before(images, opened, tmp_pa
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"image store {tmp_path}/cache/images/v")
     need = 6 * 10 * 10 * 3 + 3 * (128 + 32)
-    assert f"6 images of 3 patients, 2.3 kB ({need:,} bytes); " in line
+    assert f"decoding 6 images, 2.3 kB ({need:,} bytes); " in line
     stored = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.npy"))
     assert stored == need
 
