@@ -21,7 +21,7 @@ from lymphoml.errors import InputError
 ROOT = Path(__file__).parents[2]
 # Opens the store of the test's images; each decoding is logged, P2's waits while a file is there.
 CHILD = """
-import shutil, sys, time
+import sys, time
 from pathlib import Path
 from lymphoml.data import building
 from lymphoml.data.images import read_images
@@ -182,6 +182,14 @@ def test_two_processes_build_each_part_once_and_the_second_says_that_it_waits(
     decoded = sorted((tmp_path / "log").read_text().splitlines())
     assert decoded == sorted(str(path) for paths in images.values() for path in paths)
     same_pixels(opened(), images)
+
+
+def test_two_processes_that_start_together_decode_each_image_once(images, child, tmp_path):
+    started = child(), child()
+    told = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], told
+    decoded = sorted((tmp_path / "log").read_text().splitlines())
+    assert decoded == sorted(str(path) for paths in images.values() for path in paths)
 
 
 def test_a_killed_build_keeps_its_finished_parts_and_blocks_nobody(
