@@ -31,10 +31,18 @@ def check(config: dict[str, Any]) -> None:
             "trainer.patience needs data.inner_fraction above 0: a fold's own patients never "
             "choose when to stop"
         )
+    if options["chunk_size"] not in ("auto", None) and not _whole(options["chunk_size"]):
+        problems.append(
+            f"trainer.chunk_size={options['chunk_size']}: allowed are auto, null, and 1 or more"
+        )
     if not (config["pos_weight"] in (None, "balanced") or _positive(config["pos_weight"])):
         problems.append(f"pos_weight={config['pos_weight']}: null, balanced or a number above 0")
     if problems:
         raise InputError(problems)
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and value >= 1
 
 
 def _positive(value: Any) -> bool:

@@ -3,8 +3,11 @@
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from lymphoml import memory
 
 
 def uses_cuda(accelerator: str) -> bool:
@@ -20,11 +23,34 @@ def precision(asked: str, accelerator: str) -> str:
     return "bf16-mixed" if {"amx_bf16", "avx512_bf16"} & _cpu_flags() else "32-true"
 
 
+def settle(options: dict[str, Any]) -> str:
+    """Set this process up as the configuration's `trainer` says; the settings in words."""
+    precision_, threads = (
+        precision(options["precision"], options["accelerator"]),
+        options["threads"],
+    )
+    words = [f"precision {precision_}", f"{set_threads(threads)} threads", "channels last"]
+    if uses_cuda(options["accelerator"]):
+        torch.set_float32_matmul_precision("high")  # TF32 for what stays in single precision
+    elif memory.keep_freed():
+        words.append("freed memory kept")
+    return ", ".join(words)
+
+
 def set_threads(threads: int | None) -> int:
-    """Threads of one operation; by default the cores that this process may use."""
-    count = threads or len(os.sched_getaffinity(0))
+    """Threads of one operation; by default OMP_NUM_THREADS, else the cores this process may use.
+
+    Launchers that run jobs side by side (joblib, torchrun) set OMP_NUM_THREADS to a job's share.
+    """
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    count = threads or (int(share) if share.isdigit() and int(share) else available_cores())
     torch.set_num_threads(count)
     return count
+
+
+def available_cores() -> int:
+    """Of the machine those that this process may use; a control group or a scheduler says which."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def hardware(accelerator: str) -> str:

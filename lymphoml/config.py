@@ -64,6 +64,7 @@ class TrainerConfig:
     accelerator: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    chunk_size: Any = "auto"
     validate_every: int = 1
     patience: int | None = None
     progress: bool = True

@@ -1,5 +1,6 @@
 """Learning: a MIL model under binary cross-entropy and balanced accuracy."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,12 +14,18 @@ from lymphoml.build import build, build_model
 from lymphoml.errors import InputError
 from lymphoml.types import Batch
 
+# Images that evaluation looks at together: the same on every machine, and no larger bag costs more
+# memory.
+EVALUATED_AT_ONCE = 64
+
 
 class BagClassifier(pl.LightningModule):
     """The model, its loss and its optimiser, all described by primitives.
 
     `model`, `optim` and `scheduler` are specifications for `build`. `pos_weight` weighs tumoral
-    patients in the loss. Its checkpoints hold weights and primitives, nothing that runs.
+    patients in the loss. `view` makes a batch's bytes (and its draws) the encoder's input; in
+    training `chunk_size` images go through the encoder at a time, None: all. Its checkpoints hold
+    weights and primitives, nothing that runs.
     """
 
     def __init__(
@@ -28,9 +35,12 @@ class BagClassifier(pl.LightningModule):
         scheduler: dict[str, Any] | None,
         clinical_dim: int,
         pos_weight: float | None = None,
+        chunk_size: int | None = None,
+        view: Callable[..., Tensor] = lambda images: images,
     ):
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["chunk_size", "view"])
+        self.chunk_size, self.view = chunk_size, view
         self.model = build_model(model, clinical_dim).to(memory_format=torch.channels_last)
         # One pair of metrics for each validation loader: the fold's, and the inner split's.
         self.val_loss = torch.nn.ModuleList(
@@ -43,7 +53,13 @@ class BagClassifier(pl.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (b); positive says tumoral."""
-        return self.model(batch.images, batch.lengths, batch.clinical)
+        features = self.model.embed(
+            batch.images,
+            *(() if batch.draws is None else (batch.draws,)),
+            view=self.view,
+            chunk_size=self.chunk_size if self.training else EVALUATED_AT_ONCE,
+        )
+        return self.model.classify(features, batch.lengths, batch.clinical)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self._loss(self(batch), batch.label).mean()

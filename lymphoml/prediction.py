@@ -40,7 +40,7 @@ def predict(
     for fold in numbers:
         if not runs.is_done(run, fold):
             raise InputError(f"run {run}: fold {fold} is not finished; give its command again")
-    compute.set_threads(config["trainer"]["threads"])
+    compute.settle(config["trainer"])
     everybody = read_cohort(config["data"])
     cohort = _choose(everybody, patients)
     ids = list(cohort.table.index)
@@ -83,7 +83,7 @@ def checkpoint_predictions(
     # The weights come from the checkpoint: the file they once began with may be gone.
     if "encoder" in settings["model"]:
         settings["model"]["encoder"]["weights"] = None
-    module = BagClassifier(**settings)
+    module = BagClassifier(**settings, view=bags.view)
     module.load_state_dict(checkpoint["state_dict"])
     batches: Any = trainer.predict(module, datamodule=bags, weights_only=True)
     predictions = pd.DataFrame(

@@ -4,17 +4,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
-from torch import nn
 
-from lymphoml import compute
+from lymphoml import compute, memory, runs
 from lymphoml.build import uses_images
+from lymphoml.capacity import fitting_chunk, try_size
 from lymphoml.checks import check
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.folds import make_folds, read_folds
 from lymphoml.data.images import ImageStore, read_images
-from lymphoml.errors import InputError, one_line
+from lymphoml.errors import InputError
 from lymphoml.module import BagClassifier
 from lymphoml.trainer import make_trainer
 
@@ -33,14 +32,14 @@ class Prepared(NamedTuple):
 def prepare(config: dict[str, Any], folder: Path) -> Prepared:
     """Read, check and build everything once. Raises InputError.
 
-    Sets `trainer.precision` to what `auto` means here, which then counts as configured: a run
-    never mixes the arithmetic of two machines.
+    Sets `trainer.precision` and `trainer.chunk_size` to what `auto` means here, which then counts
+    as configured: a run never mixes the arithmetic of two machines, or of two moments.
     """
     check(config)
     data, options = config["data"], config["trainer"]
     asked = _folds_asked(config["fold"], data["folds"] * data["repeats"])
     options["precision"] = compute.precision(options["precision"], options["accelerator"])
-    threads = compute.set_threads(options["threads"])
+    settings = compute.settle(options)
     module = new_module(config, clinical_dim=1)
     module.configure_optimizers()
     make_trainer(options, folder, logger=False, callbacks=[])
@@ -48,18 +47,17 @@ def prepare(config: dict[str, Any], folder: Path) -> Prepared:
     folds = _folds(config, cohort, folder)
     store, fingerprint = _open_images(config, cohort)
     if store is not None:
-        _try_size(module.model.encoder, config["model"]["encoder"], *store.size)
+        try_size(module.model.encoder, str(config["model"]["encoder"].get("name")), store.size)
+    if options["chunk_size"] == "auto":
+        options["chunk_size"] = store and _chunk_size(config, folder, store, module)
     for fold in asked:
         BagDataModule(data, cohort, None, folds, fold, config["seed"])
-    settings = f"precision {options['precision']}, {threads} threads, channels last"
     return Prepared(cohort, store, folds, asked, fingerprint, settings)
 
 
-def new_module(
-    config: dict[str, Any], clinical_dim: int, pos_weight: float | None = None
-) -> BagClassifier:
+def new_module(config: dict[str, Any], clinical_dim: int, **more: Any) -> BagClassifier:
     return BagClassifier(
-        config["model"], config["optim"], config["scheduler"], clinical_dim, pos_weight
+        config["model"], config["optim"], config["scheduler"], clinical_dim, **more
     )
 
 
@@ -96,17 +94,21 @@ def _open_images(config: dict[str, Any], cohort: Cohort) -> tuple[ImageStore | N
     return store, f"{table[:16]}-{key[:16]}"
 
 
-def _try_size(encoder: nn.Module, spec: dict[str, Any], height: int, width: int) -> None:
-    """Raises InputError where the encoder can't look at images of this many pixels."""
-    try:
-        with torch.inference_mode():
-            encoder.eval()(torch.zeros(1, 3, height, width))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"model.encoder: {spec.get('name')} refuses images of {width} x {height} "
-            f"pixels ({one_line(error)[:120]}); set data.crop or data.resize, or tell a vision "
-            f"transformer its size by +model.encoder.img_size={height}"
-        ) from None
+def _chunk_size(
+    config: dict[str, Any], folder: Path, store: ImageStore, module: BagClassifier
+) -> int | None:
+    """What `auto` means for a run: as it was begun, or by the memory that is free now."""
+    if (begun := runs.read_config(folder)) is not None:
+        return begun["trainer"].get("chunk_size")
+    data, options = config["data"], config["trainer"]
+    lengths = sorted(min(length, data["max_instances"] or length) for length in store.lengths)
+    return fitting_chunk(
+        module.model.encoder,
+        sum(lengths[-data["bags_per_batch"] :]),
+        store.size,
+        autocast=options["precision"] == "bf16-mixed",
+        free=memory.free_bytes(compute.uses_cuda(options["accelerator"])),
+    )
 
 
 def _folds_asked(asked: int | str, count: int) -> list[int]:

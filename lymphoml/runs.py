@@ -20,8 +20,7 @@ def claim(folder: Path, config: dict[str, Any], environment: dict[str, Any]) -> 
 
     Raises InputError where the folder holds a run of another configuration or of other data.
     """
-    if (folder / "config.yaml").exists():
-        stored = yaml.safe_load((folder / "config.yaml").read_text())
+    if (stored := read_config(folder)) is not None:
         problems = [
             f"run folder {folder}: {key} is {old!r} there and {new!r} now; "
             f"choose another name=..., or remove the folder"
@@ -38,6 +37,12 @@ def claim(folder: Path, config: dict[str, Any], environment: dict[str, Any]) -> 
         return
     write_json(folder / "environment.json", environment)
     write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The configuration that the run was begun with; None where it has not been begun."""
+    path = folder / "config.yaml"
+    return yaml.safe_load(path.read_text()) if path.exists() else None
 
 
 @contextmanager

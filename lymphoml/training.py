@@ -70,7 +70,13 @@ def train_fold(
     pl.seed_everything(keyed_seed(config["seed"], fold, "weights") % 2**32, verbose=False)
     bags = BagDataModule(config["data"], cohort, store, folds, fold, config["seed"])
     weight = _pos_weight(config["pos_weight"], cohort.table.loc[bags.train_patients])
-    module = new_module(config, len(bags.clinical.names), weight)
+    module = new_module(
+        config,
+        len(bags.clinical.names),
+        pos_weight=weight,
+        chunk_size=options["chunk_size"],
+        view=bags.view,
+    )
     history = History(path / "history.csv")
     save = SaveEpoch(path, select=bool(bags.inner_patients))
     callbacks: list[pl.Callback] = [

@@ -23,7 +23,8 @@ class Batch(NamedTuple):
     """
 
     images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"]
-    lengths: Int[Tensor, " b"]
+    lengths: Int[Tensor, " b"]  # on the CPU, wherever the rest is: reading them waits for no GPU
     clinical: Float[Tensor, "b k"]
     label: Float[Tensor, " b"]  # 1 tumoral, 0 reactive, -1 unknown
     ids: tuple[str, ...]
+    draws: Float[Tensor, "n 5"] | None = None  # what augments each image; None in evaluation

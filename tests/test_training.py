@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from sklearn.metrics import balanced_accuracy_score
 
-from lymphoml import training
+from lymphoml import memory, training
 from lymphoml.callbacks import History
 from lymphoml.checkpoint import load_checkpoint
 from lymphoml.config import plain, run_config
@@ -272,6 +272,24 @@ def test_decoding_leaves_the_process_filters_alone(configured, tmp_path):
         assert sum(rule[0] == "error" for rule in warnings.filters) == errors
 
 
+def test_chunks_change_the_memory_and_not_the_learning(configured, tmp_path):
+    words = ("model.encoder.norm=group", "data.flip=true", "data.colour=0.1", "fold=0")
+    cross_validate(configured(*words, "trainer.chunk_size=null"), tmp_path / "whole")
+    cross_validate(configured(*words, "trainer.chunk_size=2"), tmp_path / "chunks")
+    one, other = history(tmp_path / "whole"), history(tmp_path / "chunks")
+    pd.testing.assert_frame_equal(one, other, rtol=1e-3)
+
+
+def test_a_begun_run_keeps_the_chunks_it_was_begun_with(configured, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda cuda: 10_000)
+    cross_validate(configured("fold=0"), tmp_path / "run")
+    assert run_config(tmp_path / "run", {}, {})["trainer"]["chunk_size"] == 8
+    monkeypatch.undo()
+    cross_validate(configured("fold=1"), tmp_path / "run")
+    cross_validate(configured("fold=0"), tmp_path / "other")
+    assert run_config(tmp_path / "other", {}, {})["trainer"]["chunk_size"] is None
+
+
 def test_an_encoder_that_wants_other_images_is_refused(configured, tmp_path):
     words = ("model.encoder.name=vit_tiny_patch16_224", "model.encoder.norm=batch")
     with pytest.raises(InputError, match=r"vit_tiny.* refuses images of 32 x 32 .*img_size=32"):
@@ -290,6 +308,7 @@ def test_an_encoder_that_wants_other_images_is_refused(configured, tmp_path):
     ("data.inner_fraction=0.05", "allowed is 0.[0-9]+ or more"),
     ("trainer.validate_every=9", "nothing is validated"),
     ("trainer.precision=half", "trainer.precision=half"),
+    ("trainer.chunk_size=0", "trainer.chunk_size=0: allowed are auto, null, and 1 or more"),
     ("trainer.accelerator=abacus", "trainer.accelerator=abacus"),
     ("scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau", "ReduceLROnPlateau"),
     ("lr=-1", "learning rate"),

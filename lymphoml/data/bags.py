@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from lymphoml.data.images import ImageStore
+from lymphoml.data.transforms import DRAWS
 from lymphoml.errors import InputError
 from lymphoml.seeding import keyed_generator
 from lymphoml.types import Batch
@@ -21,13 +22,14 @@ class Bag(NamedTuple):
     clinical: np.ndarray  # float32 (k)
     label: int
     patient: str
+    draws: np.ndarray | None  # float32 (m, DRAWS), uniform in [0, 1)
 
 
 class BagDataset(Dataset[Bag]):
     """The bags of some patients; what `(epoch, position)` gives depends on nothing else.
 
     `store` None loads no image. `max_instances` draws that many images of a larger bag, without
-    replacement, anew for each epoch and patient.
+    replacement, anew for each epoch and patient; `augment` the numbers that change each image.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class BagDataset(Dataset[Bag]):
         labels: Sequence[int],
         store: ImageStore | None,
         max_instances: int | None,
+        augment: bool,
         seed: int,
     ):
         self.patients = list(patients)
@@ -44,6 +47,7 @@ class BagDataset(Dataset[Bag]):
         self.labels = list(labels)
         self.store = store
         self.max_instances = max_instances
+        self.augment = augment
         self.seed = seed
 
     def __len__(self) -> int:
@@ -59,7 +63,11 @@ class BagDataset(Dataset[Bag]):
             if self.max_instances is not None and len(images) > self.max_instances:
                 draw = keyed_generator(self.seed, "instances", epoch, patient)
                 images = images[np.sort(draw.permutation(len(images))[: self.max_instances])]
-        return Bag(images, self.clinical[position], self.labels[position], patient)
+        draws = None
+        if self.augment:
+            generator = keyed_generator(self.seed, "augment", epoch, patient)
+            draws = generator.random((len(images), DRAWS), np.float32)
+        return Bag(images, self.clinical[position], self.labels[position], patient, draws)
 
 
 class EpochOrder(Sampler[Key]):
@@ -96,13 +104,16 @@ def collate(bags: Sequence[Bag]) -> Batch:
     for bag in bags:
         if with_images and not len(bag.images):
             raise InputError(f"patient {bag.patient} has no image; every bag needs at least one")
-    images = np.concatenate([bag.images for bag in bags])
+    # A single bag is not copied: it may be larger than half the memory.
+    images = bags[0].images if len(bags) == 1 else np.concatenate([bag.images for bag in bags])
+    draws = [bag.draws for bag in bags if bag.draws is not None]
     return Batch(
         images=torch.from_numpy(images).permute(0, 3, 1, 2),
         lengths=torch.tensor([len(bag.images) for bag in bags]),
         clinical=_stack([bag.clinical for bag in bags]),
         label=torch.tensor([bag.label for bag in bags], dtype=torch.float32),
         ids=tuple(bag.patient for bag in bags),
+        draws=torch.from_numpy(np.concatenate(draws)) if draws else None,
     )
 
 

@@ -7,12 +7,12 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from lymphoml.data import transforms
 from lymphoml.data.bags import BagDataset, EpochOrder, collate
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import inner_split, split
 from lymphoml.data.images import ImageStore
+from lymphoml.data.transforms import View
 from lymphoml.seeding import keyed_seed
 from lymphoml.types import Batch
 
@@ -37,29 +37,18 @@ class PatientBags(pl.LightningDataModule):
         super().__init__()
         self.data, self.cohort, self.store, self.patients = data, cohort, store, patients
         self.clinical = clinical
+        self.view = View(data)
         self.keyed = keyed_seed(seed, fold)
         self.first_epoch = 0
 
     def predict_dataloader(self) -> DataLoader:
         return self._loader(self.patients, training=False)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Bytes to the encoder's input; augmented in training by (seed, fold, epoch, patients)."""
-        images = transforms.to_unit(batch.images)
-        trainer = self.trainer
-        if self.store is not None and trainer is not None and trainer.training:
-            generator = torch.Generator().manual_seed(
-                keyed_seed(self.keyed, "augment", trainer.current_epoch, *batch.ids)
-            )
-            if self.data["flip"]:
-                images = transforms.flip(images, generator)
-            if self.data["rotate"]:
-                images = transforms.rotate(images, generator)
-            if self.data["colour"]:
-                images = transforms.jitter(images, self.data["colour"], generator)
-        if self.data["normalise"]:
-            images = transforms.normalise(images)
-        return batch._replace(images=images)
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved._replace(lengths=batch.lengths)
 
     def _loader(self, patients: list[str], training: bool) -> DataLoader:
         """Batches of `data.bags_per_batch` patients in training, of one in evaluation.
@@ -73,6 +62,7 @@ class PatientBags(pl.LightningDataModule):
             table["label"].tolist(),
             self.store,
             data["max_instances"] if training else data["eval_max_instances"],
+            training and self.store is not None and self.view.random,
             self.keyed,
         )
         return DataLoader(

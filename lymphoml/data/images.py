@@ -34,9 +34,13 @@ class ImageStore:
         return self._parts[patient][1]
 
     @property
+    def lengths(self) -> list[int]:
+        return [length for _, length in self._parts.values()]
+
+    @property
     def total(self) -> int:
         """The number of images of all patients."""
-        return sum(length for _, length in self._parts.values())
+        return sum(self.lengths)
 
     @property
     def nbytes(self) -> int:

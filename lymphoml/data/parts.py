@@ -72,8 +72,11 @@ def check_part(path: Path) -> Shape | str:
 
 
 def open_part(path: Path) -> np.ndarray:
-    """The part as a memory map, which holds a file open for as long as it lives."""
-    return np.load(path, mmap_mode="r")
+    """The part as a memory map, which holds a file open for as long as it lives.
+
+    Writing to it reaches no file: torch takes only what is writable without a copy or a warning.
+    """
+    return np.load(path, mmap_mode="c")
 
 
 def part_bytes(shape: Shape) -> int:

@@ -1,16 +1,20 @@
 """Multiple-instance learning: encode every image, pool each bag, fuse with the clinical values."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from lymphoml.nn.chunks import embed_in_chunks
 
 
 class MILModel(nn.Module):
     """Encoder -> pooling -> fusion -> one logit a bag.
 
     Encoder and pooling are None where `fusion.uses_images` is false; the images may then be an
-    empty tensor. A cohort larger than memory is evaluated in pieces: `embed` chunks of images,
-    then `classify` the concatenated features, which is what `forward` does in one go.
+    empty tensor. A bag larger than memory goes through `embed` in chunks, then through `classify`,
+    which is what `forward` does in one go.
     """
 
     def __init__(self, encoder: nn.Module | None, pooling: nn.Module | None, fusion: nn.Module):
@@ -27,9 +31,20 @@ class MILModel(nn.Module):
     ) -> Float[Tensor, " b"]:
         return self.classify(self.embed(images), lengths, clinical)
 
-    def embed(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"] | None:
-        """The features of each image, whatever bag it is in; None where no image is looked at."""
-        return None if self.encoder is None else self.encoder(images)
+    def embed(
+        self,
+        images: Tensor,
+        *per_image: Tensor,
+        view: Callable[..., Tensor] = lambda images: images,
+        chunk_size: int | None = None,
+    ) -> Float[Tensor, "n d"] | None:
+        """The features of each image, whatever bag it is in; None where no image is looked at.
+
+        The encoder sees `view(images, *per_image)`, `chunk_size` images at a time.
+        """
+        if self.encoder is None:
+            return None
+        return embed_in_chunks(self.encoder, view, chunk_size, images, *per_image)
 
     def classify(
         self,

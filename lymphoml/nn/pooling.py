@@ -62,7 +62,7 @@ class LogSumExp(nn.Module):
         self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
     ) -> Float[Tensor, "b d"]:
         total = segment_logsumexp(self.r * features, lengths)
-        return (total - lengths.to(total.dtype).log().unsqueeze(1)) / self.r
+        return (total - lengths.to(total).log().unsqueeze(1)) / self.r
 
 
 class Attention(nn.Module):

@@ -19,12 +19,13 @@ class Store(ImageStore):
     def bag(self, patient):
         start = 10 * int(patient[1:])
         values = np.arange(start, start + SIZES[patient], dtype=np.uint8)
-        return np.broadcast_to(values[:, None, None, None], (len(values), 2, 2, 3))
+        return np.broadcast_to(values[:, None, None, None], (len(values), 2, 2, 3)).copy()
 
 
-def dataset(max_instances=None, seed=0, patients=tuple(SIZES)):
+def dataset(max_instances=None, seed=0, patients=tuple(SIZES), augment=False):
     clinical = np.arange(2 * len(patients), dtype=np.float32).reshape(-1, 2)
-    return BagDataset(patients, clinical, [1, 0, -1][: len(patients)], Store(), max_instances, seed)
+    labels = [1, 0, -1][: len(patients)]
+    return BagDataset(patients, clinical, labels, Store(), max_instances, augment, seed)
 
 
 def numbers(bag):
@@ -44,7 +45,7 @@ def test_collate_concatenates_and_never_pads():
 
 
 def test_an_empty_bag_among_others_is_refused():
-    bag = Bag(np.empty((0, 2, 2, 3), np.uint8), np.zeros(1, np.float32), 1, "P7")
+    bag = Bag(np.empty((0, 2, 2, 3), np.uint8), np.zeros(1, np.float32), 1, "P7", None)
     full = bag._replace(images=np.zeros((1, 2, 2, 3), np.uint8))
     with pytest.raises(InputError, match="P7 has no image"):
         collate([full, bag])
@@ -65,6 +66,24 @@ def test_what_is_drawn_depends_on_seed_epoch_and_patient_alone():
     assert any(
         numbers(dataset(4, seed=1)[epoch, 2]) != numbers(whole[epoch, 2]) for epoch in range(5)
     )
+
+
+def test_what_augments_an_image_is_drawn_anew_each_epoch_whoever_its_batch_mates_are():
+    bags = dataset(augment=True)
+    together, alone = collate([bags[4, 0], bags[4, 2]]), collate([bags[4, 2]])
+    assert together.draws.shape == (14, 5)
+    assert torch.equal(together.draws[5:], alone.draws)
+    assert alone.draws.min() >= 0
+    assert alone.draws.max() < 1
+    assert not torch.equal(alone.draws, collate([bags[5, 2]]).draws)
+    assert collate([dataset()[4, 2]]).draws is None
+
+
+def test_a_single_bag_is_not_copied():
+    bag = dataset()[0, 1]._replace(images=np.zeros((3, 2, 2, 3), np.uint8))
+    batch = collate([bag])
+    bag.images[:] = 7
+    assert (batch.images == 7).all()
 
 
 def test_training_order_is_a_permutation_keyed_by_epoch():

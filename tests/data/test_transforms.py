@@ -1,11 +1,20 @@
 import numpy as np
+import pytest
 import torch
 
 from lymphoml.data import transforms
+from lymphoml.data.transforms import DRAWS, View
+
+PLAIN = {"flip": False, "rotate": False, "colour": 0.0, "normalise": False}
+ALL = {"flip": True, "rotate": True, "colour": 0.2, "normalise": True}
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+def uniform(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pictures(count, side=5, seed=0):
+    return (uniform(count, 3, side, side, seed=seed) * 256).to(torch.uint8)
 
 
 def test_unit_is_division_by_255():
@@ -20,9 +29,10 @@ def test_normalise_is_imagenets():
 
 
 def test_flips_and_turns_reach_all_eight_symmetries_and_nothing_else():
-    image = torch.rand(3, 5, 5, generator=seeded())
+    image = pictures(1)[0]
     many = image.repeat(400, 1, 1, 1)
-    out = transforms.rotate(transforms.flip(many, seeded(1)), seeded(2))
+    draws = uniform(400, 3, seed=1)
+    out = transforms.rotate(transforms.flip(many, draws[:, :2]), draws[:, 2])
     symmetries = [
         torch.rot90(side, turns, (-2, -1)) for side in (image, image.flip(-1)) for turns in range(4)
     ]
@@ -33,18 +43,34 @@ def test_flips_and_turns_reach_all_eight_symmetries_and_nothing_else():
 
 def test_jitter_stays_in_the_unit_range_and_keeps_its_bound():
     images = torch.full((200, 3, 4, 4), 0.5)
-    out = transforms.jitter(images, 0.2, seeded())
+    out = transforms.jitter(images, 0.2, uniform(200, 2))
     level = out[:, 0, 0, 0].numpy()
     assert 0.4 <= level.min() < 0.42
     assert 0.58 < level.max() <= 0.6
     assert len(np.unique(level)) > 150
-    bright = transforms.jitter(torch.rand(50, 3, 4, 4, generator=seeded()), 0.9, seeded(1))
+    bright = transforms.jitter(uniform(50, 3, 4, 4), 0.9, uniform(50, 2, seed=1))
     assert bright.min() >= 0
     assert bright.max() <= 1
 
 
-def test_the_same_generator_state_gives_the_same_images():
-    images = torch.rand(6, 3, 8, 8, generator=seeded())
-    for change in (transforms.flip, transforms.rotate):
-        assert torch.equal(change(images, seeded(5)), change(images, seeded(5)))
-        assert not torch.equal(change(images, seeded(5)), change(images, seeded(6)))
+def test_without_draws_only_what_is_the_same_for_all_is_done():
+    images = pictures(4)
+    expected = transforms.normalise(transforms.to_unit(images))
+    assert torch.equal(View(ALL)(images), expected)
+    assert torch.equal(View(PLAIN)(images, uniform(4, DRAWS)), transforms.to_unit(images))
+
+
+@pytest.mark.parametrize("key", ["flip", "rotate", "colour"])
+def test_each_option_alone_changes_images_by_their_draws(key):
+    images, view = pictures(8), View(PLAIN | {key: ALL[key]})
+    assert view.random
+    changed = view(images, uniform(8, DRAWS))
+    assert not torch.equal(changed, view(images))
+    assert not torch.equal(changed, view(images, uniform(8, DRAWS, seed=1)))
+    assert not View(PLAIN).random
+
+
+def test_a_part_of_a_batch_is_viewed_as_in_the_whole():
+    images, draws, view = pictures(9), uniform(9, DRAWS), View(ALL)
+    parts = [view(images[part], draws[part]) for part in (slice(0, 4), slice(4, 9))]
+    assert torch.equal(torch.cat(parts), view(images, draws))

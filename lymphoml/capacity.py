@@ -1,0 +1,45 @@
+"""Whether an encoder can look at images of a size, and how many a training step can hold."""
+
+import torch
+from rich.filesize import decimal
+from torch import nn
+
+from lymphoml.errors import InputError, one_line
+from lymphoml.nn.chunks import activation_bytes, has_batch_norm
+
+# A step's peak over what its activations take: gradients, and workspace of the convolutions.
+PEAK = 2
+SHARE = 0.5  # of the free memory that one step may take
+FEWEST, MOST = 8, 64  # images of a chunk: more are no faster
+
+
+def try_size(encoder: nn.Module, name: str, size: tuple[int, int]) -> None:
+    """Raises InputError where the encoder can't look at images of this (height, width)."""
+    try:
+        with torch.inference_mode():
+            encoder.eval()(torch.zeros(1, 3, *size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"model.encoder: {name} refuses images of {size[1]} x {size[0]} pixels "
+            f"({one_line(error)[:120]}); set data.crop or data.resize, or tell a vision "
+            f"transformer its size by +model.encoder.img_size={size[0]}"
+        ) from None
+
+
+def fitting_chunk(
+    encoder: nn.Module, images: int, size: tuple[int, int], *, autocast: bool, free: int | None
+) -> int | None:
+    """How many images a step of `images` should take at a time; None: all, they fit.
+
+    `free` is the memory in bytes, None where nobody knows. Says so where it chooses fewer.
+    """
+    each = activation_bytes(encoder.train(), size, autocast) * PEAK
+    if free is None or images * each <= SHARE * free:
+        return None
+    chunk = min(max(int(SHARE * free // each), FEWEST), MOST)
+    told = "each chunk a batch of its own for BatchNorm" if has_batch_norm(encoder) else "exact"
+    print(
+        f"a step of {images} images would need about {decimal(images * each)} of the {decimal(free)} that "
+        f"are free: {chunk} images at a time, {told}"
+    )
+    return chunk
