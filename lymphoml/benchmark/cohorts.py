@@ -6,7 +6,7 @@ from pathlib import Path
 from lymphoml.benchmark.jobs import Condition
 from lymphoml.data.synthetic import synthesize
 
-MOST_DRAWN = 32  # images a patient; the others are links to these, decoded and stored all the same
+MOST_DRAWN = 4  # images a patient; the others are links to these, read and decoded all the same
 
 
 def make_cohort(folder: Path, condition: Condition) -> Path:

@@ -43,21 +43,17 @@ def speed_figure(results: dict[str, Any]) -> Figure:
     _bars(rows[0][3], title, paper["hours"], {}, duration)
     for column, (sweep, points) in enumerate(sweeps.items()):
         _curves(rows[1][column], sweep, points, "images_per_second", "training, images/s")
-        key, words = MEMORY_OR_START[sweep]
-        _curves(rows[2][column], sweep, points, key, words)
+        if sweep in ("bag", "size"):
+            _curves(rows[2][column], sweep, points, "peak_mib", "peak memory, MiB")
+        else:
+            decoding = ", decoding included" if settings["sweep_rounds"] == 1 else ""
+            title = f"start to first step, s{decoding}"
+            _curves(rows[2][column], sweep, points, "first_step_seconds", title)
     handles, labels = rows[1][0].get_legend_handles_labels() if sweeps else ([], [])
     if handles:
         names = [results["variants"][label] for label in labels]
         figure.legend(handles, names, loc="outside lower left", ncols=3, frameon=False)
     return figure
-
-
-MEMORY_OR_START = {
-    "bag": ("peak_mib", "peak memory, MiB"),
-    "patients": ("first_step_seconds", "start to first step, s"),
-    "workers": ("first_step_seconds", "start to first step, s"),
-    "size": ("peak_mib", "peak memory, MiB"),
-}
 
 
 def _below(settings: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from lymphoml.benchmark.jobs import Answer, Job
 from lymphoml.benchmark.processes import ROOT, Finished, python
 from lymphoml.errors import InputError
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # of a GPU, of the machine
 INTERRUPTED = 130  # how train.py ends where it is stopped after so many steps
 
 
@@ -67,11 +68,11 @@ def _run(job: Job, folder: Path, words: list[str], bound_mib: float) -> Measurem
     done = python(words, bound_mib, folder)
     if done.stopped:
         return Measurement(
-            Answer(), peak_mib=done.peak_mib,
+            Answer(),
             obstacle=f"does not fit: stopped when it held more than {bound_mib:.0f} MiB",
-        )  # fmt: skip
-    if "out of memory" in done.told.lower():
-        return Measurement(Answer(), obstacle="does not fit: the GPU ran out of memory")
+        )
+    if done.code and any(words in done.told.lower() for words in OUT_OF_MEMORY):
+        return Measurement(Answer(), obstacle="does not fit: out of memory")
     if done.code not in (0, INTERRUPTED if job.steps else 0):
         raise InputError(_failure(job, done))
     answer = Answer(**json.loads((folder / "answer.json").read_text()))

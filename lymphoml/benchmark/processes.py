@@ -47,6 +47,7 @@ def python(words: Sequence[str], bound_mib: float, folder: Path) -> Finished:
         finally:
             if process.returncode is None:
                 process.kill()
+                process.wait()
         seconds, busier = time.monotonic() - started, _busy_seconds()
         output.seek(0)
         told = output.read().decode(errors="replace")[-4000:]

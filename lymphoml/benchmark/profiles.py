@@ -39,8 +39,8 @@ LARGE_BAG = 500  # images
 PROFILES = {
     "quick": Profile(
         condition=Condition(size=112, bag=24, patients=15), rounds=3, epochs=1, sweep_rounds=1,
-        steps=8, base=Condition(size=32, bag=16, patients=50), few=15,
-        bags=(16, 64, 256), patients=(50, 500), workers=(0, 1), sizes=(32, 64),
+        steps=8, base=Condition(size=32, bag=16, patients=15), few=15,
+        bags=(16, 64, 256), patients=(15, 500), workers=(0, 1), sizes=(32, 64),
     ),
     "full": Profile(
         condition=Condition(size=224, bag=66, patients=15), rounds=3, epochs=1, sweep_rounds=2,

@@ -17,10 +17,12 @@ def collect(
     name: str, profile: Profile, job: Job, bound_mib: float, compared: list[Run], swept: list[Run]
 ) -> dict[str, Any]:
     """The content of the file; `name` is the profile's."""
+    described = environment.describe("", ["experiment=paper", *job.words], "", "")
     return {
         "profile": name,
         "machine": machine(job.accelerator),
-        **_made_by(),
+        "versions": {"python": platform.python_version(), **described["versions"]},
+        "git_commit": described["git_commit"],
         "settings": {
             "threads": job.threads,
             "precision": {variant: _precision(variant, job) for variant in VARIANTS},
@@ -32,7 +34,8 @@ def collect(
             "timed_inference_passes_a_round": job.passes,
             "memory_bound_mib": round(bound_mib),
             "others_cores": _others([*compared, *swept]),
-            "train.py": ["experiment=paper", *job.words],
+            "command": described["command"],
+            "spare_cores": (os.cpu_count() or 1) - job.threads,
         },
         "variants": VARIANTS,
         "comparison": {
@@ -63,14 +66,6 @@ def machine(accelerator: str) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory),
         "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _made_by() -> dict[str, Any]:
-    described = environment.describe("", [], "", "")
-    return {
-        "versions": {"python": platform.python_version(), **described["versions"]},
-        "git_commit": described["git_commit"],
     }
 
 

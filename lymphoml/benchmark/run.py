@@ -1,6 +1,7 @@
 """`python -m lymphoml bench`: measure, write results.json and speed.png, tell."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,8 @@ from lymphoml.errors import InputError
 from lymphoml.files import write_json
 from lymphoml.report.ablation_figure import write_png
 
+PRECISIONS = ("auto", "32-true", "bf16-mixed")  # that the plain loop knows as well
+
 
 def run(
     name: str,
@@ -30,8 +33,8 @@ def run(
     words: list[str],
 ) -> None:
     """Measure `profile`, called `name`; `words` are more of train.py's, for lymphoml alone."""
-    if not (ROOT / "train.py").exists():
-        raise InputError(f"{ROOT}/train.py is missing: measure in a checkout of the project")
+    if problems := list(_problems(threads, precision, memory_gib)):
+        raise InputError(problems)
     console, most = Console(soft_wrap=True), bound(memory_gib)
     job = Job(
         variant="reference",
@@ -62,3 +65,14 @@ def run(
     write_png(speed_figure(results), out / "speed.png")
     show(results, console)
     console.print(f"{out / 'results.json'}, {out / 'speed.png'}")
+
+
+def _problems(threads: int | None, precision: str, memory_gib: float) -> Iterator[str]:
+    if not (ROOT / "train.py").exists():
+        yield f"{ROOT}/train.py is missing: measure in a checkout of the project"
+    if precision not in PRECISIONS:
+        yield f"precision={precision}: allowed are {', '.join(PRECISIONS)}"
+    if threads is not None and threads < 1:
+        yield f"threads={threads}: give at least 1"
+    if memory_gib <= 0:
+        yield f"memory_gib={memory_gib}: give a number above 0"

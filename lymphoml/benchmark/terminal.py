@@ -24,8 +24,7 @@ def show(results: dict[str, Any], console: Console) -> None:
     if any(results["sweeps"].values()):
         console.print(_sweeps(results))
     others = results["settings"]["others_cores"]
-    spare = results["machine"]["cores"] - results["settings"]["threads"] + ALLOWED
-    if others is not None and others["highest"] > spare:
+    if others is not None and others["highest"] > results["settings"]["spare_cores"] + ALLOWED:
         console.print(
             f"not alone: others kept {others['median']} cores busy, at worst {others['highest']}; "
             f"measure again on a quiet machine",

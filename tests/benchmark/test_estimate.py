@@ -1,12 +1,14 @@
 """Arithmetic: the report's table, medians, ratios, and what a larger bag will need."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from lymphoml.benchmark import summary
 from lymphoml.benchmark.estimate import PAPER, Table, hours
 from lymphoml.benchmark.profiles import choose
+from lymphoml.benchmark.run import run
 from lymphoml.benchmark.sweeps import expected_mib
 from lymphoml.errors import InputError
 
@@ -68,3 +70,8 @@ def test_wrong_options_are_refused_by_name():
     with pytest.raises(InputError, match="rounds=1: give at least 2"):
         choose("quick", True, rounds=1, size=None)
     assert choose("quick", False, size=64).condition.size == 64
+    with pytest.raises(InputError) as refused:
+        run("quick", choose("quick", False), Path(), 0, "16-mixed", "cpu", -1.0, [])
+    assert [line.partition("=")[0] for line in refused.value.problems] == [
+        "precision", "threads", "memory_gib",
+    ]  # fmt: skip

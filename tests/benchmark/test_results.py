@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -64,7 +65,10 @@ def test_schema_and_json(results, tmp_path):
     check(json.loads((tmp_path / "results.json").read_text()))
 
 
-def test_no_host_user_or_path(results, job):
+def test_no_host_user_or_path(profile, job, compared, swept):
+    job = replace(job, words=["data.cache=/home/someone/cache", "lr=1e-3"])
+    results = collect("quick", profile, job, 6144.0, compared, swept)
+    assert results["settings"]["command"].endswith("data.cache=cache lr=1e-3")
     text = json.dumps(results)
     assert job.cohort not in text
     assert not tells_of_the_machine(text)
