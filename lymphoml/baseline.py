@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
+from lymphoml.data.folds import split
 from lymphoml.evaluation.metrics import pool
 
 
@@ -27,9 +28,9 @@ def clinical_baseline(
     }
     parts = []
     for fold in sorted(folds["fold"].unique().tolist()):
-        repeat = folds[folds["fold"] // data["folds"] == fold // data["folds"]]
-        train = cohort.table.loc[repeat["patient"][repeat["fold"] != fold]].sort_index()
-        held_out = cohort.table.loc[repeat["patient"][repeat["fold"] == fold]].sort_index()
+        train, held_out = (
+            cohort.table.loc[patients] for patients in split(folds, fold, data["folds"])
+        )
         encoder = ClinicalEncoder.fit(
             train, columns, data["clinical"], standardise=True, missing=data["missing"]
         )

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, one_line
 from lymphoml.files import replacing, write_text
 
 LAST = "last.ckpt"  # the end of the last finished epoch
@@ -62,8 +62,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a foreign file makes the unpickler say
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"checkpoint {path} cannot be read as weights ({reason})") from None
+        raise InputError(
+            f"checkpoint {path} cannot be read as weights ({one_line(error)[:120]})"
+        ) from None
 
 
 class SaveEpoch(pl.callbacks.Checkpoint):

@@ -4,6 +4,7 @@ Units, ranges and intent of each key stand beside its value in `conf/`. Groups w
 open (`model`, `optim`, `scheduler`) stay untyped here; `build` checks them.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,7 +125,8 @@ def plain(config: Any) -> dict[str, Any]:
 def parse(schema: type[T], words: list[str]) -> T:
     """The `key=value` words of a command, as its typed dataclass. Raises InputError.
 
-    Values are YAML, but that of a text is taken as it stands: a message may hold any character.
+    Values are YAML, but that of a text is taken as it stands, without quotes around the whole: a
+    message may hold any character, and Hydra's words for a path with a comma come in quotes.
     """
     texts: dict[str, str] = {}
     values = []
@@ -133,7 +135,7 @@ def parse(schema: type[T], words: list[str]) -> T:
         if not equals:
             raise InputError(f"{word}: give options as key=value")
         if schema.__annotations__.get(key) is str:
-            texts[key] = value
+            texts[key] = value[1:-1] if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL) else value
         else:
             values.append(word)
     try:

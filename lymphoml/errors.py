@@ -16,3 +16,8 @@ class InputError(Exception):
 
     def __reduce__(self) -> tuple:
         return InputError, (self.problems,)
+
+
+def one_line(error: BaseException) -> str:
+    """What another library's exception says, without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

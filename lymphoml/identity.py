@@ -1,6 +1,7 @@
 """What makes a run this run: the keys that count, its folder's name, where two runs differ."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,18 +19,26 @@ def is_free(key: str) -> bool:
 def slug(overrides: Iterable[str]) -> str:
     """The run folder's name: the overrides that count, sorted; `default` where there is none.
 
-    Of a path only the last part is kept: the folders above tell of the machine.
+    Of a path only the last part is kept: the folders above tell of the machine. A number is
+    written as Hydra's sweeper writes it, so that `lr=1e-3` is one run, swept or not.
     """
     kept = []
     for word in overrides:
         key, equals, value = word.lstrip("+").partition("=")
         key = key.replace("/", ".")
         if not is_free(key):
-            kept.append(f"{key}{equals}{value.rpartition('/')[2]}")
+            kept.append(f"{key}{equals}{_canonical(value.rpartition('/')[2])}")
     name = ",".join(sorted(kept)) or "default"
     if len(name.encode()) <= LONGEST_NAME:
         return name
     return f"{name[: LONGEST_NAME // 2]}~{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def _canonical(value: str) -> str:
+    if value.lower() in ("true", "false", "null"):
+        return value.lower()
+    is_float = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value) and not value.isdigit()
+    return str(float(value)) if is_float else value
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

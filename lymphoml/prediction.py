@@ -15,6 +15,7 @@ from lymphoml.checks import check
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import PatientBags
+from lymphoml.data.folds import split
 from lymphoml.data.images import ImageStore, read_images
 from lymphoml.errors import InputError
 from lymphoml.module import BagClassifier
@@ -48,9 +49,10 @@ def predict(
     columns = {}
     for fold in numbers:
         path = runs.fold_folder(run, fold)
-        bags = _bags(path, fold, config, cohort, store, ids)
+        checkpoint = load_checkpoint(reported_checkpoint(path))
+        bags = _bags(checkpoint["BagDataModule"], run, fold, config, cohort, store, ids)
         trainer = make_trainer(config["trainer"], path, logger=False, callbacks=[])
-        table = checkpoint_predictions(path, trainer, bags)
+        table = checkpoint_predictions(checkpoint, path, trainer, bags)
         columns[fold] = table.set_index("patient")["probability"]
     probabilities = pd.DataFrame(columns)
     if _is_own_cohort(run, everybody):
@@ -69,12 +71,14 @@ def predict(
     return predictions
 
 
-def checkpoint_predictions(path: Path, trainer: pl.Trainer, bags: PatientBags) -> pd.DataFrame:
-    """What a fold's reported checkpoint says of some patients: patient, probability.
+def checkpoint_predictions(
+    checkpoint: dict[str, Any], path: Path, trainer: pl.Trainer, bags: PatientBags
+) -> pd.DataFrame:
+    """What the model of a fold's checkpoint says of some patients: patient, probability.
 
-    Raises InputError where a probability is not a number: the fold has diverged.
+    Raises InputError, naming the fold's folder `path`, where a probability is not a number: the
+    fold has diverged.
     """
-    checkpoint = load_checkpoint(reported_checkpoint(path))
     settings = checkpoint["hyper_parameters"]
     # The weights come from the checkpoint: the file they once began with may be gone.
     if "encoder" in settings["model"]:
@@ -105,20 +109,20 @@ def _is_own_cohort(run: Path, cohort: Cohort) -> bool:
 def _leave_trained_out(probabilities: pd.DataFrame, folds: pd.DataFrame, per_repeat: int) -> None:
     """Blank what each fold's model says of the patients that it learned from."""
     for fold in folds["fold"].unique():
-        repeat = folds[folds["fold"] // per_repeat == fold // per_repeat]
-        trained = repeat["patient"][repeat["fold"] != fold]
+        trained, _ = split(folds, fold, per_repeat)
         probabilities.loc[probabilities.index.isin(trained), fold] = float("nan")
 
 
 def _bags(
-    path: Path,
+    state: dict[str, Any],
+    run: Path,
     fold: int,
     config: dict[str, Any],
     cohort: Cohort,
     store: ImageStore | None,
     ids: list[str],
 ) -> PatientBags:
-    state = load_checkpoint(reported_checkpoint(path))["BagDataModule"]
+    """The cohort's bags, scaled as the fold's data module `state` says; InputError if unlike it."""
     size = list(store.size) if store is not None else None
     for what, trained, given in (
         ("clinical columns", state["schema"], cohort.schema),
@@ -126,7 +130,7 @@ def _bags(
     ):
         if trained != given:
             raise InputError(
-                f"cohort {config['data']['root']} has other {what} than {path.parent} was trained "
+                f"cohort {config['data']['root']} has other {what} than {run} was trained "
                 f"on: {given} against {trained}; predict with the data settings of the run"
             )
     clinical = ClinicalEncoder.from_state(state["clinical"])

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
+from torch import nn
 
 from lymphoml import compute
 from lymphoml.build import uses_images
@@ -12,7 +14,7 @@ from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.folds import make_folds, read_folds
 from lymphoml.data.images import ImageStore, read_images
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, one_line
 from lymphoml.module import BagClassifier
 from lymphoml.trainer import make_trainer
 
@@ -39,11 +41,14 @@ def prepare(config: dict[str, Any], folder: Path) -> Prepared:
     asked = _folds_asked(config["fold"], data["folds"] * data["repeats"])
     options["precision"] = compute.precision(options["precision"], options["accelerator"])
     threads = compute.set_threads(options["threads"])
-    new_module(config, clinical_dim=1).configure_optimizers()
+    module = new_module(config, clinical_dim=1)
+    module.configure_optimizers()
     make_trainer(options, folder, logger=False, callbacks=[])
     cohort = _labelled(data)
     folds = _folds(config, cohort, folder)
     store, fingerprint = _open_images(config, cohort)
+    if store is not None:
+        _try_size(module.model.encoder, config["model"]["encoder"], *store.size)
     for fold in asked:
         BagDataModule(data, cohort, None, folds, fold, config["seed"])
     settings = f"precision {options['precision']}, {threads} threads, channels last"
@@ -89,6 +94,19 @@ def _open_images(config: dict[str, Any], cohort: Cohort) -> tuple[ImageStore | N
             f"data.rotate needs square images, these are {width} x {height}; set data.crop"
         )
     return store, f"{table[:16]}-{key[:16]}"
+
+
+def _try_size(encoder: nn.Module, spec: dict[str, Any], height: int, width: int) -> None:
+    """Raises InputError where the encoder can't look at images of this many pixels."""
+    try:
+        with torch.inference_mode():
+            encoder.eval()(torch.zeros(1, 3, height, width))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"model.encoder: {spec.get('name')} refuses images of {width} x {height} "
+            f"pixels ({one_line(error)[:120]}); set data.crop or data.resize, or tell a vision "
+            f"transformer its size by +model.encoder.img_size={height}"
+        ) from None
 
 
 def _folds_asked(asked: int | str, count: int) -> list[int]:

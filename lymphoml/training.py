@@ -20,7 +20,7 @@ from lymphoml.callbacks import (
     Patience,
     progress_bar,
 )
-from lymphoml.checkpoint import LAST, SaveEpoch
+from lymphoml.checkpoint import LAST, SaveEpoch, load_checkpoint, reported_checkpoint
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold, summarise
 from lymphoml.files import write_json
@@ -95,7 +95,8 @@ def train_fold(
             if trainer.interrupted:
                 raise KeyboardInterrupt from None
             raise
-        predictions = checkpoint_predictions(path, trainer, bags)
+        reported = load_checkpoint(reported_checkpoint(path))
+        predictions = checkpoint_predictions(reported, path, trainer, bags)
         predictions.insert(1, "fold", fold)
         predictions.insert(2, "label", cohort.table["label"].loc[predictions["patient"]].to_numpy())
         runs.write_table(path / "predictions.csv", predictions)

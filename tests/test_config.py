@@ -117,8 +117,9 @@ def test_hydra_interpolation_stays_out_of_job_configuration():
 
 def test_slug_is_sorted_and_leaves_out_what_changes_nothing():
     words = ["optim=sgd", "lr=1e-3", "fold=2", "data.root=/x", "model/pooling=max"]
-    assert slug(words) == "lr=1e-3,model.pooling=max,optim=sgd"
+    assert slug(words) == "lr=0.001,model.pooling=max,optim=sgd"
     assert slug([]) == "default"
+    assert slug(["lr=1e-5", "seed=007", "data.flip=True"]) == "data.flip=true,lr=1e-05,seed=007"
     assert slug(["data=synthetic"]) == "data=synthetic"
     assert slug(["model.encoder.weights=/home/me/w.pt"]) == "model.encoder.weights=w.pt"
     many = [f"data.key{number}={'x' * 20}" for number in range(30)]
@@ -131,6 +132,7 @@ def test_command_words_are_typed():
     assert parse(Predict, ["run=r", "data.root=d"]).data == {"root": "d"}
     message = "ResNet18: it's 50 % [better], {really}"
     assert parse(Submit, ["run=r", f"message={message}"]).message == message
+    assert parse(Predict, ["run='runs/cv/lr=0.1,optim=sgd'"]).run == "runs/cv/lr=0.1,optim=sgd"
     for words, says in (
         (["out=x", "patients=many"], "patients=many"),
         (["out=x", "patient=3"], "patient"),

@@ -35,8 +35,8 @@ ALLOWED = {
     "training": {"runs", "checkpoint", "data", "trainer", "prediction", "preparation", "compute",
                  "callbacks", "environment", "evaluation", "tracking", "baseline"},
     # Measures what a user runs; only `lymphoml/benchmark/inference.py` looks into lymphoml's parts.
-    "benchmark": {"benchmark", "compute", "config", "data", "environment", "prediction",
-                  "preparation", "report", "runs", "trainer"},
+    "benchmark": {"benchmark", "checkpoint", "compute", "config", "data", "environment",
+                  "prediction", "preparation", "report", "runs", "trainer"},
     "cli": {"benchmark", "config", "entry", "data", "prediction", "runs", "submission", "report"},
     "__main__": {"cli"},
 }  # fmt: skip
@@ -47,7 +47,7 @@ ONLY_IN = {
     "wandb": {"tracking"},
     "lightning": set(),
     "torch": {"types", "data", "nn", "module", "compute", "checkpoint", "callbacks", "prediction",
-              "tracking", "benchmark"},
+              "preparation", "tracking", "benchmark"},
     "pytorch_lightning": {"data", "module", "trainer", "prediction", "training", "callbacks",
                           "checkpoint", "tracking", "benchmark"},
 }  # fmt: skip

@@ -272,6 +272,13 @@ def test_decoding_leaves_the_process_filters_alone(configured, tmp_path):
         assert sum(rule[0] == "error" for rule in warnings.filters) == errors
 
 
+def test_an_encoder_that_wants_other_images_is_refused(configured, tmp_path):
+    words = ("model.encoder.name=vit_tiny_patch16_224", "model.encoder.norm=batch")
+    with pytest.raises(InputError, match=r"vit_tiny.* refuses images of 32 x 32 .*img_size=32"):
+        cross_validate(configured(*words), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("override", "says"), [
     ("fold=2", "fold=2: allowed are all and 0 to 1"),
     ("fold=x", "fold=x: allowed"),

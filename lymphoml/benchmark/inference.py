@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 
 from lymphoml.benchmark.jobs import Answer
+from lymphoml.checkpoint import load_checkpoint, reported_checkpoint
 from lymphoml.config import run_config
 from lymphoml.data.datamodule import BagDataModule, PatientBags
 from lymphoml.prediction import checkpoint_predictions
@@ -56,7 +57,8 @@ def measure(run: Path, passes: int) -> Answer:
         bags = PatientBags(
             data, prepared.cohort, prepared.store, everybody, fold.clinical, seed, 0
         )  # fmt: skip
-        checkpoint_predictions(path, trainer, bags)
+        checkpoint = load_checkpoint(reported_checkpoint(path))
+        checkpoint_predictions(checkpoint, path, trainer, bags)
     peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else None
     return Answer(inference=clock.rates[1:], cuda_peak_mib=peak)
 

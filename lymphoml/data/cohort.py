@@ -46,7 +46,7 @@ class Cohort:
         return replace(self, table=self.table.loc[list(images)], images=images)
 
     def fingerprint(self) -> str:
-        """SHA-256 of ids, labels and clinical values; `images.content_key` is the images'."""
+        """SHA-256 of ids, labels and clinical values; `read_images` gives the images'."""
         # Group numbers follow from the rest, and shift when somebody else joins the cohort.
         return sha256(self.table.drop(columns="group").to_csv().encode()).hexdigest()
 

@@ -11,7 +11,7 @@ from lymphoml.data import transforms
 from lymphoml.data.bags import BagDataset, EpochOrder, collate
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
-from lymphoml.data.folds import inner_split
+from lymphoml.data.folds import inner_split, split
 from lymphoml.data.images import ImageStore
 from lymphoml.seeding import keyed_seed
 from lymphoml.types import Batch
@@ -101,8 +101,7 @@ class BagDataModule(PatientBags):
         fold: int,
         seed: int,
     ):
-        repeat = folds[folds["fold"] // data["folds"] == fold // data["folds"]]
-        self.train_patients = sorted(repeat["patient"][repeat["fold"] != fold])
+        self.train_patients, held_out = split(folds, fold, data["folds"])
         self.inner_patients: list[str] = []
         if data["inner_fraction"]:
             table = cohort.table.loc[self.train_patients]
@@ -115,7 +114,6 @@ class BagDataModule(PatientBags):
             standardise=data["standardise"],
             missing=data["missing"],
         )
-        held_out = sorted(repeat["patient"][repeat["fold"] == fold])
         super().__init__(data, cohort, store, held_out, clinical, seed, fold)
 
     def train_dataloader(self) -> DataLoader:

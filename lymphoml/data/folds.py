@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, one_line
 from lymphoml.seeding import keyed_seed
 
 
@@ -46,11 +46,18 @@ def read_folds(path: Path, table: pd.DataFrame, folds: int, repeats: int) -> pd.
         assignment = written[["patient", "fold"]]
     except (OSError, ValueError, KeyError, UnicodeError) as error:
         raise InputError(
-            f"fold file {path}: {_one_line(error)}; it needs the columns patient,fold, "
+            f"fold file {path}: {one_line(error)}; it needs the columns patient,fold, "
             f"a row a patient, fold a whole number"
         ) from None
     _check(assignment, table, folds, repeats, f"fold file {path}")
     return assignment
+
+
+def split(folds: pd.DataFrame, fold: int, per_repeat: int) -> tuple[list[str], list[str]]:
+    """The patients that `fold` trains on, and those it holds out: of its own repeat, sorted."""
+    repeat = folds[folds["fold"] // per_repeat == fold // per_repeat]
+    held_out = repeat["fold"] == fold
+    return sorted(repeat["patient"][~held_out]), sorted(repeat["patient"][held_out])
 
 
 def inner_split(table: pd.DataFrame, fraction: float, *keys: int | str) -> list[str]:
@@ -99,7 +106,3 @@ def _check(
             )
     if problems:
         raise InputError(problems)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

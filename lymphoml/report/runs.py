@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, one_line
 
 AGAIN = "run the same train.py command again"
 HISTORY = ("epoch", "train/loss", "val/loss", "val/balanced_accuracy")
@@ -114,7 +114,7 @@ def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype={"patient": str}, na_filter="patient" not in columns)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {_one_line(error)}; {AGAIN}") from None
+        raise InputError(f"{path} cannot be read: {one_line(error)}; {AGAIN}") from None
     if lacking := [column for column in columns if column not in table]:
         raise InputError(f"{path} has no column {', '.join(lacking)}; {AGAIN}")
     return table
@@ -126,11 +126,7 @@ def _mapping(path: Path) -> dict[str, Any]:
         text = path.read_text()
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {_one_line(error)}; {AGAIN}") from None
+        raise InputError(f"{path} cannot be read: {one_line(error)}; {AGAIN}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no mapping; {AGAIN}")
     return content
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

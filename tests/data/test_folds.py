@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lymphoml.data.folds import inner_split, make_folds, read_folds
+from lymphoml.data.folds import inner_split, make_folds, read_folds, split
 from lymphoml.errors import InputError
 
 
@@ -29,6 +29,12 @@ def test_folds_stratify_and_keep_people_together(count, seed):
 def test_row_order_plays_no_part(patients):
     shuffled = patients.sample(frac=1, random_state=3)
     pd.testing.assert_frame_equal(make_folds(patients, 5, 2, 0), make_folds(shuffled, 5, 2, 0))
+
+
+def test_a_split_takes_both_sides_from_the_folds_own_repeat():
+    folds = pd.DataFrame({"patient": list("cabcab"), "fold": [0, 1, 0, 2, 2, 3]})
+    assert split(folds, 0, per_repeat=2) == (["a"], ["b", "c"])
+    assert split(folds, 3, per_repeat=2) == (["a", "c"], ["b"])
 
 
 def test_another_seed_gives_other_folds(patients):

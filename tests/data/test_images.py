@@ -1,107 +1,139 @@
-import multiprocessing
+import hashlib
+import os
 import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data import DataLoader
 
-from lymphoml.data.images import content_key, open_store
+from lymphoml.data import building
+from lymphoml.data.bags import BagDataset, EpochOrder, collate
+from lymphoml.data.images import read_images
 from lymphoml.errors import InputError
 
 
-@pytest.fixture
-def images(tmp_path):
-    """Three patients with 2, 1 and 3 PNGs of 20 x 20 random pixels."""
-    random, paths = np.random.default_rng(0), {}
-    for patient, count in (("P1", 2), ("P10", 1), ("P2", 3)):
-        (tmp_path / patient).mkdir()
-        paths[patient] = tuple(tmp_path / patient / f"{i}.png" for i in range(count))
-        for path in paths[patient]:
-            Image.fromarray(random.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
-    return paths
+def pixels(paths):
+    return np.stack([np.asarray(Image.open(path)) for path in paths])
 
 
-def opened(images, tmp_path, crop=None, resize=None):
-    return open_store(images, content_key(images), tmp_path / "cache", crop, resize)
-
-
-def test_every_bag_holds_its_own_pixels(images, tmp_path):
-    store = opened(images, tmp_path)
+def test_every_bag_holds_its_own_pixels(images, opened):
+    store = opened()
     for patient, paths in images.items():
-        expected = np.stack([np.asarray(Image.open(path)) for path in paths])
-        np.testing.assert_array_equal(store.bag(patient), expected)
+        np.testing.assert_array_equal(store.bag(patient), pixels(paths))
+        assert store.length(patient) == len(paths)
     assert store.size == (20, 20)
+    assert store.total == 6
+    assert store.nbytes == sum(store.bag(patient).nbytes for patient in images)
+    assert isinstance(store.bag("P1"), np.memmap)
 
 
-def test_crop_is_central_and_comes_before_resize(images, tmp_path):
-    cropped = opened(images, tmp_path, crop=10).bag("P10")[0]
-    whole = np.asarray(Image.open(images["P10"][0]))
-    np.testing.assert_array_equal(cropped, whole[5:15, 5:15])
-    assert opened(images, tmp_path, crop=10, resize=7).bag("P2").shape == (3, 7, 7, 3)
+def test_crop_is_central_and_comes_before_resize(images, opened):
+    whole = pixels(images["P10"])
+    np.testing.assert_array_equal(opened(crop=10).bag("P10"), whole[:, 5:15, 5:15])
+    assert opened(crop=10, resize=7).bag("P2").shape == (3, 7, 7, 3)
 
 
-def test_second_opening_decodes_nothing(images, tmp_path, monkeypatch):
-    opened(images, tmp_path)
-    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("decoded again"))
-    opened(images, tmp_path)
+def test_second_opening_reads_each_image_once_and_decodes_and_writes_nothing(
+    images, opened, tmp_path, monkeypatch, capsys
+):
+    opened()
+    capsys.readouterr()
+    monkeypatch.setattr(building, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(building, "FileLock", lambda *_: pytest.fail("locked"))
+    read, read_bytes = [], type(tmp_path).read_bytes
+    monkeypatch.setattr(type(tmp_path), "read_bytes", lambda p: read.append(p) or read_bytes(p))
+    opened()
+    assert sorted(read) == sorted(path for paths in images.values() for path in paths)
+    assert not capsys.readouterr().out
 
 
-def test_a_changed_pixel_a_moved_image_and_another_crop_change_the_key(images, tmp_path):
-    before = content_key(images)
+def test_the_key_tells_every_byte_and_whose_it_is(images, tmp_path):
+    data = {"cache": str(tmp_path / "cache"), "crop": None, "resize": None}
+
+    def key(images):
+        return read_images(images, data)[1]
+
+    before = key(images)
+    whole = hashlib.sha256()
+    for patient, paths in images.items():
+        whole.update(f"{patient}\x1f{len(paths)}\x1f".encode())
+        whole.update(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths))
+    assert before == whole.hexdigest()  # runs that were begun know this one
+    data["crop"] = 4
+    assert key(images) == before
     moved = images | {"P1": images["P1"][:1], "P10": (images["P1"][1], *images["P10"])}
-    assert content_key(moved) != before
-    pixels = np.asarray(Image.open(images["P1"][0])).copy()
-    pixels[0, 0, 0] ^= 1
-    Image.fromarray(pixels).save(images["P1"][0])
-    assert content_key(images) != before
-    assert opened(images, tmp_path).path != opened(images, tmp_path, crop=4).path
+    assert key(moved) != before
+    images["P1"][0].write_bytes(images["P1"][0].read_bytes() + b"\0")
+    assert key(images) != before
 
 
-def test_all_bad_images_are_named_and_nothing_is_left(images, tmp_path):
-    images["P1"][0].write_text("not an image")
-    images["P2"][1].write_bytes(images["P2"][1].read_bytes()[:200])
-    Image.fromarray(np.zeros((20, 20), np.uint16)).save(images["P2"][2])
-    with pytest.raises(InputError) as refused:
-        opened(images, tmp_path)
-    first, second, third = refused.value.problems
-    assert "P1/0.png of patient P1" in first
-    assert "not an image" in first
-    assert "P2/1.png of patient P2" in second
-    assert "I;16" in third
-    assert not list((tmp_path / "cache").glob("*.npy"))
-    assert not list((tmp_path / "cache").glob(".*.npy.*"))
-
-
-def test_images_of_several_sizes_are_refused_until_resized(images, tmp_path):
-    Image.new("RGB", (30, 30)).save(images["P10"][0])
-    with pytest.raises(InputError, match=r"P10/0.png of patient P10: 30 x 30 .* data.resize"):
-        opened(images, tmp_path)
-    assert opened(images, tmp_path, resize=8).size == (8, 8)
-    assert opened(images, tmp_path, crop=20).size == (20, 20)
-    with pytest.raises(InputError, match=r"smaller than data.crop=25"):
-        opened(images, tmp_path, crop=25)
-
-
-def test_a_huge_header_is_refused_before_it_is_decoded(images, tmp_path):
-    Image.new("1", (9000, 9000)).save(images["P10"][0])
-    with pytest.raises(InputError, match="P10"):
-        opened(images, tmp_path)
-
-
-def test_a_pickled_store_carries_no_pixels(images, tmp_path):
-    store = opened(images, tmp_path)
-    store.bag("P1")
+def test_a_pickled_store_carries_no_pixels(images, opened):
+    store = opened()
+    bag = store.bag("P1")
     sent = pickle.dumps(store)
     assert len(sent) < 1000
-    np.testing.assert_array_equal(pickle.loads(sent).bag("P2"), store.bag("P2"))
+    np.testing.assert_array_equal(pickle.loads(sent).bag("P1"), bag)
 
 
-def test_two_processes_build_one_store(images, tmp_path):
-    context = multiprocessing.get_context("fork")
-    started = [context.Process(target=opened, args=(images, tmp_path)) for _ in range(2)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-    assert [process.exitcode for process in started] == [0, 0]
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
+def test_loader_workers_read_the_same_bags(images, opened):
+    dataset = BagDataset([*images], np.zeros((3, 1), np.float32), [0, 1, 0], opened(), None, 0)
+    loader = DataLoader(dataset, 2, sampler=EpochOrder(3, 0, shuffle=False), collate_fn=collate,
+                        num_workers=1, multiprocessing_context="spawn")  # fmt: skip
+    read = [batch.images.permute(0, 2, 3, 1).numpy() for batch in loader]
+    expected = np.concatenate([pixels(paths) for paths in images.values()])
+    np.testing.assert_array_equal(np.concatenate(read), expected)
+
+
+def test_bags_that_are_done_with_hold_no_file_open(images, opened):
+    many = {f"P{i}": (images["P1"][0], *images["P2"][: i % 4]) for i in range(50)}
+    before = len(os.listdir("/dev/fd"))
+    store = opened(many)
+    for patient, paths in many.items():
+        assert len(store.bag(patient)) == len(paths)
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_all_bad_images_are_named_and_no_part_holds_one(images, opened, parts):
+    images["P1"][0].write_text("not an image")
+    images["P2"][0].unlink()
+    images["P2"][1].write_bytes(images["P2"][1].read_bytes()[:200])
+    Image.fromarray(np.zeros((20, 20), np.uint16)).save(images["P2"][2])
+    for _ in range(2):  # what is bad stays bad
+        with pytest.raises(InputError) as refused:
+            opened()
+        first, second, third, fourth = refused.value.problems
+        assert f"{images['P1'][0]} of patient P1: cannot be decoded (not an image)" in first
+        assert f"{images['P2'][0]} of patient P2: cannot be read" in second
+        assert "P2/1.png of patient P2" in third
+        assert "I;16" in fourth
+    (part,) = parts()  # P10's
+    np.testing.assert_array_equal(np.load(part), pixels(images["P10"]))
+    assert {path.name for path in part.parent.iterdir()} == {part.name, ".lock"}
+
+
+def test_thousands_of_bad_images_are_told_in_21_lines(images, opened):
+    images["P1"][0].write_text("not an image")
+    with pytest.raises(InputError) as refused:
+        opened(images | {"P3": images["P1"][:1] * 30})
+    assert len(refused.value.problems) == 21
+    assert refused.value.problems[-1] == "... and 11 more images like these"
+
+
+def test_images_of_several_sizes_are_refused_until_resized(images, opened):
+    Image.new("RGB", (30, 30)).save(images["P10"][0])
+    with pytest.raises(InputError, match=r"P10/0.png of patient P10: 30 x 30 .* data.resize"):
+        opened()
+    assert opened(resize=8).size == (8, 8)
+    assert opened(crop=20).size == (20, 20)
+    with pytest.raises(InputError, match=r"smaller than data.crop=25"):
+        opened(crop=25)
+
+
+def test_parts_of_several_sizes_are_refused_together_though_each_is_finished(images, opened):
+    Image.new("RGB", (30, 30)).save(images["P10"][0])
+    for patient in ("P1", "P10"):
+        opened({patient: images[patient]})
+    with pytest.raises(InputError, match=r"P10/0.png of patient P10: 30 x 30 .* has 20 x 20"):
+        opened()
+    assert opened({"P10": images["P10"]}).size == (30, 30)

@@ -1,0 +1,165 @@
+"""The parts that an image store lacks are decoded, once, whoever else wants them too."""
+
+import os
+import shutil
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from rich import get_console
+from rich.filesize import decimal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lymphoml.data.decoding import Framing, decode, size_from_header
+from lymphoml.data.parts import MISSING, Shape, Source, check_part, part_bytes, write_part
+from lymphoml.errors import InputError
+
+Size = tuple[int, int]
+
+
+def complete(sources: Sequence[Source], folder: Path, framing: Framing) -> Size:
+    """Build the parts that `folder` lacks or holds damaged; (h, w) of all images.
+
+    Raises InputError with a line for each image that cannot be used, or one where the folder
+    cannot take the parts. Good patients' parts stay, whatever is wrong with the others'.
+    """
+    found = _check(sources, folder)
+    size = _first_size(sources, found, framing)
+    lacking = _unusable(sources, found, size)
+    if not lacking:
+        return size
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            # Whoever held the lock before has built some of them, or died amid one.
+            for leftover in folder.glob(".*.npy.*"):
+                leftover.unlink()
+            found = _check(lacking, folder)
+            _tell_damage(found)
+            _build(_unusable(lacking, found, size), folder, framing, size)
+    except OSError as error:
+        raise InputError(
+            f"image store {folder} cannot be written ({error.strerror}); it needs "
+            f"{decimal(_need(lacking, size))}: make room, or set data.cache=DIR to another folder"
+        ) from None
+    return size
+
+
+def _check(sources: Sequence[Source], folder: Path) -> list[Shape | str]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda source: check_part(source.part(folder)), sources))
+
+
+def _first_size(sources: Sequence[Source], found: Sequence[Shape | str], framing: Framing) -> Size:
+    """The size that all images must share, by the first that can be used; 0 x 0 without any."""
+    with warnings.catch_warnings(action="error"):
+        for source, state in zip(sources, found, strict=True):
+            if not isinstance(state, str):
+                return state[1], state[2]
+            for path in source.paths:
+                if size := size_from_header(path, framing):
+                    return size
+    return 0, 0
+
+
+def _unusable(sources: Sequence[Source], found: Sequence[Shape | str], size: Size) -> list[Source]:
+    # An intact part of another size is among them: decoding again names each of its images.
+    pairs = zip(sources, found, strict=True)
+    return [source for source, state in pairs if isinstance(state, str) or state[1:3] != size]
+
+
+def _tell_damage(found: Sequence[Shape | str]) -> None:
+    reasons = Counter(state for state in found if isinstance(state, str) and state != MISSING)
+    if reasons:
+        listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        print(f"image store: damaged parts are built anew: {listed}")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; the system frees the lock of one that dies."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"image store {folder}: waiting for another process that builds it", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _need(sources: Sequence[Source], size: Size) -> int:
+    return sum(part_bytes((len(source.paths), *size, 3)) for source in sources)
+
+
+def _build(sources: Sequence[Source], folder: Path, framing: Framing, size: Size) -> None:
+    if not sources:
+        return
+    need, free = _need(sources, size), shutil.disk_usage(folder).free
+    images = sum(len(source.paths) for source in sources)
+    print(
+        f"image store {folder}: decoding {images:,} images, {decimal(need)} "
+        f"({need:,} bytes); {decimal(free)} free there",
+        flush=True,
+    )
+    if need > free:
+        raise InputError(
+            f"image store {folder} needs {decimal(need)}, only {decimal(free)} are free there; "
+            f"make room, or set data.cache=DIR to another folder"
+        )
+    # Filters are the whole process's: set once around the threads, never within them.
+    with (
+        warnings.catch_warnings(action="error"),
+        _progress_bar() as bar,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        task = bar.add_task("decoding images", total=images)
+
+        def build(source: Source) -> list[str]:
+            return _build_part(source, folder, framing, size, tick=lambda: bar.advance(task))
+
+        problems = [problem for told in pool.map(build, sources) for problem in told]
+    if problems:
+        raise InputError(_shortened(problems))
+
+
+def _progress_bar() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    off = not get_console().is_terminal  # a log file would get an empty line of it
+    return Progress(*columns, TimeRemainingColumn(), transient=True, disable=off)
+
+
+def _build_part(
+    source: Source, folder: Path, framing: Framing, size: Size, tick: Callable[[], None]
+) -> list[str]:
+    """Write a part if all of its images can be used; what is wrong with those that cannot."""
+    problems = []
+
+    def images() -> Iterator[np.ndarray]:
+        for path, digest in zip(source.paths, source.digests, strict=True):
+            image = decode(path, digest, framing, size)
+            if isinstance(image, str):
+                problems.append(f"image {path} of patient {source.patient}: {image}")
+            else:
+                yield image
+            tick()
+        if problems:
+            raise InputError(problems)
+
+    try:
+        write_part(source.part(folder), (len(source.paths), *size, 3), images())
+    except InputError:
+        return problems
+    return []
+
+
+def _shortened(problems: list[str], most: int = 20) -> list[str]:
+    rest = len(problems) - most
+    return problems if rest <= 0 else [*problems[:most], f"... and {rest} more images like these"]

@@ -1,0 +1,91 @@
+"""One image file becomes pixels, or a line that says why it cannot."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+from PIL import Image
+
+VERSION = 2  # of the pixels that this file makes, and of the parts that hold them
+MODES = {"RGB", "RGBA", "L", "P"}  # 8 bits a channel; 16-bit files would silently turn white
+MAX_PIXELS = 64_000_000
+
+
+class Framing(NamedTuple):
+    """The central `crop` x `crop` pixels, made `resize` x `resize`; None leaves a step out."""
+
+    crop: int | None
+    resize: int | None
+
+    @property
+    def name(self) -> str:
+        """Names whatever decides on the pixels beside the file: Pillow's versions differ a bit."""
+        return f"v{VERSION},pillow={PIL.__version__},crop={self.crop},resize={self.resize}"
+
+
+def decode(path: Path, digest: bytes, framing: Framing, size: tuple[int, int]) -> np.ndarray | str:
+    """The image as uint8 (*size, 3), or what is wrong with it, from the header where that tells.
+
+    `digest` is the SHA-256 that the file must still have. Pillow's warnings count as wrong where
+    the caller has made them errors.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return f"cannot be read ({error.strerror}); check the file and its permissions"
+    if hashlib.sha256(content).digest() != digest:
+        return "changed while it was read; start again once nothing writes to it"
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            if refusal := _refusal(opened, framing):
+                return refusal
+            image = opened.convert("RGB")
+    except Exception as error:  # Pillow's many formats raise whatever they run into
+        told = " ".join(str(error).split()) or type(error).__name__
+        reason = "not an image" if "cannot identify" in told else told
+        return f"cannot be decoded ({reason}); replace the file or remove it"
+    pixels = np.asarray(_frame(image, framing))
+    if pixels.shape[:2] != size:
+        return (
+            f"{image.width} x {image.height} pixels where the first has {size[1]} x {size[0]}; "
+            f"set data.crop or data.resize, so that all are of one size"
+        )
+    return pixels
+
+
+def size_from_header(path: Path, framing: Framing) -> tuple[int, int] | None:
+    """(h, w) of what `decode` will make; None where the header tells that it will refuse."""
+    try:
+        with Image.open(path) as opened:
+            side = framing.resize or framing.crop
+            size = (side, side) if side else (opened.height, opened.width)
+            return None if _refusal(opened, framing) else size
+    except Exception:  # as above
+        return None
+
+
+def _frame(image: Image.Image, framing: Framing) -> Image.Image:
+    crop, resize = framing
+    if crop is not None:
+        left, top = (image.width - crop) // 2, (image.height - crop) // 2
+        image = image.crop((left, top, left + crop, top + crop))
+    if resize is not None:
+        image = image.resize((resize, resize), Image.Resampling.BICUBIC)
+    return image
+
+
+def _refusal(header: Image.Image, framing: Framing) -> str | None:
+    width, height = header.size
+    if width * height > MAX_PIXELS:
+        return f"{width} x {height} pixels; at most {MAX_PIXELS} allowed"
+    if header.mode not in MODES:
+        return f"mode {header.mode}; 8-bit {', '.join(sorted(MODES))} are allowed"
+    if framing.crop is not None:
+        if min(width, height) < framing.crop:
+            return f"{width} x {height} pixels are smaller than data.crop={framing.crop}"
+    elif framing.resize is not None and width != height:
+        return f"{width} x {height} pixels are no square; set data.crop first"
+    return None

@@ -1,0 +1,99 @@
+"""A part: one patient's decoded images, in a file that verifies itself.
+
+A `.npy` of uint8 (m, h, w, 3), and after it a digest of everything before; numpy takes no notice of
+what follows the array. The file is called by the digest of what it was made from, so it never grows
+old: whoever has the same images finds it, and other images look for another.
+"""
+
+import hashlib
+import io
+import math
+import os
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lymphoml.files import replacing
+
+CHUNK = 1 << 20
+MISSING = "missing"
+
+Shape = tuple[int, ...]
+
+
+class Source(NamedTuple):
+    """A patient's image files, and what was in them when they were hashed."""
+
+    patient: str
+    paths: tuple[Path, ...]
+    digests: tuple[bytes, ...]  # empty for a file that cannot be read
+
+    @classmethod
+    def read(cls, patient: str, paths: tuple[Path, ...]) -> "Source":
+        return cls(patient, paths, tuple(map(_file_digest, paths)))
+
+    def part(self, folder: Path) -> Path:
+        """The part in `folder`, whose name tells all else that decides on the pixels."""
+        content = b"".join([folder.name.encode(), *self.digests])
+        return folder / f"{hashlib.sha256(content).hexdigest()[:32]}.npy"
+
+
+def write_part(path: Path, shape: Shape, images: Iterable[np.ndarray]) -> None:
+    """Write images of (h, w, 3) as they come; an exception from them leaves no part behind."""
+    digest = _begun(path)
+    with replacing(path) as file:
+        for piece in chain([_header(shape)], (image.data for image in images)):
+            digest.update(piece)
+            file.write(piece)
+        file.write(digest.digest())
+
+
+def check_part(path: Path) -> Shape | str:
+    """The shape of an intact part, otherwise what is wrong with it."""
+    digest = _begun(path)
+    buffer = memoryview(bytearray(CHUNK))
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            left = size - digest.digest_size
+            while left > 0 and (read := file.readinto(buffer[:left])):
+                digest.update(buffer[:read])
+                left -= read
+            if left or file.read() != digest.digest():
+                return "truncated or corrupted" if size else "empty"
+        return open_part(path).shape
+    except FileNotFoundError:
+        return MISSING
+    except OSError as error:
+        return f"unreadable ({error.strerror})"
+
+
+def open_part(path: Path) -> np.ndarray:
+    """The part as a memory map, which holds a file open for as long as it lives."""
+    return np.load(path, mmap_mode="r")
+
+
+def part_bytes(shape: Shape) -> int:
+    return len(_header(shape)) + math.prod(shape) + _begun(Path()).digest_size
+
+
+def _header(shape: Shape) -> memoryview:
+    header = io.BytesIO()
+    layout = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, layout)
+    return header.getbuffer()
+
+
+def _begun(path: Path) -> "hashlib._Hash":
+    # With the name: a part that was copied to another's place is no part.
+    return hashlib.sha256(path.stem.encode())
+
+
+def _file_digest(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return b""  # decoding will say what is wrong

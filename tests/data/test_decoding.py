@@ -1,0 +1,94 @@
+import hashlib
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lymphoml.data.decoding import Framing, decode, size_from_header
+
+
+def save(path, mode="RGB", size=(23, 23), **options):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert("RGB") if mode != "RGBA" else Image.fromarray(pixels)
+    image.convert(mode).save(path, **options)
+    return path
+
+
+def decoded(path, framing, size):
+    return decode(path, hashlib.sha256(path.read_bytes()).digest(), framing, size)
+
+
+@pytest.mark.parametrize(("name", "mode"), [
+    ("x.jpg", "RGB"), ("x.jpg", "L"), ("x.png", "RGB"), ("x.png", "RGBA"), ("x.png", "P"),
+    ("x.tif", "RGB"), ("x.bmp", "RGB"),
+])  # fmt: skip
+@pytest.mark.parametrize(("crop", "resize"), [(None, None), (10, None), (11, 7), (None, 30)])
+def test_pixels_are_those_of_pillow(tmp_path, name, mode, crop, resize):
+    path = save(tmp_path / name, mode)
+    expected = Image.open(path).convert("RGB")
+    if crop:
+        start = (23 - crop) // 2
+        expected = expected.crop((start, start, start + crop, start + crop))
+    if resize:
+        expected = expected.resize((resize, resize), Image.Resampling.BICUBIC)
+    size = size_from_header(path, Framing(crop, resize))
+    assert size == (expected.height, expected.width)
+    np.testing.assert_array_equal(decoded(path, Framing(crop, resize), size), np.asarray(expected))
+
+
+def test_height_comes_before_width(tmp_path):
+    path = save(tmp_path / "wide.png", size=(30, 20))
+    assert size_from_header(path, Framing(None, None)) == (20, 30)
+    assert decoded(path, Framing(None, None), (20, 30)).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize(("size", "framing", "says"), [
+    ((30, 20), Framing(25, None), "30 x 20 pixels are smaller than data.crop=25"),
+    ((30, 20), Framing(None, 8), "30 x 20 pixels are no square; set data.crop first"),
+    ((30, 20), Framing(None, None), "30 x 20 pixels where the first has 10 x 10"),
+])  # fmt: skip
+def test_a_size_that_does_not_fit_is_told(tmp_path, size, framing, says):
+    assert decoded(save(tmp_path / "x.png", size=size), framing, (10, 10)).startswith(says)
+
+
+def test_a_huge_or_16_bit_header_is_refused_before_a_pixel_is_decoded(tmp_path, monkeypatch):
+    huge, deep = tmp_path / "huge.png", tmp_path / "deep.png"
+    Image.new("1", (9000, 9000)).save(huge)
+    Image.fromarray(np.zeros((20, 20), np.uint16)).save(deep)
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
+    for path, says in ((huge, "9000 x 9000 pixels; at most 64000000"), (deep, "mode I;16")):
+        assert decoded(path, Framing(None, None), (20, 20)).startswith(says)
+        assert size_from_header(path, Framing(None, None)) is None
+
+
+def test_bytes_that_make_no_sense_are_told(tmp_path):
+    whole = save(tmp_path / "x.png").read_bytes()
+    for content, says in (
+        (b"", "not an image"),
+        (b"not an image", "not an image"),
+        (whole[:200], "truncated"),
+        (whole[:20] + b"\xff" * 200, "cannot be decoded"),
+    ):
+        (tmp_path / "bad.png").write_bytes(content)
+        with warnings.catch_warnings(action="error"):
+            told = decoded(tmp_path / "bad.png", Framing(None, None), (23, 23))
+        assert says in told
+        assert told.endswith("replace the file or remove it")
+
+
+def test_a_file_that_changed_or_vanished_since_it_was_hashed_is_told(tmp_path):
+    path = save(tmp_path / "x.png")
+    assert decode(path, b"other", Framing(None, None), (23, 23)).startswith("changed while")
+    path.unlink()
+    told = decode(path, b"other", Framing(None, None), (23, 23))
+    assert told.startswith("cannot be read (No such file")
+
+
+def test_the_name_tells_versions_crop_and_resize(monkeypatch):
+    names = {Framing(crop, resize).name for crop in (None, 8) for resize in (None, 8)}
+    monkeypatch.setattr("PIL.__version__", "0.1")
+    names.add(Framing(None, None).name)
+    monkeypatch.setattr("lymphoml.data.decoding.VERSION", 99)
+    names.add(Framing(None, None).name)
+    assert len(names) == 6
