@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from lymphoml.benchmark.terminal import SWEEPS, duration
 
 # From light to dark, so that grey tells them apart as well.
-COLOURS = {"reference": "#f2b63c", "plain": "#3f87b8", "lymphoml": "#14233c"}
+COLOURS = {"reference": "#e5a02c", "plain": "#3f87b8", "lymphoml": "#14233c"}
 MARKERS = {"reference": "s", "plain": "^", "lymphoml": "o"}
 DASHES = {"reference": (0, (1, 1.2)), "plain": (0, (5, 1.5)), "lymphoml": "solid"}
 LETTERS = {"reference": "a", "plain": "b", "lymphoml": "c"}
@@ -57,10 +57,11 @@ def speed_figure(results: dict[str, Any]) -> Figure:
 
 
 def _below(settings: dict[str, Any]) -> str:
-    base = settings["sweep_base"]
+    base, few = settings["sweep_base"], settings["sweep_few"]
+    left = f" ({few} on the left)" if few != base["patients"] else ""
     return (
-        f"\nBelow: {base['patients']} patients ({settings['sweep_few']} on the left) of "
-        f"{base['bag']} images, {base['size']} px, no loader workers; one of them changed."
+        f"\nBelow: {base['patients']} patients{left} of {base['bag']} images, "
+        f"{base['size']} px, no loader workers; one of them changed."
     )
 
 

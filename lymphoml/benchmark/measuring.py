@@ -33,9 +33,11 @@ def measure(job: Job, bound_mib: float) -> Measurement:
         if job.variant != "lymphoml":
             return _run(job, folder, _worker(job, folder), bound_mib)
         trained = _run(job, folder, _launch(job, folder), bound_mib)
-        if trained.obstacle or not job.passes:
+        if trained.obstacle or job.steps is not None:
             return trained
         training = replace(trained, answer=_with_history(trained.answer, folder / "run"))
+        if not job.passes:
+            return training
         words = ["-m", "lymphoml.benchmark.inference", "run", str(job.passes), "answer.json"]
         predicted = _run(job, folder, words, bound_mib)
         return replace(

@@ -66,12 +66,9 @@ def lymphoml(root, tmp_path_factory):
 @pytest.fixture
 def network(lymphoml):
     """As lymphoml's was before its first step."""
-    network, names = Network(), {"fusion.both": "head"}
+    network = Network()
     network.load_state_dict(
-        {
-            (name.replace("fusion.both", names["fusion.both"])): value.clone()
-            for name, value in lymphoml[0].items()
-        }
+        {name.replace("fusion.both", "head"): value.clone() for name, value in lymphoml[0].items()}
     )
     return network
 
