@@ -68,8 +68,8 @@ lint: $(READY)  ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## images per second of training and prediction on this machine
-	PYTHONPATH=. $(BIN)/python benchmarks/throughput.py $(ARGS)
+bench: $(READY)  ## speed and memory against the report's recipe and a plain loop: ARGS="profile=full"
+	$(BIN)/python -m lymphoml bench $(ARGS)
 
 clean:  ## remove the demo and caches; never your data or other runs
 	rm -rf runs/demo data/demo .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -39,7 +39,7 @@ def fitting_chunk(
     chunk = min(max(int(SHARE * free // each), FEWEST), MOST)
     told = "each chunk a batch of its own for BatchNorm" if has_batch_norm(encoder) else "exact"
     print(
-        f"a step of {images} images would need about {decimal(images * each)} of the {decimal(free)} that "
-        f"are free: {chunk} images at a time, {told}"
+        f"a step of {images} images would need about {decimal(images * each)} of the "
+        f"{decimal(free)} that are free: {chunk} images at a time, {told}"
     )
     return chunk
