@@ -107,6 +107,10 @@ class Bar:
     def skip(self, epochs: int) -> None:
         self.progress.advance(self.task, epochs)
 
+    def say(self, line: str) -> None:
+        """Above the bar, also where none is shown."""
+        self.progress.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
 
 class FoldProgress(pl.Callback):
     """Moves the job's bar by fractions of an epoch."""

@@ -10,7 +10,7 @@ from lymphoml.nn.chunks import activation_bytes, has_batch_norm
 # A step's peak over what its activations take: gradients, and workspace of the convolutions.
 PEAK = 2
 SHARE = 0.5  # of the free memory that one step may take
-FEWEST, MOST = 8, 64  # images of a chunk: more are no faster
+FEWEST, MOST = 8, 32  # images of a chunk: more are hardly faster
 
 
 def try_size(encoder: nn.Module, name: str, size: tuple[int, int]) -> None:

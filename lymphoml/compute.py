@@ -1,6 +1,5 @@
 """The arithmetic this machine is best at, and how many threads do it."""
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from lymphoml import memory
+from lymphoml.cores import threads_of_job
 
 
 def uses_cuda(accelerator: str) -> bool:
@@ -38,19 +38,10 @@ def settle(options: dict[str, Any]) -> str:
 
 
 def set_threads(threads: int | None) -> int:
-    """Threads of one operation; by default OMP_NUM_THREADS, else the cores this process may use.
-
-    Launchers that run jobs side by side (joblib, torchrun) set OMP_NUM_THREADS to a job's share.
-    """
-    share = os.environ.get("OMP_NUM_THREADS", "")
-    count = threads or (int(share) if share.isdigit() and int(share) else available_cores())
+    """Threads of one operation; by default the job's share of the cores."""
+    count = threads or threads_of_job()
     torch.set_num_threads(count)
     return count
-
-
-def available_cores() -> int:
-    """Of the machine those that this process may use; a control group or a scheduler says which."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def hardware(accelerator: str) -> str:

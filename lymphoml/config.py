@@ -14,6 +14,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from lymphoml.cores import side_by_side
 from lymphoml.errors import InputError
 from lymphoml.identity import slug
 
@@ -97,6 +98,7 @@ class TrainConfig:
 
 ConfigStore.instance().store(name="schema", node=TrainConfig)
 OmegaConf.register_new_resolver("slug", slug, replace=True)
+OmegaConf.register_new_resolver("side_by_side", side_by_side, replace=True)
 
 
 def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def cross_validate(config: dict[str, Any], folder: Path, words: Sequence[str] = 
     environment = environments.describe(prepared.fingerprint, words, hardware, prepared.settings)
     runs.claim(folder, config, environment)
     runs.settle_folds(folder, prepared.folds, config["data"]["fold_file"])
+    if not all(runs.is_done(folder, fold) for fold in prepared.asked):
+        print(f"{folder}: {hardware}, {prepared.settings}", flush=True)
 
     with Tracker(config, folder, folder.name) as tracker:
         options, epochs = config["trainer"], config["trainer"]["max_epochs"]
@@ -108,6 +110,10 @@ def train_fold(
         runs.write_table(path / "predictions.csv", predictions)
         score = score_fold(predictions["label"], predictions["probability"])
         tracker.log_fold(fold, predictions, score)
+    bar.say(
+        f"{path}: balanced accuracy {score['balanced_accuracy']:.3f} after {len(history.rows)} "
+        f"epochs, {history.seconds:.0f} s"
+    )
     write_json(
         path / "done.json",
         {

@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; processes that they start, too
 
 from jaxtyping import install_import_hook
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lymphoml import capacity, memory
+from lymphoml import capacity, cores, memory
 from lymphoml.capacity import fitting_chunk
 from lymphoml.compute import set_threads
 from lymphoml.nn.encoders import timm_encoder
@@ -36,8 +36,13 @@ def test_a_step_that_does_not_fit_is_chunked_to_its_share_and_said_once(capsys):
 def test_free_memory_is_what_the_system_says_within_the_groups_allowance(monkeypatch):
     total = memory.free_bytes(cuda=False)
     assert 2**20 < total < 2**50
-    monkeypatch.setattr(memory, "_left_in_group", lambda: 12345)
-    assert memory.free_bytes(cuda=False) == 12345
+    monkeypatch.setattr(memory, "_left_in_group", lambda: 12000)
+    monkeypatch.setattr(memory, "available_cores", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert memory.free_bytes(cuda=False) == 3000
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(cores, "available_cores", lambda: 4)
+    assert memory.free_bytes(cuda=False) == 12000
 
 
 def test_freed_memory_is_kept_where_there_is_glibc(monkeypatch):
@@ -54,3 +59,10 @@ def test_threads_are_the_jobs_share(monkeypatch, share, asked, expected):
         assert set_threads(asked) == torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(before)
+
+
+def test_as_many_jobs_side_by_side_as_cores_and_one_with_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(cores, "available_cores", lambda: 4)
+    assert [cores.side_by_side(jobs) for jobs in (1, 3, 8)] == [1, 3, 4]
+    monkeypatch.setattr(cores, "GPU", tmp_path)
+    assert cores.side_by_side(8) == 1

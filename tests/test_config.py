@@ -88,7 +88,8 @@ def test_paper_is_the_reports_recipe():
     config = configured("experiment=paper")
     data = config["data"]
     assert config["optim"] == {
-        "_target_": "torch.optim.SGD", "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0
+        "_target_": "torch.optim.SGD", "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0,
+        "fused": True,
     }  # fmt: skip
     assert config["scheduler"]["gamma"] == 0.95
     assert config["trainer"]["max_epochs"] == 20

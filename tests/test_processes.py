@@ -54,7 +54,7 @@ def test_the_readmes_sweep_is_four_jobs_and_a_second_call_trains_nothing(cohort,
 
 
 def test_the_papers_ablation_side_by_side_and_its_figure(cohort, tmp_path):
-    sweep = ["-cd", str(ROOT / "sweeps"), "-cn", "ablation", "hydra/launcher=joblib"]
+    sweep = ["-cd", str(ROOT / "sweeps"), "-cn", "ablation"]
     quick = [*QUICK, "data.folds=2", f"data.root={cohort}"]
     done = train(*sweep, *quick, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -67,6 +67,18 @@ def test_the_papers_ablation_side_by_side_and_its_figure(cohort, tmp_path):
     assert set(found) == expected
     assert (tmp_path / "runs" / "ablation" / "ablation.png").stat().st_size > 10_000
     assert (tmp_path / "runs" / "ablation" / "ablation_best.csv").exists()
+
+
+def test_folds_side_by_side_are_one_run(cohort, tmp_path):
+    sweep = ["-cd", str(ROOT / "sweeps"), "-cn", "folds"]
+    done = train(*sweep, *QUICK, f"data.root={cohort}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs" / "cv").iterdir()
+    assert (run / "metrics.json").exists()
+    alone = train(*QUICK, f"data.root={cohort}", "hydra.run.dir=runs/alone", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    for name in ("predictions.csv", "metrics.json"):
+        assert (run / name).read_bytes() == (tmp_path / "runs" / "alone" / name).read_bytes()
 
 
 def test_one_failing_job_is_told_by_name_and_stops_no_other(cohort, tmp_path):

@@ -47,7 +47,8 @@ class ClinicalEncoder:
             return replace(encoder, mean=[0.0] * k, scale=[1.0] * k)
         features = encoder._features(table)
         # A constant's deviation is rounding noise; dividing by it would blow up other patients.
-        scale = np.where(np.ptp(features, axis=0) == 0, 1.0, features.std(axis=0))
+        constant = np.ptp(features, axis=0) <= 1e-9 * np.abs(features).max(axis=0, initial=0)
+        scale = np.where(constant, 1.0, features.std(axis=0))
         return replace(encoder, mean=features.mean(axis=0).tolist(), scale=scale.tolist())
 
     @property

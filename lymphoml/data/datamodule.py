@@ -72,6 +72,7 @@ class PatientBags(pl.LightningDataModule):
             collate_fn=collate,
             num_workers=data["workers"],
             persistent_workers=data["workers"] > 0,
+            pin_memory=torch.cuda.is_available(),
         )
 
 
