@@ -1,13 +1,16 @@
 """What happens beside the learning: keyed seeds, the history, the progress bar."""
 
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
+import torch
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -33,7 +36,14 @@ class KeyedSeeds(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         seed = keyed_seed(*self.keys, trainer.current_epoch, batch_idx) % 2**32
-        pl.seed_everything(seed, verbose=False)
+        if trainer.strategy.root_device.type != "cpu":
+            pl.seed_everything(seed, verbose=False)
+            return
+        random.seed(seed)
+        np.random.seed(seed)
+        # torch.manual_seed would note the whole stack each time, for a GPU that never wakes up:
+        # half a millisecond.
+        torch.default_generator.manual_seed(seed)
 
 
 class History(pl.Callback):

@@ -61,10 +61,17 @@ class BagClassifier(pl.LightningModule):
         )
         return self.model.classify(features, batch.lengths, batch.clinical)
 
+    def on_train_epoch_start(self) -> None:
+        # Told once an epoch: a call of `log` takes a millisecond, some steps take no more than ten.
+        self._losses: list[Tensor] = []
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self._loss(self(batch), batch.label).mean()
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.label))
-        return loss
+        losses = self._loss(self(batch), batch.label)
+        self._losses.append(losses.detach())
+        if self.trainer.is_last_batch:
+            mean = torch.cat(self._losses).mean()
+            self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1)
+        return losses.mean()
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         stage = ("val", "inner")[dataloader_idx]

@@ -73,7 +73,7 @@ def test_folds_side_by_side_are_one_run(cohort, tmp_path):
     sweep = ["-cd", str(ROOT / "sweeps"), "-cn", "folds"]
     done = train(*sweep, *QUICK, f"data.root={cohort}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (run,) = (tmp_path / "runs" / "cv").iterdir()
+    (run,) = (path for path in (tmp_path / "runs" / "cv").iterdir() if path.is_dir())
     assert (run / "metrics.json").exists()
     alone = train(*QUICK, f"data.root={cohort}", "hydra.run.dir=runs/alone", cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
