@@ -12,20 +12,14 @@ from filelock import FileLock
 from lymphoml import compute, runs
 from lymphoml import environment as environments
 from lymphoml.baseline import clinical_baseline
-from lymphoml.callbacks import (
-    Bar,
-    FoldProgress,
-    History,
-    KeyedSeeds,
-    Patience,
-    progress_bar,
-)
+from lymphoml.callbacks import History, KeyedSeeds, Patience
 from lymphoml.checkpoint import LAST, SaveEpoch, load_checkpoint, reported_checkpoint
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold, summarise
 from lymphoml.files import write_json
 from lymphoml.prediction import checkpoint_predictions
 from lymphoml.preparation import Prepared, new_module, prepare
+from lymphoml.progress import Bar, FoldProgress, progress_bar
 from lymphoml.seeding import keyed_seed
 from lymphoml.tracking import Tracker
 from lymphoml.trainer import make_trainer

@@ -25,6 +25,7 @@ ALLOWED = {
     "memory": set(),
     "checkpoint": set(),
     "callbacks": set(),
+    "progress": set(),
     "runs": set(),
     "baseline": {"data", "evaluation"},
     "module": {"build"},
@@ -36,7 +37,7 @@ ALLOWED = {
     "preparation": {"build", "capacity", "checks", "compute", "data", "memory", "module", "runs",
                     "trainer"},
     "training": {"runs", "checkpoint", "data", "trainer", "prediction", "preparation", "compute",
-                 "callbacks", "environment", "evaluation", "tracking", "baseline"},
+                 "callbacks", "progress", "environment", "evaluation", "tracking", "baseline"},
     # Measures what a user runs; only `lymphoml/benchmark/inference.py` looks into lymphoml's parts.
     "benchmark": {"benchmark", "checkpoint", "compute", "config", "data", "environment", "memory",
                   "prediction", "preparation", "report", "runs", "trainer"},
@@ -52,7 +53,7 @@ ONLY_IN = {
     "torch": {"types", "data", "nn", "module", "compute", "memory", "capacity", "checkpoint",
               "callbacks", "prediction", "tracking", "benchmark"},
     "pytorch_lightning": {"data", "module", "trainer", "prediction", "training", "callbacks",
-                          "checkpoint", "tracking", "benchmark"},
+                          "progress", "checkpoint", "tracking", "benchmark"},
 }  # fmt: skip
 FILES = [*PACKAGE.rglob("*.py"), ROOT / "train.py", ROOT / "predict.py"]
 
