@@ -54,6 +54,8 @@ class History(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, i: int
     ) -> None:
         self.images += len(batch.images)
+        if trainer.is_last_batch and torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # else the clock would tell what was asked for, not done
         self.ended = time.perf_counter()  # validation comes after, and is not counted
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -29,17 +29,20 @@ def try_size(encoder: nn.Module, name: str, size: tuple[int, int]) -> None:
 def fitting_chunk(
     encoder: nn.Module, images: int, size: tuple[int, int], *, autocast: bool, free: int | None
 ) -> int | None:
-    """How many images a step of `images` should take at a time; None: all, they fit.
+    """How many images a step of `images` should take at a time; None: all.
 
-    `free` is the memory in bytes, None where nobody knows. Says so where it chooses fewer.
+    `free` is the memory in bytes, None where nobody knows. Chunks would change what BatchNorm
+    learns, and free memory must not decide on that: with it all are taken, and a line says so.
     """
     each = activation_bytes(encoder.train(), size, autocast) * PEAK
     if free is None or images * each <= SHARE * free:
         return None
     chunk = min(max(int(SHARE * free // each), FEWEST), MOST)
-    told = "each chunk a batch of its own for BatchNorm" if has_batch_norm(encoder) else "exact"
+    if not has_batch_norm(encoder):
+        return chunk
     print(
-        f"a step of {images} images would need about {decimal(images * each)} of the "
-        f"{decimal(free)} that are free: {chunk} images at a time, {told}"
+        f"a step of {images} images may need {decimal(images * each)} of the {decimal(free)} that "
+        f"are free; if memory does not suffice: trainer.chunk_size={chunk}, each chunk a batch of "
+        f"its own for BatchNorm, or model.encoder.norm=group, which nothing changes"
     )
-    return chunk
+    return None

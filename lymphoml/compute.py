@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lymphoml import memory
-from lymphoml.cores import threads_of_job
+from lymphoml.cores import share
 
 
 def uses_cuda(accelerator: str) -> bool:
@@ -23,13 +23,16 @@ def precision(asked: str, accelerator: str) -> str:
     return "bf16-mixed" if {"amx_bf16", "avx512_bf16"} & _cpu_flags() else "32-true"
 
 
-def settle(options: dict[str, Any]) -> str:
-    """Set this process up as the configuration's `trainer` says; the settings in words."""
+def settle(options: dict[str, Any], jobs: int = 1) -> str:
+    """Set this process up as the configuration's `trainer` says, one of so many side by side.
+
+    Returns the settings in words.
+    """
     precision_, threads = (
         precision(options["precision"], options["accelerator"]),
         options["threads"],
     )
-    words = [f"precision {precision_}", f"{set_threads(threads)} threads", "channels last"]
+    words = [f"precision {precision_}", f"{set_threads(threads, jobs)} threads", "channels last"]
     if uses_cuda(options["accelerator"]):
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in single precision
     elif memory.keep_freed():
@@ -37,9 +40,9 @@ def settle(options: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def set_threads(threads: int | None) -> int:
+def set_threads(threads: int | None, jobs: int = 1) -> int:
     """Threads of one operation; by default the job's share of the cores."""
-    count = threads or threads_of_job()
+    count = threads or share(jobs)
     torch.set_num_threads(count)
     return count
 

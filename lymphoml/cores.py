@@ -1,26 +1,37 @@
 """How many cores there are, and how jobs share them. No torch: a launcher asks before any job."""
 
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-GPU = Path("/dev/nvidia0")
+from lymphoml.allowance import cpus
+
+DEVICES = Path("/dev")
 
 
 def available_cores() -> int:
-    """Of the machine those that this process may use; a control group or a scheduler says which."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Of the machine those that this process may use, by its affinity and its control group."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, int(min(cores or 1, cpus() or math.inf)))
 
 
-def threads_of_job() -> int:
-    """OMP_NUM_THREADS, which launchers set to a job's share of the cores, else every core."""
-    share = os.environ.get("OMP_NUM_THREADS", "")
-    return int(share) if share.isdigit() and int(share) else available_cores()
+def share(jobs: int) -> int:
+    """Cores of each of so many jobs side by side; no more than OMP_NUM_THREADS allows."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(allowed) if allowed.isdigit() and int(allowed) else available_cores()
+    return max(1, min(most, available_cores() // jobs))
 
 
-def side_by_side(jobs: int) -> int:
-    """How many of so many jobs to run at once: one a core, at most; with a GPU one by one.
+def side_by_side(params: Mapping[str, Any] | None) -> int:
+    """How many jobs of a sweep over `params` (key: "a,b,c") to run at once: at most one a core.
 
-    Two jobs of one thread did 1.1 times the work of one job of two threads (ResNet18, 112 and 224
-    pixels, bf16, two cores of an AMD EPYC): threads wait for each other, jobs do not.
+    One by one with a GPU. Two jobs of one thread did 1.1 times the work of one job of two threads
+    (ResNet18, 112 and 224 pixels, bf16, two cores of an AMD EPYC): threads wait for each other,
+    jobs do not.
     """
-    return 1 if GPU.exists() else min(jobs, available_cores())
+    if any(DEVICES.glob("nvidia[0-9]*")):
+        return 1
+    jobs = math.prod(len(str(values).split(",")) for values in (params or {}).values())
+    return min(jobs, available_cores()) if params else available_cores()

@@ -13,12 +13,15 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from lymphoml.config import first_line, plain
+from lymphoml.cores import available_cores
 from lymphoml.errors import InputError
 
 
 @contextmanager
-def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str]]]:
-    """The job's plain configuration, run folder and words; a failure is told at once.
+def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
+    """The job's plain configuration, run folder, words and how many share the machine.
+
+    A failure is told at once.
 
     A sweep goes on with its other jobs: Hydra itself would name only the first failure, at the
     end. A single job leaves at once, before Hydra adds words of its own.
@@ -26,7 +29,7 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str]]]:
     folder = Path(HydraConfig.get().runtime.output_dir)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        yield plain(config), folder, _words()
+        yield plain(config), folder, _words(), _jobs_side_by_side() if sweep else 1
     except Exception as error:
         if sweep:
             _tell(error, f"job {folder.name}: ")
@@ -48,6 +51,12 @@ def _words() -> list[str]:
             folder = os.path.relpath(source.path, hydra.runtime.cwd)
             return ["-cd", folder, "-cn", str(hydra.job.config_name), *words]
     return ["-cn", str(hydra.job.config_name), *words]
+
+
+def _jobs_side_by_side() -> int:
+    """As joblib counts them: -1 is one a core."""
+    jobs = HydraConfig.get().launcher.get("n_jobs") or 1
+    return jobs if jobs > 0 else max(1, available_cores() + 1 + jobs)
 
 
 def entry(main: Callable[[], Any]) -> None:

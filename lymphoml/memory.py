@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from lymphoml.cores import available_cores, threads_of_job
+from lymphoml.allowance import memory_left
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -26,16 +26,15 @@ def keep_freed() -> bool:
     return all(mallopt(key, value) == 1 for key, value in settings)
 
 
-def free_bytes(cuda: bool) -> int | None:
-    """What a job may still take: of the GPU, else of the machine and its control group.
+def free_bytes(cuda: bool, jobs: int) -> int | None:
+    """What each of so many jobs side by side may still take, of the GPU or of the machine.
 
-    A job that was given a share of the cores has the same share of that memory. None where the
-    system does not say.
+    None where the system does not say.
     """
     if cuda:
-        return torch.cuda.mem_get_info()[0]
-    limits = [free for free in (_available(), _left_in_group()) if free is not None]
-    return min(limits) * threads_of_job() // available_cores() if limits else None
+        return torch.cuda.mem_get_info()[0] // jobs
+    limits = [free for free in (_available(), memory_left()) if free is not None]
+    return min(limits) // jobs if limits else None
 
 
 def _available() -> int | None:
@@ -44,18 +43,3 @@ def _available() -> int | None:
         return None
     fields = dict(line.split(":", 1) for line in path.read_text().splitlines())
     return int(fields["MemAvailable"].split()[0]) * 1024
-
-
-def _left_in_group() -> int | None:
-    """Of a container's or a cluster job's allowance (cgroup version 2)."""
-    groups = Path("/proc/self/cgroup")
-    if not groups.exists():
-        return None
-    name = groups.read_text().rpartition("::/")[2].strip()
-    folder = Path("/sys/fs/cgroup") / name
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-    except (OSError, ValueError):
-        return None
-    return None if limit == "max" else max(int(limit) - used, 0)

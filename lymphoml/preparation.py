@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lymphoml import compute, memory, runs
+from lymphoml import compute, memory
 from lymphoml.build import uses_images
 from lymphoml.capacity import fitting_chunk, try_size
 from lymphoml.checks import check
@@ -27,19 +27,20 @@ class Prepared(NamedTuple):
     asked: list[int]  # the folds to train
     fingerprint: str  # of table and images
     settings: str  # how this machine computes, in words
+    chunk_size: int | None  # what `auto` means for a run that begins now
 
 
-def prepare(config: dict[str, Any], folder: Path) -> Prepared:
-    """Read, check and build everything once. Raises InputError.
+def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
+    """Read, check and build everything once, for one of `jobs` side by side. Raises InputError.
 
-    Sets `trainer.precision` and `trainer.chunk_size` to what `auto` means here, which then counts
-    as configured: a run never mixes the arithmetic of two machines, or of two moments.
+    Sets `trainer.precision` to what `auto` means here, which then counts as configured: a run
+    never mixes the arithmetic of two machines.
     """
     check(config)
     data, options = config["data"], config["trainer"]
     asked = _folds_asked(config["fold"], data["folds"] * data["repeats"])
     options["precision"] = compute.precision(options["precision"], options["accelerator"])
-    settings = compute.settle(options)
+    settings = compute.settle(options, jobs)
     module = new_module(config, clinical_dim=1)
     module.configure_optimizers()
     make_trainer(options, folder, logger=False, callbacks=[])
@@ -48,11 +49,12 @@ def prepare(config: dict[str, Any], folder: Path) -> Prepared:
     store, fingerprint = _open_images(config, cohort)
     if store is not None:
         try_size(module.model.encoder, str(config["model"]["encoder"].get("name")), store.size)
-    if options["chunk_size"] == "auto":
-        options["chunk_size"] = store and _chunk_size(config, folder, store, module)
+    chunk_size = options["chunk_size"]
+    if chunk_size == "auto":
+        chunk_size = store and _chunk_size(config, store, module, jobs)
     for fold in asked:
         BagDataModule(data, cohort, None, folds, fold, config["seed"])
-    return Prepared(cohort, store, folds, asked, fingerprint, settings)
+    return Prepared(cohort, store, folds, asked, fingerprint, settings, chunk_size)
 
 
 def new_module(config: dict[str, Any], clinical_dim: int, **more: Any) -> BagClassifier:
@@ -95,19 +97,16 @@ def _open_images(config: dict[str, Any], cohort: Cohort) -> tuple[ImageStore | N
 
 
 def _chunk_size(
-    config: dict[str, Any], folder: Path, store: ImageStore, module: BagClassifier
+    config: dict[str, Any], store: ImageStore, module: BagClassifier, jobs: int
 ) -> int | None:
-    """What `auto` means for a run: as it was begun, or by the memory that is free now."""
-    if (begun := runs.read_config(folder)) is not None:
-        return begun["trainer"].get("chunk_size")
     data, options = config["data"], config["trainer"]
     lengths = sorted(min(length, data["max_instances"] or length) for length in store.lengths)
     return fitting_chunk(
         module.model.encoder,
         sum(lengths[-data["bags_per_batch"] :]),
         store.size,
-        autocast=options["precision"] == "bf16-mixed",
-        free=memory.free_bytes(compute.uses_cuda(options["accelerator"])),
+        autocast=options["precision"] not in ("32-true", "64-true"),
+        free=memory.free_bytes(compute.uses_cuda(options["accelerator"]), jobs),
     )
 
 

@@ -15,12 +15,29 @@ from lymphoml.files import write_json, write_text
 from lymphoml.identity import differences
 
 
-def claim(folder: Path, config: dict[str, Any], environment: dict[str, Any]) -> None:
+def claim(
+    folder: Path, config: dict[str, Any], environment: dict[str, Any], chunk_size: int | None
+) -> None:
     """Make `folder` the run of this configuration and data, or check that it already is.
 
-    Raises InputError where the folder holds a run of another configuration or of other data.
+    Of jobs that begin together the first settles `trainer.chunk_size`: where the configuration
+    says `auto`, it becomes what the run was begun with, else `chunk_size`. Raises InputError where
+    the folder holds a run of another configuration or of other data.
     """
-    if (stored := read_config(folder)) is not None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        _claim(folder, config, environment, chunk_size)
+
+
+def _claim(
+    folder: Path, config: dict[str, Any], environment: dict[str, Any], chunk_size: int | None
+) -> None:
+    stored = read_config(folder)
+    if config["trainer"]["chunk_size"] == "auto":
+        config["trainer"]["chunk_size"] = (
+            chunk_size if stored is None else stored["trainer"].get("chunk_size")
+        )
+    if stored is not None:
         problems = [
             f"run folder {folder}: {key} is {old!r} there and {new!r} now; "
             f"choose another name=..., or remove the folder"

@@ -25,21 +25,26 @@ from lymphoml.tracking import Tracker
 from lymphoml.trainer import make_trainer
 
 
-def cross_validate(config: dict[str, Any], folder: Path, words: Sequence[str] = ()) -> float:
+def cross_validate(
+    config: dict[str, Any], folder: Path, words: Sequence[str] = (), jobs: int = 1
+) -> float:
     """Train the folds that `config["fold"]` asks for and that are not done; `all` or a number.
 
     The last fold to finish, by whichever process, completes the run: `predictions.csv`,
     `metrics.json`. Returns the balanced accuracy pooled over the run's out-of-fold predictions,
     or, while folds are missing, over those of the folds asked for. `words` are the command line's,
-    for the record. Whatever can be refused is, before the folder is made.
+    for the record; `jobs` share the machine, this one included. Whatever can be refused is, before
+    the folder is made.
     """
-    prepared = prepare(config, folder)
+    prepared = prepare(config, folder, jobs)
     hardware = compute.hardware(config["trainer"]["accelerator"])
     environment = environments.describe(prepared.fingerprint, words, hardware, prepared.settings)
-    runs.claim(folder, config, environment)
+    runs.claim(folder, config, environment, prepared.chunk_size)
     runs.settle_folds(folder, prepared.folds, config["data"]["fold_file"])
     if not all(runs.is_done(folder, fold) for fold in prepared.asked):
-        print(f"{folder}: {hardware}, {prepared.settings}", flush=True)
+        chunk = config["trainer"]["chunk_size"]
+        chunks = f", {chunk} images at a time" if chunk else ""
+        print(f"{folder}: {hardware}, {prepared.settings}{chunks}", flush=True)
 
     with Tracker(config, folder, folder.name) as tracker:
         options, epochs = config["trainer"], config["trainer"]["max_epochs"]

@@ -1,48 +1,74 @@
+"""What the machine offers: memory and cores, shared by jobs, within a container's allowance."""
+
 import pytest
 import torch
 from torch import nn
 
-from lymphoml import capacity, cores, memory
-from lymphoml.capacity import fitting_chunk
+from lymphoml import allowance, capacity, cores, memory
+from lymphoml.capacity import activation_bytes, fitting_chunk
 from lymphoml.compute import set_threads
 from lymphoml.nn.encoders import timm_encoder
 
 
-def chunk(images, free, norm="batch"):
+def chunk(images, free, norm="group"):
     return fitting_chunk(
         timm_encoder("test_resnet", norm=norm), images, (32, 32), autocast=False, free=free
     )
 
 
-def test_a_step_that_fits_is_taken_at_once_and_nothing_is_said(capsys):
+def test_a_step_that_fits_is_taken_at_once():
     assert chunk(100, free=10**12) is None
     assert chunk(10**9, free=None) is None
-    assert capsys.readouterr().out == ""
 
 
-def test_a_step_that_does_not_fit_is_chunked_to_its_share_and_said_once(capsys):
-    each = capacity.PEAK * capacity.activation_bytes(timm_encoder("test_resnet"), (32, 32), False)
+def test_a_step_that_does_not_fit_is_chunked_to_its_share():
+    encoder = timm_encoder("test_resnet", norm="group")
+    each = capacity.PEAK * activation_bytes(encoder, (32, 32), autocast=False)
     assert chunk(5000, free=40 * each) == 20
-    (line,) = capsys.readouterr().out.splitlines()
-    assert "a step of 5000 images" in line
-    assert "20 images at a time" in line
-    assert "batch of its own for BatchNorm" in line
-    assert chunk(5000, free=40 * each, norm="group") in (19, 20)
-    assert "BatchNorm" not in capsys.readouterr().out
     assert chunk(5000, free=1) == capacity.FEWEST
     assert chunk(5000, free=4000 * each) == capacity.MOST
 
 
-def test_free_memory_is_what_the_system_says_within_the_groups_allowance(monkeypatch):
-    total = memory.free_bytes(cuda=False)
-    assert 2**20 < total < 2**50
-    monkeypatch.setattr(memory, "_left_in_group", lambda: 12000)
-    monkeypatch.setattr(memory, "available_cores", lambda: 4)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert memory.free_bytes(cuda=False) == 3000
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(cores, "available_cores", lambda: 4)
-    assert memory.free_bytes(cuda=False) == 12000
+def test_free_memory_never_decides_what_batch_norm_learns_but_is_told(capsys):
+    assert chunk(5000, free=10**12, norm="batch") is None
+    assert capsys.readouterr().out == ""
+    assert chunk(5000, free=1, norm="batch") is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "a step of 5000 images" in line
+    assert f"trainer.chunk_size={capacity.FEWEST}" in line
+
+
+def test_free_memory_is_shared_by_jobs_and_kept_within_the_groups_allowance(monkeypatch):
+    assert 2**20 < memory.free_bytes(cuda=False, jobs=1) < 2**50
+    monkeypatch.setattr(memory, "memory_left", lambda: 12000)
+    assert memory.free_bytes(cuda=False, jobs=1) == 12000
+    assert memory.free_bytes(cuda=False, jobs=4) == 3000
+
+
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    """A job's group below its scheduler's, which is the one with limits."""
+    job = tmp_path / "scheduler" / "job"
+    job.mkdir(parents=True)
+    (tmp_path / "own").write_text("0::/scheduler/job\n")
+    monkeypatch.setattr(allowance, "ROOT", tmp_path)
+    monkeypatch.setattr(allowance, "OWN", tmp_path / "own")
+    return job
+
+
+def test_limits_of_the_groups_above_count_and_file_pages_are_no_loss(groups):
+    assert allowance.cpus() is None
+    assert allowance.memory_left() is None
+    (groups / "cpu.max").write_text("max 100000\n")
+    (groups / "memory.max").write_text("max\n")
+    (groups / "memory.current").write_text("10\n")
+    (groups.parent / "cpu.max").write_text("150000 100000\n")
+    (groups.parent / "memory.max").write_text("1000\n")
+    (groups.parent / "memory.current").write_text("900\n")
+    (groups.parent / "memory.stat").write_text("anon 300\ninactive_file 500\n")
+    assert allowance.cpus() == 1.5
+    assert allowance.memory_left() == 600
+    assert cores.available_cores() == 1
 
 
 def test_freed_memory_is_kept_where_there_is_glibc(monkeypatch):
@@ -51,18 +77,26 @@ def test_freed_memory_is_kept_where_there_is_glibc(monkeypatch):
     assert not memory.keep_freed()
 
 
-@pytest.mark.parametrize(("share", "asked", "expected"), [("3", None, 3), ("3", 2, 2), ("x", 1, 1)])
-def test_threads_are_the_jobs_share(monkeypatch, share, asked, expected):
+@pytest.mark.parametrize(("allowed", "asked", "jobs", "expected"), [
+    ("", None, 1, 8), ("", None, 3, 2), ("", None, 99, 1), ("3", None, 1, 3), ("64", None, 2, 4),
+    ("3", 5, 2, 5), ("x", None, 1, 8),
+])  # fmt: skip
+def test_threads_are_the_jobs_share(monkeypatch, allowed, asked, jobs, expected):
     before = torch.get_num_threads()
-    monkeypatch.setenv("OMP_NUM_THREADS", share)
+    monkeypatch.setattr(cores, "available_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", allowed)
     try:
-        assert set_threads(asked) == torch.get_num_threads() == expected
+        assert set_threads(asked, jobs) == torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(before)
 
 
 def test_as_many_jobs_side_by_side_as_cores_and_one_with_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(cores, "available_cores", lambda: 4)
-    assert [cores.side_by_side(jobs) for jobs in (1, 3, 8)] == [1, 3, 4]
-    monkeypatch.setattr(cores, "GPU", tmp_path)
-    assert cores.side_by_side(8) == 1
+    monkeypatch.setattr(cores, "DEVICES", tmp_path)
+    sweeps = {"fold": "0,1,2"}, {"optim": "sgd,adam", "lr": "1e-3,1e-4"}, {"seed": 1}, {}, None
+    assert [cores.side_by_side(params) for params in sweeps] == [3, 4, 1, 4, 4]
+    (tmp_path / "nvidiactl").touch()
+    assert cores.side_by_side(None) == 4
+    (tmp_path / "nvidia3").touch()
+    assert cores.side_by_side(None) == 1

@@ -143,3 +143,14 @@ def test_command_words_are_typed():
     ):
         with pytest.raises(InputError, match=says):
             parse(Synthesize, words)
+
+
+@pytest.mark.parametrize("sweep", ["ablation", "folds"])
+@pytest.mark.parametrize("launcher", [None, "basic", "joblib", "submitit_local", "submitit_slurm"])
+def test_every_sweep_composes_with_every_launcher(sweep, launcher):
+    words = [f"hydra.searchpath=[file://{CONF}]"]
+    words += [f"hydra/launcher={launcher}"] if launcher else []
+    with initialize_config_dir(str(ROOT / "sweeps"), version_base="1.3"):
+        config = compose(sweep, overrides=words, return_hydra_config=True)
+    jobs = config.hydra.launcher.get("n_jobs")
+    assert launcher is not None or 1 <= jobs <= 8

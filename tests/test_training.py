@@ -19,6 +19,7 @@ from lymphoml.checkpoint import load_checkpoint
 from lymphoml.config import plain, run_config
 from lymphoml.data.synthetic import synthesize
 from lymphoml.errors import InputError
+from lymphoml.module import BagClassifier
 from lymphoml.prediction import predict
 from lymphoml.training import cross_validate
 
@@ -272,6 +273,22 @@ def test_decoding_leaves_the_process_filters_alone(configured, tmp_path):
         assert sum(rule[0] == "error" for rule in warnings.filters) == errors
 
 
+def test_train_loss_is_the_mean_over_patients_also_with_a_short_last_step(configured, tmp_path):
+    seen, told = [], BagClassifier._loss
+
+    def spy(self, logits, label):
+        losses = told(self, logits, label)
+        seen.extend(losses.tolist() if self.training else [])
+        return losses
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BagClassifier, "_loss", spy)
+        words = ("fold=0", "data.bags_per_batch=3", "trainer.max_epochs=1")
+        cross_validate(configured(*words), tmp_path / "run")
+    assert len(seen) == 8
+    assert history(tmp_path / "run")["train/loss"][0] == pytest.approx(np.mean(seen), rel=1e-6)
+
+
 def test_chunks_change_the_memory_and_not_the_learning(configured, tmp_path):
     words = ("model.encoder.norm=group", "data.flip=true", "data.colour=0.1", "fold=0")
     cross_validate(configured(*words, "trainer.chunk_size=null"), tmp_path / "whole")
@@ -281,13 +298,14 @@ def test_chunks_change_the_memory_and_not_the_learning(configured, tmp_path):
 
 
 def test_a_begun_run_keeps_the_chunks_it_was_begun_with(configured, tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "free_bytes", lambda cuda: 10_000)
+    monkeypatch.setattr(memory, "free_bytes", lambda cuda, jobs: 10_000)
     cross_validate(configured("fold=0"), tmp_path / "run")
     assert run_config(tmp_path / "run", {}, {})["trainer"]["chunk_size"] == 8
     monkeypatch.undo()
-    cross_validate(configured("fold=1"), tmp_path / "run")
-    cross_validate(configured("fold=0"), tmp_path / "other")
-    assert run_config(tmp_path / "other", {}, {})["trainer"]["chunk_size"] is None
+    cross_validate(configured("fold=1"), tmp_path / "run")  # though memory is plenty now
+    assert run_config(tmp_path / "run", {}, {})["trainer"]["chunk_size"] == 8
+    with pytest.raises(InputError, match=r"chunk_size is 8 there and 4 now"):
+        cross_validate(configured("trainer.chunk_size=4"), tmp_path / "run")
 
 
 def test_an_encoder_that_wants_other_images_is_refused(configured, tmp_path):

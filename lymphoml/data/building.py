@@ -52,7 +52,12 @@ def complete(sources: Sequence[Source], folder: Path, framing: Framing) -> Size:
 
 def _check(sources: Sequence[Source], folder: Path) -> list[Shape | str]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda source: check_part(source.part(folder)), sources))
+        return list(pool.map(lambda source: _state(source, folder), sources))
+
+
+def _state(source: Source, folder: Path) -> Shape | str:
+    # A file that cannot be read has no digest, and must not be left out of the name unseen.
+    return check_part(source.part(folder)) if all(source.digests) else MISSING
 
 
 def _first_size(sources: Sequence[Source], found: Sequence[Shape | str], framing: Framing) -> Size:

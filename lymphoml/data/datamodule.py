@@ -72,7 +72,8 @@ class PatientBags(pl.LightningDataModule):
             collate_fn=collate,
             num_workers=data["workers"],
             persistent_workers=data["workers"] > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.trainer is not None
+            and self.trainer.strategy.root_device.type == "cuda",
         )
 
 

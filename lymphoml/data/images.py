@@ -1,7 +1,6 @@
 """Every image of a cohort decoded once, kept on disk, and shared by folds, jobs and cohorts."""
 
 import hashlib
-import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,16 +35,6 @@ class ImageStore:
     @property
     def lengths(self) -> list[int]:
         return [length for _, length in self._parts.values()]
-
-    @property
-    def total(self) -> int:
-        """The number of images of all patients."""
-        return sum(self.lengths)
-
-    @property
-    def nbytes(self) -> int:
-        """What all bags take in memory."""
-        return self.total * math.prod(self.size) * 3
 
 
 def read_images(

@@ -30,7 +30,7 @@ def embed_in_chunks(
     """`encoder(view(images, *per_image))`, at most `size` images at a time; None: all at once.
 
     `view` is part of each chunk, so that only a chunk's images are ever more than bytes. Chunks
-    differ by at most one image in size: none is left with a single image to normalise.
+    differ by at most one image in size.
     """
 
     def embed(*rows: Tensor) -> Tensor:
@@ -72,7 +72,10 @@ def _statistics_kept(encoder: nn.Module) -> Iterator[None]:
 
 
 def activation_bytes(encoder: nn.Module, size: tuple[int, int], autocast: bool) -> int:
-    """What one image of `size` (height, width) leaves in memory for its gradient."""
+    """What one image of `size` (height, width) leaves in memory for its gradient.
+
+    Found by a forward pass of three images.
+    """
 
     def saved(count: int) -> int:
         storages = {}

@@ -3,7 +3,7 @@
 A plain loop over the bags: at the width of an encoder's features it takes no longer than
 `index_add` or `torch.segment_reduce`, runs on every device, gives a bag the same bits alone as
 among others, and stays deterministic on a GPU, where `scatter_reduce` refuses to. Lengths that do
-not add up to `n` are an error. On a GPU reading them waits for the encoder, once a batch.
+not add up to `n` are an error. They stay on the CPU.
 
 Everything is reduced in at least single precision, also under autocast. Bags are not empty.
 """

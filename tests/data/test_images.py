@@ -23,8 +23,7 @@ def test_every_bag_holds_its_own_pixels(images, opened):
         np.testing.assert_array_equal(store.bag(patient), pixels(paths))
         assert store.length(patient) == len(paths)
     assert store.size == (20, 20)
-    assert store.total == 6
-    assert store.nbytes == sum(store.bag(patient).nbytes for patient in images)
+    assert store.lengths == [store.length(patient) for patient in images]
     assert isinstance(store.bag("P1"), np.memmap)
 
 
@@ -139,3 +138,10 @@ def test_parts_of_several_sizes_are_refused_together_though_each_is_finished(ima
     with pytest.raises(InputError, match=r"P10/0.png of patient P10: 30 x 30 .* has 20 x 20"):
         opened()
     assert opened({"P10": images["P10"]}).size == (30, 30)
+
+
+def test_an_image_that_cannot_be_read_is_named_also_where_the_others_are_decoded(images, opened):
+    opened()
+    missing = images["P1"][0].with_name("9.png")
+    with pytest.raises(InputError, match=r"9.png of patient P1: cannot be read"):
+        opened(images={**images, "P1": (*images["P1"], missing)})
