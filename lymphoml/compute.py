@@ -28,12 +28,13 @@ def settle(options: dict[str, Any], jobs: int = 1) -> str:
 
     Returns the settings in words.
     """
-    precision_, threads = (
-        precision(options["precision"], options["accelerator"]),
-        options["threads"],
-    )
-    words = [f"precision {precision_}", f"{set_threads(threads, jobs)} threads", "channels last"]
-    if uses_cuda(options["accelerator"]):
+    accelerator, threads = options["accelerator"], set_threads(options["threads"], jobs)
+    words = [
+        f"precision {precision(options['precision'], accelerator)}",
+        f"{threads} thread{'s' if threads > 1 else ''}",
+        "channels last",
+    ]
+    if uses_cuda(accelerator):
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in single precision
     elif memory.keep_freed():
         words.append("freed memory kept")
