@@ -34,8 +34,10 @@ def fitting_chunk(
     `free` is the memory in bytes, None where nobody knows. Chunks would change what BatchNorm
     learns, and free memory must not decide on that: with it all are taken, and a line says so.
     """
+    if free is None:
+        return None
     each = activation_bytes(encoder.train(), size, autocast) * PEAK
-    if free is None or images * each <= SHARE * free:
+    if images * each <= SHARE * free:
         return None
     chunk = min(max(int(SHARE * free // each), FEWEST), MOST)
     if not has_batch_norm(encoder):

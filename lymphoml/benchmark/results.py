@@ -11,6 +11,7 @@ from lymphoml.benchmark.comparison import Run
 from lymphoml.benchmark.estimate import PAPER
 from lymphoml.benchmark.jobs import VARIANTS, Condition, Job
 from lymphoml.benchmark.profiles import Profile
+from lymphoml.cores import available_cores
 
 
 def collect(
@@ -63,7 +64,7 @@ def machine(accelerator: str) -> dict[str, Any]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return {
         "hardware": compute.hardware(accelerator),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "memory_gib": round(memory),
         "system": f"{platform.system()} {platform.machine()}",
     }

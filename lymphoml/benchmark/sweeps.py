@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from lymphoml import memory
 from lymphoml.benchmark.comparison import Report, Run, in_folder
 from lymphoml.benchmark.jobs import VARIANTS, Answer, Condition, Job
 from lymphoml.benchmark.measuring import Measurement, measure
@@ -61,13 +62,10 @@ def expected_mib(variant: str, condition: Condition, runs: Iterable[Run]) -> flo
 
 def bound(memory_gib: float) -> float:
     """MiB that a process may hold: as asked, or what is free without pressing on the others."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(line.split()[1] for line in lines if line.startswith("MemAvailable"))
-        free = int(available) / 1024
-    except (OSError, StopIteration):
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return min(memory_gib * 1024, SHARE * free)
+    free = memory.free_bytes(cuda=False, jobs=1)
+    if free is None:
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(memory_gib * 1024, SHARE * free / 2**20)
 
 
 def _words(condition: Condition) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from lymphoml.errors import one_line
+
 VERSION = 2  # of the pixels that this file makes, and of the parts that hold them
 MODES = {"RGB", "RGBA", "L", "P"}  # 8 bits a channel; 16-bit files would silently turn white
 MAX_PIXELS = 64_000_000
@@ -44,7 +46,7 @@ def decode(path: Path, digest: bytes, framing: Framing, size: tuple[int, int]) -
                 return refusal
             image = opened.convert("RGB")
     except Exception as error:  # Pillow's many formats raise whatever they run into
-        told = " ".join(str(error).split()) or type(error).__name__
+        told = one_line(error)
         reason = "not an image" if "cannot identify" in told else told
         return f"cannot be decoded ({reason}); replace the file or remove it"
     pixels = np.asarray(_frame(image, framing))
