@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lymphoml import compute
@@ -30,6 +31,8 @@ def make_trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Train
 
 def _trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Trainer:
     asked, accelerator = options["precision"], options["accelerator"]
+    # Determinism would also fill every new tensor with nan, which hides nothing here and costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     return pl.Trainer(
         accelerator=accelerator,
         devices=1,
