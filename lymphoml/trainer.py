@@ -31,7 +31,7 @@ def make_trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Train
 
 def _trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Trainer:
     asked, accelerator = options["precision"], options["accelerator"]
-    # Determinism would also fill every new tensor with nan, which hides nothing here and costs time.
+    # Determinism would also fill every new tensor with nan: it hides nothing here and costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False
     return pl.Trainer(
         accelerator=accelerator,
