@@ -32,7 +32,7 @@ def make_trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Train
 def _trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Trainer:
     asked, accelerator = options["precision"], options["accelerator"]
     # Determinism would also fill every new tensor with nan: it hides nothing here and costs time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return pl.Trainer(
         accelerator=accelerator,
         devices=1,

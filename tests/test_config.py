@@ -10,7 +10,9 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lymphoml.build import build_model
-from lymphoml.cli import Predict, Submit, Synthesize
+from lymphoml.commands.predict import Predict
+from lymphoml.commands.submit import Submit
+from lymphoml.commands.synthesize import Synthesize
 from lymphoml.config import parse, plain
 from lymphoml.errors import InputError
 from lymphoml.identity import slug

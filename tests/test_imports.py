@@ -49,17 +49,19 @@ ALLOWED = {
     # Measures what a user runs; only `lymphoml/benchmark/inference.py` looks into lymphoml's parts.
     "benchmark": {"benchmark", "checkpoint", "compute", "config", "data", "environment", "memory",
                   "prediction", "preparation", "report", "runs", "trainer"},
-    "cli": {"benchmark", "config", "entry", "data", "prediction", "runs", "submission", "report"},
+    "commands": {"commands", "benchmark", "config", "data", "prediction", "runs", "submission",
+                 "report"},
+    "cli": {"commands", "config", "entry"},
     "__main__": {"cli"},
 }  # fmt: skip
 # Which parts may import a package.
 ONLY_IN = {
     "hydra": {"config", "entry", "train"},
-    "omegaconf": {"config", "entry", "cli", "train"},
+    "omegaconf": {"config", "entry", "commands", "cli", "train"},
     "wandb": {"tracking"},
     "lightning": set(),
-    "torch": {"types", "data", "nn", "module", "compute", "memory", "capacity", "checkpoint",
-              "callbacks", "prediction", "tracking", "benchmark"},
+    "torch": {"types", "data", "nn", "module", "trainer", "compute", "memory", "capacity",
+              "checkpoint", "callbacks", "prediction", "tracking", "benchmark"},
     "pytorch_lightning": {"data", "module", "trainer", "prediction", "training", "callbacks",
                           "progress", "checkpoint", "tracking", "benchmark"},
 }  # fmt: skip

@@ -1,0 +1,22 @@
+"""What every command's dataclass of options is made of."""
+
+from dataclasses import field
+from typing import Any, TypeVar
+
+from lymphoml.errors import InputError
+
+T = TypeVar("T")
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with its line of `--help`."""
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: default, metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+def pair(key: str, values: list[T]) -> tuple[T, T]:
+    """Raises InputError unless there are two."""
+    if len(values) != 2:
+        raise InputError(f"{key}={values}: give two values, as [first,second]")
+    return values[0], values[1]

@@ -1,0 +1,35 @@
+"""`python predict.py`: new patients, by a finished run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from lymphoml.commands.options import option, pair
+from lymphoml.config import run_config
+
+
+@dataclass
+class Predict:
+    """Predict patients with a finished run: the mean over its folds, and a Kaggle submission."""
+
+    run: str = option(MISSING, "run folder")
+    data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
+    trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
+    out: str | None = option(None, "folder for the two files; RUN/test by default")
+    patients: str = option("unlabelled", "unlabelled or all")
+    header: list[str] = option(["ID", "LABEL"], "of submission.csv; Id,Predicted in 2021")
+
+
+def run(options: Predict) -> None:
+    from lymphoml.prediction import predict as run_folds
+
+    run = Path(options.run)
+    out = Path(options.out) if options.out else run / "test"
+    header = pair("header", options.header)
+    config = run_config(run, options.data, options.trainer)
+    table = run_folds(run, config, out, options.patients, header)
+    tumoral = int(table["label"].sum())
+    print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
+    print(f"Kaggle file: {out / 'submission.csv'}")
