@@ -25,11 +25,14 @@ class Cohort:
     `table` is indexed by id. Its `label` is 1 tumoral, 0 reactive, -1 unknown; records that share
     a `group` are suspected to be one person. The declared columns follow: numbers as written,
     categories, and for a birth date the age in years; nan where `data.missing=impute` lets it.
+    `origin`, indexed alike, tells how each record was written down, which must never reach a
+    model: the `row` of the `table` it stood in, and a birth date's separator in `NAME format`.
     """
 
     name: str
     table: pd.DataFrame
     images: dict[str, tuple[Path, ...]]
+    origin: pd.DataFrame
     schema: dict = field(default_factory=dict)  # of what reaches the model, to compare cohorts
 
     @property
@@ -43,7 +46,8 @@ class Cohort:
     def subset(self, ids: Collection[str]) -> "Cohort":
         """The patients named, still sorted by id; raises KeyError for one who is not here."""
         images = {patient: self.images[patient] for patient in sorted(set(ids))}
-        return replace(self, table=self.table.loc[list(images)], images=images)
+        ids = list(images)
+        return replace(self, table=self.table.loc[ids], images=images, origin=self.origin.loc[ids])
 
     def fingerprint(self) -> str:
         """SHA-256 of ids, labels and clinical values; `read_images` gives the images'."""
@@ -58,13 +62,15 @@ def read_cohort(data: dict) -> Cohort:
     """
     columns = declare_columns(data)
     tables, images = _read_sources(data, columns)
-    table = _parse(pd.concat(tables), data["label_values"], columns).sort_index()
+    text = pd.concat(tables, keys=range(len(tables)), names=["table", "row"])
+    table = _parse(text, data["label_values"], columns).sort_index()
     table.insert(1, "group", _suspected_persons(table, columns))
     schemas = {column.name: column.schema() for column in columns}
     return Cohort(
         name=data["name"],
         table=table,
         images={patient: images[patient] for patient in table.index},
+        origin=_origin(text, columns).loc[table.index],
         schema={name: schemas[name] for name in data["clinical"]},
     )
 
@@ -115,6 +121,14 @@ def _parse(text: pd.DataFrame, labels: dict, columns: Sequence[Column]) -> pd.Da
     label = text["label"].map(labels).astype("int64") if "label" in text else -1
     clinical = {column.name: column.parse(text[column.name]) for column in columns}
     return pd.DataFrame({"label": label, **clinical}, index=text.index)
+
+
+def _origin(text: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
+    written = text.index.to_frame().set_index(text["id"])
+    for column in columns:
+        if isinstance(column, DateOfBirth):
+            written[f"{column.name} format"] = column.separator(text[column.name]).to_list()
+    return written
 
 
 def _suspected_persons(table: pd.DataFrame, columns: Sequence[Column]) -> list[int]:

@@ -107,6 +107,10 @@ class DateOfBirth:
         """Years at the reference date, nan where the text is no date."""
         return text.map(self._age, na_action="ignore").astype("float64")
 
+    def separator(self, text: pd.Series) -> pd.Series:
+        """The separator that decided on each cell's format; None where the cell is missing."""
+        return text.map(lambda cell: next(s for s in self.formats if s in cell), na_action="ignore")
+
     def schema(self) -> dict:
         return {"kind": "date_of_birth", "reference_date": f"{self.reference:%Y-%m-%d}"}
 

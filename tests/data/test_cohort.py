@@ -98,6 +98,15 @@ def test_kaggle_layout(tmp_path: Path) -> None:
     }
 
 
+def test_origin_tells_how_each_record_was_written(tmp_path: Path) -> None:
+    origin = read_cohort(write_kaggle(tmp_path)).origin
+    assert origin.to_dict("list") == {
+        "table": [0, 0, 0, 1],
+        "row": [3, 2, 4, 2],
+        "age format": ["-", "/", "/", "-"],
+    }
+
+
 def test_labelled_and_unlabelled_share_the_cohort_out(tmp_path: Path) -> None:
     cohort = read_cohort(write_kaggle(tmp_path))
     assert list(cohort.labelled.table.index) == list(cohort.labelled.images) == ["P1", "P10", "P2"]
