@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lymphoml.evaluation.intervals import auroc_interval, delong, mover_balanced_accuracy
+from lymphoml.evaluation.intervals import auroc_interval, balanced_accuracy_interval, delong
 
 THRESHOLD = 0.5  # a probability above it is called tumoral; fixed, since tuning it is optimistic
 
@@ -75,7 +75,7 @@ def pool(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, Any]:
     variance = float(np.mean([delong(rows["label"], rows["probability"])[1] for rows in repeats]))
     positives = round(pooled["n_positive"])
     negatives = round(pooled["n"]) - positives
-    of_accuracy = mover_balanced_accuracy(
+    of_accuracy = balanced_accuracy_interval(
         pooled["sensitivity"] * positives, positives, pooled["specificity"] * negatives, negatives
     )
     of_auroc = auroc_interval(pooled["auroc"], variance, positives, negatives)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, recall_score, roc_auc_score
 
-from lymphoml.evaluation.intervals import auroc_interval, delong, mover_balanced_accuracy
+from lymphoml.evaluation.intervals import auroc_interval, balanced_accuracy_interval, delong
 from lymphoml.evaluation.metrics import score_fold, summarise
 
 
@@ -30,7 +30,9 @@ def test_scores_equal_scikit_learn(rows):
             "specificity": recall_score(labels, called, pos_label=0),
             "auroc": roc_auc_score(labels, probabilities),
             "brier": brier_score_loss(labels, probabilities),
-        }
+        },
+        rel=1e-12,
+        abs=1e-12,
     )
 
 
@@ -71,7 +73,7 @@ def test_top_level_scores_pool_the_out_of_fold_predictions():
     assert summary["n_patients"] == 60
     assert summary["balanced_accuracy"]["value"] == pytest.approx(pooled)
     assert pooled != pytest.approx(mean_of_folds)
-    low, high = mover_balanced_accuracy(
+    low, high = balanced_accuracy_interval(
         (labels * called).sum(), labels.sum(), ((1 - labels) * ~called).sum(), (1 - labels).sum()
     )
     assert summary["balanced_accuracy"] == pytest.approx(
