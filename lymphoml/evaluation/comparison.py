@@ -6,7 +6,6 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from statsmodels.stats.multitest import multipletests
 
 from lymphoml.evaluation.resampling import paired_differences, standard_errors
 
@@ -42,12 +41,17 @@ def compare(
 
 
 def holm(p: ArrayLike) -> np.ndarray:
-    """Holm's step-down correction; a NaN stays one and is not counted as a test."""
+    """Holm's step-down correction; a NaN stays one and is not counted as a test.
+
+    The least of k p-values times k, the next times k - 1, never falling. Holm 1979, Scandinavian
+    Journal of Statistics 6:65. (statsmodels' collects garbage at every call.)
+    """
     values = np.asarray(p, dtype=float)
-    told = ~np.isnan(values)
+    told = int((~np.isnan(values)).sum())
+    order = np.argsort(values)[:told]  # NaN is sorted to the end
+    steps = values[order] * np.arange(told, 0, -1)
     corrected = np.full_like(values, np.nan)
-    if told.any():
-        corrected[told] = multipletests(values[told], method="holm")[1]
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return corrected
 
 
