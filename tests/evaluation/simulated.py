@@ -1,4 +1,4 @@
-"""Predictions whose truth is known: a logit of the label, of the patient, and of the model alone."""
+"""Predictions whose truth is known: logits of label, patient and model."""
 
 import numpy as np
 from scipy.stats import norm
