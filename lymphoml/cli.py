@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lymphoml.commands import ablation, bench, predict, report, submit, synthesize
+from lymphoml.commands import ablation, bench, compare, predict, report, submit, synthesize
 from lymphoml.config import parse
 from lymphoml.entry import entry
 from lymphoml.errors import InputError
@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "submit": (submit.Submit, submit.run),
     "report": (report.Report, report.run),
     "ablation": (ablation.Ablation, ablation.run),
+    "compare": (compare.Compare, compare.run),
     "bench": (bench.Bench, bench.run),
 }
 
