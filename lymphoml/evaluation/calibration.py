@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: reliability, and calibration's slope and intercept.
+"""Calibration in two numbers: whether probabilities are too bold, and too low.
 
 Everything takes one row a patient. Of repeated cross-validations give one repeat, or mean
 probabilities, which are those of an ensemble.
@@ -7,70 +7,15 @@ probabilities, which are those of an ensemble.
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, log_expit, logit
-from scipy.stats import chi2, rankdata
-from statsmodels.nonparametric.smoothers_lowess import lowess
+from scipy.stats import chi2
 
-from lymphoml.evaluation.estimate import UNDEFINED, Estimate, proportion
+from lymphoml.evaluation.estimate import UNDEFINED, Estimate
 
 CLIP = 1e-6  # logits are taken of probabilities within [CLIP, 1 - CLIP]
 STEEPEST = 1e6  # slope that is looked for
-
-
-def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> pd.DataFrame:
-    """Mean probability against the observed share of tumoral patients, in bins of equal count.
-
-    Columns: n, probability, observed, low, high (Wilson, 95 %), a row a bin, by probability. Equal
-    probabilities share a bin, so that the order of rows plays no part; a bin may then be larger
-    than others, or missing.
-    """
-    positive, probability = _rows(labels, probabilities)
-    number = (rankdata(probability) - 0.5) * bins // max(1, len(probability))
-    rows = []
-    for one in np.unique(number):
-        inside = number == one
-        n = int(inside.sum())
-        observed = proportion(int(positive[inside].sum()), n)
-        rows.append((n, probability[inside].mean(), *observed))
-    return pd.DataFrame(rows, columns=["n", "probability", "observed", "low", "high"])
-
-
-def reliability_curve(
-    labels: ArrayLike,
-    probabilities: ArrayLike,
-    points: int = 50,
-    fraction: float = 0.75,
-    resamples: int = 200,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """The same without bins: local regression of the label on the probability.
-
-    Columns: probability (from the lowest to the highest), observed, low, high. Austin and
-    Steyerberg 2014, Statistics in Medicine 33:517: lowess that sees `fraction` of the patients at
-    each point. The band is pointwise, 95 %, from `resamples` of patients within their class.
-    """
-    positive, probability = _rows(labels, probabilities)
-    at = np.linspace(probability.min(), probability.max(), points)
-    random = np.random.default_rng(seed)
-    classes = [np.flatnonzero(positive), np.flatnonzero(~positive)]
-
-    def smooth(rows: np.ndarray) -> np.ndarray:
-        x, y = probability[rows], positive[rows].astype(float)
-        if np.ptp(x) == 0:
-            return np.full(points, y.mean())
-        spread = np.random.default_rng(0).uniform(-1e-9, 1e-9, len(x))  # lowess divides by ties
-        return np.clip(lowess(y, x + spread, frac=fraction, it=0, xvals=at), 0, 1)
-
-    drawn = [
-        smooth(np.concatenate([random.choice(rows, len(rows)) for rows in classes if len(rows)]))
-        for _ in range(resamples)
-    ]
-    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
-    observed = smooth(np.arange(len(probability)))
-    return pd.DataFrame({"probability": at, "observed": observed, "low": low, "high": high})
 
 
 def calibration_slope(labels: ArrayLike, probabilities: ArrayLike) -> Estimate:
@@ -80,9 +25,8 @@ def calibration_slope(labels: ArrayLike, probabilities: ArrayLike) -> Estimate:
     95 %: it stays honest where the classes are separated, the slope is infinite and only one limit
     exists. Probabilities are clipped at CLIP. NaN where a class is absent, or all are equal.
     """
-    positive, probability = _rows(labels, probabilities)
-    x = logit(np.clip(probability, CLIP, 1 - CLIP))
-    if not 0 < positive.mean() < 1 or np.ptp(x) == 0:
+    positive, x = _rows(labels, probabilities)
+    if not 0 < positive.sum() < len(positive) or np.ptp(x) == 0:
         return UNDEFINED
 
     def fit(slope: float) -> float:
@@ -114,10 +58,9 @@ def calibration_intercept(labels: ArrayLike, probabilities: ArrayLike) -> Estima
     Above 0 where probabilities are too low. As `calibration_slope`, with the slope held at 1
     (Van Calster et al. 2019, BMC Medicine 17:230).
     """
-    positive, probability = _rows(labels, probabilities)
-    if not 0 < positive.mean() < 1:
+    positive, x = _rows(labels, probabilities)
+    if not 0 < positive.sum() < len(positive):
         return UNDEFINED
-    x = logit(np.clip(probability, CLIP, 1 - CLIP))
     value = _intercept(positive, x)
 
     def fit(intercept: float) -> float:
@@ -127,20 +70,10 @@ def calibration_intercept(labels: ArrayLike, probabilities: ArrayLike) -> Estima
     return Estimate(value, _root(fit, best, value, -1), _root(fit, best, value, 1))
 
 
-def expected_calibration_error(
-    labels: ArrayLike, probabilities: ArrayLike, bins: int = 10
-) -> float:
-    """Mean distance of observed from predicted over `reliability_bins`, weighed by patients.
-
-    A side value without an interval: it depends on the bins, and chance alone lifts it above 0
-    (to about 0.07 at 163 patients in 10 bins).
-    """
-    table = reliability_bins(labels, probabilities, bins)
-    return float(np.average((table["observed"] - table["probability"]).abs(), weights=table["n"]))
-
-
 def _rows(labels: ArrayLike, probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(labels) == 1, np.asarray(probabilities, dtype=float)
+    """Which patients are tumoral, and the clipped logits."""
+    probability = np.clip(np.asarray(probabilities, dtype=float), CLIP, 1 - CLIP)
+    return np.asarray(labels) == 1, logit(probability)
 
 
 def _log_likelihood(positive: np.ndarray, logits: np.ndarray) -> float:

@@ -3,8 +3,8 @@
 A patient is spared flow cytometry where the probability lies below the k-th smallest of n tumoral
 patients that the models did not train on. If they and the next tumoral patient are exchangeable,
 the next one is missed with probability k / (n + 1) at most: class-conditional (Mondrian) conformal
-prediction (Vovk, Gammerman and Shafer 2005, Algorithmic Learning in a Random World). How many reactive patients there are, and
-how many tumoral ones are to come, plays no part.
+prediction (Vovk, Gammerman and Shafer 2005, Algorithmic Learning in a Random World). The share of
+tumoral patients among those to come plays no part.
 """
 
 from fractions import Fraction
@@ -35,7 +35,7 @@ def confident_rank(n: int, sensitivity: float, confidence: float = CONFIDENCE) -
     """
     # The quantile is the smallest k of P(X <= k) >= 1 - confidence.
     k = int(binom.ppf(1 - confidence, n, float(_miss(sensitivity))))
-    return k + (binom.cdf(k, n, float(_miss(sensitivity))) <= 1 - confidence)
+    return k + int(binom.cdf(k, n, float(_miss(sensitivity))) <= 1 - confidence)
 
 
 def sensitivity_bound(rank: int, n: int, confidence: float = CONFIDENCE) -> float:
@@ -95,13 +95,13 @@ def outranked(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
     Where all models agree this is the threshold. Else it is cross-conformal prediction (Vovk 2015,
     Annals of Mathematics and Artificial Intelligence 74:9); see `worst_average`.
     """
-    tumoral = predictions[predictions["label"] == 1]
-    own = held_out(tumoral)["probability"]
-    folds = tumoral.groupby("patient")["fold"].agg(lambda fold: tuple(sorted(fold)))
+    groups: dict[tuple[int, ...], list[float]] = {}  # of tumoral patients held out together
+    for _, rows in predictions[predictions["label"] == 1].groupby("patient"):
+        models = tuple(sorted(rows["fold"].tolist()))
+        groups.setdefault(models, []).append(rows["probability"].mean())
     count = pd.Series(0, index=new.index)
-    for models in folds.unique():
-        ranked = np.sort(own[folds == models].to_numpy())
-        count += np.searchsorted(ranked, new[list(models)].mean(axis=1), side="right")
+    for models, values in groups.items():
+        count += np.searchsorted(np.sort(values), new[list(models)].mean(axis=1), side="right")
     return count
 
 
