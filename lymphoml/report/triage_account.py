@@ -1,5 +1,6 @@
 """A rule-out rule told in the terminal: what it does, what is guaranteed, what that rests on."""
 
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ def assumptions(rule: dict[str, Any]) -> list[str]:
     folds, rank, n = rule["folds"], rule["rank"], rule["n_tumoral"]
     bound = (
         f"whatever the models do, the average sensitivity is at least "
-        f"{worst_average(rank, n, folds):.2f} (Barber et al. 2021)"
+        f"{_down(worst_average(rank, n, folds))} (Barber et al. 2021)"
         if rule["repeats"] == 1 and n
         else "no bound is known for means over repeats"
     )
@@ -87,13 +88,18 @@ def _cells(outcome: dict[str, Any], rule: dict[str, Any]) -> list[str]:
         return ["nobody", "1", "1", "0", "0", "0", "-"]
     return [
         f"{outcome['threshold']:.4f}",
-        f"{outcome['average_sensitivity']:.3f}",
-        f"{outcome['sensitivity_bound']:.3f}",
+        _down(outcome["average_sensitivity"]),
+        _down(outcome["sensitivity_bound"]),
         f"{outcome['missed']} of {rule['n_tumoral']}",
         f"{outcome['spared']} of {rule['n_reactive']}",
         _estimate(outcome["spared_share"], ".2f"),
         _estimate(outcome["predictive_value"], ".3f"),
     ]
+
+
+def _down(bound: float) -> str:
+    """What is promised is never rounded up."""
+    return f"{floor(bound * 1000) / 1000:.3f}"
 
 
 def _estimate(value: dict[str, float] | None, form: str) -> str:
