@@ -49,7 +49,7 @@ def sensitivity_bound(rank: int, n: int, confidence: float = CONFIDENCE) -> floa
 
 
 def worst_average(rank: int, n: int, folds: int) -> float:
-    """The sensitivity of `outranked` on average whatever the models do, in one cross-validation.
+    """The sensitivity of `outranked` on average however models differ, in one cross-validation.
 
     1 - 2 k / (n + 1) - min(2 (1 - 1 / K) / (n / K + 1), (1 - K / n) / (K + 1)) with K folds of
     equal size: Barber et al. 2021, Annals of Statistics 49:486, theorem 4. In practice it is about

@@ -15,7 +15,7 @@ KINDS = {"average": "on average", "confidence": "in 95 % of cohorts"}
 def assumptions(rule: dict[str, Any]) -> list[str]:
     folds, rank, n = rule["folds"], rule["rank"], rule["n_tumoral"]
     bound = (
-        f"whatever the models do, the average sensitivity is at least "
+        f"however they differ, the average sensitivity is at least "
         f"{_down(worst_average(rank, n, folds))} (Barber et al. 2021)"
         if rule["repeats"] == 1 and n
         else "no bound is known for means over repeats"
@@ -56,6 +56,8 @@ def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
             )
     if rule["baseline"] is not None:
         for kind, difference in rule["baseline"]["difference_spared"].items():
+            if rule["outcomes"][kind]["rank"] == 0:
+                continue
             console.print(
                 f"Share spared beyond that of the logistic regression, {KINDS[kind]}: "
                 f"{_estimate(difference, '+.2f')} (paired bootstrap of patients)"
@@ -65,8 +67,8 @@ def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
     if rule["prevalence"] is None:
         console.print("- prevalence=... gives the predictive value (negative) where it is used.")
     console.print(
-        f"{folder / 'triage.json'}: the rule `{rule['guarantee']}`; predict.py applies it to new "
-        f"patients"
+        f"{folder / 'triage.json'}: the rule `{rule['guarantee']}`, for predict.py"
+        + ("; it spares nobody" if rule["threshold"] is None else "")
     )
 
 

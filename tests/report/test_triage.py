@@ -64,7 +64,7 @@ def test_a_small_cohort_abstains_and_says_how_many_it_would_need(tmp_path):
     assert rule["n_tumoral_needed"] == {"average": 19, "confidence": 59}
     assert "with 16 tumoral patients no threshold keeps 0.95 on average; it would need 19" in text
     assert "in 95 % of cohorts; it would need 59" in text
-    assert "nobody" in text
+    assert "the rule `average`, for predict.py; it spares nobody" in text
 
 
 def test_repeats_are_averaged_patient_by_patient(tmp_path):
