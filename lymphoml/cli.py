@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lymphoml.commands import ablation, bench, compare, predict, report, submit, synthesize
+from lymphoml.commands import ablation, bench, compare, predict, report, submit, synthesize, triage
 from lymphoml.config import parse
 from lymphoml.entry import entry
 from lymphoml.errors import InputError
@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "predict": (predict.Predict, predict.run),
     "submit": (submit.Submit, submit.run),
     "report": (report.Report, report.run),
+    "triage": (triage.Triage, triage.run),
     "ablation": (ablation.Ablation, ablation.run),
     "compare": (compare.Compare, compare.run),
     "bench": (bench.Bench, bench.run),

@@ -73,8 +73,9 @@ def true_accuracy(folder, distance):
 
 def test_permuted_labels_score_one_half(tmp_path):
     n, random = 800, np.random.default_rng(0)
-    pipeline = Pipeline(tmp_path, n, "data.folds=2", "trainer.max_epochs=3",
-                        "optim=adam", "lr=0.05", "data.bags_per_batch=50", "trainer.validate_every=3")  # fmt: skip
+    pipeline = Pipeline(tmp_path, n, "data.folds=2", "trainer.max_epochs=3", "optim=adam",
+                        "lr=0.05", "data.bags_per_batch=50",
+                        "trainer.validate_every=3")  # fmt: skip
     labels, x = np.arange(n) % 2, random.normal(size=n)
     scores = []
     for repetition in range(12):
