@@ -11,12 +11,13 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lymphoml.commands import ablation, bench, predict, report, submit, synthesize
+from lymphoml.commands import ablation, audit, bench, predict, report, submit, synthesize
 from lymphoml.config import parse
 from lymphoml.entry import entry
 from lymphoml.errors import InputError
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "audit": (audit.Audit, audit.run),
     "synthesize": (synthesize.Synthesize, synthesize.run),
     "predict": (predict.Predict, predict.run),
     "submit": (submit.Submit, submit.run),

@@ -11,7 +11,7 @@ from lymphoml.seeding import keyed_seed
 
 
 def people(table: pd.DataFrame) -> pd.Series:
-    """How many persons have a record labelled 0, and 1; the fewer are the most folds there can be."""
+    """Persons with a record labelled 0, and 1; no more folds than the fewer hold both."""
     return table.groupby("label")["group"].nunique().reindex([0, 1], fill_value=0)
 
 
