@@ -31,7 +31,7 @@ def near_duplicates(records: pd.DataFrame, distance: int = DISTANCE) -> list[dic
 
     Blank images, of which every two look alike, and identical bytes are left out.
     """
-    good = records[(records["problem"] == "") & ~records["blank"].eq(True)]
+    good = records[(records["problem"] == "") & ~records["blank"].astype(bool)]
     good = good.drop_duplicates(["digest", "patient"])
     digests, files = good["digest"].to_numpy(), good["file"].to_numpy()
     patients = good["patient"].to_numpy()

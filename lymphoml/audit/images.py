@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +22,7 @@ REMARKS = {  # column: what it says, what to do
     "animated": ("animated; only the first frame is read", "keep one frame"),
     "blank": ("one colour all over", "look at them; remove what shows no cell"),
 }
+UNKNOWN = {"mode": "", "digest": "", "hash": 0, "width": 0, "height": 0}  # of a refused image
 EXPLAINED = {  # what a problem's line contains: kind
     "truncated": "truncated",
     "not an image": "not an image",
@@ -51,18 +52,19 @@ def examine(images: Mapping[str, tuple[Path, ...]], root: Path, framing: Framing
 
         def look(file: tuple[str, Path]) -> dict:
             patient, path = file
-            told = _examine_file(path, framing, tick=lambda: bar.advance(task))
+            told = _examine_file(path, framing)
+            bar.advance(task)
             return {"patient": patient, "file": path.relative_to(root).as_posix()} | told
 
         rows = list(pool.map(look, files))
-    unknown = dict.fromkeys(["mode", "digest", "hash", "width", "height", *CHANNELS, *REMARKS])
+    # No None: it would turn whole columns into floats, which cannot hold a hash of 64 bits.
+    unknown = UNKNOWN | dict.fromkeys(CHANNELS, np.nan) | dict.fromkeys(REMARKS, False)
     return pd.DataFrame(
         [unknown | row for row in rows], columns=["patient", "file", "problem", *unknown]
     )
 
 
-def _examine_file(path: Path, framing: Framing, tick: Callable[[], None]) -> dict:
-    tick()
+def _examine_file(path: Path, framing: Framing) -> dict:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -76,18 +78,19 @@ def _examine_file(path: Path, framing: Framing, tick: Callable[[], None]) -> dic
         "mode": opened.mode,
         "sixteen_bits": opened.sixteen_bits,
         "animated": opened.animated,
-        "blank": all(low == high for low, high in image.getextrema()),
+        "blank": image.getcolors(1) is not None,
         "digest": hashlib.sha256(content).hexdigest(),
         "hash": int(str(imagehash.phash(image)), 16),
         "width": image.width,
         "height": image.height,
-    } | dict(zip(CHANNELS, _means(image), strict=True))
+    } | _means(image)
 
 
-def _means(image: Image.Image) -> list[float]:
+def _means(image: Image.Image) -> dict[str, float]:
     """Of each channel, exact, by way of the histogram: faster than summing pixels."""
     counts = np.reshape(image.histogram(), (3, 256))
-    return (counts @ np.arange(256) / (image.width * image.height)).tolist()
+    means = counts @ np.arange(256) / (image.width * image.height)
+    return {channel: float(mean) for channel, mean in zip(CHANNELS, means, strict=True)}
 
 
 def image_findings(records: pd.DataFrame, framing: Framing) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -37,11 +38,11 @@ def print_audit(content: dict[str, Any], console: Console | None = None) -> None
 
 def _print_shortcuts(content: dict[str, Any], console: Console) -> None:
     told, stratum = content["shortcuts"], content["hard_stratum"]
-    table = Table(title="what should tell nothing of the label", title_justify="left")
+    table = Table(title="what should tell nothing of the label", title_justify="left", box=SIMPLE)
     table.add_column("field", overflow="fold")
     for name in ("AUROC", "hard stratum"):
         table.add_column(name, no_wrap=True)
-    for name in ("p", "adjusted", "beside clinical"):
+    for name in ("p", "adjusted", "LR p"):
         table.add_column(name)
     for field in told["fields"]:
         if field["status"] != "tested":
@@ -60,7 +61,7 @@ def _print_shortcuts(content: dict[str, Any], console: Console) -> None:
     lines = [
         f"AUROC with 95 % interval (DeLong), above 0.5 where high values mean tumoral. p of "
         f"{told['permutations']:,} permutations of the labels, two-sided; adjusted for all fields "
-        f"together (Westfall and Young), a warning below {told['level']:g}. Last the p of a "
+        f"together (Westfall and Young), a warning below {told['level']:g}. LR p: a "
         f"likelihood-ratio test beside {', '.join(told['clinical']) or 'nothing'}, not adjusted."
     ]
     if stratum:

@@ -67,9 +67,8 @@ def read_sources(data: dict, columns: Sequence[Column], hidden: Collection[str] 
         found.problems += [*(text for _, text in faults), *lost]
         found.images |= bags
         tables[number] = table
-        sound[number] = table["id"].isin(bags.keys()) & ~table.index.isin(
-            [row for row, _ in faults]
-        )
+        faulty = table.index.isin([row for row, _ in faults])
+        sound[number] = table["id"].isin(bags.keys()) & ~faulty
     found.problems += duplicate_problems(tables.values())
     if not found.problems and not found.images:
         found.problems.append(f"{root}: no patient in any table; add a row per patient")
