@@ -1,5 +1,6 @@
 """One pass over a cohort's tables and images: everything that its numbers could be wrong by."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from lymphoml.data.decoding import Framing
 from lymphoml.data.sources import root_folder, table_paths
 from lymphoml.errors import InputError
 
+# A birth date in another column, where cells have slipped.
+DATE_IN_QUOTES = re.compile(r"'[^']*[0-9]+[-/.][0-9]+[-/.][0-9]+[^']*'")
 PRIVATE = "names patients by id and tells ages in years; treat it as you treat the cohort"
 
 
@@ -93,7 +96,7 @@ def audit(data: dict, counts: str = "lymphocyte_count", cut: float = 8.0) -> dic
 def _table_problem(problem: str, root: Path) -> Finding:
     """A problem's line begins with the place, and ends with what to do."""
     where, _, what = problem.replace(f"{root}/", "").partition(": ")
-    what, _, action = what.partition("; ")
+    what, _, action = DATE_IN_QUOTES.sub("'(a date)'", what).partition("; ")
     return Finding("error", "table", what, (where,), action)
 
 

@@ -6,6 +6,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from lymphoml.audit.findings import count
+
 SHOWN = 3  # places of a finding; audit.json holds all
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -30,7 +32,7 @@ def print_audit(content: dict[str, Any], console: Console | None = None) -> None
     counted = content["severities"]
     files = content["images"]
     console.print(
-        f"{counted['error']} errors, {counted['warning']} warnings, {counted['note']} notes; "
+        f"{', '.join(count(n, severity) for severity, n in counted.items())}; "
         f"{files['usable']:,} of {files['files']:,} images can be used",
         highlight=False,
     )
