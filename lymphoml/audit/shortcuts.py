@@ -23,11 +23,12 @@ def examine_shortcuts(
 ) -> list[dict[str, Any]]:
     """A dict for each field, ready for JSON, all indexed by the same labelled patients.
 
-    `status` is `tested`, `constant` or `absent` (no patient has a value). An AUROC above 1/2 says
-    that high values mean tumoral. `p` is the permutation p-value, `p_holm` Holm's correction of it
-    over all tested fields, `p_adjusted` the correction that takes account of their dependence (see
-    `permutation_tests`), and `flagged` whether that is below LEVEL. `hard` marks the hard stratum;
-    `likelihood_ratio` tests the field beside the features `clinical` (n, k), None without any.
+    `status` is `tested`, `constant`, `absent` (no patient has a value) or `too few patients` of a
+    class. An AUROC above 1/2 says that high values mean tumoral. `p` is the permutation p-value,
+    `p_holm` Holm's correction of it over all tested fields, `p_adjusted` the correction that takes
+    account of their dependence (see `permutation_tests`), and `flagged` whether that is below
+    LEVEL. `hard` marks the hard stratum; `likelihood_ratio` tests the field beside the features
+    `clinical` (n, k), None without any.
     """
     tested = [name for name in fields if fields[name].nunique() > 1]
     enough = min((labels == 1).sum(), (labels == 0).sum()) >= FEWEST

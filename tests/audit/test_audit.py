@@ -53,6 +53,8 @@ def test_a_clean_cohort(data, tmp_path):
     }  # fmt: skip
     assert content["dates"]["age"]["-"] == {"dates": 28, "ambiguous": 11}
     json.dumps(content, allow_nan=False)
+    (error,) = of(audit(data | {"folds": 9}), "error")
+    assert error["what"].endswith("too few for data.folds=9")
 
 
 def test_everything_is_found_in_one_pass(data, tmp_path):
@@ -106,6 +108,8 @@ def test_a_table_of_which_every_row_is_wrong(data, tmp_path):
     for name in (TRAIN, "testset/testset_data.csv"):
         path = tmp_path / "cohort" / name
         path.write_text(re.sub(r"(?m),[FM],", ",X,", path.read_text()))
+        if name == TRAIN:
+            assert audit(data)["classes"]["records"] == 4
     content = audit(data)
     assert content["severities"]["error"] == 28
     assert content["images"]["usable"] == 84
