@@ -36,6 +36,7 @@ ALLOWED = {
     "progress": set(),
     "runs": set(),
     "baselines": {"data", "evaluation"},
+    "audit": {"audit", "data", "evaluation"},
     "module": {"build"},
     "trainer": {"compute", "checkpoint"},
     "environment": set(),
@@ -50,8 +51,8 @@ ALLOWED = {
     # Measures what a user runs; only `lymphoml/benchmark/inference.py` looks into lymphoml's parts.
     "benchmark": {"benchmark", "checkpoint", "compute", "config", "data", "environment", "memory",
                   "prediction", "preparation", "report", "runs", "trainer"},
-    "commands": {"commands", "benchmark", "config", "data", "prediction", "runs", "submission",
-                 "report"},
+    "commands": {"commands", "audit", "benchmark", "config", "data", "prediction", "runs",
+                 "submission", "report"},
     "cli": {"commands", "config", "entry"},
     "__main__": {"cli"},
 }  # fmt: skip
