@@ -1,26 +1,22 @@
 """One job: cross-validate one configuration into its run folder, skipping what is done."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
-from filelock import FileLock
 
 from lymphoml import compute, runs
 from lymphoml import environment as environments
-from lymphoml.baselines import baseline_predictions
 from lymphoml.callbacks import History, KeyedSeeds, Patience
 from lymphoml.checkpoint import LAST, SaveEpoch, load_checkpoint, reported_checkpoint
+from lymphoml.completion import complete
 from lymphoml.data.datamodule import BagDataModule
-from lymphoml.data.strata import strata
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.pooled import pool
-from lymphoml.evaluation.summary import summarise
 from lymphoml.files import write_json
-from lymphoml.prediction import checkpoint_predictions
+from lymphoml.inference import checkpoint_predictions
 from lymphoml.preparation import Prepared, new_module, prepare
 from lymphoml.progress import Bar, FoldProgress, progress_bar
 from lymphoml.seeding import keyed_seed
@@ -58,7 +54,7 @@ def cross_validate(
                         bar.skip(epochs)
                     else:
                         train_fold(config, path, fold, prepared, tracker, bar)
-        return _finish(config, folder, prepared, tracker)
+        return complete(config, folder, prepared, tracker)
 
 
 def train_fold(
@@ -127,31 +123,6 @@ def train_fold(
             "seconds": round(history.seconds, 1),
         },
     )
-
-
-def _finish(config: dict[str, Any], folder: Path, prepared: Prepared, tracker: Tracker) -> float:
-    """Complete the run if all its folds are done; the score pooled over what there is."""
-    every = sorted(prepared.folds["fold"].unique().tolist())
-    per_repeat = config["data"]["folds"]
-    if not all(runs.is_done(folder, fold) for fold in every):
-        part = runs.read_predictions(folder, prepared.asked)
-        return score_fold(part["label"], part["probability"])["balanced_accuracy"]
-    with FileLock(folder / ".lock"):
-        if not (folder / "metrics.json").exists():
-            predictions = runs.read_predictions(folder, every)
-            baselines = baseline_predictions(config["data"], prepared.cohort, prepared.folds)
-            groups = strata(prepared.cohort, config["data"])
-            stratum = config["data"]["hard_stratum"]
-            metrics = summarise(
-                predictions, runs.read_histories(folder, every), per_repeat,
-                groups, baselines, stratum and stratum["at_most"],
-            )  # fmt: skip
-            runs.write_table(folder / "predictions.csv", predictions)
-            runs.write_table(folder / "baselines.csv", baselines)
-            runs.write_table(folder / "strata.csv", groups.rename_axis("patient").reset_index())
-            tracker.log_cross_validation(metrics)
-            write_json(folder / "metrics.json", metrics)
-    return json.loads((folder / "metrics.json").read_text())["balanced_accuracy"]["value"]
 
 
 def _pos_weight(asked: float | str | None, train: pd.DataFrame) -> float | None:

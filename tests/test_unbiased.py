@@ -28,7 +28,7 @@ def no_baselines(monkeypatch):
     def nothing(data, cohort, folds):
         return folds[["patient", "fold"]]
 
-    monkeypatch.setattr("lymphoml.training.baseline_predictions", nothing)
+    monkeypatch.setattr("lymphoml.completion.baseline_predictions", nothing)
 
 
 class Pipeline:

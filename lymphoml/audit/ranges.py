@@ -82,9 +82,10 @@ def class_counts(cohort: Cohort) -> dict[str, Any]:
 
 
 def table_findings(
-    ranges: dict[str, Any], dates: dict[str, Any], classes: dict[str, Any], data: dict, counts: str
+    ranges: dict[str, Any], dates: dict[str, Any], classes: dict[str, Any], data: dict
 ) -> Iterator[Finding]:
-    """`counts` names the column of lymphocyte counts."""
+    """The column of `data.hard_stratum` is taken for one of lymphocyte counts."""
+    counts = (data["hard_stratum"] or {}).get("column")
     for name, told in ranges.items():
         if told["missing"]:
             what = f"{name} is missing in {count(told['missing'], 'patient')}"

@@ -31,12 +31,11 @@ DATE_IN_QUOTES = re.compile(r"'[^']*[0-9]+[-/.][0-9]+[-/.][0-9]+[^']*'")
 PRIVATE = "names patients by id and tells ages in years; treat it as you treat the cohort"
 
 
-def audit(data: dict, counts: str = "lymphocyte_count", cut: float = 8.0) -> dict[str, Any]:
+def audit(data: dict) -> dict[str, Any]:
     """Audit the cohort of a configuration's `data`; the content of `audit.json`, ready for JSON.
 
-    The hard stratum are the patients whose column `counts` is at most `cut`. Raises InputError
-    only for settings that mean nothing. Keys, of which those behind `images` need a patient whose
-    row can be read, and `shortcuts` both classes:
+    Raises InputError only for settings that mean nothing. Keys, of which those behind `images` need
+    a patient whose row can be read, and `shortcuts` both classes:
 
         private        what the file must not be taken for
         cohort         data.name
@@ -53,7 +52,7 @@ def audit(data: dict, counts: str = "lymphocyte_count", cut: float = 8.0) -> dic
         dates          {column: {separator: {dates, ambiguous}}}
         persons        {expected_by_chance, pairs: [{patients, labels, tables, same_label,
                        across_tables, parted}]}; see `suspected_pairs`
-        hard_stratum   {column, cut, tumoral, reactive}; None where the column is not there
+        hard_stratum   {column, at_most, tumoral, reactive}; None where none is configured
         shortcuts      {level, permutations, clinical: [column],
                        fields: [{name, status, flagged, p, p_holm, p_adjusted,
                                  auroc, hard: {value, low, high, tumoral, reactive} or None,
@@ -79,7 +78,7 @@ def audit(data: dict, counts: str = "lymphocyte_count", cut: float = 8.0) -> dic
                 table.index, table["label"], origin["table"], strict=True
             )
         }
-        found, told = _patients(survey.cohort, tables, records, data, counts, cut)
+        found, told = _patients(survey.cohort, tables, records, data)
         findings += found
         content |= told
     findings += duplicate_findings(exact, near, sides)
@@ -112,10 +111,10 @@ def _image_counts(records: pd.DataFrame) -> dict[str, Any]:
 
 
 def _patients(
-    cohort: Cohort, tables: list[str], records: pd.DataFrame, data: dict, counts: str, cut: float
+    cohort: Cohort, tables: list[str], records: pd.DataFrame, data: dict
 ) -> tuple[list[Finding], dict[str, Any]]:
     ranges, dates, classes = value_ranges(cohort, data), date_formats(cohort), class_counts(cohort)
-    findings = list(table_findings(ranges, dates, classes, data, counts))
+    findings = list(table_findings(ranges, dates, classes, data))
     pairs = suspected_pairs(cohort, tables, data["folds"])
     births = [name for name, each in data["columns"].items() if each["kind"] == "date_of_birth"]
     expected = coincidences(cohort.table, births[0], "sex") if pairs and len(births) == 1 else None
@@ -132,22 +131,22 @@ def _patients(
     }  # fmt: skip
     labelled = cohort.labelled
     if classes["tumoral"] and classes["reactive"]:
-        found, told = _shortcuts(labelled, records, data, counts, cut)
+        found, told = _shortcuts(labelled, records, data)
         findings += found
         content |= told
     return findings, content
 
 
 def _shortcuts(
-    cohort: Cohort, records: pd.DataFrame, data: dict, counts: str, cut: float
+    cohort: Cohort, records: pd.DataFrame, data: dict
 ) -> tuple[list[Finding], dict[str, Any]]:
     labels = cohort.table["label"]
     hard = pd.Series(False, index=labels.index)
-    stratum = None
-    if counts in data["columns"] and data["columns"][counts]["kind"] == "numeric":
-        hard = cohort.table[counts] <= cut
-        reactive, tumoral = ((hard & (labels == label)).sum() for label in (0, 1))
-        stratum = {"column": counts, "cut": cut, "tumoral": int(tumoral), "reactive": int(reactive)}
+    stratum = data["hard_stratum"]
+    if stratum is not None:
+        hard = cohort.table[stratum["column"]] <= stratum["at_most"]
+        reactive, tumoral = (int((hard & (labels == label)).sum()) for label in (0, 1))
+        stratum = stratum | {"tumoral": tumoral, "reactive": reactive}
     fields = shortcut_fields(cohort, records)
     told = examine_shortcuts(fields, labels, hard, _clinical(cohort, data))
     content = {
@@ -156,7 +155,7 @@ def _shortcuts(
         "clinical": data["clinical"],
         "fields": told,
     }
-    return list(shortcut_findings(told, cut)), {"hard_stratum": stratum, "shortcuts": content}
+    return list(shortcut_findings(told)), {"hard_stratum": stratum, "shortcuts": content}
 
 
 def _clinical(cohort: Cohort, data: dict) -> np.ndarray | None:

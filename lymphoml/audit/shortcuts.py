@@ -114,7 +114,7 @@ def _log_likelihood(labels: np.ndarray, features: np.ndarray) -> float:
         return float(fit.llf) if attained else np.nan
 
 
-def shortcut_findings(shortcuts: list[dict[str, Any]], cut: float) -> Iterator[Finding]:
+def shortcut_findings(shortcuts: list[dict[str, Any]]) -> Iterator[Finding]:
     for told in shortcuts:
         if told["flagged"]:
             hard = told["hard"]
@@ -123,7 +123,7 @@ def shortcut_findings(shortcuts: list[dict[str, Any]], cut: float) -> Iterator[F
                 "warning",
                 "shortcut",
                 f"{told['name']} predicts the label: AUROC {_shown(told['auroc'])}, adjusted "
-                f"p = {told['p_adjusted']:.2g}; at a count of at most {cut:g}: {inside}",
+                f"p = {told['p_adjusted']:.2g}; in the hard stratum: {inside}",
                 (),
                 "see that no model can read it; a mean light may also be the cells themselves"
                 if told["name"].startswith("mean ")

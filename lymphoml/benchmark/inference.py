@@ -19,7 +19,7 @@ from lymphoml.benchmark.jobs import Answer
 from lymphoml.checkpoint import load_checkpoint, reported_checkpoint
 from lymphoml.config import run_config
 from lymphoml.data.datamodule import BagDataModule, PatientBags
-from lymphoml.prediction import checkpoint_predictions
+from lymphoml.inference import checkpoint_predictions
 from lymphoml.preparation import prepare
 from lymphoml.runs import fold_folder
 from lymphoml.trainer import make_trainer

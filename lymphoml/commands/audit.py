@@ -11,16 +11,11 @@ from lymphoml.errors import InputError
 
 @dataclass
 class Audit:
-    """Check tables, images, duplicates, persons and shortcuts; exit 0 clean, 1 warnings, 2 errors.
-
-    The file names patients: treat it as you treat the cohort.
-    """
+    """Check tables, images, persons and shortcuts; exit 0 clean, 1 warnings, 2 errors."""
 
     cohort: str = option("lymphocytosis", "which of conf/data, as data=... of train.py")
     data: dict[str, Any] = option({}, "changes to its settings: data.root=DIR")
-    counts: str = option("lymphocyte_count", "column that the hard stratum goes by")
-    cut: float = option(8.0, "its highest value there, 10^9/L")
-    out: str | None = option(None, "file; runs/audit/NAME/audit.json by default")
+    out: str | None = option(None, "private file; runs/audit/NAME/audit.json by default")
 
 
 def run(options: Audit) -> None:
@@ -33,7 +28,7 @@ def run(options: Audit) -> None:
     from lymphoml.audit.terminal import print_audit
     from lymphoml.files import write_json
 
-    content = audit(data, options.counts, options.cut)
+    content = audit(data)
     write_json(out, content)
     print_audit(content)
     print(out)

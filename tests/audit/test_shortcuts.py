@@ -45,7 +45,7 @@ def test_every_number_of_a_field(drawn):
     assert leak["p_holm"] == pytest.approx(2 * leak["p"])
     assert not told["clean"]["flagged"]
     assert told["clean"]["p_adjusted"] > 0.05
-    found = list(shortcut_findings(list(told.values()), cut=8.0))
+    found = list(shortcut_findings(list(told.values())))
     assert [each.severity for each in found] == ["warning", "note"]
     assert "leak predicts the label" in found[0].what
     assert found[1].what == "not tested: constant: constant; absent: absent"

@@ -38,7 +38,9 @@ def test_a_row_holds_the_runs_own_score_and_the_difference(sweep, comparison):
     rows = comparison.table.set_index(["run", "score"])
     tables = {path.name: pd.read_csv(path / "predictions.csv") for path in sweep}
     for name, table in tables.items():
-        for score, scored in pool(table, 5).items():
+        pooled = pool(table, 5)
+        for score in ("balanced_accuracy", "auroc"):
+            scored = pooled[score]
             assert rows.loc[(name, score), ["value", "low", "high"]].to_dict() == scored
     ordered = {name: table.sort_values("patient") for name, table in tables.items()}
     expected = paired_differences(

@@ -1,0 +1,41 @@
+"""The end of a run: once every fold is done, its scores and all that stands beside them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from lymphoml import runs
+from lymphoml.baselines import baseline_predictions
+from lymphoml.data.strata import strata
+from lymphoml.evaluation.metrics import score_fold
+from lymphoml.evaluation.summary import summarise
+from lymphoml.files import write_json
+from lymphoml.preparation import Prepared
+from lymphoml.tracking import Tracker
+
+
+def complete(config: dict[str, Any], folder: Path, prepared: Prepared, tracker: Tracker) -> float:
+    """Complete the run if all its folds are done; the score pooled over what there is."""
+    every = sorted(prepared.folds["fold"].unique().tolist())
+    per_repeat = config["data"]["folds"]
+    if not all(runs.is_done(folder, fold) for fold in every):
+        part = runs.read_predictions(folder, prepared.asked)
+        return score_fold(part["label"], part["probability"])["balanced_accuracy"]
+    with FileLock(folder / ".lock"):
+        if not (folder / "metrics.json").exists():
+            predictions = runs.read_predictions(folder, every)
+            baselines = baseline_predictions(config["data"], prepared.cohort, prepared.folds)
+            groups = strata(prepared.cohort, config["data"])
+            stratum = config["data"]["hard_stratum"]
+            metrics = summarise(
+                predictions, runs.read_histories(folder, every), per_repeat,
+                groups, baselines, stratum and stratum["at_most"],
+            )  # fmt: skip
+            runs.write_table(folder / "predictions.csv", predictions)
+            runs.write_table(folder / "baselines.csv", baselines)
+            runs.write_table(folder / "strata.csv", groups.rename_axis("patient").reset_index())
+            tracker.log_cross_validation(metrics)
+            write_json(folder / "metrics.json", metrics)
+    return json.loads((folder / "metrics.json").read_text())["balanced_accuracy"]["value"]
