@@ -1,0 +1,42 @@
+"""What a run folder may hold beside what makes it a run: None where it does not."""
+
+from typing import Any
+
+import pandas as pd
+
+from lymphoml.report.runs import Run, read_columns, read_mapping
+
+
+def read_patients(run: Run) -> pd.DataFrame | None:
+    """`patients.csv` by patient: `hard` (0 or 1) and what else it tells."""
+    path = run.path / "patients.csv"
+    if not path.is_file():
+        return None
+    return read_columns(path, ("patient", "hard")).set_index("patient")
+
+
+def read_instances(run: Run) -> pd.DataFrame | None:
+    """patient, image, probability: what the model that had not seen the patient says of one image.
+
+    A mean over repeats. None unless every fold tells.
+    """
+    paths = [run.path / f"fold-{fold}" / "instances.csv" for fold in run.histories]
+    if not all(path.is_file() for path in paths):
+        return None
+    columns = ("patient", "image", "probability")
+    rows = pd.concat([read_columns(path, columns) for path in paths])
+    rows["probability"] = rows["probability"].astype(float)
+    return rows.groupby(["patient", "image"])[["probability"]].mean().reset_index()
+
+
+def read_triage(run: Run) -> dict[str, Any] | None:
+    path = run.path / "triage.json"
+    return read_mapping(path) if path.is_file() else None
+
+
+def count_submissions(run: Run) -> int | None:
+    """Lines of `ledger.jsonl`, each a use of the test set."""
+    path = run.path / "ledger.jsonl"
+    if not path.is_file():
+        return None
+    return sum(bool(line.strip()) for line in path.read_text(errors="replace").splitlines())

@@ -1,0 +1,68 @@
+"""How a page writes numbers, paths and counts."""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import pandas as pd
+
+Score = Mapping[str, float | None]
+
+TITLES = {
+    "balanced_accuracy": "Balanced accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+    "f1": "F1",
+    "matthews": "Matthews correlation",
+    "brier": "Brier score",
+}
+BASELINES = {
+    "logistic_regression": "logistic regression, clinical values",
+    "random_forest": "random forest, clinical values",
+    "count_rule": "rule on the lymphocyte count",
+    "bag_size": "number of images alone",
+    "prevalence": "prevalence",
+}
+
+
+def score(value: float | None) -> str:
+    return "n/a" if value is None or pd.isna(value) else f"{value:.3f}"
+
+
+def interval(given: Score) -> str:
+    """`0.812 to 0.930`, or that there is none."""
+    low, high = given.get("low"), given.get("high")
+    if low is None or high is None or pd.isna(low) or pd.isna(high):
+        return "no interval"
+    return f"{low:.3f} to {high:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """With a true minus sign."""
+    return "n/a" if value is None or pd.isna(value) else f"{value:+.3f}".replace("-", "−")
+
+
+def baseline_name(key: str) -> str:
+    return BASELINES.get(key, key.replace("_", " "))
+
+
+def shown_path(path: Path) -> str:
+    """As given; of an absolute path only the last part, the rest tells of the machine."""
+    return f".../{path.name}" if path.is_absolute() else str(path)
+
+
+def shown(value: Any) -> str:
+    """A setting's value as text."""
+    if isinstance(value, str) and (PurePath(value).is_absolute() or value.startswith("~")):
+        return f".../{PurePath(value).name}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
