@@ -19,7 +19,7 @@ def figure(chart: Chart) -> dict[str, Any]:
     words = {"family": "inherit", "size": 12, "color": "var(--muted)"}
     layout: dict[str, Any] = {
         "xaxis": _axis(chart.x) | {"title": {"text": escape(chart.x.title), "standoff": 6}},
-        "yaxis": _axis(chart.y),
+        "yaxis": _axis(chart.y) | {"ticklen": 8 if chart.y.rules else 14},
         "margin": {"l": left, "r": right, "t": top, "b": bottom, "pad": 0},
         "font": words,
         "showlegend": False,
@@ -53,7 +53,9 @@ def _axis(axis: Axis) -> dict[str, Any]:
         "gridcolor": "var(--rule)",
         "zeroline": False,
         "fixedrange": True,
-        "ticks": "",
+        "ticks": "outside",
+        "ticklen": 3,
+        "tickcolor": "rgba(0,0,0,0)",
     }
 
 

@@ -40,7 +40,8 @@ def _frame(chart: Chart) -> Iterator[str]:
         y = _y(chart, place)
         if chart.y.rules:
             yield f'<path class="rule" d="M{left} {y}H{edge}"/>'
-        yield f'<text x="{left - 8}" y="{y}" dy=".33em" text-anchor="end">{escape(text)}</text>'
+        x = left - (8 if chart.y.rules else 14)
+        yield f'<text x="{x}" y="{y}" dy=".33em" text-anchor="end">{escape(text)}</text>'
     if chart.x.title:
         middle = (left + edge) / 2
         yield (

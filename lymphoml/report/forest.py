@@ -7,11 +7,12 @@ from lymphoml.report.scores import Scores
 from lymphoml.report.wording import TITLES, interval, score
 
 
-def forest(name: str, measure: str, models: Mapping[str, Scores], chance: float = 0.5) -> Chart:
-    """One `measure` of each model, the first stressed; `chance` is a dashed line.
+def forest(name: str, measure: str, models: Mapping[str, Scores], left: int = 152) -> Chart:
+    """One `measure` of each model, the first stressed; chance, 0.5, is a dashed line.
 
     Models without the measure keep an empty row.
     """
+    chance = 0.5
     told = {model: scores.get(measure) or {} for model, scores in models.items()}
     lows = [limit for each in told.values() if (limit := each.get("low")) is not None]
     values = [value for each in told.values() if (value := each.get("value")) is not None]
@@ -26,13 +27,13 @@ def forest(name: str, measure: str, models: Mapping[str, Scores], chance: float 
     return Chart(
         name=name,
         description=f"{TITLES[measure]} of {', '.join(models)}, with 95 % intervals; "
-        f"the dashed line is chance, {chance:g}",
+        f"the dashed line is chance, 0.5",
         x=share_axis("", lowest, 0.1),
         y=named_axis(list(models)),
         series=[line, *rows],
         height=height,
-        width=600,
-        left=228,
+        width=460 if left < 200 else 640,
+        left=left,
         title=TITLES[measure],
         numbers=False,
     )

@@ -97,5 +97,5 @@ if ("IntersectionObserver" in window) {
       links.get(target.id)?.setAttribute("aria-current", "true");
     }
   }, { rootMargin: "-10% 0px -80% 0px" });
-  document.querySelectorAll("main > section").forEach((section) => read.observe(section));
+  document.querySelectorAll("main > header, main > section").forEach((section) => read.observe(section));
 }

@@ -19,10 +19,10 @@ TITLES = {
     "brier": "Brier score",
 }
 BASELINES = {
-    "logistic_regression": "logistic regression, clinical values",
-    "random_forest": "random forest, clinical values",
-    "count_rule": "rule on the lymphocyte count",
-    "bag_size": "number of images alone",
+    "logistic_regression": "logistic regression",
+    "random_forest": "random forest",
+    "count_rule": "lymphocyte count rule",
+    "bag_size": "number of images",
     "prevalence": "prevalence",
 }
 

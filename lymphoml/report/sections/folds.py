@@ -53,7 +53,7 @@ def _chart(run: Run) -> Chart:
             _series("best epoch (optimistic)", best, "warn", "ring", 11),
             _series("epoch that counts", last, "ink", "dot", 9),
         ],
-        width=600, height=260, numbers=False,
+        width=600, height=230, numbers=False,
     )  # fmt: skip
 
 
