@@ -10,7 +10,7 @@ Pairs = Sequence[tuple[float, float]]
 class Series:
     """Points in data units, drawn as a line, as marks, or as both.
 
-    `colour` is one of the page's CSS variables or, with `#`, a colour of its own. `x_interval` and
+    `colour` is one of the page's CSS variables. `x_interval` and
     `y_interval` give each point's limits. `told` says each point in words, for hovering.
     """
 

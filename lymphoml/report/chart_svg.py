@@ -25,7 +25,7 @@ def margins(chart: Chart) -> tuple[int, int, int, int]:
 
 
 def colour(name: str) -> str:
-    return name if name.startswith("#") else f"var(--{name})"
+    return f"var(--{name})"
 
 
 def _frame(chart: Chart) -> Iterator[str]:

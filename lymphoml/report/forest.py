@@ -7,8 +7,10 @@ from lymphoml.report.scores import Scores
 from lymphoml.report.wording import TITLES, interval, score
 
 
-def forest(name: str, measure: str, models: Mapping[str, Scores], left: int = 152) -> Chart:
-    """One `measure` of each model, the first stressed; chance, 0.5, is a dashed line.
+def forest(
+    name: str, measure: str, models: Mapping[str, Scores], left: int = 152, runs: int = 1
+) -> Chart:
+    """One `measure` of each model, the first `runs` stressed; chance, 0.5, is a dashed line.
 
     Models without the measure keep an empty row.
     """
@@ -20,7 +22,7 @@ def forest(name: str, measure: str, models: Mapping[str, Scores], left: int = 15
     height = 56 + 26 * len(models)
     line = Series("chance", [chance, chance], [-0.6, len(models) - 0.4], "muted", "dash", width=1.2)
     rows = [
-        _row(model, row, each)
+        _row(model, row, each, row < runs)
         for row, (model, each) in enumerate(told.items())
         if each.get("value") is not None
     ]
@@ -39,12 +41,12 @@ def forest(name: str, measure: str, models: Mapping[str, Scores], left: int = 15
     )
 
 
-def _row(model: str, row: int, told: Mapping[str, float | None]) -> Series:
+def _row(model: str, row: int, told: Mapping[str, float | None], stressed: bool) -> Series:
     value, low, high = told["value"], told.get("low"), told.get("high")
     assert value is not None
     limits = [] if low is None or high is None else [(low, high)]
     return Series(
-        model, [value], [row], "accent" if row == 0 else "ink", None,
-        "dot" if row == 0 else "square", size=10 if row == 0 else 8, x_interval=limits,
+        model, [value], [row], "accent" if stressed else "ink", None,
+        "dot" if stressed else "square", size=10 if stressed else 8, x_interval=limits,
         told=[f"{model}: {score(value)}, {interval(told)}"],
     )  # fmt: skip

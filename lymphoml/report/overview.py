@@ -44,7 +44,7 @@ def write_overview(paths: Sequence[Path], out: Path, choices: Choices | None = N
         "n": len(runs),
         "patients": runs[0].metrics["n_patients"],
         "rows": [_row(run, names, links, out) for run in runs],
-        "chart": forest("forest-accuracy", "balanced_accuracy", models, left=230),
+        "chart": forest("forest-accuracy", "balanced_accuracy", models, 230, len(runs)),
         "sweep": sweep_chart(runs),
     }
     write_text(out, render(title, "overview", content, []))

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from lymphoml.errors import InputError
 from lymphoml.report.ablation import epoch_curve, run_labels
-from lymphoml.report.ablation_figure import COLOURS
 from lymphoml.report.chart import Chart, Series, count_axis, share_axis
 from lymphoml.report.runs import Run
 
+# As in the sweep's printed figure (Okabe and Ito), darkened or lightened to stand out on the page.
+COLOURS = ("ink", "orange", "blue", "sky", "vermilion", "green", "pink", "grey")
 MARKS = ("dot", "square", "diamond", "ring")
 LINES = ("solid", "dash", "dot")
 
@@ -35,8 +36,7 @@ def sweep_chart(runs: Sequence[Run]) -> Chart | None:
             f"{name}, epoch {row.epoch}: {row.mean:.3f}, over folds ± {row.std:.3f}"
             for row in curve.itertuples()
         ]
-        # The page's ink in place of black, which a dark page would swallow.
-        colour = "ink" if number % len(COLOURS) == 0 else COLOURS[number % len(COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         series.append(
             Series(name, curve["epoch"].tolist(), curve["mean"].tolist(), colour,
                    LINES[number % len(LINES)], MARKS[number % len(MARKS)], size=6, told=told,
