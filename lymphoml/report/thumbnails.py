@@ -14,15 +14,15 @@ from lymphoml.report.runs import Run
 from lymphoml.report.wording import shown
 
 BUDGET = 4_000_000  # characters of all pictures; a page stays below 8 MB
-QUALITIES = ((72, 70), (56, 60), (40, 50), (28, 40))  # pixels a side and WebP's quality
+QUALITIES = ((112, 70), (72, 70), (56, 60), (40, 50), (28, 40))  # pixels a side and WebP's quality
 FIELD = 128  # pixels of the original about its centre, where the cell lies
 
 
 def thumbnails(run: Run, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], str]:
-    """A data URI for each patient's image named in `wanted`: its centre, shrunk to 72 pixels.
+    """A data URI for each patient's image named in `wanted`: its centre at 112 pixels.
 
     The centre is as wide as the run's own crop, and at most 128 pixels. More pictures than BUDGET
-    holds are shrunk further. Raises InputError where the cohort in the run's configuration is not
+    holds are made smaller. Raises InputError where the cohort in the run's configuration is not
     there, is another than the run's, or lacks an image.
     """
     cohort = _cohort(run)

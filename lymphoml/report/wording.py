@@ -1,7 +1,7 @@
 """How a page writes numbers, paths and counts."""
 
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -48,13 +48,8 @@ def baseline_name(key: str) -> str:
     return BASELINES.get(key, key.replace("_", " "))
 
 
-def shown_path(path: Path) -> str:
-    """As given; of an absolute path only the last part, the rest tells of the machine."""
-    return f".../{path.name}" if path.is_absolute() else str(path)
-
-
 def shown(value: Any) -> str:
-    """A setting's value as text."""
+    """A setting's value as text; of an absolute path only the last part."""
     if isinstance(value, str) and (PurePath(value).is_absolute() or value.startswith("~")):
         return f".../{PurePath(value).name}"
     if isinstance(value, list):

@@ -31,8 +31,8 @@ def test_a_picture_is_the_patients_own_image(cohort, tmp_path):
     assert set(pictures) == {(p, image) for p, images in wanted.items() for image in images}
     for (patient, image), uri in pictures.items():
         with Image.open(cohort / "trainset" / patient / image) as opened:
-            original = np.asarray(opened.resize((72, 72), Image.Resampling.LANCZOS), float)
-        assert pixels(uri).shape == (72, 72, 3)
+            original = np.asarray(opened.resize((112, 112), Image.Resampling.LANCZOS), float)
+        assert pixels(uri).shape == (112, 112, 3)
         distances = {
             key: np.abs(pixels(other) - original).mean() for key, other in pictures.items()
         }
@@ -43,8 +43,8 @@ def test_a_picture_shows_the_centre_that_the_model_saw(cohort, tmp_path):
     run = read_run(make_run_of(cohort, tmp_path / "run", crop=16))
     patient, image = first_of(run)
     with Image.open(cohort / "trainset" / patient / image) as opened:
-        centre = np.asarray(opened.crop((8, 8, 24, 24)).resize((72, 72)), float)
-        whole = np.asarray(opened.resize((72, 72)), float)
+        centre = np.asarray(opened.crop((8, 8, 24, 24)).resize((112, 112)), float)
+        whole = np.asarray(opened.resize((112, 112)), float)
     drawn = pixels(thumbnails(run, {patient: [image]})[patient, image])
     assert np.abs(drawn - centre).mean() < 0.5 * np.abs(drawn - whole).mean()
 
@@ -54,7 +54,7 @@ def test_more_pictures_than_a_page_holds_are_smaller(cohort, tmp_path, monkeypat
     patient, image = first_of(run)
     full = thumbnails(run, {patient: [image]})[patient, image]
     monkeypatch.setattr(module, "BUDGET", len(full) - 1)
-    assert pixels(thumbnails(run, {patient: [image]})[patient, image]).shape == (56, 56, 3)
+    assert pixels(thumbnails(run, {patient: [image]})[patient, image]).shape == (72, 72, 3)
     monkeypatch.setattr(module, "BUDGET", 10)
     with pytest.raises(InputError, match="more than a page can hold"):
         thumbnails(run, {patient: [image]})
