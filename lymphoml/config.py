@@ -38,6 +38,7 @@ class DataConfig:
     reference_date: str = "2020-01-01"
     missing: str = "refuse"
     clinical: list[str] = field(default_factory=list)
+    hard_stratum: Any = None
     standardise: bool = True
     # Folds.
     folds: int = 5
@@ -48,6 +49,7 @@ class DataConfig:
     bags_per_batch: int = 1
     max_instances: int | None = None
     eval_max_instances: int | None = None
+    permute_bags: bool = False
     # Images.
     cache: str = ".cache"
     crop: int | None = None

@@ -1,7 +1,7 @@
 """Learning: a MIL model under binary cross-entropy and balanced accuracy."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +17,15 @@ from lymphoml.types import Batch
 # Images that evaluation looks at together: the same on every machine, and no larger bag costs more
 # memory.
 EVALUATED_AT_ONCE = 64
+
+
+class Predicted(NamedTuple):
+    """What the model says of a batch: probabilities of being tumoral."""
+
+    ids: tuple[str, ...]
+    lengths: Tensor  # (b)
+    bags: Tensor  # (b)
+    images: Tensor  # (n), of a bag of that image alone with its patient's clinical values; or (0)
 
 
 class BagClassifier(pl.LightningModule):
@@ -53,13 +62,7 @@ class BagClassifier(pl.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (b); positive says tumoral."""
-        features = self.model.embed(
-            batch.images,
-            *(() if batch.draws is None else (batch.draws,)),
-            view=self.view,
-            chunk_size=self.chunk_size if self.training else EVALUATED_AT_ONCE,
-        )
-        return self.model.classify(features, batch.lengths, batch.clinical)
+        return self.model.classify(self._embed(batch), batch.lengths, batch.clinical)
 
     def on_train_epoch_start(self) -> None:
         # Told once an epoch: a call of `log` takes a millisecond, some steps take no more than ten.
@@ -85,9 +88,16 @@ class BagClassifier(pl.LightningModule):
             on_step=False, on_epoch=True, batch_size=len(batch.label), add_dataloader_idx=False,
         )  # fmt: skip
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Tensor]:
-        """Patients and their probability of being tumoral."""
-        return batch.ids, torch.sigmoid(self(batch).float())
+    def predict_step(self, batch: Batch, batch_idx: int) -> Predicted:
+        features, clinical = self._embed(batch), batch.clinical
+        bags = self.model.classify(features, batch.lengths, clinical)
+        images = bags.new_empty(0)
+        if features is not None:
+            alone = torch.ones(len(features), dtype=batch.lengths.dtype)
+            owner = torch.repeat_interleave(batch.lengths).to(clinical.device)
+            images = self.model.classify(features, alone, clinical[owner])
+        probabilities = (torch.sigmoid(logits.float()) for logits in (bags, images))
+        return Predicted(batch.ids, batch.lengths, *probabilities)
 
     def configure_optimizers(self) -> Any:
         optimizer = build(self.hparams["optim"], self.parameters())
@@ -98,6 +108,14 @@ class BagClassifier(pl.LightningModule):
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise InputError(f"{spec['_target_']}: it would follow the fold that is scored")
         return [optimizer], [scheduler]  # stepped once an epoch
+
+    def _embed(self, batch: Batch) -> Tensor | None:
+        return self.model.embed(
+            batch.images,
+            *(() if batch.draws is None else (batch.draws,)),
+            view=self.view,
+            chunk_size=self.chunk_size if self.training else EVALUATED_AT_ONCE,
+        )
 
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """Binary cross-entropy of each patient (b)."""

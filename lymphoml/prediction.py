@@ -1,6 +1,7 @@
 """New patients through a run's folds: the mean of their probabilities, and how far they differ."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lymphoml.data.datamodule import PatientBags
 from lymphoml.data.folds import split
 from lymphoml.data.images import ImageStore, read_images
 from lymphoml.errors import InputError
-from lymphoml.module import BagClassifier
+from lymphoml.module import BagClassifier, Predicted
 from lymphoml.submission import write_submission
 from lymphoml.trainer import make_trainer
 
@@ -52,7 +53,7 @@ def predict(
         checkpoint = load_checkpoint(reported_checkpoint(path))
         bags = _bags(checkpoint["BagDataModule"], run, fold, config, cohort, store, ids)
         trainer = make_trainer(config["trainer"], path, logger=False, callbacks=[])
-        table = checkpoint_predictions(checkpoint, path, trainer, bags)
+        table, _ = checkpoint_predictions(checkpoint, path, trainer, bags)
         columns[fold] = table.set_index("patient")["probability"]
     probabilities = pd.DataFrame(columns)
     if _is_own_cohort(run, everybody):
@@ -73,8 +74,11 @@ def predict(
 
 def checkpoint_predictions(
     checkpoint: dict[str, Any], path: Path, trainer: pl.Trainer, bags: PatientBags
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What the model of a fold's checkpoint says of some patients: patient, probability.
+
+    And what it says of each of their images: patient, image (its file's name), probability, that of
+    a bag of this image alone. A patient of whom only some images were drawn is left out of this.
 
     Raises InputError, naming the fold's folder `path`, where a probability is not a number: the
     fold has diverged.
@@ -88,8 +92,8 @@ def checkpoint_predictions(
     batches: Any = trainer.predict(module, datamodule=bags, weights_only=True)
     predictions = pd.DataFrame(
         {
-            "patient": [patient for ids, _ in batches for patient in ids],
-            "probability": torch.cat([values for _, values in batches]).double().numpy(),
+            "patient": [patient for batch in batches for patient in batch.ids],
+            "probability": torch.cat([batch.bags for batch in batches]).double().numpy(),
         }
     )
     lost = predictions["probability"].isna().sum()
@@ -98,7 +102,21 @@ def checkpoint_predictions(
             f"{path}: no probability for {lost} of {len(predictions)} patients, the training has "
             f"diverged; try a lower lr in a run of another name"
         )
-    return predictions
+    return predictions, _of_images(batches, bags.cohort)
+
+
+def _of_images(batches: Iterable[Predicted], cohort: Cohort) -> pd.DataFrame:
+    parts = [pd.DataFrame({"patient": [], "image": [], "probability": []})]
+    for batch in batches:
+        if not len(batch.images):
+            continue
+        each = batch.images.double().split(batch.lengths.tolist())
+        for patient, probabilities in zip(batch.ids, each, strict=True):
+            names = [path.name for path in cohort.images[patient]]
+            if len(names) == len(probabilities):
+                columns = {"patient": patient, "image": names, "probability": probabilities}
+                parts.append(pd.DataFrame(columns))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def _is_own_cohort(run: Path, cohort: Cohort) -> bool:

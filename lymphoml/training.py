@@ -11,11 +11,14 @@ from filelock import FileLock
 
 from lymphoml import compute, runs
 from lymphoml import environment as environments
-from lymphoml.baseline import clinical_baseline
+from lymphoml.baselines import baseline_predictions
 from lymphoml.callbacks import History, KeyedSeeds, Patience
 from lymphoml.checkpoint import LAST, SaveEpoch, load_checkpoint, reported_checkpoint
 from lymphoml.data.datamodule import BagDataModule
-from lymphoml.evaluation.metrics import score_fold, summarise
+from lymphoml.data.strata import strata
+from lymphoml.evaluation.metrics import score_fold
+from lymphoml.evaluation.pooled import pool
+from lymphoml.evaluation.summary import summarise
 from lymphoml.files import write_json
 from lymphoml.prediction import checkpoint_predictions
 from lymphoml.preparation import Prepared, new_module, prepare
@@ -103,15 +106,17 @@ def train_fold(
                 raise KeyboardInterrupt from None
             raise
         reported = load_checkpoint(reported_checkpoint(path))
-        predictions = checkpoint_predictions(reported, path, trainer, bags)
+        predictions, of_images = checkpoint_predictions(reported, path, trainer, bags)
         predictions.insert(1, "fold", fold)
         predictions.insert(2, "label", cohort.table["label"].loc[predictions["patient"]].to_numpy())
         runs.write_table(path / "predictions.csv", predictions)
+        runs.write_table(path / "instances.csv", of_images)
         score = score_fold(predictions["label"], predictions["probability"])
         tracker.log_fold(fold, predictions, score)
+    accuracy = pool(predictions, 1)["balanced_accuracy"]
     bar.say(
-        f"{path}: balanced accuracy {score['balanced_accuracy']:.3f} after {len(history.rows)} "
-        f"epochs, {history.seconds:.0f} s"
+        f"{path}: balanced accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, "
+        f"{accuracy['high']:.3f}] after {len(history.rows)} epochs, {history.seconds:.0f} s"
     )
     write_json(
         path / "done.json",
@@ -134,10 +139,16 @@ def _finish(config: dict[str, Any], folder: Path, prepared: Prepared, tracker: T
     with FileLock(folder / ".lock"):
         if not (folder / "metrics.json").exists():
             predictions = runs.read_predictions(folder, every)
-            metrics = summarise(predictions, runs.read_histories(folder, every), per_repeat)
-            baseline = clinical_baseline(config, prepared.cohort, prepared.folds)
-            metrics["baseline"]["clinical"] = baseline
+            baselines = baseline_predictions(config["data"], prepared.cohort, prepared.folds)
+            groups = strata(prepared.cohort, config["data"])
+            stratum = config["data"]["hard_stratum"]
+            metrics = summarise(
+                predictions, runs.read_histories(folder, every), per_repeat,
+                groups, baselines, stratum and stratum["at_most"],
+            )  # fmt: skip
             runs.write_table(folder / "predictions.csv", predictions)
+            runs.write_table(folder / "baselines.csv", baselines)
+            runs.write_table(folder / "strata.csv", groups.rename_axis("patient").reset_index())
             tracker.log_cross_validation(metrics)
             write_json(folder / "metrics.json", metrics)
     return json.loads((folder / "metrics.json").read_text())["balanced_accuracy"]["value"]

@@ -37,7 +37,7 @@ ALLOWED = {
     "callbacks": set(),
     "progress": set(),
     "runs": set(),
-    "baseline": {"data", "evaluation"},
+    "baselines": {"data", "evaluation"},
     "module": {"build"},
     "trainer": {"compute", "checkpoint"},
     "environment": set(),
@@ -47,7 +47,7 @@ ALLOWED = {
     "preparation": {"build", "capacity", "checks", "compute", "data", "memory", "module",
                     "trainer"},
     "training": {"runs", "checkpoint", "data", "trainer", "prediction", "preparation", "compute",
-                 "callbacks", "progress", "environment", "evaluation", "tracking", "baseline"},
+                 "callbacks", "progress", "environment", "evaluation", "tracking", "baselines"},
     # Measures what a user runs; only `lymphoml/benchmark/inference.py` looks into lymphoml's parts.
     "benchmark": {"benchmark", "checkpoint", "compute", "config", "data", "environment", "memory",
                   "prediction", "preparation", "report", "runs", "trainer"},

@@ -27,9 +27,12 @@ CONF = Path(__file__).parent.parent / "conf"
 TINY = ["model/encoder=timm", "model.encoder.name=test_resnet", "data=synthetic", "logger=none",
         "data.folds=2", "trainer.max_epochs=3", "trainer.progress=false",
         "trainer.threads=1"]  # fmt: skip
-RUN = ["config.yaml", "environment.json", "folds.csv", "metrics.json", "predictions.csv"]
-FOLD = ["done.json", "history.csv", "last.ckpt", "last.ckpt.sha256", "predictions.csv"]
-SCORES = ["predictions.csv", "metrics.json", "folds.csv", "fold-0/predictions.csv"]
+RUN = ["baselines.csv", "config.yaml", "environment.json", "folds.csv", "metrics.json",
+       "predictions.csv", "strata.csv"]  # fmt: skip
+FOLD = ["done.json", "history.csv", "instances.csv", "last.ckpt", "last.ckpt.sha256",
+        "predictions.csv"]  # fmt: skip
+SCORES = ["predictions.csv", "metrics.json", "folds.csv", "baselines.csv", "strata.csv",
+          "fold-0/predictions.csv", "fold-0/instances.csv"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,37 @@ def test_run_folder_holds_what_design_says_and_its_numbers_agree(configured, tmp
     clipped = np.clip(last["probability"], 1e-7, 1 - 1e-7)
     loss = -np.where(last["label"] == 1, np.log(clipped), np.log(1 - clipped)).mean()
     assert rows["val/loss"].iloc[-1] == pytest.approx(loss, rel=1e-4)
+
+
+def test_each_image_is_told_what_a_bag_of_it_alone_would_be(configured, tmp_path, cohort):
+    cross_validate(configured("fold=0"), tmp_path / "run")
+    fold = tmp_path / "run" / "fold-0"
+    images = pd.read_csv(fold / "instances.csv")
+    patients = pd.read_csv(fold / "predictions.csv").set_index("patient")["probability"]
+    for patient, rows in images.groupby("patient"):
+        files = {path.name for path in (cohort / "trainset" / patient).iterdir()}
+        assert set(rows["image"]) == files
+        # Mean pooling and one linear layer: a bag's logit is the mean of its images'.
+        logits = np.log(rows["probability"] / (1 - rows["probability"]))
+        assert 1 / (1 + np.exp(-logits.mean())) == pytest.approx(patients[patient], abs=1e-4)
+    assert set(images["patient"]) == set(patients.index)
+
+
+def test_images_that_were_drawn_are_not_named(configured, tmp_path):
+    cross_validate(configured("fold=0", "data.eval_max_instances=2"), tmp_path / "run")
+    images = pd.read_csv(tmp_path / "run" / "fold-0" / "instances.csv")
+    assert images.groupby("patient").size().le(2).all()
+
+
+def test_permuted_bags_leave_the_clinical_values_and_the_held_out_images(configured, tmp_path):
+    words = ("fold=0", "trainer.max_epochs=1", "data.bags_per_batch=8")
+    for name, more in (("plain", ()), ("permuted", ("data.permute_bags=true",))):
+        cross_validate(configured(*words, *more), tmp_path / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lymphoml.data.datamodule.permuted_order", lambda patients, _: patients)
+        cross_validate(configured(*words, "data.permute_bags=true"), tmp_path / "undone")
+    assert same_bytes(tmp_path / "plain", tmp_path / "undone", ["fold-0/predictions.csv"])
+    assert not same_bytes(tmp_path / "plain", tmp_path / "permuted", ["fold-0/predictions.csv"])
 
 
 def test_one_seed_gives_identical_bytes_and_another_seed_others(configured, tmp_path):

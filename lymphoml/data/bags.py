@@ -28,13 +28,15 @@ class Bag(NamedTuple):
 class BagDataset(Dataset[Bag]):
     """The bags of some patients; what `(epoch, position)` gives depends on nothing else.
 
-    `store` None loads no image. `max_instances` draws that many images of a larger bag, without
+    Patient i's images are those of `sources[i]`: of the patient, but in the control that permutes
+    bags. `store` None loads no image. `max_instances` draws that many images of a larger bag, without
     replacement, anew for each epoch and patient; `augment` the numbers that change each image.
     """
 
     def __init__(
         self,
         patients: Sequence[str],
+        sources: Sequence[str],
         clinical: np.ndarray,
         labels: Sequence[int],
         store: ImageStore | None,
@@ -43,6 +45,7 @@ class BagDataset(Dataset[Bag]):
         seed: int,
     ):
         self.patients = list(patients)
+        self.sources = list(sources)
         self.clinical = clinical
         self.labels = list(labels)
         self.store = store
@@ -59,7 +62,7 @@ class BagDataset(Dataset[Bag]):
         if self.store is None:
             images = np.empty((0, 1, 1, 3), np.uint8)
         else:
-            images = self.store.bag(patient)
+            images = self.store.bag(self.sources[position])
             if self.max_instances is not None and len(images) > self.max_instances:
                 draw = keyed_generator(self.seed, "instances", epoch, patient)
                 images = images[np.sort(draw.permutation(len(images))[: self.max_instances])]
@@ -68,6 +71,12 @@ class BagDataset(Dataset[Bag]):
             generator = keyed_generator(self.seed, "augment", epoch, patient)
             draws = generator.random((len(images), DRAWS), np.float32)
         return Bag(images, self.clinical[position], self.labels[position], patient, draws)
+
+
+def permuted_order(patients: Sequence[str], seed: int) -> list[str]:
+    """The patients in an order that says nothing of them, the same one in every epoch."""
+    order = keyed_generator(seed, "permuted bags").permutation(len(patients))
+    return [patients[position] for position in order]
 
 
 class EpochOrder(Sampler[Key]):

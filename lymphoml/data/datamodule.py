@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from lymphoml.data.bags import BagDataset, EpochOrder, collate
+from lymphoml.data.bags import BagDataset, EpochOrder, collate, permuted_order
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import inner_split, split
@@ -56,8 +56,10 @@ class PatientBags(pl.LightningDataModule):
         One bag at a time bounds evaluation's memory, and no batch mate can change a prediction.
         """
         data, table = self.data, self.cohort.table.loc[patients]
+        permuted = training and data["permute_bags"]
         dataset = BagDataset(
             patients,
+            permuted_order(patients, self.keyed) if permuted else patients,
             self.clinical.transform(table),
             table["label"].tolist(),
             self.store,

@@ -52,6 +52,7 @@ def _setting_problems(data: dict) -> Iterator[str]:
         if name not in data["columns"]:
             known = ", ".join(data["columns"]) or "none"
             yield f"data.clinical: no column {name} is declared in data.columns; there is {known}"
+    yield from _stratum_problems(data)
     for name in RESERVED:
         if name in data["columns"]:
             yield f"data.columns.{name}: the name is taken; choose another"
@@ -90,6 +91,27 @@ def _column_problems(spec: object, data: dict) -> Iterator[str]:
             yield ".values: list each value of the table with its category, such as {F: F, f: F}"
         elif not all(type(each) in (str, int) for pair in values.items() for each in pair):
             yield ".values: quote what YAML does not read as text, such as 'yes', 'no' and 'null'"
+
+
+def _stratum_problems(data: dict) -> Iterator[str]:
+    stratum = data["hard_stratum"]
+    if stratum is None:
+        return
+    numeric = [
+        name
+        for name, spec in data["columns"].items()
+        if isinstance(spec, dict) and spec.get("kind") == "numeric"
+    ]
+    if set(stratum) != {"column", "at_most"}:
+        yield f"data.hard_stratum: {stratum}; give column and at_most, or null"
+    elif stratum["column"] not in numeric:
+        known = ", ".join(numeric) or "none"
+        yield (
+            f"data.hard_stratum.column {stratum['column']!r}: not a numeric column of "
+            f"data.columns; there is {known}"
+        )
+    elif isinstance(stratum["at_most"], bool) or not isinstance(stratum["at_most"], int | float):
+        yield f"data.hard_stratum.at_most {stratum['at_most']!r}: give a number"
 
 
 def _is_day(text: str) -> bool:

@@ -62,6 +62,12 @@ def read_run(path: Path) -> Run:
     )
 
 
+def siblings(path: Path) -> list[Path]:
+    """The runs beside this one, itself included, begun or finished: what has been tried."""
+    folder = path.resolve().parent
+    return sorted(each for each in folder.iterdir() if _has(each, "config.yaml"))
+
+
 def find_runs(folder: Path) -> list[Path]:
     """The runs of a sweep: the sub-folders of `folder`, by name.
 

@@ -1,13 +1,14 @@
 """The end of a training in the terminal: folds, the pooled score, and what stands beside it."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from lymphoml.evaluation.metrics import score_fold
-from lymphoml.report.runs import read_run
+from lymphoml.evaluation.pooled import pool
+from lymphoml.report.runs import read_run, siblings
 from lymphoml.runs import fold_folder, read_table
 
 
@@ -30,16 +31,28 @@ def print_run(folder: Path, console: Console | None = None) -> None:
             _best_epoch(row),
         )
     console.print(table)
-    best = run.metrics["best_epoch_balanced_accuracy"]
-    clinical = run.metrics["baseline"].get("clinical")
-    console.print(f"out of fold, {run.metrics['n_patients']} patients, 95 % intervals:")
-    for name, score in (("balanced accuracy", "balanced_accuracy"), ("AUROC", "auroc")):
-        line = f"  {name:18}{_interval(run.metrics[score])}   chance 0.5"
-        if clinical:
-            line += f"   clinical values alone {_interval(clinical[score])}"
+    for line in _account(run.metrics):
         console.print(line)
-    console.print(
-        f"  best epochs       {_number(best['mean'])} ± {_number(best['std'])}   optimistic: each "
+    console.print(f"  configurations tried in {run.path.parent}: {len(siblings(run.path))}")
+
+
+def _account(metrics: dict[str, Any]) -> Iterator[str]:
+    """The scores, each beside what the clinical values alone reach in the same folds."""
+    best, gain = metrics["best_epoch_balanced_accuracy"], metrics["gain"]
+    yield f"out of fold, {metrics['n_patients']} patients, 95 % intervals:"
+    parts = {"everybody": ""}
+    if metrics["scores"]["hard"]:
+        parts["hard"] = f", hard stratum (up to {metrics['hard_cut']:g})"
+    for part, where in parts.items():
+        for score, name in (("balanced_accuracy", "balanced accuracy"), ("auroc", "AUROC")):
+            line = f"  {name + where:46}{_interval(metrics['scores'][part][score])}   chance 0.5"
+            if gain and gain[part]:
+                clinical = metrics["baselines"][gain["reference"]][part][score]
+                line += f"   clinical values alone {_interval(clinical)}"
+                line += f"   gain {_interval(gain[part][score], sign='+')}"
+            yield line
+    yield (
+        f"  {'best epochs':46}{_number(best['mean'])} ± {_number(best['std'])}   optimistic: each "
         f"chosen on the fold it is scored on"
     )
 
@@ -50,8 +63,8 @@ def _print_unfinished(folder: Path, console: Console) -> None:
         path = fold_folder(folder, fold)
         if (path / "done.json").exists():
             rows = read_table(path / "predictions.csv")
-            score = score_fold(rows["label"], rows["probability"])["balanced_accuracy"]
-            console.print(f"fold {fold}: balanced accuracy {_number(score)}, {len(rows)} patients")
+            score = _interval(pool(rows, 1)["balanced_accuracy"])
+            console.print(f"fold {fold}: balanced accuracy {score}, {len(rows)} patients")
         else:
             console.print(f"fold {fold}: not done")
 
@@ -63,9 +76,10 @@ def _best_epoch(row: dict[str, Any]) -> str:
     return f"{_number(row['best_epoch_balanced_accuracy'])} at {row['best_epoch'] + 1}"
 
 
-def _interval(score: dict[str, float | None]) -> str:
-    return f"{_number(score['value'])} [{_number(score['low'])}, {_number(score['high'])}]"
+def _interval(score: Mapping[str, float | None], sign: str = "") -> str:
+    value, low, high = (_number(score[key], sign) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.3f}"

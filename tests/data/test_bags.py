@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lymphoml.data.bags import Bag, BagDataset, EpochOrder, collate
+from lymphoml.data.bags import Bag, BagDataset, EpochOrder, collate, permuted_order
 from lymphoml.data.images import ImageStore
 from lymphoml.errors import InputError
 
@@ -25,7 +25,7 @@ class Store(ImageStore):
 def dataset(max_instances=None, seed=0, patients=tuple(SIZES), augment=False):
     clinical = np.arange(2 * len(patients), dtype=np.float32).reshape(-1, 2)
     labels = [1, 0, -1][: len(patients)]
-    return BagDataset(patients, clinical, labels, Store(), max_instances, augment, seed)
+    return BagDataset(patients, patients, clinical, labels, Store(), max_instances, augment, seed)
 
 
 def numbers(bag):
@@ -112,3 +112,15 @@ def test_worker_processes_change_nothing():
         return [(b.ids, b.images.tolist()) for b in loader]
 
     assert batches(0) == batches(2)
+
+
+def test_permuted_bags_keep_label_and_clinical_values_and_change_the_images():
+    patients = [f"P{i}" for i in range(1, 31)]
+    order = permuted_order(patients, seed=3)
+    assert sorted(order) == sorted(patients)
+    assert order == permuted_order(patients, seed=3) != permuted_order(patients, seed=4)
+    assert sum(one == other for one, other in zip(order, patients, strict=True)) < 6
+    clinical = np.zeros((3, 1), np.float32)
+    bags = BagDataset([*SIZES], ["P3", "P1", "P2"], clinical, [1, 0, 1], Store(), None, False, 0)
+    assert [bags[0, i].patient for i in range(3)] == ["P1", "P2", "P3"]
+    assert numbers(bags[0, 0]) == [*range(30, 39)]

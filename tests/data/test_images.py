@@ -77,7 +77,7 @@ def test_a_pickled_store_carries_no_pixels(images, opened):
 
 def test_loader_workers_read_the_same_bags(images, opened):
     dataset = BagDataset(
-        [*images], np.zeros((3, 1), np.float32), [0, 1, 0], opened(), None, False, 0
+        [*images], [*images], np.zeros((3, 1), np.float32), [0, 1, 0], opened(), None, False, 0
     )
     loader = DataLoader(dataset, 2, sampler=EpochOrder(3, 0, shuffle=False), collate_fn=collate,
                         num_workers=1, multiprocessing_context="spawn")  # fmt: skip

@@ -6,10 +6,19 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score, brier_score_loss, recall_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    f1_score,
+    matthews_corrcoef,
+    recall_score,
+    roc_auc_score,
+)
 
 from lymphoml.evaluation.intervals import auroc_interval, delong, mover_balanced_accuracy
-from lymphoml.evaluation.metrics import score_fold, summarise
+from lymphoml.evaluation.metrics import score_fold
+from lymphoml.evaluation.summary import summarise
 
 
 @settings(deadline=None, max_examples=60)
@@ -29,8 +38,12 @@ def test_scores_equal_scikit_learn(rows):
             "sensitivity": recall_score(labels, called),
             "specificity": recall_score(labels, called, pos_label=0),
             "auroc": roc_auc_score(labels, probabilities),
+            "average_precision": average_precision_score(labels, probabilities),
+            "f1": f1_score(labels, called, zero_division=0.0),
+            "matthews": matthews_corrcoef(labels, called),
             "brier": brier_score_loss(labels, probabilities),
-        }
+        },
+        abs=1e-12,
     )
 
 
@@ -38,7 +51,16 @@ def test_a_fold_with_one_class_keeps_the_scores_that_need_no_other():
     scores = score_fold([1, 1, 1, 1], [0.9, 0.8, 0.2, 0.6])
     assert scores["sensitivity"] == 0.75
     assert scores["brier"] == pytest.approx(0.2125)
-    assert all(math.isnan(scores[key]) for key in ("specificity", "balanced_accuracy", "auroc"))
+    undefined = {key for key, value in scores.items() if math.isnan(value)}
+    assert undefined == {"specificity", "balanced_accuracy", "auroc", "average_precision", "f1",
+                         "matthews"}  # fmt: skip
+
+
+def test_one_probability_that_is_no_number_leaves_no_score():
+    scores = score_fold([1, 0, 1, 0], [0.9, 0.1, math.nan, 0.6])
+    assert scores.pop("n") == 4
+    assert scores.pop("n_positive") == 2
+    assert all(math.isnan(value) for value in scores.values())
 
 
 def cohort(n=60, folds=5, repeats=1, seed=0):
@@ -159,4 +181,4 @@ def test_undefined_scores_become_null_and_the_rest_plain_numbers():
             return {type(node)}
         return set().union(*map(leaves, node.values() if isinstance(node, dict) else node))
 
-    assert leaves(summary) == {int, float, type(None)}
+    assert leaves(summary) == {bool, int, float, type(None)}

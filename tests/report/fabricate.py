@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from lymphoml.evaluation.metrics import score_fold, summarise
+from lymphoml.evaluation.metrics import score_fold
+from lymphoml.evaluation.summary import summarise
 
 CONFIG: dict[str, Any] = {
     "seed": 0,

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+
+from lymphoml.config import plain
+from lymphoml.data.cohort import Cohort
+from lymphoml.data.declaration import declare_columns
+from lymphoml.data.strata import strata
+from lymphoml.errors import InputError
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture(scope="module")
+def data():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return plain(compose("train"))["data"]
+
+
+@pytest.fixture
+def cohort():
+    ids = ["A", "B", "C", "D"]
+    table = pd.DataFrame(
+        {
+            "label": [0, 1, 1, 0],
+            "lymphocyte_count": [8.0, 8.01, 7.9, float("nan")],
+            "age": [64.9, 65.0, 80.0, float("nan")],
+            "sex": pd.Series(["F", "M", None, "M"], index=ids, dtype="str"),
+        },
+        ids,
+    )
+    origin = pd.DataFrame(
+        {"table": 0, "row": [5, 2, 4, 3], "age format": ["/", "-", "/", None]}, ids
+    )
+    return Cohort("tiny", table, {patient: () for patient in ids}, origin)
+
+
+def test_every_way_to_part_the_cohort(cohort, data):
+    found = strata(cohort, data)
+    assert found.to_dict("list") == {
+        "hard": [1, 0, 1, 0],
+        "age": ["below 65", "65 and above", "65 and above", "unknown"],
+        "age format": ["/", "-", "/", "unknown"],
+        "sex": ["F", "M", "unknown", "M"],
+        "intake": ["later half", "earlier half", "later half", "earlier half"],
+    }
+    assert list(found.index) == list(cohort.table.index)
+
+
+def test_no_stratum_declared_means_none(cohort, data):
+    assert "hard" not in strata(cohort, data | {"hard_stratum": None})
+
+
+@pytest.mark.parametrize(
+    ("stratum", "told"),
+    [
+        ({"column": "lymphocyte_count"}, "give column and at_most"),
+        ({"column": "sex", "at_most": 8}, "not a numeric column.*there is lymphocyte_count"),
+        ({"column": "lymphocyte_count", "at_most": "8"}, "give a number"),
+    ],
+)
+def test_a_stratum_that_means_nothing_is_refused(data, stratum, told):
+    with pytest.raises(InputError, match=told):
+        declare_columns(data | {"hard_stratum": stratum})

@@ -1,0 +1,145 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lymphoml.evaluation.intervals import wilson
+from lymphoml.evaluation.metrics import SCORES, score_fold
+from lymphoml.evaluation.pooled import pool
+from lymphoml.evaluation.summary import summarise
+
+N, FOLDS = 120, 4
+PATIENTS = [f"P{i}" for i in range(N)]
+LABELS = (np.arange(N) % 3 > 0).astype(int)
+
+
+def predictions(skill, seed, repeats=1):
+    parts = []
+    for repeat in range(repeats):
+        random = np.random.default_rng([seed, repeat])
+        logit = random.normal(skill * (LABELS - 0.5), 1.0)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "patient": PATIENTS,
+                    "fold": repeat * FOLDS + np.arange(N) % FOLDS,
+                    "label": LABELS,
+                    "probability": 1 / (1 + np.exp(-logit)),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def beside(table, skill, seed):
+    other = predictions(skill, seed, table["fold"].nunique() // FOLDS)
+    return other[["patient", "fold"]].assign(
+        prevalence=0.66, logistic_regression=other["probability"]
+    )
+
+
+def summary(table, **more):
+    history = pd.DataFrame({"epoch": range(3), "val/balanced_accuracy": [0.5, 0.9, 0.7]})
+    curves = {int(fold): history for fold in table["fold"].unique()}
+    return summarise(table, curves, FOLDS, **more)
+
+
+@pytest.fixture
+def strata():
+    hard = (np.arange(N) % 2 == 0).astype(int)
+    return pd.DataFrame({"hard": hard, "sex": np.where(np.arange(N) < 50, "F", "M")}, PATIENTS)
+
+
+def test_every_score_has_its_value_between_its_limits():
+    table = predictions(2.0, 0)
+    scores = summary(table)["scores"]["everybody"]
+    assert set(scores) == set(SCORES)
+    exact = score_fold(table["label"], table["probability"])
+    for name, score in scores.items():
+        assert score["value"] == pytest.approx(exact[name])
+        assert score["low"] < score["value"] < score["high"]
+    low, high = wilson(exact["sensitivity"] * LABELS.sum(), int(LABELS.sum()))
+    assert scores["sensitivity"] == pytest.approx(
+        {"value": exact["sensitivity"], "low": low, "high": high}
+    )
+
+
+def test_the_hard_stratum_is_scored_apart(strata):
+    table = predictions(2.0, 0)
+    found = summary(table, strata=strata, hard_cut=8.0)
+    hard = table[np.arange(N) % 2 == 0]
+    assert found["scores"]["hard"] == pool(hard, FOLDS)
+    assert found["hard_cut"] == 8.0
+    assert {(row["by"], row["group"]) for row in found["subgroups"]} == {
+        ("hard", "0"), ("hard", "1"), ("sex", "F"), ("sex", "M")
+    }  # fmt: skip
+    assert summary(table)["scores"]["hard"] is None
+
+
+def test_gain_is_the_run_minus_the_regression_on_the_same_patients(strata):
+    table = predictions(3.0, 0)
+    baselines = beside(table, 1.0, 1)
+    # In whatever order the rows of either come.
+    found = summary(table, strata=strata, baselines=baselines.sample(frac=1, random_state=0))
+    ours, theirs = found["scores"], found["baselines"]["logistic_regression"]
+    for part in ("everybody", "hard"):
+        for name in ("balanced_accuracy", "auroc"):
+            gain = found["gain"][part][name]
+            expected = ours[part][name]["value"] - theirs[part][name]["value"]
+            assert gain["value"] == pytest.approx(expected)
+            assert gain["low"] < gain["value"] < gain["high"]
+    assert found["gain"]["everybody"]["auroc"]["p"] < 0.01
+    assert found["baselines"]["prevalence"]["everybody"]["balanced_accuracy"]["value"] == 0.5
+
+
+def test_nothing_is_gained_over_oneself():
+    table = predictions(2.0, 0, repeats=2)
+    same = table[["patient", "fold"]].assign(logistic_regression=table["probability"])
+    gain = summary(table, baselines=same)["gain"]["everybody"]["auroc"]
+    assert gain == {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+
+
+def test_without_a_regression_there_is_no_gain():
+    table = predictions(2.0, 0)
+    only = table[["patient", "fold"]].assign(prevalence=0.5)
+    assert summary(table, baselines=only)["gain"] is None
+    assert summary(table)["gain"] is None
+
+
+def test_the_best_epochs_gap_is_what_it_adds_to_the_folds_mean():
+    found = summary(predictions(2.0, 0))
+    mean = np.mean([fold["balanced_accuracy"] for fold in found["folds"]])
+    assert found["best_epoch_gap"] == pytest.approx(0.9 - mean)
+
+
+def test_repeats_tell_what_the_split_alone_does():
+    once, twice = predictions(2.0, 0), predictions(2.0, 0, repeats=3)
+    assert summary(once)["split_spread"] is None
+    each = [
+        score_fold(rows["label"], rows["probability"])["auroc"]
+        for _, rows in twice.groupby(twice["fold"] // FOLDS)
+    ]
+    assert summary(twice)["split_spread"]["auroc"] == pytest.approx(np.std(each, ddof=1))
+
+
+def test_bootstrap_intervals_cover_what_they_estimate():
+    """Average precision of two normal classes, from its value on very many patients."""
+    random = np.random.default_rng(0)
+
+    def draw(n):
+        labels = (np.arange(n) % 3 > 0).astype(int)
+        return pd.DataFrame(
+            {
+                "patient": np.arange(n),
+                "fold": 0,
+                "label": labels,
+                "probability": 1 / (1 + np.exp(-random.normal(1.5 * labels - 1))),
+            }
+        )
+
+    big = draw(300_000)
+    truth = score_fold(big["label"], big["probability"])["average_precision"]
+    covered = []
+    for _ in range(150):
+        score = pool(draw(150), 1)["average_precision"]
+        covered.append(score["low"] <= truth <= score["high"])
+    assert 0.88 <= np.mean(covered) <= 0.99
