@@ -7,12 +7,13 @@ import pandas as pd
 from lymphoml.report.runs import Run, read_columns, read_mapping
 
 
-def read_patients(run: Run) -> pd.DataFrame | None:
-    """`patients.csv` by patient: `hard` (0 or 1) and what else it tells."""
-    path = run.path / "patients.csv"
+def read_hard(run: Run) -> pd.Series | None:
+    """By patient, whether in the hard stratum; None also where the cohort declares none."""
+    path = run.path / "strata.csv"
     if not path.is_file():
         return None
-    return read_columns(path, ("patient", "hard")).set_index("patient")
+    strata = read_columns(path, ("patient",)).set_index("patient")
+    return strata["hard"].astype(int) == 1 if "hard" in strata else None
 
 
 def read_instances(run: Run) -> pd.DataFrame | None:

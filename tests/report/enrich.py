@@ -1,4 +1,4 @@
-"""What a run folder holds beyond the least: scores, baselines, subgroups, cells, a cohort."""
+"""What a run folder holds beyond the least, or less: scores, baselines, subgroups, cells."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,8 @@ DATA = {
         "sex": {"kind": "categorical", "column": "GENDER",
                 "values": {"F": "F", "f": "F", "M": "M"}},
     },
-    "clinical": ["age", "lymphocyte_count"], "missing": "refuse", "standardise": True,
+    "clinical": ["age", "lymphocyte_count"], "missing": "refuse",
+    "hard_stratum": {"column": "lymphocyte_count", "at_most": 8.0}, "standardise": True,
     "folds": 2, "repeats": 1, "inner_fraction": 0.0, "crop": None,
 }  # fmt: skip
 
@@ -33,7 +34,7 @@ def score(value: float, width: float | None = 0.1) -> dict[str, float | None]:
 
 
 def enrich(run: Path) -> Path:
-    """Every optional key of `metrics.json` and `patients.csv`; the values are of no meaning."""
+    """Every optional key of `metrics.json` and `strata.csv`; the values are of no meaning."""
     metrics: dict[str, Any] = json.loads((run / "metrics.json").read_text())
     everybody = {measure: score(0.611 + 0.01 * i) for i, measure in enumerate(MEASURES)}
     everybody |= {key: metrics[key] for key in ("balanced_accuracy", "auroc")}
@@ -71,8 +72,17 @@ def enrich(run: Path) -> Path:
     predictions = pd.read_csv(run / "predictions.csv", dtype={"patient": str})
     patients = predictions.drop_duplicates("patient")[["patient"]]
     patients.assign(hard=[i % 3 == 0 for i in range(len(patients))]).astype({"hard": int}).to_csv(
-        run / "patients.csv", index=False
+        run / "strata.csv", index=False
     )
+    return run
+
+
+def forget(run: Path) -> Path:
+    """The run as version 0.1.0 left it."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    kept = ("n_patients", "folds", "balanced_accuracy", "auroc", "best_epoch_balanced_accuracy")
+    old = {key: metrics[key] for key in kept} | {"baseline": {"majority": 0.5}}
+    (run / "metrics.json").write_text(json.dumps(old))
     return run
 
 

@@ -10,7 +10,7 @@ from lymphoml.report.choices import Choices
 from lymphoml.report.contents import SECTIONS
 from lymphoml.report.page import write_report
 from lymphoml.report.plotly_bundle import plotly_bundle
-from tests.report.enrich import enrich, make_run_of
+from tests.report.enrich import enrich, forget, make_run_of
 from tests.report.fabricate import config, make_run
 
 LIMIT = 8_000_000  # bytes
@@ -28,7 +28,7 @@ def read(page):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("runs") / "lr=1e-3", n=60, epochs=6)
+    return forget(make_run(tmp_path_factory.mktemp("runs") / "lr=1e-3", n=60, epochs=6))
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_an_unfinished_run_has_no_page(tmp_path):
 
 
 def test_the_clinical_baseline_of_an_earlier_version_stands_beside_the_score(tmp_path):
-    path = small(tmp_path / "run")
+    path = forget(small(tmp_path / "run"))
     metrics = json.loads((path / "metrics.json").read_text())
     clinical = {"balanced_accuracy": {"value": 0.7531, "low": 0.6442, "high": 0.8353}}
     metrics["baseline"]["clinical"] = clinical
@@ -223,6 +223,11 @@ def test_the_clinical_baseline_of_an_earlier_version_stands_beside_the_score(tmp
     assert "(0.644 to 0.835) of the clinical baseline" in page
     assert ">logistic regression</text>" in page
     assert "has no clinical baseline" not in page
+
+
+def test_a_control_is_not_taken_for_a_result(tmp_path):
+    path = small(tmp_path / "run", **{"data.permute_bags": True})
+    assert "This is a control" in read(write_report(path, tmp_path / "page.html"))
 
 
 def test_repeats_are_told(tmp_path):

@@ -23,14 +23,18 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     severities = Counter(str(each.get("severity", "not told")) for each in findings)
     patients = set() if choices.ids else set(run.predictions["patient"])
     titles = Counter(
-        (str(each.get("severity", "not told")), _public(str(each.get("what", "")), patients))
+        (
+            str(each.get("severity", "not told")),
+            str(each.get("topic", "")),
+            _public(str(each.get("what", "")), patients),
+        )
         for each in findings
     )
     rows = sorted(titles.items(), key=lambda pair: _order(pair[0][0]))
     return {
         "audited": True,
         "severities": sorted(severities.items(), key=lambda pair: _order(pair[0])),
-        "rows": [(severity, what, count) for (severity, what), count in rows[:SHOWN]],
+        "rows": [(*finding, count) for finding, count in rows[:SHOWN]],
         "more": max(0, len(rows) - SHOWN),
     }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.evaluation.intervals import wilson
-from lymphoml.report.chart import Chart, Series, share_axis
+from lymphoml.report.chart import Chart, Series, share_axis, value_axis
 from lymphoml.report.choices import Choices
 from lymphoml.report.runs import Run
 from lymphoml.report.scores import run_scores
@@ -21,8 +21,8 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "reliability": _chart(bins),
         "bins": len(bins),
         "brier": (run_scores(run) or {}).get("brier"),
-        "decision": None,  # a Chart of net benefit, once lymphoml.evaluation.decision is there
-        "fitted": None,  # slope and intercept with intervals, likewise
+        "decision": None,  # decision_chart(...), once lymphoml.evaluation.decision is there
+        "fitted": {},  # slope and intercept, each with value, low and high, likewise
     }
 
 
@@ -58,4 +58,34 @@ def _chart(bins: pd.DataFrame) -> Chart:
                    y_interval=list(zip(bins["low"], bins["high"], strict=True)), told=told),
         ],
         width=420, height=400, left=34,
+    )  # fmt: skip
+
+
+def decision_chart(curve: pd.DataFrame) -> Chart:
+    """Columns threshold, net_benefit, low, high, all, none: a row a threshold."""
+    x = curve["threshold"].tolist()
+    told = [
+        f"threshold {row['threshold']:.2f}: net benefit {row['net_benefit']:.3f} "
+        f"({row['low']:.3f} to {row['high']:.3f}), tests for all {row['all']:.3f}"
+        for row in curve.to_dict("records")
+    ]
+    lowest = min(0.0, float(curve["net_benefit"].min()), float(curve["low"].min()))
+    shown = curve["all"].where(curve["all"] >= lowest).dropna()  # it dives below what matters
+    limits = [
+        Series("", x, curve[limit].tolist(), "accent", "dot", width=1.2)
+        for limit in ("low", "high")
+    ]
+    return Chart(
+        "decision", "Net benefit of testing those above a threshold, all patients, and none",
+        value_axis("threshold probability", 0, max(x), most=5),
+        value_axis("net benefit", lowest, float(curve[["high", "all"]].max().max()), most=5),
+        [
+            Series("tests for none", x, curve["none"].tolist(), "muted", "dash", named=True),
+            Series("tests for all", curve.loc[shown.index, "threshold"].tolist(), shown.tolist(),
+                   "ink", named=True),
+            *limits,
+            Series("this run", x, curve["net_benefit"].tolist(), "accent", width=2.2, told=told,
+                   named=True),
+        ],
+        width=420, height=400, left=40,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from lymphoml.report.wording import TITLES, baseline_name
 TITLE = "Scores and baselines"
 THRESHOLDS = {
     "fixed": "0.5, not tuned",
-    "nested": "tuned on the training folds",
+    "nested": "tuned on the other folds",
     "best_on_fold": "tuned on the fold itself",
 }
 BESIDE = ("balanced_accuracy", "auroc", "sensitivity", "specificity")

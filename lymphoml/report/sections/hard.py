@@ -4,7 +4,7 @@ from typing import Any
 
 from lymphoml.report.choices import Choices
 from lymphoml.report.forest import forest
-from lymphoml.report.optional import read_patients
+from lymphoml.report.optional import read_hard
 from lymphoml.report.runs import Run
 from lymphoml.report.scores import baseline_scores, run_scores
 from lymphoml.report.sections.headline import THIS
@@ -30,9 +30,9 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
 
 
 def _counts(run: Run) -> dict[str, int] | None:
-    patients = read_patients(run)
-    if patients is None:
+    hard = read_hard(run)
+    if hard is None:
         return None
     labels = run.predictions.drop_duplicates("patient").set_index("patient")["label"]
-    hard = labels[labels.index.isin(patients.index[patients["hard"].astype(int) == 1])]
-    return {"tumoral": int((hard == 1).sum()), "reactive": int((hard == 0).sum())}
+    inside = labels[labels.index.isin(hard.index[hard])]
+    return {"tumoral": int((inside == 1).sum()), "reactive": int((inside == 0).sum())}

@@ -27,6 +27,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "n": counts(run),
         "baselines": baselines,
         "clinical": baselines.get(baseline_name("logistic_regression")),
+        "control": bool(run.config["data"].get("permute_bags")),
         "gain": run.metrics.get("gain"),
         "gain_verdict": gain_verdict(run.metrics.get("gain")),
         "charts": [
@@ -45,7 +46,7 @@ def verdict(score: dict[str, float]) -> str:
 
 def gain_verdict(gain: dict[str, Any] | None) -> str | None:
     """What the paired interval says about the images' worth beside the clinical values."""
-    told = (gain or {}).get("everybody", {}).get("balanced_accuracy")
+    told = ((gain or {}).get("everybody") or {}).get("balanced_accuracy")
     if not told or told.get("low") is None:
         return None
     if told["low"] > 0:

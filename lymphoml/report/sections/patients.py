@@ -8,7 +8,7 @@ from lymphoml.errors import InputError
 from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.report.chart import Chart, Series, count_axis, share_axis
 from lymphoml.report.choices import Choices
-from lymphoml.report.optional import read_instances, read_patients
+from lymphoml.report.optional import read_hard, read_instances
 from lymphoml.report.runs import Run
 from lymphoml.report.thumbnails import thumbnails
 
@@ -51,9 +51,9 @@ def patient_table(run: Run, ids: bool) -> pd.DataFrame:
     table = table.sort_values("probability", ascending=False, kind="stable")
     table.insert(0, "place", range(1, len(table) + 1))
     table.insert(1, "name", table.index if ids else [str(place) for place in table["place"]])
-    patients = read_patients(run)
-    hard = {} if patients is None else patients["hard"].astype(int).astype(bool).to_dict()
-    table["hard"] = pd.Series([hard.get(p) for p in table.index], table.index, dtype=object)
+    hard = read_hard(run)
+    known = {} if hard is None else hard.to_dict()
+    table["hard"] = pd.Series([known.get(p) for p in table.index], table.index, dtype=object)
     table["wrong"] = (table["probability"] > THRESHOLD) != (table["label"] == 1)
     return table
 
@@ -73,7 +73,7 @@ def _cells(run: Run, choices: Choices, patients: pd.Index) -> tuple[dict[str, An
     if not choices.thumbnails:
         return {}, "Pictures of cells were left out, as asked: thumbnails=false."
     instances = read_instances(run)
-    if instances is None:
+    if instances is None or instances.empty:
         return {}, (
             "No cells are shown: the run does not tell what its models say of single images "
             "(fold-K/instances.csv), as one without an image encoder or of an earlier version."

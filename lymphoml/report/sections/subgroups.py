@@ -12,17 +12,24 @@ TITLE = "Subgroups"
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
-    groups = run.metrics.get("subgroups")
+    groups = [each | {"name": _name(each)} for each in run.metrics.get("subgroups") or []]
     return {
         "groups": groups,
         "charts": [_chart(run, measure, groups) for measure in ("sensitivity", "specificity")]
         if groups
         else [],
+        "old": "subgroups" not in run.metrics,
     }
 
 
+def _name(group: dict[str, Any]) -> str:
+    if group["by"] == "hard":
+        return f"hard stratum: {'yes' if group['group'] == '1' else 'no'}"
+    return f"{group['by']}: {group['group']}".replace("_", " ")
+
+
 def _chart(run: Run, measure: str, groups: list[dict[str, Any]]) -> Chart:
-    names = [f"{group['by']}: {group['group']}".replace("_", " ") for group in groups]
+    names = [group["name"] for group in groups]
     told = [group.get(measure) for group in groups]
     lows = [each["low"] for each in told if each]
     overall = (run_scores(run) or {}).get(measure, {}).get("value")

@@ -25,7 +25,7 @@ from lymphoml.report.sections import (
     tried,
     tripod,
 )
-from lymphoml.report.sections.calibration import reliability_bins
+from lymphoml.report.sections.calibration import decision_chart, reliability_bins
 from lymphoml.report.sections.tripod_items import ITEMS
 from tests.report.enrich import enrich
 from tests.report.fabricate import config, make_predictions, make_run
@@ -141,6 +141,19 @@ def test_bins_hold_five_patients_and_repeats_add_none():
     assert len(reliability_bins(once.head(2))) == 1
 
 
+def test_the_decision_curve_leaves_out_where_testing_all_dives():
+    curve = pd.DataFrame(
+        {
+            "threshold": [0.1, 0.3, 0.5], "net_benefit": [0.6, 0.5, 0.4], "low": [0.5, 0.4, -0.1],
+            "high": [0.7, 0.6, 0.5], "all": [0.6, 0.2, -0.4], "none": [0.0, 0.0, 0.0],
+        }
+    )  # fmt: skip
+    series = {each.name: each for each in decision_chart(curve).series if each.named}
+    assert series["tests for all"].y == [0.6, 0.2]
+    assert series["this run"].y == [0.6, 0.5, 0.4]
+    assert "0.400 (-0.100 to 0.500), tests for all -0.400" in series["this run"].told[2]
+
+
 def test_each_fold_is_drawn_with_its_last_and_its_best_epoch(run):
     told = learning.content(run, ANY)
     assert len(told["accuracy"]) == len(told["loss"]) == 5
@@ -222,17 +235,17 @@ def test_the_audit_is_counted_errors_first_and_names_nobody(run, tmp_path):
     path = tmp_path / "audit.json"
     findings = [
         {"severity": "warning", "what": "Zebra1 and Zebra77 share a birth date"},
-        {"severity": "error", "what": "truncated"},
-        {"severity": "error", "what": "truncated"},
+        {"severity": "error", "topic": "image", "what": "truncated"},
+        {"severity": "error", "topic": "image", "what": "truncated"},
     ]
     path.write_text(json.dumps({"findings": findings}))
     told = audit.content(run, Choices(audit=path))
     assert told["severities"] == [("error", 2), ("warning", 1)]
     assert told["rows"] == [
-        ("error", "truncated", 2), ("warning", "… and … share a birth date", 1),
+        ("error", "image", "truncated", 2), ("warning", "", "… and … share a birth date", 1),
     ]  # fmt: skip
     named = audit.content(run, Choices(audit=path, ids=True))
-    assert "Zebra77" in named["rows"][1][1]
+    assert "Zebra77" in named["rows"][1][2]
 
 
 def test_every_item_of_tripod_is_answered_or_owed(run, tmp_path):

@@ -24,7 +24,7 @@ def make(path):
 
 def test_patients_stand_in_order_of_their_mean_probability_under_their_place(tmp_path):
     path = make(tmp_path / "run")
-    (path / "patients.csv").write_text("patient,hard\nA,0\nB,1\nC,1\nD,0\n")
+    (path / "strata.csv").write_text("patient,hard,sex\nA,0,F\nB,1,M\nC,1,F\nD,0,M\n")
     table = patient_table(read_run(path), ids=False)
     assert list(table.index) == ["A", "C", "D", "B"]
     assert table["probability"].tolist() == pytest.approx([0.8, 0.4, 0.3, 0.15])
@@ -39,6 +39,7 @@ def test_patients_stand_in_order_of_their_mean_probability_under_their_place(tmp
 
 def test_where_nothing_is_known_of_the_stratum_nobody_is_said_to_be_in_it(tmp_path):
     run = read_run(make(tmp_path / "run"))
+    (run.path / "strata.csv").write_text("patient,sex\nA,F\n")
     assert patient_table(run, ids=False)["hard"].tolist() == [None] * 4
     assert not content(run, Choices())["hard_known"]
 
