@@ -84,7 +84,7 @@ def logistic_regression(fold: Fold) -> Array:
 def random_forest(fold: Fold) -> Array:
     """On the configured clinical columns, classes weighed equally."""
     options = {"min_samples_leaf": 5, "class_weight": "balanced", "random_state": 0}
-    return _clinical(RandomForestClassifier(300, **options), fold)
+    return _clinical(RandomForestClassifier(100, **options), fold)
 
 
 def _clinical(model: ClassifierMixin, fold: Fold) -> Array:

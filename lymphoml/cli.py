@@ -11,17 +11,30 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lymphoml.commands import ablation, bench, predict, report, submit, synthesize
+from lymphoml.commands import (
+    ablation,
+    audit,
+    bench,
+    compare,
+    predict,
+    report,
+    submit,
+    synthesize,
+    triage,
+)
 from lymphoml.config import parse
 from lymphoml.entry import entry
 from lymphoml.errors import InputError
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "audit": (audit.Audit, audit.run),
     "synthesize": (synthesize.Synthesize, synthesize.run),
     "predict": (predict.Predict, predict.run),
     "submit": (submit.Submit, submit.run),
     "report": (report.Report, report.run),
+    "triage": (triage.Triage, triage.run),
     "ablation": (ablation.Ablation, ablation.run),
+    "compare": (compare.Compare, compare.run),
     "bench": (bench.Bench, bench.run),
 }
 

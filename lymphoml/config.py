@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,6 +20,7 @@ from lymphoml.errors import InputError
 from lymphoml.identity import slug
 
 T = TypeVar("T")
+CONF = Path(__file__).parent.parent / "conf"
 
 
 @dataclass
@@ -120,6 +122,22 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> d
         )
     except OmegaConfBaseException as error:
         raise InputError(f"run={folder}: {first_line(error)}") from None
+
+
+def data_config(cohort: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """The option `cohort` of the group `data` with some settings changed, typed as for training.
+
+    Raises InputError for an option or a key that is not there, a value of the wrong type.
+    """
+    options = sorted(each.stem for each in (CONF / "data").glob("*.yaml") if each.stem != "base")
+    if cohort not in options:
+        raise InputError(f"cohort={cohort}: choose {', '.join(options)}, as data=... of train.py")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("train", overrides=[f"data={cohort}"])
+    try:
+        return plain(OmegaConf.merge(OmegaConf.structured(DataConfig), composed.data, changes))
+    except OmegaConfBaseException as error:
+        raise InputError(f"cohort={cohort}: {first_line(error)}") from None
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -77,16 +77,19 @@ class BagClassifier(pl.LightningModule):
         return losses.mean()
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        stage = ("val", "inner")[dataloader_idx]
         logits = self(batch).float()
         loss: Any = self.val_loss[dataloader_idx]
         accuracy: Any = self.val_accuracy[dataloader_idx]
         loss.update(self._loss(logits, batch.label))
         accuracy.update((logits > 0).long(), batch.label.long())
-        self.log_dict(
-            {f"{stage}/loss": loss, f"{stage}/balanced_accuracy": accuracy},
-            on_step=False, on_epoch=True, batch_size=len(batch.label), add_dataloader_idx=False,
-        )  # fmt: skip
+
+    def on_validation_epoch_end(self) -> None:
+        for name, metrics in (("loss", self.val_loss), ("balanced_accuracy", self.val_accuracy)):
+            metric: Any
+            for stage, metric in zip(("val", "inner"), metrics, strict=True):
+                if metric.update_called:
+                    self.log(f"{stage}/{name}", metric.compute(), batch_size=1)
+                    metric.reset()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Predicted:
         features, clinical = self._embed(batch), batch.clinical

@@ -22,6 +22,7 @@ from lymphoml.errors import InputError
 from lymphoml.module import BagClassifier, Predicted
 from lymphoml.submission import write_submission
 from lymphoml.trainer import make_trainer
+from lymphoml.triage import apply_rule, read_rule
 
 
 def predict(
@@ -31,9 +32,10 @@ def predict(
 
     `config` is the run's own, but for where the cohort lies and what the machine can do;
     `patients` is `unlabelled` or `all`. Columns: patient, probability (mean over folds),
-    standard_deviation (over folds), label (1 where the probability is above 0.5). A patient of the
-    run's own folds is predicted by the models that did not train on them, and by no other. Raises
-    InputError where the cohort does not fit the run.
+    standard_deviation (over folds), label (1 where the probability is above 0.5), and, where the
+    run has a rule-out rule, triage (`spare` or `test`, by `lymphoml.triage.apply_rule`). A patient
+    of the run's own folds is predicted by the models that did not train on them, and by no other.
+    Raises InputError where the cohort does not fit the run.
     """
     check(config)
     folds = runs.read_table(run / "folds.csv")
@@ -41,6 +43,7 @@ def predict(
     for fold in numbers:
         if not runs.is_done(run, fold):
             raise InputError(f"run {run}: fold {fold} is not finished; give its command again")
+    rule = read_rule(run)
     compute.settle(config["trainer"])
     everybody = read_cohort(config["data"])
     cohort = _choose(everybody, patients)
@@ -67,6 +70,8 @@ def predict(
             "label": (mean.loc[ids] > 0.5).astype(int).to_numpy(),
         }
     )
+    if rule is not None:
+        predictions["triage"] = apply_rule(run, rule, probabilities.loc[ids]).to_list()
     write_submission(predictions, ids, out / "submission.csv", header)
     runs.write_table(out / "predictions.csv", predictions)
     return predictions

@@ -24,7 +24,8 @@ ALLOWED = {
     "data": {"data"},
     "nn": {"nn"},
     "evaluation": {"evaluation"},
-    "report": {"report", "evaluation", "runs", "data"},  # data for thumbnails, never torch
+    # data for pictures of cells, never torch
+    "report": {"report", "evaluation", "runs", "triage", "data"},
     "submission": set(),
     "tracking": {"tracking", "evaluation"},
     "build": set(),
@@ -38,11 +39,13 @@ ALLOWED = {
     "progress": set(),
     "runs": set(),
     "baselines": {"data", "evaluation"},
+    "audit": {"audit", "data", "evaluation"},
     "module": {"build"},
     "trainer": {"compute", "checkpoint"},
     "environment": set(),
     "prediction": {"runs", "build", "checkpoint", "checks", "compute", "data", "module",
-                   "submission", "trainer"},
+                   "submission", "trainer", "triage"},
+    "triage": {"evaluation", "runs"},
     "capacity": {"nn"},
     "preparation": {"build", "capacity", "checks", "compute", "data", "memory", "module",
                     "trainer"},
@@ -51,8 +54,8 @@ ALLOWED = {
     # Measures what a user runs; only `lymphoml/benchmark/inference.py` looks into lymphoml's parts.
     "benchmark": {"benchmark", "checkpoint", "compute", "config", "data", "environment", "memory",
                   "prediction", "preparation", "report", "runs", "trainer"},
-    "commands": {"commands", "benchmark", "config", "data", "prediction", "runs", "submission",
-                 "report"},
+    "commands": {"commands", "audit", "benchmark", "config", "data", "prediction", "runs",
+                 "submission", "report"},
     "cli": {"commands", "config", "entry"},
     "__main__": {"cli"},
 }  # fmt: skip

@@ -16,6 +16,7 @@ from sklearn.metrics import balanced_accuracy_score
 from lymphoml import memory, training
 from lymphoml.callbacks import History
 from lymphoml.checkpoint import load_checkpoint
+from lymphoml.cli import main
 from lymphoml.config import plain, run_config
 from lymphoml.data.synthetic import synthesize
 from lymphoml.errors import InputError
@@ -188,6 +189,35 @@ def test_predicting_the_test_patients_averages_the_folds(configured, tmp_path, c
     assert sorted(written["Id"]) == sorted(test["ID"])
     assert (table["label"] == (table["probability"] > 0.5)).all()
     assert list(table) == ["patient", "probability", "standard_deviation", "label"]
+
+
+def test_a_rule_makes_a_third_column_and_leaves_the_rest_alone(configured, tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "run" / "test"
+    cross_validate(configured("model/fusion=clinical"), run)
+    main(["predict", f"run={run}"])
+    assert f"no triage column: python -m lymphoml triage run={run}" in capsys.readouterr().out
+    bare, submission = pd.read_csv(out / "predictions.csv"), (out / "submission.csv").read_bytes()
+    main(["triage", f"run={run}", "sensitivity=0.5"])
+    main(["predict", f"run={run}"])
+    table = pd.read_csv(out / "predictions.csv")
+    assert list(table) == [*bare, "triage"]
+    pd.testing.assert_frame_equal(table[list(bare)], bare)
+    assert (out / "submission.csv").read_bytes() == submission
+    assert set(table["triage"]) <= {"spare", "test"}
+    spared = (table["triage"] == "spare").sum()
+    assert f"triage: {spared} spared" in capsys.readouterr().out
+    rule = json.loads((run / "triage.json").read_text())
+    everybody = predict(run, run_config(run, {}, {}), tmp_path / "all", "all", ("ID", "LABEL"))
+    own = everybody.set_index("patient").join(
+        pd.read_csv(run / "predictions.csv").set_index("patient")["label"].rename("truth")
+    )
+    counts = own[own["triage"] == "spare"]["truth"].value_counts()
+    assert counts.get(1, 0) == rule["outcomes"]["average"]["missed"]
+    assert counts.get(0, 0) == rule["outcomes"]["average"]["spared"]
+    (run / "triage.json").write_text("{}")
+    with pytest.raises(InputError, match="is no rule of this program"):
+        predict(run, run_config(run, {}, {}), tmp_path / "none", "all", ("ID", "LABEL"))
+    assert not (tmp_path / "none").exists()
 
 
 def test_prediction_refuses_a_cohort_of_another_schema(configured, tmp_path):

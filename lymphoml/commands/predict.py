@@ -32,4 +32,12 @@ def run(options: Predict) -> None:
     table = run_folds(run, config, out, options.patients, header)
     tumoral = int(table["label"].sum())
     print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
+    if "triage" in table:
+        spared = int((table["triage"] == "spare").sum())
+        print(
+            f"triage: {spared} spared flow cytometry, each judged by the rule of "
+            f"{run / 'triage.json'} model by model, not by the mean probability shown"
+        )
+    else:
+        print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
     print(f"Kaggle file: {out / 'submission.csv'}")

@@ -29,8 +29,9 @@ class BagDataset(Dataset[Bag]):
     """The bags of some patients; what `(epoch, position)` gives depends on nothing else.
 
     Patient i's images are those of `sources[i]`: of the patient, but in the control that permutes
-    bags. `store` None loads no image. `max_instances` draws that many images of a larger bag, without
-    replacement, anew for each epoch and patient; `augment` the numbers that change each image.
+    bags. `store` None loads no image. `max_instances` draws that many images of a larger bag,
+    without replacement, anew for each epoch and patient; `augment` the numbers that change each
+    image.
     """
 
     def __init__(

@@ -122,7 +122,7 @@ def _build(sources: Sequence[Source], folder: Path, framing: Framing, size: Size
     # Filters are the whole process's: set once around the threads, never within them.
     with (
         warnings.catch_warnings(action="error"),
-        _progress_bar() as bar,
+        progress_bar() as bar,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
         task = bar.add_task("decoding images", total=images)
@@ -135,7 +135,7 @@ def _build(sources: Sequence[Source], folder: Path, framing: Framing, size: Size
         raise InputError(_shortened(problems))
 
 
-def _progress_bar() -> Progress:
+def progress_bar() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     off = not get_console().is_terminal  # a log file would get an empty line of it
     return Progress(*columns, TimeRemainingColumn(), transient=True, disable=off)

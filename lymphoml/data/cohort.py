@@ -1,18 +1,16 @@
 """Patients with their label, clinical values and images, whatever the layout they came from."""
 
-import os
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from lymphoml.data.columns import Categorical, Column, DateOfBirth
 from lymphoml.data.declaration import declare_columns
-from lymphoml.data.folders import find_bags
-from lymphoml.data.tables import read_table
-from lymphoml.data.validation import duplicate_problems, name_columns, table_problems, table_schema
+from lymphoml.data.sources import Sources, read_sources
 from lymphoml.errors import InputError
 
 SHOWN = 20  # problems; a table of another format has thousands
@@ -26,7 +24,8 @@ class Cohort:
     a `group` are suspected to be one person. The declared columns follow: numbers as written,
     categories, and for a birth date the age in years; nan where `data.missing=impute` lets it.
     `origin`, indexed alike, tells how each record was written down, which must never reach a
-    model: the `row` of the `table` it stood in, and a birth date's separator in `NAME format`.
+    model: the `row` of the `table` it stood in, a birth date's separator in `NAME format`, and in
+    `NAME ambiguous` whether its day and month could be swapped.
     """
 
     name: str
@@ -55,65 +54,50 @@ class Cohort:
         return sha256(self.table.drop(columns="group").to_csv().encode()).hexdigest()
 
 
+class Survey(NamedTuple):
+    """What can be read of a cohort, however much is wrong with the rest."""
+
+    cohort: Cohort | None  # the patients without fault; None without any
+    images: dict[str, tuple[Path, ...]]  # of every bag found
+    problems: list[str]  # all, in which no cell of a birth date is quoted
+
+
 def read_cohort(data: dict) -> Cohort:
     """The cohort that a configuration's `data` describes; raises InputError for all that is wrong.
 
     Birth dates go no further than this function: ages and groups are made from them.
     """
     columns = declare_columns(data)
-    tables, images = _read_sources(data, columns)
-    text = pd.concat(tables, keys=range(len(tables)), names=["table", "row"])
+    sources = read_sources(data, columns)
+    if sources.problems:
+        rest = len(sources.problems) - SHOWN
+        more = [f"... and {rest} more problems"] * (rest > 0)
+        raise InputError(sources.problems[:SHOWN] + more)
+    return _assemble(data, columns, sources)
+
+
+def survey_cohort(data: dict) -> Survey:
+    """The same as far as it goes; raises InputError only for settings that mean nothing."""
+    columns = declare_columns(data)
+    births = [column.name for column in columns if isinstance(column, DateOfBirth)]
+    sources = read_sources(data, columns, hidden=births)
+    readable = any(len(table) for table in sources.tables.values())
+    cohort = _assemble(data, columns, sources) if readable else None
+    return Survey(cohort, sources.images, sources.problems)
+
+
+def _assemble(data: dict, columns: Sequence[Column], sources: Sources) -> Cohort:
+    text = pd.concat(sources.tables, names=["table", "row"])
     table = _parse(text, data["label_values"], columns).sort_index()
     table.insert(1, "group", _suspected_persons(table, columns))
     schemas = {column.name: column.schema() for column in columns}
     return Cohort(
         name=data["name"],
         table=table,
-        images={patient: images[patient] for patient in table.index},
+        images={patient: sources.images[patient] for patient in table.index},
         origin=_origin(text, columns).loc[table.index],
         schema={name: schemas[name] for name in data["clinical"]},
     )
-
-
-def _sources(data: dict, root: Path) -> list[tuple[Path, Path]]:
-    """Each table with the folder that holds its patients' folders."""
-    if data["layout"] == "kaggle":
-        train, test = root / "trainset", root / "testset"
-        return [(train / "trainset_true.csv", train), (test / "testset_data.csv", test)]
-    return [(root / data["table"], root / data["image_dir"])]
-
-
-def _read_sources(
-    data: dict, columns: Sequence[Column]
-) -> tuple[list[pd.DataFrame], dict[str, tuple[Path, ...]]]:
-    headings = {"id": data["id_column"], "label": data["label_column"]}
-    headings |= {column.name: column.column for column in columns}
-    # A cohort to predict may come without labels.
-    optional = {data["label_column"]} if data["layout"] == "table" else set()
-    schema = table_schema(data, columns)
-    root = Path(os.path.expanduser(data["root"]))  # no shell expands the ~ of data.root=~/cohort
-    tables: list[pd.DataFrame] = []
-    images: dict[str, tuple[Path, ...]] = {}
-    problems: list[str] = []
-    for path, folder in _sources(data, root):
-        try:
-            raw = read_table(path, {*headings.values()} - optional, optional)
-        except InputError as error:
-            problems += error.problems
-            continue
-        table = name_columns(raw, path, headings, columns)
-        places = dict(zip(table["id"], table["place"], strict=True))
-        bags, lost = find_bags(folder, root, data["image_pattern"], places)
-        problems += [*table_problems(table, schema, headings), *lost]
-        tables.append(table)
-        images |= bags
-    problems += duplicate_problems(tables)
-    if not problems and not images:
-        problems.append(f"{root}: no patient in any table; add a row per patient")
-    if problems:
-        rest = len(problems) - SHOWN
-        raise InputError(problems[:SHOWN] + [f"... and {rest} more problems"] * (rest > 0))
-    return tables, images
 
 
 def _parse(text: pd.DataFrame, labels: dict, columns: Sequence[Column]) -> pd.DataFrame:
@@ -128,6 +112,7 @@ def _origin(text: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
     for column in columns:
         if isinstance(column, DateOfBirth):
             written[f"{column.name} format"] = column.separator(text[column.name]).to_list()
+            written[f"{column.name} ambiguous"] = column.ambiguous(text[column.name]).to_list()
     return written
 
 

@@ -111,6 +111,12 @@ class DateOfBirth:
         """The separator that decided on each cell's format; None where the cell is missing."""
         return text.map(lambda cell: next(s for s in self.formats if s in cell), na_action="ignore")
 
+    def ambiguous(self, text: pd.Series) -> pd.Series:
+        """Whether each date's day and month, swapped, are another date; False where missing."""
+        births = [None if pd.isna(cell) else self._birth(cell) for cell in text]
+        swappable = [b is not None and b.day <= 12 and b.day != b.month for b in births]
+        return pd.Series(swappable, index=text.index, dtype=bool)
+
     def schema(self) -> dict:
         return {"kind": "date_of_birth", "reference_date": f"{self.reference:%Y-%m-%d}"}
 
@@ -119,11 +125,14 @@ class DateOfBirth:
         return formats[0] if len(formats) == 1 else None
 
     def _age(self, cell: str) -> float:
+        birth = self._birth(cell)
+        return np.nan if birth is None else (self.reference - birth).days / 365.25
+
+    def _birth(self, cell: str) -> datetime | None:
         try:
-            birth = datetime.strptime(cell, self._format(cell) or "")
+            return datetime.strptime(cell, self._format(cell) or "")
         except ValueError:
-            return np.nan
-        return (self.reference - birth).days / 365.25
+            return None
 
 
 Column = Numeric | Categorical | DateOfBirth

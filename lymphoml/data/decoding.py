@@ -28,6 +28,15 @@ class Framing(NamedTuple):
         return f"v{VERSION},pillow={PIL.__version__},crop={self.crop},resize={self.resize}"
 
 
+class Opened(NamedTuple):
+    """A decoded image, and what its file held."""
+
+    image: Image.Image  # RGB
+    mode: str
+    sixteen_bits: bool  # a channel, of which Pillow keeps the upper eight
+    animated: bool  # only the first frame is decoded
+
+
 def decode(path: Path, digest: bytes, framing: Framing, size: tuple[int, int]) -> np.ndarray | str:
     """The image as uint8 (*size, 3), or what is wrong with it, from the header where that tells.
 
@@ -40,15 +49,10 @@ def decode(path: Path, digest: bytes, framing: Framing, size: tuple[int, int]) -
         return f"cannot be read ({error.strerror}); check the file and its permissions"
     if hashlib.sha256(content).digest() != digest:
         return "changed while it was read; start again once nothing writes to it"
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            if refusal := _refusal(opened, framing):
-                return refusal
-            image = opened.convert("RGB")
-    except Exception as error:  # Pillow's many formats raise whatever they run into
-        told = one_line(error)
-        reason = "not an image" if "cannot identify" in told else told
-        return f"cannot be decoded ({reason}); replace the file or remove it"
+    opened = open_rgb(content, framing)
+    if isinstance(opened, str):
+        return opened
+    image = opened.image
     pixels = np.asarray(_frame(image, framing))
     if pixels.shape[:2] != size:
         return (
@@ -56,6 +60,24 @@ def decode(path: Path, digest: bytes, framing: Framing, size: tuple[int, int]) -
             f"set data.crop or data.resize, so that all are of one size"
         )
     return pixels
+
+
+def open_rgb(content: bytes, framing: Framing) -> Opened | str:
+    """A file's bytes as an image, fully decoded, or what is wrong with it.
+
+    Size and mode are checked before a pixel is decoded. Warnings count as above.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            if refusal := _refusal(opened, framing):
+                return refusal
+            animated = bool(getattr(opened, "is_animated", False))
+            sixteen = ";16" in str([tile[3] for tile in opened.tile])
+            return Opened(opened.convert("RGB"), opened.mode, sixteen, animated)
+    except Exception as error:  # Pillow's many formats raise whatever they run into
+        told = one_line(error)
+        reason = "not an image" if "cannot identify" in told else told
+        return f"cannot be decoded ({reason}); replace the file or remove it"
 
 
 def size_from_header(path: Path, framing: Framing) -> tuple[int, int] | None:

@@ -8,6 +8,14 @@ from pathlib import Path
 from lymphoml.errors import InputError
 
 
+def bag_names(folder: Path) -> list[str]:
+    """The folders in `folder`, taken for bags where no table says which are; none without it."""
+    try:
+        return sorted(each.name for each in _visible(folder) if os.path.isdir(each))
+    except OSError:
+        return []
+
+
 def find_bags(
     folder: Path, root: Path, pattern: str, places: Mapping[str, str]
 ) -> tuple[dict[str, tuple[Path, ...]], list[str]]:

@@ -10,6 +10,11 @@ from lymphoml.errors import InputError, one_line
 from lymphoml.seeding import keyed_seed
 
 
+def people(table: pd.DataFrame) -> pd.Series:
+    """Persons with a record labelled 0, and 1; no more folds than the fewer hold both."""
+    return table.groupby("label")["group"].nunique().reindex([0, 1], fill_value=0)
+
+
 def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.DataFrame:
     """A row `patient, fold` for each labelled patient and repeat.
 
@@ -18,7 +23,7 @@ def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.D
     part. Raises InputError where some fold would lack one of the classes.
     """
     table = table.sort_index()
-    groups_per_class = table.groupby("label")["group"].nunique().reindex([0, 1], fill_value=0)
+    groups_per_class = people(table)
     if not 2 <= folds <= groups_per_class.min():
         raise InputError(
             f"data.folds={folds}: with {groups_per_class[0]} reactive and {groups_per_class[1]} "
@@ -63,7 +68,7 @@ def split(folds: pd.DataFrame, fold: int, per_repeat: int) -> tuple[list[str], l
 def inner_split(table: pd.DataFrame, fraction: float, *keys: int | str) -> list[str]:
     """The patients to set apart from a fold's training patients: whole groups, stratified."""
     splits = max(2, round(1 / fraction))
-    fewest = table.groupby("label")["group"].nunique().reindex([0, 1], fill_value=0).min()
+    fewest = people(table).min()
     if splits > fewest:
         raise InputError(
             f"data.inner_fraction={fraction}: with {fewest} people in the smaller class of a "

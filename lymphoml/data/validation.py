@@ -1,7 +1,7 @@
 """The checks of a clinical table: every problem is found before anything is refused."""
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -55,19 +55,28 @@ def table_schema(data: dict, columns: Sequence[Column]) -> pa.DataFrameSchema:
 
 
 def table_problems(
-    table: pd.DataFrame, schema: pa.DataFrameSchema, headings: Mapping[str, str]
-) -> Iterator[str]:
-    """A line for each cell at fault, in the order of the rows."""
+    table: pd.DataFrame,
+    schema: pa.DataFrameSchema,
+    headings: Mapping[str, str],
+    hidden: Collection[str] = (),
+) -> Iterator[tuple[Hashable, str]]:
+    """The row and a line for each cell at fault, in the order of the rows.
+
+    The cells of the columns `hidden` are not quoted.
+    """
     try:
         schema.validate(table, lazy=True)
         return
     except pa.errors.SchemaErrors as error:
         failures = error.failure_cases.sort_values("index", kind="stable")
     for failure in failures.to_dict("records"):
-        reason = failure["check"].replace("{value}", repr(failure["failure_case"])[:60])
+        shown = repr(failure["failure_case"])[:60]
+        shown = "(not shown)" if failure["column"] in hidden else shown
+        reason = failure["check"].replace("{value}", shown)
         if failure["check"] == "not_nullable":
             reason = "is missing; fill it in, or allow that with data.missing=impute"
-        yield f"{table['place'][failure['index']]}: {headings[failure['column']]} {reason}"
+        line = failure["index"]
+        yield line, f"{table['place'][line]}: {headings[failure['column']]} {reason}"
 
 
 def duplicate_problems(tables: Iterable[pd.DataFrame]) -> Iterator[str]:

@@ -4,7 +4,7 @@ All take counts or estimates rather than predictions, so that a mean over repeat
 cross-validations can be put in their place: the patients stay the same, the width does too.
 """
 
-from math import hypot
+from math import acos, copysign, cos, pi
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -33,29 +33,62 @@ def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
-def mover_balanced_accuracy(
+def balanced_accuracy_interval(
     true_positive: float,
     positives: int,
     true_negative: float,
     negatives: int,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of (sensitivity + specificity) / 2 by square-and-add; NaN where a class is absent.
+    """Score interval of (sensitivity + specificity) / 2; NaN where a class is absent.
 
-    The distances from each proportion to its own Wilson limits add in quadrature (MOVER):
-    low = (p + q) / 2 - sqrt((p - low_p)^2 + (q - low_q)^2) / 2, and high alike.
-    Newcombe 1998, Statistics in Medicine 17:873, method 10, with q = 1 - p2; Zou and Donner 2008,
-    Statistics in Medicine 27:1693, for the general rule.
+    The values b that the score test of "the balanced accuracy is b" does not reject,
+    |b - estimate| <= z * sqrt(p (1 - p) / m + q (1 - q) / n) / 2, with p and q the likeliest
+    sensitivity and specificity whose mean is b. Counts may be fractional.
+
+    Mee 1984, Biometrics 40:1175; method 5 of Newcombe 1998, Statistics in Medicine 17:873, where
+    2b - 1 is the difference between the rates of positive calls in the two classes. Square-and-add
+    of Wilson's limits is simpler, but covers as little as 0.90 near 1: table in docs/method.md.
     """
     if positives == 0 or negatives == 0:
         return Interval(np.nan, np.nan)
+    z = NormalDist().inv_cdf((1 + level) / 2)
     sensitivity, specificity = true_positive / positives, true_negative / negatives
-    of_sensitivity = wilson(true_positive, positives, level)
-    of_specificity = wilson(true_negative, negatives, level)
-    below = hypot(sensitivity - of_sensitivity.low, specificity - of_specificity.low)
-    above = hypot(of_sensitivity.high - sensitivity, of_specificity.high - specificity)
     value = (sensitivity + specificity) / 2
-    return Interval(max(0.0, value - below / 2), min(1.0, value + above / 2))
+
+    def limit(outside: float) -> float:
+        """Halve the way between the estimate and a bound 60 times."""
+        inside = value
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            p = _likeliest(sensitivity, positives, specificity, negatives, middle)
+            q = min(max(2 * middle - p, 0.0), 1.0)
+            variance = (p * (1 - p) / positives + q * (1 - q) / negatives) / 4
+            if (middle - value) ** 2 <= z**2 * variance:
+                inside = middle
+            else:
+                outside = middle
+        return inside
+
+    return Interval(limit(0.0), limit(1.0))
+
+
+def _likeliest(sensitivity: float, m: int, specificity: float, n: int, mean: float) -> float:
+    """The sensitivity that maximises the likelihood when the mean of both rates is given.
+
+    The middle root of a cubic, in closed form: Farrington and Manning 1990, Statistics in Medicine
+    9:1447, appendix, with p1 the sensitivity, p2 = 1 - specificity, difference 2 * mean - 1.
+    """
+    ratio, other, difference = n / m, 1 - specificity, 2 * mean - 1
+    a = 1 + ratio
+    b = -(a + sensitivity + ratio * other + difference * (ratio + 2))
+    c = difference**2 + difference * (2 * sensitivity + a) + sensitivity + ratio * other
+    d = -sensitivity * difference * (1 + difference)
+    v = b**3 / (27 * a**3) - b * c / (6 * a**2) + d / (2 * a)
+    u = copysign(max(b**2 / (9 * a**2) - c / (3 * a), 0.0) ** 0.5, v)
+    cosine = min(max(v / u**3, -1.0), 1.0) if u else 1.0
+    root = 2 * u * cos((pi + acos(cosine)) / 3) - b / (3 * a)
+    return min(max(root, 0.0, difference), 1.0, 1 + difference)
 
 
 def delong(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:

@@ -41,6 +41,6 @@ def swap_test(
     of_negatives = (kept - crossed).mean(axis=0) / (2 * kept.shape[1])
     swings = np.concatenate([of_positives, of_negatives])
     random = np.random.default_rng(seed)
-    signs = random.choice([-1.0, 1.0], (permutations, len(swings)))
+    signs = 1.0 - 2.0 * random.integers(0, 2, (permutations, len(swings)), dtype=np.int8)
     as_far = np.abs(signs @ swings) >= abs(swings.sum()) - 1e-12
     return float((1 + as_far.sum()) / (1 + permutations))

@@ -7,8 +7,8 @@ from lymphoml.evaluation import weighted
 from lymphoml.evaluation.intervals import (
     Interval,
     auroc_interval,
+    balanced_accuracy_interval,
     delong,
-    mover_balanced_accuracy,
     wilson,
 )
 from lymphoml.evaluation.metrics import score_fold
@@ -41,7 +41,7 @@ def pool(predictions: pd.DataFrame, folds_per_repeat: int) -> Scores:
     negatives = round(mean["n"]) - positives
     true_positive, true_negative = mean["sensitivity"] * positives, mean["specificity"] * negatives
     intervals = {
-        "balanced_accuracy": mover_balanced_accuracy(
+        "balanced_accuracy": balanced_accuracy_interval(
             true_positive, positives, true_negative, negatives
         ),
         "sensitivity": wilson(true_positive, positives),

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.evaluation.intervals import mover_balanced_accuracy
+from lymphoml.evaluation.intervals import balanced_accuracy_interval
 from lymphoml.evaluation.metrics import THRESHOLD
 
 
@@ -65,4 +65,4 @@ def _accuracy(
         rows = right[predictions["label"] == label]
         counts[label] = (rows.sum() / repeats, len(rows) // repeats)
     value = float(np.mean([hits / n if n else np.nan for hits, n in counts.values()]))
-    return {"value": value} | mover_balanced_accuracy(*counts[1], *counts[0])._asdict()
+    return {"value": value} | balanced_accuracy_interval(*counts[1], *counts[0])._asdict()

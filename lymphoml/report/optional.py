@@ -1,10 +1,8 @@
 """What a run folder may hold beside what makes it a run: None where it does not."""
 
-from typing import Any
-
 import pandas as pd
 
-from lymphoml.report.runs import Run, read_columns, read_mapping
+from lymphoml.report.runs import Run, read_columns
 
 
 def read_hard(run: Run) -> pd.Series | None:
@@ -28,11 +26,6 @@ def read_instances(run: Run) -> pd.DataFrame | None:
     rows = pd.concat([read_columns(path, columns) for path in paths])
     rows["probability"] = rows["probability"].astype(float)
     return rows.groupby(["patient", "image"])[["probability"]].mean().reset_index()
-
-
-def read_triage(run: Run) -> dict[str, Any] | None:
-    path = run.path / "triage.json"
-    return read_mapping(path) if path.is_file() else None
 
 
 def count_submissions(run: Run) -> int | None:

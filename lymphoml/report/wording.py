@@ -41,7 +41,10 @@ def interval(given: Score) -> str:
 
 def signed(value: float | None) -> str:
     """With a true minus sign."""
-    return "n/a" if value is None or pd.isna(value) else f"{value:+.3f}".replace("-", "−")
+    if value is None or pd.isna(value):
+        return "n/a"
+    text = f"{value:+.3f}"
+    return "0.000" if float(text) == 0 else text.replace("-", "−")
 
 
 def baseline_name(key: str) -> str:

@@ -104,6 +104,7 @@ def test_origin_tells_how_each_record_was_written(tmp_path: Path) -> None:
         "table": [0, 0, 0, 1],
         "row": [3, 2, 4, 2],
         "age format": ["-", "/", "/", "-"],
+        "age ambiguous": [False, True, False, True],
     }
 
 

@@ -34,7 +34,7 @@ def cohort():
     origin = pd.DataFrame(
         {"table": 0, "row": [5, 2, 4, 3], "age format": ["/", "-", "/", None]}, ids
     )
-    return Cohort("tiny", table, {patient: () for patient in ids}, origin)
+    return Cohort("tiny", table, dict.fromkeys(ids, ()), origin)
 
 
 def test_every_way_to_part_the_cohort(cohort, data):

@@ -1,15 +1,18 @@
+import io
 import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
+from rich.console import Console
 
 from lymphoml.errors import InputError
 from lymphoml.report.choices import Choices
 from lymphoml.report.contents import SECTIONS
 from lymphoml.report.page import write_report
 from lymphoml.report.plotly_bundle import plotly_bundle
+from lymphoml.report.triage import set_rule
 from tests.report.enrich import enrich, forget, make_run_of
 from tests.report.fabricate import config, make_run
 
@@ -41,7 +44,7 @@ def page(run):
 def full(cohort, tmp_path_factory):
     """All that there can be."""
     path = enrich(make_run_of(cohort, tmp_path_factory.mktemp("runs") / "full"))
-    (path / "triage.json").write_text(json.dumps({"threshold": 0.123, "assumed": ["exchangeable"]}))
+    set_rule(path, 0.5, "average", None, Console(file=io.StringIO()))
     (path / "ledger.jsonl").write_text("{}\n{}\n")
     return path
 
@@ -126,7 +129,7 @@ def test_a_run_of_an_earlier_version_says_in_a_line_what_it_does_not_tell(page):
 def test_a_run_that_tells_all_shows_all(full):
     page = read(write_report(full, full / "page.html"))
     for told in ("0.621", "0.711", "0.654", "0.765", "0.682", "0.543", "0.876", "+0.042", "+0.001",
-                 "−0.033", "0.032", "+0.037", "not estimable", "threshold</dt><dd>0.123",
+                 "−0.033", "0.032", "+0.037", "not estimable", "would be spared",
                  "exchangeable", "was used 2 times"):  # fmt: skip
         assert told in page, told
     assert "an earlier version" not in page
@@ -174,7 +177,9 @@ def test_what_a_configuration_says_is_never_markup(tmp_path):
     metrics["subgroups"][0]["group"] = attack
     metrics["baselines"][attack] = metrics["baselines"]["logistic_regression"]
     (path / "metrics.json").write_text(json.dumps(metrics))
-    (path / "triage.json").write_text(json.dumps({attack: attack}))
+    set_rule(path, 0.5, "average", None, Console(file=io.StringIO()))
+    rule = json.loads((path / "triage.json").read_text()) | {"assumed": [attack]}
+    (path / "triage.json").write_text(json.dumps(rule))
     audit = tmp_path / "audit.json"
     audit.write_text(json.dumps({"findings": [{"severity": attack, "what": attack}]}))
     page = write_report(path, tmp_path / "page.html", Choices(audit=audit)).read_text()

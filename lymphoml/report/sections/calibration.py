@@ -1,61 +1,56 @@
-"""Whether a probability of 0.8 means eight in ten."""
+"""Whether a probability of 0.8 means eight in ten, and what acting on it is worth."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lymphoml.evaluation.intervals import wilson
+from lymphoml.evaluation.calibration import calibration_intercept, calibration_slope
+from lymphoml.evaluation.decision import decision_curve
+from lymphoml.evaluation.reliability import reliability_bins
 from lymphoml.report.chart import Chart, Series, share_axis, value_axis
 from lymphoml.report.choices import Choices
 from lymphoml.report.runs import Run
 from lymphoml.report.scores import run_scores
 
 TITLE = "Calibration and decision"
-BINS = 10
+BINS, FEWEST = 10, 5  # bins, and the patients in one
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
-    bins = reliability_bins(run.predictions, run.repeat.nunique())
+    """Of repeats the first: a mean over them is an ensemble, which nobody has trained."""
+    rows = run.predictions[run.repeat == 0]
+    patients = rows["label"], rows["probability"].astype(float)
+    number = int(np.clip(len(rows) // FEWEST, 1, BINS))
+    bins = reliability_bins(*patients, bins=number)
     return {
-        "reliability": _chart(bins),
+        "reliability": reliability_chart(bins),
         "bins": len(bins),
+        "repeats": run.repeat.nunique(),
         "brier": (run_scores(run) or {}).get("brier"),
-        "decision": None,  # decision_chart(...), once lymphoml.evaluation.decision is there
-        "fitted": {},  # slope and intercept, each with value, low and high, likewise
+        "fitted": {
+            "slope": calibration_slope(*patients)._asdict(),
+            "intercept": calibration_intercept(*patients)._asdict(),
+        },
+        "decision": decision_chart(decision_curve(*patients)),
     }
 
 
-def reliability_bins(predictions: pd.DataFrame, repeats: int = 1) -> pd.DataFrame:
-    """Equal-count bins: `n` patients, `mean` probability, `share` tumoral, Wilson `low`, `high`.
-
-    At most 10, and none of fewer than 5 patients but where there are not as many. With repeats a
-    patient counts as one: `n` is the rows' number over that of repeats.
-    """
-    rows = predictions.sort_values("probability", kind="stable")
-    number = int(np.clip(len(rows) / repeats // 5, 1, BINS))
-    table = []
-    for place in np.array_split(np.arange(len(rows)), number):
-        part = rows.iloc[place]
-        n, share = len(part) / repeats, float((part["label"] == 1).mean())
-        limits = wilson(share * n, n)  # type: ignore[arg-type]
-        table.append([n, float(part["probability"].mean()), share, *limits])
-    return pd.DataFrame(table, columns=["n", "mean", "share", "low", "high"])
-
-
-def _chart(bins: pd.DataFrame) -> Chart:
+def reliability_chart(bins: pd.DataFrame) -> Chart:
+    """Columns n, probability, observed, low, high: a row a bin."""
     told = [
-        f"predicted {row.mean:.2f}, tumoral {row.share:.2f} ({row.low:.2f} to {row.high:.2f}), "
-        f"{row.n:.0f} patients"
-        for row in bins.itertuples()
+        f"predicted {row['probability']:.2f}, tumoral {row['observed']:.2f} "
+        f"({row['low']:.2f} to {row['high']:.2f}), {row['n']:.0f} patients"
+        for row in bins.to_dict("records")
     ]
+    limits = list(zip(bins["low"].tolist(), bins["high"].tolist(), strict=True))
     return Chart(
         "reliability", "Share of tumoral patients by predicted probability, with 95 % intervals",
         share_axis("mean predicted probability"), share_axis("share of tumoral patients"),
         [
             Series("perfect calibration", [0, 1], [0, 1], "muted", "dash", width=1.2),
-            Series("this run", list(bins["mean"]), list(bins["share"]), "ink", None, "dot",
-                   y_interval=list(zip(bins["low"], bins["high"], strict=True)), told=told),
+            Series("this run", bins["probability"].tolist(), bins["observed"].tolist(), "ink",
+                   None, "dot", y_interval=limits, told=told),
         ],
         width=420, height=400, left=34,
     )  # fmt: skip

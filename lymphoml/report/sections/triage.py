@@ -1,32 +1,36 @@
 """Whom the model would spare further tests, and what may be promised of that."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lymphoml.report.choices import Choices
-from lymphoml.report.optional import read_triage
 from lymphoml.report.runs import Run
-from lymphoml.report.wording import interval, score, shown
+from lymphoml.report.wording import baseline_name
+from lymphoml.triage import read_rule
 
 TITLE = "Triage"
+GUARANTEES = {"average": "on average", "confidence": "in 95 % of cohorts"}
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
-    rule = read_triage(run)
-    return {"rule": rule is not None, "facts": list(_facts(rule or {}))}
+    """Raises InputError where the run's `triage.json` is damaged or of other predictions."""
+    rule = read_rule(run.path)
+    if rule is None:
+        return {"rule": None}
+    baseline = rule.get("baseline")
+    return {
+        "rule": rule,
+        "guarantees": GUARANTEES,
+        "outcomes": _by_guarantee(rule),
+        "baseline": baseline and baseline_name(baseline["name"]),
+        "beside": _by_guarantee(baseline) if baseline else [],
+        "differences": [
+            (GUARANTEES[key], told)
+            for key, told in (baseline or {}).get("difference_spared", {}).items()
+            if rule["outcomes"][key]["rank"] > 0
+        ],
+    }
 
 
-def _facts(told: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Every entry in a line of words, whatever the command has written."""
-    for key, value in told.items():
-        name = f"{above}{key.replace('_', ' ')}"
-        if isinstance(value, Mapping) and "value" in value:
-            yield name, f"{_number(value['value'])} ({interval(value)})"
-        elif isinstance(value, Mapping):
-            yield from _facts(value, f"{name}, ")
-        else:
-            yield name, _number(value)
-
-
-def _number(value: Any) -> str:
-    return score(value) if isinstance(value, float) else shown(value)
+def _by_guarantee(source: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    return [(key, GUARANTEES[key], outcome) for key, outcome in source["outcomes"].items()]

@@ -3,12 +3,12 @@
 from typing import Any
 
 from lymphoml.report.choices import Choices
-from lymphoml.report.optional import read_triage
 from lymphoml.report.runs import Run
 from lymphoml.report.scores import counts
 from lymphoml.report.sections.tripod_items import ITEMS
 from lymphoml.report.settings import flatten
 from lymphoml.report.wording import score, shown
+from lymphoml.triage import read_rule
 
 TITLE = "TRIPOD+AI"
 FILLED, NOT_APPLICABLE, MISSING = "filled", "not applicable", "missing"
@@ -82,7 +82,7 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
         answers["7"] = "see the audit of the data"
     if run.metrics.get("subgroups"):
         answers["14"] = "sensitivity and specificity by subgroup, above"
-    if read_triage(run):
+    if read_rule(run.path):
         answers["15"] += "; and a rule for triage, above"
     return answers
 

@@ -1,19 +1,24 @@
 """What the sections say, against counts by hand and other implementations."""
 
+import html
+import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from lymphoml.evaluation.intervals import wilson
 from lymphoml.report.choices import Choices
+from lymphoml.report.page import render
 from lymphoml.report.runs import read_run
 from lymphoml.report.scores import baseline_scores, run_scores
 from lymphoml.report.sections import (
     audit,
+    calibration,
     comparison,
     configuration,
     discrimination,
@@ -25,8 +30,9 @@ from lymphoml.report.sections import (
     tried,
     tripod,
 )
-from lymphoml.report.sections.calibration import decision_chart, reliability_bins
+from lymphoml.report.sections.calibration import decision_chart
 from lymphoml.report.sections.tripod_items import ITEMS
+from lymphoml.report.triage import set_rule
 from tests.report.enrich import enrich
 from tests.report.fabricate import config, make_predictions, make_run
 
@@ -120,25 +126,25 @@ def test_the_curves_enclose_the_area_that_scikit_learn_finds(run):
     assert "sensitivity" in discrimination.roc_chart([rows]).series[1].told[3]
 
 
-def test_the_bins_of_the_reliability_curve_are_scikit_learns():
-    rows = make_predictions(100, 5, 1, skill=2.0, seed=3)
-    bins = reliability_bins(rows)
+def test_the_reliability_curve_is_scikit_learns_of_the_first_repeat(tmp_path):
+    settings = config(**{"data.folds": 2, "data.repeats": 2})
+    run = read_run(make_run(tmp_path / "run", settings, n=100, epochs=2))
+    told = calibration.content(run, ANY)
+    rows = run.predictions.head(100)
     share, mean = calibration_curve(
         rows["label"], rows["probability"], n_bins=10, strategy="quantile"
     )
-    assert bins["share"].to_numpy() == pytest.approx(share)
-    assert bins["mean"].to_numpy() == pytest.approx(mean)
-    assert bins["n"].tolist() == [10] * 10
-    assert bins["low"].tolist() == [wilson(10 * value, 10).low for value in share]
+    points = told["reliability"].series[1]
+    assert points.y == pytest.approx(share)
+    assert points.x == pytest.approx(mean)
+    assert points.y_interval[0] == pytest.approx(wilson(10 * share[0], 10))
+    assert (told["bins"], told["repeats"]) == (10, 2)
+    assert told["fitted"]["slope"]["low"] < told["fitted"]["slope"]["value"]
 
 
-def test_bins_hold_five_patients_and_repeats_add_none():
-    once = make_predictions(12, 2, 1, skill=2.0, seed=0)
-    assert len(reliability_bins(once)) == 2
-    bins = reliability_bins(pd.concat([once, once]), repeats=2)
-    assert bins["n"].tolist() == [6, 6]
-    assert bins.to_numpy() == pytest.approx(reliability_bins(once).to_numpy())
-    assert len(reliability_bins(once.head(2))) == 1
+def test_a_bin_holds_five_patients(tmp_path):
+    run = read_run(small(tmp_path / "run"))
+    assert calibration.content(run, ANY)["bins"] == 6  # of 30
 
 
 def test_the_decision_curve_leaves_out_where_testing_all_dives():
@@ -201,19 +207,23 @@ def test_a_group_that_cannot_be_estimated_keeps_its_row_empty(tmp_path):
     assert list(specificity.y.ticks.values()) == ["sex: F", "sex: M"]
 
 
-def test_the_rule_of_triage_is_told_entry_by_entry(tmp_path):
+def test_the_rule_of_triage_is_told_by_guarantee_and_where_it_abstains(tmp_path):
     path = small(tmp_path / "run")
-    rule = {
-        "threshold": 0.12345, "n_tumoral": 113, "assumed": ["exchangeable", "once"],
-        "spared": {"value": 0.61, "low": 0.5, "high": 0.7}, "needs": {"average": 20},
-        "abstains": False, "reason": None,
-    }  # fmt: skip
-    (path / "triage.json").write_text(json.dumps(rule))
-    assert triage.content(read_run(path), ANY)["facts"] == [
-        ("threshold", "0.123"), ("n tumoral", "113"), ("assumed", "exchangeable, once"),
-        ("spared", "0.610 (0.500 to 0.700)"), ("needs, average", "20"), ("abstains", "no"),
-        ("reason", "none"),
-    ]  # fmt: skip
+    run = read_run(path)
+    assert triage.content(run, ANY) == {"rule": None}
+    set_rule(path, 0.9, "average", None, Console(file=io.StringIO()))
+    told = triage.content(run, ANY)
+    rule = json.loads((path / "triage.json").read_text())
+    assert told["outcomes"] == [
+        ("average", "on average", rule["outcomes"]["average"]),
+        ("confidence", "in 95 % of cohorts", rule["outcomes"]["confidence"]),
+    ]
+    assert told["outcomes"][1][2]["rank"] == 0  # 20 tumoral patients are too few
+    page = render("", "triage", told, [])
+    assert f"below <strong>{rule['threshold']:.4f}</strong>" in page
+    needed = rule["n_tumoral_needed"]["confidence"]
+    assert f"abstains: nobody is spared; it would need {needed} tumoral patients" in page
+    assert html.escape(rule["assumed"][0]) in page
 
 
 def test_what_was_tried_counts_neighbours_and_draws_those_on_the_same_folds(tmp_path):

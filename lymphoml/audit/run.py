@@ -1,0 +1,172 @@
+"""One pass over a cohort's tables and images: everything that its numbers could be wrong by."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lymphoml.audit.duplicates import (
+    DISTANCE,
+    duplicate_findings,
+    exact_duplicates,
+    near_duplicates,
+)
+from lymphoml.audit.fields import shortcut_fields
+from lymphoml.audit.findings import SEVERITIES, Finding, exit_code
+from lymphoml.audit.images import examine, image_findings
+from lymphoml.audit.permutation import PERMUTATIONS
+from lymphoml.audit.persons import LABELS, coincidences, person_findings, suspected_pairs
+from lymphoml.audit.ranges import class_counts, date_formats, table_findings, value_ranges
+from lymphoml.audit.shortcuts import LEVEL, examine_shortcuts, shortcut_findings
+from lymphoml.data.clinical import ClinicalEncoder
+from lymphoml.data.cohort import Cohort, survey_cohort
+from lymphoml.data.decoding import Framing
+from lymphoml.data.sources import root_folder, table_paths
+from lymphoml.errors import InputError
+
+# A birth date in another column, where cells have slipped.
+DATE_IN_QUOTES = re.compile(r"'[^']*[0-9]+[-/.][0-9]+[-/.][0-9]+[^']*'")
+PRIVATE = "names patients by id and tells ages in years; treat it as you treat the cohort"
+
+
+def audit(data: dict, counts: str = "lymphocyte_count", cut: float = 8.0) -> dict[str, Any]:
+    """Audit the cohort of a configuration's `data`; the content of `audit.json`, ready for JSON.
+
+    The hard stratum are the patients whose column `counts` is at most `cut`. Raises InputError
+    only for settings that mean nothing. Keys, of which those behind `images` need a patient whose
+    row can be read, and `shortcuts` both classes:
+
+        private        what the file must not be taken for
+        cohort         data.name
+        exit_code      0 clean, 1 warnings, 2 errors
+        severities     {error, warning, note: number of findings}
+        findings       [{severity, topic, what, where: [file, row or patient], action}], gravest
+                       first; the rest are the numbers behind them
+        images         {files, usable, modes: {RGB: n}, sizes: {"224 x 224": n}}
+        duplicates     {distance, exact: [{files, patients}], near: [{files, patients, distance}]}
+        bag_size       {least, median, most}
+        classes        {records, tumoral, reactive, unlabelled, persons: {tumoral, reactive},
+                       most_folds}: 0 where no number of folds is legal
+        ranges         {column: {missing, least, median, most, outliers: [patient]}}
+        dates          {column: {separator: {dates, ambiguous}}}
+        persons        {expected_by_chance, pairs: [{patients, labels, tables, same_label,
+                       across_tables, parted}]}; see `suspected_pairs`
+        hard_stratum   {column, cut, tumoral, reactive}; None where the column is not there
+        shortcuts      {level, permutations, clinical: [column],
+                       fields: [{name, status, flagged, p, p_holm, p_adjusted,
+                                 auroc, hard: {value, low, high, tumoral, reactive} or None,
+                                 likelihood_ratio: {statistic, p} or {reason} or None}]}
+    """
+    root, survey = root_folder(data), survey_cohort(data)
+    framing = Framing(data["crop"], data["resize"])
+    findings = [_table_problem(problem, root) for problem in survey.problems]
+    records = examine(survey.images, root, framing)
+    findings += image_findings(records, framing)
+    exact, near = exact_duplicates(records), near_duplicates(records)
+    content: dict[str, Any] = {
+        "images": _image_counts(records),
+        "duplicates": {"distance": DISTANCE, "exact": exact, "near": near},
+    }
+    sides = {}
+    if survey.cohort is not None:
+        tables = [path.relative_to(root).as_posix() for path, _ in table_paths(data)]
+        table, origin = survey.cohort.table, survey.cohort.origin
+        sides = {
+            str(patient): f"{LABELS[label]}, {tables[number]}"
+            for patient, label, number in zip(
+                table.index, table["label"], origin["table"], strict=True
+            )
+        }
+        found, told = _patients(survey.cohort, tables, records, data, counts, cut)
+        findings += found
+        content |= told
+    findings += duplicate_findings(exact, near, sides)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return {
+        "private": PRIVATE,
+        "cohort": data["name"],
+        "exit_code": exit_code(findings),
+        "severities": {s: sum(each.severity == s for each in findings) for s in SEVERITIES},
+        "findings": [vars(each) | {"where": list(each.where)} for each in findings],
+    } | content
+
+
+def _table_problem(problem: str, root: Path) -> Finding:
+    """A problem's line begins with the place, and ends with what to do."""
+    where, _, what = problem.replace(f"{root}/", "").partition(": ")
+    what, _, action = DATE_IN_QUOTES.sub("'(a date)'", what).partition("; ")
+    return Finding("error", "table", what, (where,), action)
+
+
+def _image_counts(records: pd.DataFrame) -> dict[str, Any]:
+    good = records[records["problem"] == ""]
+    size = good["width"].astype(str) + " x " + good["height"].astype(str)
+    return {
+        "files": len(records),
+        "usable": len(good),
+        "modes": {str(mode): int(n) for mode, n in good["mode"].value_counts().items()},
+        "sizes": {str(each): int(n) for each, n in size.value_counts().items()},
+    }
+
+
+def _patients(
+    cohort: Cohort, tables: list[str], records: pd.DataFrame, data: dict, counts: str, cut: float
+) -> tuple[list[Finding], dict[str, Any]]:
+    ranges, dates, classes = value_ranges(cohort, data), date_formats(cohort), class_counts(cohort)
+    findings = list(table_findings(ranges, dates, classes, data, counts))
+    pairs = suspected_pairs(cohort, tables, data["folds"])
+    births = [name for name, each in data["columns"].items() if each["kind"] == "date_of_birth"]
+    expected = coincidences(cohort.table, births[0], "sex") if pairs and len(births) == 1 else None
+    findings += person_findings(pairs, expected)
+    sizes = [len(paths) for paths in cohort.images.values()]
+    content: dict[str, Any] = {
+        "bag_size": {
+            "least": min(sizes), "median": float(np.median(sizes)), "most": max(sizes),
+        },
+        "classes": classes,
+        "ranges": ranges,
+        "dates": dates,
+        "persons": {"expected_by_chance": expected, "pairs": pairs},
+    }  # fmt: skip
+    labelled = cohort.labelled
+    if classes["tumoral"] and classes["reactive"]:
+        found, told = _shortcuts(labelled, records, data, counts, cut)
+        findings += found
+        content |= told
+    return findings, content
+
+
+def _shortcuts(
+    cohort: Cohort, records: pd.DataFrame, data: dict, counts: str, cut: float
+) -> tuple[list[Finding], dict[str, Any]]:
+    labels = cohort.table["label"]
+    hard = pd.Series(False, index=labels.index)
+    stratum = None
+    if counts in data["columns"] and data["columns"][counts]["kind"] == "numeric":
+        hard = cohort.table[counts] <= cut
+        reactive, tumoral = ((hard & (labels == label)).sum() for label in (0, 1))
+        stratum = {"column": counts, "cut": cut, "tumoral": int(tumoral), "reactive": int(reactive)}
+    fields = shortcut_fields(cohort, records)
+    told = examine_shortcuts(fields, labels, hard, _clinical(cohort, data))
+    content = {
+        "level": LEVEL,
+        "permutations": PERMUTATIONS,
+        "clinical": data["clinical"],
+        "fields": told,
+    }
+    return list(shortcut_findings(told, cut)), {"hard_stratum": stratum, "shortcuts": content}
+
+
+def _clinical(cohort: Cohort, data: dict) -> np.ndarray | None:
+    """The features that a model would get, standardised; None where it would get none."""
+    if not data["clinical"]:
+        return None
+    try:
+        encoder = ClinicalEncoder.fit(
+            cohort.table, data["columns"], data["clinical"], True, data["missing"]
+        )
+        return encoder.transform(cohort.table).astype(float)
+    except InputError:  # a column without any value
+        return None

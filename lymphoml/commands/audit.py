@@ -1,0 +1,48 @@
+"""`python -m lymphoml audit`: what a cohort's numbers could be wrong by."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lymphoml.commands.options import option
+from lymphoml.config import data_config
+from lymphoml.errors import InputError
+
+
+@dataclass
+class Audit:
+    """Check tables, images, duplicates, persons and shortcuts; exit 0 clean, 1 warnings, 2 errors.
+
+    The file names patients: treat it as you treat the cohort.
+    """
+
+    cohort: str = option("lymphocytosis", "which of conf/data, as data=... of train.py")
+    data: dict[str, Any] = option({}, "changes to its settings: data.root=DIR")
+    counts: str = option("lymphocyte_count", "column that the hard stratum goes by")
+    cut: float = option(8.0, "its highest value there, 10^9/L")
+    out: str | None = option(None, "file; runs/audit/NAME/audit.json by default")
+
+
+def run(options: Audit) -> None:
+    data = data_config(options.cohort, options.data)
+    default = Path("runs/audit") / data["name"] / "audit.json"
+    out = Path(options.out).expanduser() if options.out else default
+    _refuse_out(out, Path(data["root"]).expanduser())
+
+    from lymphoml.audit.run import audit
+    from lymphoml.audit.terminal import print_audit
+    from lymphoml.files import write_json
+
+    content = audit(data, options.counts, options.cut)
+    write_json(out, content)
+    print_audit(content)
+    print(out)
+    raise SystemExit(content["exit_code"])
+
+
+def _refuse_out(out: Path, root: Path) -> None:
+    """Before minutes of work."""
+    if out.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"out={out}: lies in data.root={root}, which is only read; choose another")
+    if out.is_dir():
+        raise InputError(f"out={out}: is a folder; give the file, such as {out / 'audit.json'}")

@@ -1,0 +1,110 @@
+"""Rule-out thresholds from the order statistics of tumoral patients' probabilities.
+
+A patient is spared flow cytometry where the probability lies below the k-th smallest of n tumoral
+patients that the models did not train on. If they and the next tumoral patient are exchangeable,
+the next one is missed with probability k / (n + 1) at most: class-conditional (Mondrian) conformal
+prediction (Vovk, Gammerman and Shafer 2005, Algorithmic Learning in a Random World). The share of
+tumoral patients among those to come plays no part.
+"""
+
+from fractions import Fraction
+from math import ceil, floor, log
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import beta, binom
+
+CONFIDENCE = 0.95
+
+
+def average_rank(n: int, sensitivity: float) -> int:
+    """The k that keeps the sensitivity on average over draws of both cohorts; 0 where n is small.
+
+    k = floor((1 - sensitivity) (n + 1)).
+    """
+    return floor(_miss(sensitivity) * (n + 1))
+
+
+def confident_rank(n: int, sensitivity: float, confidence: float = CONFIDENCE) -> int:
+    """The largest k whose threshold keeps the sensitivity in that share of cohorts; 0 if none.
+
+    The share missed below the k-th smallest is Beta(k, n + 1 - k) over cohorts (Wilks 1941, Annals
+    of Mathematical Statistics 12:91), so that k must have P(Binomial(n, 1 - sensitivity) < k) at
+    most 1 - confidence.
+    """
+    # The quantile is the smallest k of P(X <= k) >= 1 - confidence.
+    k = int(binom.ppf(1 - confidence, n, float(_miss(sensitivity))))
+    return k + int(binom.cdf(k, n, float(_miss(sensitivity))) <= 1 - confidence)
+
+
+def sensitivity_bound(rank: int, n: int, confidence: float = CONFIDENCE) -> float:
+    """The sensitivity that the threshold of `rank` has at least, in that share of cohorts.
+
+    1 - the confidence quantile of Beta(k, n + 1 - k): the one-sided Clopper-Pearson bound for
+    k - 1 missed of n. It holds although the threshold was taken from the same patients, since k
+    was not: it follows from n and the level asked alone.
+    """
+    return float(1 - beta.ppf(confidence, rank, n + 1 - rank)) if rank else 1.0
+
+
+def worst_average(rank: int, n: int, folds: int) -> float:
+    """The sensitivity of `outranked` on average however models differ, in one cross-validation.
+
+    1 - 2 k / (n + 1) - min(2 (1 - 1 / K) / (n / K + 1), (1 - K / n) / (K + 1)) with K folds of
+    equal size: Barber et al. 2021, Annals of Statistics 49:486, theorem 4. In practice it is about
+    1 - k / (n + 1), which holds were the models one and the same.
+    """
+    if not rank:
+        return 1.0
+    excess = min(2 * (1 - 1 / folds) / (n / folds + 1), (1 - folds / n) / (folds + 1))
+    return max(0.0, 1 - 2 * rank / (n + 1) - excess)
+
+
+def average_size(sensitivity: float) -> int:
+    """The tumoral patients that `average_rank` needs to be 1."""
+    return ceil(1 / _miss(sensitivity)) - 1
+
+
+def confident_size(sensitivity: float, confidence: float = CONFIDENCE) -> int:
+    """The same for `confident_rank`: sensitivity^n <= 1 - confidence."""
+    return ceil(log(1 - confidence) / log(sensitivity))
+
+
+def threshold(tumoral: ArrayLike, rank: int) -> float | None:
+    """The `rank`-th smallest probability; None, where nobody is spared, at rank 0."""
+    return float(np.sort(np.asarray(tumoral, dtype=float))[rank - 1]) if rank else None
+
+
+def held_out(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A row a patient, sorted by id: label, and the mean over repeats of the held-out probability.
+
+    `predictions` has the columns patient, fold, label, probability.
+    """
+    return predictions.groupby("patient")[["label", "probability"]].mean().astype({"label": int})
+
+
+def outranked(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
+    """For each new patient, how many tumoral patients are no higher, judged by the same models.
+
+    `new` holds the probability that each fold's model (column) gives each new patient (row). A
+    tumoral patient's held-out probability is compared with what the models that held that patient
+    out say of the new one: their mean over repeats. A new patient is spared at a count below the
+    rank.
+
+    Where all models agree this is the threshold. Else it is cross-conformal prediction (Vovk 2015,
+    Annals of Mathematics and Artificial Intelligence 74:9); see `worst_average`.
+    """
+    groups: dict[tuple[int, ...], list[float]] = {}  # of tumoral patients held out together
+    for _, rows in predictions[predictions["label"] == 1].groupby("patient"):
+        models = tuple(sorted(rows["fold"].tolist()))
+        groups.setdefault(models, []).append(rows["probability"].mean())
+    count = pd.Series(0, index=new.index)
+    for models, values in groups.items():
+        count += np.searchsorted(np.sort(values), new[list(models)].mean(axis=1), side="right")
+    return count
+
+
+def _miss(sensitivity: float) -> Fraction:
+    """1 - sensitivity, exact: 1 - 0.9 times 10 is 1, not 0.9999999999999998."""
+    return 1 - Fraction(str(sensitivity))

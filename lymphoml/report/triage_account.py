@@ -1,0 +1,110 @@
+"""A rule-out rule told in the terminal: what it does, what is guaranteed, what that rests on."""
+
+from math import floor
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lymphoml.evaluation.conformal import worst_average
+
+KINDS = {"average": "on average", "confidence": "in 95 % of cohorts"}
+
+
+def assumptions(rule: dict[str, Any]) -> list[str]:
+    folds, rank, n = rule["folds"], rule["rank"], rule["n_tumoral"]
+    bound = (
+        f"however they differ, the average sensitivity is at least "
+        f"{_down(worst_average(rank, n, folds))} (Barber et al. 2021)"
+        if rule["repeats"] == 1 and n
+        else "no bound is known for means over repeats"
+    )
+    return [
+        "New tumoral patients are exchangeable with these: referred, smeared, stained and imaged "
+        "alike. Another hospital needs a rule of its own.",
+        "On average: over cohorts like this one and the patient to come, not for this threshold. "
+        "In 95 % of cohorts: one-sided Clopper-Pearson for the patients below the threshold, exact "
+        "also for a threshold from the same patients, being an order statistic of fixed rank "
+        "(Wilks 1941).",
+        f"Both are exact for one model fitted on other patients. Here {folds} models of a "
+        f"cross-validation take part, which makes them approximate (cross-conformal, Vovk 2015): "
+        f"{bound}.",
+        "predict.py therefore compares new and held-out patients model by model; their mean over "
+        "models is not held against this threshold.",
+        "The tumoral patients missed are so many by construction: no evidence of anything.",
+        "The intervals hold for one rule: whoever picks the run or the level by these numbers, "
+        "flatters both. A prevalence is taken as known.",
+    ]
+
+
+def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
+    """A table of the run and one of the baseline, a column a guarantee; then what it rests on."""
+    n = rule["n_tumoral"]
+    console.print(
+        f"rule-out at sensitivity {rule['sensitivity']:g}, out of fold, {n} tumoral and "
+        f"{rule['n_reactive']} reactive patients, 95 % intervals"
+    )
+    console.print(_table(str(folder), rule, rule))
+    if rule["baseline"] is not None:
+        console.print(_table("logistic regression on the clinical values", rule["baseline"], rule))
+    for kind, size in rule["n_tumoral_needed"].items():
+        if rule["outcomes"][kind]["rank"] == 0:
+            console.print(
+                f"Abstains: with {n} tumoral patients no threshold keeps {rule['sensitivity']:g} "
+                f"{KINDS[kind]}; it would need {size}."
+            )
+    if rule["baseline"] is not None:
+        for kind, difference in rule["baseline"]["difference_spared"].items():
+            if rule["outcomes"][kind]["rank"] == 0:
+                continue
+            console.print(
+                f"Share spared beyond that of the logistic regression, {KINDS[kind]}: "
+                f"{_estimate(difference, '+.2f')} (paired bootstrap of patients)"
+            )
+    for line in rule["assumed"]:
+        console.print(f"- {line}", markup=False)
+    if rule["prevalence"] is None:
+        console.print("- prevalence=... gives the predictive value (negative) where it is used.")
+    console.print(
+        f"{folder / 'triage.json'}: the rule `{rule['guarantee']}`, for predict.py"
+        + ("; it spares nobody" if rule["threshold"] is None else "")
+    )
+
+
+def _table(title: str, source: dict[str, Any], rule: dict[str, Any]) -> Table:
+    table = Table("", *(f"sensitivity {KINDS[kind]}" for kind in source["outcomes"]),
+                  title=title, title_justify="left")  # fmt: skip
+    rows = ["spared below probability", "sensitivity on average", "in 95 % of cohorts above",
+            "tumoral patients missed", "reactive patients spared", "their share"]  # fmt: skip
+    if rule["prevalence"] is not None:
+        rows.append(f"negative predictive value at {rule['prevalence']:g}")
+    columns = [_cells(outcome, rule) for outcome in source["outcomes"].values()]
+    for row in zip(rows, *columns, strict=False):  # the last cell is left out with its name
+        table.add_row(*row)
+    return table
+
+
+def _cells(outcome: dict[str, Any], rule: dict[str, Any]) -> list[str]:
+    if outcome["rank"] == 0:
+        return ["nobody", "1", "1", "0", "0", "0", "-"]
+    return [
+        f"{outcome['threshold']:.4f}",
+        _down(outcome["average_sensitivity"]),
+        _down(outcome["sensitivity_bound"]),
+        f"{outcome['missed']} of {rule['n_tumoral']}",
+        f"{outcome['spared']} of {rule['n_reactive']}",
+        _estimate(outcome["spared_share"], ".2f"),
+        _estimate(outcome["predictive_value"], ".3f"),
+    ]
+
+
+def _down(bound: float) -> str:
+    """What is promised is never rounded up."""
+    return f"{floor(bound * 1000) / 1000:.3f}"
+
+
+def _estimate(value: dict[str, float] | None, form: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value['value']:{form}} [{value['low']:{form}}, {value['high']:{form}}]"

@@ -1,0 +1,171 @@
+"""The command from end to end: exit codes, what is written, and what never is."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from lymphoml.audit.run import audit
+from lymphoml.audit.terminal import print_audit
+from lymphoml.commands.audit import Audit, run
+from lymphoml.config import data_config
+from lymphoml.errors import InputError
+from tests.audit.cohorts import write_cohort
+
+TRAIN = "trainset/trainset_true.csv"
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_cohort(tmp_path / "cohort")
+
+
+def replace(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def of(content, severity):
+    return [each for each in content["findings"] if each["severity"] == severity]
+
+
+def test_a_clean_cohort(data, tmp_path):
+    """All that a cohort without mixed date formats leaves are notes."""
+    for name in (TRAIN, "testset/testset_data.csv"):
+        path = tmp_path / "cohort" / name
+        path.write_text(re.sub(r"(\d+)/(\d+)/(\d{4})", r"\2-\1-\3", path.read_text()))
+    content = audit(data)
+    assert (content["exit_code"], of(content, "error"), of(content, "warning")) == (0, [], [])
+    assert content["images"] == {
+        "files": 84, "usable": 84, "modes": {"RGB": 84}, "sizes": {"24 x 24": 84},
+    }  # fmt: skip
+    assert content["bag_size"] == {"least": 3, "median": 3.0, "most": 3}
+    assert content["classes"] == {
+        "records": 28, "tumoral": 16, "reactive": 8, "unlabelled": 4,
+        "persons": {"tumoral": 16, "reactive": 8}, "most_folds": 8,
+    }  # fmt: skip
+    assert content["dates"]["age"]["-"] == {"dates": 28, "ambiguous": 11}
+    json.dumps(content, allow_nan=False)
+    (error,) = of(audit(data | {"folds": 9}), "error")
+    assert error["what"].endswith("too few for data.folds=9")
+
+
+def test_everything_is_found_in_one_pass(data, tmp_path):
+    """A row at fault, a folder without row, an image and a person: none hides another."""
+    root = tmp_path / "cohort"
+    text = (root / TRAIN).read_text()
+    text = re.sub(r"(?m)^(P1,\d,\w),[^,]*", r"\1,31-2-1950", text)  # no such day
+    text = re.sub(r"(?m)^(P2,\d),\w", r"\1,X", text)
+    text = re.sub(r"(?m)^(P4,.*,)[^,]*$", r"\g<1>19-12-1940", text)  # cells that have slipped
+    birth = re.search(r"(?m)^P14,\d,(\w,[^,]*)", text)[1]
+    text = re.sub(r"(?m)^(P16,\d),\w,[^,]*", rf"\1,{birth}", text)
+    (root / TRAIN).write_text(text)
+    (root / "trainset/P99").mkdir()
+    (root / "trainset/P1/000001.jpg").write_text("no image")
+    (root / "trainset/P3/000001.jpg").write_bytes((root / "testset/P25/000000.jpg").read_bytes())
+    content = audit(data)
+    errors = [(each["topic"], each["where"][0], each["what"]) for each in of(content, "error")]
+    assert content["exit_code"] == 2
+    assert len(errors) == 5
+    told = "\n".join(" ".join(each) for each in errors)
+    assert "trainset/trainset_true.csv, row " in told
+    assert "patient P1" in told
+    assert "GENDER 'X' is none of" in told
+    assert "LYMPH_COUNT '(a date)' is not a number" in told
+    assert "folder 'P99'" in told
+    assert "trainset/P1/000001.jpg" in told
+    assert content["classes"]["records"] == 25
+    assert content["persons"]["pairs"][0]["patients"] == ["P14", "P16"]
+    assert content["duplicates"]["exact"][0]["patients"] == ["P25", "P3"]
+    assert content["shortcuts"]["fields"]
+    written = json.dumps(content)
+    assert str(tmp_path) not in written
+    assert not re.search(r"\d{1,2}[-/]\d{1,2}[-/]\d{4}|\d{4}-\d\d-\d\d", written)
+
+
+def test_a_cohort_without_a_readable_table(data, tmp_path):
+    (tmp_path / "cohort" / TRAIN).unlink()
+    (tmp_path / "cohort/trainset/P1/000001.jpg").write_text("no image")
+    content = audit(data)
+    assert content["exit_code"] == 2
+    assert {each["topic"] for each in of(content, "error")} == {"table", "image"}
+    assert content["images"]["files"] == 84
+    assert content["classes"]["unlabelled"] == 4
+    shutil.rmtree(tmp_path / "cohort")
+    content = audit(data)
+    assert (content["exit_code"], content["images"]["files"]) == (2, 0)
+    assert "classes" not in content
+
+
+def test_a_table_of_which_every_row_is_wrong(data, tmp_path):
+    for name in (TRAIN, "testset/testset_data.csv"):
+        path = tmp_path / "cohort" / name
+        path.write_text(re.sub(r"(?m),[FM],", ",X,", path.read_text()))
+        if name == TRAIN:
+            assert audit(data)["classes"]["records"] == 4
+    content = audit(data)
+    assert content["severities"]["error"] == 28
+    assert content["images"]["usable"] == 84
+
+
+def test_a_shortcut_is_flagged_and_the_clean_are_not(data, tmp_path):
+    """The tumoral patients' first image, made darker."""
+    for path in sorted((tmp_path / "cohort/trainset").glob("P*/*.jpg")):
+        if int(path.parent.name[1:]) % 3:
+            Image.open(path).point(lambda value: value // 2).save(path, format="PNG")
+    fields = {each["name"]: each for each in audit(data)["shortcuts"]["fields"]}
+    assert fields["mean brightness"]["flagged"]
+    assert fields["mean brightness"]["auroc"]["value"] == 0
+    assert not fields["id number"]["flagged"]
+    assert fields["table (train or test)"]["status"] == "constant"
+
+
+def test_ranges_and_classes_warn(data, tmp_path):
+    path = tmp_path / "cohort" / TRAIN
+    text = re.sub(r"(?m)^(P1,.*,)[^,]*$", r"\g<1>900000", path.read_text())
+    path.write_text(re.sub(r"(?m)^(P\d+),0,", r"\1,1,", text).replace("P3,1,", "P3,0,"))
+    content = audit(data)
+    assert content["ranges"]["lymphocyte_count"]["outliers"] == ["P1"]
+    assert [each["what"] for each in of(content, "error")] == [
+        "23 tumoral, 1 reactive, 4 unlabelled: no number of folds is legal"
+    ]
+
+
+def test_printed_at_any_width(data, tmp_path):
+    for width in (40, 80, 200):
+        console = Console(width=width, record=True, file=io.StringIO())
+        print_audit(audit(data), console)
+        text = console.export_text()
+        assert max(len(line) for line in text.splitlines()) <= width
+        assert "warning" in text
+        assert "[" in text
+
+
+def test_command_from_outside(data, tmp_path):
+    words = [sys.executable, "-m", "lymphoml", "audit", f"data.root={tmp_path / 'cohort'}"]
+    out = tmp_path / "out" / "audit.json"
+    done = subprocess.run([*words, f"out={out}"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert str(out) in done.stdout.replace("\n", "")
+    assert json.loads(out.read_text())["exit_code"] == 1
+
+
+def test_refusals(data, tmp_path):
+    root = str(tmp_path / "cohort")
+    for options, told in (
+        (Audit(data={"root": root}, out=f"{root}/audit.json"), "lies in data.root"),
+        (Audit(data={"root": root}, out=str(tmp_path)), "is a folder"),
+        (Audit(cohort="else"), "choose lymphocytosis, synthetic, table"),
+        (Audit(cohort="table"), "root"),
+        (Audit(data={"rot": root}), "rot"),
+    ):
+        with pytest.raises(InputError, match=told):
+            run(options)
+    assert data_config("synthetic", {"folds": 3})["folds"] == 3

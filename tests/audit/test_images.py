@@ -1,0 +1,116 @@
+"""Each kind of bad file is named, and good ones measured."""
+
+import hashlib
+
+import imagehash
+import numpy as np
+import pytest
+from PIL import Image
+
+from lymphoml.audit.images import REMARKS, examine, image_findings
+from lymphoml.data.decoding import MAX_PIXELS, Framing
+
+WHOLE = Framing(None, None)
+
+
+def save(path, mode="RGB", size=(20, 20), **more):
+    random = np.random.default_rng(len(path.name))
+    shape = (size[1], size[0], 3)
+    Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8)).convert(mode).save(path, **more)
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """A file of each kind beside three good ones, all of one patient."""
+    paths = {name: save(tmp_path / f"good{name}.png") for name in "abc"}
+    paths["grey"] = save(tmp_path / "grey.png", "L")
+    paths["cmyk"] = save(tmp_path / "cmyk.jpg", "CMYK")
+    paths["palette"] = save(tmp_path / "palette.png", "P")
+    paths["wide"] = save(tmp_path / "wide.png", size=(30, 20))
+    paths["deep grey"] = tmp_path / "deepgrey.png"
+    Image.fromarray(np.full((20, 20), 999, dtype=np.uint16)).save(paths["deep grey"])
+    paths["blank"] = tmp_path / "blank.png"
+    Image.new("RGB", (20, 20), (9, 8, 7)).save(paths["blank"])
+    paths["animated"] = tmp_path / "animated.png"
+    frames = [Image.fromarray(np.full((20, 20, 3), [n, 2, 3], dtype=np.uint8)) for n in (1, 2)]
+    frames[0].putpixel((0, 0), (255, 0, 0))
+    frames[0].save(paths["animated"], save_all=True, append_images=frames[1:])
+    paths["truncated"] = save(tmp_path / "truncated.jpg", size=(64, 64))
+    paths["truncated"].write_bytes(paths["truncated"].read_bytes()[:900])
+    paths["text"] = tmp_path / "text.jpg"
+    paths["text"].write_text("no picture")
+    paths["huge"] = tmp_path / "huge.png"
+    Image.new("1", (8_001, 8_000)).save(paths["huge"])
+    paths["bomb"] = tmp_path / "bomb.png"
+    Image.new("1", (20_000, 10_000)).save(paths["bomb"])
+    assert MAX_PIXELS < 8_001 * 8_000
+    paths["gone"] = tmp_path / "gone.png"
+    return paths
+
+
+def found(paths, root, framing=WHOLE):
+    records = examine({"P1": tuple(paths.values())}, root, framing)
+    return {each.what: each for each in image_findings(records, framing)}
+
+
+def test_every_kind_is_named_once(bad, tmp_path):
+    told = found(bad, tmp_path)
+    assert {what: each.severity for what, each in told.items()} == {
+        "1 image: truncated": "error",
+        "1 image: not an image": "error",
+        "2 images: of a mode that is refused": "error",
+        "2 images: too many pixels": "error",
+        "1 image: unreadable file": "error",
+        "1 image: animated; only the first frame is read": "warning",
+        "1 image: one colour all over": "warning",
+        "1 image stored as L (greyscale) where most are RGB": "warning",
+        "1 image stored as P where most are RGB": "warning",
+        "1 image of 30 x 20 pixels where most are 20 x 20 pixels": "error",
+    }
+    refused = told["2 images: of a mode that is refused"].where
+    assert refused[0].startswith("cmyk.jpg: mode CMYK")
+    assert refused[1].startswith("deepgrey.png: mode I;16")
+
+
+def test_sixteen_bit_colour_is_told(tmp_path):
+    """Pillow opens it as RGB; it writes none, so a PNG of 1 x 1 is put together by hand."""
+    import struct
+    import zlib
+
+    def chunk(name, content):
+        checked = name + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    pixel = zlib.compress(b"\0" + struct.pack(">3H", 256, 512, 65535))
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    told = found({"deep": tmp_path / "deep.png"}, tmp_path)
+    assert "1 image: 16 bits a channel; only the upper 8 are read" in told
+
+
+def test_sizes_may_differ_where_they_are_made_equal(bad, tmp_path):
+    some = {name: bad[name] for name in ("a", "b", "wide")}
+    (only,) = found(some, tmp_path, Framing(16, None)).values()
+    assert only.severity == "warning"
+    (small,) = found(some, tmp_path, Framing(25, None)).values()
+    assert small.what == "3 images: of a size that data.crop does not take"
+
+
+def test_what_is_measured(tmp_path):
+    path = save(tmp_path / "000001.png", size=(37, 23))
+    (row,) = examine({"P1": (path,)}, tmp_path, WHOLE).to_dict("records")
+    pixels = np.asarray(Image.open(path))
+    assert [row["red"], row["green"], row["blue"]] == pytest.approx(pixels.mean(axis=(0, 1)))
+    assert row["digest"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert f"{row['hash']:016x}" == str(imagehash.phash(Image.open(path)))
+    assert (row["file"], row["width"], row["height"], row["mode"]) == ("000001.png", 37, 23, "RGB")
+    assert [row[flag] for flag in ("problem", *REMARKS)] == ["", False, False, False]
+
+
+def test_a_clean_cohort_and_none_at_all(tmp_path):
+    paths = {name: save(tmp_path / f"{name}.png") for name in ("a", "bb", "ccc")}
+    assert not found(paths, tmp_path)
+    assert examine({}, tmp_path, WHOLE).empty
+    assert not list(image_findings(examine({}, tmp_path, WHOLE), WHOLE))

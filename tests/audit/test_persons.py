@@ -1,0 +1,64 @@
+"""Who is probably one person, on which sides, and how many pairs are chance."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.model_selection import StratifiedKFold
+
+from lymphoml.audit.persons import coincidences, person_findings, suspected_pairs
+from lymphoml.data.cohort import Cohort
+
+
+@pytest.fixture
+def cohort():
+    """P0 and P1 of one label, P2 and P10 of two, P3 and P11 on both sides; 30 labelled."""
+    ids = [f"P{number}" for number in range(32)]
+    table = pd.DataFrame({"label": [0] * 10 + [1] * 20 + [-1] * 2, "group": range(32)}, index=ids)
+    table.loc["P1", "group"] = 0
+    table.loc["P10", "group"] = 2
+    table.loc["P31", "group"] = 3
+    origin = pd.DataFrame({"table": [0] * 30 + [1] * 2, "row": range(32)}, index=ids)
+    return Cohort("c", table, dict.fromkeys(ids, ()), origin)
+
+
+def test_pairs(cohort):
+    same, differ, across = suspected_pairs(cohort, ["train.csv", "test.csv"], folds=5)
+    assert same["patients"] == ["P0", "P1"]
+    assert (same["labels"], same["same_label"]) == (["reactive"] * 2, True)
+    assert (differ["labels"], differ["same_label"]) == (["reactive", "tumoral"], False)
+    assert (across["tables"], across["across_tables"]) == (["train.csv", "test.csv"], True)
+    assert across["parted"] is None
+    (found,) = person_findings([same, differ, across], 0.5)
+    assert "3 pairs" in found.what
+    assert "0.5 expected by chance" in found.what
+    assert "on both sides, train.csv and test.csv" in found.where[2]
+    assert found.where[1].endswith("their labels differ")
+    assert not list(person_findings([], None))
+
+
+def test_parted_is_what_ungrouped_folds_do(cohort):
+    same, differ, _ = suspected_pairs(cohort, ["train.csv", "test.csv"], folds=5)
+    labels = cohort.labelled.table["label"].reindex([f"P{n}" for n in range(30)])
+    parted = np.zeros((400, 2))
+    for seed in range(400):
+        fold = np.empty(30, dtype=int)
+        splitter = StratifiedKFold(5, shuffle=True, random_state=seed)
+        for k, (_, held_out) in enumerate(splitter.split(labels, labels)):
+            fold[held_out] = k
+        parted[seed] = fold[0] != fold[1], fold[2] != fold[10]
+    assert parted.mean(axis=0) == pytest.approx([same["parted"], differ["parted"]], abs=0.06)
+
+
+def test_coincidences_are_those_of_a_simulation():
+    """1,000 persons born within 10 years: of one day and sex by chance."""
+    random = np.random.default_rng(0)
+    counted, expected = [], []
+    for _ in range(20):
+        table = pd.DataFrame(
+            {"age": random.integers(0, 3650, 1000) / 365.25, "sex": random.choice(["F", "M"], 1000)}
+        )
+        sizes = table.groupby(["age", "sex"]).size()
+        counted.append((sizes * (sizes - 1) / 2).sum())
+        expected.append(coincidences(table, "age", "sex"))
+    assert np.mean(expected) == pytest.approx(1000 * 999 / 2 / 2 / 3650, rel=0.06)
+    assert np.mean(counted) == pytest.approx(np.mean(expected), rel=0.1)

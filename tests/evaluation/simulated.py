@@ -1,0 +1,23 @@
+"""Predictions whose truth is known: logits of label, patient and model."""
+
+import numpy as np
+from scipy.stats import norm
+
+
+def simulate(random, sizes, skills, shared=0.7):
+    """Labels (n), positives first, and a model's probabilities a row of `skills`.
+
+    The logits of the classes lie `skill` standard deviations apart, either side of 0.5;
+    `shared` of the variance is the patient's and the same in all models.
+    """
+    labels = np.repeat([1, 0], sizes)
+    skills = np.asarray(skills, dtype=float)[:, None]
+    patient = random.normal(size=labels.size) * shared**0.5
+    own = random.normal(size=(len(skills), labels.size)) * (1 - shared) ** 0.5
+    return labels, norm.cdf(skills * (labels - 0.5) + patient + own)
+
+
+def truth(skills):
+    """By score, of each skill; binormal."""
+    skills = np.asarray(skills, dtype=float)
+    return {"balanced_accuracy": norm.cdf(skills / 2), "auroc": norm.cdf(skills / 2**0.5)}

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from lymphoml.evaluation.decision import THRESHOLDS, decision_curve, shift_prevalence
+from lymphoml.evaluation.intervals import wilson
+
+LABELS = [1, 1, 1, 0, 0]
+PROBABILITIES = [0.9, 0.3, 0.2, 0.2, 0.1]
+
+
+def test_net_benefit_counted_by_hand():
+    curve = decision_curve(LABELS, PROBABILITIES, thresholds=[0.1, 0.2, 0.25, 0.5])
+    # Tested at or above: all; 3 tumoral and 1 reactive; 2 and none; 1 and none. Of 5 patients.
+    expected = [3 / 5 - 2 / 5 / 9, 3 / 5 - 1 / 5 / 4, 2 / 5, 1 / 5]
+    assert curve["net_benefit"].tolist() == pytest.approx(expected)
+    everybody = [3 / 5 - 2 / 5 / 9, 3 / 5 - 2 / 5 / 4, 3 / 5 - 2 / 5 / 3, 3 / 5 - 2 / 5]
+    assert curve["all"].tolist() == pytest.approx(everybody)
+    assert (curve["none"] == 0).all()
+
+
+def test_another_prevalence_weighs_the_classes():
+    curve = decision_curve(LABELS, PROBABILITIES, prevalence=0.1, thresholds=[0.2])
+    assert curve["net_benefit"][0] == pytest.approx(0.1 * 1 - 0.9 * (1 / 2) * 0.25)
+    assert curve["all"][0] == pytest.approx(0.1 - 0.9 * 0.25)
+    # Ten times as many reactive patients are the same cohort at another prevalence.
+    more = decision_curve([1] * 3 + [0] * 20, PROBABILITIES[:3] + PROBABILITIES[3:] * 10)
+    same = decision_curve(LABELS, PROBABILITIES, prevalence=3 / 23)
+    np.testing.assert_allclose(more["net_benefit"], same["net_benefit"])
+
+
+def test_thresholds_run_from_1_to_50_percent():
+    assert len(THRESHOLDS) == 50
+    assert (THRESHOLDS[0], THRESHOLDS[-1]) == (0.01, 0.5)
+    assert decision_curve(LABELS, PROBABILITIES)["threshold"].tolist() == list(THRESHOLDS)
+
+
+def test_where_nobody_is_tested_needlessly_the_interval_is_wilsons_but_for_that():
+    curve = decision_curve([1] * 30 + [0] * 20, [0.9] * 28 + [0.1] * 22, 0.2, [0.001, 0.5])
+    tested, chosen = curve.iloc[0], curve.iloc[1]
+    assert tested["net_benefit"] == pytest.approx(tested["all"])
+    low, high = wilson(28, 30)
+    below = np.hypot(0.2 * (28 / 30 - low), 0.8 * wilson(0, 20).high)
+    assert chosen["low"] == pytest.approx(chosen["net_benefit"] - below)
+    assert chosen["high"] == pytest.approx(0.2 * high)
+
+
+def exact_coverage(sizes, rates, threshold):
+    """The share of cohorts whose interval holds the true net benefit, over every cohort."""
+    (m, n), (sensitivity, wrong) = sizes, rates
+    prevalence = m / (m + n)
+    truth = prevalence * sensitivity - (1 - prevalence) * wrong * threshold / (1 - threshold)
+    coverage = 0.0
+    for found in range(m + 1):
+        for needless in range(n + 1):
+            weight = binom.pmf(found, m, sensitivity) * binom.pmf(needless, n, wrong)
+            if weight > 1e-6:
+                labels = [1] * m + [0] * n
+                above = [1] * found + [0] * (m - found) + [1] * needless + [0] * (n - needless)
+                row = decision_curve(labels, above, thresholds=[threshold]).iloc[0]
+                coverage += weight * (row["low"] <= truth <= row["high"])
+    return coverage
+
+
+@pytest.mark.parametrize(
+    ("rates", "threshold"), [((0.99, 0.8), 0.05), ((0.96, 0.45), 0.2), ((0.88, 0.15), 0.5)]
+)
+def test_the_interval_covers_also_where_nearly_every_tumoral_patient_is_found(rates, threshold):
+    assert 0.93 < exact_coverage((40, 20), rates, threshold) < 0.995
+
+
+def test_an_absent_class_leaves_the_model_undefined():
+    curve = decision_curve([1, 1], [0.2, 0.3], thresholds=[0.1])
+    assert curve[["net_benefit", "low", "high"]].isna().all(axis=None)
+    assert curve["all"][0] == 1
+
+
+def test_a_shifted_probability_follows_bayes_rule():
+    likelihoods = np.array([0.1, 0.6]), np.array([0.5, 0.2])  # of tumoral, of reactive patients
+
+    def posterior(prevalence):
+        tumoral, reactive = prevalence * likelihoods[0], (1 - prevalence) * likelihoods[1]
+        return tumoral / (tumoral + reactive)
+
+    np.testing.assert_allclose(shift_prevalence(posterior(0.7), 0.7, 0.1), posterior(0.1))
