@@ -91,7 +91,7 @@ def draw_patients(m: int, n: int, resamples: int, seed: int) -> Draws:
 
 
 def resample(pairs: np.ndarray, draws: Draws) -> np.ndarray:
-    """The mean over pairs (m, n) in each resample (b); a class that nobody is drawn of raises."""
+    """The mean over pairs (m, n) in each resample (b), which must draw somebody of each class."""
     totals = np.einsum("bn,bn->b", draws.positives @ pairs, draws.negatives)
     return totals / (draws.positives.sum(axis=1) * draws.negatives.sum(axis=1))
 
@@ -101,7 +101,7 @@ def bootstrap_interval(replicates: np.ndarray, patients: int, level: float = 0.9
 
     The plain percentile interval is too narrow by the factor sqrt((k - 1) / k) and by taking a
     normal quantile for Student's with k - 1 degrees of freedom; the quantiles are moved out by
-    both. Hesterberg 2015, The American Statistician 69:371, section 5.3. Coverage beside that of
+    both. Hesterberg 2015, The American Statistician 69:371. Coverage beside that of
     others in docs/method.md. NaN with fewer than two patients.
     """
     if patients < 2:

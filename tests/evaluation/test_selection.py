@@ -22,7 +22,7 @@ def test_the_best_is_named_with_its_score():
 
 
 def test_each_resample_chooses_and_the_patients_left_out_score():
-    """Tsamardinos et al. 2018, algorithm 3, in a loop with scikit-learn."""
+    """BBC-CV of Tsamardinos et al. 2018, in a loop with scikit-learn."""
     labels, models = simulate(np.random.default_rng(1), (14, 9), [0.5, 1.5, 1.5])
     left_out = []
     for counts in np.hstack(draw_patients(14, 9, 60, seed=5)).astype(int):
