@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil, floor
 
 Pairs = Sequence[tuple[float, float]]
 
@@ -91,7 +92,9 @@ def value_axis(title: str, low: float, high: float, most: int = 4) -> Axis:
         factor * 10.0**power for power in range(-9, 9) for factor in (1, 2, 5)
         if (high - low) / (factor * 10.0**power) <= most
     )  # fmt: skip
-    first, last = int(-(-low // step)), int(high // step)
+    first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     places = [round(step * number, 10) for number in range(first, last + 1)]
     room = 0.04 * (high - low)
-    return Axis(title, low - room, high + room, {place: f"{place:g}" for place in places})
+    return Axis(
+        title, low - room, high + room, {place: f"{place:g}".replace("-", "−") for place in places}
+    )

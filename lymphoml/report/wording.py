@@ -28,7 +28,8 @@ BASELINES = {
 
 
 def score(value: float | None) -> str:
-    return "n/a" if value is None or pd.isna(value) else f"{value:.3f}"
+    """With a true minus sign."""
+    return "n/a" if value is None or pd.isna(value) else f"{value:.3f}".replace("-", "−")
 
 
 def interval(given: Score) -> str:
@@ -36,11 +37,11 @@ def interval(given: Score) -> str:
     low, high = given.get("low"), given.get("high")
     if low is None or high is None or pd.isna(low) or pd.isna(high):
         return "no interval"
-    return f"{low:.3f} to {high:.3f}"
+    return f"{score(low)} to {score(high)}"
 
 
 def signed(value: float | None) -> str:
-    """With a true minus sign."""
+    """With its sign, also a plus."""
     if value is None or pd.isna(value):
         return "n/a"
     text = f"{value:+.3f}"

@@ -78,6 +78,7 @@ def test_plotly_measures_limits_from_the_point():
         (count_axis("", 163), [50, 100, 150]),
         (value_axis("", 0.23, 0.71), [0.4, 0.6]),
         (value_axis("", 0.5, 0.5), [0, 0.5, 1]),
+        (value_axis("", -0.1, 0.3, most=5), [-0.1, 0, 0.1, 0.2, 0.3]),
     ],
 )
 def test_ticks_are_round_and_lie_within(axis, places):

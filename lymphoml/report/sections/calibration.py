@@ -12,6 +12,7 @@ from lymphoml.report.chart import Chart, Series, share_axis, value_axis
 from lymphoml.report.choices import Choices
 from lymphoml.report.runs import Run
 from lymphoml.report.scores import run_scores
+from lymphoml.report.wording import interval, score
 
 TITLE = "Calibration and decision"
 BINS, FEWEST = 10, 5  # bins, and the patients in one
@@ -60,8 +61,8 @@ def decision_chart(curve: pd.DataFrame) -> Chart:
     """Columns threshold, net_benefit, low, high, all, none: a row a threshold."""
     x = curve["threshold"].tolist()
     told = [
-        f"threshold {row['threshold']:.2f}: net benefit {row['net_benefit']:.3f} "
-        f"({row['low']:.3f} to {row['high']:.3f}), tests for all {row['all']:.3f}"
+        f"threshold {row['threshold']:.2f}: net benefit {score(row['net_benefit'])} "
+        f"({interval({'low': row['low'], 'high': row['high']})}), tests for all {score(row['all'])}"
         for row in curve.to_dict("records")
     ]
     lowest = min(0.0, float(curve["net_benefit"].min()), float(curve["low"].min()))

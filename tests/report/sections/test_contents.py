@@ -157,7 +157,7 @@ def test_the_decision_curve_leaves_out_where_testing_all_dives():
     series = {each.name: each for each in decision_chart(curve).series if each.named}
     assert series["tests for all"].y == [0.6, 0.2]
     assert series["this run"].y == [0.6, 0.5, 0.4]
-    assert "0.400 (-0.100 to 0.500), tests for all -0.400" in series["this run"].told[2]
+    assert "0.400 (−0.100 to 0.500), tests for all −0.400" in series["this run"].told[2]
 
 
 def test_each_fold_is_drawn_with_its_last_and_its_best_epoch(run):
