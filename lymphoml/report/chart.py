@@ -11,8 +11,8 @@ Pairs = Sequence[tuple[float, float]]
 class Series:
     """Points in data units, drawn as a line, as marks, or as both.
 
-    `colour` is one of the page's CSS variables. `x_interval` and
-    `y_interval` give each point's limits. `told` says each point in words, for hovering.
+    `colour` is one of the page's CSS variables; `x_interval` and `y_interval` are each point's
+    limits. `told` says each point in words, for hovering.
     """
 
     name: str

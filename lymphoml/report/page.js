@@ -79,7 +79,7 @@ if (charts.length && "DecompressionStream" in window && "IntersectionObserver" i
       if (!isIntersecting) continue;
       near.unobserve(target);
       loading ??= loadPlotly();
-      loading.then(() => draw(target)).catch(() => {});
+      loading.then(() => draw(target)).catch(() => {}); /* the SVG is there already */
     }
   }, { rootMargin: "400px" });
   charts.forEach((chart) => near.observe(chart));

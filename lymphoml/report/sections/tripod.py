@@ -49,7 +49,7 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
     accuracy = run.metrics["balanced_accuracy"]
     answers = {
         "4": "development, with internal validation by cross-validation",
-        "9b": f"images of cells; clinical: {shown(data.get('clinical') or [])}",
+        "9b": _predictors(run),
         "12a": f"{folds}-fold cross-validation{f', {repeats} repeats' if repeats > 1 else ''}, "
         f"stratified by label; suspected records of one person share a fold",
         "12c": f"{flat.get('model', 'model')}, {flat.get('optim', 'optimiser')}, "
@@ -62,7 +62,7 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
         "not tuned",
         "20a": f"{n['patients']} patients: {n['tumoral']} tumoral, {n['reactive']} reactive",
         "21": f"{n['patients']} patients and {n['tumoral']} events, each held out once a repeat",
-        "22": "weights in fold-K/last.ckpt, the configuration in config.yaml",
+        "22": "the weights of each fold in fold-K, the configuration in config.yaml",
         "23a": f"balanced accuracy {score(accuracy['value'])} ({score(accuracy['low'])} to "
         f"{score(accuracy['high'])})"
         + ("; subgroups above" if run.metrics.get("subgroups") else "; no subgroups"),
@@ -85,6 +85,13 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
     if read_rule(run.path):
         answers["15"] += "; and a rule for triage, above"
     return answers
+
+
+def _predictors(run: Run) -> str:
+    fusion = flatten(run.config).get("model.fusion")
+    images = [] if fusion == "ClinicalOnly" else ["images of cells"]
+    clinical = [] if fusion == "NoClinical" else run.config["data"].get("clinical") or []
+    return ", ".join([*images, *clinical])
 
 
 def _epochs(run: Run) -> str:

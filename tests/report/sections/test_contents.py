@@ -275,6 +275,20 @@ def test_every_item_of_tripod_is_answered_or_owed(run, tmp_path):
     assert "balanced" in rows["13"][1]
 
 
+@pytest.mark.parametrize(
+    ("fusion", "told"),
+    [
+        ("Concat", "images of cells, age, lymphocyte_count"),
+        ("NoClinical", "images of cells"),
+        ("ClinicalOnly", "age, lymphocyte_count"),
+    ],
+)
+def test_tripod_names_the_predictors_that_the_model_sees(tmp_path, fusion, told):
+    target = {"model.fusion._target_": f"lymphoml.nn.fusion.{fusion}"}
+    rows = tripod.content(read_run(small(tmp_path / "run", **target)), ANY)["rows"]
+    assert next(row[4] for row in rows if row[0] == "9b") == told
+
+
 def test_paths_of_the_machine_stay_there(tmp_path):
     places = {"data.root": "/home/someone/cohort", "data.fold_file": "/home/someone/mine.csv"}
     run = read_run(small(tmp_path / "run", **places))
