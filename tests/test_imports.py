@@ -1,6 +1,8 @@
 """The import rules of docs/design.md, read off the syntax trees."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,8 @@ ALLOWED = {
     "data": {"data"},
     "nn": {"nn"},
     "evaluation": {"evaluation"},
-    "report": {"report", "evaluation", "runs", "triage"},
+    # data for pictures of cells, never torch
+    "report": {"report", "evaluation", "runs", "triage", "data"},
     "submission": set(),
     "tracking": {"tracking", "evaluation"},
     "build": set(),
@@ -98,6 +101,12 @@ def test_import_rules(path):
         if root == "lymphoml" and PACKAGE in path.parents and here != "__init__":
             target = rest[0]
             assert target in LEAVES | ALLOWED.get(here, set()), f"{path} imports lymphoml.{target}"
+
+
+def test_a_report_needs_no_torch():
+    """It reads the cohort for pictures of cells, and `data` holds torch as well."""
+    code = "import sys, lymphoml.report.overview; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_nothing_unpickles():

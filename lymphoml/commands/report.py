@@ -1,23 +1,44 @@
-"""`python -m lymphoml report`: the page of a run."""
+"""`python -m lymphoml report`: the page of a run, or of a sweep."""
 
 from dataclasses import dataclass
 from pathlib import Path
-
-from omegaconf import MISSING
+from typing import Any
 
 from lymphoml.commands.options import option
+from lymphoml.errors import InputError
 
 
 @dataclass
 class Report:
-    """One self-contained HTML page of a finished run."""
+    """One self-contained HTML page of a finished run, or of several side by side."""
 
-    run: str = option(MISSING, "run folder")
-    out: str | None = option(None, "file; RUN/report.html by default")
+    run: str = option("", "run folder")
+    runs: Any = option(None, "instead of run: a sweep's folder, or [RUN,RUN,...]")
+    out: str | None = option(None, "file; report.html in the folder of the run or sweep by default")
+    audit: str | None = option(None, "audit.json of the run's cohort, to be summed up")
+    ids: bool = option(False, "name patients as the cohort does, rather than by their place")
+    thumbnails: bool = option(True, "show cells of each patient; false for a page to pass on")
 
 
 def run(options: Report) -> None:
+    from lymphoml.report.choices import Choices
+    from lymphoml.report.overview import write_overview
     from lymphoml.report.page import write_report
+    from lymphoml.report.runs import find_runs
 
-    run = Path(options.run)
-    print(write_report(run, Path(options.out) if options.out else run / "report.html"))
+    if bool(options.run) == bool(options.runs):
+        raise InputError("give run=RUN for one run, or runs=FOLDER or runs=[RUN,RUN] for several")
+    audit = Path(options.audit) if options.audit else None
+    choices = Choices(options.ids, options.thumbnails, audit)
+    given = Path(options.out) if options.out else None
+    if options.run:
+        run = Path(options.run)
+        print(write_report(run, given or run / "report.html", choices))
+        return
+    if isinstance(options.runs, list):
+        paths = [Path(str(each)) for each in options.runs]
+        folder = paths[0].parent
+    else:
+        folder = Path(str(options.runs))
+        paths = find_runs(folder)
+    print(write_overview(paths, given or folder / "report.html", choices))

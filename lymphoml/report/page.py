@@ -1,69 +1,77 @@
-"""One self-contained HTML page of a finished run: no script, no request, no patient's id."""
+"""One self-contained HTML page of a finished run: no request, and whole without a script."""
 
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lymphoml.files import write_text
-from lymphoml.report import figures
-from lymphoml.report.content import clinical_baseline, page_content
-from lymphoml.report.runs import Run, read_run
+from lymphoml.report import wording
+from lymphoml.report.chart import Chart
+from lymphoml.report.chart_plotly import figure
+from lymphoml.report.chart_svg import svg
+from lymphoml.report.choices import Choices
+from lymphoml.report.contents import SECTIONS
+from lymphoml.report.plotly_bundle import plotly_bundle
+from lymphoml.report.runs import read_run
+from lymphoml.report.sections import headline
+
+HERE = Path(__file__).parent
 
 
-def write_report(run: Path, out: Path) -> Path:
+def write_report(run: Path, out: Path, choices: Choices | None = None) -> Path:
     """Write the page of the run in folder `run` to `out`, and return `out`.
 
-    Raises InputError where the run is unfinished.
+    Raises InputError where the run is unfinished, or what `choices` names is not there.
     """
-    finished = read_run(run)
+    choices, finished = choices or Choices(), read_run(run)
+    head = headline.content(finished, choices)
+    sections = [
+        (section.__name__.rpartition(".")[2], section.TITLE, section.content(finished, choices))
+        for section in SECTIONS
+    ]
+    title = f"{head['name']} on {head['cohort']}"
+    write_text(out, render(title, "headline", head, sections))
+    return out
+
+
+def render(
+    title: str, head: str, values: dict[str, Any], sections: list[tuple[str, str, dict[str, Any]]]
+) -> str:
+    """The page; `head` and the first of each section name a template in `sections`."""
+    environment = _environment()
+
+    def part(name: str, content: dict[str, Any]) -> Markup:
+        return Markup(environment.get_template(f"sections/{name}.html.j2").render(content))
+
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        head=part(head, values),
+        sections=[(name, named, part(name, content)) for name, named, content in sections],
+        plotly=Markup(plotly_bundle()),
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": _score, "interval": _interval}
-    page = environment.get_template("page.html.j2").render(
-        page_content(finished), figures=_figures(finished)
-    )
-    write_text(out, page)
-    return out
-
-
-def _figures(run: Run) -> dict[str, Markup]:
-    scores = {"this run": run.metrics["balanced_accuracy"]}
-    if baseline := clinical_baseline(run):
-        scores["clinical baseline"] = baseline["balanced_accuracy"]
-    repeats = [rows for _, rows in run.predictions.groupby(run.repeat)]
-    accuracy, loss = {"val/balanced_accuracy": "-"}, {"val/loss": "-", "train/loss": ":"}
-    drawn = {
-        "scores": (figures.scores_figure(scores), "Balanced accuracy with its 95 % interval"),
-        "accuracy": (
-            figures.learning_figure(run.histories, accuracy, best=True),
-            "Validation balanced accuracy by epoch, a panel for each fold",
-        ),
-        "loss": (
-            figures.learning_figure(run.histories, loss),
-            "Training and validation loss by epoch, a panel for each fold",
-        ),
-        "roc": (figures.roc_figure(repeats), "ROC curve of the out-of-fold predictions"),
-        "histogram": (
-            figures.histogram_figure(run.predictions),
-            "Histogram of the predicted probability for tumoral and for reactive patients",
-        ),
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters |= {
+        "score": wording.score,
+        "interval": wording.interval,
+        "signed": wording.signed,
+        "counted": wording.counted,
+        "svg": _svg,
+        "plotly": figure,
     }
-    return {
-        name: Markup(figures.inline_svg(figure, name, description))
-        for name, (figure, description) in drawn.items()
-    }
+    return environment
 
 
-def _score(value: float | None) -> str:
-    return "n/a" if value is None or pd.isna(value) else f"{value:.3f}"
-
-
-def _interval(score: dict[str, float | None]) -> str:
-    return f"{_score(score['low'])} to {_score(score['high'])}"
+def _svg(chart: Chart) -> Markup:
+    return Markup(svg(chart))

@@ -39,18 +39,22 @@ def read_run(path: Path) -> Run:
         raise InputError(f"{path} is no run: it has no config.yaml; give a folder of train.py")
     if (gap := _missing(path)) is not None:
         raise InputError(f"{path} is not finished: {gap}; {AGAIN}")
-    folds = _table(path / "folds.csv", ("patient", "fold"))
+    folds = read_columns(path / "folds.csv", ("patient", "fold"))
     numbers = _numbers(folds)
-    done = [_mapping(path / f"fold-{fold}" / "done.json") for fold in numbers]
+    done = [read_mapping(path / f"fold-{fold}" / "done.json") for fold in numbers]
     return Run(
         path=path,
-        config=_mapping(path / "config.yaml"),
-        environment=_mapping(path / "environment.json") if _has(path, "environment.json") else {},
-        metrics=_mapping(path / "metrics.json"),
+        config=read_mapping(path / "config.yaml"),
+        environment=read_mapping(path / "environment.json")
+        if _has(path, "environment.json")
+        else {},
+        metrics=read_mapping(path / "metrics.json"),
         folds=folds,
-        predictions=_table(path / "predictions.csv", ("patient", "fold", "label", "probability")),
+        predictions=read_columns(
+            path / "predictions.csv", ("patient", "fold", "label", "probability")
+        ),
         histories={
-            fold: _table(path / f"fold-{fold}" / "history.csv", HISTORY) for fold in numbers
+            fold: read_columns(path / f"fold-{fold}" / "history.csv", HISTORY) for fold in numbers
         },
         seconds=sum(fold["seconds"] for fold in done)
         if all("seconds" in fold for fold in done)
@@ -96,7 +100,7 @@ def _missing(path: Path) -> str | None:
     for name in ("config.yaml", "folds.csv"):
         if not _has(path, name):
             return f"it has no {name}"
-    wanted = _numbers(_table(path / "folds.csv", ("patient", "fold")))
+    wanted = _numbers(read_columns(path / "folds.csv", ("patient", "fold")))
     if unfinished := [fold for fold in wanted if not _has(path, f"fold-{fold}", "done.json")]:
         verb = "has" if len(unfinished) == 1 else "have"
         plural = "" if len(unfinished) == 1 else "s"
@@ -115,7 +119,7 @@ def _numbers(folds: pd.DataFrame) -> list[int]:
     return sorted(int(fold) for fold in folds["fold"].unique())
 
 
-def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def read_columns(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """A csv file; its patients stay text, 007 as well as NA."""
     try:
         table = pd.read_csv(path, dtype={"patient": str}, na_filter="patient" not in columns)
@@ -126,7 +130,7 @@ def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return table
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """A yaml or json file that holds a mapping."""
     try:
         text = path.read_text()

@@ -1,0 +1,100 @@
+"""A chart, declared once and drawn twice: as SVG for paper, as plotly where a pointer can hover."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil, floor
+
+Pairs = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points in data units, drawn as a line, as marks, or as both.
+
+    `colour` is one of the page's CSS variables; `x_interval` and `y_interval` are each point's
+    limits. `told` says each point in words, for hovering.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str = "ink"
+    line: str | None = "solid"  # solid, dash, dot; None draws no line
+    mark: str | None = None  # dot, ring, square, diamond; None draws no marks
+    width: float = 1.8
+    size: float = 8
+    x_interval: Pairs = ()
+    y_interval: Pairs = ()
+    told: Sequence[str] = ()
+    named: bool = False  # stands in the legend
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From `low` to `high`; `ticks` maps places to what is written there."""
+
+    title: str
+    low: float
+    high: float
+    ticks: Mapping[float, str]
+    rules: bool = True  # a faint line at each tick
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`name` is unique on its page; `description` is for readers who can't see the chart."""
+
+    name: str
+    description: str
+    x: Axis
+    y: Axis
+    series: Sequence[Series] = field(default_factory=tuple)
+    width: int = 460
+    height: int = 320
+    left: int = 46  # margin for the ticks of y
+    title: str = ""  # stands above, within the chart
+    numbers: bool = True  # the points also stand in a table below
+
+    @property
+    def named(self) -> list[Series]:
+        return [series for series in self.series if series.named]
+
+
+def share_axis(title: str, low: float = 0.0, step: float = 0.2) -> Axis:
+    """From `low` to 1, with room for a mark at either end."""
+    count = round((1 - low) / step)
+    places = [round(low + step * number, 10) for number in range(count + 1)]
+    room = 0.02 * (1 - low)
+    return Axis(title, low - room, 1 + room, {place: f"{place:.2g}" for place in places})
+
+
+def named_axis(names: Sequence[str]) -> Axis:
+    """A row for each name, the first on top."""
+    return Axis("", len(names) - 0.4, -0.6, dict(enumerate(names)), rules=False)
+
+
+def count_axis(title: str, last: int, most: int = 6) -> Axis:
+    """Whole numbers from 1 to `last`, with at most about `most` ticks."""
+    step = next(
+        step for power in range(9) for step in (10**power, 2 * 10**power, 5 * 10**power)
+        if last / step <= most
+    )  # fmt: skip
+    places = list(range(step, last + 1, step)) or [last]
+    room = max(0.5, 0.02 * last)
+    return Axis(title, 1 - room, last + room, {place: str(place) for place in places})
+
+
+def value_axis(title: str, low: float, high: float, most: int = 4) -> Axis:
+    """Any values, with round ticks."""
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    step = next(
+        factor * 10.0**power for power in range(-9, 9) for factor in (1, 2, 5)
+        if (high - low) / (factor * 10.0**power) <= most
+    )  # fmt: skip
+    first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
+    places = [round(step * number, 10) for number in range(first, last + 1)]
+    room = 0.04 * (high - low)
+    return Axis(
+        title, low - room, high + room, {place: f"{place:g}".replace("-", "−") for place in places}
+    )

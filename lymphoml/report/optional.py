@@ -1,0 +1,36 @@
+"""What a run folder may hold beside what makes it a run: None where it does not."""
+
+import pandas as pd
+
+from lymphoml.report.runs import Run, read_columns
+
+
+def read_hard(run: Run) -> pd.Series | None:
+    """By patient, whether in the hard stratum; None also where the cohort declares none."""
+    path = run.path / "strata.csv"
+    if not path.is_file():
+        return None
+    strata = read_columns(path, ("patient",)).set_index("patient")
+    return strata["hard"].astype(int) == 1 if "hard" in strata else None
+
+
+def read_instances(run: Run) -> pd.DataFrame | None:
+    """patient, image, probability: what the model that had not seen the patient says of one image.
+
+    A mean over repeats. None unless every fold tells.
+    """
+    paths = [run.path / f"fold-{fold}" / "instances.csv" for fold in run.histories]
+    if not all(path.is_file() for path in paths):
+        return None
+    columns = ("patient", "image", "probability")
+    rows = pd.concat([read_columns(path, columns) for path in paths])
+    rows["probability"] = rows["probability"].astype(float)
+    return rows.groupby(["patient", "image"])[["probability"]].mean().reset_index()
+
+
+def count_submissions(run: Run) -> int | None:
+    """Lines of `ledger.jsonl`, each a use of the test set."""
+    path = run.path / "ledger.jsonl"
+    if not path.is_file():
+        return None
+    return sum(bool(line.strip()) for line in path.read_text(errors="replace").splitlines())

@@ -1,0 +1,57 @@
+"""The scores of a run and of what stands beside it, whatever version of lymphoml wrote them."""
+
+from typing import Any
+
+from lymphoml.evaluation.intervals import wilson
+from lymphoml.evaluation.metrics import score_fold
+from lymphoml.report.runs import Run
+from lymphoml.report.wording import baseline_name
+
+Scores = dict[str, dict[str, float | None]]  # measure: value, low, high
+
+
+def run_scores(run: Run, stratum: str = "everybody") -> Scores | None:
+    """By measure; None where the run does not tell of this stratum, or has no patient in it."""
+    if (told := run.metrics.get("scores")) is not None:
+        return told.get(stratum)
+    return _everybody(run) if stratum == "everybody" else None
+
+
+def baseline_scores(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
+    """By the baselines' names in words."""
+    if (told := run.metrics.get("baselines")) is not None:
+        return {
+            baseline_name(key): scores[stratum]
+            for key, scores in told.items()
+            if scores.get(stratum)
+        }
+    clinical = run.metrics.get("baseline", {}).get("clinical")
+    if clinical is None or stratum != "everybody":
+        return {}
+    return {baseline_name("logistic_regression"): clinical}
+
+
+def counts(run: Run) -> dict[str, int]:
+    """Patients in all, tumoral, reactive; each once, also with repeats."""
+    labels = run.predictions.drop_duplicates("patient")["label"]
+    tumoral = int((labels == 1).sum())
+    return {"patients": len(labels), "tumoral": tumoral, "reactive": len(labels) - tumoral}
+
+
+def proportion(value: float, n: int) -> dict[str, Any]:
+    """With Wilson's interval for `n` patients."""
+    return {"value": value} | wilson(value * n, n)._asdict()
+
+
+def _everybody(run: Run) -> Scores:
+    """What a run of an earlier version tells, and what follows from its predictions."""
+    pooled = score_fold(run.predictions["label"], run.predictions["probability"])
+    n = counts(run)
+    return {
+        "balanced_accuracy": run.metrics["balanced_accuracy"],
+        # Means over repeats, so that the widths are those of the patients there are.
+        "sensitivity": proportion(pooled["sensitivity"], n["tumoral"]),
+        "specificity": proportion(pooled["specificity"], n["reactive"]),
+        "auroc": run.metrics["auroc"],
+        "brier": {"value": pooled["brier"], "low": None, "high": None},
+    }

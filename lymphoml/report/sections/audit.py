@@ -1,0 +1,55 @@
+"""What the audit of the cohort found: how many findings of which severity, and what they are."""
+
+import re
+from collections import Counter
+from typing import Any
+
+from lymphoml.errors import InputError
+from lymphoml.report.choices import Choices
+from lymphoml.report.runs import Run, read_mapping
+
+TITLE = "Audit of the data"
+SHOWN = 30
+
+
+def content(run: Run, choices: Choices) -> dict[str, Any]:
+    """Raises InputError where `choices.audit` is no audit."""
+    if choices.audit is None:
+        return {"audited": False}
+    told = read_mapping(choices.audit)
+    findings = told.get("findings")
+    if not isinstance(findings, list) or not all(isinstance(each, dict) for each in findings):
+        raise InputError(f"audit={choices.audit}: no list of findings; give an audit.json")
+    severities = Counter(str(each.get("severity", "not told")) for each in findings)
+    patients = set() if choices.ids else set(run.predictions["patient"])
+    titles = Counter(
+        (
+            str(each.get("severity", "not told")),
+            str(each.get("topic", "")),
+            _public(str(each.get("what", "")), patients),
+        )
+        for each in findings
+    )
+    rows = sorted(titles.items(), key=lambda pair: _order(pair[0][0]))
+    return {
+        "audited": True,
+        "severities": sorted(severities.items(), key=lambda pair: _order(pair[0])),
+        "rows": [(*finding, count) for finding, count in rows[:SHOWN]],
+        "more": max(0, len(rows) - SHOWN),
+    }
+
+
+def _order(severity: str) -> tuple[int, str]:
+    known = ("error", "warning", "note", "info", "ok")
+    return (known.index(severity) if severity in known else len(known)), severity
+
+
+def _public(text: str, patients: set[str]) -> str:
+    """Without names of patients, nor what is written alike: the audit also names test patients."""
+    shapes = {re.sub(r"\d+", r"\\d+", re.escape(patient)) for patient in patients}
+    alike = re.compile("|".join(sorted(shapes - {r"\d+"})) or r"(?!)")
+
+    def hide(word: re.Match[str]) -> str:
+        return "…" if word[0] in patients or alike.fullmatch(word[0]) else word[0]
+
+    return re.sub(r"[\w-]+", hide, text)

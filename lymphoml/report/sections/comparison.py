@@ -1,0 +1,55 @@
+"""Every measure of the run, and of the baselines in the same folds."""
+
+from typing import Any
+
+from lymphoml.report.choices import Choices
+from lymphoml.report.runs import Run
+from lymphoml.report.scores import baseline_scores, run_scores
+from lymphoml.report.sections.headline import THIS
+from lymphoml.report.wording import TITLES, baseline_name
+
+TITLE = "Scores and baselines"
+THRESHOLDS = {
+    "fixed": "0.5, not tuned",
+    "nested": "tuned on the other folds",
+    "best_on_fold": "tuned on the fold itself",
+}
+BESIDE = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
+
+
+def content(run: Run, choices: Choices) -> dict[str, Any]:
+    everybody, hard = run_scores(run) or {}, run_scores(run, "hard")
+    baselines = baseline_scores(run)
+    gain = run.metrics.get("gain")
+    return {
+        "measures": [
+            (title, everybody.get(key), hard and hard.get(key))
+            for key, title in TITLES.items()
+            if key in everybody
+        ],
+        "hard": hard,
+        "cut": run.metrics.get("hard_cut"),
+        "columns": [TITLES[key] for key in BESIDE],
+        "models": [
+            (model, [scores.get(key) for key in BESIDE])
+            for model, scores in ({THIS: everybody} | baselines).items()
+        ],
+        "baselines": bool(baselines),
+        "gain": gain,
+        "reference": baseline_name(gain["reference"]) if gain else None,
+        "gains": list(_gains(gain)),
+        "thresholds": [
+            (THRESHOLDS[key], told["balanced_accuracy"], told.get("invalid", False))
+            for key, told in (run.metrics.get("thresholds") or {}).items()
+            if key in THRESHOLDS and told
+        ],
+        "old": "scores" not in run.metrics,
+    }
+
+
+def _gains(gain: dict[str, Any] | None) -> Any:
+    """Who is counted, the measure, and the paired difference."""
+    for key, who in (("everybody", "everybody"), ("hard", "hard stratum")):
+        for measure, told in ((gain or {}).get(key) or {}).items():
+            if told and measure in TITLES:
+                yield who, TITLES[measure], told

@@ -1,0 +1,129 @@
+"""Every patient by probability, with the cells that speak most for and against a tumour."""
+
+from typing import Any
+
+import pandas as pd
+
+from lymphoml.errors import InputError
+from lymphoml.evaluation.metrics import THRESHOLD
+from lymphoml.report.chart import Chart, Series, count_axis, share_axis
+from lymphoml.report.choices import Choices
+from lymphoml.report.optional import read_hard, read_instances
+from lymphoml.report.runs import Run
+from lymphoml.report.thumbnails import thumbnails
+
+TITLE = "Patients"
+CELLS = 3  # at either end
+SHOWN = 400  # of more patients, the ends of the list alone: a page stays a page
+
+
+def content(run: Run, choices: Choices) -> dict[str, Any]:
+    """A patient's name is the place in this order, unless `choices.ids`.
+
+    A number needs no key that could be lost or found, and links nobody across two pages; a keyed
+    digest of the id would do both.
+    """
+    table = patient_table(run, choices.ids)
+    listed = table
+    if len(table) > SHOWN:
+        listed = pd.concat([table.head(SHOWN // 2), table.tail(SHOWN // 2)])
+    cells, missing = _cells(run, choices, listed.index)
+    return {
+        "chart": _chart(table),
+        "rows": listed.reset_index().to_dict("records"),
+        "n": len(table),
+        "cells": cells,
+        "missing": missing,
+        "repeats": run.repeat.nunique(),
+        "hard_known": bool(table["hard"].notna().any()),
+    }
+
+
+def patient_table(run: Run, ids: bool) -> pd.DataFrame:
+    """By patient, the highest probability first: place, name, probability, label, fold, hard.
+
+    The probability is the mean over repeats. `hard` is None where the run does not tell.
+    """
+    table = run.predictions.groupby("patient").agg(
+        probability=("probability", "mean"), label=("label", "first"), fold=("fold", "first")
+    )
+    table["probability"] = table["probability"].astype(float)
+    table = table.sort_values("probability", ascending=False, kind="stable")
+    table.insert(0, "place", range(1, len(table) + 1))
+    table.insert(1, "name", table.index if ids else [str(place) for place in table["place"]])
+    hard = read_hard(run)
+    known = {} if hard is None else hard.to_dict()
+    table["hard"] = pd.Series([known.get(p) for p in table.index], table.index, dtype=object)
+    table["wrong"] = (table["probability"] > THRESHOLD) != (table["label"] == 1)
+    return table
+
+
+def choose_cells(instances: pd.DataFrame) -> dict[str, dict[str, list[tuple[str, float]]]]:
+    """Of each patient the `most` and the `least` suspicious images; none stands in both."""
+    chosen = {}
+    for patient, rows in instances.groupby("patient"):
+        ranked = rows.sort_values(["probability", "image"], ascending=[False, True])
+        pairs = list(zip(ranked["image"], ranked["probability"], strict=True))
+        chosen[str(patient)] = {"most": pairs[:CELLS], "least": pairs[CELLS:][-CELLS:]}
+    return chosen
+
+
+def _cells(run: Run, choices: Choices, patients: pd.Index) -> tuple[dict[str, Any], str | None]:
+    """Of each patient both ends' pairs of picture and probability; and why there are none."""
+    if not choices.thumbnails:
+        return {}, "Pictures of cells were left out, as asked: thumbnails=false."
+    instances = read_instances(run)
+    if instances is None or instances.empty:
+        return {}, (
+            "No cells are shown: the run does not tell what its models say of single images "
+            "(fold-K/instances.csv), as one without an image encoder or of an earlier version."
+        )
+    chosen = choose_cells(instances[instances["patient"].isin(patients)])
+    wanted = {
+        patient: [image for end in ends.values() for image, _ in end]
+        for patient, ends in chosen.items()
+    }
+    try:
+        pictures = thumbnails(run, wanted)
+    except InputError as error:
+        return {}, f"No cells are shown: {error.problems[0]}"
+    return {
+        patient: {
+            end: [(pictures[patient, image], probability) for image, probability in pairs]
+            for end, pairs in ends.items()
+        }
+        for patient, ends in chosen.items()
+    }, None
+
+
+def _chart(table: pd.DataFrame) -> Chart:
+    ends = [0.5, len(table) + 0.5]
+    series = [Series("threshold", ends, [THRESHOLD] * 2, "muted", "dash", width=1.2)]
+    hard = table[table["hard"] == True]  # noqa: E712, three values
+    if 0 < len(hard) < len(table):
+        series.append(_marks("hard stratum", hard, "muted", "ring", 11, told=False))
+    for label, name, mark in ((1, "tumoral", "dot"), (0, "reactive", "square")):
+        rows = table[table["label"] == label]
+        series.append(_marks(f"{name}, {len(rows)}", rows, name, mark, 7))
+    return Chart(
+        "patients", "Probability of each patient, in order; tumoral and reactive patients marked",
+        count_axis("patients, in order of probability", len(table)),
+        share_axis("probability of being tumoral"), series,
+        width=640, height=300, left=34, numbers=False,
+    )  # fmt: skip
+
+
+def _marks(
+    name: str, rows: pd.DataFrame, colour: str, mark: str, size: float, told: bool = True
+) -> Series:
+    return Series(
+        name, rows["place"].tolist(), rows["probability"].round(4).tolist(), colour, None, mark,
+        size=size, told=[_told(row) for row in rows.to_dict("records")] if told else (),
+        named=True,
+    )  # fmt: skip
+
+
+def _told(row: dict[Any, Any]) -> str:
+    label = "tumoral" if row["label"] == 1 else "reactive"
+    stratum = ", hard stratum" if row["hard"] else ""
+    return f"patient {row['name']}: {row['probability']:.3f}, {label}{stratum}, fold {row['fold']}"

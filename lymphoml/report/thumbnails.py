@@ -1,0 +1,83 @@
+"""Small pictures of chosen cells, held in the page itself."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from lymphoml.data.cohort import Cohort, read_cohort
+from lymphoml.data.decoding import MAX_PIXELS
+from lymphoml.errors import InputError, one_line
+from lymphoml.report.runs import Run
+from lymphoml.report.wording import shown
+
+BUDGET = 4_000_000  # characters of all pictures; a page stays below 8 MB
+QUALITIES = ((112, 70), (72, 70), (56, 60), (40, 50), (28, 40))  # pixels a side and WebP's quality
+FIELD = 128  # pixels of the original about its centre, where the cell lies
+
+
+def thumbnails(run: Run, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], str]:
+    """A data URI for each patient's image named in `wanted`: its centre at 112 pixels.
+
+    The centre is as wide as the run's own crop, and at most 128 pixels. More pictures than BUDGET
+    holds are made smaller. Raises InputError where the cohort in the run's configuration is not
+    there, is another than the run's, or lacks an image.
+    """
+    cohort = _cohort(run)
+    paths = {
+        (patient, path.name): path
+        for patient, images in wanted.items()
+        for path in cohort.images[patient]
+        if path.name in set(images)
+    }
+    for patient, images in wanted.items():
+        for image in images:
+            if (patient, image) not in paths:
+                raise InputError(f"image {image} has left the cohort since the run was trained")
+    width = min(FIELD, run.config["data"].get("crop") or FIELD)
+    fields = {key: _field(path, width) for key, path in paths.items()}
+    pictures: dict[tuple[str, str], str] = {}
+    for side, quality in QUALITIES:
+        pictures = {key: _encoded(image, side, quality) for key, image in fields.items()}
+        if sum(map(len, pictures.values())) <= BUDGET:
+            return pictures
+    raise InputError(f"{len(pictures)} pictures are more than a page can hold")
+
+
+def _cohort(run: Run) -> Cohort:
+    data = run.config["data"]
+    place = shown(data.get("root"))
+    try:
+        cohort = read_cohort(data)
+    except InputError as error:
+        raise InputError(
+            f"the cohort cannot be read at data.root={place} ({len(error.problems)} problems); run "
+            f"the command from where train.py was run"
+        ) from None
+    except KeyError as error:
+        raise InputError(f"the run's configuration has no data.{error.args[0]}") from None
+    known = run.environment.get("data_fingerprint", "")
+    if not known.startswith(cohort.labelled.fingerprint()[:16]):
+        raise InputError(f"the cohort at data.root={place} is not the one the run was trained on")
+    return cohort
+
+
+def _field(path: Path, width: int) -> Image.Image:
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise InputError(f"image {path.name} is too large")
+            width = min(width, *opened.size)
+            left, top = (opened.width - width) // 2, (opened.height - width) // 2
+            return opened.convert("RGB").crop((left, top, left + width, top + width))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"image {path.name} cannot be decoded: {one_line(error)}") from None
+
+
+def _encoded(image: Image.Image, side: int, quality: int) -> str:
+    content = BytesIO()
+    small = image.resize((side, side), Image.Resampling.LANCZOS)
+    small.save(content, "WEBP", quality=quality, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -1,0 +1,309 @@
+"""What the sections say, against counts by hand and other implementations."""
+
+import html
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import auc, average_precision_score, roc_auc_score
+
+from lymphoml.evaluation.intervals import wilson
+from lymphoml.report.choices import Choices
+from lymphoml.report.page import render
+from lymphoml.report.runs import read_run
+from lymphoml.report.scores import baseline_scores, run_scores
+from lymphoml.report.sections import (
+    audit,
+    calibration,
+    comparison,
+    configuration,
+    discrimination,
+    folds,
+    headline,
+    learning,
+    subgroups,
+    triage,
+    tried,
+    tripod,
+)
+from lymphoml.report.sections.calibration import decision_chart
+from lymphoml.report.sections.tripod_items import ITEMS
+from lymphoml.report.triage import set_rule
+from tests.report.enrich import enrich
+from tests.report.fabricate import config, make_predictions, make_run
+
+ANY = Choices()
+
+
+def small(path, **changes):
+    return make_run(path, config(**{"data.folds": 2, **changes}), n=30, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return read_run(make_run(tmp_path_factory.mktemp("runs") / "run", n=60, epochs=6))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.51, 0.9, "better than chance"),
+        (0.5, 0.9, "not told apart from chance"),
+        (0.1, 0.49, "worse than chance"),
+    ],
+)
+def test_the_verdict_is_the_intervals(low, high, said):
+    assert headline.verdict({"value": (low + high) / 2, "low": low, "high": high}) == said
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.01, 0.2, "more than"), (-0.2, -0.01, "less than"), (-0.1, 0.1, "not told apart")],
+)
+def test_the_gain_is_believed_by_its_interval_alone(low, high, said):
+    gain = {"everybody": {"balanced_accuracy": {"value": 0.1, "low": low, "high": high}}}
+    assert headline.gain_verdict(gain).startswith(said)
+    assert headline.gain_verdict(None) is None
+
+
+def test_repeats_count_each_patient_once_in_the_scores(tmp_path):
+    run = read_run(small(tmp_path / "run", **{"data.repeats": 2}))
+    scores = run_scores(run)
+    assert headline.content(run, ANY)["n"] == {"patients": 30, "tumoral": 20, "reactive": 10}
+    pooled = (scores["sensitivity"]["value"] + scores["specificity"]["value"]) / 2
+    assert pooled == pytest.approx(run.metrics["balanced_accuracy"]["value"])
+    found = scores["sensitivity"]["value"] * 20  # of 20 patients, not of 40 rows
+    assert scores["sensitivity"]["low"] == pytest.approx(wilson(found, 20).low)
+    rows = discrimination.content(run, ANY)["confusion"]
+    assert [row["total"] for row in rows] == [40, 20]
+
+
+def test_what_a_run_tells_of_its_strata_is_taken_as_told(tmp_path):
+    run = read_run(enrich(small(tmp_path / "run")))
+    assert run_scores(run, "hard")["brier"]["value"] == pytest.approx(0.781)
+    assert set(baseline_scores(run, "hard")) == {"logistic regression"}
+    assert set(baseline_scores(run)) == {"logistic regression", "prevalence"}
+    told = comparison.content(run, ANY)
+    assert [(who, measure) for who, measure, _ in told["gains"]] == [
+        ("everybody", "Balanced accuracy"), ("hard stratum", "Balanced accuracy"),
+    ]  # fmt: skip
+    assert [invalid for *_, invalid in told["thresholds"]] == [False, False, True]
+    assert len(told["measures"]) == 8
+
+
+def test_confusion_counts_by_hand():
+    rows = pd.DataFrame(
+        {
+            "label": [1, 1, 0, 0, 1, 1, 0, 0],
+            "probability": [0.9, 0.5, 0.2, 0.7, 0.8, 0.6, 0.1, 0.1],  # 0.5 is not above 0.5
+        }
+    )
+    tumoral, reactive = discrimination.confusion(rows)
+    assert [cell["count"] for cell in tumoral["cells"]] == [3, 1]
+    assert [cell["count"] for cell in reactive["cells"]] == [1, 3]
+    assert [cell["right"] for cell in reactive["cells"]] == [False, True]
+
+
+def test_the_curves_enclose_the_area_that_scikit_learn_finds(run):
+    rows = run.predictions
+    _, curve, point = discrimination.roc_chart([rows]).series
+    assert auc(curve.x, curve.y) == pytest.approx(
+        roc_auc_score(rows["label"], rows["probability"]), abs=1e-3
+    )
+    assert (curve.x[0], curve.y[0], curve.x[-1], curve.y[-1]) == (0, 0, 1, 1)
+    scores = headline.content(run, ANY)["cards"]
+    assert point.y == [pytest.approx(scores["sensitivity"]["value"])]
+    assert point.x == [pytest.approx(1 - scores["specificity"]["value"])]
+    _, curve, point = discrimination.precision_chart([rows]).series
+    area = -np.sum(np.diff([*curve.x, 0]) * np.array(curve.y))
+    expected = average_precision_score(rows["label"], rows["probability"])
+    assert area == pytest.approx(expected, abs=1e-3)
+    assert point.x == [pytest.approx(scores["sensitivity"]["value"])]
+    assert "sensitivity" in discrimination.roc_chart([rows]).series[1].told[3]
+
+
+def test_the_reliability_curve_is_scikit_learns_of_the_first_repeat(tmp_path):
+    settings = config(**{"data.folds": 2, "data.repeats": 2})
+    run = read_run(make_run(tmp_path / "run", settings, n=100, epochs=2))
+    told = calibration.content(run, ANY)
+    rows = run.predictions.head(100)
+    share, mean = calibration_curve(
+        rows["label"], rows["probability"], n_bins=10, strategy="quantile"
+    )
+    points = told["reliability"].series[1]
+    assert points.y == pytest.approx(share)
+    assert points.x == pytest.approx(mean)
+    assert points.y_interval[0] == pytest.approx(wilson(10 * share[0], 10))
+    assert (told["bins"], told["repeats"]) == (10, 2)
+    assert told["fitted"]["slope"]["low"] < told["fitted"]["slope"]["value"]
+
+
+def test_a_bin_holds_five_patients(tmp_path):
+    run = read_run(small(tmp_path / "run"))
+    assert calibration.content(run, ANY)["bins"] == 6  # of 30
+
+
+def test_the_decision_curve_leaves_out_where_testing_all_dives():
+    curve = pd.DataFrame(
+        {
+            "threshold": [0.1, 0.3, 0.5], "net_benefit": [0.6, 0.5, 0.4], "low": [0.5, 0.4, -0.1],
+            "high": [0.7, 0.6, 0.5], "all": [0.6, 0.2, -0.4], "none": [0.0, 0.0, 0.0],
+        }
+    )  # fmt: skip
+    series = {each.name: each for each in decision_chart(curve).series if each.named}
+    assert series["tests for all"].y == [0.6, 0.2]
+    assert series["this run"].y == [0.6, 0.5, 0.4]
+    assert "0.400 (−0.100 to 0.500), tests for all −0.400" in series["this run"].told[2]
+
+
+def test_each_fold_is_drawn_with_its_last_and_its_best_epoch(run):
+    told = learning.content(run, ANY)
+    assert len(told["accuracy"]) == len(told["loss"]) == 5
+    for chart, history in zip(told["accuracy"], run.histories.values(), strict=True):
+        scores = history["val/balanced_accuracy"]
+        *_, curve, best, last = chart.series
+        assert list(curve.y) == list(scores)
+        assert list(curve.x) == [1, 2, 3, 4, 5, 6]
+        assert (best.y, best.x) == ([scores.max()], [scores.argmax() + 1])
+        assert last.y == [scores.iloc[-1]]
+    assert told["epochs"][0][1] == [
+        history["val/balanced_accuracy"].iloc[0] for history in run.histories.values()
+    ]
+
+
+def test_a_run_validated_now_and_then_or_never_is_drawn_all_the_same(tmp_path):
+    path = small(tmp_path / "run")
+    for fold, scores in ((0, [np.nan, 0.6, np.nan]), (1, [np.nan] * 3)):
+        file = path / f"fold-{fold}" / "history.csv"
+        pd.read_csv(file).assign(**{"val/balanced_accuracy": scores}).to_csv(file, index=False)
+    first, second = learning.content(read_run(path), ANY)["accuracy"]
+    assert [list(series.x) for series in first.series if series.mark] == [[2], [2]]
+    assert all(series.colour == "rule" for series in second.series)
+
+
+def test_folds_without_a_score_are_left_out_of_the_chart(run, tmp_path):
+    path = small(tmp_path / "run")
+    metrics = json.loads((path / "metrics.json").read_text())
+    metrics["folds"][0] |= {"best_epoch": None, "best_epoch_balanced_accuracy": None}
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    chart = folds.content(read_run(path), ANY)["chart"]
+    best, last = chart.series[-2:]
+    assert (best.x, last.x) == ([2], [1, 2])
+    assert last.y == [fold["balanced_accuracy"] for fold in metrics["folds"]]
+    means = folds.content(run, ANY)["means"]
+    scores = [fold["auroc"] for fold in run.metrics["folds"]]
+    assert means["std"]["auroc"] == pytest.approx(np.std(scores, ddof=1))
+
+
+def test_a_group_that_cannot_be_estimated_keeps_its_row_empty(tmp_path):
+    run = read_run(enrich(small(tmp_path / "run")))
+    sensitivity, specificity = subgroups.content(run, ANY)["charts"]
+    assert [series.y for series in sensitivity.series[1:]] == [[0], [1]]
+    assert [series.y for series in specificity.series[1:]] == [[1]]
+    assert list(specificity.y.ticks.values()) == ["sex: F", "sex: M"]
+
+
+def test_the_rule_of_triage_is_told_by_guarantee_and_where_it_abstains(tmp_path):
+    path = small(tmp_path / "run")
+    run = read_run(path)
+    assert triage.content(run, ANY) == {"rule": None}
+    set_rule(path, 0.9, "average", None, Console(file=io.StringIO()))
+    told = triage.content(run, ANY)
+    rule = json.loads((path / "triage.json").read_text())
+    assert told["outcomes"] == [
+        ("average", "on average", rule["outcomes"]["average"]),
+        ("confidence", "in 95 % of cohorts", rule["outcomes"]["confidence"]),
+    ]
+    assert told["outcomes"][1][2]["rank"] == 0  # 20 tumoral patients are too few
+    page = render("", "triage", told, [])
+    assert f"below <strong>{rule['threshold']:.4f}</strong>" in page
+    needed = rule["n_tumoral_needed"]["confidence"]
+    assert f"abstains: nobody is spared; it would need {needed} tumoral patients" in page
+    assert html.escape(rule["assumed"][0]) in page
+
+
+def test_what_was_tried_counts_neighbours_and_draws_those_on_the_same_folds(tmp_path):
+    same = make_predictions(30, 2, 1, 2.0, seed=0)
+    for name, predictions in (("a", same), ("b", same), ("c", None)):
+        settings = config(**{"data.folds": 2, "lr": float(ord(name))})
+        make_run(tmp_path / name, settings, n=30, epochs=2, seed=5, predictions=predictions)
+    (tmp_path / "failed").mkdir()
+    (tmp_path / "failed" / "config.yaml").write_text("lr: 1")
+    (tmp_path / "a" / "ledger.jsonl").write_text('{"id": 1}\n\n{"id": 2}\n')
+    told = tried.content(read_run(tmp_path / "a"), ANY)
+    assert (told["tried"], told["comparable"], told["submissions"]) == (4, 2, 2)
+    assert len(told["chart"].named) == 2
+    told = tried.content(read_run(tmp_path / "c"), ANY)
+    assert (told["comparable"], told["chart"], told["submissions"]) == (1, None, None)
+
+
+def test_the_audit_is_counted_errors_first_and_names_nobody(run, tmp_path):
+    path = tmp_path / "audit.json"
+    findings = [
+        {"severity": "warning", "what": "Zebra1 and Zebra77 share a birth date"},
+        {"severity": "error", "topic": "image", "what": "truncated"},
+        {"severity": "error", "topic": "image", "what": "truncated"},
+    ]
+    path.write_text(json.dumps({"findings": findings}))
+    told = audit.content(run, Choices(audit=path))
+    assert told["severities"] == [("error", 2), ("warning", 1)]
+    assert told["rows"] == [
+        ("error", "image", "truncated", 2), ("warning", "", "… and … share a birth date", 1),
+    ]  # fmt: skip
+    named = audit.content(run, Choices(audit=path, ids=True))
+    assert "Zebra77" in named["rows"][1][2]
+
+
+def test_every_item_of_tripod_is_answered_or_owed(run, tmp_path):
+    numbers = [number for number, *_ in ITEMS]
+    assert len(numbers) == len(set(numbers)) == 52
+    assert {number.rstrip("abcdefg") for number in numbers} == {str(n) for n in range(1, 28)}
+    told = tripod.content(run, ANY)
+    assert sum(told["counts"].values()) == 52
+    rows = {row[0]: row[3:] for row in told["rows"]}
+    assert rows["17"][0] == "missing"
+    assert rows["12d"][0] == "not applicable"
+    assert rows["20a"] == ("filled", "60 patients: 40 tumoral, 20 reactive")
+    assert rows["14"][0] == "missing"
+    rich = read_run(enrich(small(tmp_path / "run", pos_weight="balanced")))
+    rows = {row[0]: row[3:] for row in tripod.content(rich, ANY)["rows"]}
+    assert rows["14"][0] == "filled"
+    assert "balanced" in rows["13"][1]
+
+
+@pytest.mark.parametrize(
+    ("fusion", "told"),
+    [
+        ("Concat", "images of cells, age, lymphocyte_count"),
+        ("NoClinical", "images of cells"),
+        ("ClinicalOnly", "age, lymphocyte_count"),
+    ],
+)
+def test_tripod_names_the_predictors_that_the_model_sees(tmp_path, fusion, told):
+    target = {"model.fusion._target_": f"lymphoml.nn.fusion.{fusion}"}
+    rows = tripod.content(read_run(small(tmp_path / "run", **target)), ANY)["rows"]
+    assert next(row[4] for row in rows if row[0] == "9b") == told
+
+
+def test_paths_of_the_machine_stay_there(tmp_path):
+    places = {"data.root": "/home/someone/cohort", "data.fold_file": "/home/someone/mine.csv"}
+    run = read_run(small(tmp_path / "run", **places))
+    shown = configuration.content(run, ANY)["settings"]["data"]
+    assert "root" not in shown
+    assert shown["fold_file"] == ".../mine.csv"
+
+
+@pytest.mark.parametrize("environment", [None, {}, {"versions": {}, "git_commit": None}])
+def test_a_run_that_tells_little_of_its_environment(tmp_path, environment):
+    path = small(tmp_path / "run")
+    (path / "environment.json").unlink()
+    if environment is not None:
+        (path / "environment.json").write_text(json.dumps(environment))
+    content = configuration.content(read_run(path), ANY)
+    assert content["command"] is None
+    assert set(content["made_with"].values()) == {"not told"}
+    assert content["versions"] == {"packages": "not told"}

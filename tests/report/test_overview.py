@@ -1,0 +1,57 @@
+import pytest
+
+from lymphoml.cli import _run
+from lymphoml.errors import InputError
+from lymphoml.report.overview import write_overview
+from lymphoml.report.plotly_bundle import plotly_bundle
+from tests.report.fabricate import config, make_predictions, make_run
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    folder = tmp_path / "sweep"
+    same = make_predictions(30, 2, 1, 2.0, seed=0)
+    worse = same.assign(probability=1 - same["probability"])
+    for name, predictions in (("lr=0.1,a b", worse), ("lr=0.2", same)):
+        settings = config(**{"data.folds": 2, "lr": float(name[3:6])})
+        make_run(folder / name, settings, epochs=2, predictions=predictions)
+    return folder
+
+
+def test_a_sweep_has_a_page_that_leads_to_each_runs_own(sweep, capsys):
+    _run(["report", f"runs={sweep}"])
+    assert capsys.readouterr().out.strip() == str(sweep / "report.html")
+    page = (sweep / "report.html").read_text().replace(plotly_bundle(), "")
+    assert page.index('href="lr%3D0.2/report.html"') < page.index(
+        'href="lr%3D0.1%2Ca%20b/report.html"'
+    )  # the best first
+    assert (sweep / "lr=0.1,a b" / "report.html").exists()
+    assert "The highest of 2 scores" in " ".join(page.split())
+    assert page.count('class="chart') == 2
+    assert str(sweep) not in page
+
+
+def test_runs_can_be_named_one_by_one(sweep, tmp_path):
+    out = tmp_path / "elsewhere" / "page.html"
+    _run(["report", f"runs=['{sweep / 'lr=0.2'}','{sweep / 'lr=0.1,a b'}']", f"out={out}"])
+    assert 'href="../sweep/lr%3D0.2/report.html"' in out.read_text()
+
+
+def test_runs_on_other_folds_are_refused_and_nothing_is_written(sweep, tmp_path):
+    make_run(sweep / "z", config(**{"data.folds": 2}), n=33, epochs=2)
+    with pytest.raises(InputError, match="z: other patients or folds than"):
+        write_overview([sweep / "lr=0.2", sweep / "z"], tmp_path / "page.html")
+    assert not list(tmp_path.rglob("*.html"))
+
+
+@pytest.mark.parametrize("words", [[], ["run=a", "runs=b"]])
+def test_one_run_or_several_must_be_asked_for(words):
+    with pytest.raises(InputError, match="give run=RUN for one run, or runs="):
+        _run(["report", *words])
+
+
+def test_one_run_has_its_page_in_its_folder(sweep, capsys):
+    run = sweep / "lr=0.2"
+    _run(["report", f"run={run}", "ids=true"])
+    assert capsys.readouterr().out.strip() == str(run / "report.html")
+    assert "Zebra1" in (run / "report.html").read_text()

@@ -1,0 +1,84 @@
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lymphoml.errors import InputError
+from lymphoml.report import thumbnails as module
+from lymphoml.report.runs import read_run
+from lymphoml.report.thumbnails import thumbnails
+from tests.report.enrich import make_run_of
+
+
+def pixels(uri):
+    head, _, content = uri.partition(",")
+    assert head == "data:image/webp;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"), float)
+
+
+def first_of(run):
+    patient = run.predictions["patient"].iloc[0]
+    return patient, "000000.jpg"
+
+
+def test_a_picture_is_the_patients_own_image(cohort, tmp_path):
+    run = read_run(make_run_of(cohort, tmp_path / "run"))
+    wanted = {p: ["000000.jpg", "000001.jpg"] for p in run.predictions["patient"]}
+    pictures = thumbnails(run, wanted)
+    assert set(pictures) == {(p, image) for p, images in wanted.items() for image in images}
+    for (patient, image), uri in pictures.items():
+        with Image.open(cohort / "trainset" / patient / image) as opened:
+            original = np.asarray(opened.resize((112, 112), Image.Resampling.LANCZOS), float)
+        assert pixels(uri).shape == (112, 112, 3)
+        distances = {
+            key: np.abs(pixels(other) - original).mean() for key, other in pictures.items()
+        }
+        assert min(distances, key=distances.__getitem__) == (patient, image)
+
+
+def test_a_picture_shows_the_centre_that_the_model_saw(cohort, tmp_path):
+    run = read_run(make_run_of(cohort, tmp_path / "run", crop=16))
+    patient, image = first_of(run)
+    with Image.open(cohort / "trainset" / patient / image) as opened:
+        centre = np.asarray(opened.crop((8, 8, 24, 24)).resize((112, 112)), float)
+        whole = np.asarray(opened.resize((112, 112)), float)
+    drawn = pixels(thumbnails(run, {patient: [image]})[patient, image])
+    assert np.abs(drawn - centre).mean() < 0.5 * np.abs(drawn - whole).mean()
+
+
+def test_more_pictures_than_a_page_holds_are_smaller(cohort, tmp_path, monkeypatch):
+    run = read_run(make_run_of(cohort, tmp_path / "run"))
+    patient, image = first_of(run)
+    full = thumbnails(run, {patient: [image]})[patient, image]
+    monkeypatch.setattr(module, "BUDGET", len(full) - 1)
+    assert pixels(thumbnails(run, {patient: [image]})[patient, image]).shape == (72, 72, 3)
+    monkeypatch.setattr(module, "BUDGET", 10)
+    with pytest.raises(InputError, match="more than a page can hold"):
+        thumbnails(run, {patient: [image]})
+
+
+def test_another_cohort_is_refused(cohort, tmp_path):
+    path = make_run_of(cohort, tmp_path / "run")
+    environment = json.loads((path / "environment.json").read_text())
+    environment["data_fingerprint"] = "f" * 32
+    (path / "environment.json").write_text(json.dumps(environment))
+    with pytest.raises(InputError, match="not the one the run was trained on"):
+        thumbnails(read_run(path), {})
+
+
+def test_what_is_missing_is_told_in_one_line_without_the_machines_path(cohort, tmp_path):
+    path = make_run_of(cohort, tmp_path / "run")
+    run = read_run(path)
+    with pytest.raises(InputError, match=r"image 999\.jpg has left the cohort"):
+        thumbnails(run, {first_of(run)[0]: ["999.jpg"]})
+    run.config["data"]["root"] = str(tmp_path / "gone")
+    with pytest.raises(InputError, match=r"data\.root=\.\.\./gone") as caught:
+        thumbnails(run, {})
+    assert str(tmp_path) not in str(caught.value)
+    assert len(caught.value.problems) == 1
+    del run.config["data"]["columns"]
+    with pytest.raises(InputError, match=r"no data\.columns"):
+        thumbnails(run, {})
