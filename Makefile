@@ -9,7 +9,7 @@ COMPETITION ?= dlmi-lymphocytosis-classification
 ARGS ?=
 export MESSAGE
 
-.PHONY: help setup demo train ablation predict submit report test test-all lint bench clean
+.PHONY: help setup demo audit train ablation triage predict submit report test test-all lint bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,9 +24,11 @@ $(READY): requirements.lock
 	touch $@
 
 demo: $(READY) data/demo/truth.json  ## synthetic cohort, folds, predictions, Kaggle file, report: minutes
+	$(BIN)/python -m lymphoml audit cohort=synthetic data.root=data/demo out=runs/demo/audit.json || test $$? -eq 1
 	$(BIN)/python train.py experiment=demo hydra.run.dir=runs/demo
+	$(BIN)/python -m lymphoml triage run=runs/demo sensitivity=0.9
 	$(BIN)/python predict.py run=runs/demo
-	$(BIN)/python -m lymphoml report run=runs/demo
+	$(BIN)/python -m lymphoml report run=runs/demo audit=runs/demo/audit.json
 	@echo
 	@echo "Made:"
 	@echo "  data/demo                        a synthetic cohort in the Kaggle layout"
@@ -41,12 +43,20 @@ demo: $(READY) data/demo/truth.json  ## synthetic cohort, folds, predictions, Ka
 data/demo/truth.json: | $(READY)
 	$(BIN)/python -m lymphoml synthesize out=data/demo patients=60 test_patients=15 images=[6,12] size=32 seed=0
 
+audit: $(READY)  ## images, duplicates, persons and shortcuts of a cohort: DATA=folder ARGS="cohort=table"
+	$(BIN)/python -m lymphoml audit data.root=$(DATA) $(ARGS)
+
 train: $(READY)  ## cross-validate one configuration: DATA=folder ARGS="lr=1e-3 optim=adam"
 	$(BIN)/python train.py data.root=$(DATA) $(ARGS)
 
 ablation: $(READY)  ## the paper's 8 configurations, restartable: DATA=folder ARGS="..."
 	$(BIN)/python train.py -cd sweeps -cn ablation data.root=$(DATA) $(ARGS)
 	$(BIN)/python -m lymphoml ablation runs=runs/ablation
+	$(BIN)/python -m lymphoml compare runs=runs/ablation
+	$(BIN)/python -m lymphoml report runs=runs/ablation
+
+triage: $(READY)  ## rule-out threshold, before predict: RUN=runs/NAME/SLUG ARGS="prevalence=0.3"
+	$(BIN)/python -m lymphoml triage run=$(RUN) $(ARGS)
 
 predict: $(READY)  ## predict the unlabelled patients: RUN=runs/NAME/SLUG
 	$(BIN)/python predict.py run=$(RUN) $(ARGS)
@@ -54,8 +64,8 @@ predict: $(READY)  ## predict the unlabelled patients: RUN=runs/NAME/SLUG
 submit: $(READY)  ## send the Kaggle file: RUN=runs/NAME/SLUG MESSAGE="..."
 	$(BIN)/python -m lymphoml submit run=$(RUN) "message=$$MESSAGE" competition=$(COMPETITION) $(ARGS)
 
-report: $(READY)  ## one HTML page of a run: RUN=runs/NAME/SLUG
-	$(BIN)/python -m lymphoml report run=$(RUN)
+report: $(READY)  ## one HTML page of a run: RUN=runs/NAME/SLUG ARGS="audit=FILE"
+	$(BIN)/python -m lymphoml report run=$(RUN) $(ARGS)
 
 test: $(READY)  ## the tests, minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
