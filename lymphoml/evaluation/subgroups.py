@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from lymphoml.evaluation.intervals import wilson
+from lymphoml.evaluation.estimate import proportion
 from lymphoml.evaluation.metrics import THRESHOLD
 
 FEWEST = 10  # patients of a class, below which its rate is not estimable
@@ -35,5 +35,5 @@ def _rates(rows: pd.DataFrame) -> dict[str, Any]:
         found[name] = n = len(right)
         found[rate] = None
         if n >= FEWEST:
-            found[rate] = {"value": float(right.mean())} | wilson(right.sum(), n)._asdict()
+            found[rate] = proportion(float(right.sum()), n)._asdict()
     return found

@@ -7,19 +7,17 @@ all return (b), NaN where a score is undefined.
 import numpy as np
 
 from lymphoml.evaluation.metrics import THRESHOLD
+from lymphoml.evaluation.resampling import draw_patients
 
 Array = np.ndarray
 
 
 def draw_weights(labels: Array, resamples: int, seed: int) -> Array:
     """Bootstrap weights (resamples, n): patients drawn with replacement within each class."""
-    random = np.random.default_rng(seed)
-    weights = np.zeros((resamples, len(labels)))
-    for value in (0, 1):
-        (members,) = np.nonzero(labels == value)
-        if len(members):
-            shares = np.full(len(members), 1 / len(members))
-            weights[:, members] = random.multinomial(len(members), shares, resamples)
+    positive = labels == 1
+    draws = draw_patients(int(positive.sum()), int((~positive).sum()), resamples, seed)
+    weights = np.empty((resamples, len(labels)))
+    weights[:, positive], weights[:, ~positive] = draws
     return weights
 
 
