@@ -33,11 +33,11 @@ class Fold(NamedTuple):
 def baseline_predictions(data: dict[str, Any], cohort: Cohort, folds: pd.DataFrame) -> pd.DataFrame:
     """Out-of-fold probabilities: patient, fold, and a column for each baseline.
 
-    They are fixed, so that they stay the same floor whatever the network is given. A baseline
-    whose columns are not configured is left out.
+    Their settings are fixed: they stay the same floor whatever the network is. A baseline whose
+    columns are not configured is left out.
     """
     asked: dict[str, Callable[[Fold], Array]] = {"prevalence": prevalence, "bag_size": bag_size}
-    if data["hard_stratum"]:
+    if data["hard_stratum"] and cohort.table[data["hard_stratum"]["column"]].nunique() > 1:
         asked["count_rule"] = count_rule
     if data["clinical"]:
         asked |= {"logistic_regression": logistic_regression, "random_forest": random_forest}
@@ -63,7 +63,7 @@ def count_rule(fold: Fold) -> Array:
     values = values.fillna(values.loc[fold.train].median())
     known = values.loc[fold.train]
     threshold = best_threshold(pd.DataFrame({"label": fold.labels, "probability": known}))
-    return expit((values.loc[fold.held_out] - threshold).to_numpy() / known.std())
+    return expit((values.loc[fold.held_out] - threshold).to_numpy() / (known.std() or 1.0))
 
 
 def bag_size(fold: Fold) -> Array:

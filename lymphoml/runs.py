@@ -38,6 +38,10 @@ def _claim(
             chunk_size if stored is None else stored["trainer"].get("chunk_size")
         )
     if stored is not None:
+        # Keys that a run of version 0.1.0's first days does not tell: it permuted nothing, and may
+        # be scored by the stratum asked for now.
+        younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False}
+        stored["data"] = younger | stored["data"]
         problems = [
             f"run folder {folder}: {key} is {old!r} there and {new!r} now; "
             f"choose another name=..., or remove the folder"

@@ -109,7 +109,7 @@ def train_fold(
         runs.write_table(path / "instances.csv", of_images)
         score = score_fold(predictions["label"], predictions["probability"])
         tracker.log_fold(fold, predictions, score)
-    accuracy = pool(predictions, 1)["balanced_accuracy"]
+    accuracy = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]
     bar.say(
         f"{path}: balanced accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, "
         f"{accuracy['high']:.3f}] after {len(history.rows)} epochs, {history.seconds:.0f} s"

@@ -102,3 +102,12 @@ def test_held_out_labels_and_values_reach_no_fold_of_their_own(data, cohort, fol
 def test_what_is_not_configured_is_left_out(data, cohort, folds):
     bare = data | {"clinical": [], "hard_stratum": None}
     assert list(baseline_predictions(bare, cohort, folds)) == ["patient", "fold", *NAMES[:2]]
+
+
+def test_a_count_that_tells_nobody_apart_makes_no_rule(data, cohort, folds):
+    cohort.table["lymphocyte_count"] = 5.0
+    assert "count_rule" not in baseline_predictions(data, cohort, folds)
+    # The training patients of a fold may all share a value that one of its held-out ones lacks.
+    cohort.table.loc["P00", "lymphocyte_count"] = 50.0
+    table = baseline_predictions(data, cohort, folds)
+    assert np.isfinite(table["count_rule"]).all()

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from sklearn.metrics import balanced_accuracy_score
 
@@ -295,6 +296,20 @@ def test_another_configuration_or_other_data_in_the_same_folder_is_refused(
     table.to_csv(path, index=False)
     with pytest.raises(InputError, match="have changed since it was begun"):
         cross_validate(configured(*words, f"data.root={other}"), tmp_path / "run")
+
+
+def test_a_run_of_before_is_scored_anew_without_training(configured, tmp_path, monkeypatch):
+    cross_validate(configured(), tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.json").read_bytes()
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    del config["data"]["hard_stratum"], config["data"]["permute_bags"]
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "run" / "metrics.json").unlink()
+    monkeypatch.setattr(pl.Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
+    cross_validate(configured(), tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == before
+    with pytest.raises(InputError, match="permute_bags is False there and True now"):
+        cross_validate(configured("data.permute_bags=true"), tmp_path / "run")
 
 
 def test_changed_folds_of_the_users_own_are_refused(configured, tmp_path):

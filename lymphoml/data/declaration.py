@@ -9,7 +9,7 @@ from lymphoml.errors import InputError
 LAYOUTS = ("kaggle", "table")
 POLICIES = ("refuse", "impute")
 LABELS = (1, 0, -1)
-RESERVED = ("id", "label", "group", "place")
+RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "intake")
 DAY = "%Y-%m-%d"
 KEYS = {  # kind: what may stand beside `kind` and `column`
     "numeric": {"log", "positive"},

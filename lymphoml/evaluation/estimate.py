@@ -18,7 +18,7 @@ class Estimate(NamedTuple):
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
 
-def proportion(successes: int, n: int, level: float = 0.95) -> Estimate:
+def proportion(successes: float, n: int, level: float = 0.95) -> Estimate:
     """A share with Wilson's interval; NaN without observations."""
     if n == 0:
         return UNDEFINED

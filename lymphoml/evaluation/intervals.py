@@ -132,6 +132,10 @@ def auroc_interval(
     if np.isnan(variance) or variance == 0:
         pairs = min(positives, negatives)
         return wilson(auroc * pairs, pairs, level)
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    half = z * variance**0.5 / (auroc * (1 - auroc))
-    return Interval(float(expit(logit(auroc) - half)), float(expit(logit(auroc) + half)))
+    return logit_interval(auroc, variance**0.5, NormalDist().inv_cdf((1 + level) / 2))
+
+
+def logit_interval(value: float, deviation: float, quantile: float) -> Interval:
+    """value +- quantile * deviation carried over to the logit scale, by the delta method."""
+    half = quantile * deviation / (value * (1 - value))
+    return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))

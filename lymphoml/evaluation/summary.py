@@ -13,6 +13,7 @@ from lymphoml.evaluation.resampling import paired_differences
 from lymphoml.evaluation.subgroups import subgroups
 from lymphoml.evaluation.thresholds import thresholds
 
+HEADLINE = ("balanced_accuracy", "auroc")
 REFERENCE = "logistic_regression"  # of the gain: what the clinical values alone are worth
 
 
@@ -37,7 +38,7 @@ def summarise(
     `best_epoch_gap` is what it adds to the mean of the folds' reported scores.
     """
     folds = [
-        {"fold": fold} | _score(predictions[predictions["fold"] == fold]) | _best_epoch(history)
+        {"fold": fold} | _fold(predictions[predictions["fold"] == fold]) | _best_epoch(history)
         for fold, history in sorted(histories.items())
     ]
     table = pd.DataFrame(folds)[["balanced_accuracy", "best_epoch_balanced_accuracy"]].astype(float)
@@ -108,8 +109,12 @@ def _gain(rows: pd.DataFrame | None, folds_per_repeat: int) -> dict[str, Any] | 
     return {name: difference._asdict() for name, difference in differences.items()}
 
 
-def _score(rows: pd.DataFrame) -> dict[str, float]:
-    return score_fold(rows["label"], rows["probability"])
+def _fold(rows: pd.DataFrame) -> dict[str, Any]:
+    """The scores of one fold, the two that lead with the limits of their intervals."""
+    scores: dict[str, Any] = dict(score_fold(rows["label"], rows["probability"]))
+    for name, limits in pool(rows, 1, HEADLINE).items():
+        scores |= {f"{name}_low": limits["low"], f"{name}_high": limits["high"]}
+    return scores
 
 
 def _best_epoch(history: pd.DataFrame) -> dict[str, float]:

@@ -53,7 +53,7 @@ def compare_runs(
         [
             {"run": name, "score": score, **scored[score]}
             for name, run in zip(names, runs, strict=True)
-            for scored in [pool(run.predictions, run.config["data"]["folds"])]
+            for scored in [pool(run.predictions, run.config["data"]["folds"], [*SCORES])]
             for score in SCORES
         ]
     )

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lymphoml.evaluation.pooled import pool
 from lymphoml.report.runs import read_run, siblings
 from lymphoml.runs import fold_folder, read_table
+
+OLD = "scored by an earlier version; remove metrics.json and give the run's command again"
 
 
 def print_run(folder: Path, console: Console | None = None) -> None:
@@ -19,21 +22,30 @@ def print_run(folder: Path, console: Console | None = None) -> None:
         _print_unfinished(folder, console)
         return
     run = read_run(folder)
-    table = Table(title=str(folder), title_justify="left")
-    for name in ("fold", "patients", "balanced accuracy", "AUROC", "best epoch (optimistic)"):
+    table = Table(title=escape(str(folder)), title_justify="left")
+    for name in (
+        "fold", "patients", "balanced accuracy \\[95 %]", "AUROC \\[95 %]",
+        "best epoch, optimistic",
+    ):  # fmt: skip
         table.add_column(name, justify="right")
     for row in run.metrics["folds"]:
         table.add_row(
             str(row["fold"]),
             str(row["n"]),
-            _number(row["balanced_accuracy"]),
-            _number(row["auroc"]),
+            escape(_of_fold(row, "balanced_accuracy")),
+            escape(_of_fold(row, "auroc")),
             _best_epoch(row),
         )
     console.print(table)
-    for line in _account(run.metrics):
-        console.print(line)
-    console.print(f"  configurations tried in {run.path.parent}: {len(siblings(run.path))}")
+    for line in _account(run.metrics) if "scores" in run.metrics else [OLD]:
+        console.print(line, markup=False)
+    tried = f"configurations tried, in {run.path.parent}"
+    console.print(f"  {tried}: {len(siblings(run.path))}", markup=False)
+
+
+def _of_fold(row: Mapping[str, Any], score: str) -> str:
+    low, high = (row.get(f"{score}_{limit}") for limit in ("low", "high"))
+    return _interval({"value": row[score], "low": low, "high": high})
 
 
 def _account(metrics: dict[str, Any]) -> Iterator[str]:
@@ -63,8 +75,9 @@ def _print_unfinished(folder: Path, console: Console) -> None:
         path = fold_folder(folder, fold)
         if (path / "done.json").exists():
             rows = read_table(path / "predictions.csv")
-            score = _interval(pool(rows, 1)["balanced_accuracy"])
-            console.print(f"fold {fold}: balanced accuracy {score}, {len(rows)} patients")
+            score = _interval(pool(rows, 1, ["balanced_accuracy"])["balanced_accuracy"])
+            line = f"fold {fold}: balanced accuracy {score}, {len(rows)} patients"
+            console.print(line, markup=False)
         else:
             console.print(f"fold {fold}: not done")
 

@@ -446,7 +446,9 @@ def test_columns_that_mean_nothing_are_refused(spec: object, told: str) -> None:
     assert told in line
 
 
-@pytest.mark.parametrize("name", ["id", "label", "group", "place"])
+@pytest.mark.parametrize(
+    "name", ["id", "label", "group", "place", "patient", "hard", "right", "intake"]
+)
 def test_names_of_our_own_are_taken(name: str) -> None:
     data = shipped("lymphocytosis")
     columns = data["columns"] | {name: {"kind": "numeric", "column": "X"}}

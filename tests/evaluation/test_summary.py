@@ -121,25 +121,44 @@ def test_repeats_tell_what_the_split_alone_does():
     assert summary(twice)["split_spread"]["auroc"] == pytest.approx(np.std(each, ddof=1))
 
 
-def test_bootstrap_intervals_cover_what_they_estimate():
-    """Average precision of two normal classes, from its value on very many patients."""
+def test_folds_have_intervals_of_their_own_patients():
+    table = predictions(2.0, 0)
+    for fold in summary(table)["folds"]:
+        scores = pool(table[table["fold"] == fold["fold"]], FOLDS)
+        for name in ("balanced_accuracy", "auroc"):
+            limits = {"low": fold[f"{name}_low"], "high": fold[f"{name}_high"]}
+            assert scores[name] == {"value": fold[name]} | limits
+
+
+@pytest.mark.parametrize("name", ["average_precision", "f1", "matthews", "brier"])
+def test_no_interval_where_no_resample_differs(name):
+    table = predictions(2.0, 0).assign(probability=LABELS * 0.8 + 0.1)
+    score = pool(table, FOLDS)[name]
+    assert score["value"] in (1.0, pytest.approx(0.01))
+    assert np.isnan([score["low"], score["high"]]).all()
+
+
+@pytest.mark.parametrize("name", ["average_precision", "f1", "matthews", "brier"])
+def test_bootstrap_intervals_cover_what_they_estimate(name):
+    """On 34 tumoral and 50 reactive patients, the hard stratum; from the value on very many."""
     random = np.random.default_rng(0)
 
-    def draw(n):
-        labels = (np.arange(n) % 3 > 0).astype(int)
+    def draw(tumoral, reactive):
+        labels = np.repeat([1, 0], [tumoral, reactive])
+        logit = random.normal(2 * labels - 1)
         return pd.DataFrame(
             {
-                "patient": np.arange(n),
+                "patient": np.arange(len(labels)),
                 "fold": 0,
                 "label": labels,
-                "probability": 1 / (1 + np.exp(-random.normal(1.5 * labels - 1))),
+                "probability": 1 / (1 + np.exp(-logit)),
             }
         )
 
-    big = draw(300_000)
-    truth = score_fold(big["label"], big["probability"])["average_precision"]
+    big = draw(136_000, 200_000)
+    truth = score_fold(big["label"], big["probability"])[name]
     covered = []
-    for _ in range(150):
-        score = pool(draw(150), 1)["average_precision"]
+    for _ in range(200):
+        score = pool(draw(34, 50), 1, [name])[name]
         covered.append(score["low"] <= truth <= score["high"])
-    assert 0.88 <= np.mean(covered) <= 0.99
+    assert 0.90 <= np.mean(covered) <= 0.99
