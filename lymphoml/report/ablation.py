@@ -12,6 +12,7 @@ from lymphoml.files import write_text
 from lymphoml.report.ablation_figure import ablation_figure, write_png
 from lymphoml.report.ablation_tables import printed_folds, printed_scores
 from lymphoml.report.runs import Run, find_runs, read_run
+from lymphoml.report.scores import clinical_account
 from lymphoml.report.settings import differing, flatten, label
 
 # The settings of the paper's ablation, told even where all runs share them: column and key.
@@ -41,6 +42,7 @@ def summarise_ablation(folder: Path, console: Console | None = None) -> list[Pat
     write_png(ablation_figure(curves), figure)
     write_text(best_table, folds.assign(configurations_tried=len(runs)).to_csv(index=False))
     console.print(printed_scores(scores, list(curves)))
+    console.print(clinical_account(best), markup=False)
     console.print(printed_folds(folds, names[best.path], scores))
     return [table, figure, best_table]
 

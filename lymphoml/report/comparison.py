@@ -15,6 +15,7 @@ from lymphoml.evaluation.selection import Best, best_of
 from lymphoml.files import write_json, write_text
 from lymphoml.report.alignment import align
 from lymphoml.report.runs import read_run
+from lymphoml.report.scores import clinical_account
 from lymphoml.report.settings import flatten
 
 PAPER = {"optim": "SGD", "lr": 1e-4, "scheduler": "ExponentialLR"}  # the report's, in a sweep
@@ -25,7 +26,8 @@ class Comparison:
     """`table` has a row a run and score: `run, score, value, low, high`, then of the difference to
     the reference `difference, difference_low, difference_high, p, p_holm, detectable`, NaN in the
     reference's rows. `best` is by score, `detectable` the medians over runs: of one comparison
-    planned beforehand, and under Holm's correction for all of them.
+    planned beforehand, and under Holm's correction for all of them. `clinical` is a line on what
+    the clinical values alone reach.
     """
 
     reference: str
@@ -33,6 +35,7 @@ class Comparison:
     table: pd.DataFrame
     best: dict[str, Best]
     detectable: dict[str, dict[str, float]]
+    clinical: str
 
 
 def compare_runs(
@@ -67,6 +70,7 @@ def compare_runs(
         table=scores.merge(differences, on=["run", "score"], how="left"),
         best=best_of(labels, by_name, resamples, seed),
         detectable=_detectable(differences),
+        clinical=clinical_account(runs[0]),
     )
 
 

@@ -16,6 +16,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     console = console or Console(soft_wrap=True)
     for score in NAMES:
         console.print(_table(comparison, score))
+    console.print(comparison.clinical, markup=False)
     tried = comparison.table["run"].nunique()
     tests = int(comparison.table["p"].notna().sum())
     console.print(

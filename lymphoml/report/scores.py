@@ -31,6 +31,20 @@ def baseline_scores(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
     return {baseline_name("logistic_regression"): clinical}
 
 
+def clinical_account(run: Run) -> str:
+    """What the clinical values alone reach in the run's folds, in a line."""
+    scores = baseline_scores(run).get(baseline_name("logistic_regression"))
+    if scores is None:
+        return "Clinical values alone: not told by these runs."
+    told = "; ".join(
+        f"{title} {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+        for title, value in (
+            ("balanced accuracy", scores["balanced_accuracy"]), ("AUROC", scores["auroc"]),
+        )
+    )  # fmt: skip
+    return f"Clinical values alone, logistic regression in the same folds: {told}."
+
+
 def counts(run: Run) -> dict[str, int]:
     """Patients in all, tumoral, reactive; each once, also with repeats."""
     labels = run.predictions.drop_duplicates("patient")["label"]
