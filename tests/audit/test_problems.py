@@ -1,0 +1,48 @@
+"""What a problem's line tells, and the birth dates that it must not."""
+
+import re
+from dataclasses import astuple
+from datetime import date
+from string import ascii_letters
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lymphoml.audit.problems import table_finding
+from lymphoml.audit.run import audit
+from lymphoml.errors import quoted
+from tests.audit.cohorts import write_cohort
+
+TRAIN = "trainset/trainset_true.csv"
+FORMATS = ["%d/%m/%Y", "%m-%d-%Y", "%Y-%m-%d", "%d.%m.%y", "%Y/%m/%d", "%d / %m / %Y", "%d %m %Y"]
+AROUND = st.text(alphabet=ascii_letters + "'\"\\;:,() _é", max_size=70)
+
+
+@given(
+    st.dates(date(1900, 1, 1), date(2020, 12, 31)),
+    st.sampled_from(FORMATS),
+    AROUND,
+    AROUND,
+    st.sampled_from(["r.csv, row 2, patient P1: SEX {} is none of F, M; fix", "r.csv, row 2: {}"]),
+    st.booleans(),
+)
+def test_no_birth_date_survives_wherever_it_stands(born, form, before, after, line, quote):
+    cell = before + born.strftime(form) + after
+    found = astuple(table_finding(line.format(quoted(cell, 60) if quote else cell)))
+    told = str(found).replace("row 2", "")
+    assert not re.search(r"\d+ ?[-/. ] ?\d+", told)
+
+
+def test_a_cut_never_leaves_half_a_date():
+    for start in range(61):
+        assert not re.search(r"\d", quoted("x" * start + "12/5/1948" + "x" * 60, 60)) or start < 52
+
+
+@pytest.mark.parametrize("cell", ["O'Brien 12/5/1948", "12/5/1948", "x" * 53 + " 12/5/1948"])
+def test_cells_that_have_slipped_keep_their_birth_date_for_themselves(tmp_path, cell):
+    data = write_cohort(tmp_path / "cohort")
+    path = tmp_path / "cohort" / TRAIN
+    text = re.sub(r"(?m)^(P2,\d),\w", rf"\1,{cell}", path.read_text())
+    path.write_text(re.sub(r"(?m)^P4,", f"{cell},", text))
+    assert not re.search(r"12/|/5|1948", str(audit(data)))
