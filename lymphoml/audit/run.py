@@ -16,7 +16,7 @@ from lymphoml.audit.findings import SEVERITIES, Finding, exit_code
 from lymphoml.audit.images import examine, image_findings
 from lymphoml.audit.permutation import PERMUTATIONS
 from lymphoml.audit.persons import LABELS, coincidences, person_findings, suspected_pairs
-from lymphoml.audit.problems import table_finding
+from lymphoml.audit.problems import below, table_finding
 from lymphoml.audit.ranges import class_counts, date_formats, table_findings, value_ranges
 from lymphoml.audit.shortcuts import LEVEL, examine_shortcuts, shortcut_findings
 from lymphoml.data.clinical import ClinicalEncoder
@@ -57,7 +57,8 @@ def audit(data: dict) -> dict[str, Any]:
     """
     root, survey = root_folder(data), survey_cohort(data)
     framing = Framing(data["crop"], data["resize"])
-    findings = [table_finding(problem.replace(f"{root}/", "")) for problem in survey.problems]
+    paths = [path for pair in table_paths(data) for path in pair]
+    findings = [table_finding(problem, root, paths) for problem in survey.problems]
     records = examine(survey.images, root, framing)
     findings += image_findings(records, framing)
     exact, near = exact_duplicates(records), near_duplicates(records)
@@ -67,7 +68,7 @@ def audit(data: dict) -> dict[str, Any]:
     }
     sides = {}
     if survey.cohort is not None:
-        tables = [path.relative_to(root).as_posix() for path, _ in table_paths(data)]
+        tables = [below(path, root) for path, _ in table_paths(data)]
         table, origin = survey.cohort.table, survey.cohort.origin
         sides = {
             str(patient): f"{LABELS[label]}, {tables[number]}"

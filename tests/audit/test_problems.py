@@ -3,6 +3,7 @@
 import re
 from dataclasses import astuple
 from datetime import date
+from pathlib import Path
 from string import ascii_letters
 
 import pytest
@@ -29,7 +30,7 @@ AROUND = st.text(alphabet=ascii_letters + "'\"\\;:,() _é", max_size=70)
 )
 def test_no_birth_date_survives_wherever_it_stands(born, form, before, after, line, quote):
     cell = before + born.strftime(form) + after
-    found = astuple(table_finding(line.format(quoted(cell, 60) if quote else cell)))
+    found = astuple(table_finding(line.format(quoted(cell, 60) if quote else cell), Path("/cohort")))
     told = str(found).replace("row 2", "")
     assert not re.search(r"\d+ ?[-/. ] ?\d+", told)
 
@@ -46,3 +47,37 @@ def test_cells_that_have_slipped_keep_their_birth_date_for_themselves(tmp_path, 
     text = re.sub(r"(?m)^(P2,\d),\w", rf"\1,{cell}", path.read_text())
     path.write_text(re.sub(r"(?m)^P4,", f"{cell},", text))
     assert not re.search(r"12/|/5|1948", str(audit(data)))
+
+
+def test_no_path_of_the_machine_is_told(tmp_path):
+    data = write_cohort(tmp_path / "cohort")
+    for name in ("P1", "P2/000000.jpg"):
+        path = tmp_path / "cohort/trainset" / name
+        path.rename(tmp_path / path.name)
+        path.symlink_to(tmp_path / path.name)
+    content = audit(data)
+    assert content["severities"]["error"] == 2
+    assert str(content).count("a place outside data.root") == 2
+    assert str(tmp_path) not in str(content)
+    (tmp_path / "cohort/trainset").rename(tmp_path / "elsewhere")
+    assert str(tmp_path) not in str(audit(data))
+
+
+@pytest.mark.parametrize(
+    ("root", "line"),
+    [
+        (".", "t.csv, row 2, patient P.1: v.b links to a place outside .; put"),
+        ("data", "data/t.csv, row 2, patient P.1: v.b lies in data; see data.root"),
+        ("/a/b", "/a/b/t.csv, row 2, patient P.1: /a/bc of /a/b.d; /a/b"),
+    ],
+)
+def test_only_the_root_itself_is_stripped(root, line):
+    found = table_finding(line, Path(root))
+    assert found.where == ("t.csv, row 2, patient P.1",)
+    told = {
+        ".": "v.b links to a place outside .",
+        "data": "v.b lies in data",
+        "/a/b": "/a/bc of /a/b.d",
+    }
+    assert found.what == told[root]
+    assert found.action == {".": "put", "data": "see data.root", "/a/b": "data.root"}[root]
