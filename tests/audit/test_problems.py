@@ -30,7 +30,9 @@ AROUND = st.text(alphabet=ascii_letters + "'\"\\;:,() _é", max_size=70)
 )
 def test_no_birth_date_survives_wherever_it_stands(born, form, before, after, line, quote):
     cell = before + born.strftime(form) + after
-    found = astuple(table_finding(line.format(quoted(cell, 60) if quote else cell), Path("/cohort")))
+    found = astuple(
+        table_finding(line.format(quoted(cell, 60) if quote else cell), Path("/cohort"))
+    )
     told = str(found).replace("row 2", "")
     assert not re.search(r"\d+ ?[-/. ] ?\d+", told)
 
@@ -81,3 +83,15 @@ def test_only_the_root_itself_is_stripped(root, line):
     }
     assert found.what == told[root]
     assert found.action == {".": "put", "data": "see data.root", "/a/b": "data.root"}[root]
+
+
+def test_a_table_may_lie_elsewhere(tmp_path):
+    data = write_cohort(tmp_path / "cohort")
+    path = tmp_path / "else" / "mine.csv"
+    path.parent.mkdir()
+    text = (tmp_path / "cohort" / TRAIN).read_text()
+    path.write_text(re.sub(r"(?m)^(P2,\d),\w", r"\1,X", text))
+    content = audit(data | {"layout": "table", "table": str(path), "image_dir": "trainset"})
+    assert content["classes"]["records"] == 23
+    assert content["findings"][0]["where"][0].startswith("mine.csv, row ")
+    assert str(tmp_path) not in str(content)
