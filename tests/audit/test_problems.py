@@ -59,7 +59,11 @@ def test_no_path_of_the_machine_is_told(tmp_path):
         path.symlink_to(tmp_path / path.name)
     content = audit(data)
     assert content["severities"]["error"] == 2
-    assert str(content).count("a place outside data.root") == 2
+    told = {(each["what"], *each["where"][1:]) for each in content["findings"][:2]}
+    assert told == {
+        ("it links to a place outside data.root", "trainset/P1"),
+        ("it links to a place outside data.root", "trainset/P2/000000.jpg"),
+    }
     assert str(tmp_path) not in str(content)
     (tmp_path / "cohort/trainset").rename(tmp_path / "elsewhere")
     assert str(tmp_path) not in str(audit(data))
@@ -75,9 +79,9 @@ def test_no_path_of_the_machine_is_told(tmp_path):
 )
 def test_only_the_root_itself_is_stripped(root, line):
     found = table_finding(line, Path(root))
-    assert found.where == ("t.csv, row 2, patient P.1",)
+    assert found.where[0] == "t.csv, row 2, patient P.1"
     told = {
-        ".": "v.b links to a place outside .",
+        ".": "it links to a place outside .",
         "data": "v.b lies in data",
         "/a/b": "/a/bc of /a/b.d",
     }
@@ -95,3 +99,27 @@ def test_a_table_may_lie_elsewhere(tmp_path):
     assert content["classes"]["records"] == 23
     assert content["findings"][0]["where"][0].startswith("mine.csv, row ")
     assert str(tmp_path) not in str(content)
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "where", "action"),
+    [
+        ("T, row 2, patient Z1: SEX 'Z: 2' is none of F, M; fix", "SEX is none of F, M",
+         ["T, row 2, patient Z1", "'Z: 2'"], "fix"),
+        ("""T, row 2, patient "O'Z: 1": ID "O'Z; 1" is not a safe id; use""", "ID is not a safe id",
+         ["""T, row 2, patient "O'Z: 1\"""", """"O'Z; 1\""""], "use"),
+        ("T, row 3, patient Z1: the id is taken by T, row 2, patient Z1; one row per patient",
+         "the id is taken by another row", ["T, row 3, patient Z1", "T, row 2, patient Z1"],
+         "one row per patient"),
+        ("T, row 2, patient Z1: no image * in train/Z1; add", "no image *",
+         ["T, row 2, patient Z1", "train/Z1"], "add"),
+        ("train, folder 'Z: 1': no row in the table; add", "no row in the table",
+         ["train, folder 'Z: 1'"], "add"),
+        ("T, row 2, patient Z1: [Errno 13] Permission denied: '/c/train/Z1'",
+         "[Errno 13] Permission denied", ["T, row 2, patient Z1", "'train/Z1'"], ""),
+        ("T, not a CSV file (odd end); save", "T, not a CSV file (odd end)", [], "save"),
+    ],
+)  # fmt: skip
+def test_ids_stand_in_where_only(line, what, where, action):
+    found = table_finding(line, Path("/c"))
+    assert (found.what, list(found.where), found.action) == (what, where, action)
