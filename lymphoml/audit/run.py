@@ -36,6 +36,8 @@ def audit(data: dict) -> dict[str, Any]:
 
         private        what the file must not be taken for
         cohort         data.name
+        fingerprint    of the labelled patients' table, 16 hex digits, to tell whether a run is of
+                       the same cohort; None where no row can be read
         exit_code      0 clean, 1 warnings, 2 errors
         severities     {error, warning, note: number of findings}
         findings       [{severity, topic, what, where: [file, row or patient], action}], gravest
@@ -84,6 +86,7 @@ def audit(data: dict) -> dict[str, Any]:
     return {
         "private": PRIVATE,
         "cohort": data["name"],
+        "fingerprint": survey.cohort and survey.cohort.labelled.fingerprint()[:16],
         "exit_code": exit_code(findings),
         "severities": {s: sum(each.severity == s for each in findings) for s in SEVERITIES},
         "findings": [vars(each) | {"where": list(each.where)} for each in findings],
