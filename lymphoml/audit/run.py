@@ -14,7 +14,7 @@ from lymphoml.audit.duplicates import (
 from lymphoml.audit.fields import shortcut_fields
 from lymphoml.audit.findings import SEVERITIES, Finding, exit_code
 from lymphoml.audit.images import examine, image_findings
-from lymphoml.audit.permutation import PERMUTATIONS
+from lymphoml.audit.label_permutation import PERMUTATIONS
 from lymphoml.audit.persons import LABELS, coincidences, person_findings, suspected_pairs
 from lymphoml.audit.problems import below, table_finding
 from lymphoml.audit.ranges import class_counts, date_formats, table_findings, value_ranges

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from statsmodels.stats.multitest import multipletests
 
 from lymphoml.audit.findings import Finding
-from lymphoml.audit.permutation import permutation_tests
+from lymphoml.audit.label_permutation import permutation_tests
 from lymphoml.evaluation.intervals import auroc_interval, delong
 
 LEVEL = 0.05  # family-wise
