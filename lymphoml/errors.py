@@ -21,3 +21,8 @@ class InputError(Exception):
 def one_line(error: BaseException) -> str:
     """What another library's exception says, without its line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def quoted(text: str, most: int) -> str:
+    """What somebody wrote, in quotes, of at most so many characters and without half a date."""
+    return repr(text if len(text) <= most else text[:most].rstrip("0123456789-/. ") + "...")

@@ -65,13 +65,11 @@ def duplicate_findings(
         within = [group for group in groups if len(group["patients"]) == 1]
         noun = ("group", "groups") if kind == "identical" else ("pair", "pairs")
         if across:
-            patients = sorted({patient for group in across for patient in group["patients"]})
             yield Finding(
                 "warning",
                 "duplicate",
-                f"{count(len(across), *noun)} of {kind} images across patients "
-                + ", ".join(f"{each} ({sides.get(each, 'not in a table')})" for each in patients),
-                tuple(_line(group) for group in across),
+                f"{count(len(across), *noun)} of {kind} images across patients",
+                tuple(f"{_line(group)}: {_sides(group, sides)}" for group in across),
                 "find out whose they are; across folds or tables they give the answer away",
             )
         if within:
@@ -87,3 +85,7 @@ def duplicate_findings(
 def _line(group: dict[str, Any]) -> str:
     distance = f" ({group['distance']} of 64 bits differ)" if "distance" in group else ""
     return " = ".join(group["files"]) + distance
+
+
+def _sides(group: dict[str, Any], sides: dict[str, str]) -> str:
+    return ", ".join(f"{each} ({sides.get(each, 'not in a table')})" for each in group["patients"])

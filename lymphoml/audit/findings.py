@@ -11,7 +11,8 @@ EXIT_CODES = {"error": 2, "warning": 1, "note": 0}
 class Finding:
     """An `error` keeps lymphoml from training, a `warning` wants a person's look, a `note` tells.
 
-    `where` names files below the cohort's root, rows or patients, all of them.
+    `where` names files below the cohort's root, rows, cells or patients, all of them; `what` and
+    `action` name nobody, so that `what` can be shown to others.
     """
 
     severity: str

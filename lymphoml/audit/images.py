@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from lymphoml.audit.findings import Finding, count
+from lymphoml.audit.problems import below
 from lymphoml.cores import available_cores
 from lymphoml.data.building import progress_bar
 from lymphoml.data.decoding import Framing, open_rgb
@@ -54,7 +55,7 @@ def examine(images: Mapping[str, tuple[Path, ...]], root: Path, framing: Framing
             patient, path = file
             told = _examine_file(path, framing)
             bar.advance(task)
-            return {"patient": patient, "file": path.relative_to(root).as_posix()} | told
+            return {"patient": patient, "file": below(path, root)} | told
 
         rows = list(pool.map(look, files))
     # No None: it would turn whole columns into floats, which cannot hold a hash of 64 bits.

@@ -1,7 +1,5 @@
 """One pass over a cohort's tables and images: everything that its numbers could be wrong by."""
 
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +14,9 @@ from lymphoml.audit.duplicates import (
 from lymphoml.audit.fields import shortcut_fields
 from lymphoml.audit.findings import SEVERITIES, Finding, exit_code
 from lymphoml.audit.images import examine, image_findings
-from lymphoml.audit.permutation import PERMUTATIONS
+from lymphoml.audit.label_permutation import PERMUTATIONS
 from lymphoml.audit.persons import LABELS, coincidences, person_findings, suspected_pairs
+from lymphoml.audit.problems import below, table_finding
 from lymphoml.audit.ranges import class_counts, date_formats, table_findings, value_ranges
 from lymphoml.audit.shortcuts import LEVEL, examine_shortcuts, shortcut_findings
 from lymphoml.data.clinical import ClinicalEncoder
@@ -26,8 +25,6 @@ from lymphoml.data.decoding import Framing
 from lymphoml.data.sources import root_folder, table_paths
 from lymphoml.errors import InputError
 
-# A birth date in another column, where cells have slipped.
-DATE_IN_QUOTES = re.compile(r"'[^']*[0-9]+[-/.][0-9]+[-/.][0-9]+[^']*'")
 PRIVATE = "names patients by id and tells ages in years; treat it as you treat the cohort"
 
 
@@ -39,6 +36,8 @@ def audit(data: dict) -> dict[str, Any]:
 
         private        what the file must not be taken for
         cohort         data.name
+        fingerprint    of the labelled patients' table, 16 hex digits, to tell whether a run is of
+                       the same cohort; None where no row can be read
         exit_code      0 clean, 1 warnings, 2 errors
         severities     {error, warning, note: number of findings}
         findings       [{severity, topic, what, where: [file, row or patient], action}], gravest
@@ -60,7 +59,8 @@ def audit(data: dict) -> dict[str, Any]:
     """
     root, survey = root_folder(data), survey_cohort(data)
     framing = Framing(data["crop"], data["resize"])
-    findings = [_table_problem(problem, root) for problem in survey.problems]
+    paths = [path for pair in table_paths(data) for path in pair]
+    findings = [table_finding(problem, root, paths) for problem in survey.problems]
     records = examine(survey.images, root, framing)
     findings += image_findings(records, framing)
     exact, near = exact_duplicates(records), near_duplicates(records)
@@ -70,7 +70,7 @@ def audit(data: dict) -> dict[str, Any]:
     }
     sides = {}
     if survey.cohort is not None:
-        tables = [path.relative_to(root).as_posix() for path, _ in table_paths(data)]
+        tables = [below(path, root) for path, _ in table_paths(data)]
         table, origin = survey.cohort.table, survey.cohort.origin
         sides = {
             str(patient): f"{LABELS[label]}, {tables[number]}"
@@ -86,17 +86,11 @@ def audit(data: dict) -> dict[str, Any]:
     return {
         "private": PRIVATE,
         "cohort": data["name"],
+        "fingerprint": survey.cohort and survey.cohort.labelled.fingerprint()[:16],
         "exit_code": exit_code(findings),
         "severities": {s: sum(each.severity == s for each in findings) for s in SEVERITIES},
         "findings": [vars(each) | {"where": list(each.where)} for each in findings],
     } | content
-
-
-def _table_problem(problem: str, root: Path) -> Finding:
-    """A problem's line begins with the place, and ends with what to do."""
-    where, _, what = problem.replace(f"{root}/", "").partition(": ")
-    what, _, action = DATE_IN_QUOTES.sub("'(a date)'", what).partition("; ")
-    return Finding("error", "table", what, (where,), action)
 
 
 def _image_counts(records: pd.DataFrame) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from statsmodels.stats.multitest import multipletests
 
 from lymphoml.audit.findings import Finding
-from lymphoml.audit.permutation import permutation_tests
+from lymphoml.audit.label_permutation import permutation_tests
 from lymphoml.evaluation.intervals import auroc_interval, delong
 
 LEVEL = 0.05  # family-wise
@@ -89,8 +89,7 @@ def likelihood_ratio(
     values, target = field.to_numpy(float)[known], labels.to_numpy()[known]
     spread = values.std()
     values = (values - values.mean()) / (spread if spread > 0 else 1)
-    without = np.column_stack([np.ones(known.sum()), clinical[known]])
-    without = without[:, [0, *(1 + np.flatnonzero(np.ptp(without[:, 1:], axis=0) > 0))]]
+    without = _independent(np.column_stack([np.ones(known.sum()), clinical[known]]))
     both = np.column_stack([without, values])
     if np.linalg.matrix_rank(both) < both.shape[1]:
         return {"reason": "follows from the clinical values"}
@@ -99,6 +98,15 @@ def likelihood_ratio(
         return {"reason": "the classes can be separated"}
     statistic = max(0.0, 2 * (fits[1] - fits[0]))
     return {"statistic": statistic, "p": float(chi2.sf(statistic, 1))}
+
+
+def _independent(features: np.ndarray) -> np.ndarray:
+    """The columns (n, k) that do not follow from those before them."""
+    kept = features[:, :0]
+    for column in features.T:
+        more = np.column_stack([kept, column])
+        kept = more if np.linalg.matrix_rank(more) == more.shape[1] else kept
+    return kept
 
 
 def _log_likelihood(labels: np.ndarray, features: np.ndarray) -> float:

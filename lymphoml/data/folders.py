@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, quoted
 
 
 def bag_names(folder: Path) -> list[str]:
@@ -31,7 +31,8 @@ def find_bags(
         return {}, [f"no folder of images: {error}; check data.root"]
     bags: dict[str, tuple[Path, ...]] = {}
     problems = [
-        f"{folder}, folder {name!r:.99}: no row in the table; add the patient, or move it away"
+        f"{folder}, folder {quoted(name, 99)}: "
+        "no row in the table; add the patient, or move it away"
         for name in sorted(present.keys() - places.keys())
     ]
     for patient, place in places.items():

@@ -14,26 +14,27 @@ OLD = 65  # years
 def strata(cohort: Cohort, data: dict[str, Any]) -> pd.DataFrame:
     """A column of categories for each way, indexed by patient: what the run's `strata.csv` holds.
 
-    `hard`, where `data.hard_stratum` is declared: 1 for a value of its column up to its cut, which
-    no clinical value settles, else 0. Then every categorical column, age by OLD, the separator of
-    the birth date, and the earlier and later half of each table's rows.
+    `hard`, where `data.hard_stratum` is declared: "1" for a value of its column up to its cut,
+    which no clinical value settles, "0" above, "unknown" where it is missing. Then every
+    categorical column, age by OLD, the separator of the birth date, and the earlier and later half
+    of each table's rows.
     """
     table, origin = cohort.table, cohort.origin
     found = pd.DataFrame(index=table.index)
     if stratum := data["hard_stratum"]:
-        found["hard"] = (table[stratum["column"]] <= stratum["at_most"]).astype(int)
+        values = table[stratum["column"]]
+        found["hard"] = _told(values, values <= stratum["at_most"], "1", "0")
     for column in declare_columns(data):
         values = table[column.name]
         if isinstance(column, Categorical):
             found[column.name] = values.fillna("unknown")
         elif isinstance(column, DateOfBirth):
-            found[column.name] = _aged(values)
+            found[column.name] = _told(values, values >= OLD, f"{OLD} and above", f"below {OLD}")
             found[f"{column.name} format"] = origin[f"{column.name} format"].fillna("unknown")
     middle = origin["row"].groupby(origin["table"]).transform("median")
     found["intake"] = (origin["row"] > middle).map({True: "later half", False: "earlier half"})
     return found
 
 
-def _aged(years: pd.Series) -> pd.Series:
-    older = (years >= OLD).map({True: f"{OLD} and above", False: f"below {OLD}"})
-    return older.where(years.notna(), "unknown")
+def _told(values: pd.Series, applies: pd.Series, yes: str, no: str) -> pd.Series:
+    return applies.map({True: yes, False: no}).where(values.notna(), "unknown")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, quoted
 
 SEPARATORS = ",;\t"
 
@@ -80,7 +80,7 @@ def _header_problems(header: list[str], required: set[str], wanted: set[str]) ->
         # Not quoted: without a header, this is a patient.
         yield f"row 1: no header with {', '.join(sorted(wanted))}, separated by , ; or tab; add one"
     elif missing := sorted(required - set(header)):
-        has = ", ".join(repr(name[:40]) for name in header[:20])
+        has = ", ".join(quoted(name, 40) for name in header[:20])
         yield (
             f"row 1: no column {', '.join(missing)}; it has {has}; "
             "rename one, or adapt data.id_column, data.label_column or data.columns"

@@ -8,6 +8,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from lymphoml.data.columns import Categorical, Column
+from lymphoml.errors import quoted
 
 SAFE_ID = r"[A-Za-z0-9_-]+"
 NOT_GIVEN = ("", "na", "n/a", "nan", "null", "none")  # in any case; a declared category wins
@@ -30,7 +31,7 @@ def name_columns(
 
 
 def _place(path: Path, line: Hashable, patient: str) -> str:
-    shown = patient if re.fullmatch(SAFE_ID, patient) else repr(patient[:60])
+    shown = patient if re.fullmatch(SAFE_ID, patient) else quoted(patient, 60)
     return f"{path}, row {line}, patient {shown}"
 
 
@@ -70,7 +71,7 @@ def table_problems(
     except pa.errors.SchemaErrors as error:
         failures = error.failure_cases.sort_values("index", kind="stable")
     for failure in failures.to_dict("records"):
-        shown = repr(failure["failure_case"])[:60]
+        shown = quoted(str(failure["failure_case"]), 60)
         shown = "(not shown)" if failure["column"] in hidden else shown
         reason = failure["check"].replace("{value}", shown)
         if failure["check"] == "not_nullable":

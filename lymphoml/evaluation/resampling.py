@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from lymphoml.evaluation.intervals import Interval
 from lymphoml.evaluation.pairs import SCORES, score_pairs
-from lymphoml.evaluation.permutation import swap_test
+from lymphoml.evaluation.swap_test import swap_test
 
 RESAMPLES = 2000
 

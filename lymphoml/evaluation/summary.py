@@ -30,7 +30,7 @@ def summarise(
     `predictions` has the columns patient, fold, label, probability, and `histories` each fold's
     `history.csv`. Folds are numbered through all repeats, so a fold's repeat is
     `fold // folds_per_repeat`. `strata`, indexed by patient, has a column for each way to part the
-    cohort, `hard` (0 or 1) among them where there is a hard stratum, which ends at `hard_cut`.
+    cohort, `hard` ("1" inside) among them where there is a hard stratum, which ends at `hard_cut`.
     `baselines` has the columns patient, fold and one of probabilities for each baseline.
 
     `best_epoch_balanced_accuracy` picks each fold's epoch on the patients it is scored on, as the
@@ -70,7 +70,7 @@ def summarise(
 def _parts(predictions: pd.DataFrame, strata: pd.DataFrame) -> dict[str, pd.DataFrame | None]:
     hard = None
     if "hard" in strata:
-        hard = predictions[predictions["patient"].map(strata["hard"]).astype(int) == 1]
+        hard = predictions[predictions["patient"].map(strata["hard"]) == "1"]
     return {"everybody": predictions, "hard": hard}
 
 

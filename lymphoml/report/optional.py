@@ -6,12 +6,18 @@ from lymphoml.report.runs import Run, read_columns
 
 
 def read_hard(run: Run) -> pd.Series | None:
-    """By patient, whether in the hard stratum; None also where the cohort declares none."""
+    """Whether in the hard stratum, by patient of whom that is known.
+
+    None also where the cohort declares no stratum.
+    """
     path = run.path / "strata.csv"
     if not path.is_file():
         return None
     strata = read_columns(path, ("patient",)).set_index("patient")
-    return strata["hard"].astype(int) == 1 if "hard" in strata else None
+    if "hard" not in strata:
+        return None
+    hard = strata["hard"].astype(str)  # text already where anybody's is unknown
+    return hard[hard != "unknown"] == "1"
 
 
 def read_instances(run: Run) -> pd.DataFrame | None:

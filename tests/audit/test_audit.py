@@ -15,6 +15,7 @@ from lymphoml.audit.run import audit
 from lymphoml.audit.terminal import print_audit
 from lymphoml.commands.audit import Audit, run
 from lymphoml.config import data_config
+from lymphoml.data.cohort import read_cohort
 from lymphoml.errors import InputError
 from tests.audit.cohorts import write_cohort
 
@@ -52,6 +53,7 @@ def test_a_clean_cohort(data, tmp_path):
         "persons": {"tumoral": 16, "reactive": 8}, "most_folds": 8,
     }  # fmt: skip
     assert content["dates"]["age"]["-"] == {"dates": 28, "ambiguous": 11}
+    assert content["fingerprint"] == read_cohort(data).labelled.fingerprint()[:16]
     json.dumps(content, allow_nan=False)
     (error,) = of(audit(data | {"folds": 9}), "error")
     assert error["what"].endswith("too few for data.folds=9")
@@ -71,14 +73,14 @@ def test_everything_is_found_in_one_pass(data, tmp_path):
     (root / "trainset/P1/000001.jpg").write_text("no image")
     (root / "trainset/P3/000001.jpg").write_bytes((root / "testset/P25/000000.jpg").read_bytes())
     content = audit(data)
-    errors = [(each["topic"], each["where"][0], each["what"]) for each in of(content, "error")]
+    errors = [(each["topic"], *each["where"], each["what"]) for each in of(content, "error")]
     assert content["exit_code"] == 2
     assert len(errors) == 5
     told = "\n".join(" ".join(each) for each in errors)
     assert "trainset/trainset_true.csv, row " in told
     assert "patient P1" in told
-    assert "GENDER 'X' is none of" in told
-    assert "LYMPH_COUNT '(a date)' is not a number" in told
+    assert "'X' GENDER is none of F, f, M, m" in told
+    assert "'(a date)' LYMPH_COUNT is not a number" in told
     assert "folder 'P99'" in told
     assert "trainset/P1/000001.jpg" in told
     assert content["classes"]["records"] == 25
@@ -102,6 +104,7 @@ def test_a_cohort_without_a_readable_table(data, tmp_path):
     content = audit(data)
     assert (content["exit_code"], content["images"]["files"]) == (2, 0)
     assert "classes" not in content
+    assert content["fingerprint"] is None
 
 
 def test_a_table_of_which_every_row_is_wrong(data, tmp_path):

@@ -75,11 +75,12 @@ def test_exact_and_near(records):
 def test_findings_name_labels_and_sides(records):
     sides = {"P1": "tumoral, train", "P2": "reactive, test"}
     found = list(duplicate_findings(exact_duplicates(records), near_duplicates(records), sides))
-    assert [(each.severity, each.what.split(" across")[0]) for each in found] == [
-        ("warning", "2 groups of identical images"),
+    assert [(each.severity, each.what) for each in found] == [
+        ("warning", "2 groups of identical images across patients"),
         ("warning", "1 group of identical images within a patient"),
-        ("warning", "2 pairs of nearly identical images"),
+        ("warning", "2 pairs of nearly identical images across patients"),
     ]
-    assert "P1 (tumoral, train), P2 (reactive, test)" in found[0].what
-    assert "P3 (not in a table)" in found[2].what
+    assert found[0].where[0] == "P1/0.png = P2/0.png: P1 (tumoral, train), P2 (reactive, test)"
+    assert "P3 (not in a table)" in found[2].where[0]
+    assert not any("P1" in each.what or "P3" in each.what for each in found)
     assert found[1].where == ("P3/0.png = P3/1.png",)

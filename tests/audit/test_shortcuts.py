@@ -80,6 +80,15 @@ def test_likelihood_ratio_without_answer(drawn):
     assert constant["p"] < 0.01
 
 
+def test_clinical_columns_that_say_the_same_hide_no_field(drawn):
+    fields, labels, clinical = drawn
+    once = likelihood_ratio(fields["leak"], labels, clinical)
+    twice = np.column_stack([clinical, 1 - 2 * clinical, np.ones(80)])
+    assert likelihood_ratio(fields["leak"], labels, twice) == pytest.approx(once)
+    same = {"reason": "follows from the clinical values"}
+    assert likelihood_ratio(pd.Series(3 * clinical[:, 0]), labels, twice) == same
+
+
 def test_one_class_or_one_patient_of_it_is_not_tested():
     fields, hard = pd.DataFrame({"a": [1.0, 2, 3]}), pd.Series([False] * 3)
     for labels in ([1, 1, 1], [1, 1, 0]):

@@ -40,7 +40,7 @@ def cohort():
 def test_every_way_to_part_the_cohort(cohort, data):
     found = strata(cohort, data)
     assert found.to_dict("list") == {
-        "hard": [1, 0, 1, 0],
+        "hard": ["1", "0", "1", "unknown"],
         "age": ["below 65", "65 and above", "65 and above", "unknown"],
         "age format": ["/", "-", "/", "unknown"],
         "sex": ["F", "M", "unknown", "M"],

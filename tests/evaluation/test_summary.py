@@ -45,7 +45,7 @@ def summary(table, **more):
 
 @pytest.fixture
 def strata():
-    hard = (np.arange(N) % 2 == 0).astype(int)
+    hard = np.where(np.arange(N) % 2 == 0, "1", "0")
     return pd.DataFrame({"hard": hard, "sex": np.where(np.arange(N) < 50, "F", "M")}, PATIENTS)
 
 
@@ -73,6 +73,19 @@ def test_the_hard_stratum_is_scored_apart(strata):
         ("hard", "0"), ("hard", "1"), ("sex", "F"), ("sex", "M")
     }  # fmt: skip
     assert summary(table)["scores"]["hard"] is None
+
+
+def test_where_the_stratum_is_unknown_a_patient_is_in_neither_part(strata):
+    table = predictions(2.0, 0)
+    strata.loc[PATIENTS[:12], "hard"] = "unknown"
+    found = summary(table, strata=strata)
+    assert found["scores"]["hard"] == pool(table[12::2], FOLDS)
+    sizes = {
+        row["group"]: row["n_tumoral"] + row["n_reactive"]
+        for row in found["subgroups"]
+        if row["by"] == "hard"
+    }
+    assert sizes == {"0": 54, "1": 54, "unknown": 12}
 
 
 def test_gain_is_the_run_minus_the_regression_on_the_same_patients(strata):

@@ -1,6 +1,5 @@
 """What the audit of the cohort found: how many findings of which severity, and what they are."""
 
-import re
 from collections import Counter
 from typing import Any
 
@@ -13,7 +12,10 @@ SHOWN = 30
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
-    """Raises InputError where `choices.audit` is no audit."""
+    """What was found, never where: that names patients, also those of the test set.
+
+    Raises InputError where `choices.audit` is no audit.
+    """
     if choices.audit is None:
         return {"audited": False}
     told = read_mapping(choices.audit)
@@ -21,12 +23,11 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     if not isinstance(findings, list) or not all(isinstance(each, dict) for each in findings):
         raise InputError(f"audit={choices.audit}: no list of findings; give an audit.json")
     severities = Counter(str(each.get("severity", "not told")) for each in findings)
-    patients = set() if choices.ids else set(run.predictions["patient"])
     titles = Counter(
         (
             str(each.get("severity", "not told")),
             str(each.get("topic", "")),
-            _public(str(each.get("what", "")), patients),
+            str(each.get("what", "")),
         )
         for each in findings
     )
@@ -42,14 +43,3 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
 def _order(severity: str) -> tuple[int, str]:
     known = ("error", "warning", "note", "info", "ok")
     return (known.index(severity) if severity in known else len(known)), severity
-
-
-def _public(text: str, patients: set[str]) -> str:
-    """Without names of patients, nor what is written alike: the audit also names test patients."""
-    shapes = {re.sub(r"\d+", r"\\d+", re.escape(patient)) for patient in patients}
-    alike = re.compile("|".join(sorted(shapes - {r"\d+"})) or r"(?!)")
-
-    def hide(word: re.Match[str]) -> str:
-        return "…" if word[0] in patients or alike.fullmatch(word[0]) else word[0]
-
-    return re.sub(r"[\w-]+", hide, text)

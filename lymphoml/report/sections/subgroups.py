@@ -9,6 +9,7 @@ from lymphoml.report.scores import run_scores
 from lymphoml.report.wording import interval, score
 
 TITLE = "Subgroups"
+STRATUM = {"1": "yes", "0": "no"}
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
 
 def _name(group: dict[str, Any]) -> str:
     if group["by"] == "hard":
-        return f"hard stratum: {'yes' if group['group'] == '1' else 'no'}"
+        return f"hard stratum: {STRATUM.get(group['group'], group['group'])}"
     return f"{group['by']}: {group['group']}".replace("_", " ")
 
 

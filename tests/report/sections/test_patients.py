@@ -37,6 +37,12 @@ def test_patients_stand_in_order_of_their_mean_probability_under_their_place(tmp
     assert "patient 2: 0.400, tumoral, hard stratum, fold 1" in told
 
 
+def test_whose_stratum_is_unknown_is_not_said_to_be_in_it(tmp_path):
+    run = read_run(make(tmp_path / "run"))
+    (run.path / "strata.csv").write_text("patient,hard\nA,0\nB,1\nC,unknown\nD,1\n")
+    assert patient_table(run, ids=False)["hard"].tolist() == [False, None, True, True]
+
+
 def test_where_nothing_is_known_of_the_stratum_nobody_is_said_to_be_in_it(tmp_path):
     run = read_run(make(tmp_path / "run"))
     (run.path / "strata.csv").write_text("patient,sex\nA,F\n")
