@@ -1,13 +1,18 @@
 import base64
 import io
 import json
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from lymphoml.errors import InputError
 from lymphoml.report import thumbnails as module
+from lymphoml.report.choices import Choices
+from lymphoml.report.page import write_report
+from lymphoml.report.plotly_bundle import plotly_bundle
 from lymphoml.report.runs import read_run
 from lymphoml.report.thumbnails import thumbnails
 from tests.report.enrich import make_run_of
@@ -72,7 +77,7 @@ def test_another_cohort_is_refused(cohort, tmp_path):
 def test_what_is_missing_is_told_in_one_line_without_the_machines_path(cohort, tmp_path):
     path = make_run_of(cohort, tmp_path / "run")
     run = read_run(path)
-    with pytest.raises(InputError, match=r"image 999\.jpg has left the cohort"):
+    with pytest.raises(InputError, match="^an image has left the cohort"):
         thumbnails(run, {first_of(run)[0]: ["999.jpg"]})
     run.config["data"]["root"] = str(tmp_path / "gone")
     with pytest.raises(InputError, match=r"data\.root=\.\.\./gone") as caught:
@@ -82,3 +87,26 @@ def test_what_is_missing_is_told_in_one_line_without_the_machines_path(cohort, t
     del run.config["data"]["columns"]
     with pytest.raises(InputError, match=r"no data\.columns"):
         thumbnails(run, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "an image has left the cohort"), (b"x", "cannot be decoded")]
+)
+def test_a_broken_image_is_told_without_patient_and_file(
+    cohort, tmp_path, monkeypatch, content, said
+):
+    shutil.copytree(cohort, tmp_path / "own")
+    path = make_run_of(tmp_path / "own", tmp_path / "run")
+    patient, image = first_of(read_run(path))
+    file, real = tmp_path / "own" / "trainset" / patient / image, module.read_cohort
+
+    def reading(data):  # breaks once the images are listed, before they are opened
+        read = real(data)
+        file.unlink() if content is None else file.write_bytes(content)
+        return read
+
+    monkeypatch.setattr(module, "read_cohort", reading)
+    page = write_report(path, tmp_path / "page.html", Choices()).read_text()
+    page = page.replace(plotly_bundle(), "")
+    assert said in page
+    assert not [word for word in (str(tmp_path), patient, image) if word in page]
