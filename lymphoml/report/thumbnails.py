@@ -13,19 +13,21 @@ from lymphoml.errors import InputError
 from lymphoml.report.runs import Run
 from lymphoml.report.wording import shown
 
-BUDGET = 4_000_000  # characters of all pictures; a page stays below 8 MB
+MARKUP = 200  # characters about a picture
 QUALITIES = ((112, 70), (72, 70), (56, 60), (40, 50), (28, 40))  # pixels a side and WebP's quality
 LEFT = "an image has left the cohort since the run was trained"
 FIELD = 128  # pixels of the original about its centre, where the cell lies
 
 
-def thumbnails(run: Run, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], str]:
+def thumbnails(
+    run: Run, wanted: Mapping[str, Sequence[str]], room: int
+) -> dict[tuple[str, str], str]:
     """A data URI for each patient's image named in `wanted`: its centre at 112 pixels.
 
-    The centre is as wide as the run's own crop, and at most 128 pixels. More pictures than BUDGET
-    holds are made smaller. Raises InputError where the cohort in the run's configuration is not
-    there, is another than the run's, or lacks an image; what it says stands on the page, and names
-    no path, patient or file.
+    The centre is as wide as the run's own crop, and at most 128 pixels. More pictures than `room`
+    characters hold are made smaller. Raises InputError where the cohort in the run's configuration
+    is not there, is another than the run's, or lacks an image; what it says stands on the page, and
+    names no path, patient or file.
     """
     cohort = _cohort(run)
     paths = {
@@ -43,7 +45,7 @@ def thumbnails(run: Run, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str,
     pictures: dict[tuple[str, str], str] = {}
     for side, quality in QUALITIES:
         pictures = {key: _encoded(image, side, quality) for key, image in fields.items()}
-        if sum(map(len, pictures.values())) <= BUDGET:
+        if sum(len(picture) + MARKUP for picture in pictures.values()) <= room:
             return pictures
     raise InputError(f"{len(pictures)} pictures are more than a page can hold")
 

@@ -17,8 +17,9 @@ CELLS = 3  # at either end
 SHOWN = 400  # of more patients, the ends of the list alone: a page stays a page
 
 
-def content(run: Run, choices: Choices) -> dict[str, Any]:
-    """A patient's name is the place in this order, unless `choices.ids`.
+def content(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
+    """`room` is what the page has left for pictures, in characters. A patient's name is the
+    place in this order, unless `choices.ids`.
 
     A number needs no key that could be lost or found, and links nobody across two pages; a keyed
     digest of the id would do both.
@@ -27,7 +28,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     listed = table
     if len(table) > SHOWN:
         listed = pd.concat([table.head(SHOWN // 2), table.tail(SHOWN // 2)])
-    cells, missing = _cells(run, choices, listed.index)
+    cells, missing = _cells(run, choices, listed.index, room)
     return {
         "chart": _chart(table),
         "rows": listed.reset_index().to_dict("records"),
@@ -68,7 +69,9 @@ def choose_cells(instances: pd.DataFrame) -> dict[str, dict[str, list[tuple[str,
     return chosen
 
 
-def _cells(run: Run, choices: Choices, patients: pd.Index) -> tuple[dict[str, Any], str | None]:
+def _cells(
+    run: Run, choices: Choices, patients: pd.Index, room: int
+) -> tuple[dict[str, Any], str | None]:
     """Of each patient both ends' pairs of picture and probability; and why there are none."""
     if not choices.thumbnails:
         return {}, "Pictures of cells were left out, as asked: thumbnails=false."
@@ -84,7 +87,7 @@ def _cells(run: Run, choices: Choices, patients: pd.Index) -> tuple[dict[str, An
         for patient, ends in chosen.items()
     }
     try:
-        pictures = thumbnails(run, wanted)
+        pictures = thumbnails(run, wanted, room)
     except InputError as error:
         return {}, f"No cells are shown: {error.problems[0]}"
     return {

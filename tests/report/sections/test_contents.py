@@ -175,6 +175,17 @@ def test_each_fold_is_drawn_with_its_last_and_its_best_epoch(run):
     ]
 
 
+@pytest.mark.parametrize(
+    ("folds", "per_repeat", "panels", "behind"),
+    [(20, 5, 20, 5), (25, 5, 5, 5), (30, 30, 20, 20), (1, 5, 1, 1)],
+)
+def test_panels_and_what_is_grey_in_them_are_few(folds, per_repeat, panels, behind):
+    told = learning.drawn(list(range(folds)), per_repeat)
+    assert len(told) == panels
+    assert {len(beside) for beside in told.values()} == {behind}
+    assert all(fold in beside for fold, beside in told.items())
+
+
 def test_a_run_validated_now_and_then_or_never_is_drawn_all_the_same(tmp_path):
     path = small(tmp_path / "run")
     for fold, scores in ((0, [np.nan, 0.6, np.nan]), (1, [np.nan] * 3)):
