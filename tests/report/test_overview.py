@@ -34,7 +34,22 @@ def test_a_sweep_has_a_page_that_leads_to_each_runs_own(sweep, capsys):
 def test_runs_can_be_named_one_by_one(sweep, tmp_path):
     out = tmp_path / "elsewhere" / "page.html"
     _run(["report", f"runs=['{sweep / 'lr=0.2'}','{sweep / 'lr=0.1,a b'}']", f"out={out}"])
-    assert 'href="../sweep/lr%3D0.2/report.html"' in out.read_text()
+    page = out.read_text().replace(plotly_bundle(), "")
+    assert "lr 0.2" in page
+    assert "../" not in page  # nor the folders above
+    assert "Each name leads" not in page
+
+
+def test_two_runs_of_one_configuration_and_folder_name_are_two_rows(tmp_path):
+    same = make_predictions(30, 2, 1, 2.0, seed=0)
+    paths = [tmp_path / name / "default" for name in ("first", "second")]
+    for path in paths:
+        make_run(path, config(**{"data.folds": 2}), epochs=2, predictions=same)
+    page = write_overview([*paths, paths[0]], tmp_path / "page.html").read_text()
+    assert ">2 runs of" in page
+    for name in ("first/default", "second/default"):
+        assert f'{name}/report.html">{name}</a>' in page
+        assert f"{name}: 0." in page  # its row in the chart
 
 
 def test_runs_on_other_folds_are_refused_and_nothing_is_written(sweep, tmp_path):
