@@ -14,6 +14,14 @@ def read_hard(run: Run) -> pd.Series | None:
     return strata["hard"].astype(int) == 1 if "hard" in strata else None
 
 
+def stratum_in_words(run: Run) -> str:
+    """Who is in the hard stratum: `lymphocyte count at most 8`."""
+    declared = run.config["data"].get("hard_stratum") or {}
+    column = str(declared.get("column", "the declared column")).replace("_", " ")
+    cut = declared.get("at_most", run.metrics.get("hard_cut"))
+    return f"{column} at most {'the cut' if cut is None else format(cut, 'g')}"
+
+
 def read_instances(run: Run) -> pd.DataFrame | None:
     """patient, image, probability: what the model that had not seen the patient says of one image.
 

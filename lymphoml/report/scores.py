@@ -21,7 +21,7 @@ def baseline_scores(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
     """By the baselines' names in words."""
     if (told := run.metrics.get("baselines")) is not None:
         return {
-            baseline_name(key): scores[stratum]
+            _baseline_name(run, key): scores[stratum]
             for key, scores in told.items()
             if scores.get(stratum)
         }
@@ -29,6 +29,14 @@ def baseline_scores(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
     if clinical is None or stratum != "everybody":
         return {}
     return {baseline_name("logistic_regression"): clinical}
+
+
+def _baseline_name(run: Run, key: str) -> str:
+    """The count rule is of whatever column the hard stratum is declared on."""
+    declared = run.config["data"].get("hard_stratum")
+    if key == "count_rule" and declared:
+        return f"{declared['column'].replace('_', ' ')} rule"
+    return baseline_name(key)
 
 
 def counts(run: Run) -> dict[str, int]:

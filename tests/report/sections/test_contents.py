@@ -23,6 +23,7 @@ from lymphoml.report.sections import (
     configuration,
     discrimination,
     folds,
+    hard,
     headline,
     learning,
     subgroups,
@@ -37,6 +38,7 @@ from tests.report.enrich import enrich
 from tests.report.fabricate import config, make_predictions, make_run
 
 ANY = Choices()
+WHITE = {"column": "white_cells", "at_most": 8.5}
 
 
 def small(path, **changes):
@@ -93,6 +95,30 @@ def test_what_a_run_tells_of_its_strata_is_taken_as_told(tmp_path):
     ]  # fmt: skip
     assert [invalid for *_, invalid in told["thresholds"]] == [False, False, True]
     assert len(told["measures"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("declared", "accuracy", "said", "charts"),
+    [
+        ({}, 0.7, "Patients of the declared column at most 8.5", 2),  # an earlier run
+        ({"data.hard_stratum": None}, None, "None is declared", 0),
+        ({"data.hard_stratum": WHITE}, None, "one class only among patients of white cells", 0),
+        ({"data.hard_stratum": WHITE}, 0.7, "Patients of white cells at most 8.5", 2),
+    ],
+)
+def test_the_hard_stratum_is_named_by_its_column_or_why_it_is_empty(
+    tmp_path, declared, accuracy, said, charts
+):
+    run = read_run(enrich(small(tmp_path / "run", **declared)))
+    run.metrics["hard_cut"] = 8.5
+    run.metrics["baselines"]["count_rule"] = run.metrics["baselines"]["logistic_regression"]
+    run.metrics["scores"]["hard"]["balanced_accuracy"]["value"] = accuracy
+    page = render("", "hard", hard.content(run, ANY), [])
+    assert said in " ".join(page.split())
+    assert page.count('class="chart') == charts
+    assert ("white cells rule" in page) == (
+        declared.get("data.hard_stratum") is WHITE and charts > 0
+    )
 
 
 def test_confusion_counts_by_hand():
