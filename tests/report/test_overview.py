@@ -70,3 +70,9 @@ def test_one_run_has_its_page_in_its_folder(sweep, capsys):
     _run(["report", f"run={run}", "ids=true"])
     assert capsys.readouterr().out.strip() == str(run / "report.html")
     assert "Zebra1" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("prevalence", [0, 1.2])
+def test_a_prevalence_is_a_share(sweep, prevalence):
+    with pytest.raises(InputError, match="give a share above 0 and below 1"):
+        _run(["report", f"run={sweep / 'lr=0.2'}", f"prevalence={prevalence}"])

@@ -31,7 +31,7 @@ from lymphoml.report.sections import (
     tried,
     tripod,
 )
-from lymphoml.report.sections.calibration import decision_chart
+from lymphoml.report.sections.calibration import LEGEND, decision_chart
 from lymphoml.report.sections.tripod_items import ITEMS
 from lymphoml.report.triage import set_rule
 from tests.report.enrich import enrich
@@ -184,6 +184,47 @@ def test_the_decision_curve_leaves_out_where_testing_all_dives():
     assert series["tests for all"].y == [0.6, 0.2]
     assert series["this run"].y == [0.6, 0.5, 0.4]
     assert "0.400 (−0.100 to 0.500), tests for all −0.400" in series["this run"].told[2]
+
+
+def test_bold_probabilities_are_mended_by_either_scaler(tmp_path):
+    rows = make_predictions(120, 3, 2, 2.0, seed=0)
+    odds = (rows["probability"] / (1 - rows["probability"])) ** 4
+    bold = rows.assign(probability=odds / (1 + odds))
+    path = make_run(tmp_path / "run", config(**{"data.folds": 3, "data.repeats": 2}), epochs=2,
+                    predictions=bold)  # fmt: skip
+    told = calibration.content(read_run(path), ANY)
+    (first, before, _, worst), *scaled = told["recalibrated"]
+    assert (first, [row[0] for row in scaled]) == ("as trained", ["Platt scaling", "temperature"])
+    assert before == pytest.approx(told["fitted"]["slope"]["value"])
+    label = bold["label"].head(120)  # of the first repeat
+    assert worst == pytest.approx(((bold["probability"].head(120) - label) ** 2).mean())
+    for _, slope, _, brier in scaled:
+        assert abs(slope - 1) < 0.4 < 1 - before
+        assert brier < worst
+    assert "Platt scaling" in render("", "calibration", told, [])
+
+
+def test_no_scaler_is_fitted_where_the_other_folds_lack_a_class():
+    rows = pd.DataFrame({"patient": list("abcd"), "fold": [0, 0, 1, 1], "label": [1, 0, 1, 1],
+                         "probability": [0.9, 0.1, 0.8, 0.7]})  # fmt: skip
+    assert calibration.recalibrated(rows, 2) == []
+
+
+def test_the_decision_curve_takes_another_prevalence_and_the_clinical_values(tmp_path):
+    path = small(tmp_path / "run")
+    run = read_run(path)
+    assert LEGEND not in render("", "calibration", calibration.content(run, ANY), [])
+    table = run.predictions[["patient", "fold"]].assign(logistic_regression=0.2)
+    table.iloc[::-1].to_csv(path / "baselines.csv", index=False)
+    told = calibration.content(run, Choices(prevalence=0.3))
+    series = {each.name: each for each in told["decision"].series if each.named}
+    all_at_a_tenth = 0.3 - 0.7 * 0.1 / 0.9
+    assert series["tests for all"].y[9] == pytest.approx(all_at_a_tenth)
+    assert series[LEGEND].y[9] == pytest.approx(all_at_a_tenth)  # 0.2 sends everybody
+    assert series[LEGEND].y[29] == 0  # nobody
+    page = " ".join(render("", "calibration", told, []).split())
+    assert "set to 0.300 (this cohort's is 0.667)" in page
+    assert "weighs both classes equally" in page
 
 
 def test_each_fold_is_drawn_with_its_last_and_its_best_epoch(run):
