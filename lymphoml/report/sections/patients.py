@@ -10,6 +10,7 @@ from lymphoml.report.chart import Chart, Series, count_axis, share_axis
 from lymphoml.report.choices import Choices
 from lymphoml.report.optional import read_hard, read_instances
 from lymphoml.report.runs import Run
+from lymphoml.report.settings import flatten
 from lymphoml.report.thumbnails import thumbnails
 
 TITLE = "Patients"
@@ -35,6 +36,7 @@ def content(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
         "n": len(table),
         "cells": cells,
         "missing": missing,
+        "most": run.config["data"].get("eval_max_instances"),
         "repeats": run.repeat.nunique(),
         "hard_known": bool(table["hard"].notna().any()),
     }
@@ -76,12 +78,10 @@ def _cells(
     if not choices.thumbnails:
         return {}, "Pictures of cells were left out, as asked: thumbnails=false."
     instances = read_instances(run)
-    if instances is None or instances.empty:
-        return {}, (
-            "No cells are shown: the run does not tell what its models say of single images "
-            "(fold-K/instances.csv), as one without an image encoder or of an earlier version."
-        )
-    chosen = choose_cells(instances[instances["patient"].isin(patients)])
+    listed = None if instances is None else instances[instances["patient"].isin(patients)]
+    if listed is None or listed.empty:
+        return {}, f"No cells are shown: {_why_none(run, instances is None)}."
+    chosen = choose_cells(listed)
     wanted = {
         patient: [image for end in ends.values() for image, _ in end]
         for patient, ends in chosen.items()
@@ -97,6 +97,17 @@ def _cells(
         }
         for patient, ends in chosen.items()
     }, None
+
+
+def _why_none(run: Run, untold: bool) -> str:
+    """Why no model says anything of a single image; `untold` where the files are not there."""
+    if flatten(run.config).get("model.fusion") == "ClinicalOnly":
+        return "the model looks at no images"
+    if untold:
+        return "an earlier version of lymphoml trained this run, without fold-K/instances.csv"
+    if most := run.config["data"].get("eval_max_instances"):
+        return f"of a patient, models saw {most} images at most (data.eval_max_instances)"
+    return "the run tells nothing of single images"
 
 
 def _chart(table: pd.DataFrame) -> Chart:
