@@ -10,6 +10,7 @@ from lymphoml.errors import InputError
 from lymphoml.files import write_text
 from lymphoml.report.ablation import run_labels
 from lymphoml.report.choices import Choices
+from lymphoml.report.comparison_file import comparison_content
 from lymphoml.report.forest import forest
 from lymphoml.report.page import render, write_report
 from lymphoml.report.runs import Run, read_run
@@ -46,6 +47,7 @@ def write_overview(paths: Sequence[Path], out: Path, choices: Choices | None = N
         "rows": [_row(run, names, links, out) for run in runs],
         "chart": forest("forest-accuracy", "balanced_accuracy", models, 230, len(runs)),
         "sweep": sweep_chart(runs),
+        "compared": comparison_content(runs, names),
     }
     write_text(out, render(title, "overview", content, []))
     return out

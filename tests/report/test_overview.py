@@ -1,10 +1,22 @@
+import html
+import json
+
 import pytest
 
 from lymphoml.cli import _run
 from lymphoml.errors import InputError
+from lymphoml.report.comparison_tables import told_p
 from lymphoml.report.overview import write_overview
 from lymphoml.report.plotly_bundle import plotly_bundle
+from lymphoml.report.wording import signed
 from tests.report.fabricate import config, make_predictions, make_run
+
+
+def overview(folder):
+    """In one line, without plotly."""
+    paths = sorted(path for path in folder.iterdir() if path.is_dir())
+    page = write_overview(paths, folder / "report.html").read_text()
+    return " ".join(page.replace(plotly_bundle(), "").split())
 
 
 @pytest.fixture
@@ -76,3 +88,40 @@ def test_one_run_has_its_page_in_its_folder(sweep, capsys):
 def test_a_prevalence_is_a_share(sweep, prevalence):
     with pytest.raises(InputError, match="give a share above 0 and below 1"):
         _run(["report", f"run={sweep / 'lr=0.2'}", f"prevalence={prevalence}"])
+
+
+def test_a_comparison_beside_the_runs_stands_on_their_page(sweep, capsys):
+    assert "Paired differences" not in overview(sweep)
+    _run(["compare", f"runs={sweep}", "reference=lr=0.2", "resamples=200"])
+    told = capsys.readouterr().out
+    page = overview(sweep)
+    row = json.loads((sweep / "comparison.json").read_text())["runs"][-2]
+    assert (row["run"], row["score"]) == ("lr=0.1,a b", "balanced_accuracy")
+    for value in (row["difference"], row["difference_low"], row["difference_high"]):
+        assert signed(value) in page
+    assert "differences to lr 0.2 on the same patients" in page
+    assert told_p(row["p_holm"]) in html.unescape(page)
+    smallest, best = (
+        next(line for line in told.splitlines() if line.startswith(start))
+        for start in ("Smallest difference", "Best of 2")
+    )
+    assert smallest in page
+    assert best.replace("lr=0.2", "lr 0.2") in page
+
+
+@pytest.mark.parametrize("change", ["damaged", "other scores", "other runs"])
+def test_a_comparison_of_other_runs_is_not_shown(sweep, change):
+    _run(["compare", f"runs={sweep}", "resamples=200"])
+    file = sweep / "comparison.json"
+    content = json.loads(file.read_text())
+    if change == "damaged":
+        del content["best"]
+    elif change == "other scores":
+        content["runs"][0]["value"] -= 0.1
+    else:
+        for row in content["runs"]:
+            row["run"] = row["run"].replace("0.1", "0.3")
+    file.write_text(json.dumps(content))
+    page = overview(sweep)
+    assert "Paired differences" not in page
+    assert "is of other runs than these, or damaged" in page
