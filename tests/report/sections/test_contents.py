@@ -362,6 +362,7 @@ def test_every_item_of_tripod_is_answered_or_owed(run, tmp_path):
     assert rows["17"][0] == "missing"
     assert rows["12d"][0] == "not applicable"
     assert rows["20a"] == ("filled", "60 patients: 40 tumoral, 20 reactive")
+    assert "Mee 1984" in rows["12e"][1]  # as evaluation/intervals.py has it
     assert rows["14"][0] == "missing"
     rich = read_run(enrich(small(tmp_path / "run", pos_weight="balanced")))
     rows = {row[0]: row[3:] for row in tripod.content(rich, ANY)["rows"]}
