@@ -16,6 +16,9 @@ class Report:
     runs: Any = option(None, "instead of run: a sweep's folder, or [RUN,RUN,...]")
     out: str | None = option(None, "file; report.html in the folder of the run or sweep by default")
     audit: str | None = option(None, "audit.json of the run's cohort, to be summed up")
+    prevalence: float | None = option(
+        None, "share of tumoral patients in the decision curve, above 0 and below 1; the cohort's"
+    )
     ids: bool = option(False, "name patients as the cohort does, rather than by their place")
     thumbnails: bool = option(True, "show cells of each patient; false for a page to pass on")
 
@@ -28,8 +31,10 @@ def run(options: Report) -> None:
 
     if bool(options.run) == bool(options.runs):
         raise InputError("give run=RUN for one run, or runs=FOLDER or runs=[RUN,RUN] for several")
+    if options.prevalence is not None and not 0 < options.prevalence < 1:
+        raise InputError(f"prevalence={options.prevalence}: give a share above 0 and below 1")
     audit = Path(options.audit) if options.audit else None
-    choices = Choices(options.ids, options.thumbnails, audit)
+    choices = Choices(options.ids, options.thumbnails, audit, options.prevalence)
     given = Path(options.out) if options.out else None
     if options.run:
         run = Path(options.run)

@@ -11,6 +11,7 @@ from lymphoml.errors import InputError
 from lymphoml.files import write_text
 from lymphoml.report.ablation_figure import ablation_figure, write_png
 from lymphoml.report.ablation_tables import printed_folds, printed_scores
+from lymphoml.report.comparison import short_names
 from lymphoml.report.runs import Run, find_runs, read_run
 from lymphoml.report.scores import clinical_account
 from lymphoml.report.settings import differing, flatten, label
@@ -50,9 +51,10 @@ def summarise_ablation(folder: Path, console: Console | None = None) -> list[Pat
 def run_labels(runs: Sequence[Run]) -> dict[Path, str]:
     """What tells a run from the others: its settings, or its folder where these are the same."""
     labels = [label(settings) for settings in differing([run.config for run in runs])]
+    names = short_names([run.path for run in runs])
     return {
-        run.path: text if text and labels.count(text) == 1 else run.path.name
-        for run, text in zip(runs, labels, strict=True)
+        run.path: text if text and labels.count(text) == 1 else name
+        for run, text, name in zip(runs, labels, names, strict=True)
     }
 
 

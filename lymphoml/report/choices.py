@@ -9,3 +9,4 @@ class Choices:
     ids: bool = False  # name patients as the cohort does
     thumbnails: bool = True
     audit: Path | None = None  # audit.json of the run's cohort
+    prevalence: float | None = None  # of tumoral patients, in the decision curve; the cohort's

@@ -1,6 +1,7 @@
 """A comparison for the terminal: a table a score, and what may be made of it in words."""
 
 import math
+from collections.abc import Iterator
 
 import pandas as pd
 from rich.console import Console
@@ -23,37 +24,52 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         f"{comparison.patients} patients, resampled within class; models as trained, so another "
         f"seed is in no interval. p: predictions swapped by patient; Holm over {tests} differences."
     )
+    for line in detectable_lines(comparison):
+        console.print(line)
+    console.print(f"Configurations tried: {tried}, as far as these folders tell.")
+    for line in best_lines(comparison):
+        console.print(escape(line))
+
+
+def detectable_lines(comparison: Comparison) -> Iterator[str]:
     for score, name in NAMES.items():
         of = comparison.detectable[score]
         if not math.isnan(of["one"]):
-            console.print(
+            yield (
                 f"Smallest difference in {name} that these patients could show (80 % power, "
                 f"two-sided 5 %, normal, runs that differ as these do): {of['one']:.3f} in one "
                 f"planned comparison, {of['holm']:.3f} under Holm."
             )
-    console.print(f"Configurations tried: {tried}, as far as these folders tell.")
+
+
+def best_lines(comparison: Comparison) -> Iterator[str]:
+    tried = comparison.table["run"].nunique()
     for score, name in NAMES.items():
-        console.print(escape(_best(comparison, score, name, tried)))
+        yield _best(comparison, score, name, tried)
+
+
+def ordered(comparison: Comparison, score: str) -> pd.DataFrame:
+    """The rows of a score: the reference, then the highest first."""
+    rows = comparison.table[comparison.table["score"] == score]
+    is_reference = rows["run"] == comparison.reference
+    return pd.concat(
+        [rows[is_reference], rows[~is_reference].sort_values("value", ascending=False)]
+    )
 
 
 def _table(comparison: Comparison, score: str) -> Table:
-    rows = comparison.table[comparison.table["score"] == score]
     title = f"{NAMES[score]}, out of fold; differences to {escape(comparison.reference)}"
     table = Table(title=title, title_justify="left")
     table.add_column("run", overflow="fold")
     for name in (f"{NAMES[score]} \\[95 %]", "difference \\[95 %]", "p", "Holm p"):
         table.add_column(name, justify="right")
-    is_reference = rows["run"] == comparison.reference
-    ordered = pd.concat(
-        [rows[is_reference], rows[~is_reference].sort_values("value", ascending=False)]
-    )
-    for _, row in ordered.iterrows():
+    for _, row in ordered(comparison, score).iterrows():
         told = [escape(row["run"]), _interval(row, "value", "low", "high")]
         if row["run"] == comparison.reference:
             table.add_row(*told, "reference", "", "", end_section=True)
             continue
         difference = _interval(row, "difference", "difference_low", "difference_high", sign="+")
-        table.add_row(*told, difference, _p(row["p"]), _p(row["p_holm"]))
+        table.add_row(*told, difference, told_p(row["p"]), told_p(row["p_holm"]))
     return table
 
 
@@ -75,5 +91,5 @@ def _interval(row: pd.Series, value: str, low: str, high: str, sign: str = "") -
     )  # rich takes [nan, nan] for a style
 
 
-def _p(p: float) -> str:
+def told_p(p: float) -> str:
     return "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from lymphoml.report.runs import Run, read_columns
+from lymphoml.errors import InputError
+from lymphoml.report.runs import AGAIN, Run, read_columns
 
 
 def read_hard(run: Run) -> pd.Series | None:
@@ -18,6 +19,29 @@ def read_hard(run: Run) -> pd.Series | None:
         return None
     hard = strata["hard"].astype(str)  # text already where anybody's is unknown
     return hard[hard != "unknown"] == "1"
+
+
+def read_baseline(run: Run, name: str) -> pd.DataFrame | None:
+    """`run.predictions` with the probabilities of a baseline; None where the run has it not."""
+    path, keys = run.path / "baselines.csv", ["patient", "fold"]
+    if not path.is_file():
+        return None
+    table = read_columns(path, ("patient", "fold"))
+    if name not in table:
+        return None
+    table = table[[*keys, name]].astype({"fold": int, name: float})
+    rows = run.predictions.drop(columns="probability").merge(table, on=keys, how="left")
+    if rows[name].isna().any():
+        raise InputError(f"{path}: lacks patients of predictions.csv; remove it, and {AGAIN}")
+    return rows.rename(columns={name: "probability"})
+
+
+def stratum_in_words(run: Run) -> str:
+    """Who is in the hard stratum: `lymphocyte count at most 8`."""
+    declared = run.config["data"].get("hard_stratum") or {}
+    column = str(declared.get("column", "the declared column")).replace("_", " ")
+    cut = declared.get("at_most", run.metrics.get("hard_cut"))
+    return f"{column} at most {'the cut' if cut is None else format(cut, 'g')}"
 
 
 def read_instances(run: Run) -> pd.DataFrame | None:

@@ -10,6 +10,7 @@ from lymphoml.errors import InputError
 from lymphoml.files import write_text
 from lymphoml.report.ablation import run_labels
 from lymphoml.report.choices import Choices
+from lymphoml.report.comparison_file import comparison_content
 from lymphoml.report.forest import forest
 from lymphoml.report.page import render, write_report
 from lymphoml.report.runs import Run, read_run
@@ -25,7 +26,7 @@ def write_overview(paths: Sequence[Path], out: Path, choices: Choices | None = N
     Raises InputError, with nothing written, where a run is unfinished or the runs are not of the
     same patients in the same folds: their scores could not stand side by side.
     """
-    runs = [read_run(path) for path in paths]
+    runs = [read_run(path) for path in dict.fromkeys(paths)]
     folds = [set(zip(run.folds["patient"], run.folds["fold"], strict=True)) for run in runs]
     if problems := [
         f"{run.path}: other patients or folds than {runs[0].path}; leave it out"
@@ -46,6 +47,7 @@ def write_overview(paths: Sequence[Path], out: Path, choices: Choices | None = N
         "rows": [_row(run, names, links, out) for run in runs],
         "chart": forest("forest-accuracy", "balanced_accuracy", models, 230, len(runs)),
         "sweep": sweep_chart(runs),
+        "compared": comparison_content(runs, names),
     }
     write_text(out, render(title, "overview", content, []))
     return out
@@ -56,8 +58,14 @@ def _row(run: Run, names: dict[Path, str], links: dict[Path, Path], out: Path) -
     gain = run.metrics.get("gain") or {}
     return {
         "name": names[run.path],
-        "link": quote(os.path.relpath(links[run.path], out.resolve().parent)),
+        "link": _link(links[run.path], out),
         "scores": [everybody.get(key) for key in COLUMNS] + [hard.get(key) for key in COLUMNS],
         "gain": (gain.get("everybody") or {}).get("balanced_accuracy"),
         "best": run.metrics["best_epoch_balanced_accuracy"]["mean"],
     }
+
+
+def _link(page: Path, out: Path) -> str | None:
+    """None where it would lead up, through folders whose names are not the page's to tell."""
+    relative = os.path.relpath(page.resolve(), out.resolve().parent)
+    return None if relative.startswith("..") else quote(relative)

@@ -1,5 +1,6 @@
 """One self-contained HTML page of a finished run: no request, and whole without a script."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from lymphoml.report.choices import Choices
 from lymphoml.report.contents import SECTIONS
 from lymphoml.report.plotly_bundle import plotly_bundle
 from lymphoml.report.runs import read_run
-from lymphoml.report.sections import headline
+from lymphoml.report.sections import headline, patients
 
 HERE = Path(__file__).parent
+LIMIT = 7_500_000  # bytes of a page; mail and browsers bear 8 MB
 
 
 def write_report(run: Path, out: Path, choices: Choices | None = None) -> Path:
@@ -27,12 +29,18 @@ def write_report(run: Path, out: Path, choices: Choices | None = None) -> Path:
     """
     choices, finished = choices or Choices(), read_run(run)
     head = headline.content(finished, choices)
+    bare = replace(choices, thumbnails=False)
     sections = [
-        (section.__name__.rpartition(".")[2], section.TITLE, section.content(finished, choices))
+        (section.__name__.rpartition(".")[2], section.TITLE, section.content(finished, bare))
         for section in SECTIONS
     ]
     title = f"{head['name']} on {head['cohort']}"
-    write_text(out, render(title, "headline", head, sections))
+    page = render(title, "headline", head, sections)
+    if choices.thumbnails:  # the pictures fill what the rest leaves
+        told = patients.content(finished, choices, LIMIT - len(page.encode()))
+        sections[SECTIONS.index(patients)] = ("patients", patients.TITLE, told)
+        page = render(title, "headline", head, sections)
+    write_text(out, page)
     return out
 
 

@@ -21,7 +21,7 @@ def baseline_scores(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
     """By the baselines' names in words."""
     if (told := run.metrics.get("baselines")) is not None:
         return {
-            baseline_name(key): scores[stratum]
+            _baseline_name(run, key): scores[stratum]
             for key, scores in told.items()
             if scores.get(stratum)
         }
@@ -33,7 +33,7 @@ def baseline_scores(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
 
 def clinical_account(run: Run) -> str:
     """What the clinical values alone reach in the run's folds, in a line."""
-    scores = baseline_scores(run).get(baseline_name("logistic_regression"))
+    scores = baseline_scores(run).get(_baseline_name(run, "logistic_regression"))
     if scores is None:
         return "Clinical values alone: not told by these runs."
     told = "; ".join(
@@ -43,6 +43,14 @@ def clinical_account(run: Run) -> str:
         )
     )  # fmt: skip
     return f"Clinical values alone, logistic regression in the same folds: {told}."
+
+
+def _baseline_name(run: Run, key: str) -> str:
+    """The count rule is of whatever column the hard stratum is declared on."""
+    declared = run.config["data"].get("hard_stratum")
+    if key == "count_rule" and declared:
+        return f"{declared['column'].replace('_', ' ')} rule"
+    return baseline_name(key)
 
 
 def counts(run: Run) -> dict[str, int]:

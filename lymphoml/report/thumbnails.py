@@ -9,21 +9,25 @@ from PIL import Image
 
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.decoding import MAX_PIXELS
-from lymphoml.errors import InputError, one_line
+from lymphoml.errors import InputError
 from lymphoml.report.runs import Run
 from lymphoml.report.wording import shown
 
-BUDGET = 4_000_000  # characters of all pictures; a page stays below 8 MB
+MARKUP = 200  # characters about a picture
 QUALITIES = ((112, 70), (72, 70), (56, 60), (40, 50), (28, 40))  # pixels a side and WebP's quality
+LEFT = "an image has left the cohort since the run was trained"
 FIELD = 128  # pixels of the original about its centre, where the cell lies
 
 
-def thumbnails(run: Run, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], str]:
+def thumbnails(
+    run: Run, wanted: Mapping[str, Sequence[str]], room: int
+) -> dict[tuple[str, str], str]:
     """A data URI for each patient's image named in `wanted`: its centre at 112 pixels.
 
-    The centre is as wide as the run's own crop, and at most 128 pixels. More pictures than BUDGET
-    holds are made smaller. Raises InputError where the cohort in the run's configuration is not
-    there, is another than the run's, or lacks an image.
+    The centre is as wide as the run's own crop, and at most 128 pixels. More pictures than `room`
+    characters hold are made smaller. Raises InputError where the cohort in the run's configuration
+    is not there, is another than the run's, or lacks an image; what it says stands on the page, and
+    names no path, patient or file.
     """
     cohort = _cohort(run)
     paths = {
@@ -35,13 +39,13 @@ def thumbnails(run: Run, wanted: Mapping[str, Sequence[str]]) -> dict[tuple[str,
     for patient, images in wanted.items():
         for image in images:
             if (patient, image) not in paths:
-                raise InputError(f"image {image} has left the cohort since the run was trained")
+                raise InputError(LEFT)
     width = min(FIELD, run.config["data"].get("crop") or FIELD)
     fields = {key: _field(path, width) for key, path in paths.items()}
     pictures: dict[tuple[str, str], str] = {}
     for side, quality in QUALITIES:
         pictures = {key: _encoded(image, side, quality) for key, image in fields.items()}
-        if sum(map(len, pictures.values())) <= BUDGET:
+        if sum(len(picture) + MARKUP for picture in pictures.values()) <= room:
             return pictures
     raise InputError(f"{len(pictures)} pictures are more than a page can hold")
 
@@ -68,12 +72,14 @@ def _field(path: Path, width: int) -> Image.Image:
     try:
         with Image.open(path) as opened:
             if opened.width * opened.height > MAX_PIXELS:
-                raise InputError(f"image {path.name} is too large")
+                raise InputError("an image is too large; run the audit")
             width = min(width, *opened.size)
             left, top = (opened.width - width) // 2, (opened.height - width) // 2
             return opened.convert("RGB").crop((left, top, left + width, top + width))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"image {path.name} cannot be decoded: {one_line(error)}") from None
+    except FileNotFoundError:
+        raise InputError(LEFT) from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise InputError("an image cannot be decoded; run the audit") from None
 
 
 def _encoded(image: Image.Image, side: int, quality: int) -> str:

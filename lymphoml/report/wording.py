@@ -21,7 +21,7 @@ TITLES = {
 BASELINES = {
     "logistic_regression": "logistic regression",
     "random_forest": "random forest",
-    "count_rule": "lymphocyte count rule",
+    "count_rule": "one value's threshold",
     "bag_size": "number of images",
     "prevalence": "prevalence",
 }

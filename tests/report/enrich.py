@@ -92,10 +92,10 @@ def make_run_of(cohort: Path, path: Path, **changes: Any) -> Path:
         f"data.{key}": value for key, value in changes.items()
     }
     settings = config(**changes)
-    labelled = read_cohort(settings["data"]).labelled
-    predictions = make_predictions(len(labelled.table), 2, 1, skill=2.0, seed=0)
+    labelled, repeats = read_cohort(settings["data"]).labelled, settings["data"]["repeats"]
+    predictions = make_predictions(len(labelled.table), 2, repeats, skill=2.0, seed=0)
     predictions = predictions.assign(
-        patient=list(labelled.table.index), label=labelled.table["label"].to_numpy()
+        patient=list(labelled.table.index) * repeats, label=list(labelled.table["label"]) * repeats
     )
     make_run(path, settings, epochs=3, predictions=predictions)
     environment = json.loads((path / "environment.json").read_text())

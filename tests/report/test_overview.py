@@ -1,10 +1,22 @@
+import html
+import json
+
 import pytest
 
 from lymphoml.cli import _run
 from lymphoml.errors import InputError
+from lymphoml.report.comparison_tables import told_p
 from lymphoml.report.overview import write_overview
 from lymphoml.report.plotly_bundle import plotly_bundle
+from lymphoml.report.wording import signed
 from tests.report.fabricate import config, make_predictions, make_run
+
+
+def overview(folder):
+    """In one line, without plotly."""
+    paths = sorted(path for path in folder.iterdir() if path.is_dir())
+    page = write_overview(paths, folder / "report.html").read_text()
+    return " ".join(page.replace(plotly_bundle(), "").split())
 
 
 @pytest.fixture
@@ -34,7 +46,22 @@ def test_a_sweep_has_a_page_that_leads_to_each_runs_own(sweep, capsys):
 def test_runs_can_be_named_one_by_one(sweep, tmp_path):
     out = tmp_path / "elsewhere" / "page.html"
     _run(["report", f"runs=['{sweep / 'lr=0.2'}','{sweep / 'lr=0.1,a b'}']", f"out={out}"])
-    assert 'href="../sweep/lr%3D0.2/report.html"' in out.read_text()
+    page = out.read_text().replace(plotly_bundle(), "")
+    assert "lr 0.2" in page
+    assert "../" not in page  # nor the folders above
+    assert "Each name leads" not in page
+
+
+def test_two_runs_of_one_configuration_and_folder_name_are_two_rows(tmp_path):
+    same = make_predictions(30, 2, 1, 2.0, seed=0)
+    paths = [tmp_path / name / "default" for name in ("first", "second")]
+    for path in paths:
+        make_run(path, config(**{"data.folds": 2}), epochs=2, predictions=same)
+    page = write_overview([*paths, paths[0]], tmp_path / "page.html").read_text()
+    assert ">2 runs of" in page
+    for name in ("first/default", "second/default"):
+        assert f'{name}/report.html">{name}</a>' in page
+        assert f"{name}: 0." in page  # its row in the chart
 
 
 def test_runs_on_other_folds_are_refused_and_nothing_is_written(sweep, tmp_path):
@@ -55,3 +82,46 @@ def test_one_run_has_its_page_in_its_folder(sweep, capsys):
     _run(["report", f"run={run}", "ids=true"])
     assert capsys.readouterr().out.strip() == str(run / "report.html")
     assert "Zebra1" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("prevalence", [0, 1.2])
+def test_a_prevalence_is_a_share(sweep, prevalence):
+    with pytest.raises(InputError, match="give a share above 0 and below 1"):
+        _run(["report", f"run={sweep / 'lr=0.2'}", f"prevalence={prevalence}"])
+
+
+def test_a_comparison_beside_the_runs_stands_on_their_page(sweep, capsys):
+    assert "Paired differences" not in overview(sweep)
+    _run(["compare", f"runs={sweep}", "reference=lr=0.2", "resamples=200"])
+    told = capsys.readouterr().out
+    page = overview(sweep)
+    row = json.loads((sweep / "comparison.json").read_text())["runs"][-2]
+    assert (row["run"], row["score"]) == ("lr=0.1,a b", "balanced_accuracy")
+    for value in (row["difference"], row["difference_low"], row["difference_high"]):
+        assert signed(value) in page
+    assert "differences to lr 0.2 on the same patients" in page
+    assert told_p(row["p_holm"]) in html.unescape(page)
+    smallest, best = (
+        next(line for line in told.splitlines() if line.startswith(start))
+        for start in ("Smallest difference", "Best of 2")
+    )
+    assert smallest in page
+    assert best.replace("lr=0.2", "lr 0.2") in page
+
+
+@pytest.mark.parametrize("change", ["damaged", "other scores", "other runs"])
+def test_a_comparison_of_other_runs_is_not_shown(sweep, change):
+    _run(["compare", f"runs={sweep}", "resamples=200"])
+    file = sweep / "comparison.json"
+    content = json.loads(file.read_text())
+    if change == "damaged":
+        del content["best"]
+    elif change == "other scores":
+        content["runs"][0]["value"] -= 0.1
+    else:
+        for row in content["runs"]:
+            row["run"] = row["run"].replace("0.1", "0.3")
+    file.write_text(json.dumps(content))
+    page = overview(sweep)
+    assert "Paired differences" not in page
+    assert "is of other runs than these, or damaged" in page

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from lymphoml.errors import InputError
+from lymphoml.report import page as page_module
 from lymphoml.report.choices import Choices
 from lymphoml.report.contents import SECTIONS
 from lymphoml.report.page import write_report
@@ -233,6 +234,18 @@ def test_the_clinical_baseline_of_an_earlier_version_stands_beside_the_score(tmp
 def test_a_control_is_not_taken_for_a_result(tmp_path):
     path = small(tmp_path / "run", **{"data.permute_bags": True})
     assert "This is a control" in read(write_report(path, tmp_path / "page.html"))
+
+
+def test_a_page_of_many_repeats_and_pictures_stays_below_its_limit(cohort, tmp_path, monkeypatch):
+    path = make_run_of(cohort, tmp_path / "run", repeats=20)
+    written = write_report(path, tmp_path / "page.html")
+    full = written.stat().st_size
+    assert full < LIMIT / 2  # the pictures are few; every fold's curves in every panel were more
+    assert "Of 40 folds the first 2" in " ".join(read(written).split())
+    monkeypatch.setattr(page_module, "LIMIT", full - 1)  # less room: smaller pictures
+    smaller = write_report(path, tmp_path / "smaller.html")
+    assert smaller.stat().st_size < full
+    assert "<img" in smaller.read_text()
 
 
 def test_repeats_are_told(tmp_path):

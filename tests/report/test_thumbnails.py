@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,9 +9,14 @@ from PIL import Image
 
 from lymphoml.errors import InputError
 from lymphoml.report import thumbnails as module
+from lymphoml.report.choices import Choices
+from lymphoml.report.page import write_report
+from lymphoml.report.plotly_bundle import plotly_bundle
 from lymphoml.report.runs import read_run
 from lymphoml.report.thumbnails import thumbnails
 from tests.report.enrich import make_run_of
+
+ROOM = 1_000_000  # characters
 
 
 def pixels(uri):
@@ -27,7 +33,7 @@ def first_of(run):
 def test_a_picture_is_the_patients_own_image(cohort, tmp_path):
     run = read_run(make_run_of(cohort, tmp_path / "run"))
     wanted = {p: ["000000.jpg", "000001.jpg"] for p in run.predictions["patient"]}
-    pictures = thumbnails(run, wanted)
+    pictures = thumbnails(run, wanted, ROOM)
     assert set(pictures) == {(p, image) for p, images in wanted.items() for image in images}
     for (patient, image), uri in pictures.items():
         with Image.open(cohort / "trainset" / patient / image) as opened:
@@ -45,19 +51,19 @@ def test_a_picture_shows_the_centre_that_the_model_saw(cohort, tmp_path):
     with Image.open(cohort / "trainset" / patient / image) as opened:
         centre = np.asarray(opened.crop((8, 8, 24, 24)).resize((112, 112)), float)
         whole = np.asarray(opened.resize((112, 112)), float)
-    drawn = pixels(thumbnails(run, {patient: [image]})[patient, image])
+    drawn = pixels(thumbnails(run, {patient: [image]}, ROOM)[patient, image])
     assert np.abs(drawn - centre).mean() < 0.5 * np.abs(drawn - whole).mean()
 
 
-def test_more_pictures_than_a_page_holds_are_smaller(cohort, tmp_path, monkeypatch):
+def test_more_pictures_than_a_page_holds_are_smaller(cohort, tmp_path):
     run = read_run(make_run_of(cohort, tmp_path / "run"))
     patient, image = first_of(run)
-    full = thumbnails(run, {patient: [image]})[patient, image]
-    monkeypatch.setattr(module, "BUDGET", len(full) - 1)
-    assert pixels(thumbnails(run, {patient: [image]})[patient, image]).shape == (72, 72, 3)
-    monkeypatch.setattr(module, "BUDGET", 10)
+    full = thumbnails(run, {patient: [image]}, ROOM)[patient, image]
+    room = len(full) + module.MARKUP
+    smaller = thumbnails(run, {patient: [image]}, room - 1)[patient, image]
+    assert pixels(smaller).shape == (72, 72, 3)
     with pytest.raises(InputError, match="more than a page can hold"):
-        thumbnails(run, {patient: [image]})
+        thumbnails(run, {patient: [image]}, 10)
 
 
 def test_another_cohort_is_refused(cohort, tmp_path):
@@ -66,19 +72,42 @@ def test_another_cohort_is_refused(cohort, tmp_path):
     environment["data_fingerprint"] = "f" * 32
     (path / "environment.json").write_text(json.dumps(environment))
     with pytest.raises(InputError, match="not the one the run was trained on"):
-        thumbnails(read_run(path), {})
+        thumbnails(read_run(path), {}, ROOM)
 
 
 def test_what_is_missing_is_told_in_one_line_without_the_machines_path(cohort, tmp_path):
     path = make_run_of(cohort, tmp_path / "run")
     run = read_run(path)
-    with pytest.raises(InputError, match=r"image 999\.jpg has left the cohort"):
-        thumbnails(run, {first_of(run)[0]: ["999.jpg"]})
+    with pytest.raises(InputError, match="an image has left the cohort"):
+        thumbnails(run, {first_of(run)[0]: ["999.jpg"]}, ROOM)
     run.config["data"]["root"] = str(tmp_path / "gone")
     with pytest.raises(InputError, match=r"data\.root=\.\.\./gone") as caught:
-        thumbnails(run, {})
+        thumbnails(run, {}, ROOM)
     assert str(tmp_path) not in str(caught.value)
     assert len(caught.value.problems) == 1
     del run.config["data"]["columns"]
     with pytest.raises(InputError, match=r"no data\.columns"):
-        thumbnails(run, {})
+        thumbnails(run, {}, ROOM)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "an image has left the cohort"), (b"x", "cannot be decoded")]
+)
+def test_a_broken_image_is_told_without_patient_and_file(
+    cohort, tmp_path, monkeypatch, content, said
+):
+    shutil.copytree(cohort, tmp_path / "own")
+    path = make_run_of(tmp_path / "own", tmp_path / "run")
+    patient, image = first_of(read_run(path))
+    file, real = tmp_path / "own" / "trainset" / patient / image, module.read_cohort
+
+    def reading(data):  # breaks once the images are listed, before they are opened
+        read = real(data)
+        file.unlink() if content is None else file.write_bytes(content)
+        return read
+
+    monkeypatch.setattr(module, "read_cohort", reading)
+    page = write_report(path, tmp_path / "page.html", Choices()).read_text()
+    page = page.replace(plotly_bundle(), "")
+    assert said in page
+    assert not [word for word in (str(tmp_path), patient, image) if word in page]

@@ -14,7 +14,7 @@ SHOWN = 30
 def content(run: Run, choices: Choices) -> dict[str, Any]:
     """What was found, never where: that names patients, also those of the test set.
 
-    Raises InputError where `choices.audit` is no audit.
+    Raises InputError where `choices.audit` is no audit, or one of another cohort.
     """
     if choices.audit is None:
         return {"audited": False}
@@ -22,6 +22,12 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     findings = told.get("findings")
     if not isinstance(findings, list) or not all(isinstance(each, dict) for each in findings):
         raise InputError(f"audit={choices.audit}: no list of findings; give an audit.json")
+    checked = _same_cohort(run, told.get("fingerprint"))
+    if checked is False:
+        raise InputError(
+            f"audit={choices.audit}: an audit of another cohort than the run's; audit again with "
+            f"the run's data.root and columns"
+        )
     severities = Counter(str(each.get("severity", "not told")) for each in findings)
     titles = Counter(
         (
@@ -34,10 +40,19 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     rows = sorted(titles.items(), key=lambda pair: _order(pair[0][0]))
     return {
         "audited": True,
+        "checked": checked is not None,
         "severities": sorted(severities.items(), key=lambda pair: _order(pair[0])),
         "rows": [(*finding, count) for finding, count in rows[:SHOWN]],
         "more": max(0, len(rows) - SHOWN),
     }
+
+
+def _same_cohort(run: Run, fingerprint: object) -> bool | None:
+    """None where the audit or the run does not tell."""
+    known = run.environment.get("data_fingerprint")
+    if not fingerprint or not known:
+        return None
+    return str(known).startswith(str(fingerprint))
 
 
 def _order(severity: str) -> tuple[int, str]:

@@ -7,14 +7,18 @@ import pandas as pd
 
 from lymphoml.evaluation.calibration import calibration_intercept, calibration_slope
 from lymphoml.evaluation.decision import decision_curve
+from lymphoml.evaluation.recalibration import recalibrate
 from lymphoml.evaluation.reliability import reliability_bins
 from lymphoml.report.chart import Chart, Series, share_axis, value_axis
 from lymphoml.report.choices import Choices
+from lymphoml.report.optional import read_baseline
 from lymphoml.report.runs import Run
 from lymphoml.report.scores import run_scores
 from lymphoml.report.wording import interval, score
 
 TITLE = "Calibration and decision"
+CLINICAL, LEGEND = "logistic_regression", "logistic regression on the clinical values"
+SCALERS = {"Platt scaling": "platt", "temperature": "temperature"}
 BINS, FEWEST = 10, 5  # bins, and the patients in one
 
 
@@ -24,6 +28,8 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     patients = rows["label"], rows["probability"].astype(float)
     number = int(np.clip(len(rows) // FEWEST, 1, BINS))
     bins = reliability_bins(*patients, bins=number)
+    baseline = read_baseline(run, CLINICAL)
+    clinical = None if baseline is None else baseline[run.repeat.to_numpy() == 0]
     return {
         "reliability": reliability_chart(bins),
         "bins": len(bins),
@@ -33,8 +39,39 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
             "slope": calibration_slope(*patients)._asdict(),
             "intercept": calibration_intercept(*patients)._asdict(),
         },
-        "decision": decision_chart(decision_curve(*patients)),
+        "recalibrated": recalibrated(rows, run.config["data"]["folds"]),
+        "prevalence": choices.prevalence,
+        "cohort_prevalence": float((rows["label"] == 1).mean()),
+        "clinical": clinical is not None,
+        "decision": decision_chart(
+            _curve(rows, choices), None if clinical is None else _curve(clinical, choices)
+        ),
     }
+
+
+def recalibrated(rows: pd.DataFrame, folds: int) -> list[tuple[str, float, float, float]]:
+    """As trained and by each scaler: name, slope, intercept, Brier score, of one repeat.
+
+    Empty where the other folds of one lack a class.
+    """
+    try:
+        scaled = {name: recalibrate(rows, folds, method) for name, method in SCALERS.items()}
+    except ValueError:
+        return []
+    told = []
+    for name, table in ({"as trained": rows} | scaled).items():
+        label, probability = table["label"], table["probability"].astype(float)
+        told.append((
+            name,
+            calibration_slope(label, probability).value,
+            calibration_intercept(label, probability).value,
+            float(((probability - (label == 1)) ** 2).mean()),
+        ))  # fmt: skip
+    return told
+
+
+def _curve(rows: pd.DataFrame, choices: Choices) -> pd.DataFrame:
+    return decision_curve(rows["label"], rows["probability"].astype(float), choices.prevalence)
 
 
 def reliability_chart(bins: pd.DataFrame) -> Chart:
@@ -57,8 +94,11 @@ def reliability_chart(bins: pd.DataFrame) -> Chart:
     )  # fmt: skip
 
 
-def decision_chart(curve: pd.DataFrame) -> Chart:
-    """Columns threshold, net_benefit, low, high, all, none: a row a threshold."""
+def decision_chart(curve: pd.DataFrame, clinical: pd.DataFrame | None = None) -> Chart:
+    """Columns threshold, net_benefit, low, high, all, none: a row a threshold.
+
+    `clinical` is the like of the clinical values alone.
+    """
     x = curve["threshold"].tolist()
     told = [
         f"threshold {row['threshold']:.2f}: net benefit {score(row['net_benefit'])} "
@@ -66,6 +106,14 @@ def decision_chart(curve: pd.DataFrame) -> Chart:
         for row in curve.to_dict("records")
     ]
     lowest = min(0.0, float(curve["net_benefit"].min()), float(curve["low"].min()))
+    beside = []
+    if clinical is not None:
+        lowest = min(lowest, float(clinical["net_benefit"].min()))
+        beside = [
+            Series(LEGEND, x, clinical["net_benefit"].tolist(), "ink", "dash", named=True,
+                   told=[f"{LEGEND}, threshold {place:.2f}: net benefit {score(value)}"
+                         for place, value in zip(x, clinical["net_benefit"], strict=True)])
+        ]  # fmt: skip
     shown = curve["all"].where(curve["all"] >= lowest).dropna()  # it dives below what matters
     limits = [
         Series("", x, curve[limit].tolist(), "accent", "dot", width=1.2)
@@ -79,6 +127,7 @@ def decision_chart(curve: pd.DataFrame) -> Chart:
             Series("tests for none", x, curve["none"].tolist(), "muted", "dash", named=True),
             Series("tests for all", curve.loc[shown.index, "threshold"].tolist(), shown.tolist(),
                    "ink", named=True),
+            *beside,
             *limits,
             Series("this run", x, curve["net_benefit"].tolist(), "accent", width=2.2, told=told,
                    named=True),

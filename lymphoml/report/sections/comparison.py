@@ -3,6 +3,7 @@
 from typing import Any
 
 from lymphoml.report.choices import Choices
+from lymphoml.report.optional import stratum_in_words
 from lymphoml.report.runs import Run
 from lymphoml.report.scores import baseline_scores, run_scores
 from lymphoml.report.sections.headline import THIS
@@ -28,7 +29,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
             if key in everybody
         ],
         "hard": hard,
-        "cut": run.metrics.get("hard_cut"),
+        "who": stratum_in_words(run),
         "columns": [TITLES[key] for key in BESIDE],
         "models": [
             (model, [scores.get(key) for key in BESIDE])

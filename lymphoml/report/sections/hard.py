@@ -1,10 +1,10 @@
-"""Patients whom the lymphocyte count does not decide: there the images must show their worth."""
+"""Patients whom one clinical value does not decide: there the images must show their worth."""
 
 from typing import Any
 
 from lymphoml.report.choices import Choices
 from lymphoml.report.forest import forest
-from lymphoml.report.optional import read_hard
+from lymphoml.report.optional import read_hard, stratum_in_words
 from lymphoml.report.runs import Run
 from lymphoml.report.scores import baseline_scores, run_scores
 from lymphoml.report.sections.headline import THIS
@@ -13,13 +13,14 @@ TITLE = "The hard stratum"
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
+    missing, n = _missing(run), _counts(run)
     scores = run_scores(run, "hard")
-    models = {THIS: scores} | baseline_scores(run, "hard") if scores else {}
+    models = {THIS: scores} | baseline_scores(run, "hard") if scores and not missing else {}
     return {
         "old": "scores" not in run.metrics,
-        "scores": scores,
-        "cut": run.metrics.get("hard_cut"),
-        "n": _counts(run),
+        "missing": missing,
+        "who": stratum_in_words(run),
+        "n": n,
         "charts": [
             forest("forest-hard-accuracy", "balanced_accuracy", models),
             forest("forest-hard-auroc", "auroc", models),
@@ -27,6 +28,18 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         if models
         else [],
     }
+
+
+def _missing(run: Run) -> str | None:
+    """Why there is nothing to draw."""
+    scores = run_scores(run, "hard")
+    if run.config["data"].get("hard_stratum", ...) is None:
+        return "None is declared: data.hard_stratum is null."
+    if not scores:
+        return "Not estimable: no stratum is declared, or no patient lies in it."
+    if (scores.get("balanced_accuracy") or {}).get("value") is None:
+        return f"Not estimable: one class only among patients of {stratum_in_words(run)}."
+    return None
 
 
 def _counts(run: Run) -> dict[str, int] | None:

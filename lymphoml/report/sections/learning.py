@@ -1,4 +1,4 @@
-"""How each fold learnt: a panel a fold, with the other folds' curves behind it in grey."""
+"""How each fold learnt: a panel a fold, behind it in grey the other folds of its repeat."""
 
 from typing import Any
 
@@ -9,6 +9,8 @@ from lymphoml.report.choices import Choices
 from lymphoml.report.runs import Run
 
 TITLE = "Learning"
+PANELS = 20  # of more folds, those of the first repeat alone are drawn
+Curves = dict[str, dict[int, pd.Series]]  # by column and fold
 ACCURACY, LOSS, TRAINING = "val/balanced_accuracy", "val/loss", "train/loss"
 
 
@@ -18,14 +20,25 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         for column in (ACCURACY, LOSS, TRAINING)
     }
     last = max((int(history["epoch"].max()) + 1 for history in run.histories.values()), default=1)
+    folds = drawn(list(run.histories), run.config["data"]["folds"])
     return {
-        "accuracy": [_accuracy(fold, curves, last) for fold in run.histories],
-        "loss": [_loss(fold, curves, last) for fold in run.histories],
+        "accuracy": [_accuracy(fold, beside, curves, last) for fold, beside in folds.items()],
+        "loss": [_loss(fold, beside, curves, last) for fold, beside in folds.items()],
         "folds": list(run.histories),
+        "repeats": run.repeat.nunique(),
         "epochs": [
             (epoch, [series.get(epoch) for series in curves[ACCURACY].values()])
             for epoch in range(1, last + 1)
         ],
+    }
+
+
+def drawn(folds: list[int], per_repeat: int) -> dict[int, list[int]]:
+    """The folds that have a panel, and the folds of their repeat: grey curves behind each."""
+    shown = folds if len(folds) <= PANELS else [f for f in folds if f < per_repeat][:PANELS]
+    return {
+        fold: [other for other in shown if other // per_repeat == fold // per_repeat]
+        for fold in shown
     }
 
 
@@ -34,13 +47,13 @@ def _by_epoch(history: pd.DataFrame, column: str) -> pd.Series:
     return history.set_index(history["epoch"] + 1)[column].dropna().astype(float)
 
 
-def _accuracy(fold: int, curves: dict[str, dict[int, pd.Series]], last: int) -> Chart:
+def _accuracy(fold: int, beside: list[int], curves: Curves, last: int) -> Chart:
     folds = curves[ACCURACY]
     values = [value for curve in folds.values() for value in curve]
     y = share_axis(
         "", int(10 * min([0.5, *values])) / 10, 0.1 if min([0.5, *values]) > 0.3 else 0.2
     )
-    series = [_curve("", other, "rule", width=1) for other in folds.values() if len(other)]
+    series = _grey(folds, beside)
     if len(curve := folds[fold]):
         best = curve.nlargest(1)
         series += [
@@ -52,11 +65,11 @@ def _accuracy(fold: int, curves: dict[str, dict[int, pd.Series]], last: int) -> 
     return _panel("accuracy", fold, "validation balanced accuracy", last, y, series)
 
 
-def _loss(fold: int, curves: dict[str, dict[int, pd.Series]], last: int) -> Chart:
+def _loss(fold: int, beside: list[int], curves: Curves, last: int) -> Chart:
     columns = (LOSS, TRAINING)
     values = [v for column in columns for curve in curves[column].values() for v in curve]
     y = value_axis("", min(values, default=0), max(values, default=1))
-    series = [_curve("", other, "rule", width=1) for other in curves[LOSS].values() if len(other)]
+    series = _grey(curves[LOSS], beside)
     for name, column, line in (("training", TRAINING, "dot"), ("validation", LOSS, "solid")):
         if len(curve := curves[column][fold]):
             series.append(_curve(f"{name} loss", curve, "ink", line))
@@ -68,6 +81,10 @@ def _panel(kind: str, fold: int, what: str, last: int, y: Axis, series: list[Ser
         f"{kind}-{fold}", f"Fold {fold}: {what} by epoch", count_axis("", last, most=5), y,
         series, width=230, height=170, left=34, title=f"fold {fold}", numbers=False,
     )  # fmt: skip
+
+
+def _grey(curves: dict[int, pd.Series], folds: list[int]) -> list[Series]:
+    return [_curve("", curves[f].round(3), "rule", width=1) for f in folds if len(curves[f])]
 
 
 def _curve(

@@ -10,6 +10,7 @@ from lymphoml.report.chart import Chart, Series, count_axis, share_axis
 from lymphoml.report.choices import Choices
 from lymphoml.report.optional import read_hard, read_instances
 from lymphoml.report.runs import Run
+from lymphoml.report.settings import flatten
 from lymphoml.report.thumbnails import thumbnails
 
 TITLE = "Patients"
@@ -17,8 +18,9 @@ CELLS = 3  # at either end
 SHOWN = 400  # of more patients, the ends of the list alone: a page stays a page
 
 
-def content(run: Run, choices: Choices) -> dict[str, Any]:
-    """A patient's name is the place in this order, unless `choices.ids`.
+def content(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
+    """`room` is what the page has left for pictures, in characters. A patient's name is the
+    place in this order, unless `choices.ids`.
 
     A number needs no key that could be lost or found, and links nobody across two pages; a keyed
     digest of the id would do both.
@@ -27,13 +29,14 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     listed = table
     if len(table) > SHOWN:
         listed = pd.concat([table.head(SHOWN // 2), table.tail(SHOWN // 2)])
-    cells, missing = _cells(run, choices, listed.index)
+    cells, missing = _cells(run, choices, listed.index, room)
     return {
         "chart": _chart(table),
         "rows": listed.reset_index().to_dict("records"),
         "n": len(table),
         "cells": cells,
         "missing": missing,
+        "most": run.config["data"].get("eval_max_instances"),
         "repeats": run.repeat.nunique(),
         "hard_known": bool(table["hard"].notna().any()),
     }
@@ -68,23 +71,23 @@ def choose_cells(instances: pd.DataFrame) -> dict[str, dict[str, list[tuple[str,
     return chosen
 
 
-def _cells(run: Run, choices: Choices, patients: pd.Index) -> tuple[dict[str, Any], str | None]:
+def _cells(
+    run: Run, choices: Choices, patients: pd.Index, room: int
+) -> tuple[dict[str, Any], str | None]:
     """Of each patient both ends' pairs of picture and probability; and why there are none."""
     if not choices.thumbnails:
         return {}, "Pictures of cells were left out, as asked: thumbnails=false."
     instances = read_instances(run)
-    if instances is None or instances.empty:
-        return {}, (
-            "No cells are shown: the run does not tell what its models say of single images "
-            "(fold-K/instances.csv), as one without an image encoder or of an earlier version."
-        )
-    chosen = choose_cells(instances[instances["patient"].isin(patients)])
+    listed = None if instances is None else instances[instances["patient"].isin(patients)]
+    if listed is None or listed.empty:
+        return {}, f"No cells are shown: {_why_none(run, instances is None)}."
+    chosen = choose_cells(listed)
     wanted = {
         patient: [image for end in ends.values() for image, _ in end]
         for patient, ends in chosen.items()
     }
     try:
-        pictures = thumbnails(run, wanted)
+        pictures = thumbnails(run, wanted, room)
     except InputError as error:
         return {}, f"No cells are shown: {error.problems[0]}"
     return {
@@ -94,6 +97,17 @@ def _cells(run: Run, choices: Choices, patients: pd.Index) -> tuple[dict[str, An
         }
         for patient, ends in chosen.items()
     }, None
+
+
+def _why_none(run: Run, untold: bool) -> str:
+    """Why no model says anything of a single image; `untold` where the files are not there."""
+    if flatten(run.config).get("model.fusion") == "ClinicalOnly":
+        return "the model looks at no images"
+    if untold:
+        return "an earlier version of lymphoml trained this run, without fold-K/instances.csv"
+    if most := run.config["data"].get("eval_max_instances"):
+        return f"of a patient, models saw {most} images at most (data.eval_max_instances)"
+    return "the run tells nothing of single images"
 
 
 def _chart(table: pd.DataFrame) -> Chart:

@@ -54,8 +54,8 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
         f"stratified by label; suspected records of one person share a fold",
         "12c": f"{flat.get('model', 'model')}, {flat.get('optim', 'optimiser')}, "
         f"{_epochs(run)}; the configuration stands below",
-        "12e": "balanced accuracy with MOVER-Wilson intervals, AUROC with DeLong's; ROC, "
-        "precision-recall and reliability curves",
+        "12e": "balanced accuracy with score intervals (Mee 1984), AUROC with DeLong's; "
+        "ROC, precision-recall and reliability curves",
         "12g": "python predict.py run=RUN, the mean over the folds' models",
         "13": f"positive class weighed by {weight}" if weight else "none was used",
         "15": "a probability of being tumoral; called tumoral above 0.5, a threshold that was "

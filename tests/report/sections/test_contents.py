@@ -11,6 +11,7 @@ from rich.console import Console
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
+from lymphoml.errors import InputError
 from lymphoml.evaluation.intervals import wilson
 from lymphoml.report.choices import Choices
 from lymphoml.report.page import render
@@ -23,6 +24,7 @@ from lymphoml.report.sections import (
     configuration,
     discrimination,
     folds,
+    hard,
     headline,
     learning,
     subgroups,
@@ -30,13 +32,14 @@ from lymphoml.report.sections import (
     tried,
     tripod,
 )
-from lymphoml.report.sections.calibration import decision_chart
+from lymphoml.report.sections.calibration import LEGEND, decision_chart
 from lymphoml.report.sections.tripod_items import ITEMS
 from lymphoml.report.triage import set_rule
 from tests.report.enrich import enrich
 from tests.report.fabricate import config, make_predictions, make_run
 
 ANY = Choices()
+WHITE = {"column": "white_cells", "at_most": 8.5}
 
 
 def small(path, **changes):
@@ -93,6 +96,30 @@ def test_what_a_run_tells_of_its_strata_is_taken_as_told(tmp_path):
     ]  # fmt: skip
     assert [invalid for *_, invalid in told["thresholds"]] == [False, False, True]
     assert len(told["measures"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("declared", "accuracy", "said", "charts"),
+    [
+        ({}, 0.7, "Patients of the declared column at most 8.5", 2),  # an earlier run
+        ({"data.hard_stratum": None}, None, "None is declared", 0),
+        ({"data.hard_stratum": WHITE}, None, "one class only among patients of white cells", 0),
+        ({"data.hard_stratum": WHITE}, 0.7, "Patients of white cells at most 8.5", 2),
+    ],
+)
+def test_the_hard_stratum_is_named_by_its_column_or_why_it_is_empty(
+    tmp_path, declared, accuracy, said, charts
+):
+    run = read_run(enrich(small(tmp_path / "run", **declared)))
+    run.metrics["hard_cut"] = 8.5
+    run.metrics["baselines"]["count_rule"] = run.metrics["baselines"]["logistic_regression"]
+    run.metrics["scores"]["hard"]["balanced_accuracy"]["value"] = accuracy
+    page = render("", "hard", hard.content(run, ANY), [])
+    assert said in " ".join(page.split())
+    assert page.count('class="chart') == charts
+    assert ("white cells rule" in page) == (
+        declared.get("data.hard_stratum") is WHITE and charts > 0
+    )
 
 
 def test_confusion_counts_by_hand():
@@ -160,6 +187,47 @@ def test_the_decision_curve_leaves_out_where_testing_all_dives():
     assert "0.400 (−0.100 to 0.500), tests for all −0.400" in series["this run"].told[2]
 
 
+def test_bold_probabilities_are_mended_by_either_scaler(tmp_path):
+    rows = make_predictions(600, 3, 2, 2.0, seed=0)
+    odds = (rows["probability"] / (1 - rows["probability"])) ** 8
+    bold = rows.assign(probability=odds / (1 + odds))
+    path = make_run(tmp_path / "run", config(**{"data.folds": 3, "data.repeats": 2}), epochs=2,
+                    predictions=bold)  # fmt: skip
+    told = calibration.content(read_run(path), ANY)
+    (first, before, _, worst), *scaled = told["recalibrated"]
+    assert (first, [row[0] for row in scaled]) == ("as trained", ["Platt scaling", "temperature"])
+    assert before == pytest.approx(told["fitted"]["slope"]["value"])
+    label = bold["label"].head(600)  # of the first repeat
+    assert worst == pytest.approx(((bold["probability"].head(600) - label) ** 2).mean())
+    for _, slope, _, brier in scaled:
+        assert abs(slope - 1) < 0.1 < 1 - before
+        assert brier < worst
+    assert "Platt scaling" in render("", "calibration", told, [])
+
+
+def test_no_scaler_is_fitted_where_the_other_folds_lack_a_class():
+    rows = pd.DataFrame({"patient": list("abcd"), "fold": [0, 0, 1, 1], "label": [1, 0, 1, 1],
+                         "probability": [0.9, 0.1, 0.8, 0.7]})  # fmt: skip
+    assert calibration.recalibrated(rows, 2) == []
+
+
+def test_the_decision_curve_takes_another_prevalence_and_the_clinical_values(tmp_path):
+    path = small(tmp_path / "run")
+    run = read_run(path)
+    assert LEGEND not in render("", "calibration", calibration.content(run, ANY), [])
+    table = run.predictions[["patient", "fold"]].assign(logistic_regression=0.2)
+    table.iloc[::-1].to_csv(path / "baselines.csv", index=False)
+    told = calibration.content(run, Choices(prevalence=0.3))
+    series = {each.name: each for each in told["decision"].series if each.named}
+    all_at_a_tenth = 0.3 - 0.7 * 0.1 / 0.9
+    assert series["tests for all"].y[9] == pytest.approx(all_at_a_tenth)
+    assert series[LEGEND].y[9] == pytest.approx(all_at_a_tenth)  # 0.2 sends everybody
+    assert series[LEGEND].y[29] == 0  # nobody
+    page = " ".join(render("", "calibration", told, []).split())
+    assert "set to 0.300 (this cohort's is 0.667)" in page
+    assert "weighs both classes equally" in page
+
+
 def test_each_fold_is_drawn_with_its_last_and_its_best_epoch(run):
     told = learning.content(run, ANY)
     assert len(told["accuracy"]) == len(told["loss"]) == 5
@@ -173,6 +241,17 @@ def test_each_fold_is_drawn_with_its_last_and_its_best_epoch(run):
     assert told["epochs"][0][1] == [
         history["val/balanced_accuracy"].iloc[0] for history in run.histories.values()
     ]
+
+
+@pytest.mark.parametrize(
+    ("folds", "per_repeat", "panels", "behind"),
+    [(20, 5, 20, 5), (25, 5, 5, 5), (30, 30, 20, 20), (1, 5, 1, 1)],
+)
+def test_panels_and_what_is_grey_in_them_are_few(folds, per_repeat, panels, behind):
+    told = learning.drawn(list(range(folds)), per_repeat)
+    assert len(told) == panels
+    assert {len(beside) for beside in told.values()} == {behind}
+    assert all(fold in beside for fold, beside in told.items())
 
 
 def test_a_run_validated_now_and_then_or_never_is_drawn_all_the_same(tmp_path):
@@ -257,6 +336,21 @@ def test_the_audit_is_counted_errors_first_and_names_nobody(run, tmp_path):
     assert audit.content(run, Choices(audit=path, ids=True)) == told
 
 
+def test_an_audit_of_another_cohort_is_refused_where_it_tells(run, tmp_path):
+    path, unknown = tmp_path / "audit.json", "Whether this audit is of the run's cohort is not"
+    for content, said in (
+        ({"fingerprint": "f00d"}, False),
+        ({}, True),
+        ({"fingerprint": None}, True),
+    ):
+        path.write_text(json.dumps({"findings": []} | content))
+        page = render("", "audit", audit.content(run, Choices(audit=path)), [])
+        assert (unknown in " ".join(page.split())) == said
+    path.write_text(json.dumps({"findings": [], "fingerprint": "badc0ffee"}))
+    with pytest.raises(InputError, match="an audit of another cohort than the run's"):
+        audit.content(run, Choices(audit=path))
+
+
 def test_every_item_of_tripod_is_answered_or_owed(run, tmp_path):
     numbers = [number for number, *_ in ITEMS]
     assert len(numbers) == len(set(numbers)) == 52
@@ -267,6 +361,7 @@ def test_every_item_of_tripod_is_answered_or_owed(run, tmp_path):
     assert rows["17"][0] == "missing"
     assert rows["12d"][0] == "not applicable"
     assert rows["20a"] == ("filled", "60 patients: 40 tumoral, 20 reactive")
+    assert "Mee 1984" in rows["12e"][1]  # as evaluation/intervals.py has it
     assert rows["14"][0] == "missing"
     rich = read_run(enrich(small(tmp_path / "run", pos_weight="balanced")))
     rows = {row[0]: row[3:] for row in tripod.content(rich, ANY)["rows"]}

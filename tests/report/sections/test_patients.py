@@ -2,9 +2,11 @@ import pandas as pd
 import pytest
 
 from lymphoml.report.choices import Choices
+from lymphoml.report.page import render
 from lymphoml.report.runs import read_run
 from lymphoml.report.sections import patients
 from lymphoml.report.sections.patients import choose_cells, content, patient_table
+from tests.report.enrich import make_run_of
 from tests.report.fabricate import config, make_run
 
 
@@ -72,3 +74,37 @@ def test_of_very_many_patients_both_ends_are_listed(tmp_path, monkeypatch):
     assert [row["patient"] for row in told["rows"]] == ["A", "B"]
     assert told["n"] == 4
     assert sum(len(series.x) for series in told["chart"].series[1:]) == 4
+
+
+CLINICAL = {"model.fusion": {"_target_": "lymphoml.nn.fusion.ClinicalOnly"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "files", "said"),
+    [
+        ({"data.eval_max_instances": 3}, True, "models saw 3 images at most"),
+        ({"data.eval_max_instances": 3}, False, "an earlier version"),
+        (CLINICAL, True, "looks at no images"),
+        (CLINICAL | {"data.eval_max_instances": 3}, False, "looks at no images"),
+    ],
+)
+def test_why_no_cells_are_shown_is_what_the_configuration_tells(tmp_path, settings, files, said):
+    settings = config(**{"data.folds": 2} | settings)
+    run = make_run(tmp_path / "run", settings, n=30, epochs=2)
+    for fold in range(2 * files):
+        (run / f"fold-{fold}" / "instances.csv").write_text("patient,image,probability\n")
+    told = content(read_run(run), Choices())
+    assert said in told["missing"]
+    assert "Beside" not in render("", "patients", told, [])
+
+
+def test_patients_of_whom_not_all_images_were_seen_have_no_cells(cohort, tmp_path):
+    path = make_run_of(cohort, tmp_path / "run", eval_max_instances=5)
+    for fold in range(2):
+        file = path / f"fold-{fold}" / "instances.csv"
+        cells = pd.read_csv(file)
+        cells[cells.groupby("patient")["image"].transform("size") <= 5].to_csv(file, index=False)
+    told = content(read_run(path), Choices(), 1_000_000)
+    assert 0 < len(told["cells"]) < len(told["rows"])
+    page = " ".join(render("", "patients", told, []).split())
+    assert "Beside a patient of at most 5 images (data.eval_max_instances) stand" in page
