@@ -85,6 +85,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
             "reference": comparison.reference,
             "n_patients": comparison.patients,
             "configurations_tried": comparison.table["run"].nunique(),
+            "clinical": comparison.clinical,
             "runs": rows.to_dict("records"),
             "smallest_detectable": _without_nan(comparison.detectable),
             "best": _without_nan(

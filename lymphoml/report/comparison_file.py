@@ -38,6 +38,7 @@ def read_comparison(path: Path) -> Comparison:
             detectable={
                 score: _with_nan(content["smallest_detectable"][score]) for score in SCORES
             },
+            clinical=content["clinical"],
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{path} is damaged; run python -m lymphoml compare again") from None
