@@ -7,6 +7,7 @@ import pandas as pd
 
 from lymphoml.evaluation.calibration import calibration_intercept, calibration_slope
 from lymphoml.evaluation.decision import decision_curve
+from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.recalibration import recalibrate
 from lymphoml.evaluation.reliability import reliability_bins
 from lymphoml.report.chart import Chart, Series, share_axis, value_axis
@@ -49,8 +50,8 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     }
 
 
-def recalibrated(rows: pd.DataFrame, folds: int) -> list[tuple[str, float, float, float]]:
-    """As trained and by each scaler: name, slope, intercept, Brier score, of one repeat.
+def recalibrated(rows: pd.DataFrame, folds: int) -> list[tuple[str, dict, dict, dict]]:
+    """As trained and by each scaler: name; slope, intercept, Brier score with limits; one repeat.
 
     Empty where the other folds of one lack a class.
     """
@@ -63,9 +64,9 @@ def recalibrated(rows: pd.DataFrame, folds: int) -> list[tuple[str, float, float
         label, probability = table["label"], table["probability"].astype(float)
         told.append((
             name,
-            calibration_slope(label, probability).value,
-            calibration_intercept(label, probability).value,
-            float(((probability - (label == 1)) ** 2).mean()),
+            calibration_slope(label, probability)._asdict(),
+            calibration_intercept(label, probability)._asdict(),
+            pool(table, folds, ["brier"])["brier"],
         ))  # fmt: skip
     return told
 
