@@ -59,7 +59,7 @@ def lymphoml(root, tmp_path_factory):
     )  # fmt: skip
     trainer.fit(module, datamodule=bags)
     predicted = trainer.predict(module, datamodule=bags)
-    held_out = {patient: value.item() for (patient,), value in predicted}
+    held_out = {batch.ids[0]: batch.bags.item() for batch in predicted}
     return initial, seen, held_out
 
 
