@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 from scipy.stats import chi2
-from statsmodels.stats.multitest import multipletests
 
 from lymphoml.audit.findings import Finding
 from lymphoml.audit.label_permutation import permutation_tests
+from lymphoml.evaluation.comparison import holm
 from lymphoml.evaluation.intervals import auroc_interval, delong
 
 LEVEL = 0.05  # family-wise
@@ -35,8 +35,7 @@ def examine_shortcuts(
     told = {name: _field(fields[name], labels, hard, clinical) for name in tested if enough}
     if told:
         p, adjusted = permutation_tests(fields[tested], labels)
-        holm = multipletests(p, method="holm")[1]
-        for name, *values in zip(tested, p, holm, adjusted, strict=True):
+        for name, *values in zip(tested, p, holm(p), adjusted, strict=True):
             told[name] |= dict(
                 zip(("p", "p_holm", "p_adjusted"), map(float, values), strict=True),
                 flagged=bool(values[2] < LEVEL),

@@ -45,16 +45,15 @@ def summarise(
     best, reported = table["best_epoch_balanced_accuracy"], table["balanced_accuracy"]
     strata = pd.DataFrame() if strata is None else strata
     parts = _parts(predictions, strata)
-    everybody = pool(predictions, folds_per_repeat)
+    pooled: dict[str, Any] = {name: _pooled(rows, folds_per_repeat) for name, rows in parts.items()}
     several = predictions["fold"].max() >= folds_per_repeat
     scores = {
         "n_patients": predictions["patient"].nunique(),
-        "balanced_accuracy": everybody["balanced_accuracy"],
-        "auroc": everybody["auroc"],
+        **{name: pooled["everybody"][name] for name in HEADLINE},
         "folds": folds,
         "best_epoch_balanced_accuracy": {"mean": best.mean(), "std": best.std(ddof=1)},
         "best_epoch_gap": best.mean() - reported.mean(),
-        "scores": {name: _pooled(rows, folds_per_repeat) for name, rows in parts.items()},
+        "scores": pooled,
         "hard_cut": hard_cut,
         "split_spread": split_spread(predictions, folds_per_repeat) if several else None,
         "thresholds": thresholds(predictions, folds_per_repeat),

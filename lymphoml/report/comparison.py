@@ -12,6 +12,7 @@ from lymphoml.evaluation.comparison import compare, smallest_detectable
 from lymphoml.evaluation.pairs import SCORES
 from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.selection import Best, best_of
+from lymphoml.evaluation.summary import plain
 from lymphoml.files import write_json, write_text
 from lymphoml.report.alignment import align
 from lymphoml.report.runs import read_run
@@ -77,22 +78,17 @@ def compare_runs(
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """`comparison.json`, everything, and `comparison.csv`, the table, below `folder`."""
     table, content = folder / "comparison.csv", folder / "comparison.json"
-    rows = comparison.table.astype(object).where(comparison.table.notna(), None)
     write_text(table, comparison.table.to_csv(index=False))
-    write_json(
-        content,
-        {
-            "reference": comparison.reference,
-            "n_patients": comparison.patients,
-            "configurations_tried": comparison.table["run"].nunique(),
-            "clinical": comparison.clinical,
-            "runs": rows.to_dict("records"),
-            "smallest_detectable": _without_nan(comparison.detectable),
-            "best": _without_nan(
-                {score: best._asdict() for score, best in comparison.best.items()}
-            ),
-        },
-    )
+    told = {
+        "reference": comparison.reference,
+        "n_patients": comparison.patients,
+        "configurations_tried": comparison.table["run"].nunique(),
+        "clinical": comparison.clinical,
+        "runs": comparison.table.to_dict("records"),
+        "smallest_detectable": comparison.detectable,
+        "best": {score: best._asdict() for score, best in comparison.best.items()},
+    }
+    write_json(content, plain(told))
     return [content, table]
 
 
@@ -124,14 +120,6 @@ def _detectable(differences: pd.DataFrame) -> dict[str, dict[str, float]]:
         for score, rows in differences.groupby("score")["detectable"]
     }
     return {score: {"one": medians[score], "holm": medians[score] * ratio} for score in SCORES}
-
-
-def _without_nan(content: dict[str, dict]) -> dict[str, dict]:
-    """JSON knows no NaN."""
-    return {
-        name: {key: None if value != value else value for key, value in inner.items()}
-        for name, inner in content.items()
-    }
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -1,8 +1,6 @@
 """The scores of a run and of what stands beside it, whatever version of lymphoml wrote them."""
 
-from typing import Any
-
-from lymphoml.evaluation.intervals import wilson
+from lymphoml.evaluation.estimate import proportion
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.report.runs import Run
 from lymphoml.report.wording import baseline_name
@@ -60,11 +58,6 @@ def counts(run: Run) -> dict[str, int]:
     return {"patients": len(labels), "tumoral": tumoral, "reactive": len(labels) - tumoral}
 
 
-def proportion(value: float, n: int) -> dict[str, Any]:
-    """With Wilson's interval for `n` patients."""
-    return {"value": value} | wilson(value * n, n)._asdict()
-
-
 def _everybody(run: Run) -> Scores:
     """What a run of an earlier version tells, and what follows from its predictions."""
     pooled = score_fold(run.predictions["label"], run.predictions["probability"])
@@ -72,8 +65,8 @@ def _everybody(run: Run) -> Scores:
     return {
         "balanced_accuracy": run.metrics["balanced_accuracy"],
         # Means over repeats, so that the widths are those of the patients there are.
-        "sensitivity": proportion(pooled["sensitivity"], n["tumoral"]),
-        "specificity": proportion(pooled["specificity"], n["reactive"]),
+        "sensitivity": proportion(pooled["sensitivity"] * n["tumoral"], n["tumoral"])._asdict(),
+        "specificity": proportion(pooled["specificity"] * n["reactive"], n["reactive"])._asdict(),
         "auroc": run.metrics["auroc"],
         "brier": {"value": pooled["brier"], "low": None, "high": None},
     }
