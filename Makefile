@@ -70,8 +70,8 @@ report: $(READY)  ## one HTML page of a run: RUN=runs/NAME/SLUG ARGS="audit=FILE
 test: $(READY)  ## the tests, minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-all: $(READY)  ## the tests and the slow ones
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
+test-all: $(READY)  ## the tests and the slow ones; writes docs/reliability.md
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow" --promises docs/reliability.md
 
 lint: $(READY)  ## style, format and types
 	$(BIN)/ruff check .

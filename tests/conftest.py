@@ -17,7 +17,25 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.promises import table as promises
+
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--promises", metavar="FILE", help="write the table of promises to FILE")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    promises.note_promise(item)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    asked = terminalreporter.config.getoption("--promises")
+    if asked:
+        reports = [each for kind in ("passed", "failed", "error", "skipped")
+                   for each in terminalreporter.getreports(kind)]  # fmt: skip
+        promises.write(promises.ROOT / asked, promises.rows(reports))
 
 
 @pytest.fixture
