@@ -17,7 +17,7 @@ from lymphoml.config import first_line, plain
 from lymphoml.cores import available_cores
 from lymphoml.errors import InputError
 from lymphoml.fold_folder import fold_lock, is_done
-from lymphoml.stopping import end_with_parent, stopping
+from lymphoml.stopping import end_with_parent, raise_stop
 
 
 @contextmanager
@@ -40,6 +40,7 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
                     stack.enter_context(fold_lock(folder, fold))
             yield settings, folder, _words(), _jobs_side_by_side() if sweep else 1
     except Exception as error:
+        raise_stop()
         if sweep:
             _tell(error, f"job {folder.name}: ")
             error.told = True  # type: ignore[attr-defined]
@@ -85,7 +86,5 @@ def entry(main: Callable[[], Any]) -> None:
 
 
 def _tell(error: Exception, prefix: str = "") -> None:
-    if stopping():
-        return
     for problem in error.problems if isinstance(error, InputError) else [repr(error)]:
         print(f"error: {prefix}{problem}", file=sys.stderr)

@@ -43,9 +43,13 @@ def stop_on_signals(advice: str) -> None:
         signal.signal(each, _stop)
 
 
-def stopping() -> bool:
-    """Whether a signal has come: what fails from now on is nobody's fault."""
-    return _Stop.code != 0
+def raise_stop() -> None:
+    """To be called wherever an Exception is caught: once a signal has come, it is nobody's error.
+
+    A block that is left may fail and lose the stop: torch's zip writer does.
+    """
+    if _Stop.code:
+        raise Stopped(_Stop.code)
 
 
 def end_with_parent(_: Any = None) -> None:

@@ -1,0 +1,117 @@
+"""A process that has imported everything, and forks each `train.py` that a test wants to stop.
+
+`python -m tests.promises.nursery` reads a `Trial` a line, as JSON, and answers with its exit code and
+seconds: 0.1 s to begin instead of 5. The child is what `python train.py` is, but for the events that
+it counts (`tests/promises/events.py`).
+"""
+
+import contextlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HANGS = 120  # seconds after which a trial is killed
+
+
+@dataclass
+class Trial:
+    """`train.py` with `words` in `cwd`, stopped by `how` at an event, or after seconds, or never."""
+
+    words: list[str]
+    cwd: str
+    how: str = "none"  # KILL, TERM, INT; MEMORY: no more is given
+    event: int | None = None
+    after: float | None = None
+    script: str = "train.py"
+
+
+@dataclass
+class Outcome:
+    code: int  # negative: the signal it died of
+    seconds: float
+    latency: float | None  # seconds from the signal to the end
+    cpu: float
+
+
+class Nursery:
+    def __init__(self) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.promises.nursery"], cwd=ROOT, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, trial: Trial) -> Outcome:
+        """The child's output is in `output.txt` of its folder, its events in `events.txt`."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(asdict(trial)), file=self.process.stdin, flush=True)
+        return Outcome(**json.loads(self.process.stdout.readline()))
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+@contextlib.contextmanager
+def nursery() -> Iterator[Nursery]:
+    made = Nursery()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def _serve() -> None:
+    import hydra
+    import timm
+
+    import lymphoml.commands.predict
+    import lymphoml.prediction
+    import lymphoml.report.terminal
+    import lymphoml.training  # noqa: F401
+    from tests.promises import events
+
+    for line in sys.stdin:
+        trial = Trial(**json.loads(line))
+        started = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            os.chdir(trial.cwd)
+            output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for stream in (1, 2):
+                os.dup2(output, stream)
+            events.count(trial.how if trial.event is not None else "none", trial.event)
+            sys.argv = [trial.script, *trial.words]
+            runpy.run_path(str(ROOT / trial.script), run_name="__main__")
+            sys.exit()
+        signal.signal(signal.SIGALRM, lambda *_, child=child: os.killpg(child, signal.SIGKILL))
+        signal.alarm(HANGS)
+        if trial.after is not None:
+            time.sleep(trial.after)
+            os.kill(child, signal.Signals[f"SIG{trial.how}"])  # not yet waited for: it is there
+        _, status, usage = os.wait4(child, 0)
+        signal.alarm(0)
+        ended = time.monotonic()
+        stopped = Path(trial.cwd) / "stopped.txt"
+        sent = started + trial.after if trial.after is not None else None
+        if stopped.exists():
+            sent = float(stopped.read_text())
+            stopped.unlink()
+        outcome = Outcome(
+            os.waitstatus_to_exitcode(status), ended - started,
+            None if sent is None else ended - sent, usage.ru_utime + usage.ru_stime,
+        )  # fmt: skip
+        print(json.dumps(asdict(outcome)), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
