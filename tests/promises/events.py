@@ -1,13 +1,15 @@
 """What happens in a `train.py`, event by event, and a stop at the n-th of them."""
 
+import atexit
 import builtins
 import functools
 import io
-import itertools
 import os
 import resource
 import signal
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,19 +18,23 @@ from lymphoml import baselines, callbacks, files, module, preparation
 from lymphoml.data import building, images
 
 
-def count(how: str, at: int | None) -> None:
-    """Write each event of this process to `events.txt`, and stop it by `how` at number `at`."""
+def count(how: str, at: tuple[str, int] | None) -> None:
+    """Write each event of this process to `events.txt`, and stop it by `how` at one of them."""
     log = os.open("events.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    numbers, process = itertools.count(), os.getpid()
+    seen: Counter[str] = Counter()
+    process, at = os.getpid(), at and tuple(at)  # type: ignore[assignment]
 
     def tick(name: str, last_deed: Callable[[], None] = lambda: None) -> None:
         if os.getpid() != process:
             return  # a loader worker
         os.write(log, f"{name}\n".encode())
-        if next(numbers) == at:
+        if (name, seen[name]) == at:
             last_deed()
             _stop(how)
+        seen[name] += 1
 
+    known = set(sys.modules)
+    atexit.register(lambda: Path("modules.txt").write_text("\n".join({*sys.modules} - known)))
     for owner, name, event in (
         (preparation, "read_cohort", "cohort"),
         (preparation, "try_size", "size"),
