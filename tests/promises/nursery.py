@@ -1,8 +1,8 @@
 """A process that has imported everything, and forks each `train.py` that a test wants to stop.
 
-`python -m tests.promises.nursery` reads a `Trial` a line, as JSON, and answers with its exit code and
-seconds: 0.1 s to begin instead of 5. The child is what `python train.py` is, but for the events that
-it counts (`tests/promises/events.py`).
+`python -m tests.promises.nursery` reads a `Trial` a line, as JSON, and answers with an `Outcome`:
+a child begins in 0.1 s instead of 5. It is what `python train.py` is, but for the events that it
+counts (`tests/promises/events.py`).
 """
 
 import contextlib
@@ -25,7 +25,7 @@ HANGS = 120  # seconds after which a trial is killed
 
 @dataclass
 class Trial:
-    """`train.py` with `words` in `cwd`, stopped by `how` at an event, or after seconds, or never."""
+    """`train.py` with `words` in `cwd`; stopped by `how` at an event, after seconds, or never."""
 
     words: list[str]
     cwd: str
@@ -40,7 +40,7 @@ class Outcome:
     code: int  # negative: the signal it died of
     seconds: float
     latency: float | None  # seconds from the signal to the end
-    cpu: float
+    session: int  # of it and its children
 
 
 class Nursery:
@@ -72,8 +72,8 @@ def nursery() -> Iterator[Nursery]:
 
 
 def _serve() -> None:
-    import hydra
-    import timm
+    import hydra  # noqa: F401
+    import timm  # noqa: F401
 
     import lymphoml.commands.predict
     import lymphoml.prediction
@@ -84,6 +84,7 @@ def _serve() -> None:
     gc.freeze()  # else every child would copy it all when it collects
     for line in sys.stdin:
         trial = Trial(**json.loads(line))
+        (Path(trial.cwd) / "events.txt").write_text("")
         started = time.monotonic()
         child = os.fork()
         if child == 0:
@@ -101,7 +102,7 @@ def _serve() -> None:
         if trial.after is not None:
             time.sleep(trial.after)
             os.kill(child, signal.Signals[f"SIG{trial.how}"])  # not yet waited for: it is there
-        _, status, usage = os.wait4(child, 0)
+        _, status = os.waitpid(child, 0)
         signal.alarm(0)
         if (learned := Path(trial.cwd) / "modules.txt").exists():
             for name in learned.read_text().split():  # what children import late, once for all
@@ -117,7 +118,7 @@ def _serve() -> None:
             stopped.unlink()
         outcome = Outcome(
             os.waitstatus_to_exitcode(status), ended - started,
-            None if sent is None else ended - sent, usage.ru_utime + usage.ru_stime,
+            None if sent is None else ended - sent, child,
         )  # fmt: skip
         print(json.dumps(asdict(outcome)), flush=True)
 
