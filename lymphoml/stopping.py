@@ -39,7 +39,7 @@ def stop_on_signals(advice: str) -> None:
     _Stop.advice = advice
     atexit.register(_leave)  # first in, last out
     os.register_at_fork(after_in_child=_in_child)
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _stop)
 
 
