@@ -53,9 +53,8 @@ def raise_stop() -> None:
 
 
 def end_with_parent(_: Any = None) -> None:
-    """In a worker process: the parent takes its SIGINT and decides, and it never outlives that.
+    """Have a worker process leave SIGINT to its parent, and not outlive it; elsewhere do nothing.
 
-    Elsewhere nothing.
     The argument is the worker's number, which torch's loaders give.
     """
     parent, keeper = multiprocessing.parent_process(), os.getppid()

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 
 from lymphoml.data.synthetic import synthesize
 from tests.promises.nursery import Nursery, Trial, nursery
+from tests.promises.processes import ROOT, end, start, wait_until
 
 SEED = 5
 KILLS = 3  # of one run, one after the other
@@ -135,6 +137,30 @@ def killed_and_resumed(
     if left := leftovers(folder):
         problems.append(f"left: {left}")
     return ends, [f"seed {SEED}, run {number}, {name}, {trials}: {each}" for each in problems]
+
+
+@pytest.mark.promise(
+    "`kill -9` of plain `python train.py` while it decodes images, in its first fold, in its second",
+    "the same command ends in the same bytes",
+)
+def test_plain_processes_resume_too(wholes, tmp_path, record_property):
+    whole = wholes["Adam, augmented, 2 workers"]
+    moments = [".cache/images/*/*.npy", "run/fold-0/last.ckpt", "run/fold-1/last.ckpt"]
+    for moment in moments:
+        process = start(str(ROOT / "train.py"), *whole.words, cwd=tmp_path)
+        try:
+            wait_until(lambda moment=moment: list(tmp_path.glob(moment)))
+            process.kill()
+        finally:
+            end(process)
+        assert process.returncode == -9
+    last = start(str(ROOT / "train.py"), *whole.words, cwd=tmp_path)
+    told = last.communicate()[0]
+    assert last.returncode == 0
+    assert re.search(r"fold 1 goes on after epoch \d of 3", told)
+    assert differences(tmp_path / "run", whole.folder) == []
+    assert leftovers(tmp_path) == []
+    record_property("tried", len(moments))
 
 
 @pytest.mark.timeout(3000)
