@@ -140,7 +140,7 @@ def killed_and_resumed(
 
 
 @pytest.mark.promise(
-    "`kill -9` of plain `python train.py` while it decodes images, in its first fold, in its second",
+    "`kill -9` of plain `python train.py` decoding images, in its first fold, in its second",
     "the same command ends in the same bytes",
 )
 def test_plain_processes_resume_too(wholes, tmp_path, record_property):
