@@ -1,5 +1,10 @@
 """Cross-validate one configuration: `python train.py key=value ...`, `-m` for a sweep of them."""
 
+from lymphoml.stopping import stop_on_signals
+
+if __name__ == "__main__":  # before all that takes time
+    stop_on_signals("the same command goes on from the last finished epoch")
+
 import hydra
 from omegaconf import DictConfig
 

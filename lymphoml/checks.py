@@ -41,6 +41,16 @@ def check(config: dict[str, Any]) -> None:
         raise InputError(problems)
 
 
+def folds_asked(config: dict[str, Any]) -> list[int]:
+    """The folds that `config["fold"]` names, `all` or a number. Raises InputError."""
+    asked, count = config["fold"], config["data"]["folds"] * config["data"]["repeats"]
+    if asked == "all":
+        return list(range(count))
+    if type(asked) is int and 0 <= asked < count:
+        return [asked]
+    raise InputError(f"fold={asked}: allowed are all and 0 to {count - 1}")
+
+
 def _whole(value: Any) -> bool:
     return type(value) is int and value >= 1
 

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from lymphoml import runs
 from lymphoml.baselines import baseline_predictions
 from lymphoml.data.strata import strata
@@ -23,7 +21,7 @@ def complete(config: dict[str, Any], folder: Path, prepared: Prepared, tracker: 
     if not all(runs.is_done(folder, fold) for fold in every):
         part = runs.read_predictions(folder, prepared.asked)
         return score_fold(part["label"], part["probability"])["balanced_accuracy"]
-    with FileLock(folder / ".lock"):
+    with runs.run_lock(folder):
         if not (folder / "metrics.json").exists():
             predictions = runs.read_predictions(folder, every)
             baselines = baseline_predictions(config["data"], prepared.cohort, prepared.folds)

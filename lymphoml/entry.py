@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,35 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
+from lymphoml.checks import folds_asked
 from lymphoml.config import first_line, plain
 from lymphoml.cores import available_cores
 from lymphoml.errors import InputError
+from lymphoml.fold_folder import fold_lock, is_done
+from lymphoml.stopping import end_with_parent, raise_stop
 
 
 @contextmanager
 def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
     """The job's plain configuration, run folder, words and how many share the machine.
 
-    A failure is told at once.
+    Its folds are this process's from here on, before anything that takes time is imported.
 
-    A sweep goes on with its other jobs: Hydra itself would name only the first failure, at the
-    end. A single job leaves at once, before Hydra adds words of its own.
+    A failure is told at once. A sweep goes on with its other jobs: Hydra itself would name only
+    the first failure, at the end. A single job leaves at once, before Hydra adds words of its own.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    end_with_parent()
     try:
-        yield plain(config), folder, _words(), _jobs_side_by_side() if sweep else 1
+        settings = plain(config)
+        with ExitStack() as stack:
+            for fold in folds_asked(settings):
+                if not is_done(folder, fold):
+                    stack.enter_context(fold_lock(folder, fold))
+            yield settings, folder, _words(), _jobs_side_by_side() if sweep else 1
     except Exception as error:
+        raise_stop()
         if sweep:
             _tell(error, f"job {folder.name}: ")
             error.told = True  # type: ignore[attr-defined]
@@ -73,9 +83,6 @@ def entry(main: Callable[[], Any]) -> None:
         detail = f": {first_line(cause)}" if cause else ""
         print(f"error: {first_line(error)}{detail}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
-        sys.exit(130)
 
 
 def _tell(error: Exception, prefix: str = "") -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +31,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path, names: Iterable[str] = ("*",)) -> None:
+    """What killed processes left of these files; the caller is the only one who writes them."""
+    for name in names:
+        for leftover in folder.glob(f".{name}.????????"):  # as mkstemp calls them
+            leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

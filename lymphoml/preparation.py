@@ -8,7 +8,7 @@ import pandas as pd
 from lymphoml import compute, memory
 from lymphoml.build import uses_images
 from lymphoml.capacity import fitting_chunk, try_size
-from lymphoml.checks import check
+from lymphoml.checks import check, folds_asked
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.folds import make_folds, read_folds
@@ -38,7 +38,7 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
     """
     check(config)
     data, options = config["data"], config["trainer"]
-    asked = _folds_asked(config["fold"], data["folds"] * data["repeats"])
+    asked = folds_asked(config)
     options["precision"] = compute.precision(options["precision"], options["accelerator"])
     settings = compute.settle(options, jobs)
     module = new_module(config, clinical_dim=1)
@@ -108,11 +108,3 @@ def _chunk_size(
         autocast=options["precision"] not in ("32-true", "64-true"),
         free=memory.free_bytes(compute.uses_cuda(options["accelerator"]), jobs),
     )
-
-
-def _folds_asked(asked: int | str, count: int) -> list[int]:
-    if asked == "all":
-        return list(range(count))
-    if type(asked) is int and 0 <= asked < count:
-        return [asked]
-    raise InputError(f"fold={asked}: allowed are all and 0 to {count - 1}")

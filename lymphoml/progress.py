@@ -39,7 +39,11 @@ class FoldProgress(pl.Callback):
         self.bar, self.fold, self.epochs = bar, fold, epochs
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.bar.skip(trainer.current_epoch)  # a resumed fold has these behind it
+        if trainer.current_epoch:
+            self.bar.skip(trainer.current_epoch)
+            self.bar.say(
+                f"fold {self.fold} goes on after epoch {trainer.current_epoch} of {self.epochs}"
+            )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.images, self.started = 0, time.perf_counter()

@@ -8,11 +8,17 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from lymphoml.errors import InputError
-from lymphoml.files import write_json, write_text
+from lymphoml.files import remove_leftovers, write_json, write_text
+from lymphoml.fold_folder import fold_folder
+from lymphoml.fold_folder import is_done as is_done
 from lymphoml.identity import differences
+
+# Under the run's lock.
+WRITTEN = ("environment.json", "config.yaml", "folds.csv", "predictions.csv", "baselines.csv",
+           "strata.csv", "metrics.json")  # fmt: skip
 
 
 def claim(
@@ -25,7 +31,7 @@ def claim(
     the folder holds a run of another configuration or of other data.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with run_lock(folder):
         _claim(folder, config, environment, chunk_size)
 
 
@@ -67,24 +73,19 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def fold_lock(folder: Path, fold: int) -> Iterator[Path]:
-    """The fold's own folder, for this process alone."""
-    path = fold_folder(folder, fold)
-    path.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path / ".lock", timeout=0):
-            yield path
-    except Timeout:
-        raise InputError(
-            f"fold {fold} of {folder} is being trained by another process; wait for it"
-        ) from None
+def run_lock(folder: Path) -> Iterator[None]:
+    """What lies in the run folder itself is written by one process at a time; the others wait."""
+    with FileLock(folder / ".lock"):
+        remove_leftovers(folder, WRITTEN)
+        yield
 
 
 def settle_folds(folder: Path, folds: pd.DataFrame, given: str | None) -> None:
     """Write `folds.csv`, or raise InputError where the run was begun with other folds."""
     path = folder / "folds.csv"
     if not path.exists():
-        write_table(path, folds)
+        with run_lock(folder):
+            write_table(path, folds)
     elif given and not _same_folds(read_table(path), folds):
         raise InputError(
             f"data.fold_file={given}: its content has changed since run {folder} was begun; "
@@ -96,14 +97,6 @@ def _same_folds(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     columns = ["patient", "fold"]
     first, second = (table[columns].sort_values(columns).to_numpy() for table in (one, other))
     return first.shape == second.shape and bool((first == second).all())
-
-
-def fold_folder(folder: Path, fold: int) -> Path:
-    return folder / f"fold-{fold}"
-
-
-def is_done(folder: Path, fold: int) -> bool:
-    return (fold_folder(folder, fold) / "done.json").exists()
 
 
 def read_predictions(folder: Path, folds: list[int]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.pooled import pool
 from lymphoml.files import write_json
+from lymphoml.fold_folder import fold_lock
 from lymphoml.inference import checkpoint_predictions
 from lymphoml.preparation import Prepared, new_module, prepare
 from lymphoml.progress import Bar, FoldProgress, progress_bar
@@ -49,7 +50,7 @@ def cross_validate(
         options, epochs = config["trainer"], config["trainer"]["max_epochs"]
         with progress_bar(options["progress"], len(prepared.asked) * epochs) as bar:
             for fold in prepared.asked:
-                with runs.fold_lock(folder, fold) as path:
+                with fold_lock(folder, fold) as path:
                     if runs.is_done(folder, fold):
                         bar.skip(epochs)
                     else:
@@ -90,17 +91,12 @@ def train_fold(
     last = path / LAST
     with tracker.fold(fold) as loggers:
         trainer = make_trainer(options, path, logger=loggers, callbacks=callbacks)
-        try:
-            trainer.fit(
-                module,
-                datamodule=bags,
-                ckpt_path=last if last.exists() else None,
-                weights_only=True,
-            )
-        except SystemExit:  # what Lightning makes of Ctrl-C
-            if trainer.interrupted:
-                raise KeyboardInterrupt from None
-            raise
+        trainer.fit(
+            module,
+            datamodule=bags,
+            ckpt_path=last if last.exists() else None,
+            weights_only=True,
+        )
         reported = load_checkpoint(reported_checkpoint(path))
         predictions, of_images = checkpoint_predictions(reported, path, trainer, bags)
         predictions.insert(1, "fold", fold)

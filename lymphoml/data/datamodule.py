@@ -14,6 +14,7 @@ from lymphoml.data.folds import inner_split, split
 from lymphoml.data.images import ImageStore
 from lymphoml.data.transforms import View
 from lymphoml.seeding import keyed_seed
+from lymphoml.stopping import end_with_parent
 from lymphoml.types import Batch
 
 
@@ -74,6 +75,7 @@ class PatientBags(pl.LightningDataModule):
             collate_fn=collate,
             num_workers=data["workers"],
             persistent_workers=data["workers"] > 0,
+            worker_init_fn=end_with_parent,
             pin_memory=self.trainer is not None
             and self.trainer.strategy.root_device.type == "cuda",
         )
