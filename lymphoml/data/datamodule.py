@@ -74,6 +74,7 @@ class PatientBags(pl.LightningDataModule):
             collate_fn=collate,
             num_workers=data["workers"],
             persistent_workers=data["workers"] > 0,
+            timeout=data["worker_timeout"] if data["workers"] else 0,
             pin_memory=self.trainer is not None
             and self.trainer.strategy.root_device.type == "cuda",
         )
@@ -112,6 +113,13 @@ class BagDataModule(PatientBags):
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train_patients, training=True)
+
+    def batch_patients(self, epoch: int, batch: int) -> list[str]:
+        """Who is in an epoch's training batch of this number, from 0."""
+        order = EpochOrder(len(self.train_patients), self.keyed, shuffle=True, epoch=epoch)
+        size = self.data["bags_per_batch"]
+        keys = list(order)[batch * size : (batch + 1) * size]
+        return [self.train_patients[position] for _, position in keys]
 
     def val_dataloader(self) -> list[DataLoader]:
         """The fold's held-out patients first, then the inner ones where there are any."""

@@ -1,0 +1,79 @@
+"""A fold that fails: told with its place, and, where the user wants it, no end of the others."""
+
+import multiprocessing
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytorch_lightning as pl
+
+from lymphoml.data.datamodule import BagDataModule
+from lymphoml.divergence import place
+from lymphoml.errors import Failure, Told
+from lymphoml.failures import told
+
+
+class FoldErrors:
+    """Of a job's folds, each in a `fold` block; `missing` are those that failed.
+
+    With `going_on` a fold's error is printed and the next one's block is entered. Otherwise it is
+    raised, as lines for the user where it can be put in any.
+    """
+
+    def __init__(self, going_on: bool):
+        self.going_on = going_on
+        self.missing: list[int] = []
+
+    @contextmanager
+    def fold(self, fold: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            lines = told(error)
+            if lines is not None:
+                named = f"fold {fold}"
+                lines = type(lines)(
+                    each if each.startswith(named) else f"{named}, {each}"
+                    for each in lines.problems
+                )
+            if not self.going_on:
+                raise (lines or error) from (None if lines else error.__cause__)
+            self.missing.append(fold)
+            for line in lines.problems if lines else [f"fold {fold}: a bug, told above"]:
+                if not lines:
+                    traceback.print_exception(error)
+                print(f"error: {line}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Raises Failure where a fold is missing."""
+        if self.missing:
+            folds = ", ".join(map(str, self.missing))
+            raise Failure(
+                f"missing: fold{'s' * (len(self.missing) > 1)} {folds}, for the reasons above; the "
+                f"same command tries again, and leaves alone what is done"
+            )
+
+
+@contextmanager
+def placed(trainer: pl.Trainer, bags: BagDataModule) -> Iterator[None]:
+    """What a machine does to a training gets the epoch, batch and patients that it hit."""
+    try:
+        yield
+    except Exception as error:
+        for worker in multiprocessing.active_children():
+            worker.kill()  # one that hangs would keep this process from ending
+        lines = told(error)
+        if lines is None:
+            raise
+        if isinstance(lines, Failure) and not isinstance(error, Told):
+            lines = Failure(f"{_where(trainer, bags)}: {each}" for each in lines.problems)
+        raise lines from None
+
+
+def _where(trainer: pl.Trainer, bags: BagDataModule) -> str:
+    if not trainer.training:
+        doing = "validating" if trainer.validating else "between batches"
+        return f"epoch {trainer.current_epoch + 1}, {doing}"
+    batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+    return place(trainer.current_epoch, batch, bags.batch_patients(trainer.current_epoch, batch))
