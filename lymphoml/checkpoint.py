@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,19 +32,19 @@ class AtomicCheckpointIO(CheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         path = Path(path)
-        sidecar, previous = _sidecar(path), path.with_name(PREVIOUS)
+        previous = path.with_name(PREVIOUS)
         rotates = path.name == LAST and path.exists()
-        old = sidecar.read_text() if path.exists() and sidecar.exists() else ""
+        old = _digests(path) if path.exists() else []
         with replacing(path) as file:
             _save(checkpoint, file)
             to_disk(file)  # before anything that is good gives way
-            new = f"{_sha256(Path(file.name))}  {path.name}\n"
-            write_text(sidecar, old + new)
+            new = _sha256(Path(file.name))
+            _note(path, [*old, new])
             if rotates:
                 os.replace(path, previous)
         if rotates:
-            write_text(_sidecar(previous), old.replace(LAST, PREVIOUS))
-        write_text(sidecar, new)
+            _note(previous, old)
+        _note(path, [new])
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = True
@@ -61,13 +62,18 @@ def damage(path: Path) -> str | None:
     if not path.exists():
         return "is missing"
     pair = (LAST, PREVIOUS) if path.name in (LAST, PREVIOUS) else (path.name,)
-    if _sha256(path) in {each for name in pair for each in _digests(path.with_name(name))}:
+    if _sha256(path) in [each for name in pair for each in _digests(path.with_name(name))]:
         return None
     if not sidecar.exists():
         return f"cannot be verified: {sidecar.name} is missing"
     if not path.stat().st_size:
         return "is empty"
     return f"differs from its {sidecar.name}: it is truncated, corrupted or was changed"
+
+
+def vouch_for(path: Path, place: Path) -> None:
+    """Let the sidecar of `place` name the file `path`, which is about to be moved there."""
+    _note(place, [_sha256(path)])
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -140,12 +146,17 @@ def _sidecar(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _digests(path: Path) -> set[str]:
+def _digests(path: Path) -> list[str]:
+    """What the checkpoint's sidecar says it may be; nothing where there is none."""
     sidecar = _sidecar(path)
     if not sidecar.exists():
-        return set()
+        return []
     lines = sidecar.read_text(errors="replace").splitlines()
-    return {line.split()[0] for line in lines if line.strip()}
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _note(path: Path, digests: Sequence[str]) -> None:
+    write_text(_sidecar(path), "".join(f"{digest}  {path.name}\n" for digest in digests))
 
 
 def _sha256(path: Path) -> str:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from lymphoml.checkpoint import LAST, PREVIOUS, afresh, damage, load_checkpoint
+from lymphoml.checkpoint import LAST, PREVIOUS, afresh, damage, load_checkpoint, vouch_for
 from lymphoml.errors import InputError
 
 
@@ -48,7 +48,5 @@ def _without_checkpoint(folder: Path, fold: int) -> Start:
 
 def _take_place(previous: Path, last: Path) -> None:
     """Of the damaged one: the next epoch's end must not move it over the good one."""
+    vouch_for(previous, last)
     os.replace(previous, last)
-    sidecar = previous.with_name(f"{PREVIOUS}.sha256")
-    if sidecar.exists():
-        os.replace(sidecar, last.with_name(f"{LAST}.sha256"))

@@ -56,6 +56,7 @@ def test_killed_around_the_move_either_file_is_recognised(path, monkeypatch, mom
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         AtomicCheckpointIO().save_checkpoint({"epoch": 4}, path)
+    monkeypatch.undo()
     start = starting_point(path.parent, fold=0)
     assert load_checkpoint(start.checkpoint)["epoch"] == (4 if moment == "after the move" else 3)
 
