@@ -38,7 +38,7 @@ def told(error: BaseException) -> Told | None:
     if isinstance(error, OSError):
         return _of_system(number, error.filename, text)
     if isinstance(error, RuntimeError):
-        return _of_loader(text)
+        return _of_loader(f"{error.__cause__} {text}")
     return None
 
 
@@ -53,18 +53,12 @@ def _of_system(number: int | None, filename: object, text: str) -> Failure | Non
 
 
 def _of_loader(text: str) -> Told | None:
-    if "shared memory" in text and "Bus error" in text:
+    if died := re.search(r"killed by signal: (\w+( \w+)?)|exited unexpectedly", text):
+        signal = f" ({died[1]})" if died[1] else ""
         return Failure(
-            f"a loader worker died of a bus error: shared memory (/dev/shm) is too small or a "
-            f"disk failed; enlarge it or set data.workers=0, {AGAIN}"
+            f"a loader worker died{signal}, most often of too little memory or shared memory "
+            f"(/dev/shm); set fewer data.workers if it comes again, {AGAIN}"
         )
-    if killed := re.search(r"is killed by signal: (.+?)\.? *$", text, re.MULTILINE):
-        return Failure(
-            f"a loader worker was killed ({killed[1].rstrip('. ')}), which often means too "
-            f"little memory; set fewer data.workers if it comes again, {AGAIN}"
-        )
-    if "exited unexpectedly" in text:
-        return Failure(f"a loader worker exited unexpectedly; set data.workers=0, {AGAIN}")
     if hung := re.search(r"timed out after ([\d.]+) seconds", text):
         return Failure(
             f"a loader worker gave nothing for {float(hung[1]):g} seconds: it hangs, or the disk "

@@ -55,25 +55,37 @@ class FoldErrors:
             )
 
 
-@contextmanager
-def placed(trainer: pl.Trainer, bags: BagDataModule) -> Iterator[None]:
-    """What a machine does to a training gets the epoch, batch and patients that it hit."""
-    try:
-        yield
-    except Exception as error:
-        for worker in multiprocessing.active_children():
-            worker.kill()  # one that hangs would keep this process from ending
-        lines = told(error)
-        if lines is None:
-            raise
-        if isinstance(lines, Failure) and not isinstance(error, Told):
-            lines = Failure(f"{_where(trainer, bags)}: {each}" for each in lines.problems)
-        raise lines from None
+class Place(pl.Callback):
+    """Where in a fold a machine's failure hit: epoch, batch and patients."""
 
+    def __init__(self, bags: BagDataModule):
+        self.bags = bags
+        self.where = ""
 
-def _where(trainer: pl.Trainer, bags: BagDataModule) -> str:
-    if not trainer.training:
-        doing = "validating" if trainer.validating else "between batches"
-        return f"epoch {trainer.current_epoch + 1}, {doing}"
-    batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-    return place(trainer.current_epoch, batch, bags.batch_patients(trainer.current_epoch, batch))
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, error: BaseException
+    ) -> None:
+        """Lightning forgets what it was doing right after."""
+        epoch = trainer.current_epoch
+        if trainer.training:
+            batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+            self.where = place(epoch, batch, self.bags.batch_patients(epoch, batch))
+        elif trainer.validating:
+            self.where = f"epoch {epoch + 1}, validation"
+        elif trainer.predicting:
+            self.where = "prediction"
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """What the block raises, with its place, where it can be put in lines for the user."""
+        try:
+            yield
+        except Exception as error:
+            for worker in multiprocessing.active_children():
+                worker.kill()  # one that hangs would keep this process from ending
+            lines = told(error)
+            if lines is None:
+                raise
+            if not isinstance(error, Told) and self.where:
+                lines = type(lines)(f"{self.where}: {each}" for each in lines.problems)
+            raise lines from None

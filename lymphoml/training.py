@@ -23,7 +23,7 @@ from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.pooled import pool
 from lymphoml.files import write_json
-from lymphoml.fold_errors import FoldErrors, placed
+from lymphoml.fold_errors import FoldErrors, Place
 from lymphoml.inference import checkpoint_predictions
 from lymphoml.preparation import Prepared, new_module, prepare
 from lymphoml.progress import Bar, FoldProgress, progress_bar
@@ -102,6 +102,7 @@ def train_fold(
         history,
         FoldProgress(bar, fold, options["max_epochs"]),
         save,
+        where := Place(bags),
     ]
     if options["patience"] is not None:
         callbacks.append(Patience(options["patience"]))
@@ -111,14 +112,14 @@ def train_fold(
     with tracker.fold(fold) as loggers:
         trainer = make_trainer(options, path, logger=loggers, callbacks=callbacks)
         try:
-            with placed(trainer, bags):
+            with where.told():
                 trainer.fit(module, datamodule=bags, ckpt_path=start.checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             if trainer.interrupted:
                 raise KeyboardInterrupt from None
             raise
         reported = load_checkpoint(reported_checkpoint(path, save.selected_epoch))
-        with placed(trainer, bags):
+        with where.told():
             predictions, of_images = checkpoint_predictions(reported, path, trainer, bags)
         predictions.insert(1, "fold", fold)
         predictions.insert(2, "label", cohort.table["label"].loc[predictions["patient"]].to_numpy())

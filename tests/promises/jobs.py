@@ -1,7 +1,6 @@
 """A tiny cohort and its job, as the promises of this folder try them."""
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -49,7 +48,3 @@ def refusal(capsys: pytest.CaptureFixture, config: dict, run: Path) -> tuple[int
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith("error: ") for line in lines), lines
     return int(left.value.code or 0), lines
-
-
-def may_mount() -> bool:
-    return os.geteuid() == 0 and os.system("unshare -m true 2> /dev/null") == 0
