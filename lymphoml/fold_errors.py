@@ -69,7 +69,10 @@ class Place(pl.Callback):
         epoch = trainer.current_epoch
         if trainer.training:
             batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-            self.where = place(epoch, batch, self.bags.batch_patients(epoch, batch))
+            patients = self.bags.batch_patients(epoch, batch)
+            self.where = (
+                place(epoch, batch, patients) if patients else f"the end of epoch {epoch + 1}"
+            )
         elif trainer.validating:
             self.where = f"epoch {epoch + 1}, validation"
         elif trainer.predicting:
