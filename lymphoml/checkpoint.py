@@ -1,39 +1,50 @@
 """Checkpoints that survive a kill while they are written, and run nothing when they are read."""
 
 import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from lymphoml.divergence import check_weights
 from lymphoml.errors import InputError, one_line
-from lymphoml.files import replacing, write_text
+from lymphoml.files import replacing, to_disk, write_text
 
 LAST = "last.ckpt"  # the end of the last finished epoch
+PREVIOUS = "previous.ckpt"  # the end of the one before, should the last be damaged
 SELECTED = "selected.ckpt"  # the epoch that the inner validation split chose, weights only
 
 
 class AtomicCheckpointIO(CheckpointIO):
     """Written beside its place, flushed, moved into it; a `.sha256` beside it says it is whole.
 
-    The sidecar names the old and the new digest while the file changes hands, so that whichever
-    file a kill leaves is recognised.
+    `last.ckpt` becomes `previous.ckpt` just before, by a move. A kill between the two moves leaves
+    no `last.ckpt` and a good `previous.ckpt`; one anywhere else leaves both files whole. Sidecars
+    name the old and the new digest while files change hands, and those of the two count for both,
+    so that whichever file a kill leaves is recognised.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         path = Path(path)
-        sidecar = _sidecar(path)
-        old = sidecar.read_text() if path.exists() and sidecar.exists() else ""
+        previous = path.with_name(PREVIOUS)
+        rotates = path.name == LAST and path.exists()
+        old = _digests(path) if path.exists() else []
         with replacing(path) as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            new = f"{_sha256(Path(file.name))}  {path.name}\n"
-            write_text(sidecar, old + new)
-        write_text(sidecar, new)
+            _save(checkpoint, file)
+            to_disk(file)  # before anything that is good gives way
+            new = _sha256(Path(file.name))
+            _note(path, [*old, new])
+            if rotates:
+                os.replace(path, previous)
+        if rotates:
+            _note(previous, old)
+        _note(path, [new])
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = True
@@ -45,26 +56,44 @@ class AtomicCheckpointIO(CheckpointIO):
         _sidecar(Path(path)).unlink(missing_ok=True)
 
 
+def damage(path: Path) -> str | None:
+    """What is wrong with the file `path`, after its name; None where it is as it was written."""
+    sidecar = _sidecar(path)
+    if not path.exists():
+        return "is missing"
+    pair = (LAST, PREVIOUS) if path.name in (LAST, PREVIOUS) else (path.name,)
+    if _sha256(path) in [each for name in pair for each in _digests(path.with_name(name))]:
+        return None
+    if not sidecar.exists():
+        return f"cannot be verified: {sidecar.name} is missing"
+    if not path.stat().st_size:
+        return "is empty"
+    return f"differs from its {sidecar.name}: it is truncated, corrupted or was changed"
+
+
+def vouch_for(path: Path, place: Path) -> None:
+    """Let the sidecar of `place` name the file `path`, which is about to be moved there."""
+    _note(place, [_sha256(path)])
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """What `path` holds, on the CPU: tensors and primitives; InputError where it is not whole."""
-    sidecar = _sidecar(path)
-    if not path.exists() or not sidecar.exists():
-        missing = path if not path.exists() else sidecar
-        raise InputError(
-            f"checkpoint {missing} is missing; remove the fold's folder and train it again"
-        )
-    known = {line.split()[0] for line in sidecar.read_text().splitlines() if line.strip()}
-    if _sha256(path) not in known:
-        raise InputError(
-            f"checkpoint {path} differs from its {sidecar.name}: it is damaged or was changed; "
-            f"remove the fold's folder and train it again"
-        )
+    if problem := damage(path):
+        raise InputError(f"checkpoint {path} {problem}; {afresh(path.parent)}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a foreign file makes the unpickler say
         raise InputError(
-            f"checkpoint {path} cannot be read as weights ({one_line(error)[:120]})"
+            f"checkpoint {path} cannot be read as weights ({one_line(error)[:120]}); "
+            f"{afresh(path.parent)}"
         ) from None
+
+
+def afresh(fold_folder: Path) -> str:
+    """What to do about a fold that cannot be mended."""
+    return (
+        f"remove {fold_folder} and give the run's command again: it trains this fold from its start"
+    )
 
 
 class SaveEpoch(pl.callbacks.Checkpoint):
@@ -79,6 +108,7 @@ class SaveEpoch(pl.callbacks.Checkpoint):
         self.selected_loss = float("inf")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        check_weights(module, trainer.current_epoch)  # what is kept can be gone on from
         loss = trainer.callback_metrics.get("inner/loss")
         if self.select and loss is not None and float(loss) < self.selected_loss:
             self.selected_epoch, self.selected_loss = trainer.current_epoch, float(loss)
@@ -91,16 +121,42 @@ class SaveEpoch(pl.callbacks.Checkpoint):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.selected_epoch = state["selected_epoch"]
         self.selected_loss = state["selected_loss"]
+        if self.selected_epoch is not None and (problem := damage(self.folder / SELECTED)):
+            raise InputError(
+                f"checkpoint {self.folder / SELECTED} {problem}, and no later epoch makes it "
+                f"again; {afresh(self.folder)}"
+            )
 
 
-def reported_checkpoint(fold_folder: Path) -> Path:
+def reported_checkpoint(fold_folder: Path, selected_epoch: int | None) -> Path:
     """The checkpoint whose predictions are the fold's: the selected epoch's, else the last's."""
-    selected = fold_folder / SELECTED
-    return selected if selected.exists() else fold_folder / LAST
+    return fold_folder / (LAST if selected_epoch is None else SELECTED)
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:  # torch's writer hides what the file said
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _sidecar(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
+
+
+def _digests(path: Path) -> list[str]:
+    """What the checkpoint's sidecar says it may be; nothing where there is none."""
+    sidecar = _sidecar(path)
+    if not sidecar.exists():
+        return []
+    lines = sidecar.read_text(errors="replace").splitlines()
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _note(path: Path, digests: Sequence[str]) -> None:
+    write_text(_sidecar(path), "".join(f"{digest}  {path.name}\n" for digest in digests))
 
 
 def _sha256(path: Path) -> str:

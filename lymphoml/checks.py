@@ -5,7 +5,15 @@ from typing import Any
 from lymphoml.errors import InputError
 
 AT_LEAST_ONE = {
-    "data": ("repeats", "bags_per_batch", "max_instances", "eval_max_instances", "crop", "resize"),
+    "data": (
+        "worker_timeout",
+        "repeats",
+        "bags_per_batch",
+        "max_instances",
+        "eval_max_instances",
+        "crop",
+        "resize",
+    ),
     "trainer": ("max_epochs", "validate_every", "patience", "threads"),
 }
 
@@ -20,6 +28,8 @@ def check(config: dict[str, Any]) -> None:
                 problems.append(f"{group}.{key}: {value} is too small, allowed is 1 or more")
     if data["workers"] < 0:
         problems.append(f"data.workers={data['workers']}: allowed is 0 or more")
+    if config["on_fold_error"] not in ("stop", "continue"):
+        problems.append(f"on_fold_error={config['on_fold_error']}: allowed are stop and continue")
     if options["validate_every"] > options["max_epochs"]:
         problems.append("trainer.validate_every is above trainer.max_epochs: nothing is validated")
     if not 0 <= data["inner_fraction"] <= 0.5:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lymphoml import runs
+from lymphoml import drift, runs
 from lymphoml.baselines import baseline_predictions
 from lymphoml.data.strata import strata
 from lymphoml.evaluation.metrics import score_fold
@@ -31,6 +31,8 @@ def complete(config: dict[str, Any], folder: Path, prepared: Prepared, tracker: 
                 predictions, runs.read_histories(folder, every), per_repeat,
                 groups, baselines, stratum and stratum["at_most"],
             )  # fmt: skip
+            if drifted := runs.read_environment(folder).get(drift.KEY):
+                metrics[drift.KEY] = drifted
             runs.write_table(folder / "predictions.csv", predictions)
             runs.write_table(folder / "baselines.csv", baselines)
             runs.write_table(folder / "strata.csv", groups.rename_axis("patient").reset_index())

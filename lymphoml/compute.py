@@ -48,6 +48,11 @@ def set_threads(threads: int | None, jobs: int = 1) -> int:
     return count
 
 
+def threads() -> int:
+    """Those of one operation, as they are set."""
+    return torch.get_num_threads()
+
+
 def hardware(accelerator: str) -> str:
     """The processor or GPU in words, without the machine's name."""
     if uses_cuda(accelerator):

@@ -61,6 +61,7 @@ class DataConfig:
     rotate: bool = False
     colour: float = 0.0
     workers: int = 0
+    worker_timeout: int = 600
 
 
 @dataclass
@@ -85,11 +86,17 @@ class LoggerConfig:
 
 
 @dataclass
+class ResumeConfig:
+    allow_drift: bool = False
+
+
+@dataclass
 class TrainConfig:
     name: str = "cv"
     tags: list[str] = field(default_factory=list)
     seed: int = 0
     fold: Any = "all"
+    on_fold_error: str = "stop"
     lr: float = MISSING
     pos_weight: Any = None
     data: DataConfig = field(default_factory=DataConfig)
@@ -98,6 +105,7 @@ class TrainConfig:
     scheduler: Any = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    resume: ResumeConfig = field(default_factory=ResumeConfig)
 
 
 ConfigStore.instance().store(name="schema", node=TrainConfig)

@@ -15,7 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from lymphoml.checks import folds_asked
 from lymphoml.config import first_line, plain
 from lymphoml.cores import available_cores
-from lymphoml.errors import InputError
+from lymphoml.errors import Told
+from lymphoml.failures import told
 from lymphoml.fold_folder import fold_lock, is_done
 from lymphoml.stopping import end_with_parent, raise_stop
 
@@ -42,11 +43,11 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
     except Exception as error:
         raise_stop()
         if sweep:
-            _tell(error, f"job {folder.name}: ")
+            _tell(told(error) or error, f"job {folder.name}: ")
             error.told = True  # type: ignore[attr-defined]
-        elif isinstance(error, InputError):
-            _tell(error)
-            raise SystemExit(2) from None
+        elif (lines := told(error)) is not None:
+            _tell(lines)
+            raise SystemExit(lines.code) from None
         raise
 
 
@@ -70,21 +71,30 @@ def _jobs_side_by_side() -> int:
 
 
 def entry(main: Callable[[], Any]) -> None:
-    """Run an entry point: what the user must mend is a line each and exit code 2."""
+    """Run an entry point: what the user must mend is a line each and exit code 2.
+
+    A machine that gave out is a line and exit code 1.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own way and exit with 1
     try:
         main()
-    except InputError as error:
+    except Told as error:
         if not getattr(error, "told", False):
             _tell(error)
-        sys.exit(2)
+        sys.exit(error.code)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
         detail = f": {first_line(cause)}" if cause else ""
         print(f"error: {first_line(error)}{detail}", file=sys.stderr)
         sys.exit(2)
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (lines := told(error)) is None:
+            raise
+        if not getattr(error, "told", False):
+            _tell(lines)
+        sys.exit(lines.code)
 
 
 def _tell(error: Exception, prefix: str = "") -> None:
-    for problem in error.problems if isinstance(error, InputError) else [repr(error)]:
+    for problem in error.problems if isinstance(error, Told) else [repr(error)]:
         print(f"error: {prefix}{problem}", file=sys.stderr)

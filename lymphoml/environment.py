@@ -1,5 +1,6 @@
 """What it takes to make a run again, and nothing that tells of the machine or its user."""
 
+import hashlib
 import importlib.metadata
 import subprocess
 from collections.abc import Sequence
@@ -8,10 +9,13 @@ from typing import Any
 
 PACKAGES = ("lymphoml", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
             "numpy", "pandas", "scikit-learn", "pillow", "hydra-core")  # fmt: skip
+PACKAGE = Path(__file__).parent
+# They look at runs and cohorts; nothing of them reaches a training.
+LOOKING_ON = {"audit", "benchmark", "commands", "report"}
 
 
 def describe(
-    data_fingerprint: str, words: Sequence[str], hardware: str, settings: str
+    data_fingerprint: str, words: Sequence[str], hardware: str, settings: str, threads: int
 ) -> dict[str, Any]:
     """The content of `environment.json`; `words` are the job's, after `python train.py`."""
     versions = {name: _version(name) for name in PACKAGES}
@@ -22,6 +26,25 @@ def describe(
         "command": " ".join(["python train.py", *map(_without_folders, words)]),
         "hardware": hardware,
         "settings": settings,
+        "threads": threads,
+        "code": code(PACKAGE),
+    }
+
+
+def code(package: Path) -> dict[str, str]:
+    """A digest of each file that trains: a commit would not tell of a change not committed."""
+    files = [
+        path
+        for path in sorted(package.rglob("*.py"))
+        if path.relative_to(package).parts[0] not in LOOKING_ON
+    ]
+    if (script := package.parent / "train.py").exists():
+        files.append(script)
+    return {
+        path.relative_to(package.parent).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[
+            :16
+        ]
+        for path in files
     }
 
 

@@ -1,21 +1,38 @@
-"""The one exception that is the user's to mend: told in a line each, without a traceback."""
+"""What is told in a line each, without a traceback: the user's to mend, or the machine's fault."""
 
 from collections.abc import Iterable
 
 
-class InputError(Exception):
-    """Something given to lymphoml is wrong; every entry point prints it and exits with 2.
+class Told(Exception):
+    """Every entry point prints its problems and exits with `code`.
 
     Each problem is one line that says what is wrong, where (file, row, patient), what is allowed
     and what to do. All problems found in one pass are reported together.
     """
+
+    code: int
 
     def __init__(self, problems: str | Iterable[str]):
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple:
-        return InputError, (self.problems,)
+        return type(self), (self.problems,), self.__dict__
+
+
+class InputError(Told):
+    """Something given to lymphoml is wrong, and the same command will fail again."""
+
+    code = 2
+
+
+class Failure(Told):
+    """What was asked for is right, and the machine or the training gave out on the way.
+
+    Everything earlier is intact; the same command goes on once the cause is gone.
+    """
+
+    code = 1
 
 
 def one_line(error: BaseException) -> str:

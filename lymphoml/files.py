@@ -16,21 +16,39 @@ os.umask(UMASK)
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends well, and vanishes if not.
 
-    The temporary file lies in the same folder, so that the move never crosses a file system.
+    The temporary file lies in the same folder, so that the move never crosses a file system. An
+    OSError names `path`, whichever step it comes from.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+                to_disk(file)
+            os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's own mode would lock colleagues out
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError of the block tells of `path`; the system names no file when a write fails."""
     try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's own mode would lock colleagues out
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        known = error.filename and Path(os.fsdecode(error.filename)).name
+        if not known or known.startswith(f".{path.name}."):
+            error.filename, error.filename2 = str(path), None
         raise
+
+
+def to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def remove_leftovers(folder: Path, names: Iterable[str] = ("*",)) -> None:

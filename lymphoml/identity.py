@@ -8,7 +8,8 @@ from typing import Any
 # These say where and how a run is made, never what is learned: they name no run folder, and may
 # differ between two calls on one.
 FREE = {"fold", "name", "tags", "logger", "hydra", "data.root", "data.cache", "data.workers",
-        "trainer.progress", "trainer.threads"}  # fmt: skip
+        "data.worker_timeout", "trainer.progress", "trainer.threads", "resume",
+        "on_fold_error"}  # fmt: skip
 LONGEST_NAME = 160  # of the 255 bytes that file systems allow
 
 
@@ -41,10 +42,10 @@ def _canonical(value: str) -> str:
     return str(float(value)) if is_float else value
 
 
-def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key and both values wherever two configurations differ in what counts."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for part in {**old, **new}:
-            yield from differences(old.get(part), new.get(part), f"{key}.{part}".lstrip("."))
-    elif old != new and not is_free(key):
-        yield key, old, new
+def leaves(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of everything in a configuration that counts."""
+    if isinstance(config, dict) and config:
+        for part, value in config.items():
+            yield from leaves(value, f"{key}.{part}".lstrip("."))
+    elif not is_free(key):
+        yield key, config

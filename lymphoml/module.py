@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lymphoml.build import build, build_model
+from lymphoml.divergence import check_losses
 from lymphoml.errors import InputError
 from lymphoml.types import Batch
 
@@ -67,14 +68,26 @@ class BagClassifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         # Told once an epoch: a call of `log` takes a millisecond, some steps take no more than ten.
         self._losses: list[Tensor] = []
+        self._trained: list[tuple[str, ...]] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = self._loss(self(batch), batch.label)
         self._losses.append(losses.detach())
+        self._trained.append(batch.ids)
+        self._refuse_divergence(batch_idx)
         if self.trainer.is_last_batch:
             mean = torch.cat(self._losses).mean()
             self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1)
         return losses.mean()
+
+    def _refuse_divergence(self, batch_idx: int) -> None:
+        """At every step where looking is free; elsewhere once an epoch: it waits for the device."""
+        on_cpu = self._losses[-1].device.type == "cpu"
+        if on_cpu or self.trainer.is_last_batch:
+            first = batch_idx if on_cpu else 0
+            check_losses(
+                self._losses[first:], self._trained[first:], first, self.current_epoch, self.model
+            )
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         logits = self(batch).float()

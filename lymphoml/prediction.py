@@ -1,6 +1,5 @@
 """New patients through a run's folds: the mean of their probabilities, and how far they differ."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import PatientBags
 from lymphoml.data.folds import split
 from lymphoml.data.images import ImageStore, read_images
+from lymphoml.drift import fingerprints
 from lymphoml.errors import InputError
 from lymphoml.inference import checkpoint_predictions
 from lymphoml.submission import write_submission
@@ -50,7 +50,7 @@ def predict(
     columns = {}
     for fold in numbers:
         path = runs.fold_folder(run, fold)
-        checkpoint = load_checkpoint(reported_checkpoint(path))
+        checkpoint = load_checkpoint(reported_checkpoint(path, runs.selected_epoch(run, fold)))
         bags = _bags(checkpoint["BagDataModule"], run, fold, config, cohort, store, ids)
         trainer = make_trainer(config["trainer"], path, logger=False, callbacks=[])
         table, _ = checkpoint_predictions(checkpoint, path, trainer, bags)
@@ -75,8 +75,8 @@ def predict(
 
 
 def _is_own_cohort(run: Path, cohort: Cohort) -> bool:
-    known = json.loads((run / "environment.json").read_text())["data_fingerprint"]
-    return known.startswith(cohort.labelled.fingerprint()[:16])
+    table = cohort.labelled.fingerprint()[:16]
+    return any(known.startswith(table) for known in fingerprints(runs.read_environment(run)))
 
 
 def _leave_trained_out(probabilities: pd.DataFrame, folds: pd.DataFrame, per_repeat: int) -> None:

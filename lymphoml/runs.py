@@ -10,11 +10,11 @@ import pandas as pd
 import yaml
 from filelock import FileLock
 
+from lymphoml import drift
 from lymphoml.errors import InputError
 from lymphoml.files import remove_leftovers, write_json, write_text
 from lymphoml.fold_folder import fold_folder
 from lymphoml.fold_folder import is_done as is_done
-from lymphoml.identity import differences
 
 # Under the run's lock.
 WRITTEN = ("environment.json", "config.yaml", "folds.csv", "predictions.csv", "baselines.csv",
@@ -22,48 +22,71 @@ WRITTEN = ("environment.json", "config.yaml", "folds.csv", "predictions.csv", "b
 
 
 def claim(
-    folder: Path, config: dict[str, Any], environment: dict[str, Any], chunk_size: int | None
+    folder: Path,
+    config: dict[str, Any],
+    environment: dict[str, Any],
+    chunk_size: int | None,
+    asked: list[int],
 ) -> None:
-    """Make `folder` the run of this configuration and data, or check that it already is.
+    """Make `folder` the run of this configuration and environment, or check that it already is.
 
     Of jobs that begin together the first settles `trainer.chunk_size`: where the configuration
-    says `auto`, it becomes what the run was begun with, else `chunk_size`. Raises InputError where
-    the folder holds a run of another configuration or of other data.
+    says `auto`, it becomes what the run was begun with, else `chunk_size`. Raises InputError, a
+    line a difference, where the folder holds a run of other configuration or data, or, with one of
+    the folds `asked` not done, of other code, libraries or arithmetic; with `resume.allow_drift`
+    such a fold goes on and `environment.json` records what differed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder):
-        _claim(folder, config, environment, chunk_size)
+        _claim(folder, config, environment, chunk_size, asked)
 
 
 def _claim(
-    folder: Path, config: dict[str, Any], environment: dict[str, Any], chunk_size: int | None
+    folder: Path,
+    config: dict[str, Any],
+    environment: dict[str, Any],
+    chunk_size: int | None,
+    asked: list[int],
 ) -> None:
     stored = read_config(folder)
     if config["trainer"]["chunk_size"] == "auto":
         config["trainer"]["chunk_size"] = (
             chunk_size if stored is None else stored["trainer"].get("chunk_size")
         )
-    if stored is not None:
-        # Keys that a run of version 0.1.0's first days does not tell: it permuted nothing, and may
-        # be scored by the stratum asked for now.
-        younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False}
-        stored["data"] = younger | stored["data"]
-        problems = [
-            f"run folder {folder}: {key} is {old!r} there and {new!r} now; "
-            f"choose another name=..., or remove the folder"
-            for key, old, new in differences(stored, config)
-        ]
-        known = json.loads((folder / "environment.json").read_text())
-        if known["data_fingerprint"] != environment["data_fingerprint"]:
-            problems.append(
-                f"run folder {folder}: the cohort's table or images have changed since it was "
-                f"begun; choose another name=..., or remove the folder"
-            )
-        if problems:
-            raise InputError(problems)
+    if stored is None:
+        write_json(folder / "environment.json", environment)
+        write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
         return
-    write_json(folder / "environment.json", environment)
-    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    # Keys that a run of version 0.1.0's first days does not tell: it permuted nothing, and may
+    # be scored by the stratum asked for now.
+    younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False}
+    stored["data"] = younger | stored["data"]
+    begun = read_environment(folder)
+    found = drift.changes(drift.current(stored, begun), drift.facts(config, environment))
+    only_read = all(is_done(folder, fold) for fold in asked)
+    if only_read:
+        found = [change for change in found if not drift.is_arithmetic(change)]
+    if not found:
+        return
+    if only_read or not config["resume"]["allow_drift"]:
+        advice = "choose another name=..., or remove the folder"
+        if not only_read:
+            advice += "; or resume.allow_drift=true goes on all the same, and records this"
+        raise InputError(
+            [f"run folder {folder}: {drift.described(change)}" for change in found]
+            + [f"run folder {folder}: {advice}"]
+        )
+    write_json(folder / "environment.json", drift.recorded(begun, found))
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "environment.json").read_text())
+
+
+def begun_threads(folder: Path) -> int | None:
+    """Of the run's arithmetic; None where it has not been begun, or does not tell."""
+    begun = (folder / "environment.json").exists()
+    return read_environment(folder).get("threads") if begun else None
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
@@ -97,6 +120,11 @@ def _same_folds(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     columns = ["patient", "fold"]
     first, second = (table[columns].sort_values(columns).to_numpy() for table in (one, other))
     return first.shape == second.shape and bool((first == second).all())
+
+
+def selected_epoch(folder: Path, fold: int) -> int | None:
+    """Of a finished fold: the epoch that its inner split chose; None where it reports the last."""
+    return json.loads((fold_folder(folder, fold) / "done.json").read_text())["selected_epoch"]
 
 
 def read_predictions(folder: Path, folds: list[int]) -> pd.DataFrame:

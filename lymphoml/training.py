@@ -10,16 +10,25 @@ import pytorch_lightning as pl
 from lymphoml import compute, runs
 from lymphoml import environment as environments
 from lymphoml.callbacks import History, KeyedSeeds, Patience
-from lymphoml.checkpoint import LAST, SaveEpoch, load_checkpoint, reported_checkpoint
+from lymphoml.checkpoint import (
+    PREVIOUS,
+    AtomicCheckpointIO,
+    SaveEpoch,
+    load_checkpoint,
+    reported_checkpoint,
+)
 from lymphoml.completion import complete
+from lymphoml.cores import available_cores
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.pooled import pool
 from lymphoml.files import write_json
+from lymphoml.fold_errors import FoldErrors, Place
 from lymphoml.fold_folder import fold_lock
 from lymphoml.inference import checkpoint_predictions
 from lymphoml.preparation import Prepared, new_module, prepare
 from lymphoml.progress import Bar, FoldProgress, progress_bar
+from lymphoml.resumption import starting_point
 from lymphoml.seeding import keyed_seed
 from lymphoml.tracking import Tracker
 from lymphoml.trainer import make_trainer
@@ -34,12 +43,17 @@ def cross_validate(
     `metrics.json`. Returns the balanced accuracy pooled over the run's out-of-fold predictions,
     or, while folds are missing, over those of the folds asked for. `words` are the command line's,
     for the record; `jobs` share the machine, this one included. Whatever can be refused is, before
-    the folder is made.
+    the folder is made. Raises Failure, at the end, where folds failed and `on_fold_error` says to
+    go on with the others.
     """
+    if (threads := runs.begun_threads(folder)) and threads <= available_cores():
+        config["trainer"]["threads"] = config["trainer"]["threads"] or threads
     prepared = prepare(config, folder, jobs)
     hardware = compute.hardware(config["trainer"]["accelerator"])
-    environment = environments.describe(prepared.fingerprint, words, hardware, prepared.settings)
-    runs.claim(folder, config, environment, prepared.chunk_size)
+    environment = environments.describe(
+        prepared.fingerprint, words, hardware, prepared.settings, compute.threads()
+    )
+    runs.claim(folder, config, environment, prepared.chunk_size, prepared.asked)
     runs.settle_folds(folder, prepared.folds, config["data"]["fold_file"])
     if not all(runs.is_done(folder, fold) for fold in prepared.asked):
         chunk = config["trainer"]["chunk_size"]
@@ -48,13 +62,17 @@ def cross_validate(
 
     with Tracker(config, folder, folder.name) as tracker:
         options, epochs = config["trainer"], config["trainer"]["max_epochs"]
+        errors = FoldErrors(going_on=config["on_fold_error"] == "continue")
         with progress_bar(options["progress"], len(prepared.asked) * epochs) as bar:
             for fold in prepared.asked:
-                with fold_lock(folder, fold) as path:
+                with errors.fold(fold), fold_lock(folder, fold) as path:
                     if runs.is_done(folder, fold):
                         bar.skip(epochs)
                     else:
+                        # What it told rested on this fold as well.
+                        (folder / "metrics.json").unlink(missing_ok=True)
                         train_fold(config, path, fold, prepared, tracker, bar)
+        errors.close()
         return complete(config, folder, prepared, tracker)
 
 
@@ -85,20 +103,20 @@ def train_fold(
         history,
         FoldProgress(bar, fold, options["max_epochs"]),
         save,
+        where := Place(bags),
     ]
     if options["patience"] is not None:
         callbacks.append(Patience(options["patience"]))
-    last = path / LAST
+    start = starting_point(path, fold)
+    if start.told:
+        bar.say(start.told)
     with tracker.fold(fold) as loggers:
         trainer = make_trainer(options, path, logger=loggers, callbacks=callbacks)
-        trainer.fit(
-            module,
-            datamodule=bags,
-            ckpt_path=last if last.exists() else None,
-            weights_only=True,
-        )
-        reported = load_checkpoint(reported_checkpoint(path))
-        predictions, of_images = checkpoint_predictions(reported, path, trainer, bags)
+        with where.told():
+            trainer.fit(module, datamodule=bags, ckpt_path=start.checkpoint, weights_only=True)
+        reported = load_checkpoint(reported_checkpoint(path, save.selected_epoch))
+        with where.told():
+            predictions, of_images = checkpoint_predictions(reported, path, trainer, bags)
         predictions.insert(1, "fold", fold)
         predictions.insert(2, "label", cohort.table["label"].loc[predictions["patient"]].to_numpy())
         runs.write_table(path / "predictions.csv", predictions)
@@ -119,6 +137,7 @@ def train_fold(
             "seconds": round(history.seconds, 1),
         },
     )
+    AtomicCheckpointIO().remove_checkpoint(path / PREVIOUS)  # nothing goes on from here
 
 
 def _pos_weight(asked: float | str | None, train: pd.DataFrame) -> float | None:

@@ -17,6 +17,8 @@ LEAVES = {
     "identity",
     "cores",
     "allowance",
+    "failures",
+    "drift",
 }  # anybody may import these
 
 # Which parts of lymphoml a part may import, beside the leaves.
@@ -36,13 +38,16 @@ ALLOWED = {
     "checks": set(),
     "compute": {"memory"},
     "memory": set(),
-    "checkpoint": set(),
+    "checkpoint": {"divergence"},
+    "divergence": set(),
+    "resumption": {"checkpoint"},
+    "fold_errors": {"data", "divergence"},
     "callbacks": set(),
     "progress": set(),
     "runs": {"fold_folder"},
     "baselines": {"data", "evaluation"},
     "audit": {"audit", "data", "evaluation"},
-    "module": {"build"},
+    "module": {"build", "divergence"},
     "trainer": {"compute", "checkpoint"},
     "environment": set(),
     "prediction": {"runs", "build", "checkpoint", "checks", "compute", "data", "inference",
@@ -54,8 +59,8 @@ ALLOWED = {
                     "trainer"},
     "completion": {"runs", "baselines", "data", "evaluation", "preparation", "tracking"},
     "training": {"runs", "checkpoint", "data", "trainer", "inference", "preparation", "compute",
-                 "callbacks", "completion", "fold_folder", "progress", "environment", "evaluation",
-                 "tracking"},
+                 "callbacks", "completion", "fold_errors", "fold_folder", "resumption", "progress",
+                 "environment", "evaluation", "tracking"},
     # Measures what a user runs; only `lymphoml/benchmark/inference.py` looks into lymphoml's parts.
     "benchmark": {"benchmark", "checkpoint", "compute", "config", "data", "environment", "memory",
                   "inference", "preparation", "report", "runs", "trainer"},
@@ -71,9 +76,9 @@ ONLY_IN = {
     "wandb": {"tracking"},
     "lightning": set(),
     "torch": {"types", "data", "nn", "module", "trainer", "compute", "memory", "capacity",
-              "checkpoint", "callbacks", "inference", "tracking", "benchmark"},
+              "checkpoint", "divergence", "callbacks", "inference", "tracking", "benchmark"},
     "pytorch_lightning": {"data", "module", "trainer", "inference", "training", "callbacks",
-                          "progress", "checkpoint", "tracking", "benchmark"},
+                          "fold_errors", "progress", "checkpoint", "tracking", "benchmark"},
 }  # fmt: skip
 FILES = [*PACKAGE.rglob("*.py"), ROOT / "train.py", ROOT / "predict.py"]
 

@@ -20,7 +20,7 @@ from lymphoml.checkpoint import load_checkpoint
 from lymphoml.cli import main
 from lymphoml.config import plain, run_config
 from lymphoml.data.synthetic import synthesize
-from lymphoml.errors import InputError
+from lymphoml.errors import Failure, InputError
 from lymphoml.module import BagClassifier
 from lymphoml.prediction import predict
 from lymphoml.training import cross_validate
@@ -325,7 +325,7 @@ def test_changed_folds_of_the_users_own_are_refused(configured, tmp_path):
 
 def test_a_diverged_fold_is_no_finished_fold(configured, tmp_path):
     words = ("lr=1e30", "trainer.max_epochs=1", "fold=0")
-    with pytest.raises(InputError, match="has diverged"):
+    with pytest.raises(Failure, match=r"fold 0, epoch 1, .* diverged"):
         cross_validate(configured(*words), tmp_path / "run")
     assert not (tmp_path / "run" / "fold-0" / "done.json").exists()
 

@@ -21,7 +21,7 @@ from lymphoml.config import run_config
 from lymphoml.data.datamodule import BagDataModule, PatientBags
 from lymphoml.inference import checkpoint_predictions
 from lymphoml.preparation import prepare
-from lymphoml.runs import fold_folder
+from lymphoml.runs import fold_folder, selected_epoch
 from lymphoml.trainer import make_trainer
 from lymphoml.types import Batch
 
@@ -57,7 +57,7 @@ def measure(run: Path, passes: int) -> Answer:
         bags = PatientBags(
             data, prepared.cohort, prepared.store, everybody, fold.clinical, seed, 0
         )  # fmt: skip
-        checkpoint = load_checkpoint(reported_checkpoint(path))
+        checkpoint = load_checkpoint(reported_checkpoint(path, selected_epoch(run, 0)))
         checkpoint_predictions(checkpoint, path, trainer, bags)
     peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else None
     return Answer(inference=clock.rates[1:], cuda_peak_mib=peak)

@@ -18,7 +18,7 @@ def collect(
     name: str, profile: Profile, job: Job, bound_mib: float, compared: list[Run], swept: list[Run]
 ) -> dict[str, Any]:
     """The content of the file; `name` is the profile's."""
-    described = environment.describe("", ["experiment=paper", *job.words], "", "")
+    described = environment.describe("", ["experiment=paper", *job.words], "", "", 1)
     return {
         "profile": name,
         "machine": machine(job.accelerator),

@@ -23,7 +23,9 @@ class Predict:
 
 
 def run(options: Predict) -> None:
+    from lymphoml import drift
     from lymphoml.prediction import predict as run_folds
+    from lymphoml.runs import read_environment
 
     run = Path(options.run)
     out = Path(options.out) if options.out else run / "test"
@@ -40,4 +42,6 @@ def run(options: Predict) -> None:
         )
     else:
         print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
+    for line in drift.summary(read_environment(run).get(drift.KEY, [])):
+        print(f"the run has drifted, {line}")
     print(f"Kaggle file: {out / 'submission.csv'}")

@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lymphoml.data.decoding import Framing, decode, size_from_header
 from lymphoml.data.parts import MISSING, Shape, Source, check_part, part_bytes, write_part
-from lymphoml.errors import InputError
+from lymphoml.errors import Failure, InputError
+from lymphoml.failures import MACHINE
 
 Size = tuple[int, int]
 
@@ -25,8 +26,9 @@ Size = tuple[int, int]
 def complete(sources: Sequence[Source], folder: Path, framing: Framing) -> Size:
     """Build the parts that `folder` lacks or holds damaged; (h, w) of all images.
 
-    Raises InputError with a line for each image that cannot be used, or one where the folder
-    cannot take the parts. Good patients' parts stay, whatever is wrong with the others'.
+    Raises InputError with a line for each image that cannot be used, and a line where the folder
+    cannot take the parts: Failure where that is the machine's fault. Good patients' parts stay,
+    whatever is wrong with the others'.
     """
     found = _check(sources, folder)
     size = _first_size(sources, found, framing)
@@ -43,7 +45,8 @@ def complete(sources: Sequence[Source], folder: Path, framing: Framing) -> Size:
             _tell_damage(found)
             _build(_unusable(lacking, found, size), folder, framing, size)
     except OSError as error:
-        raise InputError(
+        refusal = Failure if error.errno in MACHINE else InputError
+        raise refusal(
             f"image store {folder} cannot be written ({error.strerror}); it needs "
             f"{decimal(_need(lacking, size))}: make room, or set data.cache=DIR to another folder"
         ) from None
@@ -115,7 +118,7 @@ def _build(sources: Sequence[Source], folder: Path, framing: Framing, size: Size
         flush=True,
     )
     if need > free:
-        raise InputError(
+        raise Failure(
             f"image store {folder} needs {decimal(need)}, only {decimal(free)} are free there; "
             f"make room, or set data.cache=DIR to another folder"
         )

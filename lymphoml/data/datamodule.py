@@ -76,6 +76,7 @@ class PatientBags(pl.LightningDataModule):
             num_workers=data["workers"],
             persistent_workers=data["workers"] > 0,
             worker_init_fn=end_with_parent,
+            timeout=data["worker_timeout"] if data["workers"] else 0,
             pin_memory=self.trainer is not None
             and self.trainer.strategy.root_device.type == "cuda",
         )
@@ -114,6 +115,13 @@ class BagDataModule(PatientBags):
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train_patients, training=True)
+
+    def batch_patients(self, epoch: int, batch: int) -> list[str]:
+        """Who is in an epoch's training batch of this number, from 0."""
+        order = EpochOrder(len(self.train_patients), self.keyed, shuffle=True, epoch=epoch)
+        size = self.data["bags_per_batch"]
+        keys = list(order)[batch * size : (batch + 1) * size]
+        return [self.train_patients[position] for _, position in keys]
 
     def val_dataloader(self) -> list[DataLoader]:
         """The fold's held-out patients first, then the inner ones where there are any."""

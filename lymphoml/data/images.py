@@ -11,7 +11,8 @@ import numpy as np
 
 from lymphoml.data.building import complete
 from lymphoml.data.decoding import Framing
-from lymphoml.data.parts import Source, open_part
+from lymphoml.data.parts import Source, Stamp, check_part, open_part, stamp
+from lymphoml.errors import Failure
 
 
 class ImageStore:
@@ -24,10 +25,30 @@ class ImageStore:
         self.size = size
         self._folder = folder
         self._parts = {each.patient: (each.part(folder).name, len(each.paths)) for each in sources}
+        self._stamps: dict[str, Stamp | None] = {
+            patient: stamp(folder / name) for patient, (name, _) in self._parts.items()
+        }
 
     def bag(self, patient: str) -> np.ndarray:
-        """A memory map, not a copy. It holds a file open for as long as it lives."""
-        return open_part(self._folder / self._parts[patient][0])
+        """A memory map, not a copy. It holds a file open for as long as it lives.
+
+        Raises Failure where the part is no longer what it was: to read a map of a file that was
+        cut short would kill the process.
+        """
+        path = self._folder / self._parts[patient][0]
+        if stamp(path) != self._stamps[patient] or self._stamps[patient] is None:
+            self._check_again(patient, path)
+        return open_part(path)
+
+    def _check_again(self, patient: str, path: Path) -> None:
+        """Another job may have built the part anew, to the same bytes."""
+        now = stamp(path)
+        if isinstance(state := check_part(path), str):
+            raise Failure(
+                f"patient {patient}: the decoded images {path} are {state} since the run began; "
+                f"the same command decodes them again and goes on"
+            )
+        self._stamps[patient] = now
 
     def length(self, patient: str) -> int:
         return self._parts[patient][1]

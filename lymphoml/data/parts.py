@@ -22,6 +22,7 @@ CHUNK = 1 << 20
 MISSING = "missing"
 
 Shape = tuple[int, ...]
+Stamp = tuple[int, int, int]  # inode, bytes, time of the last change in ns
 
 
 class Source(NamedTuple):
@@ -69,6 +70,15 @@ def check_part(path: Path) -> Shape | str:
         return MISSING
     except OSError as error:
         return f"unreadable ({error.strerror})"
+
+
+def stamp(path: Path) -> Stamp | None:
+    """Differs once something has written to the file, or put another in its place; None: gone."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def open_part(path: Path) -> np.ndarray:

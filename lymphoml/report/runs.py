@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from lymphoml import drift
 from lymphoml.errors import InputError, one_line
 
 AGAIN = "run the same train.py command again"
@@ -26,6 +27,11 @@ class Run:
     predictions: pd.DataFrame  # out of fold: patient, fold, label, probability
     histories: dict[int, pd.DataFrame]  # by fold, a row an epoch
     seconds: float | None  # of training, all folds; None where a fold does not tell
+
+    @property
+    def drift(self) -> list[str]:
+        """A line for each thing that decides on its numbers and changed while it was made."""
+        return drift.summary(self.environment.get(drift.KEY, []))
 
     @property
     def repeat(self) -> pd.Series:

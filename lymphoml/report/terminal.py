@@ -41,6 +41,8 @@ def print_run(folder: Path, console: Console | None = None) -> None:
         console.print(line, markup=False)
     tried = f"configurations tried, in {run.path.parent}"
     console.print(f"  {tried}: {len(siblings(run.path))}", markup=False)
+    for line in run.drift:
+        console.print(f"  drifted, {line}", markup=False)
 
 
 def _of_fold(row: Mapping[str, Any], score: str) -> str:

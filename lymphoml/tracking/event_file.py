@@ -9,14 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lymphoml.files import naming
+
 
 @contextmanager
 def event_file(folder: Path) -> Iterator["EventFile"]:
     """A new file in `folder`, open for the block; TensorBoard reads all files there as one."""
     folder.mkdir(parents=True, exist_ok=True)
     # TensorBoard looks for `tfevents` in the name, and reads in the order of names.
-    with open(folder / f"events.out.tfevents.{time.time_ns()}", "wb") as file:
+    path = folder / f"events.out.tfevents.{time.time_ns()}"
+    file = open(path, "wb")  # noqa: SIM115
+    try:
         yield EventFile(file)
+    finally:
+        with naming(path):  # what is still to be written may not fit
+            file.close()
 
 
 class EventFile:
@@ -25,6 +32,7 @@ class EventFile:
     def __init__(self, file: BinaryIO):
         from tensorboard.summary.writer.record_writer import RecordWriter
 
+        self._path = Path(file.name)
         self._records = RecordWriter(file)
         self._event(file_version="brain.Event:2")
 
@@ -48,5 +56,6 @@ class EventFile:
     def _event(self, **fields: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
-        self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
-        self._records.flush()
+        with naming(self._path):
+            self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
+            self._records.flush()

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lymphoml import files
 from lymphoml.data import building
-from lymphoml.errors import InputError
+from lymphoml.errors import Failure, InputError
 
 ROOT = Path(__file__).parents[2]
 # Opens the store of the test's images; each decoding is logged, P2's waits while a file is there.
@@ -213,7 +213,7 @@ def test_a_killed_build_keeps_its_finished_parts_and_blocks_nobody(
 def test_too_little_space_is_one_line_before_anything_is_decoded(images, opened, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
     monkeypatch.setattr(building, "decode", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(Failure) as refused:
         opened()
     (line,) = refused.value.problems
     assert "needs 7.7 kB, only 5.0 kB are free there; make room, or set data.cache=DIR" in line
@@ -230,7 +230,7 @@ def test_a_disk_that_runs_full_is_one_line_and_keeps_finished_parts(
     monkeypatch.setattr(building.os, "cpu_count", lambda: 1)
     with monkeypatch.context() as running:
         running.setattr(files.os, "fsync", full)
-        with pytest.raises(InputError) as refused:
+        with pytest.raises(Failure) as refused:
             opened()
     (line,) = refused.value.problems
     assert f"{tmp_path}/cache/images/" in line
@@ -245,11 +245,11 @@ def test_a_disk_that_runs_full_is_one_line_and_keeps_finished_parts(
 MOUNT = 'mount -t tmpfs -o size=8k none "$0" && exec "$@"'
 FULL = """
 import shutil, sys, types
-from lymphoml.errors import InputError
+from lymphoml.errors import Failure
 shutil.disk_usage = lambda _: types.SimpleNamespace(free=10**9)
 try:
     exec(sys.argv.pop())
-except InputError as error:
+except Failure as error:
     print(error)
 print(*sorted(path.name for path in cache.glob("images/*/*")), sep="\\n")
 """

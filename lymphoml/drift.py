@@ -1,0 +1,95 @@
+"""Drift: what decides on a run's bits and is no longer what it was when the run was begun.
+
+A run is told by its facts: one flat mapping of configuration, data, code, library versions and the
+machine's arithmetic. `environment.json` records every change of them that somebody allowed.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from lymphoml.identity import leaves
+
+Facts = dict[str, Any]
+KEY = "drift"  # of environment.json and metrics.json: [{"when", "changes": [{what, before, now}]}]
+# Of the packages that environment.json lists, those whose arithmetic or decoding the bits rest on.
+DECIDING = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "numpy", "pandas",
+            "scikit-learn", "pillow")  # fmt: skip
+DATA = "data fingerprint"
+
+
+def facts(config: dict[str, Any], environment: dict[str, Any]) -> Facts:
+    """All that decides on bits, by name; an environment of before tells no code and no threads."""
+    found: Facts = dict(leaves(config))
+    found[DATA] = environment["data_fingerprint"]
+    versions = environment.get("versions", {})
+    found |= {f"version of {name}": versions.get(name) for name in DECIDING}
+    found |= {f"code of {file}": digest for file, digest in environment.get("code", {}).items()}
+    if "threads" in environment:
+        found |= {name: environment[name] for name in ("hardware", "threads")}
+    return found
+
+
+def current(config: dict[str, Any], environment: dict[str, Any]) -> Facts:
+    """The facts of a stored run after all that drifted in it."""
+    found = facts(config, environment)
+    for session in environment.get(KEY, []):
+        found |= {change["what"]: change["now"] for change in session["changes"]}
+    return found
+
+
+def changes(before: Facts, now: Facts) -> list[dict[str, Any]]:
+    """`what`, `before` and `now` of each fact that differs, configuration first.
+
+    What one of the two does not tell at all (code, threads) is not held against the other.
+    """
+    kinds = {_kind(name) for name in before} & {_kind(name) for name in now}
+    return [
+        {"what": name, "before": before.get(name), "now": now.get(name)}
+        for name in {**before, **now}
+        if _kind(name) in kinds and before.get(name) != now.get(name)
+    ]
+
+
+def is_arithmetic(change: dict[str, Any]) -> bool:
+    """Of code, libraries or machine, which a run that is only read does not need any more."""
+    return _kind(change["what"]) in ("code", "version", "hardware", "threads")
+
+
+def described(change: dict[str, Any]) -> str:
+    """In a line."""
+    what, before, now = change["what"], change["before"], change["now"]
+    if what == DATA:
+        return "the cohort's table or images have changed since it was begun"
+    if what.startswith("code of "):
+        state = "is new" if before is None else "is gone" if now is None else "has changed"
+        return f"{what.removeprefix('code of ')} {state} since it was begun"
+    return f"{what} is {before!r} there and {now!r} now"
+
+
+def recorded(environment: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The environment with these changes as its latest drift."""
+    session = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "changes": found}
+    return environment | {KEY: [*environment.get(KEY, []), session]}
+
+
+def fingerprints(environment: dict[str, Any]) -> list[str]:
+    """Of every state of the data that the run learned from."""
+    told = [
+        change for session in environment.get(KEY, []) for change in session["changes"]
+        if change["what"] == DATA
+    ]  # fmt: skip
+    return [environment["data_fingerprint"], *(change["now"] for change in told)]
+
+
+def summary(sessions: list[dict[str, Any]]) -> list[str]:
+    """A line a change, of a run's `drift`."""
+    return [
+        f"{session['when'][:10]}: {described(change)}"
+        for session in sessions
+        for change in session["changes"]
+    ]
+
+
+def _kind(name: str) -> str:
+    first, of, _ = name.partition(" of ")
+    return first if of or name in ("hardware", "threads") else "configuration"

@@ -1,0 +1,91 @@
+"""What a machine that gives out says, in one line: which file, how much is free, what to do."""
+
+import errno
+import re
+import shutil
+from pathlib import Path
+
+from rich.filesize import decimal
+
+from lymphoml.errors import Failure, InputError, Told, one_line
+
+AGAIN = "then give the same command again: it goes on where it was"
+FULL = {errno.ENOSPC, errno.EDQUOT}
+SYSTEM = {
+    errno.EFBIG: f"is larger than this account may write (ulimit -f); raise the limit, {AGAIN}",
+    errno.EROFS: f"lies on a read-only file system; make it writable, {AGAIN}",
+    errno.EACCES: f"permission denied; give this account the right to it, {AGAIN}",
+    errno.EPERM: f"operation not permitted; give this account the right to it, {AGAIN}",
+    errno.EMFILE: f"too many open files; raise the limit (ulimit -n), {AGAIN}",
+    errno.ENFILE: f"too many open files on this machine; close some, {AGAIN}",
+    errno.EIO: f"the disk failed (input/output error); look after it, {AGAIN}",
+    errno.ESTALE: f"the network disk has lost the file; {AGAIN}",
+    errno.ENOENT: f"it or its folder was removed meanwhile; {AGAIN}",
+}
+MACHINE = FULL | SYSTEM.keys() - {errno.ENOENT}
+LESS = "set trainer.chunk_size, data.max_instances or fewer data.bags_per_batch"
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory",
+                 "Unable to allocate")  # fmt: skip
+
+
+def told(error: BaseException) -> Told | None:
+    """The error as lines for the user; None where only a programmer can make sense of it."""
+    text, number = _original(error)
+    if isinstance(error, Told):
+        return type(error)(text) if text != str(error) else error
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+        return Failure(f"not enough memory ({_short(text)}); {LESS}, {AGAIN}")
+    if isinstance(error, OSError):
+        return _of_system(number, error.filename, text)
+    if isinstance(error, RuntimeError):
+        return _of_loader(f"{error.__cause__} {text}")
+    return None
+
+
+def _of_system(number: int | None, filename: object, text: str) -> Failure | None:
+    name = f"{filename}: " if filename else ""
+    if number in FULL:
+        free = f", {decimal(_free(Path(str(filename))))} free" if filename else ""
+        return Failure(f"{name}no space left on the disk{free}; make room, {AGAIN}")
+    if number == errno.ENOENT and not filename:
+        return None
+    return Failure(f"{name or f'{_short(text)}: '}{SYSTEM[number]}") if number in SYSTEM else None
+
+
+def _of_loader(text: str) -> Told | None:
+    if died := re.search(r"killed by signal: (\w+( \w+)?)|exited unexpectedly", text):
+        signal = f" ({died[1]})" if died[1] else ""
+        return Failure(
+            f"a loader worker died{signal}, most often of too little memory or shared memory "
+            f"(/dev/shm); set fewer data.workers if it comes again, {AGAIN}"
+        )
+    if hung := re.search(r"timed out after ([\d.]+) seconds", text):
+        return Failure(
+            f"a loader worker gave nothing for {float(hung[1]):g} seconds: it hangs, or the disk "
+            f"does; set data.worker_timeout higher if the bags are that large, {AGAIN}"
+        )
+    if "loading state_dict" in text or "loaded state dict" in text:
+        return InputError(
+            "its checkpoint does not fit this configuration's model or optimiser; give the "
+            "configuration that it was begun with, or choose another name=..."
+        )
+    return None
+
+
+def _original(error: BaseException) -> tuple[str, int | None]:
+    """What was said and its errno; also where torch wraps a worker's error in its traceback."""
+    text, number = str(error), getattr(error, "errno", None)
+    if text.startswith("Caught ") and "DataLoader worker process" in text:
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+        found = re.match(r"\[Errno (\d+)\]", text)
+        number = int(found[1]) if found else number
+    return text, number
+
+
+def _free(path: Path) -> int:
+    folder = next(each for each in path.absolute().parents if each.is_dir())
+    return shutil.disk_usage(folder).free
+
+
+def _short(text: str) -> str:
+    return one_line(MemoryError(text))[:160]

@@ -1,0 +1,257 @@
+"""Failing jobs."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lymphoml.callbacks import History
+from lymphoml.checkpoint import LAST, load_checkpoint
+from lymphoml.cli import main
+from lymphoml.data.bags import BagDataset
+from lymphoml.entry import entry
+from lymphoml.module import BagClassifier
+from lymphoml.training import cross_validate
+from tests.promises.jobs import CLINICAL, ROOT, outcome, refusal
+
+ALONE = ["trainer.max_epochs=2", "data.bags_per_batch=2"]
+
+
+@pytest.fixture
+def undisturbed(configured, tmp_path):
+    def run(*words):
+        cross_validate(configured(*words), tmp_path / "whole")
+        return outcome(tmp_path / "whole")
+
+    return run
+
+
+def fails_in_second_epoch(patch, fault):
+    """Fold 1's loader meets `fault` at a patient of its second epoch, in whichever process."""
+    original = BagDataset.__getitem__
+
+    def get(self, key):
+        if key[0] == 1 and self.seed == get.seed:
+            fault()
+        return original(self, key)
+
+    def learn_seed(self, trainer, module):
+        if self.path.parent.name == "fold-1":
+            get.seed = trainer.datamodule.keyed
+
+    get.seed = None
+    patch.setattr(BagDataset, "__getitem__", get)
+    patch.setattr(History, "on_fit_start", learn_seed, raising=False)
+
+
+def check_last_good(run, line, words, configured, undisturbed):
+    """Fold 1's first epoch is kept, nothing looks finished, and the same command mends it."""
+    assert line.startswith("error: fold 1, ")
+    assert load_checkpoint(run / "fold-1" / LAST)["epoch"] == 0
+    assert not (run / "fold-1" / "done.json").exists()
+    assert not (run / "metrics.json").exists()
+    with pytest.raises(SystemExit):
+        main(["report", f"run={run}"])
+    with pytest.raises(SystemExit):
+        main(["predict", f"run={run}"])
+    assert not (run / "report.html").exists()
+    assert not (run / "test").exists()
+    cross_validate(configured(*words), run)
+    assert outcome(run) == undisturbed(*words)
+
+
+@pytest.mark.parametrize(("fault", "says"), [
+    (lambda: os.kill(os.getpid(), signal.SIGKILL), "a loader worker died"),
+    (lambda: os.kill(os.getpid(), signal.SIGBUS), "a loader worker died"),
+    (lambda: os._exit(3), "a loader worker died"),
+    (lambda: time.sleep(500), "a loader worker gave nothing for 2 seconds"),
+    (lambda: os.kill(os.getpid(), signal.SIGSTOP), "a loader worker gave nothing for 2 seconds"),
+], ids=["killed", "bus error", "gone", "asleep", "stopped"])  # fmt: skip
+@pytest.mark.promise(
+    "a loader worker is killed, leaves, hangs or is stopped in the middle of a fold",
+    "one line with fold, epoch, batch and patients, exit code 1; the last good checkpoint stays, "
+    "nothing looks finished, and the same command ends in the undisturbed run's bytes",
+)
+def test_a_lost_worker(configured, undisturbed, tmp_path, capsys, fault, says):
+    words, run = [*CLINICAL, *ALONE, "data.workers=1", "data.worker_timeout=2"], tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        fails_in_second_epoch(patch, fault)
+        code, (line,) = refusal(capsys, configured(*words), run)
+    assert code == 1
+    assert says in line
+    assert "epoch 2, batch 1 (patients P" in line
+    check_last_good(run, line, words, configured, undisturbed)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-200] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("spoil", [cut, flip, Path.unlink], ids=["cut", "flipped", "removed"])
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.promise(
+    "decoded images are cut short, changed or removed while a fold trains on them",
+    "one line with fold, patient and file, exit code 1, no bus error; the last good checkpoint "
+    "stays, and the same command ends in the undisturbed run's bytes",
+)
+def test_a_part_broken_in_the_middle(configured, undisturbed, tmp_path, capsys, spoil, workers):
+    words, run = [*ALONE, f"data.workers={workers}", "optim=adam"], tmp_path / "run"
+    original = History.on_train_epoch_start
+
+    def spoils(self, trainer, module):
+        if trainer.current_epoch == 1 and self.path.parent.name == "fold-1":
+            for part in sorted((tmp_path / "cache").rglob("*.npy")):
+                spoil(part)
+        original(self, trainer, module)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(History, "on_train_epoch_start", spoils)
+        code, (line,) = refusal(capsys, configured(*words), run)
+    assert code == 1
+    assert "patient P" in line
+    assert f"{tmp_path}/cache/images/" in line
+    check_last_good(run, line, words, configured, undisturbed)
+
+
+def bad_loss(self, batch, index):
+    return training_step(self, batch, index) * (float("nan") if bad_now(self, index) else 1)
+
+
+def bad_label(self, batch, index):
+    if bad_now(self, index):
+        batch = batch._replace(label=batch.label * float("inf"))
+    return training_step(self, batch, index)
+
+
+def bad_weight(self, batch, index):
+    loss = training_step(self, batch, index)
+    if bad_now(self, index):
+        with torch.no_grad():
+            next(self.parameters()).view(-1)[0] = float("inf")
+    return loss
+
+
+def bad_now(self, index):
+    last = self.trainer.num_training_batches - 1
+    fold = self.trainer.default_root_dir.endswith("fold-1")
+    return fold and self.current_epoch == 1 and index == min(bad_now.batch, last)
+
+
+training_step = BagClassifier.training_step
+
+
+@pytest.mark.parametrize(("step", "batch", "says"), [
+    (bad_label, 0, "epoch 2, batch 1 (patients P"),
+    (bad_label, 99, "epoch 2, batch 4 (patients P"),
+    (bad_loss, 1, "epoch 2, batch 3 (patients P"),
+    (bad_loss, 99, "epoch 2: the training has diverged, "),
+    (bad_weight, 1, "epoch 2, batch 3 (patients P"),
+    (bad_weight, 99, "epoch 2: the training has diverged, "),
+], ids=["loss", "last loss", "gradient", "last gradient", "weight", "last weight"])  # fmt: skip
+@pytest.mark.promise(
+    "a loss, gradient or weight becomes nan or infinite, in the middle or at an epoch's last step",
+    "one line with fold, epoch, batch and patients, exit code 1; no such weight reaches a "
+    "checkpoint, and the same command, without the cause, ends in the undisturbed run's bytes",
+)
+def test_divergence(configured, undisturbed, tmp_path, capsys, step, batch, says):
+    words, run = [*CLINICAL, *ALONE], tmp_path / "run"
+    bad_now.batch = batch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BagClassifier, "training_step", step)
+        code, (line,) = refusal(capsys, configured(*words), run)
+    assert code == 1
+    assert says in line
+    assert "no number" in line
+    assert ("weights that an earlier step broke" in line) == (batch == 1)
+    check_last_good(run, line, words, configured, undisturbed)
+
+
+@pytest.mark.parametrize("fault", [
+    lambda: torch.empty(1 << 58, dtype=torch.uint8),
+    lambda: np.empty(1 << 58, np.uint8),
+    lambda: (_ for _ in ()).throw(MemoryError()),
+    lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")),
+    lambda: (_ for _ in ()).throw(OSError(12, "Cannot allocate memory")),
+], ids=["torch", "numpy", "python", "cuda", "fork"])  # fmt: skip
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.promise(
+    "memory does not suffice for a batch",
+    "one line with fold, epoch, batch, patients and the settings that need less, exit code 1; the "
+    "last good checkpoint stays, and the same command ends in the undisturbed run's bytes",
+)
+def test_too_little_memory(configured, undisturbed, tmp_path, capsys, fault, workers):
+    words, run = [*CLINICAL, *ALONE, f"data.workers={workers}"], tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        fails_in_second_epoch(patch, fault)
+        code, (line,) = refusal(capsys, configured(*words), run)
+    assert code == 1
+    assert "epoch 2, batch 1 (patients P" in line
+    assert "set trainer.chunk_size, data.max_instances" in line
+    check_last_good(run, line, words, configured, undisturbed)
+
+
+def a_bug():
+    raise KeyError("no such thing")
+
+
+def a_full_disk():
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("fault", [a_bug, a_full_disk])
+@pytest.mark.promise(
+    "a fold fails with on_fold_error=continue",
+    "the other folds go on; exit code 1 and a line with the missing folds; no metrics.json; the "
+    "same command trains what is missing, to the undisturbed run's bytes",
+)
+def test_other_folds_go_on(configured, undisturbed, tmp_path, capsys, monkeypatch, fault):
+    words, run = [*CLINICAL, *ALONE, "data.folds=3"], tmp_path / "run"
+    with monkeypatch.context() as patch:
+        fails_in_second_epoch(patch, fault)
+        config = configured(*words, "on_fold_error=continue")
+        with pytest.raises(SystemExit) as left:
+            entry(lambda: cross_validate(config, run))
+    lines = [each for each in capsys.readouterr().err.splitlines() if each.startswith("error: ")]
+    assert left.value.code == 1
+    assert lines[0].startswith("error: fold 1")
+    assert lines[-1].startswith("error: missing: fold 1, ")
+    done = [(run / f"fold-{fold}" / "done.json").exists() for fold in range(3)]
+    assert done == [True, False, True]
+    assert not (run / "metrics.json").exists()
+    cross_validate(configured(*words), run)
+    assert outcome(run) == undisturbed(*words)
+
+
+@pytest.mark.promise(
+    "a job of a sweep fails for its machine or its training",
+    "told in one line with the job's name; the other jobs go on; exit code 1",
+)
+def test_other_jobs_go_on(cohort, tmp_path):
+    words = ["-m", "lr=3e38,1e-3", "data=synthetic", "logger=none", "trainer.max_epochs=1",
+             "data.folds=2", "trainer.threads=1", "model/fusion=clinical",
+             f"data.root={cohort}"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    (line,) = (each for each in done.stderr.splitlines() if each.startswith("error"))
+    assert line.startswith("error: job data.folds=2,")
+    assert "lr=3e+38" in line
+    assert "fold 0, epoch 1" in line
+    assert "Traceback" not in done.stderr
+    (finished,) = (tmp_path / "runs" / "cv").glob("*/metrics.json")
+    assert "lr=0.001" in finished.parent.name
+    shutil.rmtree(tmp_path / "runs")
