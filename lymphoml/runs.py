@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from lymphoml.errors import InputError
 from lymphoml.files import write_json, write_text
 from lymphoml.identity import differences
+from lymphoml.privacy import portable
 
 
 def claim(
@@ -45,7 +46,7 @@ def _claim(
         problems = [
             f"run folder {folder}: {key} is {old!r} there and {new!r} now; "
             f"choose another name=..., or remove the folder"
-            for key, old, new in differences(stored, config)
+            for key, old, new in differences(portable(stored), portable(config))
         ]
         known = json.loads((folder / "environment.json").read_text())
         if known["data_fingerprint"] != environment["data_fingerprint"]:
@@ -57,7 +58,7 @@ def _claim(
             raise InputError(problems)
         return
     write_json(folder / "environment.json", environment)
-    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_text(folder / "config.yaml", yaml.safe_dump(portable(config), sort_keys=False))
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

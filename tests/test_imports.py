@@ -17,6 +17,7 @@ LEAVES = {
     "identity",
     "cores",
     "allowance",
+    "privacy",
 }  # anybody may import these
 
 # Which parts of lymphoml a part may import, beside the leaves.

@@ -1,7 +1,7 @@
 """What a declared clinical column may be: how its cells are checked and what they become.
 
-Cells come as strings. In an error message, `{value}` stands for the cell at fault; a birth date
-is quoted only where it is none.
+Cells come as strings. In an error message, `{value}` stands for the cell at fault. A birth date's
+is never quoted: what is no date as declared may be one all the same.
 """
 
 from collections.abc import Iterator
@@ -92,7 +92,7 @@ class DateOfBirth:
         )
         yield pa.Check(
             lambda text: self.parse(text).notna() | text.map(self._format).isna(),
-            error=f"{{value}} is not a date of the form {formats}; correct it",
+            error=f"is not a date of the form {formats}; correct it",
         )
         yield pa.Check(
             lambda text: ~(self.parse(text) < 0),
