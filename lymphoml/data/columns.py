@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from lymphoml.privacy import hide_dates
+
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 OLDEST = 120  # years
 
@@ -29,6 +31,10 @@ class Numeric:
         yield pa.Check(
             lambda text: self.parse(text).notna(),
             error="{value} is not a number; write digits with a decimal point, without unit",
+        )
+        yield pa.Check(  # else the audit would tell a birth date as the column's highest value
+            lambda text: self.parse(text).isna() | (text.map(hide_dates) == text),
+            error="is written like a date; correct it",
         )
         if self.positive or self.log:
             yield pa.Check(

@@ -32,7 +32,8 @@ def name_columns(
 
 
 def _place(path: Path, line: Hashable, patient: str) -> str:
-    shown = patient if re.fullmatch(SAFE_ID, patient) else quoted(patient, 60)
+    told = hide_dates(patient)
+    shown = told if re.fullmatch(SAFE_ID, told) else quoted(told, 60)
     return f"{path}, row {line}, patient {shown}"
 
 
