@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from lymphoml.tracking import wandb_runs
+from tests.promises.journey import ROOT
 
 CHILD = """
 import multiprocessing, socket, sys
@@ -54,6 +55,21 @@ def test_the_guard_catches_a_child(journey, tmp_path, how, kind):
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(log.read_text().splitlines()) == 1
+
+
+TELEMETRY = """
+from lymphoml.nn.encoders import timm_encoder
+timm_encoder("test_resnet")
+import huggingface_hub.constants as hub
+print(hub.HF_HUB_DISABLE_TELEMETRY)
+"""
+
+
+def test_timms_hub_is_told_nothing_of_the_machine():
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    words = [sys.executable, "-c", TELEMETRY]
+    done = subprocess.run(words, cwd=ROOT, env=kept, capture_output=True, text=True)
+    assert done.stdout.strip() == "True"
 
 
 def test_wandb_reports_no_errors_to_its_makers(monkeypatch):
