@@ -1,11 +1,20 @@
-import pytest
+import os
 
-from tests.promises.journey import USER, Journey, travel
+import pytest
+from filelock import FileLock
+
+from tests.promises.journey import USER, Journey, read, travel, write
 
 PATIENTS = 25
 
 
 @pytest.fixture(scope="session")
 def journey(tmp_path_factory) -> Journey:
-    """Of 25 patients, 5 of them without a label."""
-    return travel(tmp_path_factory.mktemp("journey") / "home" / USER, PATIENTS)
+    """Of 25 patients, 5 of them without a label; made once, whoever of xdist's workers is first."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    home = base / "journey" / "home" / USER
+    with FileLock(base / "journey.lock"):
+        if not home.exists():
+            write(travel(home, PATIENTS))
+        return read(home)

@@ -4,6 +4,7 @@ Audit, training that raises, is killed and goes on, triage, prediction, page, co
 submission, each by its command in a process of its own.
 """
 
+import json
 import os
 import signal
 import socket
@@ -152,6 +153,18 @@ def _save(image: Image.Image, path: Path, said: str) -> None:
         text.add_text("Patient", said)
         text.add_text("Comment", said, zip=True)
         image.save(path.with_suffix(".png"), pnginfo=text)
+
+
+def write(it: Journey) -> None:
+    """For other processes to `read`."""
+    told = vars(it) | {"home": str(it.home), "steps": [vars(step) for step in it.steps]}
+    (it.home.parent / "journey.json").write_text(json.dumps(told))
+
+
+def read(home: Path) -> Journey:
+    told = json.loads((home.parent / "journey.json").read_text())
+    steps = [subprocess.CompletedProcess(**step) for step in told["steps"]]
+    return Journey(**told | {"home": home, "steps": steps})
 
 
 def travel(home: Path, patients: int) -> Journey:
