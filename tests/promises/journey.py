@@ -83,7 +83,7 @@ class Journey:
 
     def do(self, *words: str, ends: tuple[int, ...] = (0,), **more: str) -> None:
         process = self.start(*words, **more)
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=400)
         self.steps.append(subprocess.CompletedProcess(words, process.returncode, out, err))
         assert process.returncode in ends, f"{' '.join(words)}: {out}\n{err}"
 

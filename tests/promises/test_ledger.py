@@ -18,6 +18,7 @@ from tests.fake_kaggle import COMPETITION, TOKEN, fake_kaggle
 from tests.promises.conftest import PATIENTS
 from tests.promises.journey import ROOT
 
+pytestmark = pytest.mark.timeout(1200)  # the journey takes a minute where nothing else runs
 KEYS = {"when", "run", "kind", "sha256", "patients"}
 WRITER = """
 import sys

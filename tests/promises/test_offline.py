@@ -9,6 +9,7 @@ import pytest
 from lymphoml.tracking import wandb_runs
 from tests.promises.journey import ROOT
 
+pytestmark = pytest.mark.timeout(1200)  # the journey takes a minute where nothing else runs
 CHILD = """
 import multiprocessing, socket, sys
 

@@ -26,6 +26,8 @@ from tests.promises.journey import (
 )
 from tests.promises.search import search
 
+pytestmark = pytest.mark.timeout(1200)  # the journey takes a minute where nothing else runs
+
 
 def mode(path):
     return path.stat().st_mode & 0o777
