@@ -9,7 +9,7 @@ COMPETITION ?= dlmi-lymphocytosis-classification
 ARGS ?=
 export MESSAGE
 
-.PHONY: help setup demo audit train ablation triage predict submit report test test-all lint bench clean
+.PHONY: help setup demo audit train ablation triage predict submit report test test-all lint bench audit-deps clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ lint: $(READY)  ## style, format and types
 
 bench: $(READY)  ## speed and memory against the report's recipe and a plain loop: ARGS="profile=full"
 	$(BIN)/python -m lymphoml bench $(ARGS)
+
+audit-deps: $(READY)  ## known vulnerabilities of the locked packages; says so where none can be looked up
+	$(BIN)/python .ci/audit_deps.py $(ARGS) || test $$? -eq 3
 
 clean:  ## remove the demo and caches; never your data or other runs
 	rm -rf runs/demo data/demo .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from lymphoml.cores import side_by_side
@@ -116,7 +116,8 @@ OmegaConf.register_new_resolver("side_by_side", side_by_side, replace=True)
 def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> dict[str, Any]:
     """A run's stored configuration with some settings changed, typed as for training.
 
-    Raises InputError for a folder that is no run, an unknown key, a value of the wrong type.
+    Raises InputError for a folder that is no run, an unknown key, a value of the wrong type, and
+    where the cohort lay outside the working directory: a run folder does not tell where.
     """
     path = folder / "config.yaml"
     if not path.exists():
@@ -128,6 +129,11 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> d
                 OmegaConf.structured(TrainConfig), stored, {"data": data, "trainer": trainer}
             )
         )
+    except MissingMandatoryValue as error:
+        raise InputError(
+            f"run={folder}: {error.full_key} is not told by a run folder, being of the machine "
+            f"that trained; give {error.full_key}=..."
+        ) from None
     except OmegaConfBaseException as error:
         raise InputError(f"run={folder}: {first_line(error)}") from None
 

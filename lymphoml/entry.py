@@ -31,8 +31,12 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
     the first failure, at the end. A single job leaves at once, before Hydra adds words of its own.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())  # as it is told: no home folder
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     end_with_parent()
+    if sweep:  # Hydra's own record of a sweep names the user's folders
+        (folder.parent / "multirun.yaml").unlink(missing_ok=True)
     try:
         settings = plain(config)
         with ExitStack() as stack:

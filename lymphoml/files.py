@@ -1,4 +1,7 @@
-"""Files appear whole or not at all: written beside their place, flushed, then moved into it."""
+"""Files appear whole or not at all: written beside their place, flushed, then moved into it.
+
+Those about single patients are their owner's alone, whatever the umask.
+"""
 
 import json
 import os
@@ -8,16 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lymphoml.privacy import is_private
+
 UMASK = os.umask(0o077)
 os.umask(UMASK)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, private: bool = False) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends well, and vanishes if not.
 
-    The temporary file lies in the same folder, so that the move never crosses a file system. An
-    OSError names `path`, whichever step it comes from.
+    Its mode is 0600 where `private`, or where its name is a private file's. The temporary file lies
+    in the same folder, so that the move never crosses a file system. An OSError names `path`,
+    whichever step it comes from.
     """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +33,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             with open(temporary, "wb") as file:
                 yield file
                 to_disk(file)
-            os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's own mode would lock colleagues out
+            if not private and not is_private(path):
+                os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's own is 0600
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -58,10 +65,10 @@ def remove_leftovers(folder: Path, names: Iterable[str] = ("*",)) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    with replacing(path) as file:
+def write_text(path: Path, text: str, private: bool = False) -> None:
+    with replacing(path, private) as file:
         file.write(text.encode())
 
 
-def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+def write_json(path: Path, content: Any, private: bool = False) -> None:
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n", private)

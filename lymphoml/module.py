@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lymphoml.build import build, build_model
 from lymphoml.divergence import check_losses
 from lymphoml.errors import InputError
+from lymphoml.privacy import last_parts
 from lymphoml.types import Batch
 
 # Images that evaluation looks at together: the same on every machine, and no larger bag costs more
@@ -35,7 +36,7 @@ class BagClassifier(pl.LightningModule):
     `model`, `optim` and `scheduler` are specifications for `build`. `pos_weight` weighs tumoral
     patients in the loss. `view` makes a batch's bytes (and its draws) the encoder's input; in
     training `chunk_size` images go through the encoder at a time, None: all. Its checkpoints hold
-    weights and primitives, nothing that runs.
+    weights and primitives, nothing that runs, and no path of this machine.
     """
 
     def __init__(
@@ -49,7 +50,15 @@ class BagClassifier(pl.LightningModule):
         view: Callable[..., Tensor] = lambda images: images,
     ):
         super().__init__()
-        self.save_hyperparameters(ignore=["chunk_size", "view"])
+        self.save_hyperparameters(
+            {
+                "model": last_parts(model),
+                "optim": optim,
+                "scheduler": scheduler,
+                "clinical_dim": clinical_dim,
+                "pos_weight": pos_weight,
+            }
+        )
         self.chunk_size, self.view = chunk_size, view
         self.model = build_model(model, clinical_dim).to(memory_format=torch.channels_last)
         # One pair of metrics for each validation loader: the fold's, and the inner split's.

@@ -1,11 +1,12 @@
 """New patients through a run's folds: the mean of their probabilities, and how far they differ."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lymphoml import compute, runs
+from lymphoml import compute, ledger, runs
 from lymphoml.build import uses_images
 from lymphoml.checkpoint import load_checkpoint, reported_checkpoint
 from lymphoml.checks import check
@@ -16,6 +17,7 @@ from lymphoml.data.folds import split
 from lymphoml.data.images import ImageStore, read_images
 from lymphoml.drift import fingerprints
 from lymphoml.errors import InputError
+from lymphoml.files import write_text
 from lymphoml.inference import checkpoint_predictions
 from lymphoml.submission import write_submission
 from lymphoml.trainer import make_trainer
@@ -32,6 +34,7 @@ def predict(
     standard_deviation (over folds), label (1 where the probability is above 0.5), and, where the
     run has a rule-out rule, triage (`spare` or `test`, by `lymphoml.triage.apply_rule`). A patient
     of the run's own folds is predicted by the models that did not train on them, and by no other.
+    Where anybody has no label, the run's ledger counts it.
     Raises InputError where the cohort does not fit the run.
     """
     check(config)
@@ -69,8 +72,12 @@ def predict(
     )
     if rule is not None:
         predictions["triage"] = apply_rule(run, rule, probabilities.loc[ids]).to_list()
+    content = predictions.to_csv(index=False)
+    if unknown := int((cohort.table["label"] < 0).sum()):
+        # Before the files: nobody is predicted unrecorded, wherever a kill strikes.
+        ledger.record(run, "predict", sha256(content.encode()).hexdigest(), unknown)
     write_submission(predictions, ids, out / "submission.csv", header)
-    runs.write_table(out / "predictions.csv", predictions)
+    write_text(out / "predictions.csv", content)
     return predictions
 
 

@@ -15,6 +15,7 @@ from lymphoml.errors import InputError
 from lymphoml.files import remove_leftovers, write_json, write_text
 from lymphoml.fold_folder import fold_folder
 from lymphoml.fold_folder import is_done as is_done
+from lymphoml.privacy import portable
 
 # Under the run's lock.
 WRITTEN = ("environment.json", "config.yaml", "folds.csv", "predictions.csv", "baselines.csv",
@@ -55,14 +56,16 @@ def _claim(
         )
     if stored is None:
         write_json(folder / "environment.json", environment)
-        write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        write_text(folder / "config.yaml", yaml.safe_dump(portable(config), sort_keys=False))
         return
     # Keys that a run of version 0.1.0's first days does not tell: it permuted nothing, and may
     # be scored by the stratum asked for now.
     younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False}
     stored["data"] = younger | stored["data"]
     begun = read_environment(folder)
-    found = drift.changes(drift.current(stored, begun), drift.facts(config, environment))
+    found = drift.changes(
+        drift.current(portable(stored), begun), drift.facts(portable(config), environment)
+    )
     only_read = all(is_done(folder, fold) for fold in asked)
     if only_read:
         found = [change for change in found if not drift.is_arithmetic(change)]

@@ -1,8 +1,14 @@
 """Shapes are checked while the tests run, threads are few, nothing leaves the machine."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("WANDB_MODE", "offline")
+# The key of the tests' pseudonyms is not the user's.
+os.environ["XDG_CONFIG_HOME"] = _config = tempfile.mkdtemp(prefix="lymphoml-tests-")
+atexit.register(shutil.rmtree, _config, ignore_errors=True)
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; processes that they start, too
 
 from jaxtyping import install_import_hook

@@ -19,6 +19,7 @@ LEAVES = {
     "allowance",
     "failures",
     "drift",
+    "privacy",
 }  # anybody may import these
 
 # Which parts of lymphoml a part may import, beside the leaves.
@@ -27,7 +28,7 @@ ALLOWED = {
     "nn": {"nn"},
     "evaluation": {"evaluation"},
     # data for pictures of cells, never torch
-    "report": {"report", "evaluation", "runs", "triage", "data"},
+    "report": {"report", "evaluation", "runs", "triage", "data", "ledger", "pseudonyms"},
     "submission": set(),
     "tracking": {"tracking", "evaluation"},
     "build": set(),
@@ -51,8 +52,10 @@ ALLOWED = {
     "trainer": {"compute", "checkpoint"},
     "environment": set(),
     "prediction": {"runs", "build", "checkpoint", "checks", "compute", "data", "inference",
-                   "submission", "trainer", "triage"},
+                   "submission", "trainer", "triage", "ledger"},
     "triage": {"evaluation", "runs"},
+    "ledger": set(),
+    "pseudonyms": set(),
     "inference": {"data", "module"},
     "capacity": {"nn"},
     "preparation": {"build", "capacity", "checks", "compute", "data", "memory", "module",
@@ -65,7 +68,7 @@ ALLOWED = {
     "benchmark": {"benchmark", "checkpoint", "compute", "config", "data", "environment", "memory",
                   "inference", "preparation", "report", "runs", "trainer"},
     "commands": {"commands", "audit", "benchmark", "config", "data", "prediction", "runs",
-                 "submission", "report"},
+                 "submission", "report", "ledger"},
     "cli": {"commands", "config", "entry"},
     "__main__": {"cli", "stopping"},
 }  # fmt: skip

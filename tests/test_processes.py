@@ -108,7 +108,7 @@ def bad_date(cohort):
     table = pd.read_csv(path, dtype=str)
     table.loc[4, "DOB"] = "30-02-1950"
     table.to_csv(path, index=False)
-    return "30-02-1950"
+    return f"row 6, patient {table.loc[4, 'ID']}: DOB is not a date"
 
 
 @pytest.mark.parametrize("spoil", [no_folder, text_image, bad_date])

@@ -5,9 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lymphoml.audit.findings import Finding
-
-# A birth date in another column, where cells have slipped: numbers parted by what parts dates.
-DATE = re.compile(r"\d+(?:[-/.\s]+\d+){2,}")
+from lymphoml.privacy import hide_dates
 
 QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 PLACE = re.compile(
@@ -41,10 +39,6 @@ def table_finding(problem: str, root: Path, paths: Iterable[Path] = ()) -> Findi
             what = what[: found.start()] + found.expand(left) + what[found.end() :]
     what, _, action = what.partition("; ")
     return Finding("error", "table", what, tuple(where), action)
-
-
-def hide_dates(text: str) -> str:
-    return DATE.sub("(a date)", text)
 
 
 def below(path: Path, root: Path) -> str:

@@ -29,7 +29,7 @@ def run(options: Audit) -> None:
     from lymphoml.files import write_json
 
     content = audit(data)
-    write_json(out, content)
+    write_json(out, content, private=True)
     print_audit(content)
     print(out)
     raise SystemExit(content["exit_code"])

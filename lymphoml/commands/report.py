@@ -19,7 +19,8 @@ class Report:
     prevalence: float | None = option(
         None, "share of tumoral patients in the decision curve, above 0 and below 1; the cohort's"
     )
-    ids: bool = option(False, "name patients as the cohort does, rather than by their place")
+    data: dict[str, Any] = option({}, "where the cohort lies, for pictures of cells: data.root=DIR")
+    ids: bool = option(False, "name patients as the cohort does, not by pseudonyms; a private page")
     thumbnails: bool = option(True, "show cells of each patient; false for a page to pass on")
 
 
@@ -33,8 +34,11 @@ def run(options: Report) -> None:
         raise InputError("give run=RUN for one run, or runs=FOLDER or runs=[RUN,RUN] for several")
     if options.prevalence is not None and not 0 < options.prevalence < 1:
         raise InputError(f"prevalence={options.prevalence}: give a share above 0 and below 1")
+    if set(options.data) - {"root"}:
+        raise InputError(f"data={options.data}: give data.root=DIR; the rest is the run's own")
     audit = Path(options.audit) if options.audit else None
-    choices = Choices(options.ids, options.thumbnails, audit, options.prevalence)
+    root = options.data.get("root")
+    choices = Choices(options.ids, options.thumbnails, audit, root, options.prevalence)
     given = Path(options.out) if options.out else None
     if options.run:
         run = Path(options.run)

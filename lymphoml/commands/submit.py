@@ -1,6 +1,7 @@
 """`python -m lymphoml submit`: the Kaggle file, sent."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from omegaconf import MISSING
@@ -20,13 +21,29 @@ class Submit:
 
 
 def run(options: Submit) -> None:
+    from lymphoml import ledger
+    from lymphoml.report.runs import siblings
     from lymphoml.runs import read_table
     from lymphoml.submission import check_submission
     from lymphoml.submission import submit as send
 
-    folder = Path(options.run) / "test"
+    run = Path(options.run)
+    folder = run / "test"
     if not (folder / "predictions.csv").exists():
         raise InputError(f"run={options.run}: {folder} holds no prediction; run predict.py first")
     patients = read_table(folder / "predictions.csv")["patient"].tolist()
     check_submission(folder / "submission.csv", patients, pair("header", options.header))
-    print(send(folder / "submission.csv", options.competition, options.message))
+    told = ledger.tally(siblings(run))
+    print(
+        f"submissions before this one, of all runs in {run.parent}: "
+        f"{told.attempts if told else 0} sent, {told.confirmed if told else 0} confirmed"
+    )
+    digest = sha256((folder / "submission.csv").read_bytes()).hexdigest()
+
+    def record(kind: str, **more: str) -> None:
+        ledger.record(run, kind, digest, len(patients), competition=options.competition, **more)
+
+    record("attempt")  # before: what a kill cuts short may have arrived
+    confirmation = send(folder / "submission.csv", options.competition, options.message)
+    print(confirmation)
+    record("confirmed", confirmation=confirmation)

@@ -41,7 +41,7 @@ class ClinicalEncoder:
         """
         encoder = cls({name: _declared(columns[name]) for name in names})
         if missing == "impute":
-            encoder = replace(encoder, fill={name: _typical(table[name]) for name in names})
+            encoder = replace(encoder, fill={n: _typical(table[n], columns[n]) for n in names})
         k = len(encoder.names)
         if not standardise:
             return replace(encoder, mean=[0.0] * k, scale=[1.0] * k)
@@ -100,8 +100,15 @@ def _declared(column: dict[str, Any]) -> dict[str, Any]:
     return {"log": column.get("log", False)}
 
 
-def _typical(values: pd.Series) -> float | str:
-    """The median, or the most frequent category, of equals the first in alphabetical order."""
+def _typical(values: pd.Series, column: dict[str, Any]) -> float | str:
+    """The median, or the most frequent category, of equals the first in alphabetical order.
+
+    An age in whole years: the median is one patient's, travels in checkpoints, and would tell a
+    birth date.
+    """
     if values.isna().all():
         raise InputError(f"{values.name} has no value among the training patients; leave it out")
-    return float(values.median()) if values.dtype == "float64" else str(values.mode()[0])
+    if values.dtype != "float64":
+        return str(values.mode()[0])
+    median = float(values.median())
+    return float(round(median)) if column["kind"] == "date_of_birth" else median

@@ -79,8 +79,7 @@ def read_cohort(data: dict) -> Cohort:
 def survey_cohort(data: dict) -> Survey:
     """The same as far as it goes; raises InputError only for settings that mean nothing."""
     columns = declare_columns(data)
-    births = [column.name for column in columns if isinstance(column, DateOfBirth)]
-    sources = read_sources(data, columns, hidden=births)
+    sources = read_sources(data, columns)
     readable = any(len(table) for table in sources.tables.values())
     cohort = _assemble(data, columns, sources) if readable else None
     return Survey(cohort, sources.images, sources.problems)

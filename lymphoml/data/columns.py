@@ -1,7 +1,7 @@
 """What a declared clinical column may be: how its cells are checked and what they become.
 
-Cells come as strings. In an error message, `{value}` stands for the cell at fault; a birth date
-is quoted only where it is none.
+Cells come as strings. In an error message, `{value}` stands for the cell at fault. A birth date's
+is never quoted: what is no date as declared may be one all the same.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+
+from lymphoml.privacy import hide_dates
 
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 OLDEST = 120  # years
@@ -29,6 +31,10 @@ class Numeric:
         yield pa.Check(
             lambda text: self.parse(text).notna(),
             error="{value} is not a number; write digits with a decimal point, without unit",
+        )
+        yield pa.Check(  # else the audit would tell a birth date as the column's highest value
+            lambda text: self.parse(text).isna() | (text.map(hide_dates) == text),
+            error="is written like a date; correct it",
         )
         if self.positive or self.log:
             yield pa.Check(
@@ -92,7 +98,7 @@ class DateOfBirth:
         )
         yield pa.Check(
             lambda text: self.parse(text).notna() | text.map(self._format).isna(),
-            error=f"{{value}} is not a date of the form {formats}; correct it",
+            error=f"is not a date of the form {formats}; correct it",
         )
         yield pa.Check(
             lambda text: ~(self.parse(text) < 0),

@@ -1,7 +1,7 @@
 """Tables and image folders of a cohort, read as they lie; every problem found is a line."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,8 +40,8 @@ def table_paths(data: dict) -> list[tuple[Path, Path]]:
     return [(root / data["table"], root / data["image_dir"])]
 
 
-def read_sources(data: dict, columns: Sequence[Column], hidden: Collection[str] = ()) -> Sources:
-    """Every table and folder; problems in a column of `hidden` do not quote the cell."""
+def read_sources(data: dict, columns: Sequence[Column]) -> Sources:
+    """Every table and folder."""
     headings = {"id": data["id_column"], "label": data["label_column"]}
     headings |= {column.name: column.column for column in columns}
     # A cohort to predict may come without labels.
@@ -63,7 +63,7 @@ def read_sources(data: dict, columns: Sequence[Column], hidden: Collection[str] 
         table = name_columns(raw, path, headings, columns)
         places = dict(zip(table["id"], table["place"], strict=True))
         bags, lost = find_bags(folder, root, data["image_pattern"], places)
-        faults = list(table_problems(table, schema, headings, hidden))
+        faults = list(table_problems(table, schema, headings))
         found.problems += [*(text for _, text in faults), *lost]
         found.images |= bags
         tables[number] = table

@@ -1,7 +1,7 @@
 """The checks of a clinical table: every problem is found before anything is refused."""
 
 import re
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +9,7 @@ import pandera.pandas as pa
 
 from lymphoml.data.columns import Categorical, Column
 from lymphoml.errors import quoted
+from lymphoml.privacy import hide_dates
 
 SAFE_ID = r"[A-Za-z0-9_-]+"
 NOT_GIVEN = ("", "na", "n/a", "nan", "null", "none")  # in any case; a declared category wins
@@ -31,7 +32,8 @@ def name_columns(
 
 
 def _place(path: Path, line: Hashable, patient: str) -> str:
-    shown = patient if re.fullmatch(SAFE_ID, patient) else quoted(patient, 60)
+    told = hide_dates(patient)
+    shown = told if re.fullmatch(SAFE_ID, told) else quoted(told, 60)
     return f"{path}, row {line}, patient {shown}"
 
 
@@ -59,20 +61,15 @@ def table_problems(
     table: pd.DataFrame,
     schema: pa.DataFrameSchema,
     headings: Mapping[str, str],
-    hidden: Collection[str] = (),
 ) -> Iterator[tuple[Hashable, str]]:
-    """The row and a line for each cell at fault, in the order of the rows.
-
-    The cells of the columns `hidden` are not quoted.
-    """
+    """The row and a line for each cell at fault, in the order of the rows."""
     try:
         schema.validate(table, lazy=True)
         return
     except pa.errors.SchemaErrors as error:
         failures = error.failure_cases.sort_values("index", kind="stable")
     for failure in failures.to_dict("records"):
-        shown = quoted(str(failure["failure_case"]), 60)
-        shown = "(not shown)" if failure["column"] in hidden else shown
+        shown = hide_dates(quoted(str(failure["failure_case"]), 60))
         reason = failure["check"].replace("{value}", shown)
         if failure["check"] == "not_nullable":
             reason = "is missing; fill it in, or allow that with data.missing=impute"

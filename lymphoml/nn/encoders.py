@@ -6,6 +6,7 @@ library itself, since either takes seconds and a run needs at most one.
 """
 
 import difflib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,8 @@ def timm_encoder(
     `options` go to `timm.create_model`: a vision transformer needs `img_size`, the side in pixels
     of the images it will see, where that is not the one it was designed for.
     """
+    # A download tells the hub no more than what is asked for.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import timm
 
     if not timm.is_model(name):

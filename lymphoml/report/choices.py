@@ -9,4 +9,5 @@ class Choices:
     ids: bool = False  # name patients as the cohort does
     thumbnails: bool = True
     audit: Path | None = None  # audit.json of the run's cohort
+    root: str | None = None  # where the cohort lies now, if not where the run tells
     prevalence: float | None = None  # of tumoral patients, in the decision curve; the cohort's

@@ -56,11 +56,3 @@ def read_instances(run: Run) -> pd.DataFrame | None:
     rows = pd.concat([read_columns(path, columns) for path in paths])
     rows["probability"] = rows["probability"].astype(float)
     return rows.groupby(["patient", "image"])[["probability"]].mean().reset_index()
-
-
-def count_submissions(run: Run) -> int | None:
-    """Lines of `ledger.jsonl`, each a use of the test set."""
-    path = run.path / "ledger.jsonl"
-    if not path.is_file():
-        return None
-    return sum(bool(line.strip()) for line in path.read_text(errors="replace").splitlines())

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lymphoml.errors import InputError
 from lymphoml.files import write_text
 from lymphoml.report import wording
 from lymphoml.report.chart import Chart
@@ -15,7 +16,7 @@ from lymphoml.report.chart_svg import svg
 from lymphoml.report.choices import Choices
 from lymphoml.report.contents import SECTIONS
 from lymphoml.report.plotly_bundle import plotly_bundle
-from lymphoml.report.runs import read_run
+from lymphoml.report.runs import Run, read_run
 from lymphoml.report.sections import headline, patients
 
 HERE = Path(__file__).parent
@@ -25,9 +26,14 @@ LIMIT = 7_500_000  # bytes of a page; mail and browsers bear 8 MB
 def write_report(run: Path, out: Path, choices: Choices | None = None) -> Path:
     """Write the page of the run in folder `run` to `out`, and return `out`.
 
-    Raises InputError where the run is unfinished, or what `choices` names is not there.
+    Before it, `pseudonyms.csv` in the run's folder, which stays private: wherever the page goes,
+    it tells whom it speaks of. Raises InputError where the run is unfinished, or what `choices`
+    names is not there.
     """
     choices, finished = choices or Choices(), read_run(run)
+    if choices.root is not None:
+        data = finished.config["data"] | {"root": choices.root}
+        finished = replace(finished, config=finished.config | {"data": data})
     head = headline.content(finished, choices)
     bare = replace(choices, thumbnails=False)
     sections = [
@@ -40,8 +46,22 @@ def write_report(run: Path, out: Path, choices: Choices | None = None) -> Path:
         told = patients.content(finished, choices, LIMIT - len(page.encode()))
         sections[SECTIONS.index(patients)] = ("patients", patients.TITLE, told)
         page = render(title, "headline", head, sections)
-    write_text(out, page)
+    if not choices.ids:
+        _write_names(finished)
+    write_text(out, page, private=choices.ids)
     return out
+
+
+def _write_names(run: Run) -> None:
+    path = run.path / "pseudonyms.csv"
+    rows = [f"{name},{patient}\n" for patient, name in patients.patient_names(run, False).items()]
+    try:
+        write_text(path, "".join(["pseudonym,patient\n", *rows]))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}), and would tell whom the page's names "
+            f"mean; make it writable, or give ids=true for a page that is private itself"
+        ) from None
 
 
 def render(

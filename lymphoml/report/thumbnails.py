@@ -52,7 +52,9 @@ def thumbnails(
 
 def _cohort(run: Run) -> Cohort:
     data = run.config["data"]
-    place = shown(data.get("root"))
+    if "root" not in data:
+        raise InputError("a run does not tell where its cohort lies; give data.root=DIR")
+    place = shown(data["root"])
     try:
         cohort = read_cohort(data)
     except InputError as error:

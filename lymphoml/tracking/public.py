@@ -5,8 +5,9 @@ import math
 import re
 from collections.abc import Mapping
 from numbers import Integral, Real
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
+
+from lymphoml.privacy import leaves_project
 
 # Settings that say where something lies on this machine, and where the trackers themselves are.
 LOCAL = {"root", "cache", "fold_file", "table", "image_dir", "logger"}
@@ -28,7 +29,7 @@ def public_config(config: Any) -> Any:
         return {key: public_config(item) for key, item in config.items() if key not in LOCAL}
     if isinstance(config, list):
         return [public_config(item) for item in config]
-    return "(path)" if isinstance(config, str) and _is_path(config) else config
+    return "(path)" if isinstance(config, str) and leaves_project(config) else config
 
 
 def public_slug(slug: str) -> str:
@@ -62,12 +63,3 @@ def _short_name(spec: Mapping[str, Any] | None) -> str:
     """`torch.optim.SGD` is sgd, `ExponentialLR` exponential: the options' names in `conf/`."""
     target = (spec or {}).get("_target_") or "none"
     return re.sub(r"(annealing)?lr$", "", target.split(".")[-1].lower())
-
-
-def _is_path(text: str) -> bool:
-    return (
-        text.startswith("~")
-        or PurePosixPath(text).is_absolute()
-        or PureWindowsPath(text).is_absolute()
-        or ".." in PurePosixPath(text).parts
-    )

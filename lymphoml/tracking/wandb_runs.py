@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,16 +43,21 @@ def mode(asked: str) -> str:
 
 
 def start(sweep_id: str | None = None, **named: Any) -> Any:
-    """A new run beside any that is open, never instead of it."""
+    """A new run beside any that is open, never instead of it.
+
+    The client's own logs name paths. They go while they are being written, so that not even a kill
+    leaves them.
+    """
     wandb = _client()
-    return wandb.init(reinit="create_new", settings=wandb.Settings(sweep_id=sweep_id), **named)
+    settings = wandb.Settings(sweep_id=sweep_id)
+    run = wandb.init(reinit="create_new", settings=settings, **named)
+    for logs in (run.settings.log_dir, _own_cache() / "wandb" / "logs"):
+        shutil.rmtree(logs, ignore_errors=True)
+    return run
 
 
 def finish(run: Any, failed: bool) -> None:
-    """End the run; the client's own logs go, since they name paths."""
-    logs = run.settings.log_dir
     run.finish(exit_code=int(failed))
-    shutil.rmtree(logs, ignore_errors=True)
 
 
 def log_charts(run: Any, label: np.ndarray, probability: np.ndarray) -> None:
@@ -84,12 +90,18 @@ def _keep_in_run(table: Any, run: Any, name: str) -> None:
 
 
 @functools.cache
+def _own_cache() -> Path:
+    cache = tempfile.mkdtemp(prefix="wandb-")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    return Path(cache)
+
+
+@functools.cache
 def _client() -> Any:
     """The wandb module, imported only where W&B is in use."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # stack traces name paths
     if "WANDB_CACHE_DIR" not in os.environ:  # else its service logs under the home folder
-        os.environ["WANDB_CACHE_DIR"] = cache = tempfile.mkdtemp(prefix="wandb-")
-        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+        os.environ["WANDB_CACHE_DIR"] = str(_own_cache())
     import wandb
 
     logging.getLogger("wandb").setLevel(logging.CRITICAL)  # a file beside the run that names paths

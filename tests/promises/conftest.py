@@ -1,9 +1,14 @@
+import os
 from functools import partial
 
 import pytest
+from filelock import FileLock
 
 from lymphoml.data.synthetic import synthesize
 from tests.promises.jobs import configuration
+from tests.promises.journey import USER, Journey, read, travel, write
+
+PATIENTS = 25
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +21,15 @@ def cohort(tmp_path_factory):
 @pytest.fixture
 def configured(cohort, tmp_path):
     return partial(configuration, cohort, tmp_path / "cache")
+
+
+@pytest.fixture(scope="session")
+def journey(tmp_path_factory) -> Journey:
+    """Of 25 patients, 5 of them without a label; made once, whoever of xdist's workers is first."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    home = base / "journey" / "home" / USER
+    with FileLock(base / "journey.lock"):
+        if not home.exists():
+            write(travel(home, PATIENTS))
+        return read(home)

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from lymphoml.errors import InputError
+from lymphoml.ledger import record
 from lymphoml.report import page as page_module
 from lymphoml.report.choices import Choices
 from lymphoml.report.contents import SECTIONS
@@ -46,7 +47,9 @@ def full(cohort, tmp_path_factory):
     """All that there can be."""
     path = enrich(make_run_of(cohort, tmp_path_factory.mktemp("runs") / "full"))
     set_rule(path, 0.5, "average", None, Console(file=io.StringIO()))
-    (path / "ledger.jsonl").write_text("{}\n{}\n")
+    record(path, "predict", "ab", 4)
+    with (path / "ledger.jsonl").open("a") as file:
+        file.write("half a li")
     return path
 
 
@@ -124,14 +127,14 @@ def test_a_run_of_an_earlier_version_says_in_a_line_what_it_does_not_tell(page):
     assert "lymphoml triage run=RUN" in page
     assert "lymphoml audit data.root=DIR" in page
     assert "No cells are shown" in page
-    assert "No ledger of submissions" in page
+    assert "No <code>ledger.jsonl</code> lies in" in page
 
 
 def test_a_run_that_tells_all_shows_all(full):
     page = read(write_report(full, full / "page.html"))
     for told in ("0.621", "0.711", "0.654", "0.765", "0.682", "0.543", "0.876", "+0.042", "+0.001",
                  "−0.033", "0.032", "+0.037", "not estimable", "would be spared",
-                 "exchangeable", "was used 2 times"):  # fmt: skip
+                 "exchangeable", "predictions made", "1 line of it cannot"):  # fmt: skip
         assert told in page, told
     assert "an earlier version" not in page
     assert "invalid: chosen on the patients" in page

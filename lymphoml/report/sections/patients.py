@@ -6,6 +6,7 @@ import pandas as pd
 
 from lymphoml.errors import InputError
 from lymphoml.evaluation.metrics import THRESHOLD
+from lymphoml.pseudonyms import pseudonyms, read_key
 from lymphoml.report.chart import Chart, Series, count_axis, share_axis
 from lymphoml.report.choices import Choices
 from lymphoml.report.optional import read_hard, read_instances
@@ -19,12 +20,7 @@ SHOWN = 400  # of more patients, the ends of the list alone: a page stays a page
 
 
 def content(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
-    """`room` is what the page has left for pictures, in characters. A patient's name is the
-    place in this order, unless `choices.ids`.
-
-    A number needs no key that could be lost or found, and links nobody across two pages; a keyed
-    digest of the id would do both.
-    """
+    """`room` is what the page has left for pictures, in characters."""
     table = patient_table(run, choices.ids)
     listed = table
     if len(table) > SHOWN:
@@ -34,12 +30,19 @@ def content(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
         "chart": _chart(table),
         "rows": listed.reset_index().to_dict("records"),
         "n": len(table),
+        "ids": choices.ids,
         "cells": cells,
         "missing": missing,
         "most": run.config["data"].get("eval_max_instances"),
         "repeats": run.repeat.nunique(),
         "hard_known": bool(table["hard"].notna().any()),
     }
+
+
+def patient_names(run: Run, ids: bool) -> dict[str, str]:
+    """Of each patient the id itself, or the pseudonym by this user's key."""
+    patients = sorted(set(run.predictions["patient"]))
+    return dict(zip(patients, patients, strict=True)) if ids else pseudonyms(patients, read_key())
 
 
 def patient_table(run: Run, ids: bool) -> pd.DataFrame:
@@ -53,7 +56,7 @@ def patient_table(run: Run, ids: bool) -> pd.DataFrame:
     table["probability"] = table["probability"].astype(float)
     table = table.sort_values("probability", ascending=False, kind="stable")
     table.insert(0, "place", range(1, len(table) + 1))
-    table.insert(1, "name", table.index if ids else [str(place) for place in table["place"]])
+    table.insert(1, "name", table.index.map(patient_names(run, ids)))
     hard = read_hard(run)
     known = {} if hard is None else hard.to_dict()
     table["hard"] = pd.Series([known.get(p) for p in table.index], table.index, dtype=object)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lymphoml.errors import InputError
+from lymphoml.ledger import tally
 from lymphoml.report.choices import Choices
-from lymphoml.report.optional import count_submissions
 from lymphoml.report.runs import Run, read_run, siblings
 from lymphoml.report.sweep_chart import sweep_chart
 
@@ -20,7 +20,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "tried": len(beside),
         "comparable": len(comparable),
         "chart": sweep_chart(comparable) if len(comparable) > 1 else None,
-        "submissions": count_submissions(run),
+        "tally": tally(beside),
     }
 
 

@@ -13,6 +13,7 @@ from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from lymphoml.errors import InputError
 from lymphoml.evaluation.intervals import wilson
+from lymphoml.ledger import Tally, record
 from lymphoml.report.choices import Choices
 from lymphoml.report.page import render
 from lymphoml.report.runs import read_run
@@ -313,12 +314,14 @@ def test_what_was_tried_counts_neighbours_and_draws_those_on_the_same_folds(tmp_
         make_run(tmp_path / name, settings, n=30, epochs=2, seed=5, predictions=predictions)
     (tmp_path / "failed").mkdir()
     (tmp_path / "failed" / "config.yaml").write_text("lr: 1")
-    (tmp_path / "a" / "ledger.jsonl").write_text('{"id": 1}\n\n{"id": 2}\n')
+    record(tmp_path / "a", "predict", "ab", 4)
+    record(tmp_path / "b", "predict", "ab", 4)
     told = tried.content(read_run(tmp_path / "a"), ANY)
-    assert (told["tried"], told["comparable"], told["submissions"]) == (4, 2, 2)
+    assert (told["tried"], told["comparable"]) == (4, 2)
+    assert told["tally"] == Tally(uses=2, files=1, attempts=0, confirmed=0, torn=0)
     assert len(told["chart"].named) == 2
     told = tried.content(read_run(tmp_path / "c"), ANY)
-    assert (told["comparable"], told["chart"], told["submissions"]) == (1, None, None)
+    assert (told["comparable"], told["chart"]) == (1, None)
 
 
 def test_the_audit_is_counted_errors_first_and_names_nobody(run, tmp_path):

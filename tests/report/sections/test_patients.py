@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from lymphoml.pseudonyms import pseudonyms, read_key
 from lymphoml.report.choices import Choices
 from lymphoml.report.page import render
 from lymphoml.report.runs import read_run
@@ -24,19 +25,20 @@ def make(path):
     return make_run(path, settings, epochs=2, predictions=predictions)
 
 
-def test_patients_stand_in_order_of_their_mean_probability_under_their_place(tmp_path):
+def test_patients_stand_in_order_of_their_mean_probability_under_their_pseudonym(tmp_path):
     path = make(tmp_path / "run")
     (path / "strata.csv").write_text("patient,hard,sex\nA,0,F\nB,1,M\nC,1,F\nD,0,M\n")
     table = patient_table(read_run(path), ids=False)
+    names = pseudonyms(list("ABCD"), read_key())
     assert list(table.index) == ["A", "C", "D", "B"]
     assert table["probability"].tolist() == pytest.approx([0.8, 0.4, 0.3, 0.15])
-    assert table["name"].tolist() == ["1", "2", "3", "4"]
+    assert table["name"].tolist() == [names[patient] for patient in "ACDB"]
     assert table["wrong"].tolist() == [False, True, False, False]
     assert table["hard"].tolist() == [False, True, False, True]
     assert patient_table(read_run(path), ids=True)["name"].tolist() == ["A", "C", "D", "B"]
     told = [word for series in content(read_run(path), Choices())["chart"].series
             for word in series.told]  # fmt: skip
-    assert "patient 2: 0.400, tumoral, hard stratum, fold 1" in told
+    assert f"patient {names['C']}: 0.400, tumoral, hard stratum, fold 1" in told
 
 
 def test_whose_stratum_is_unknown_is_not_said_to_be_in_it(tmp_path):

@@ -1,0 +1,223 @@
+"""A whole life of a run with canaries in all that goes in, and no network: what the tests look at.
+
+Audit, training that raises, is killed and goes on, triage, prediction, page, comparison and
+submission, each by its command in a process of its own.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, PngImagePlugin
+
+from tests.fake_kaggle import COMPETITION, TOKEN, fake_kaggle
+from tests.promises.search import date_needles, word_needles
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = date(2020, 1, 1)
+USER, HOST, PERSON = "kanarienutzer", "kanarienwirt", "Wilhelmina Quastenflosser"
+ARCHIVE, PATIENT, IMAGE = "Quastenarchiv", "Zeisig", "gimpelbild"
+ENCODER = "test_resnet"  # timm's smallest
+
+
+@dataclass
+class Journey:
+    home: Path  # everything lies below it
+    steps: list[subprocess.CompletedProcess[str]] = field(default_factory=list)
+    cut_off: bool = False  # whether the kernel kept the processes from the network, too
+    submissions: int = 0  # that reached the stand-in
+
+    @property
+    def cohort(self) -> Path:
+        return self.home / ARCHIVE / "cohort"
+
+    @property
+    def work(self) -> Path:
+        return self.home / "work"
+
+    @property
+    def runs(self) -> list[Path]:
+        return sorted(path for path in (self.work / "runs" / "cv").iterdir() if path.is_dir())
+
+    @property
+    def asked_for(self) -> list[str]:
+        """Attempts to reach the network."""
+        log = self.home.parent / "sockets.log"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def environment(self) -> dict[str, str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("WANDB_", "XDG_", "KAGGLE_")) and name != "PYTEST_CURRENT_TEST"
+        }
+        (self.home / "tmp").mkdir(exist_ok=True)
+        guarded = Path(__file__).parent / "guarded"
+        return kept | {
+            "HOME": str(self.home), "USER": USER, "LOGNAME": USER, "HOSTNAME": HOST,
+            "TMPDIR": str(self.home / "tmp"), "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": f"{guarded}{os.pathsep}{ROOT}", "HOST_CANARY": HOST,
+            "SOCKET_LOG": str(self.home.parent / "sockets.log"),
+        }  # fmt: skip
+
+    def start(self, *words: str, **more: str) -> subprocess.Popen[str]:
+        """In a network and a host name of its own where the system lets, unless on loopback."""
+        alone = () if more.get("LOOPBACK") else apart()
+        self.cut_off = bool(apart())
+        return subprocess.Popen(
+            [*alone, sys.executable, *words], cwd=self.work, env=self.environment() | more,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True, umask=0,
+        )  # fmt: skip
+
+    def do(self, *words: str, ends: tuple[int, ...] = (0,), **more: str) -> None:
+        process = self.start(*words, **more)
+        out, err = process.communicate(timeout=400)
+        self.steps.append(subprocess.CompletedProcess(words, process.returncode, out, err))
+        assert process.returncode in ends, f"{' '.join(words)}: {out}\n{err}"
+
+    def command(self, *words: str, **more: str) -> None:
+        self.do("-m", "lymphoml", *words, **more)
+
+
+@cache
+def apart() -> tuple[str, ...]:
+    """What makes a command run without a network and under HOST; empty where that is forbidden."""
+    words = ("unshare", *(() if os.geteuid() == 0 else ("--map-root-user",)), "--net", "--uts",
+             "sh", "-c", f'hostname {HOST} && exec "$@"', "sh")  # fmt: skip
+    try:
+        allowed = subprocess.run([*words, "true"], capture_output=True).returncode == 0
+    except OSError:
+        allowed = False
+    return words if allowed else ()
+
+
+def birth_dates(patients: int) -> list[date]:
+    """Before 1970 and after the 12th, so that no way of writing one is short or ambiguous."""
+    draw = np.random.default_rng(0)
+    found = [date(1925, 1, 13) + timedelta(days=int(draw.integers(16000))) for _ in range(patients)]
+    return [each.replace(day=13 + each.day % 16) for each in found]
+
+
+def canaries(patients: int) -> dict[str, list[bytes]]:
+    """Never to be written: birth dates, and words that tell of a person, path, user or host."""
+    words = [USER, HOST, PERSON, PERSON.split()[1], ARCHIVE, str(ROOT), sys.prefix]
+    words += [socket.gethostname()] * (len(socket.gethostname()) > 5)  # shorter: found by chance
+    dates = {f"birth date {each}": date_needles(each, REFERENCE) for each in birth_dates(patients)}
+    return {word: word_needles(word) for word in words} | dates
+
+
+def names() -> dict[str, list[bytes]]:
+    """To be written into private files alone."""
+    return {word: word_needles(word) for word in (PATIENT, IMAGE)}
+
+
+def make_cohort(folder: Path, patients: int) -> None:
+    """A table and folders as docs/data.md has them; every fifth patient has no label."""
+    draw = np.random.default_rng(1)
+    folder.mkdir(parents=True)
+    rows = []
+    for number, born in enumerate(birth_dates(patients)):
+        patient, label = f"{PATIENT}{number:02}", number % 2 if number % 5 else -1
+        written = f"{born:%Y-%m-%d}" if number % 3 else f"{born:%d/%m/%Y}"
+        rows.append((patient, label, "" if number == 7 else written, "FM"[number // 2 % 2],
+                     round(3 + 9 * draw.random(), 2), PERSON))  # fmt: skip
+        (folder / "images" / patient).mkdir(parents=True)
+        for index in range(2):
+            pixels = draw.integers(0, 255, (16, 16, 3), np.uint8)
+            path = folder / "images" / patient / f"{IMAGE}{index}"
+            _save(Image.fromarray(pixels), path, f"{PERSON}, {born:%d.%m.%Y}")
+    columns = ["ID", "LABEL", "DOB", "GENDER", "LYMPH_COUNT", "NAME"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "clinical.csv", index=False)
+
+
+def _save(image: Image.Image, path: Path, said: str) -> None:
+    """With the words in EXIF and a comment, or in PNG's text, plain and compressed."""
+    if path.name.endswith("0"):
+        exif = Image.Exif()
+        exif[270], exif[315] = said, said  # description, artist
+        image.save(path.with_suffix(".jpg"), exif=exif, comment=said.encode())
+    else:
+        text = PngImagePlugin.PngInfo()
+        text.add_text("Patient", said)
+        text.add_text("Comment", said, zip=True)
+        image.save(path.with_suffix(".png"), pnginfo=text)
+
+
+def write(it: Journey) -> None:
+    """For other processes to `read`."""
+    told = vars(it) | {"home": str(it.home), "steps": [vars(step) for step in it.steps]}
+    (it.home.parent / "journey.json").write_text(json.dumps(told))
+
+
+def read(home: Path) -> Journey:
+    told = json.loads((home.parent / "journey.json").read_text())
+    steps = [subprocess.CompletedProcess(**step) for step in told["steps"]]
+    return Journey(**told | {"home": home, "steps": steps})
+
+
+def travel(home: Path, patients: int) -> Journey:
+    """The whole of it; each step is asserted to end as it should."""
+    import timm
+
+    it = Journey(home)
+    it.work.mkdir(parents=True)
+    make_cohort(it.cohort, patients)
+    weights = it.home / ARCHIVE / "weights.pt"
+    torch.save(timm.create_model(ENCODER, num_classes=0).state_dict(), weights)
+    root, cache = f"data.root={it.cohort}", f"data.cache={it.home / 'images'}"
+    train = [str(ROOT / "train.py"), "-m", "lr=1e-3,1e-4", "data=table", root, cache,
+             "data.missing=impute", "data.folds=2", "data.workers=1", "model/encoder=timm",
+             f"model.encoder.name={ENCODER}", f"model.encoder.weights={weights}",
+             "trainer.max_epochs=2", "trainer.threads=1", "trainer.accelerator=cpu",
+             "logger.mode=offline", "data.hard_stratum=null"]  # fmt: skip
+
+    it.do("-m", "lymphoml", "audit", "cohort=table", root, "data.missing=impute",
+          "data.folds=2", "out=seen.json", ends=(0, 1))  # fmt: skip
+    _raise(it, train)
+    _kill(it, train)
+    it.do(*train)
+    name = f"run={it.runs[0].relative_to(it.work)}"
+    it.command("triage", name, "sensitivity=0.5")
+    it.do(str(ROOT / "predict.py"), name, root, cache, "trainer.accelerator=cpu")
+    it.command("compare", "runs=runs/cv", "resamples=100")
+    it.command("report", "runs=runs/cv", root, "audit=seen.json")
+    with fake_kaggle() as server:
+        there = server.environment(it.home) | {"KAGGLE_API_TOKEN": TOKEN, "LOOPBACK": "1"}
+        it.command("submit", name, "message=of a test", f"competition={COMPETITION}", **there)
+        it.submissions = len(server.submissions)
+    return it
+
+
+def _raise(it: Journey, train: list[str]) -> None:
+    """An error in the middle of the first epoch's end: a folder stands where a file must go."""
+    single = [word for word in train if word != "-m"]
+    single[single.index("lr=1e-3,1e-4")] = "lr=1e-3"
+    blocked = it.work / "runs" / "raised" / "fold-0" / "history.csv"
+    blocked.mkdir(parents=True)
+    it.do(*single, "hydra.run.dir=runs/raised", ends=(1,))
+    blocked.rmdir()
+
+
+def _kill(it: Journey, train: list[str]) -> None:
+    """SIGKILL to all of its processes after the first epoch."""
+    process = it.start(*train)
+    runs = it.work / "runs" / "cv"
+    deadline = time.monotonic() + 200
+    while not list(runs.glob("*/fold-0/last.ckpt")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert list(runs.glob("*/fold-0/last.ckpt"))

@@ -1,0 +1,161 @@
+"""Finds words in every byte of a folder, however they were packed or written."""
+
+import base64
+import io
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+LEVELDB = b":W&B"  # how a W&B record file begins
+BLOCK, HEADER = 32768, 7  # of a leveldb log
+BASE64 = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
+ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
+DEEPEST = 6  # containers in containers
+
+
+class Searched(NamedTuple):
+    files: int
+    bytes: int  # as they lie on disk
+    unpacked: int  # the parts inside them, too
+    hits: list[tuple[str, str]]  # canary, where
+
+
+class Needles:
+    """Many needles looked for at once: those of each canary, by their first three bytes."""
+
+    def __init__(self, canaries: dict[str, list[bytes]]):
+        self.starts = np.zeros(1 << 24, bool)
+        self.by_start: dict[bytes, set[tuple[bytes, str]]] = {}
+        for canary, needles in canaries.items():
+            for needle in needles:
+                self.starts[int.from_bytes(needle[:3], "big")] = True
+                self.by_start.setdefault(needle[:3], set()).add((needle, canary))
+
+    def found_in(self, content: bytes) -> set[str]:
+        """The canaries that stand in `content`, of at least three bytes."""
+        a = np.frombuffer(content, np.uint8).astype(np.uint32)
+        threes = a[:-2] << 16 | a[1:-1] << 8 | a[2:]
+        return {
+            canary
+            for place in np.flatnonzero(self.starts[threes]).tolist()
+            for needle, canary in self.by_start[content[place : place + 3]]
+            if content.startswith(needle, place)
+        }
+
+
+def search(folder: Path, canaries: dict[str, list[bytes]], skip: Collection[Path] = ()) -> Searched:
+    """Looks for each canary's needles in all files below `folder`, in their names, and in links.
+
+    What lies below a folder of `skip` is left out.
+    """
+    needles = Needles(canaries)
+    files = size = unpacked = 0
+    hits: list[tuple[str, str]] = []
+    for path in sorted(folder.rglob("*")):
+        if any(path == each or each in path.parents for each in skip):
+            continue
+        where = path.relative_to(folder).as_posix()
+        content = b""
+        if path.is_symlink():
+            content = str(path.readlink()).encode()
+        elif path.is_file():
+            content = path.read_bytes()
+            files, size = files + 1, size + len(content)
+        for part in (where.encode(), *parts(content)):
+            unpacked += len(part)
+            for text in (part, part.lower()):
+                hits += [(canary, where) for canary in needles.found_in(text)]
+    return Searched(files, size, unpacked, sorted(set(hits)))
+
+
+def parts(content: bytes, depth: int = 0) -> Iterator[bytes]:
+    """The content itself, and what is packed in it."""
+    yield content
+    if depth == DEEPEST or len(content) < 8:
+        return
+    for inner in _inside(content):
+        yield from parts(inner, depth + 1)
+
+
+def _inside(content: bytes) -> Iterator[bytes]:
+    if zipfile.is_zipfile(io.BytesIO(content)):  # half a checkpoint is none, and is not packed
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            yield "\n".join(archive.namelist()).encode()
+            yield from (archive.read(name) for name in archive.namelist())
+    elif content[:2] == b"\x1f\x8b":
+        yield from _inflated(content, 31)
+    elif content[:4] == LEVELDB:
+        yield from _records(content[HEADER:])
+    elif content[:8] == b"\x89PNG\r\n\x1a\n":
+        for match in ZLIB.finditer(content):  # text chunks, and pixels
+            yield from _inflated(content[match.start() :])
+    for match in BASE64.finditer(content):
+        text = match.group().rstrip(b"=")
+        yield base64.b64decode(text[: len(text) // 4 * 4])
+
+
+def _inflated(content: bytes, window: int = 15) -> Iterator[bytes]:
+    """As far as it goes: a kill may have cut it short."""
+    try:
+        yield zlib.decompressobj(window).decompress(content)
+    except zlib.error:
+        return
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """A leveldb log cuts a record at the borders of blocks; the header of a file shifts the first.
+
+    A file of an interrupted run ends in the middle of one.
+    """
+    record, place = b"", HEADER
+    while len(content) >= HEADER:
+        left = BLOCK - place % BLOCK
+        if left < HEADER:
+            content, place = content[left:], place + left
+            continue
+        _, length, kind = struct.unpack("<IHB", content[:HEADER])
+        record += content[HEADER : HEADER + length]
+        content, place = content[HEADER + length :], place + HEADER + length
+        if kind in (1, 4):  # whole, or the last piece
+            yield record
+            record = b""
+    yield record
+
+
+def word_needles(word: str) -> list[bytes]:
+    """In lower case where case may differ: UTF-8, UTF-16, hexadecimal, base64 at each alignment."""
+    found = []
+    for text in dict.fromkeys((word, word.lower())):
+        plain = text.encode()
+        found += [plain, text.encode("utf-16-le"), text.encode("utf-16-be"), plain.hex().encode()]
+        for offset in range(3):
+            coded = base64.b64encode(bytes(offset) + plain)
+            found.append(coded[(0, 2, 3)[offset] :].rstrip(b"=")[:-1])
+    return found
+
+
+def date_needles(born: date, reference: date) -> list[bytes]:
+    """As people write it, as programs write it, and the exact age at `reference`."""
+    year, month, day, short = born.year, born.month, born.day, born.year % 100
+    written = {f"{born:%Y%m%d}", f"{born:%d%m%Y}", f"{born:%m%d%Y}"}
+    for gap in "/-. _:":
+        for m, d in ((str(month), str(day)), (f"{month:02}", f"{day:02}")):
+            written |= {gap.join(each) for each in ((str(year), m, d), (d, m, str(year)),
+                                                    (m, d, str(year)))}  # fmt: skip
+            if gap in "/-.":
+                written |= {gap.join(("", d, m, f"{short:02}", "")),
+                            gap.join(("", m, d, f"{short:02}", ""))}  # fmt: skip
+    for form in ("%d %B %Y", "%B %d, %Y", "%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y"):
+        written |= {f"{born:{form}}", f"{born:{form}}".replace("0", "", born.day < 10)}
+    days, lived = (born - date(1970, 1, 1)).days, (reference - born).days
+    written |= {str(days * 86400), repr(lived / 365.25), f"{lived / 365.25:.6f}"}
+    raw = [struct.pack(order + "d", lived / 365.25) for order in "<>"]
+    raw += [struct.pack("<q", days * 86400 * scale) for scale in (1, 10**3, 10**6, 10**9)]
+    return [needle for word in sorted(written) for needle in word_needles(word)] + raw
