@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lymphoml.build import build, build_model
+from lymphoml.checkpoint_content import check_fits
 from lymphoml.errors import InputError
 from lymphoml.types import Batch
 
@@ -111,6 +112,13 @@ class BagClassifier(pl.LightningModule):
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise InputError(f"{spec['_target_']}: it would follow the fold that is scored")
         return [optimizer], [scheduler]  # stepped once an epoch
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises InputError where a run to be resumed is of another model or optimiser."""
+        try:
+            check_fits(self, checkpoint)
+        except ValueError as error:
+            raise InputError(f"checkpoint to resume from: {error}; train the fold again") from None
 
     def _embed(self, batch: Batch) -> Tensor | None:
         return self.model.embed(

@@ -9,6 +9,7 @@ import pandas as pd
 from lymphoml import compute, runs
 from lymphoml.build import uses_images
 from lymphoml.checkpoint import load_checkpoint, reported_checkpoint
+from lymphoml.checkpoint_content import check_complete
 from lymphoml.checks import check
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort, read_cohort
@@ -50,7 +51,12 @@ def predict(
     columns = {}
     for fold in numbers:
         path = runs.fold_folder(run, fold)
-        checkpoint = load_checkpoint(reported_checkpoint(path))
+        reported = reported_checkpoint(path)
+        checkpoint = load_checkpoint(reported)
+        try:
+            check_complete(checkpoint)
+        except ValueError as error:
+            raise InputError(f"checkpoint {reported}: {error}; train the fold again") from None
         bags = _bags(checkpoint["BagDataModule"], run, fold, config, cohort, store, ids)
         trainer = make_trainer(config["trainer"], path, logger=False, callbacks=[])
         table, _ = checkpoint_predictions(checkpoint, path, trainer, bags)
