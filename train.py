@@ -1,8 +1,11 @@
 """Cross-validate one configuration: `python train.py key=value ...`, `-m` for a sweep of them."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
+from lymphoml.composition import check_command_line
 from lymphoml.entry import entry, job
 
 
@@ -18,5 +21,10 @@ def main(config: DictConfig) -> float:
         return score
 
 
+def checked() -> None:
+    check_command_line(sys.argv[1:])
+    main()
+
+
 if __name__ == "__main__":
-    entry(main)
+    entry(checked)

@@ -37,6 +37,8 @@ def build_model(spec: dict[str, Any], clinical_dim: int) -> Any:
     for key in ("encoder", "pooling", "fusion"):
         if not isinstance(spec.get(key), dict):
             raise InputError(f"model.{key}: give a mapping with a _target_, as conf/model does")
+    if spare := sorted(spec.keys() - {"_target_", "encoder", "pooling", "fusion"}):
+        raise InputError(f"model.{spare[0]}: no such key; there are encoder, pooling and fusion")
     encoder = pooling = None
     with bounded():
         if uses_images(spec):

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lymphoml.config import first_line, plain
 from lymphoml.cores import available_cores
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, printable
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def entry(main: Callable[[], Any]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
         detail = f": {first_line(cause)}" if cause else ""
-        print(f"error: {first_line(error)}{detail}", file=sys.stderr)
+        print(f"error: {printable(first_line(error) + detail)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
@@ -80,4 +80,4 @@ def entry(main: Callable[[], Any]) -> None:
 
 def _tell(error: Exception, prefix: str = "") -> None:
     for problem in error.problems if isinstance(error, InputError) else [repr(error)]:
-        print(f"error: {prefix}{problem}", file=sys.stderr)
+        print(f"error: {printable(prefix + problem)}", file=sys.stderr)

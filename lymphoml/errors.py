@@ -23,6 +23,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def printable(text: str) -> str:
+    """In one line, with what would steer a terminal written out: an escape is \\x1b."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 def quoted(text: str, most: int) -> str:
     """What somebody wrote, in quotes, of at most so many characters and without half a date."""
     return repr(text if len(text) <= most else text[:most].rstrip("0123456789-/. ") + "...")

@@ -106,7 +106,7 @@ class BagClassifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = build(self.hparams["optim"], self.parameters())
         spec = self.hparams["scheduler"]
-        if spec is None or spec["_target_"] is None:
+        if spec is None or spec.get("_target_") is None:
             return optimizer
         scheduler = build(spec, optimizer)
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):

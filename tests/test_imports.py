@@ -33,6 +33,7 @@ ALLOWED = {
     "build": {"nn"},
     "config": set(),
     "entry": {"config"},
+    "composition": {"config"},
     "checks": set(),
     "compute": {"memory"},
     "memory": set(),
@@ -66,8 +67,8 @@ ALLOWED = {
 }  # fmt: skip
 # Which parts may import a package.
 ONLY_IN = {
-    "hydra": {"config", "entry", "train"},
-    "omegaconf": {"config", "entry", "commands", "cli", "train"},
+    "hydra": {"config", "composition", "entry", "train"},
+    "omegaconf": {"config", "composition", "entry", "commands", "cli", "train"},
     "wandb": {"tracking"},
     "lightning": set(),
     "torch": {"types", "data", "nn", "module", "trainer", "compute", "memory", "capacity",

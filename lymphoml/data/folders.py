@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lymphoml.errors import InputError, quoted
+from lymphoml.foreign import FORMULA, harmless
 
 
 def bag_names(folder: Path) -> list[str]:
@@ -54,8 +55,16 @@ def _images(bag: Path, root: Path, pattern: str) -> tuple[Path, ...]:
         if fnmatchcase(entry.name, pattern):
             if entry.is_symlink():
                 _refuse_stray(bag / entry.name, root)
-            if entry.is_file():
-                names.append(entry.name)
+            if pattern == "*" and entry.is_dir():
+                continue
+            if not entry.is_file():
+                raise InputError(f"{bag / entry.name} is no file; put the image there, or remove it")
+            if not harmless(entry.name):
+                raise InputError(
+                    f"{bag} holds a file called {quoted(entry.name, 60)}; a name must not begin "
+                    f"with {' '.join(FORMULA)}, and hold letters that can be seen only"
+                )
+            names.append(entry.name)
     if not names:
         raise InputError(f"no image {pattern} in {bag}; add images, or adapt data.image_pattern")
     return tuple(bag / name for name in sorted(names))
@@ -70,5 +79,5 @@ def _refuse_stray(path: Path, root: Path) -> None:
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(os.path.realpath(root)):
         raise InputError(f"{path} links to a place outside {root}; put a copy there instead")
-    if not target.exists():
+    if not os.path.exists(target):
         raise InputError(f"{path} does not exist, or is a broken link")
