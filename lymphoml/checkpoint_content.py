@@ -34,7 +34,7 @@ def check_fits(module: nn.Module, content: dict[str, Any]) -> None:
     check_complete(content)
     check_weights(module, content["state_dict"])
     parameters = list(module.parameters())
-    states = content.get("optimizer_states")
+    states: Any = content.get("optimizer_states")
     _expect(isinstance(states, list) and len(states) == 1, "it has no state of one optimiser")
     try:
         groups, state = states[0]["param_groups"], states[0]["state"]

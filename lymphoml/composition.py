@@ -39,7 +39,7 @@ LAUNCHERS = (
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
 )
 # What a launcher's own option sets without being asked to; any other value is refused.
-USUAL = {
+USUAL: dict[str, Any] = {
     "backend": None, "prefer": "processes", "require": None, "verbose": 0, "timeout": None,
     "pre_dispatch": "2*n_jobs", "batch_size": "auto", "temp_folder": None, "max_nbytes": None,
     "mmap_mode": "r", "submitit_folder": "${hydra.sweep.dir}/.submitit/%j",
@@ -91,7 +91,8 @@ def _check_file(parsed: Any) -> None:
              for word in parsed.overrides]  # fmt: skip
     given = _compose(parsed, parsed.config_name or "train", parsed.overrides)
     ours = _compose(None, "train", [])["hydra"]
-    where = f"configuration {parsed.config_name or 'train'} in {parsed.config_dir or parsed.config_path}"
+    folder = parsed.config_dir or parsed.config_path
+    where = f"configuration {parsed.config_name or 'train'} in {folder}"
     _check_name(str(given.get("name")))
     before = dict(_leaves(ours))
     for key, value in _leaves(given["hydra"]):

@@ -80,4 +80,4 @@ def entry(main: Callable[[], Any]) -> None:
 
 def _tell(error: Exception, prefix: str = "") -> None:
     for problem in error.problems if isinstance(error, InputError) else [repr(error)]:
-        print(f"error: {printable(prefix + problem)}", file=sys.stderr)
+        print(f"error: {prefix}{problem}", file=sys.stderr)

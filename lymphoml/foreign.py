@@ -77,7 +77,7 @@ def _check_events(text: str) -> None:
     keys: list[set[str] | None] = []  # of each open mapping those met; None of a list
     is_key: list[bool] = []
     for event in yaml.parse(text, yaml.SafeLoader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1  # type: ignore[union-attr]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ValueError(f"line {line} has an anchor or an alias; write the value out")
         if getattr(event, "tag", None):

@@ -11,6 +11,7 @@ from lymphoml.build import uses_images
 from lymphoml.checkpoint import load_checkpoint, reported_checkpoint
 from lymphoml.checkpoint_content import check_complete
 from lymphoml.checks import check
+from lymphoml.containment import refuse_links
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import PatientBags
@@ -35,6 +36,7 @@ def predict(
     of the run's own folds is predicted by the models that did not train on them, and by no other.
     Raises InputError where the cohort does not fit the run.
     """
+    refuse_links(run)
     check(config)
     folds = runs.read_table(run / "folds.csv")
     numbers = sorted(folds["fold"].unique().tolist())

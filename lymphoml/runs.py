@@ -1,5 +1,6 @@
 """The run folder: what a job leaves behind, and all that anything after training may read."""
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,10 @@ import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
-from lymphoml.errors import InputError
+from lymphoml.containment import refuse_links
+from lymphoml.errors import InputError, one_line
 from lymphoml.files import write_json, write_text
+from lymphoml.foreign import read_bytes, read_yaml
 from lymphoml.identity import differences
 
 
@@ -24,6 +27,7 @@ def claim(
     says `auto`, it becomes what the run was begun with, else `chunk_size`. Raises InputError where
     the folder holds a run of another configuration or of other data.
     """
+    refuse_links(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         _claim(folder, config, environment, chunk_size)
@@ -63,7 +67,15 @@ def _claim(
 def read_config(folder: Path) -> dict[str, Any] | None:
     """The configuration that the run was begun with; None where it has not been begun."""
     path = folder / "config.yaml"
-    return yaml.safe_load(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        content = read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}; remove the folder") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no mapping; remove the folder")
+    return content
 
 
 @contextmanager
@@ -118,7 +130,11 @@ def read_histories(folder: Path, folds: list[int]) -> dict[int, pd.DataFrame]:
 
 def read_table(path: Path) -> pd.DataFrame:
     """A CSV whose patients stay text, 007 as well as NA."""
-    return pd.read_csv(path, dtype={"patient": str}, na_filter=False)
+    try:
+        content = io.BytesIO(read_bytes(path))
+        return pd.read_csv(content, dtype={"patient": str}, na_filter=False)
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"{path} cannot be read: {one_line(error)}") from None
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

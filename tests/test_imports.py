@@ -19,6 +19,7 @@ LEAVES = {
     "allowance",
     "foreign",
     "archive",
+    "containment",
 }  # anybody may import these
 
 # Which parts of lymphoml a part may import, beside the leaves.
@@ -47,8 +48,8 @@ ALLOWED = {
     "module": {"build", "checkpoint_content"},
     "trainer": {"compute", "checkpoint"},
     "environment": set(),
-    "prediction": {"runs", "build", "checkpoint", "checkpoint_content", "checks", "compute", "data", "inference",
-                   "submission", "trainer", "triage"},
+    "prediction": {"runs", "build", "checkpoint", "checkpoint_content", "checks", "compute",
+                   "data", "inference", "submission", "trainer", "triage"},
     "triage": {"evaluation", "runs"},
     "inference": {"checkpoint_content", "data", "module", "nn"},
     "capacity": {"nn"},
@@ -72,7 +73,8 @@ ONLY_IN = {
     "wandb": {"tracking"},
     "lightning": set(),
     "torch": {"types", "data", "nn", "module", "trainer", "compute", "memory", "capacity",
-              "checkpoint", "checkpoint_content", "callbacks", "inference", "tracking", "benchmark"},
+              "checkpoint", "checkpoint_content", "callbacks", "inference", "tracking",
+              "benchmark"},
     "pytorch_lightning": {"data", "module", "trainer", "inference", "training", "callbacks",
                           "progress", "checkpoint", "tracking", "benchmark"},
 }  # fmt: skip

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import PIL
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from lymphoml.errors import one_line
 from lymphoml.foreign import read_bytes
@@ -85,7 +86,7 @@ def open_rgb(content: bytes, framing: Framing) -> Opened | str:
         return f"cannot be decoded ({reason}); replace the file or remove it"
 
 
-def open_image(content: bytes) -> Image.Image:
+def open_image(content: bytes) -> ImageFile:
     """Its header read, by the parser of one of FORMATS; not a pixel is decoded."""
     return Image.open(io.BytesIO(content), formats=FORMATS)
 

@@ -58,7 +58,9 @@ def _images(bag: Path, root: Path, pattern: str) -> tuple[Path, ...]:
             if pattern == "*" and entry.is_dir():
                 continue
             if not entry.is_file():
-                raise InputError(f"{bag / entry.name} is no file; put the image there, or remove it")
+                raise InputError(
+                    f"{bag / entry.name} is no file; put the image there, or remove it"
+                )
             if not harmless(entry.name):
                 raise InputError(
                     f"{bag} holds a file called {quoted(entry.name, 60)}; a name must not begin "

@@ -40,7 +40,8 @@ def table_schema(data: dict, columns: Sequence[Column]) -> pa.DataFrameSchema:
     labels = list(data["label_values"])
     safe = pa.Check(
         lambda text: text.str.fullmatch(SAFE_ID).astype(bool),
-        error="{value} is not a safe id; use letters without accents, digits, _ and, but for the first, - only",
+        error="{value} is not a safe id; use letters without accents, digits, _ and - only, "
+        "and begin with no -",
     )
     known = pa.Check(
         lambda text: text.isin(labels),

@@ -34,9 +34,9 @@ def bounded(most: int = MOST) -> Iterator[None]:
             raise InputError(f"model: it has more than {MODULES:,} layers; make it smaller")
 
     handles = [
-        hooks.register_module_parameter_registration_hook(count_numbers),  # type: ignore[arg-type]
-        hooks.register_module_buffer_registration_hook(count_numbers),  # type: ignore[arg-type]
-        hooks.register_module_module_registration_hook(count_modules),  # type: ignore[arg-type]
+        hooks.register_module_parameter_registration_hook(count_numbers),
+        hooks.register_module_buffer_registration_hook(count_numbers),
+        hooks.register_module_module_registration_hook(count_modules),
     ]
     try:
         yield

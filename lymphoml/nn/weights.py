@@ -43,8 +43,13 @@ def load_weights(network: nn.Module, path: Path) -> None:
         if given[key].is_floating_point() != own[key].is_floating_point()
     ]
     broken = [key for key in shared if not torch.isfinite(given[key]).all()]
-    findings = {"lacks": missing, "has, unlike the encoder,": unknown, "has the shape": misfits,
-                "has other numbers than the encoder:": kinds, "has NaN or infinity in": broken}  # fmt: skip
+    findings = {
+        "lacks": missing,
+        "has, unlike the encoder,": unknown,
+        "has the shape": misfits,
+        "has other numbers than the encoder:": kinds,
+        "has NaN or infinity in": broken,
+    }
     problems = [
         f"encoder weights: {path} {finding} {_first(keys)}"
         for finding, keys in findings.items()
