@@ -64,7 +64,11 @@ class FileConfigSource(Unchecked):
         except (OSError, ValueError) as error:
             told = (error.strerror if isinstance(error, OSError) else None) or error
             raise InputError(f"{path}: {told}") from None
-        return super().load_config(config_path)
+        loaded = super().load_config(config_path)
+        # Hydra would import a package that it names, while it still composes.
+        if not path.is_relative_to(CONF) and OmegaConf.select(loaded.config, "hydra.searchpath"):
+            raise InputError(f"{path}: it may not set hydra.searchpath; remove it")
+        return loaded
 
 
 SourcesRegistry.instance().types["file"] = FileConfigSource  # before Hydra registers its own
@@ -138,6 +142,10 @@ def _compose(parsed: Any, name: str, words: Sequence[str]) -> dict[str, Any]:
             validate_sweep_overrides=False,
         )  # fmt: skip
         return OmegaConf.to_container(composed, resolve=False)  # type: ignore[return-value]
+    except KeyError as error:
+        raise InputError(
+            f"configuration {name}: it may not set hydra.job.env_copy, to {error}; remove it"
+        ) from None
     finally:
         GlobalHydra.instance().clear()
 

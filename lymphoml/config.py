@@ -190,7 +190,7 @@ def parse(schema: type[T], words: list[str]) -> T:
             try:
                 check_yaml(value)
             except ValueError as error:
-                raise InputError(f"{word}: {error}") from None
+                raise InputError(f"{quoted(word, 200)}: {error}") from None
         if schema.__annotations__.get(key) is str:
             texts[key] = value[1:-1] if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL) else value
         else:

@@ -76,12 +76,16 @@ def check_yaml(text: str) -> None:
 def _check_events(text: str) -> None:
     keys: list[set[str] | None] = []  # of each open mapping those met; None of a list
     is_key: list[bool] = []
+    documents = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         line = event.start_mark.line + 1  # type: ignore[union-attr]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ValueError(f"line {line} has an anchor or an alias; write the value out")
         if getattr(event, "tag", None):
             raise ValueError(f"line {line} has a tag; give plain values")
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        if documents > 1:
+            raise ValueError(f"line {line} begins a second document; keep one")
         if isinstance(event, yaml.CollectionEndEvent):
             keys.pop()
             is_key.pop()

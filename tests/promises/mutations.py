@@ -210,7 +210,8 @@ def rename_image(cohort: Path, chance: random.Random) -> Written:
     image = chance.choice(_images(cohort))
     name = chance.choice(
         ["=1+1.jpg", "-x.jpg", "\x1b[2J.jpg", "a\nb.jpg", "é.jpg", "e\u0301.jpg", ".jpg",
-         "x" * 240 + ".jpg", "x.JPG", "x.png", " .jpg", "<img src=x>.jpg", "CON.jpg", "a,b.jpg", '".jpg']
+         "x" * 240 + ".jpg", "x.JPG", "x.png", " .jpg", "<img src=x>.jpg", "CON.jpg", "a,b.jpg",
+         '".jpg']
     )  # fmt: skip
     place = os.fsencode(image.parent / name)
     if chance.random() < 0.1:
