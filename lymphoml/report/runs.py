@@ -84,6 +84,8 @@ def find_runs(folder: Path) -> list[Path]:
     if _has(folder, "config.yaml"):
         raise InputError(f"{folder} is one run; give the folder that holds a sweep's runs")
     paths = sorted(path for path in folder.iterdir() if _may_be_run(path))
+    for path in paths:
+        refuse_links(path)
     if not paths:
         raise InputError(f"{folder} holds no run; give the folder of a sweep, runs/NAME")
     gaps = [(path, _missing(path)) for path in paths]
