@@ -5,7 +5,6 @@ open (`model`, `optim`, `scheduler`) stay untyped here; `build` checks them.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ from yaml import YAMLError
 
 from lymphoml.cores import side_by_side
 from lymphoml.errors import InputError, quoted
-from lymphoml.foreign import check_yaml, read_yaml
+from lymphoml.foreign import check_yaml, read_yaml, texts
 from lymphoml.identity import slug
 
 T = TypeVar("T")
@@ -123,7 +122,7 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> d
         stored = read_yaml(path)
         if not isinstance(stored, dict):
             raise ValueError("it holds no mapping")
-        if any("${" in text for text in _texts(stored)):
+        if any("${" in text for text in texts(stored)):
             raise ValueError("it holds ${...}, which train.py writes out")
         return plain(
             OmegaConf.merge(
@@ -157,21 +156,10 @@ def plain(config: Any) -> dict[str, Any]:
     says would be stored with the run.
     """
     raw = OmegaConf.to_container(config, resolve=False)
-    for text in _texts(raw):
+    for text in texts(raw):
         if "${" in REFERENCE.sub("", text):
             raise InputError(f"{quoted(text, 80)}: only other keys can be referred to, as ${{lr}}")
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """All in a nested value, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from _texts([*value.keys(), *value.values()])
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
 
 
 def parse(schema: type[T], words: list[str]) -> T:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,13 @@ def read_yaml(path: Path) -> Any:
     """Plain data. Raises OSError, and ValueError with a line on what is not plain."""
     text = read_text(path, SETTINGS)
     check_yaml(text)
-    return yaml.safe_load(text)
+    return _seen(yaml.safe_load(text))
 
 
 def read_json(path: Path) -> Any:
     """Likewise of JSON; NaN and infinity, which JSON does not have, are refused."""
     try:
-        return json.loads(read_text(path), parse_constant=_refuse_constant)
+        return _seen(json.loads(read_text(path), parse_constant=_refuse_constant))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -104,9 +105,28 @@ def _check_events(text: str) -> None:
                     raise ValueError(f"line {line} is nested more than {DEEPEST} deep")
 
 
+def texts(value: Any) -> Iterator[str]:
+    """All in a nested value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from texts([*value.keys(), *value.values()])
+    elif isinstance(value, list):
+        for each in value:
+            yield from texts(each)
+
+
 def harmless(name: str) -> bool:
     """Whether a name can stand in a table and on a terminal: no formula, nothing unprintable."""
     return name.isprintable() and not name.startswith(FORMULA)
+
+
+def _seen(content: Any) -> Any:
+    """`content`, in which no text can steer a terminal or hide what it says."""
+    for text in texts(content):
+        if not text.replace("\n", "").isprintable():
+            raise ValueError(f"{text[:60]!r} holds what cannot be seen")
+    return content
 
 
 def _refuse_constant(name: str) -> None:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from lymphoml.containment import refuse_links
 from lymphoml.errors import InputError, one_line
-from lymphoml.files import write_json, write_text
+from lymphoml.files import write_csv, write_json, write_text
 from lymphoml.foreign import read_bytes, read_yaml
 from lymphoml.identity import differences
 
@@ -138,4 +138,4 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(index=False))
+    write_csv(path, table)

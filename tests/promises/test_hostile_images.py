@@ -89,7 +89,8 @@ BOMBS = {
     "JPEG of 2,000 scans": many_scans,
     "BMP of 4 billion pixels": lambda: saved("BMP").replace(
         struct.pack("<II", 32, 32), struct.pack("<II", 65_000, 65_000), 1),
-    "WEBP of 16,383 a side": lambda: saved("WEBP", size=(16_383, 16_383), quality=1),
+    "WEBP of 16,384 a side": lambda: saved("WEBP", lossless=True).replace(
+        b"\x2f" + struct.pack("<I", 31 | 31 << 14), b"\x2f" + struct.pack("<I", (1 << 28) - 1), 1),
 }  # fmt: skip
 MAY_BE_READ = {"EXIF of PNG", "JPEG of 2,000 scans", "GIF of 100,000 frames", "many texts",
                "more data than pixels", "TIFF in a circle", "a text", "an international text",
