@@ -58,7 +58,7 @@ def check_part(path: Path) -> Shape | str:
     buffer = memoryview(bytearray(CHUNK))
     try:
         if path.exists() and not path.is_file():
-            return "no file"
+            return "unreadable (no file)"
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             left = size - digest.digest_size

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from lymphoml.data import building
+from lymphoml.data import building, parts
 from lymphoml.data.bags import BagDataset, EpochOrder, collate
 from lymphoml.data.images import read_images
 from lymphoml.errors import InputError
