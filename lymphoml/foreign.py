@@ -117,8 +117,11 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def harmless(name: str) -> bool:
-    """Whether a name can stand in a table and on a terminal: no formula, nothing unprintable."""
-    return name.isprintable() and not name.startswith(FORMULA)
+    """Whether a name can stand in a table and on a terminal: no formula, nothing unprintable.
+
+    A sign alone is no formula: the separator of a date is one.
+    """
+    return name.isprintable() and (len(name) == 1 or not name.startswith(FORMULA))
 
 
 def _seen(content: Any) -> Any:
