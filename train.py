@@ -1,5 +1,7 @@
 """Cross-validate one configuration: `python train.py key=value ...`, `-m` for a sweep of them."""
 
+import sys
+
 from lymphoml.stopping import stop_on_signals
 
 if __name__ == "__main__":  # before all that takes time
@@ -8,6 +10,7 @@ if __name__ == "__main__":  # before all that takes time
 import hydra
 from omegaconf import DictConfig
 
+from lymphoml.composition import check_command_line
 from lymphoml.entry import entry, job
 
 
@@ -23,5 +26,10 @@ def main(config: DictConfig) -> float:
         return score
 
 
+def checked() -> None:
+    check_command_line(sys.argv[1:])
+    main()
+
+
 if __name__ == "__main__":
-    entry(main)
+    entry(checked)

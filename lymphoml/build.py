@@ -4,7 +4,8 @@ import importlib
 import inspect
 from typing import Any
 
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, one_line, quoted
+from lymphoml.nn.bounded import bounded
 
 ALLOWED = ("lymphoml.nn", "torch.optim")
 
@@ -13,10 +14,12 @@ def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
     """Call what `spec["_target_"]` names with the rest of `spec`; `args`, `kwargs` come from code.
 
     Only public classes and functions *defined* below ALLOWED are callable, so that nothing they
-    import (`torch.load`, say) can be reached through them. Raises InputError for any other target,
-    and for arguments that the target does not take.
+    import (`torch.load`, say) can be reached through them; a `_target_` within an argument is never
+    built. Raises InputError for any other target, and for arguments that the target does not take.
     """
     options = {key: value for key, value in spec.items() if key != "_target_"}
+    for key, value in options.items():
+        _refuse_nested(value, f"{spec.get('_target_')}: {key}")
     target = _resolve(str(spec.get("_target_")))
     try:
         inspect.signature(target).bind(*args, **options, **kwargs)
@@ -24,25 +27,41 @@ def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         raise InputError(f"{spec['_target_']}: {error}") from None
     try:
         return target(*args, **options, **kwargs)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{spec['_target_']} with {options}: {error}") from None
+    except (TypeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
+        told = quoted(str(options), 200)
+        raise InputError(f"{spec['_target_']} with {told}: {one_line(error)[:200]}") from None
 
 
 def build_model(spec: dict[str, Any], clinical_dim: int) -> Any:
     """Encoder, pooling and fusion, each told the width of what reaches it."""
-    fusion_target = _resolve(str(spec["fusion"].get("_target_")))
+    for key in ("encoder", "pooling", "fusion"):
+        if not isinstance(spec.get(key), dict):
+            raise InputError(f"model.{key}: give a mapping with a _target_, as conf/model does")
+    if spare := sorted(spec.keys() - {"_target_", "encoder", "pooling", "fusion"}):
+        raise InputError(f"model.{spare[0]}: no such key; there are encoder, pooling and fusion")
     encoder = pooling = None
-    if getattr(fusion_target, "uses_images", True):
-        encoder = build(spec["encoder"])
-        pooling = build(spec["pooling"], encoder.dim)
-    image_dim = pooling.dim if pooling is not None else 0
-    fusion = build(spec["fusion"], image_dim, clinical_dim)
-    return build({"_target_": spec["_target_"]}, encoder, pooling, fusion)
+    with bounded():
+        if uses_images(spec):
+            encoder = build(spec["encoder"])
+            pooling = build(spec["pooling"], encoder.dim)
+        image_dim = pooling.dim if pooling is not None else 0
+        fusion = build(spec["fusion"], image_dim, clinical_dim)
+        return build({"_target_": spec.get("_target_")}, encoder, pooling, fusion)
 
 
 def uses_images(spec: dict[str, Any]) -> bool:
     """Whether a model of this configuration looks at images at all."""
     return getattr(_resolve(str(spec["fusion"].get("_target_"))), "uses_images", True)
+
+
+def _refuse_nested(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            raise InputError(f"{where}: a _target_ within an argument is never built; remove it")
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            _refuse_nested(each, where)
 
 
 def _resolve(target: str) -> Any:

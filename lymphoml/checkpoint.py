@@ -10,6 +10,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from lymphoml.archive import check_archive
+from lymphoml.checkpoint_content import check_content
 from lymphoml.divergence import check_weights
 from lymphoml.errors import InputError, one_line
 from lymphoml.files import replacing, to_disk, write_text
@@ -81,7 +83,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if problem := damage(path):
         raise InputError(f"checkpoint {path} {problem}; {afresh(path.parent)}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        check_archive(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        check_content(content)
+        return content
     except Exception as error:  # whatever a foreign file makes the unpickler say
         raise InputError(
             f"checkpoint {path} cannot be read as weights ({one_line(error)[:120]}); "

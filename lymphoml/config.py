@@ -16,10 +16,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from lymphoml.cores import side_by_side
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, quoted
+from lymphoml.foreign import check_yaml, read_yaml, texts
 from lymphoml.identity import slug
 
 T = TypeVar("T")
+REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 CONF = Path(__file__).parent.parent / "conf"
 
 
@@ -109,6 +111,9 @@ class TrainConfig:
 
 
 ConfigStore.instance().store(name="schema", node=TrainConfig)
+# They read the environment, or make a value of a text; nothing of ours needs them.
+for resolver in ("oc.env", "oc.decode", "oc.create", "oc.deprecated"):
+    OmegaConf.clear_resolver(resolver)
 OmegaConf.register_new_resolver("slug", slug, replace=True)
 OmegaConf.register_new_resolver("side_by_side", side_by_side, replace=True)
 
@@ -122,8 +127,12 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> d
     path = folder / "config.yaml"
     if not path.exists():
         raise InputError(f"run={folder}: {path} is missing; give the folder that train.py wrote")
-    stored = OmegaConf.load(path)
     try:
+        stored = read_yaml(path)
+        if not isinstance(stored, dict):
+            raise ValueError("it holds no mapping")
+        if any("${" in text for text in texts(stored)):
+            raise ValueError("it holds ${...}, which train.py writes out")
         return plain(
             OmegaConf.merge(
                 OmegaConf.structured(TrainConfig), stored, {"data": data, "trainer": trainer}
@@ -134,8 +143,8 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> d
             f"run={folder}: {error.full_key} is not told by a run folder, being of the machine "
             f"that trained; give {error.full_key}=..."
         ) from None
-    except OmegaConfBaseException as error:
-        raise InputError(f"run={folder}: {first_line(error)}") from None
+    except (OmegaConfBaseException, OSError, ValueError, TypeError) as error:
+        raise InputError(f"run={folder}: {path.name}: {first_line(error)}") from None
 
 
 def data_config(cohort: str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +164,15 @@ def data_config(cohort: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """The resolved configuration as dicts, lists and scalars: Hydra ends here."""
+    """The resolved configuration as dicts, lists and scalars: Hydra ends here.
+
+    Raises InputError where a value is more than a reference to another key: what `${oc.env:HOME}`
+    says would be stored with the run.
+    """
+    raw = OmegaConf.to_container(config, resolve=False)
+    for text in texts(raw):
+        if "${" in REFERENCE.sub("", text):
+            raise InputError(f"{quoted(text, 80)}: only other keys can be referred to, as ${{lr}}")
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
 
 
@@ -171,6 +188,11 @@ def parse(schema: type[T], words: list[str]) -> T:
         key, equals, value = word.partition("=")
         if not equals:
             raise InputError(f"{word}: give options as key=value")
+        if schema.__annotations__.get(key) is not str:
+            try:
+                check_yaml(value)
+            except ValueError as error:
+                raise InputError(f"{quoted(word, 200)}: {error}") from None
         if schema.__annotations__.get(key) is str:
             texts[key] = value[1:-1] if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL) else value
         else:

@@ -14,8 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lymphoml.checks import folds_asked
 from lymphoml.config import first_line, plain
+from lymphoml.containment import refuse_links
 from lymphoml.cores import available_cores
-from lymphoml.errors import Told
+from lymphoml.errors import Told, printable
 from lymphoml.failures import told
 from lymphoml.fold_folder import fold_lock, is_done
 from lymphoml.stopping import end_with_parent, raise_stop
@@ -39,6 +40,7 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
         (folder.parent / "multirun.yaml").unlink(missing_ok=True)
     try:
         settings = plain(config)
+        refuse_links(folder)
         with ExitStack() as stack:
             for fold in folds_asked(settings):
                 if not is_done(folder, fold):
@@ -89,7 +91,7 @@ def entry(main: Callable[[], Any]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
         detail = f": {first_line(cause)}" if cause else ""
-        print(f"error: {first_line(error)}{detail}", file=sys.stderr)
+        print(f"error: {printable(first_line(error) + detail)}", file=sys.stderr)
         sys.exit(2)
     except (OSError, MemoryError, RuntimeError) as error:
         if (lines := told(error)) is None:

@@ -7,13 +7,15 @@ class Told(Exception):
     """Every entry point prints its problems and exits with `code`.
 
     Each problem is one line that says what is wrong, where (file, row, patient), what is allowed
-    and what to do. All problems found in one pass are reported together.
+    and what to do. All problems found in one pass are reported together. What would break the line
+    or steer a terminal is written out.
     """
 
     code: int
 
     def __init__(self, problems: str | Iterable[str]):
-        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        given = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems = tuple(map(printable, given))
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple:
@@ -43,3 +45,8 @@ def one_line(error: BaseException) -> str:
 def quoted(text: str, most: int) -> str:
     """What somebody wrote, in quotes, of at most so many characters and without half a date."""
     return repr(text if len(text) <= most else text[:most].rstrip("0123456789-/. ") + "...")
+
+
+def printable(text: str) -> str:
+    """In one line, with what would steer a terminal written out: an escape is \\x1b."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -9,7 +9,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from lymphoml.errors import InputError, quoted
+from lymphoml.foreign import harmless
+
+if TYPE_CHECKING:  # half a second that most commands need not wait for
+    import pandas as pd
 
 from lymphoml.privacy import is_private
 
@@ -68,6 +74,20 @@ def remove_leftovers(folder: Path, names: Iterable[str] = ("*",)) -> None:
 def write_text(path: Path, text: str, private: bool = False) -> None:
     with replacing(path, private) as file:
         file.write(text.encode())
+
+
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Raises InputError where a text would be a formula in a spreadsheet, or cannot be seen."""
+    words = [str(name) for name in table.columns]
+    for name in table.select_dtypes(include=["object", "string", "category"]):
+        words += [each for each in table[name] if isinstance(each, str)]
+    for word in words:
+        if not harmless(word):
+            raise InputError(
+                f"{path}: {quoted(word, 60)} is a formula to a spreadsheet, or cannot be seen; "
+                f"rename it where it comes from"
+            )
+    write_text(path, table.to_csv(index=False))
 
 
 def write_json(path: Path, content: Any, private: bool = False) -> None:

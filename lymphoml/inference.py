@@ -8,10 +8,12 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
+from lymphoml.checkpoint_content import check_weights, numbers
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.datamodule import PatientBags
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, one_line
 from lymphoml.module import BagClassifier, Predicted
+from lymphoml.nn.bounded import bounded
 
 
 def checkpoint_predictions(
@@ -29,7 +31,16 @@ def checkpoint_predictions(
     # The weights come from the checkpoint: the file they once began with may be gone.
     if "encoder" in settings["model"]:
         settings["model"]["encoder"]["weights"] = None
-    module = BagClassifier(**settings, view=bags.view)
+    try:
+        # Twice: layers that are exchanged for others on the way count as well.
+        with bounded(5_000_000 + 2 * numbers(checkpoint["state_dict"])):
+            module = BagClassifier(**settings, view=bags.view)
+        check_weights(module, checkpoint["state_dict"])
+    except (InputError, ValueError) as error:
+        raise InputError(
+            f"{path}: the checkpoint and its model do not fit ({one_line(error)}); train the fold "
+            f"again"
+        ) from None
     module.load_state_dict(checkpoint["state_dict"])
     batches: Any = trainer.predict(module, datamodule=bags, weights_only=True)
     predictions = pd.DataFrame(

@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lymphoml.build import build, build_model
+from lymphoml.checkpoint_content import check_fits
 from lymphoml.divergence import check_losses
 from lymphoml.errors import InputError
 from lymphoml.privacy import last_parts
@@ -127,12 +128,19 @@ class BagClassifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = build(self.hparams["optim"], self.parameters())
         spec = self.hparams["scheduler"]
-        if spec is None or spec["_target_"] is None:
+        if spec is None or spec.get("_target_") is None:
             return optimizer
         scheduler = build(spec, optimizer)
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise InputError(f"{spec['_target_']}: it would follow the fold that is scored")
         return [optimizer], [scheduler]  # stepped once an epoch
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises InputError where a run to be resumed is of another model or optimiser."""
+        try:
+            check_fits(self, checkpoint)
+        except ValueError as error:
+            raise InputError(f"checkpoint to resume from: {error}; train the fold again") from None
 
     def _embed(self, batch: Batch) -> Tensor | None:
         return self.model.embed(

@@ -9,7 +9,9 @@ import pandas as pd
 from lymphoml import compute, ledger, runs
 from lymphoml.build import uses_images
 from lymphoml.checkpoint import load_checkpoint, reported_checkpoint
+from lymphoml.checkpoint_content import check_complete
 from lymphoml.checks import check
+from lymphoml.containment import refuse_links
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import PatientBags
@@ -37,6 +39,7 @@ def predict(
     Where anybody has no label, the run's ledger counts it.
     Raises InputError where the cohort does not fit the run.
     """
+    refuse_links(run)
     check(config)
     folds = runs.read_table(run / "folds.csv")
     numbers = sorted(folds["fold"].unique().tolist())
@@ -53,7 +56,12 @@ def predict(
     columns = {}
     for fold in numbers:
         path = runs.fold_folder(run, fold)
-        checkpoint = load_checkpoint(reported_checkpoint(path, runs.selected_epoch(run, fold)))
+        reported = reported_checkpoint(path, runs.selected_epoch(run, fold))
+        checkpoint = load_checkpoint(reported)
+        try:
+            check_complete(checkpoint)
+        except ValueError as error:
+            raise InputError(f"checkpoint {reported}: {error}; train the fold again") from None
         bags = _bags(checkpoint["BagDataModule"], run, fold, config, cohort, store, ids)
         trainer = make_trainer(config["trainer"], path, logger=False, callbacks=[])
         table, _ = checkpoint_predictions(checkpoint, path, trainer, bags)

@@ -1,6 +1,6 @@
 """The run folder: what a job leaves behind, and all that anything after training may read."""
 
-import json
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +11,12 @@ import yaml
 from filelock import FileLock
 
 from lymphoml import drift
-from lymphoml.errors import InputError
-from lymphoml.files import remove_leftovers, write_json, write_text
+from lymphoml.containment import refuse_links
+from lymphoml.errors import InputError, one_line
+from lymphoml.files import remove_leftovers, write_csv, write_json, write_text
 from lymphoml.fold_folder import fold_folder
 from lymphoml.fold_folder import is_done as is_done
+from lymphoml.foreign import read_bytes, read_yaml
 from lymphoml.privacy import portable
 
 # Under the run's lock.
@@ -37,6 +39,7 @@ def claim(
     the folds `asked` not done, of other code, libraries or arithmetic; with `resume.allow_drift`
     such a fold goes on and `environment.json` records what differed.
     """
+    refuse_links(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder):
         _claim(folder, config, environment, chunk_size, asked)
@@ -63,9 +66,11 @@ def _claim(
     younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False}
     stored["data"] = younger | stored["data"]
     begun = read_environment(folder)
-    found = drift.changes(
-        drift.current(portable(stored), begun), drift.facts(portable(config), environment)
-    )
+    try:
+        before = drift.current(portable(stored), begun)
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(f"{folder / 'environment.json'} is damaged; remove the folder") from None
+    found = drift.changes(before, drift.facts(portable(config), environment))
     only_read = all(is_done(folder, fold) for fold in asked)
     if only_read:
         found = [change for change in found if not drift.is_arithmetic(change)]
@@ -83,7 +88,8 @@ def _claim(
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "environment.json").read_text())
+    """Raises InputError where the file is damaged."""
+    return _mapping(folder / "environment.json")
 
 
 def begun_threads(folder: Path) -> int | None:
@@ -95,7 +101,19 @@ def begun_threads(folder: Path) -> int | None:
 def read_config(folder: Path) -> dict[str, Any] | None:
     """The configuration that the run was begun with; None where it has not been begun."""
     path = folder / "config.yaml"
-    return yaml.safe_load(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    return _mapping(path)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        content = read_yaml(path) if path.suffix == ".yaml" else read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}; remove the folder") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no mapping; remove the folder")
+    return content
 
 
 @contextmanager
@@ -127,7 +145,8 @@ def _same_folds(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 def selected_epoch(folder: Path, fold: int) -> int | None:
     """Of a finished fold: the epoch that its inner split chose; None where it reports the last."""
-    return json.loads((fold_folder(folder, fold) / "done.json").read_text())["selected_epoch"]
+    epoch = _mapping(fold_folder(folder, fold) / "done.json").get("selected_epoch")
+    return None if epoch is None else int(epoch)
 
 
 def read_predictions(folder: Path, folds: list[int]) -> pd.DataFrame:
@@ -142,8 +161,12 @@ def read_histories(folder: Path, folds: list[int]) -> dict[int, pd.DataFrame]:
 
 def read_table(path: Path) -> pd.DataFrame:
     """A CSV whose patients stay text, 007 as well as NA."""
-    return pd.read_csv(path, dtype={"patient": str}, na_filter=False)
+    try:
+        content = io.BytesIO(read_bytes(path))
+        return pd.read_csv(content, dtype={"patient": str}, na_filter=False)
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"{path} cannot be read: {one_line(error)}") from None
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(index=False))
+    write_csv(path, table)

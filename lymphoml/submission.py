@@ -1,6 +1,7 @@
 """The file that Kaggle scores: written and checked against the test table, sent by its client."""
 
 import csv
+import io
 import os
 import re
 import subprocess
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, one_line
 from lymphoml.files import write_text
+from lymphoml.foreign import read_bytes
 
 CONFIRMATION = "Successfully submitted"
 NO_CREDENTIALS = (
@@ -44,10 +46,13 @@ def check_submission(
     path: Path, test_ids: Sequence[str], header: tuple[str, str] = ("ID", "LABEL")
 ) -> None:
     """Raises InputError unless the file at `path` is a submission for exactly `test_ids`."""
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such file; write it with predict.py first")
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        rows = list(csv.reader(file))
+    try:
+        text = read_bytes(path).decode(errors="replace")
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {one_line(error)}") from None
     if not rows or rows[0] != list(header):
         found = ",".join(rows[0]) if rows else "nothing"
         raise InputError(f"{path}, line 1: the header is {found}, must be {','.join(header)}")

@@ -1,6 +1,5 @@
 """The rule-out rule of a run folder, `triage.json`, and what it says of new patients."""
 
-import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pandas as pd
 
 from lymphoml.errors import InputError
 from lymphoml.evaluation.conformal import outranked
+from lymphoml.foreign import read_json
 from lymphoml.runs import read_table
 
 RULE = "triage.json"
@@ -29,8 +29,10 @@ def read_rule(run: Path) -> dict[str, Any] | None:
         return None
     again = f"make it again with `python -m lymphoml triage run={run}`, or remove it"
     try:
-        rule = json.loads(path.read_text())
-        known = rule["predictions_sha256"], int(rule["rank"]), rule["threshold"]
+        rule = read_json(path)
+        known = rule["predictions_sha256"], rule["rank"], rule["threshold"]
+        if type(known[1]) is not int or not isinstance(known[2], int | float | None):
+            raise ValueError
     except (OSError, ValueError, TypeError, KeyError):
         raise InputError(f"{path}: is no rule of this program; {again}") from None
     if known[0] != fingerprint(run):

@@ -16,6 +16,7 @@ from lymphoml.audit.problems import below
 from lymphoml.cores import available_cores
 from lymphoml.data.building import progress_bar
 from lymphoml.data.decoding import Framing, open_rgb
+from lymphoml.foreign import read_bytes
 
 CHANNELS = ["red", "green", "blue"]
 REMARKS = {  # column: what it says, what to do
@@ -67,7 +68,7 @@ def examine(images: Mapping[str, tuple[Path, ...]], root: Path, framing: Framing
 
 def _examine_file(path: Path, framing: Framing) -> dict:
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         return {"problem": f"cannot be read ({error.strerror}); check the file"}
     opened = open_rgb(content, framing)

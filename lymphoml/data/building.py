@@ -60,7 +60,10 @@ def _check(sources: Sequence[Source], folder: Path) -> list[Shape | str]:
 
 def _state(source: Source, folder: Path) -> Shape | str:
     # A file that cannot be read has no digest, and must not be left out of the name unseen.
-    return check_part(source.part(folder)) if all(source.digests) else MISSING
+    if not all(source.digests):
+        return MISSING
+    state = check_part(source.part(folder))
+    return state if isinstance(state, str) or state[0] == len(source.paths) else "of another length"
 
 
 def _first_size(sources: Sequence[Source], found: Sequence[Shape | str], framing: Framing) -> Size:

@@ -135,6 +135,8 @@ class DateOfBirth:
         return np.nan if birth is None else (self.reference - birth).days / 365.25
 
     def _birth(self, cell: str) -> datetime | None:
+        if not cell.isascii():  # strptime would take the digits of every script
+            return None
         try:
             return datetime.strptime(cell, self._format(cell) or "")
         except ValueError:

@@ -1,10 +1,12 @@
 """From the configuration of a cohort to its declared columns, refusing what cannot be meant."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
 from lymphoml.data.columns import Categorical, Column, DateOfBirth, Numeric
 from lymphoml.errors import InputError
+from lymphoml.foreign import harmless
 
 LAYOUTS = ("kaggle", "table")
 POLICIES = ("refuse", "impute")
@@ -53,6 +55,11 @@ def _setting_problems(data: dict) -> Iterator[str]:
             known = ", ".join(data["columns"]) or "none"
             yield f"data.clinical: no column {name} is declared in data.columns; there is {known}"
     yield from _stratum_problems(data)
+    if not re.fullmatch(r"(?!\.)[\w .-]+", data["name"]) or not harmless(data["name"]):
+        yield f"data.name {data['name']!r}: letters, digits, space, _ . and - only"
+    for name in data["columns"]:
+        if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
+            yield f"data.columns.{name}: call it by letters, digits and _, as lymphocyte_count"
     for name in RESERVED:
         if name in data["columns"]:
             yield f"data.columns.{name}: the name is taken; choose another"
@@ -91,6 +98,8 @@ def _column_problems(spec: object, data: dict) -> Iterator[str]:
             yield ".values: list each value of the table with its category, such as {F: F, f: F}"
         elif not all(type(each) in (str, int) for pair in values.items() for each in pair):
             yield ".values: quote what YAML does not read as text, such as 'yes', 'no' and 'null'"
+        elif not all(harmless(str(category)) for category in values.values()):
+            yield ".values: a category must not begin with = + - @, and can be seen"
 
 
 def _stratum_problems(data: dict) -> Iterator[str]:

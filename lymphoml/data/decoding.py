@@ -8,12 +8,18 @@ from typing import NamedTuple
 import numpy as np
 import PIL
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from lymphoml.errors import one_line
+from lymphoml.foreign import read_bytes
 
 VERSION = 2  # of the pixels that this file makes, and of the parts that hold them
 MODES = {"RGB", "RGBA", "L", "P"}  # 8 bits a channel; 16-bit files would silently turn white
 MAX_PIXELS = 64_000_000
+SMALL = 4_000_000  # pixels that any file may open at; a larger image takes a byte each DENSEST
+DENSEST = 100
+# Pillow knows forty more, some of which start other programs.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
 class Framing(NamedTuple):
@@ -44,7 +50,7 @@ def decode(path: Path, digest: bytes, framing: Framing, size: tuple[int, int]) -
     the caller has made them errors.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         return f"cannot be read ({error.strerror}); check the file and its permissions"
     if hashlib.sha256(content).digest() != digest:
@@ -68,8 +74,8 @@ def open_rgb(content: bytes, framing: Framing) -> Opened | str:
     Size and mode are checked before a pixel is decoded. Warnings count as above.
     """
     try:
-        with Image.open(io.BytesIO(content)) as opened:
-            if refusal := _refusal(opened, framing):
+        with open_image(content) as opened:
+            if refusal := _refusal(opened, framing, len(content)):
                 return refusal
             animated = bool(getattr(opened, "is_animated", False))
             sixteen = ";16" in str([tile[3] for tile in opened.tile])
@@ -80,13 +86,19 @@ def open_rgb(content: bytes, framing: Framing) -> Opened | str:
         return f"cannot be decoded ({reason}); replace the file or remove it"
 
 
+def open_image(content: bytes) -> ImageFile:
+    """Its header read, by the parser of one of FORMATS; not a pixel is decoded."""
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
 def size_from_header(path: Path, framing: Framing) -> tuple[int, int] | None:
     """(h, w) of what `decode` will make; None where the header tells that it will refuse."""
     try:
-        with Image.open(path) as opened:
+        content = read_bytes(path)
+        with open_image(content) as opened:
             side = framing.resize or framing.crop
             size = (side, side) if side else (opened.height, opened.width)
-            return None if _refusal(opened, framing) else size
+            return None if _refusal(opened, framing, len(content)) else size
     except Exception:  # as above
         return None
 
@@ -101,10 +113,12 @@ def _frame(image: Image.Image, framing: Framing) -> Image.Image:
     return image
 
 
-def _refusal(header: Image.Image, framing: Framing) -> str | None:
+def _refusal(header: Image.Image, framing: Framing, file_size: int) -> str | None:
     width, height = header.size
     if width * height > MAX_PIXELS:
         return f"{width} x {height} pixels; at most {MAX_PIXELS} allowed"
+    if width * height > max(SMALL, file_size * DENSEST):
+        return f"{width} x {height} pixels in {file_size} bytes, as no photograph has"
     if header.mode not in MODES:
         return f"mode {header.mode}; 8-bit {', '.join(sorted(MODES))} are allowed"
     if framing.crop is not None:

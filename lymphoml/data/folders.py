@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lymphoml.errors import InputError, quoted
+from lymphoml.foreign import FORMULA, harmless
 
 
 def bag_names(folder: Path) -> list[str]:
@@ -25,7 +26,7 @@ def find_bags(
     folders (.DS_Store, ._000.jpg) are passed over, and so are files that do not match `pattern`.
     """
     try:
-        _refuse_stray(folder, root)
+        refuse_stray(folder, root)
         present = {each.name: each for each in _visible(folder) if os.path.isdir(each)}
     except (OSError, InputError) as error:
         return {}, [f"no folder of images: {error}; check data.root"]
@@ -41,7 +42,7 @@ def find_bags(
             continue
         try:
             if present[patient].is_symlink():
-                _refuse_stray(folder / patient, root)
+                refuse_stray(folder / patient, root)
             bags[patient] = _images(folder / patient, root, pattern)
         except (OSError, InputError) as error:
             problems.append(f"{place}: {error}")
@@ -53,9 +54,19 @@ def _images(bag: Path, root: Path, pattern: str) -> tuple[Path, ...]:
     for entry in _visible(bag):
         if fnmatchcase(entry.name, pattern):
             if entry.is_symlink():
-                _refuse_stray(bag / entry.name, root)
-            if entry.is_file():
-                names.append(entry.name)
+                refuse_stray(bag / entry.name, root)
+            if pattern == "*" and entry.is_dir():
+                continue
+            if not entry.is_file():
+                raise InputError(
+                    f"{bag / entry.name} is no file; put the image there, or remove it"
+                )
+            if not harmless(entry.name):
+                raise InputError(
+                    f"{bag} holds a file called {quoted(entry.name, 60)}; a name must not begin "
+                    f"with {' '.join(FORMULA)}, and hold letters that can be seen only"
+                )
+            names.append(entry.name)
     if not names:
         raise InputError(f"no image {pattern} in {bag}; add images, or adapt data.image_pattern")
     return tuple(bag / name for name in sorted(names))
@@ -66,9 +77,14 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
         return [entry for entry in entries if not entry.name.startswith(".")]
 
 
-def _refuse_stray(path: Path, root: Path) -> None:
-    target = Path(os.path.realpath(path))
-    if not target.is_relative_to(os.path.realpath(root)):
+def refuse_stray(path: Path, root: Path) -> None:
+    """Raises InputError for a path that leads out of `root`, by a link or by .. in it."""
+    try:
+        target = Path(os.path.realpath(path))
+        inside = target.is_relative_to(os.path.realpath(root))
+    except ValueError:  # NUL in the name
+        raise InputError(f"{path}: no file can have this name") from None
+    if not inside:
         raise InputError(f"{path} links to a place outside {root}; put a copy there instead")
-    if not target.exists():
+    if path.is_symlink() and not os.path.exists(target):
         raise InputError(f"{path} does not exist, or is a broken link")

@@ -1,5 +1,6 @@
 """Which patient is validated in which fold: stratified by label, records of one person together."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from lymphoml.errors import InputError, one_line
+from lymphoml.foreign import read_bytes
 from lymphoml.seeding import keyed_seed
 
 
@@ -47,9 +49,10 @@ def read_folds(path: Path, table: pd.DataFrame, folds: int, repeats: int) -> pd.
     """The user's own `patient,fold` file, held to what `make_folds` promises."""
     try:
         # Without na_filter, since NA is a name like any other.
-        written = pd.read_csv(path, dtype={"patient": str, "fold": int}, na_filter=False)
+        content = io.BytesIO(read_bytes(path))
+        written = pd.read_csv(content, dtype={"patient": str, "fold": int}, na_filter=False)
         assignment = written[["patient", "fold"]]
-    except (OSError, ValueError, KeyError, UnicodeError) as error:
+    except (OSError, ValueError, KeyError, UnicodeError, OverflowError) as error:
         raise InputError(
             f"fold file {path}: {one_line(error)}; it needs the columns patient,fold, "
             f"a row a patient, fold a whole number"

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lymphoml.files import replacing
+from lymphoml.foreign import read_bytes
 
 CHUNK = 1 << 20
 MISSING = "missing"
@@ -57,6 +58,8 @@ def check_part(path: Path) -> Shape | str:
     digest = _begun(path)
     buffer = memoryview(bytearray(CHUNK))
     try:
+        if path.exists() and not path.is_file():
+            return "unreadable (no file)"
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             left = size - digest.digest_size
@@ -65,7 +68,11 @@ def check_part(path: Path) -> Shape | str:
                 left -= read
             if left or file.read() != digest.digest():
                 return "truncated or corrupted" if size else "empty"
-        return open_part(path).shape
+        part = open_part(path)
+        sound = part.dtype == np.uint8 and part.ndim == 4 and part.shape[3] == 3
+        return part.shape if sound else "of another shape"
+    except (ValueError, EOFError):
+        return "no part"  # whoever made it made its digest as well
     except FileNotFoundError:
         return MISSING
     except OSError as error:
@@ -107,6 +114,6 @@ def _begun(path: Path) -> "hashlib._Hash":
 
 def _file_digest(path: Path) -> bytes:
     try:
-        return hashlib.sha256(path.read_bytes()).digest()
+        return hashlib.sha256(read_bytes(path)).digest()
     except OSError:
         return b""  # decoding will say what is wrong

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lymphoml.data.columns import Column
-from lymphoml.data.folders import bag_names, find_bags
+from lymphoml.data.folders import bag_names, find_bags, refuse_stray
 from lymphoml.data.tables import read_table
 from lymphoml.data.validation import duplicate_problems, name_columns, table_problems, table_schema
 from lymphoml.errors import InputError
@@ -52,6 +52,7 @@ def read_sources(data: dict, columns: Sequence[Column]) -> Sources:
     sound: dict[int, pd.Series] = {}
     for number, (path, folder) in enumerate(table_paths(data)):
         try:
+            refuse_stray(path, root)
             raw = read_table(path, {*headings.values()} - optional, optional)
         except InputError as error:
             found.problems += error.problems

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lymphoml.errors import InputError, quoted
+from lymphoml.foreign import read_bytes
 
 SEPARATORS = ",;\t"
 
@@ -21,8 +22,11 @@ def read_table(path: Path, required: set[str], optional: set[str]) -> pd.DataFra
     """
     text = _decode(path)
     wanted = required | optional
-    separator = max(SEPARATORS, key=lambda each: len(wanted & set(_header(text, each))))
-    header = _header(text, separator)
+    try:
+        separator = max(SEPARATORS, key=lambda each: len(wanted & set(_header(text, each))))
+        header = _header(text, separator)
+    except csv.Error as error:
+        raise InputError(f"{path}, row 1: {_no_csv(error)}") from None
     problems = list(_header_problems(header, required, wanted))
     lines: list[int] = []
     rows: list[list[str]] = []
@@ -36,16 +40,20 @@ def read_table(path: Path, required: set[str], optional: set[str]) -> pd.DataFra
             lines.append(line)
             rows.append(cells)
     except csv.Error as error:
-        problems.append(f"not a CSV file ({error}); save the table as CSV in UTF-8")
+        problems.append(_no_csv(error))
     if problems:
         raise InputError(f"{path}, {problem}" for problem in problems)
     columns = {name: [row[header.index(name)] for row in rows] for name in wanted & set(header)}
     return pd.DataFrame(columns, index=pd.Index(lines, dtype="int64"), dtype="str")
 
 
+def _no_csv(error: csv.Error) -> str:
+    return f"not a CSV file ({error}); save the table as CSV in UTF-8"
+
+
 def _decode(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise InputError(
             f"{path}: the table cannot be read ({error.strerror}); check data.root"

@@ -11,7 +11,7 @@ from lymphoml.data.columns import Categorical, Column
 from lymphoml.errors import quoted
 from lymphoml.privacy import hide_dates
 
-SAFE_ID = r"[A-Za-z0-9_-]+"
+SAFE_ID = r"[A-Za-z0-9_][A-Za-z0-9_-]*"  # no formula, no option of a command
 NOT_GIVEN = ("", "na", "n/a", "nan", "null", "none")  # in any case; a declared category wins
 
 
@@ -42,7 +42,8 @@ def table_schema(data: dict, columns: Sequence[Column]) -> pa.DataFrameSchema:
     labels = list(data["label_values"])
     safe = pa.Check(
         lambda text: text.str.fullmatch(SAFE_ID).astype(bool),
-        error="{value} is not a safe id; use letters without accents, digits, _ and - only",
+        error="{value} is not a safe id; use letters without accents, digits, _ and - only, "
+        "and begin with no -",
     )
     known = pa.Check(
         lambda text: text.isin(labels),
@@ -78,10 +79,13 @@ def table_problems(
 
 
 def duplicate_problems(tables: Iterable[pd.DataFrame]) -> Iterator[str]:
-    """A line for each row whose id an earlier row has, be it in another table."""
+    """A line for each row whose id an earlier row has, be it in another table.
+
+    Case does not tell ids apart: on some file systems their folders would be one.
+    """
     first: dict[str, str] = {}
     for table in tables:
-        for patient, place in zip(table["id"], table["place"], strict=True):
+        for patient, place in zip(table["id"].str.casefold(), table["place"], strict=True):
             if patient in first:
                 yield f"{place}: the id is taken by {first[patient]}; one row per patient"
             first.setdefault(patient, place)

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lymphoml.errors import InputError
+from lymphoml.archive import check_archive
+from lymphoml.errors import InputError, one_line
+from lymphoml.nn.safetensors import check_header
 
 PREFIX = "encoder."
 HEADS = ("fc.", "classifier.", "head.")
@@ -29,12 +31,25 @@ def load_weights(network: nn.Module, path: Path) -> None:
     missing = [key for key in own if key not in given and not key.endswith(COUNTER)]
     spare = [key for key in given if key not in own]
     unknown = [key for key in spare if not key.startswith(HEADS) and not key.endswith(STATISTICS)]
+    shared = [key for key in own if key in given]
     misfits = [
         f"{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in given and given[key].shape != own[key].shape
+        for key in shared
+        if given[key].shape != own[key].shape
     ]
-    findings = {"lacks": missing, "has, unlike the encoder,": unknown, "has the shape": misfits}
+    kinds = [
+        f"{key} {given[key].dtype}"
+        for key in shared
+        if given[key].is_floating_point() != own[key].is_floating_point()
+    ]
+    broken = [key for key in shared if not torch.isfinite(given[key]).all()]
+    findings = {
+        "lacks": missing,
+        "has, unlike the encoder,": unknown,
+        "has the shape": misfits,
+        "has other numbers than the encoder:": kinds,
+        "has NaN or infinity in": broken,
+    }
     problems = [
         f"encoder weights: {path} {finding} {_first(keys)}"
         for finding, keys in findings.items()
@@ -42,30 +57,31 @@ def load_weights(network: nn.Module, path: Path) -> None:
     ]
     if problems:
         raise InputError(problems)
-    network.load_state_dict({key: given[key] for key in own if key in given}, strict=False)
+    network.load_state_dict({key: given[key] for key in shared}, strict=False)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix not in (".pt", ".pth", ".safetensors"):
+        raise InputError(
+            f"encoder weights: {path}; allowed are null, default, and a .pt, .pth or "
+            ".safetensors file"
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
+            check_header(path)
             content = load_file(path)
-        elif path.suffix in (".pt", ".pth"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
         else:
-            raise InputError(
-                f"encoder weights: {path}; allowed are null, default, and a .pt, .pth or "
-                ".safetensors file"
-            )
-    except InputError:
-        raise
+            check_archive(path)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"encoder weights: {path} does not exist") from None
-    except Exception as error:  # every reader has its own; weights_only refuses to run code
+    except Exception as error:  # every reader has its own
+        reason = one_line(error)[:120] if isinstance(error, ValueError) else type(error).__name__
         raise InputError(
-            f"encoder weights: {path} cannot be read as plain tensors ({type(error).__name__})"
-        ) from error
+            f"encoder weights: {path} cannot be read as plain tensors ({reason})"
+        ) from None
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise InputError(f"encoder weights: {path} is no state dict: names and tensors only")
     return content
@@ -73,4 +89,4 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _first(keys: Sequence[str], count: int = 3) -> str:
     rest = f" and {len(keys) - count} more" if len(keys) > count else ""
-    return ", ".join(keys[:count]) + rest
+    return ", ".join(key[:120] for key in keys[:count]) + rest

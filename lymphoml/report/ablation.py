@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 
 from lymphoml.errors import InputError
-from lymphoml.files import write_text
+from lymphoml.files import write_csv
 from lymphoml.report.ablation_figure import ablation_figure, write_png
 from lymphoml.report.ablation_tables import printed_folds, printed_scores
 from lymphoml.report.comparison import short_names
@@ -39,9 +39,9 @@ def summarise_ablation(folder: Path, console: Console | None = None) -> list[Pat
     table, figure, best_table = (
         folder / name for name in ("ablation.csv", "ablation.png", "ablation_best.csv")
     )
-    write_text(table, scores.to_csv(index=False))
+    write_csv(table, scores)
     write_png(ablation_figure(curves), figure)
-    write_text(best_table, folds.assign(configurations_tried=len(runs)).to_csv(index=False))
+    write_csv(best_table, folds.assign(configurations_tried=len(runs)))
     console.print(printed_scores(scores, list(curves)))
     console.print(clinical_account(best), markup=False)
     console.print(printed_folds(folds, names[best.path], scores))

@@ -13,7 +13,7 @@ from lymphoml.evaluation.pairs import SCORES
 from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.selection import Best, best_of
 from lymphoml.evaluation.summary import plain
-from lymphoml.files import write_json, write_text
+from lymphoml.files import write_csv, write_json
 from lymphoml.report.alignment import align
 from lymphoml.report.runs import read_run
 from lymphoml.report.scores import clinical_account
@@ -78,7 +78,7 @@ def compare_runs(
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """`comparison.json`, everything, and `comparison.csv`, the table, below `folder`."""
     table, content = folder / "comparison.csv", folder / "comparison.json"
-    write_text(table, comparison.table.to_csv(index=False))
+    write_csv(table, comparison.table)
     told = {
         "reference": comparison.reference,
         "n_patients": comparison.patients,

@@ -1,17 +1,21 @@
 """Finished run folders, read back: all that a report knows of a training."""
 
-import json
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from lymphoml import drift
-from lymphoml.errors import InputError, one_line
+from lymphoml.containment import refuse_links
+from lymphoml.data.validation import SAFE_ID
+from lymphoml.errors import InputError, one_line, quoted
+from lymphoml.foreign import harmless, read_bytes, read_json, read_yaml
 
 AGAIN = "run the same train.py command again"
+RANGES = {"fold": (0, 10_000), "label": (0, 1), "probability": (0, 1)}
 HISTORY = ("epoch", "train/loss", "val/loss", "val/balanced_accuracy")
 
 
@@ -41,6 +45,7 @@ class Run:
 
 def read_run(path: Path) -> Run:
     """The finished run in folder `path`; InputError where it is none, unfinished or damaged."""
+    refuse_links(path)
     if not (path / "config.yaml").is_file():
         raise InputError(f"{path} is no run: it has no config.yaml; give a folder of train.py")
     if (gap := _missing(path)) is not None:
@@ -85,6 +90,8 @@ def find_runs(folder: Path) -> list[Path]:
     if _has(folder, "config.yaml"):
         raise InputError(f"{folder} is one run; give the folder that holds a sweep's runs")
     paths = sorted(path for path in folder.iterdir() if _may_be_run(path))
+    for path in paths:
+        refuse_links(path)
     if not paths:
         raise InputError(f"{folder} holds no run; give the folder of a sweep, runs/NAME")
     gaps = [(path, _missing(path)) for path in paths]
@@ -128,21 +135,48 @@ def _numbers(folds: pd.DataFrame) -> list[int]:
 def read_columns(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """A csv file; its patients stay text, 007 as well as NA."""
     try:
-        table = pd.read_csv(path, dtype={"patient": str}, na_filter="patient" not in columns)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {one_line(error)}; {AGAIN}") from None
+        content = io.BytesIO(read_bytes(path))
+        table = pd.read_csv(content, dtype={"patient": str}, na_filter="patient" not in columns)
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"{path} cannot be read: {_reason(error)}; {AGAIN}") from None
     if lacking := [column for column in columns if column not in table]:
         raise InputError(f"{path} has no column {', '.join(lacking)}; {AGAIN}")
+    if problem := _wrong_cell(table, columns):
+        raise InputError(f"{path}: {problem}; {AGAIN}")
     return table
+
+
+def _wrong_cell(table: pd.DataFrame, columns: Sequence[str]) -> str | None:
+    """An id that would be a formula in a spreadsheet, a number that is none."""
+    for name in ("patient", "image"):
+        if name in columns:
+            odd = ~table[name].astype(str).map(harmless)
+            if name == "patient":
+                odd |= ~table[name].astype(str).str.fullmatch(SAFE_ID)
+            if odd.any():
+                return f"{quoted(str(table[name][odd].iloc[0]), 60)} is no {name}'s name"
+    for name, (low, high) in RANGES.items():
+        if name in columns:
+            numbers = pd.to_numeric(table[name], errors="coerce")
+            wrong = ~numbers.between(low, high)
+            if name != "probability":
+                wrong |= numbers != numbers.round()
+            if wrong.any():
+                return f"{quoted(str(table[name][wrong].iloc[0]), 60)} is no {name}"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    told = (error.strerror or "") if isinstance(error, OSError) else ""
+    return told or one_line(error)[:200]
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """A yaml or json file that holds a mapping."""
     try:
-        text = path.read_text()
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {one_line(error)}; {AGAIN}") from None
+        content = read_json(path) if path.suffix == ".json" else read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {_reason(error)}; {AGAIN}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no mapping; {AGAIN}")
     return content

@@ -8,8 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from lymphoml.data.cohort import Cohort, read_cohort
-from lymphoml.data.decoding import MAX_PIXELS
+from lymphoml.data.decoding import Framing, open_rgb
 from lymphoml.errors import InputError
+from lymphoml.foreign import read_bytes
 from lymphoml.report.runs import Run
 from lymphoml.report.wording import shown
 
@@ -72,16 +73,18 @@ def _cohort(run: Run) -> Cohort:
 
 def _field(path: Path, width: int) -> Image.Image:
     try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise InputError("an image is too large; run the audit")
-            width = min(width, *opened.size)
-            left, top = (opened.width - width) // 2, (opened.height - width) // 2
-            return opened.convert("RGB").crop((left, top, left + width, top + width))
+        content = read_bytes(path)
     except FileNotFoundError:
         raise InputError(LEFT) from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise InputError("an image cannot be decoded; run the audit") from None
+    except OSError:
+        raise InputError("an image cannot be read; run the audit") from None
+    opened = open_rgb(content, Framing(None, None))
+    if isinstance(opened, str):
+        raise InputError("an image cannot be decoded; run the audit")
+    image = opened.image
+    width = min(width, *image.size)
+    left, top = (image.width - width) // 2, (image.height - width) // 2
+    return image.crop((left, top, left + width, top + width))
 
 
 def _encoded(image: Image.Image, side: int, quality: int) -> str:

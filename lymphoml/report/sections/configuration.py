@@ -29,6 +29,6 @@ def _settings(config: dict[str, Any]) -> dict[str, dict[str, str]]:
     groups: dict[str, dict[str, str]] = {}
     for key, value in flatten(config).items():
         group, _, name = key.partition(".")
-        place = group if isinstance(config[group], dict) else "run"
+        place = group if isinstance(config.get(group), dict) else "run"
         groups.setdefault(place, {})[name or group] = shown(value)
     return groups

@@ -1,0 +1,203 @@
+"""Images made by an enemy."""
+
+import io
+import shutil
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lymphoml.data import decoding
+from lymphoml.data.decoding import FORMATS, Framing, open_rgb
+from tests.promises.hostile import cost
+
+MOST_MB, MOST_SECONDS = 50, 5
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width=32, height=32, more=b"", data=None, depth=8, colour=2) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    pixels = zlib.compress((b"\0" + bytes(3 * width)) * height) if data is None else data
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + more + chunk(b"IDAT", pixels)
+        + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+def saved(form, mode="RGB", size=(32, 32), **options) -> bytes:
+    content = io.BytesIO()
+    Image.new(mode, size).save(content, form, **options)
+    return content.getvalue()
+
+
+def zeros(mb: int) -> bytes:
+    return zlib.compress(bytes(mb << 20), 9)
+
+
+def tiff(*entries: tuple[int, int, int, int], following=0) -> bytes:
+    rows = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + rows + struct.pack(
+        "<I", following) + bytes(4000)  # fmt: skip
+
+
+def tiff_of(width, height, following=0) -> bytes:
+    return tiff((256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1),
+                (262, 3, 1, 1), (273, 4, 1, 200), (277, 3, 1, 1), (278, 4, 1, height),
+                (279, 4, 1, 1024), following=following)  # fmt: skip
+
+
+def many_scans() -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    random = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(random).save(content, "JPEG", progressive=True)
+    data = content.getvalue()
+    start = data.rindex(b"\xff\xda")
+    return data[:-2] + data[start:-2] * 2000 + b"\xff\xd9"
+
+
+def gif(frames: int) -> bytes:
+    one = saved("GIF", "P", (8, 8))
+    body = one[one.index(b",", 13) : -1]
+    return one[:-1] + body * frames + b";"
+
+
+BOMBS = {
+    "a header of 4 billion pixels": lambda: png(65_000, 65_000, data=b""),
+    "a header beyond all bounds": lambda: png(2**31 - 1, 2**31 - 1, data=b""),
+    "60 megapixels of zeros": lambda: png(8000, 7500),
+    "more data than pixels": lambda: png(data=zeros(400)),
+    "a colour profile": lambda: png(more=chunk(b"iCCP", b"x\0\0" + zeros(400))),
+    "a text": lambda: png(more=chunk(b"zTXt", b"x\0\0" + zeros(400))),
+    "many texts": lambda: png(more=chunk(b"zTXt", b"x\0\0" + zeros(1)) * 200),
+    "an international text": lambda: png(more=chunk(b"iTXt", b"x\0\1\0\0\0" + zeros(400))),
+    "EXIF of PNG": lambda: png(more=chunk(b"eXIf", b"II*\0" + b"\x08\0\0\0\xff\xff" + bytes(9000))),
+    "a chunk that claims 2 GB": lambda: png(more=struct.pack(">I", 2**31 - 1) + b"tEXt"),
+    "GIF of 100,000 frames": lambda: gif(100_000),
+    "GIF of 65,535 a side": lambda: b"GIF89a\xff\xff\xff\xff\xf0\0\0" + bytes(9),
+    "TIFF in a circle": lambda: tiff_of(32, 32, following=8),
+    "TIFF of giant tags": lambda: tiff((256, 4, 2**31, 8), (257, 12, 2**30, 8)),
+    "TIFF of 4 billion pixels": lambda: tiff_of(65_000, 65_000),
+    "TIFF of 60 megapixels": lambda: tiff_of(8000, 7500),
+    "JPEG of 4 billion pixels": lambda: saved("JPEG").replace(
+        struct.pack(">HH", 32, 32), struct.pack(">HH", 65_000, 65_000), 1),
+    "JPEG of 2,000 scans": many_scans,
+    "BMP of 4 billion pixels": lambda: saved("BMP").replace(
+        struct.pack("<II", 32, 32), struct.pack("<II", 65_000, 65_000), 1),
+    "WEBP of 16,384 a side": lambda: saved("WEBP", lossless=True).replace(
+        b"\x2f" + struct.pack("<I", 31 | 31 << 14), b"\x2f" + struct.pack("<I", (1 << 28) - 1), 1),
+}  # fmt: skip
+MAY_BE_READ = {"EXIF of PNG", "JPEG of 2,000 scans", "GIF of 100,000 frames", "many texts",
+               "more data than pixels", "TIFF in a circle", "a text", "an international text",
+               "a colour profile", "a chunk that claims 2 GB"}  # fmt: skip
+
+CODE = """
+from lymphoml.data.decoding import Framing, open_rgb, size_from_header
+from PIL import Image
+import io, warnings
+warnings.simplefilter("error")
+for form in ("PNG", "GIF", "JPEG", "TIFF", "BMP", "WEBP"):  # what decoding itself imports
+    small = io.BytesIO()
+    Image.new("RGB", (200, 200)).save(small, form)
+    open_rgb(small.getvalue(), Framing(None, None))
+del small
+def attack():
+    told = open_rgb(Path("bomb").read_bytes(), Framing(None, None))
+    size_from_header(Path("bomb"), Framing(None, None))
+    Path("told").write_text(told if isinstance(told, str) else "")
+"""
+
+
+@pytest.mark.promise(
+    "a decompression bomb, giant header, endless frames, tags or scans",
+    "a line, or the harmless picture in it; under 50 MB more memory, under 5 s",
+)
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_cost_neither_memory_nor_time(name, tmp_path):
+    (tmp_path / "bomb").write_bytes(BOMBS[name]())
+    memory, seconds = cost(CODE, tmp_path)
+    told = (tmp_path / "told").read_text()
+    assert memory < MOST_MB
+    assert seconds < MOST_SECONDS
+    assert told or name in MAY_BE_READ
+    assert told == "" or told.isprintable()
+
+
+def test_a_bomb_is_one(tmp_path):
+    """Without the check of size against bytes, 60 megapixels are decoded."""
+    (tmp_path / "bomb").write_bytes(BOMBS["60 megapixels of zeros"]())
+    code = CODE.replace("def attack", "from lymphoml.data import decoding\n"
+                        "decoding.DENSEST = 1e9\ndef attack")  # fmt: skip
+    memory, _ = cost(code, tmp_path)
+    assert memory > MOST_MB
+
+
+EXOTIC = ["PPM", "ICO", "TGA", "PCX", "SGI", "ICNS", "DDS", "MSP", "XBM", "EPS", "JPEG2000",
+          "AVIF", "QOI"]  # fmt: skip
+
+
+@pytest.mark.promise(
+    "one of Pillow's forty other formats, EPS for a PostScript interpreter among them",
+    "refused; its parser is not reached",
+)
+@pytest.mark.parametrize("form", EXOTIC)
+def test_other_formats_are_not_even_parsed(form, monkeypatch):
+    mode = {"MSP": "1", "XBM": "1"}.get(form, "RGB")
+    try:
+        content = saved(form, mode)
+    except (OSError, KeyError, ValueError):
+        pytest.skip(f"this Pillow writes no {form}")
+    Image.init()
+    reached = []
+    for name, (factory, accept) in dict(Image.OPEN).items():
+        spy = lambda *given, name=name, factory=factory: (reached.append(name), factory(*given))[1]  # noqa: E731
+        monkeypatch.setitem(Image.OPEN, name, (spy, accept))
+    Image.open(io.BytesIO(content)).close()
+    assert form in reached  # Pillow itself would
+    reached.clear()
+    assert isinstance(open_rgb(content, Framing(None, None)), str)
+    assert set(reached) <= set(FORMATS)
+
+
+ODD = {
+    "CMYK": lambda: saved("JPEG", "CMYK"),
+    "16 bits": lambda: saved("PNG", "I;16"),
+    "1 bit": lambda: saved("PNG", "1"),
+    "floats": lambda: saved("TIFF", "F"),
+    "0 x 0": lambda: png(0, 0),
+    "0 wide": lambda: png(0, 5),
+    "truncated": lambda: saved("PNG", size=(200, 200))[:90],
+    "truncated JPEG": lambda: saved("JPEG", size=(200, 200))[:400],
+    "a PDF that is also an image": lambda: b"%PDF-1.7\n" + saved("PNG"),
+    "text": lambda: b"P1,0\n",
+    "HTML": lambda: b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+    "a zip": lambda: b"PK\x03\x04" + bytes(90),
+    "PostScript": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(fired) (w) file\n",
+    "nothing": lambda: b"",
+}
+
+
+@pytest.mark.promise("images of other modes, sizes, truncated or no images", "a line each")
+@pytest.mark.parametrize("name", ODD)
+def test_odd_images_are_a_line(name):
+    told = open_rgb(ODD[name](), Framing(None, None))
+    assert isinstance(told, str)
+    assert told.isprintable()
+    assert len(told) < 300
+
+
+def test_fair_images_are_read(tmp_path):
+    for form in FORMATS:
+        opened = open_rgb(saved(form, size=(1, 1)), Framing(None, None))
+        assert not isinstance(opened, str), (form, opened)
+    noise = np.random.default_rng(0).integers(0, 256, (2500, 2500, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(noise).save(content, "JPEG", quality=20)  # a large field, poorly kept
+    assert not isinstance(open_rgb(content.getvalue(), Framing(None, None)), str)
+    assert decoding.SMALL < 2500 * 2500
+    assert shutil.disk_usage(tmp_path).free
