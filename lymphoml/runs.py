@@ -16,7 +16,7 @@ from lymphoml.errors import InputError, one_line
 from lymphoml.files import remove_leftovers, write_csv, write_json, write_text
 from lymphoml.fold_folder import fold_folder
 from lymphoml.fold_folder import is_done as is_done
-from lymphoml.foreign import read_bytes, read_yaml
+from lymphoml.foreign import read_bytes, read_json, read_yaml
 from lymphoml.privacy import portable
 
 # Under the run's lock.
