@@ -7,6 +7,7 @@ from typing import Any
 from lymphoml.errors import InputError
 
 ALLOWED = ("lymphoml.nn", "torch.optim")
+PARTS = ("encoder", "pooling", "fusion")  # of a model, built before it
 
 
 def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -37,7 +38,8 @@ def build_model(spec: dict[str, Any], clinical_dim: int) -> Any:
         pooling = build(spec["pooling"], encoder.dim)
     image_dim = pooling.dim if pooling is not None else 0
     fusion = build(spec["fusion"], image_dim, clinical_dim)
-    return build({"_target_": spec["_target_"]}, encoder, pooling, fusion)
+    options = {key: value for key, value in spec.items() if key not in PARTS}
+    return build(options, encoder, pooling, fusion)
 
 
 def uses_images(spec: dict[str, Any]) -> bool:

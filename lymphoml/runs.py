@@ -42,6 +42,7 @@ def _claim(
         # be scored by the stratum asked for now.
         younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False}
         stored["data"] = younger | stored["data"]
+        stored["model"] = {"instance_dropout": 0.0} | stored["model"]
         problems = [
             f"run folder {folder}: {key} is {old!r} there and {new!r} now; "
             f"choose another name=..., or remove the folder"
