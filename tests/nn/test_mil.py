@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lymphoml.nn.dropout import drop_instances
 from lymphoml.nn.fusion import ClinicalOnly
 from lymphoml.nn.mil import MILModel
 from tests.nn.options import FUSIONS, POOLINGS, SELECT, make_fusion, make_pooling
@@ -139,6 +140,8 @@ def test_autocast_encodes_in_half_and_decides_in_single_precision(pooling, fusio
 def test_overfits_one_batch(pooling, fusion):
     model, (images, clinical) = make_model(pooling, fusion), make_inputs()
     clinical[:, 0] += 3 * LABEL  # a line can tell them apart
+    if fusion == "additive":
+        model.fusion.fit_clinical(clinical, LABEL, 1.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     for _ in range(60):
         optimizer.zero_grad()
@@ -146,3 +149,37 @@ def test_overfits_one_batch(pooling, fusion):
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1
+
+
+def test_instance_dropout_leaves_out_the_share_it_says_and_never_a_whole_bag():
+    torch.manual_seed(0)
+    lengths = torch.tensor([1, 2, 3] * 500)
+    features = torch.arange(3000.0).unsqueeze(1)
+    kept, left = drop_instances(features, lengths, 0.4)
+    assert left.min() == 1
+    assert left.sum() == len(kept)
+    rows = [set(bag.flatten().tolist()) for bag in features.split(lengths.tolist())]
+    for bag, row in zip(kept.split(left.tolist()), rows, strict=True):
+        assert set(bag.flatten().tolist()) <= row
+    # A bag of m keeps m (1 - p) on average, and one where it would lose all.
+    expected = torch.tensor([m * 0.6 + 0.4**m for m in (1, 2, 3)]).mean() * 1500
+    assert left.sum().item() == pytest.approx(expected.item(), rel=0.03)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_instance_dropout_is_of_training_alone_and_of_the_global_seed(pooling):
+    (images, clinical), lengths = make_inputs(), torch.tensor([10])
+    model, plain = make_model(pooling, dropout=0.5), make_model(pooling)
+    one = (images, lengths, clinical[:1])
+    assert torch.equal(model.eval()(*one), plain.eval()(*one))
+    found = []
+    for seed in (1, 1, 2, 3):
+        torch.manual_seed(seed)
+        found.append(model.train()(*one).item())
+    assert found[0] == found[1]
+    assert len(set(found)) > 1
+
+
+def test_instance_dropout_of_everything_is_refused():
+    with pytest.raises(ValueError, match=r"instance_dropout is 1\.0; allowed is 0 to below 1"):
+        make_model(dropout=1.0)

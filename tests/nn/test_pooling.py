@@ -174,7 +174,7 @@ def test_sigmoid_mean_normalises_in_training_by_the_batch(features):
     ("chowder", "share", 0.6, "up to 0.5"),
     ("multihead_attention", "heads", 4, "heads is 4; it must divide 6"),
     ("multihead_attention", "heads", 0, "must divide"),
-    ("distribution", "levels", [0.5, 2], "levels must lie between 0 and 1"),
+    ("distribution", "levels", [0.5, 2.0], "levels must lie between 0 and 1"),
     ("distribution", "eps", 0.0, "eps above 0"),
 ])  # fmt: skip
 def test_arguments_out_of_range_are_refused(name, argument, value, says):

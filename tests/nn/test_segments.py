@@ -117,7 +117,7 @@ def test_ties_share_the_gradient_of_the_maximum():
     assert values.grad.tolist() == [0.5, 0.5, 0.0]
 
 
-# Decimal levels are no binary fractions: 0.1, 0.3 and 0.7 times a size miss whole numbers by a hair.
+# No binary fractions: 0.1, 0.3 and 0.7 times a size miss whole numbers by a hair.
 LEVELS = [n / 10 for n in range(11)]
 
 

@@ -16,7 +16,7 @@ def fit_logistic(
     Patients of label 1 count `pos_weight` times. Newton's method in double precision, a step
     halved as long as it does not improve: 1 / penalty is scikit-learn's C.
     """
-    x = torch.cat([values, torch.ones_like(values[:, :1])], dim=1).double()
+    x = torch.cat([values, values.new_ones(len(values), 1)], dim=1).double()
     y, ridge = label.double(), torch.full((x.shape[1],), penalty, dtype=torch.float64)
     ridge[-1] = 0  # the bias is free
     counts = torch.where(y == 1, pos_weight, 1.0).double()
