@@ -330,6 +330,7 @@ def test_a_run_of_before_is_scored_anew_without_training(configured, tmp_path, m
     before = (tmp_path / "run" / "metrics.json").read_bytes()
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     del config["data"]["hard_stratum"], config["data"]["permute_bags"]
+    del config["model"]["instance_dropout"]
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "run" / "metrics.json").unlink()
     monkeypatch.setattr(pl.Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
