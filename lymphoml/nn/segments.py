@@ -52,7 +52,7 @@ def segment_quantiles(
     """
 
     def quantiles(bag: Tensor) -> Tensor:
-        # A level such as 0.1 is no binary fraction: 30 * 0.1 lies a hair above 3, and means it.
+        # Levels are no binary fractions: 0.14 * 50 lies a hair above 7, and means 7.
         ranks = [max(math.ceil(level * len(bag) - 1e-6), 1) - 1 for level in levels]
         return bag.sort(0).values[ranks]
 

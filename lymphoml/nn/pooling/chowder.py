@@ -1,6 +1,5 @@
 """The highest and the lowest scores of a bag."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -25,8 +24,8 @@ class Chowder(Scorer):
             )
         super().__init__(dim)
         self.dim = 2 * r
-        low = (torch.arange(r) + 0.5) / r * share
-        self.levels = torch.cat([low, 1 - low.flip(0)]).tolist()
+        low = [(i + 0.5) / r * share for i in range(r)]
+        self.levels = low + [1 - level for level in reversed(low)]
 
     def forward(
         self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
