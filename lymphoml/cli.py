@@ -16,6 +16,7 @@ from lymphoml.commands import (
     audit,
     bench,
     compare,
+    poolings,
     predict,
     report,
     submit,
@@ -36,6 +37,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "ablation": (ablation.Ablation, ablation.run),
     "compare": (compare.Compare, compare.run),
     "bench": (bench.Bench, bench.run),
+    "poolings": (poolings.Poolings, poolings.run),
 }
 
 

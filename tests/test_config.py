@@ -39,11 +39,21 @@ def test_every_encoder_builds(encoder):
     assert logits.shape == (2,)
 
 
-@pytest.mark.parametrize("pooling", options("model/pooling"))
-@pytest.mark.parametrize("fusion", options("model/fusion"))
+@pytest.mark.parametrize(
+    ("pooling", "fusion"),
+    [(pooling, "concat") for pooling in options("model/pooling")]
+    + [("mean", fusion) for fusion in options("model/fusion")],
+)
 def test_every_pooling_and_fusion_builds(pooling, fusion):
-    spec = configured(f"model/pooling={pooling}", f"model/fusion={fusion}", "model/encoder=timm")
+    spec = configured(f"model/pooling={pooling}", f"model/fusion={fusion}")
     assert build_model(spec["model"], clinical_dim=3).fusion is not None
+
+
+def test_instance_dropout_reaches_the_model():
+    spec = configured("model.instance_dropout=0.25")["model"]
+    assert build_model(spec, clinical_dim=3).instance_dropout == 0.25
+    del spec["instance_dropout"]  # as in a run of older code
+    assert build_model(spec, clinical_dim=3).instance_dropout == 0.0
 
 
 @pytest.mark.parametrize("optim", options("optim"))

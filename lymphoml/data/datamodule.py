@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lymphoml.data.bags import BagDataset, EpochOrder, collate, permuted_order
@@ -112,6 +113,12 @@ class BagDataModule(PatientBags):
             missing=data["missing"],
         )
         super().__init__(data, cohort, store, held_out, clinical, seed, fold)
+
+    def training_clinical(self) -> tuple[Tensor, Tensor]:
+        """Clinical values (b k) and labels (b) of the training patients, as their batches hold."""
+        table = self.cohort.table.loc[self.train_patients]
+        clinical = torch.from_numpy(self.clinical.transform(table))
+        return clinical, torch.tensor(table["label"].tolist(), dtype=torch.float32)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train_patients, training=True)
