@@ -27,7 +27,7 @@ def checkpoint_predictions(
     """
     settings = checkpoint["hyper_parameters"]
     # The weights come from the checkpoint: the file they once began with may be gone.
-    if "encoder" in settings["model"]:
+    if "weights" in settings["model"].get("encoder", {}):
         settings["model"]["encoder"]["weights"] = None
     module = BagClassifier(**settings, view=bags.view)
     module.load_state_dict(checkpoint["state_dict"])

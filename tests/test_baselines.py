@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lymphoml.baselines import baseline_predictions
+from lymphoml.baselines.table import baseline_predictions
 from lymphoml.config import plain
 from lymphoml.data.cohort import Cohort
 

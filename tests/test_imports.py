@@ -22,6 +22,9 @@ LEAVES = {
 # Which parts of lymphoml a part may import, beside the leaves.
 ALLOWED = {
     "data": {"data"},
+    # Rows of numbers for images: measured of the pixels, or made by a network that nobody trains.
+    "features": {"features", "data", "build"},
+    "instances": {"data", "features"},
     "nn": {"nn"},
     "evaluation": {"evaluation"},
     # data for pictures of cells, never torch
@@ -38,26 +41,26 @@ ALLOWED = {
     "callbacks": set(),
     "progress": set(),
     "runs": set(),
-    "baselines": {"data", "evaluation"},
+    "baselines": {"baselines", "data", "evaluation", "features"},
     "audit": {"audit", "data", "evaluation"},
     "module": {"build"},
     "trainer": {"compute", "checkpoint"},
     "environment": set(),
     "prediction": {"runs", "build", "checkpoint", "checks", "compute", "data", "inference",
-                   "submission", "trainer", "triage"},
+                   "instances", "submission", "trainer", "triage"},
     "triage": {"evaluation", "runs"},
     "inference": {"data", "module"},
     "capacity": {"nn"},
-    "preparation": {"build", "capacity", "checks", "compute", "data", "memory", "module",
-                    "trainer"},
+    "preparation": {"build", "capacity", "checks", "compute", "data", "instances", "memory",
+                    "module", "trainer"},
     "completion": {"runs", "baselines", "data", "evaluation", "preparation", "tracking"},
     "training": {"runs", "checkpoint", "data", "trainer", "inference", "preparation", "compute",
                  "callbacks", "completion", "progress", "environment", "evaluation", "tracking"},
     # Measures what a user runs; only `lymphoml/benchmark/inference.py` looks into lymphoml's parts.
     "benchmark": {"benchmark", "checkpoint", "compute", "config", "data", "environment", "memory",
                   "inference", "preparation", "report", "runs", "trainer"},
-    "commands": {"commands", "audit", "benchmark", "config", "data", "prediction", "runs",
-                 "submission", "report"},
+    "commands": {"commands", "audit", "benchmark", "config", "data", "features", "prediction",
+                 "runs", "submission", "report"},
     "cli": {"commands", "config", "entry"},
     "__main__": {"cli"},
 }  # fmt: skip
@@ -67,8 +70,8 @@ ONLY_IN = {
     "omegaconf": {"config", "entry", "commands", "cli", "train"},
     "wandb": {"tracking"},
     "lightning": set(),
-    "torch": {"types", "data", "nn", "module", "trainer", "compute", "memory", "capacity",
-              "checkpoint", "callbacks", "inference", "tracking", "benchmark"},
+    "torch": {"types", "data", "features", "nn", "module", "trainer", "compute", "memory",
+              "capacity", "checkpoint", "callbacks", "inference", "tracking", "benchmark"},
     "pytorch_lightning": {"data", "module", "trainer", "inference", "training", "callbacks",
                           "progress", "checkpoint", "tracking", "benchmark"},
 }  # fmt: skip
