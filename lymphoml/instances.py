@@ -1,4 +1,4 @@
-"""What a model's bags hold: pixels, measures of each cell, or the rows of a file."""
+"""What a model's bags hold: pixels, or rows of numbers in their place."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +8,7 @@ from lymphoml.data.images import ImageStore, read_images
 from lymphoml.data.rows import RowStore
 from lymphoml.errors import InputError
 
+ROWS = ("morphology", "untrained", "file")  # whose: measured, of a network, or of the user
 Store = ImageStore | RowStore
 
 
@@ -22,6 +23,11 @@ def open_instances(
         from lymphoml.features.table import read_features
 
         return read_features(images, Morphology(), data)
+    if kind == "untrained":
+        from lymphoml.features.encoded import untrained
+        from lymphoml.features.table import read_features
+
+        return read_features(images, untrained(images), data)
     if kind == "file":
         from lymphoml.data.row_files import read_rows
 
@@ -30,15 +36,15 @@ def open_instances(
 
 
 def rows_wanted(model: dict[str, Any]) -> str | None:
-    """`morphology`, `file`, or None where the encoder looks at pixels."""
+    """One of ROWS, or None where the encoder looks at pixels."""
     return (model.get("encoder") or {}).get("rows")
 
 
 def check_rows(config: dict[str, Any]) -> None:
     """Raises InputError where a file of rows is asked for and not given, or the reverse."""
     kind, given = rows_wanted(config["model"]), config["data"]["features"]
-    if kind not in (None, "morphology", "file"):
-        raise InputError(f"model.encoder.rows={kind}: allowed are morphology and file")
+    if kind not in (None, *ROWS):
+        raise InputError(f"model.encoder.rows={kind}: allowed are {', '.join(ROWS)}")
     if kind == "file" and not given:
         raise InputError(
             "model/encoder=features needs data.features=FILE, a .csv, .parquet or .npz"

@@ -7,19 +7,13 @@ import pandas as pd
 
 from lymphoml.data.rows import RowStore
 
-QUANTILES = (0.1, 0.5, 0.9)
-
 
 def bag_statistics(store: RowStore, patients: Sequence[str]) -> pd.DataFrame:
-    """Mean, standard deviation and QUANTILES of each column, a row a patient.
+    """Mean and standard deviation of each column, a row a patient.
 
-    How alike a patient's cells are is what a cytologist looks at: a clone is uniform. None of
-    these grows or shrinks with the number of images.
+    How alike a patient's cells are is what a cytologist looks at: a clone is uniform. Neither grows
+    nor shrinks with the number of images.
     """
-    rows = [_statistics(store.bag(patient).astype(float)) for patient in patients]
+    bags = [store.bag(patient).astype(float) for patient in patients]
+    rows = [np.concatenate([bag.mean(axis=0), bag.std(axis=0)]) for bag in bags]
     return pd.DataFrame(rows, index=list(patients))
-
-
-def _statistics(bag: np.ndarray) -> np.ndarray:
-    quantiles = np.quantile(bag, QUANTILES, axis=0)
-    return np.concatenate([bag.mean(axis=0), bag.std(axis=0), *quantiles])

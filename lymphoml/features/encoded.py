@@ -74,10 +74,9 @@ def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
     """Names a folder: what the encoder is, in words and as a digest of all that decides."""
     framing = Framing(data["crop"], data["resize"])
     weights = spec.get("weights")
-    origin = f"seed {seed}"
-    if weights:
-        path = Path(weights)
-        origin = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else weights
+    origin = weights or f"seed {seed}"
+    if weights and (path := Path(weights)).is_file():
+        origin = hashlib.sha256(path.read_bytes()).hexdigest()
     kept = {key: value for key, value in spec.items() if key != "weights"}
     decisive = [VERSION, kept, origin, framing.name, bool(data["normalise"])]
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
