@@ -4,11 +4,9 @@ import multiprocessing
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 
 import numpy as np
-import PIL
-import scipy
-import skimage
 
 from lymphoml.cores import available_cores
 from lymphoml.data.decoding import Framing, open_unchanged
@@ -23,9 +21,9 @@ class Morphology:
     """An Extractor: `morphology.NAMES` of each image."""
 
     names = NAMES
-    settings = (
-        f"morphology-v{VERSION},skimage={skimage.__version__},scipy={scipy.__version__},"
-        f"pillow={PIL.__version__}"
+    settings = ",".join(
+        [f"morphology-v{VERSION}"]
+        + [f"{each}={version(each)}" for each in ("scikit-image", "scipy", "pillow")]
     )
 
     def rows(self, sources: Sequence[Source]) -> Iterator[np.ndarray | list[str]]:

@@ -31,7 +31,9 @@ class Extractor(Protocol):
     """What makes rows of images. `settings` names everything that decides on them."""
 
     settings: str
-    names: Sequence[str]
+
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def rows(self, sources: Sequence[Source]) -> Iterator[Rows | list[str]]:
         """Of each patient in turn; or a line for each image that cannot be used."""

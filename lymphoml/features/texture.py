@@ -81,6 +81,6 @@ def _neighbours(levels: Array, mask: Array, side: int) -> tuple[Array, Array, Ar
     pairs = graycomatrix(marked, distances, ANGLES, LEVELS + 1, symmetric=True)
     pairs = pairs[1:, 1:].sum(axis=3, keepdims=True).astype(float)
     pairs /= np.maximum(pairs.sum(axis=(0, 1), keepdims=True), 1)
-    return tuple(  # type: ignore[return-value]
+    return tuple(
         graycoprops(pairs, name)[:, 0] for name in ("contrast", "correlation", "homogeneity")
     )

@@ -21,8 +21,8 @@ TITLES = {
 BASELINES = {
     "logistic_regression": "logistic regression",
     "random_forest": "random forest",
-    "morphology": "morphology and clinical values, stacked",
-    "random_features": "untrained network and clinical values, stacked",
+    "morphology": "morphology, stacked",
+    "random_features": "untrained network, stacked",
     "count_rule": "one value's threshold",
     "bag_size": "number of images",
     "prevalence": "prevalence",

@@ -100,24 +100,25 @@ def test_scaling_knows_the_training_patients_alone_and_travels(configured, file,
 
 
 def test_an_interrupted_run_on_rows_ends_in_the_same_bytes(configured, tmp_path, monkeypatch):
-    class Killed(History):
-        def on_train_epoch_end(self, trainer, module):
-            if trainer.current_epoch == 1:
-                raise KeyboardInterrupt
-            super().on_train_epoch_end(trainer, module)
+    def killed(history, trainer, module):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("killed")
+        real(history, trainer, module)
 
-    config = configured("experiment=morphology", "data.max_instances=3")
-    training.cross_validate(config, tmp_path / "whole")
+    def run(name):
+        training.cross_validate(configured(*words), tmp_path / name)
+
+    words = ("experiment=morphology", "trainer.max_epochs=3", "data.max_instances=3",
+             "data.image_baselines=[]")  # fmt: skip
+    real = History.on_train_epoch_end
+    run("whole")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "History", Killed)
-        with pytest.raises(KeyboardInterrupt):
-            training.cross_validate(
-                configured("experiment=morphology", "data.max_instances=3"), tmp_path / "killed"
-            )
+        patch.setattr(History, "on_train_epoch_end", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run("killed")
+    assert (tmp_path / "killed" / "fold-0" / "last.ckpt").exists()
     assert not (tmp_path / "killed" / "fold-0" / "done.json").exists()
-    training.cross_validate(
-        configured("experiment=morphology", "data.max_instances=3"), tmp_path / "killed"
-    )
+    run("killed")
     assert same(tmp_path / "whole", tmp_path / "killed", *SCORES)
 
 
