@@ -16,6 +16,7 @@ from lymphoml.commands import (
     audit,
     bench,
     compare,
+    features,
     poolings,
     predict,
     report,
@@ -29,6 +30,7 @@ from lymphoml.errors import InputError
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "audit": (audit.Audit, audit.run),
+    "features": (features.Features, features.run),
     "synthesize": (synthesize.Synthesize, synthesize.run),
     "predict": (predict.Predict, predict.run),
     "submit": (submit.Submit, submit.run),

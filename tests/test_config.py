@@ -33,9 +33,11 @@ def options(group):
 
 @pytest.mark.parametrize("encoder", options("model/encoder"))
 def test_every_encoder_builds(encoder):
-    model = build_model(configured(f"model/encoder={encoder}")["model"], clinical_dim=2)
+    spec = configured(f"model/encoder={encoder}")["model"]
+    model = build_model(spec, clinical_dim=2)
+    images = torch.rand(3, 1) if "rows" in spec["encoder"] else torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
-        logits = model.eval()(torch.rand(3, 3, 32, 32), torch.tensor([1, 2]), torch.rand(2, 2))
+        logits = model.eval()(images, torch.tensor([1, 2]), torch.rand(2, 2))
     assert logits.shape == (2,)
 
 

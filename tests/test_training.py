@@ -30,7 +30,7 @@ from lymphoml.training import cross_validate
 
 CONF = Path(__file__).parent.parent / "conf"
 TINY = ["model/encoder=timm", "model.encoder.name=test_resnet", "data=synthetic", "logger=none",
-        "data.folds=2", "trainer.max_epochs=3", "trainer.progress=false",
+        "data.folds=2", "trainer.max_epochs=3", "trainer.progress=false", "data.image_baselines=[]",
         "trainer.threads=1"]  # fmt: skip
 RUN = ["baselines.csv", "config.yaml", "environment.json", "folds.csv", "metrics.json",
        "predictions.csv", "strata.csv"]  # fmt: skip

@@ -36,7 +36,7 @@ class MILModel(nn.Module):
 
     def forward(
         self,
-        images: Float[Tensor, "n c h w"],
+        images: Float[Tensor, "n c h w"] | Float[Tensor, "n d"],
         lengths: Int[Tensor, " b"],
         clinical: Float[Tensor, "b k"],
     ) -> Float[Tensor, " b"]:
