@@ -22,7 +22,7 @@ from lymphoml.drift import fingerprints
 from lymphoml.errors import InputError
 from lymphoml.files import write_text
 from lymphoml.inference import checkpoint_predictions
-from lymphoml.instances import open_instances
+from lymphoml.instances import check_rows, open_instances
 from lymphoml.submission import write_submission
 from lymphoml.trainer import make_trainer
 from lymphoml.triage import apply_rule, read_rule
@@ -43,6 +43,7 @@ def predict(
     """
     refuse_links(run)
     check(config)
+    check_rows(config)
     folds = runs.read_table(run / "folds.csv")
     numbers = sorted(folds["fold"].unique().tolist())
     for fold in numbers:

@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lymphoml.build import build_model
+from lymphoml.checks import check
 from lymphoml.commands.predict import Predict
 from lymphoml.commands.submit import Submit
 from lymphoml.commands.synthesize import Synthesize
@@ -66,6 +67,16 @@ def test_every_optimiser_and_scheduler_builds(optim, scheduler):
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_builds(experiment):
+    config = configured(f"experiment={experiment}")
+    encoder = config["model"]["encoder"]
+    if "weights" in encoder:
+        encoder["weights"] = None  # a download
+    check(config)
+    assert rates(config, epochs=2)
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
 @pytest.mark.parametrize("group", ["data", "trainer", "logger"])
 def test_every_other_option_composes(group, experiment):
     for option in options(group):
@@ -92,9 +103,12 @@ def rates(config, epochs):
     ("exponential", [1e-4, 0.95e-4, 0.9025e-4, 0.857375e-4]),
     ("none", [1e-4] * 4),
     ("cosine", [1e-4, 0.8535533905932737e-4, 0.5e-4, 0.14644660940672627e-4]),
+    ("one_cycle", [0.04e-4, 1e-4, 0.500002e-4, 4e-10]),
 ])  # fmt: skip
 def test_learning_rates_epoch_by_epoch(scheduler, expected):
     config = configured(f"scheduler={scheduler}", "model/fusion=clinical", "trainer.max_epochs=4")
+    if scheduler == "one_cycle":
+        config["scheduler"]["pct_start"] = 0.5  # the top at a whole epoch
     assert rates(config, 4) == pytest.approx(expected, rel=1e-12)
 
 

@@ -22,7 +22,7 @@ from lymphoml.foreign import read_bytes
 
 CHUNK = 1 << 20
 MISSING = "missing"
-BYTES, FLOATS = "|u1", "<f4"  # as numpy's header writes them
+BYTES, FLOATS = "|u1", "<f4"  # of pixels, of rows, as numpy's header writes them
 
 Shape = tuple[int, ...]
 Stamp = tuple[int, int, int]  # inode, bytes, time of the last change in ns
@@ -55,8 +55,8 @@ def write_part(path: Path, shape: Shape, images: Iterable[np.ndarray], dtype: st
         file.write(digest.digest())
 
 
-def check_part(path: Path) -> Shape | str:
-    """The shape of an intact part, otherwise what is wrong with it."""
+def check_part(path: Path, dtype: str = BYTES) -> Shape | str:
+    """The shape of an intact part of this kind, otherwise what is wrong with it."""
     digest = _begun(path)
     buffer = memoryview(bytearray(CHUNK))
     try:
@@ -71,8 +71,8 @@ def check_part(path: Path) -> Shape | str:
             if left or file.read() != digest.digest():
                 return "truncated or corrupted" if size else "empty"
         part = open_part(path)
-        sound = part.dtype == np.uint8 and part.ndim == 4 and part.shape[3] == 3
-        return part.shape if sound else "of another shape"
+        fits = part.ndim == 2 if dtype == FLOATS else part.ndim == 4 and part.shape[3] == 3
+        return part.shape if fits and part.dtype == dtype else "of another shape"
     except (ValueError, EOFError):
         return "no part"  # whoever made it made its digest as well
     except FileNotFoundError:

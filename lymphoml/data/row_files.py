@@ -5,6 +5,8 @@ folder) and one for each feature; or a .npz with the arrays `patient` and `image
 (n), and `features`, numbers of shape (n, d), and if one likes `names`, texts of shape (d).
 """
 
+import io
+import zipfile
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -13,12 +15,14 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.data.rows import RowStore
-from lymphoml.errors import InputError, one_line
-from lymphoml.files import replacing
+from lymphoml.errors import InputError, one_line, quoted
+from lymphoml.files import replacing, write_csv
+from lymphoml.foreign import harmless, read_bytes
 
 KEYS = ["patient", "image"]
 SUFFIXES = (".csv", ".parquet", ".npz")
 SHOWN = 20  # problems; a file of another cohort has thousands
+LARGEST = 1 << 30  # bytes of a file, unpacked: half a million images of 512 features
 
 Images = Mapping[str, tuple[Path, ...]]
 
@@ -46,22 +50,22 @@ def read_rows(path: Path, images: Images) -> tuple[RowStore, str]:
 
 
 def write_rows(path: Path, store: RowStore, images: Images) -> None:
-    """What `read_rows` reads. Raises InputError for another suffix than SUFFIXES."""
+    """What `read_rows` reads, its owner's alone. Raises InputError for other than SUFFIXES."""
     check_suffix(path)
     keys = [(patient, file.name) for patient, paths in images.items() for file in paths]
     features = np.concatenate([store.bag(patient) for patient in images])
-    with replacing(path) as file:
-        if path.suffix == ".npz":
+    table = pd.DataFrame(keys, columns=KEYS).join(pd.DataFrame(features, columns=store.names))
+    if path.suffix == ".csv":
+        write_csv(path, table, private=True)
+        return
+    with replacing(path, private=True) as file:
+        if path.suffix == ".parquet":
+            table.to_parquet(file, index=False)
+        else:
             patient, image = (np.array(column) for column in zip(*keys, strict=True))
             np.savez_compressed(
                 file, patient=patient, image=image, features=features, names=np.array(store.names)
             )
-            return
-        table = pd.DataFrame(keys, columns=KEYS).join(pd.DataFrame(features, columns=store.names))
-        if path.suffix == ".csv":
-            table.to_csv(file, index=False)
-        else:
-            table.to_parquet(file, index=False)
 
 
 def check_suffix(path: Path) -> None:
@@ -72,21 +76,23 @@ def check_suffix(path: Path) -> None:
 def _read(path: Path) -> pd.DataFrame:
     check_suffix(path)
     try:
+        file = io.BytesIO(read_bytes(path, LARGEST))
         if path.suffix == ".csv":
-            table = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str), na_filter=False)
+            table = pd.read_csv(file, dtype=dict.fromkeys(KEYS, str), na_filter=False)
         elif path.suffix == ".parquet":
-            table = pd.read_parquet(path)
+            table = pd.read_parquet(file)
         else:
-            table = _from_arrays(path)
+            table = _from_arrays(file)
         table = table.astype(dict.fromkeys(KEYS, str))
     except ImportError:
         raise InputError(
             f"features {path}: reading .parquet needs the package pyarrow; install it, or give a "
             f".csv or .npz"
         ) from None
-    except (OSError, ValueError, KeyError, UnicodeError) as error:
+    except Exception as error:  # whatever a foreign file makes the parsers say
+        told = getattr(error, "strerror", None) or one_line(error)[:200]
         raise InputError(
-            f"features {path}: {one_line(error)[:200]}; it needs {' and '.join(KEYS)} and a number "
+            f"features {path}: {told}; it needs {' and '.join(KEYS)} and a number "
             f"for each feature, as docs/data.md tells"
         ) from None
     if table.shape[1] == len(KEYS):
@@ -95,12 +101,22 @@ def _read(path: Path) -> pd.DataFrame:
         )
     if repeated := sorted(set(table.columns[table.columns.duplicated()])):
         raise InputError(f"features {path}: column {repeated[0]} stands there twice")
+    if odd := [name for name in map(str, table.columns) if not harmless(name)]:
+        raise InputError(
+            f"features {path}: column {quoted(odd[0], 60)} is a formula to a spreadsheet, or "
+            f"cannot be seen; rename it"
+        )
     return table
 
 
-def _from_arrays(path: Path) -> pd.DataFrame:
-    with np.load(path, allow_pickle=False) as arrays:
+def _from_arrays(file: io.BytesIO) -> pd.DataFrame:
+    with zipfile.ZipFile(file) as archive:
+        if sum(each.file_size for each in archive.infolist()) > LARGEST:
+            raise ValueError(f"larger than {LARGEST >> 20} MiB when unpacked")
+    with np.load(file, allow_pickle=False) as arrays:
         features = arrays["features"]
+        if features.ndim != 2:
+            raise ValueError(f"features are of {features.ndim} dimensions, not images by features")
         names = arrays["names"] if "names" in arrays else range(features.shape[1])
         table = pd.DataFrame(features, columns=[str(name) for name in names])
         keys = pd.DataFrame({key: arrays[key] for key in KEYS})

@@ -76,7 +76,8 @@ def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
     weights = spec.get("weights")
     origin = weights or f"seed {seed}"
     if weights and (path := Path(weights)).is_file():
-        origin = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            origin = hashlib.file_digest(file, "sha256").hexdigest()
     kept = {key: value for key, value in spec.items() if key != "weights"}
     decisive = [VERSION, kept, origin, framing.name, bool(data["normalise"])]
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -74,7 +74,7 @@ def _lacking(sources: Sequence[Source], folder: Path, width: int) -> list[Source
 
 def _state(source: Source, folder: Path) -> Shape | str:
     # A file that cannot be read has no digest, and must not be left out of the name unseen.
-    return check_part(source.part(folder)) if all(source.digests) else MISSING
+    return check_part(source.part(folder), FLOATS) if all(source.digests) else MISSING
 
 
 def _build(sources: Sequence[Source], folder: Path, extractor: Extractor) -> None:

@@ -62,7 +62,9 @@ def same(one, other, *names):
 SCORES = ("predictions.csv", "metrics.json", "baselines.csv", "fold-0/instances.csv")
 
 
-def test_a_run_on_measured_cells_is_scored_and_predicts_new_patients(configured, cohort, tmp_path):
+def test_a_run_on_measured_cells_is_scored_and_predicts_new_patients(
+    configured, cohort, cache, tmp_path
+):
     training.cross_validate(configured("experiment=morphology"), tmp_path / "run")
     run = tmp_path / "run"
     baselines = pd.read_csv(run / "baselines.csv")
@@ -72,7 +74,7 @@ def test_a_run_on_measured_cells_is_scored_and_predicts_new_patients(configured,
         names = {path.name for path in (cohort / "trainset" / patient).iterdir()}
         assert set(rows["image"]) == names
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["encoder"]["dim"] == 38
-    config = run_config(run, {}, {})
+    config = run_config(run, {"root": str(cohort), "cache": str(cache)}, {})
     table = predict(run, config, tmp_path / "test", "unlabelled", ("ID", "LABEL"))
     assert len(table) == 3
     assert table["probability"].between(0, 1).all()
@@ -122,14 +124,18 @@ def test_an_interrupted_run_on_rows_ends_in_the_same_bytes(configured, tmp_path,
     assert same(tmp_path / "whole", tmp_path / "killed", *SCORES)
 
 
-def test_a_file_of_other_columns_is_refused_by_the_run(configured, file, tmp_path):
+def test_a_file_of_other_columns_is_refused_by_the_run(configured, cohort, file, tmp_path):
     words = ("model/encoder=features", "data.image_baselines=[]")
     run = tmp_path / "run"
     training.cross_validate(configured(*words, f"data.features={file}"), run)
     arrays = dict(np.load(file))
     arrays["names"] = np.array([f"other_{name}" for name in arrays["names"]])
     np.savez(tmp_path / "other.npz", **arrays)
-    config = run_config(run, {"features": str(tmp_path / "other.npz")}, {})
+    config = run_config(run, {"root": str(cohort)}, {})
+    with pytest.raises(InputError, match=r"needs data\.features=FILE"):  # it does not tell where
+        predict(run, config, tmp_path / "test", "unlabelled", ("ID", "LABEL"))
+    given = {"root": str(cohort), "features": str(tmp_path / "other.npz")}
+    config = run_config(run, given, {})
     with pytest.raises(InputError, match="other features than"):
         predict(run, config, tmp_path / "test", "unlabelled", ("ID", "LABEL"))
 

@@ -101,6 +101,12 @@ def sigmoid_mean(pooling: nn.Module, bag: Bag) -> Tensor:
     return weighted([1 / (1 + math.exp(-norm.weight * s - norm.bias)) for s in normal], bag)
 
 
+def mean_and_spread(pooling: nn.Module, bag: Bag) -> Tensor:
+    average = sum(bag) / len(bag)
+    variance = sum((h - average) ** 2 for h in bag) / len(bag)
+    return torch.cat([average, (variance + 1e-4).sqrt()])
+
+
 def distribution(pooling: nn.Module, bag: Bag) -> Tensor:
     average = sum(bag) / len(bag)
     variance = sum((h - average) ** 2 for h in bag) / len(bag)
@@ -129,4 +135,5 @@ ONE_BAG = {
     "dsmil": dsmil,
     "sigmoid_mean": sigmoid_mean,
     "distribution": distribution,
+    "mean_and_spread": mean_and_spread,
 }

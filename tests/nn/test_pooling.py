@@ -137,7 +137,7 @@ def test_the_poolings_that_tell_of_instances():
     made = {name: make_pooling(name, DIM) for name in POOLINGS}
     silent = {name for name in made if not hasattr(made[name], "score")
               and not hasattr(made[name], "weights")}  # fmt: skip
-    assert silent == {"mean", "max", "logsumexp", "distribution"}
+    assert silent == {"mean", "max", "logsumexp", "distribution", "mean_and_spread"}
 
 
 def test_logsumexp_lies_between_mean_and_maximum(features):
@@ -176,6 +176,7 @@ def test_sigmoid_mean_normalises_in_training_by_the_batch(features):
     ("multihead_attention", "heads", 0, "must divide"),
     ("distribution", "levels", [0.5, 2.0], "levels must lie between 0 and 1"),
     ("distribution", "eps", 0.0, "eps above 0"),
+    ("mean_and_spread", "eps", 0.0, "eps is 0.0"),
 ])  # fmt: skip
 def test_arguments_out_of_range_are_refused(name, argument, value, says):
     with pytest.raises(InputError, match=says):

@@ -18,6 +18,7 @@ from lymphoml.nn.pooling.gated_attention import GatedAttention
 from lymphoml.nn.pooling.logsumexp import LogSumExp
 from lymphoml.nn.pooling.max import Max
 from lymphoml.nn.pooling.mean import Mean
+from lymphoml.nn.pooling.mean_and_spread import MeanAndSpread
 from lymphoml.nn.pooling.multihead_attention import MultiheadAttention
 from lymphoml.nn.pooling.noisy_or import NoisyOr, NoisyOrSeesSize
 from lymphoml.nn.pooling.sigmoid_mean import SigmoidMean
@@ -32,6 +33,7 @@ __all__ = [
     "LogSumExp",
     "Max",
     "Mean",
+    "MeanAndSpread",
     "MultiheadAttention",
     "NoisyOr",
     "NoisyOrSeesSize",
