@@ -10,8 +10,8 @@ from lymphoml.callbacks import History
 from lymphoml.checkpoint import LAST, PREVIOUS, SELECTED, AtomicCheckpointIO, load_checkpoint
 from lymphoml.errors import InputError
 from lymphoml.resumption import starting_point
-from lymphoml.training import cross_validate
 from lymphoml.stopping import Stopped
+from lymphoml.training import cross_validate
 from tests.promises.jobs import CLINICAL, outcome, predict, refusal
 
 
