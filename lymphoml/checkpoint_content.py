@@ -66,17 +66,6 @@ def numbers(state: dict[str, Tensor]) -> int:
     return sum(tensor.numel() for tensor in state.values())
 
 
-def same_keys(known: Any, given: Any) -> bool:
-    """Whether nested mappings have the same keys, and plain values of the same kinds."""
-    if isinstance(known, dict):
-        return (
-            isinstance(given, dict)
-            and known.keys() == given.keys()
-            and all(same_keys(known[key], given[key]) for key in known)
-        )
-    return given is None or isinstance(given, int | float | str)
-
-
 def _check_tensors(state: dict[str, Any]) -> None:
     tensors = all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
     _expect(tensors, "its state_dict holds more than tensors")

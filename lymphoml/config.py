@@ -15,6 +15,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from lymphoml.containment import refuse_links
 from lymphoml.cores import side_by_side
 from lymphoml.errors import InputError, quoted
 from lymphoml.foreign import check_yaml, read_yaml, texts
@@ -126,6 +127,7 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> d
     Raises InputError for a folder that is no run, an unknown key, a value of the wrong type, and
     where the cohort lay outside the working directory: a run folder does not tell where.
     """
+    refuse_links(folder)
     path = folder / "config.yaml"
     if not path.exists():
         raise InputError(f"run={folder}: {path} is missing; give the folder that train.py wrote")

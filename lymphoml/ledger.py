@@ -6,6 +6,8 @@ Each line is an object: `when` (UTC), `run` (the folder's name), `kind`, `sha256
 patient, a path or a user. It is a record for the honest: whoever owns the folder can change it.
 """
 
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterable
@@ -14,37 +16,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lymphoml.errors import InputError
+from lymphoml.files import naming
 
 LEDGER = "ledger.jsonl"
 
 
 def record(run: Path, kind: str, sha256: str, patients: int, **more: str) -> None:
-    """Append a line to the run's ledger, on disk when this returns; InputError where it cannot be.
+    """Append a line to the run's ledger, on disk when this returns; OSError where it cannot be.
 
-    One write at the file's end: two processes never mix their lines, and a kill leaves a torn line
-    at worst, which the next one does not join.
+    One write at the file's end, one process at a time: lines never mix, and a kill leaves a torn
+    line at worst, which the next one does not join.
     """
     path = run / LEDGER
     now = datetime.now(UTC).isoformat(timespec="seconds")
     told = {"when": now, "run": run.resolve().name, "kind": kind, "sha256": sha256}
     line = json.dumps(told | {"patients": patients} | more).encode() + b"\n"
-    try:
+    with naming(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
             size = os.fstat(handle).st_size
             if size and os.pread(handle, 1, size - 1) != b"\n":
                 line = b"\n" + line
             if os.write(handle, line) < len(line):
-                raise OSError(0, "disk full")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}), and no use of the test set goes "
-            f"unrecorded; make room, or make it writable"
-        ) from None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lymphoml import compute, memory
 from lymphoml.build import uses_images
-from lymphoml.capacity import fitting_chunk, try_size
+from lymphoml.capacity import fitting_chunk, refuse_unset_gradients, try_size
 from lymphoml.checks import check, folds_asked
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import BagDataModule
@@ -55,6 +55,8 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
         config["model"]["encoder"]["dim"] = len(store.names)
     elif store is not None:
         try_size(module.model.encoder, str(config["model"]["encoder"].get("name")), store.size)
+        if options["precision"] == "bf16-mixed" and not compute.uses_cuda(options["accelerator"]):
+            refuse_unset_gradients(module.model.encoder, store.size)
         if options["chunk_size"] == "auto":
             chunk_size = _chunk_size(config, store, module, jobs)
     for fold in asked:

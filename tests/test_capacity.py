@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from lymphoml import allowance, capacity, cores, memory
-from lymphoml.capacity import activation_bytes, fitting_chunk
+from lymphoml.capacity import activation_bytes, fitting_chunk, refuse_unset_gradients
 from lymphoml.compute import set_threads
+from lymphoml.errors import InputError
 from lymphoml.nn.encoders import timm_encoder
 
 
@@ -14,6 +15,30 @@ def chunk(images, free, norm="group"):
     return fitting_chunk(
         timm_encoder("test_resnet", norm=norm), images, (32, 32), autocast=False, free=free
     )
+
+
+def small_encoder():
+    encoder = timm_encoder("test_resnet", norm="group")
+    return encoder.to(memory_format=torch.channels_last)
+
+
+def test_a_map_of_one_pixel_before_a_stride_is_refused():
+    """torch 2.15's bf16 leaves gradients unset there: some are what lay in memory."""
+    with pytest.raises(InputError, match=r"trainer\.precision=32-true"):
+        refuse_unset_gradients(small_encoder(), (16, 16))
+
+
+@pytest.mark.parametrize("side", [32, 48])
+def test_what_is_not_refused_has_all_its_gradients(side):
+    encoder = small_encoder()
+    refuse_unset_gradients(encoder, (side, side))
+    for _ in range(30):
+        torch.full((1 << 20,), float("nan"))  # what lies in freed memory
+        encoder.train().zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encoder(torch.rand(3, 3, side, side))
+        features.float().square().sum().backward()
+        assert all(weight.grad.isfinite().all() for weight in encoder.parameters())
 
 
 def test_a_step_that_fits_is_taken_at_once():

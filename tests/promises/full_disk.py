@@ -36,6 +36,8 @@ def main(cohort: Path, disk: Path, step: int, words: list[str]) -> None:
         code, said = attempt(configuration(cohort, disk / "cache", *words), disk / "run")
         if code:
             print(code, said.strip())
+        if code not in (0, 1):
+            return
         parsed(disk)
         # The page is the one large file: nothing else is to be learned from small steps to it.
         kibibytes += 40 * step if said == before or "report.html" in said else step

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
+from lymphoml.cli import main
 from lymphoml.config import plain
 from lymphoml.entry import entry
 from lymphoml.training import cross_validate
@@ -25,6 +26,12 @@ def configuration(cohort: Path, cache: Path, *words: str) -> dict:
             "train", overrides=[*TINY, f"data.root={cohort}", f"data.cache={cache}", *words]
         )
     return plain(composed)
+
+
+def predict(config: dict, run: Path) -> None:
+    """As the user does: a run folder does not tell where the cohort and the cache lie."""
+    places = [f"data.{key}={config['data'][key]}" for key in ("root", "cache")]
+    main(["predict", f"run={run}", *places])
 
 
 def outcome(run: Path) -> dict[str, bytes]:

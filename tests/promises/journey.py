@@ -181,7 +181,8 @@ def travel(home: Path, patients: int) -> Journey:
              "data.missing=impute", "data.folds=2", "data.workers=1", "model/encoder=timm",
              f"model.encoder.name={ENCODER}", f"model.encoder.weights={weights}",
              "trainer.max_epochs=2", "trainer.threads=1", "trainer.accelerator=cpu",
-             "logger.mode=offline", "data.hard_stratum=null"]  # fmt: skip
+             "trainer.precision=32-true", "logger.mode=offline",
+             "data.hard_stratum=null"]  # fmt: skip
 
     it.do("-m", "lymphoml", "audit", "cohort=table", root, "data.missing=impute",
           "data.folds=2", "out=seen.json", ends=(0, 1))  # fmt: skip

@@ -8,11 +8,11 @@ import torch
 
 from lymphoml.callbacks import History
 from lymphoml.checkpoint import LAST, PREVIOUS, SELECTED, AtomicCheckpointIO, load_checkpoint
-from lymphoml.cli import main
 from lymphoml.errors import InputError
 from lymphoml.resumption import starting_point
+from lymphoml.stopping import Stopped
 from lymphoml.training import cross_validate
-from tests.promises.jobs import CLINICAL, outcome, refusal
+from tests.promises.jobs import CLINICAL, outcome, predict, refusal
 
 
 def flipped(content: bytes, place: float) -> bytes:
@@ -47,12 +47,12 @@ def stopped_after_two_epochs(config, run):
 
     def dies(self, trainer, module):
         if trainer.current_epoch == 2 and self.path.parent.name == "fold-1":
-            raise KeyboardInterrupt
+            raise Stopped(130)
         original(self, trainer, module)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(History, "on_train_epoch_start", dies)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stopped):
             cross_validate(config, run)
     return run
 
@@ -156,7 +156,7 @@ def test_a_finished_folds_damage_is_told_at_prediction(
         run = shutil.copytree(whole, tmp_path / name)
         spoil(run / "fold-1" / LAST, DAMAGES[name])
         with pytest.raises(SystemExit) as left:
-            main(["predict", f"run={run}"])
+            predict(configured(), run)
         assert left.value.code == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert f"remove {run / 'fold-1'} and give the run's command again" in line
@@ -164,7 +164,7 @@ def test_a_finished_folds_damage_is_told_at_prediction(
         shutil.rmtree(run / "fold-1")
         cross_validate(configured(*CLINICAL), run)
         assert outcome(run) == outcome(whole)
-        main(["predict", f"run={run}"])
+        predict(configured(), run)
     record_property("tried", 3)
 
 

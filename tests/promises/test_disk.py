@@ -18,7 +18,8 @@ from lymphoml.training import cross_validate
 from tests.promises.jobs import CLINICAL, ROOT, outcome
 
 SHORT = ["trainer.max_epochs=2", "logger.tensorboard=true"]
-AFTER = [["triage", "run={run}", "sensitivity=0.5"], ["predict", "run={run}"],
+AFTER = [["triage", "run={run}", "sensitivity=0.5"],
+         ["predict", "run={run}", "data.root={root}", "data.cache={cache}"],
          ["report", "run={run}", "thumbnails=false"]]  # fmt: skip
 AGAIN = "give the same command again: it goes on where it was"
 
@@ -27,7 +28,7 @@ def whole_job(config, run):
     """Train, and all that a user does with a run."""
     cross_validate(config, run)
     for words in AFTER:
-        main([word.format(run=run) for word in words])
+        main([word.format(run=run, **config["data"]) for word in words])
 
 
 def parsed(folder):
@@ -103,6 +104,7 @@ def test_every_file_operation_fails_once(
             entry(lambda: whole_job(configured(*CLINICAL, *SHORT), run))
         except SystemExit as left:
             code = left.code
+            assert code == 1, capsys.readouterr().err
             lines.append(f"{code} {capsys.readouterr().err.strip()}")
         parsed(run)
     for line in lines:

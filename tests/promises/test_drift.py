@@ -12,7 +12,7 @@ from lymphoml import compute, drift, environment
 from lymphoml.cli import main
 from lymphoml.report.terminal import print_run
 from lymphoml.training import cross_validate
-from tests.promises.jobs import CLINICAL, ROOT, outcome, refusal
+from tests.promises.jobs import CLINICAL, ROOT, outcome, predict, refusal
 
 ALLOWED = "resume.allow_drift=true"
 
@@ -121,7 +121,7 @@ def test_drift_is_refused_or_recorded(drifted, begun, capsys, name):
         assert line.partition(": ")[2].replace("'", "&#39;") in page
     if name != "data":  # the cohort's own tests say who may predict whom
         capsys.readouterr()
-        main(["predict", f"run={begun}"])
+        predict(config, begun)
         assert "the run has drifted, " in capsys.readouterr().out
 
 
@@ -137,7 +137,7 @@ def test_a_finished_run_is_only_read(drifted, configured, tmp_path, monkeypatch,
     config = drifted(name)
     monkeypatch.setattr(pl.Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
     cross_validate(config, run)
-    main(["predict", f"run={run}"])
+    predict(config, run)
     main(["report", f"run={run}", "thumbnails=false"])
     assert (outcome(run), (run / "environment.json").read_bytes()) == before
     assert "has drifted" not in (run / "report.html").read_text()

@@ -19,7 +19,7 @@ from lymphoml.data.bags import BagDataset
 from lymphoml.entry import entry
 from lymphoml.module import BagClassifier
 from lymphoml.training import cross_validate
-from tests.promises.jobs import CLINICAL, ROOT, outcome, refusal
+from tests.promises.jobs import CLINICAL, ROOT, outcome, predict, refusal
 
 ALONE = ["trainer.max_epochs=2", "data.bags_per_batch=2"]
 
@@ -60,7 +60,7 @@ def check_last_good(run, line, words, configured, undisturbed):
     with pytest.raises(SystemExit):
         main(["report", f"run={run}"])
     with pytest.raises(SystemExit):
-        main(["predict", f"run={run}"])
+        predict(configured(), run)
     assert not (run / "report.html").exists()
     assert not (run / "test").exists()
     cross_validate(configured(*words), run)

@@ -42,7 +42,13 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def run(trained, tmp_path):
+    shutil.copytree(trained.parent / "cohort", tmp_path / "cohort")
     return shutil.copytree(trained, tmp_path / "run")
+
+
+def place_of(run):
+    """The word without which nobody knows where the run's cohort lies."""
+    return f"data.root={run.parent / 'cohort'}"
 
 
 def tamper(run, change=None, content=None):
@@ -71,7 +77,7 @@ def resume(run):
     """As after a kill in the second epoch."""
     for path in [run / "metrics.json", *run.glob("fold-*/done.json")]:
         path.unlink()
-    cross_validate(run_config(run, {}, {}), run)
+    cross_validate(run_config(run, {"root": str(run.parent / "cohort")}, {}), run)
 
 
 def resume_is_refused(run):
@@ -97,7 +103,7 @@ def test_a_payload_runs_nowhere(place, run, tmp_path, capsys, record_property):
     torch.load(next(run.glob("fold-0/*.ckpt")), weights_only=False)
     assert fired.exists()  # the payload works
     fired.rmdir()
-    assert "plain tensors" in refused(capsys, "predict", f"run={run}")
+    assert "plain tensors" in refused(capsys, "predict", f"run={run}", place_of(run))
     resume_is_refused(run)
     assert not fired.exists()
     record_property("tried", 2)
@@ -109,7 +115,8 @@ def test_a_payload_is_not_even_read_by_reports(run, tmp_path, record_property):
     tamper(run, lambda content: put(content, "state_dict.canary", Canary(fired)))
     main(["report", f"run={run}"])
     main(["triage", f"run={run}"])
-    main(["compare", f"runs=[{run}]", "resamples=100", f"out={tmp_path}"])
+    other = shutil.copytree(run, tmp_path / "other")
+    main(["compare", f"runs=[{run},{other}]", "resamples=100", f"out={tmp_path}"])
     assert not fired.exists()
     record_property("tried", 3)
 
@@ -117,7 +124,7 @@ def test_a_payload_is_not_even_read_by_reports(run, tmp_path, record_property):
 def test_a_payload_through_the_commands_themselves(run, tmp_path):
     fired = tmp_path / "fired"
     tamper(run, lambda content: put(content, "state_dict.canary", Canary(fired)))
-    done = python(ROOT / "predict.py", f"run={run}", cwd=tmp_path)
+    done = python(ROOT / "predict.py", f"run={run}", place_of(run), cwd=tmp_path)
     assert done.returncode == 2
     assert "plain tensors" in one_line(done.stderr)
     assert not fired.exists()
@@ -190,7 +197,7 @@ def test_changed_content_is_one_line(name, run, tmp_path, capsys, monkeypatch):
             put(content, place, copy.deepcopy(value))
 
     tamper(run, change)
-    refused(capsys, "predict", f"run={run}")
+    refused(capsys, "predict", f"run={run}", place_of(run))
     assert not (tmp_path / "fired").exists()
 
 
@@ -292,7 +299,7 @@ def test_other_formats_are_refused(name, run, tmp_path, capsys, monkeypatch, rec
     monkeypatch.chdir(tmp_path)
     content = FILES[name]()
     tamper(run, content=content)
-    refused(capsys, "predict", f"run={run}")
+    refused(capsys, "predict", f"run={run}", place_of(run))
     resume_is_refused(run)
     Path("weights.pt").write_bytes(content)
     with pytest.raises(InputError, match=r"weights\.pt"):
@@ -397,7 +404,7 @@ def test_a_run_folder_reaches_no_other_place(place, run, tmp_path, capsys, recor
 
 def resume_is_refused_untouched(run):
     try:
-        config = run_config(run, {}, {})
+        config = run_config(run, {"root": str(run.parent / "cohort")}, {})
     except InputError:
         return
     with pytest.raises(InputError, match="link"):

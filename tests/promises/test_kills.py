@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -84,7 +85,7 @@ def content(run: Path) -> dict[str, bytes | str]:
         elif path.name == "done.json":
             told = json.loads(path.read_text())
             found[name] = json.dumps({key: told[key] for key in told if key != "seconds"})
-        elif path.is_file() and path.suffix in (".csv", ".json", ".yaml"):
+        elif path.suffix in (".csv", ".json", ".yaml") and path.name != "environment.json":
             found[name] = path.read_bytes()
     return found
 
@@ -128,7 +129,10 @@ def killed_and_resumed(
         trials.append(trial)
         if outcome.code:
             ends[trial.how] += 1
-        if outcome.code not in {0, CODES.get(trial.how, 0)}:
+        allowed = {0, CODES.get(trial.how, 0)}
+        if trial.after is not None:  # before the handlers are set, and when all is done
+            allowed.add(-signal.Signals[f"SIG{trial.how}"])
+        if outcome.code not in allowed:
             problems.append(f"exit code {outcome.code}: {(folder / 'output.txt').read_text()}")
     if different := differences(folder / "run", whole.folder):
         problems.append(f"other bytes in {different}")

@@ -77,7 +77,9 @@ def test_the_second_leaves_at_once(cohort, tmp_path, started):
     assert not (tmp_path / "run/fold-1").exists()
     wait_until((tmp_path / "run/fold-0/history.csv").exists)
     other = started(*words, "fold=1", "trainer.max_epochs=100000", cwd=tmp_path)
-    wait_until((tmp_path / "run/fold-1/history.csv").exists)
+    history = tmp_path / "run/fold-1/history.csv"
+    wait_until(lambda: history.exists() or other.poll() is not None)
+    assert other.poll() is None, other.communicate()
     assert first.poll() is None
     end(first)
     again = started(*words, "fold=0", "trainer.max_epochs=100000", cwd=tmp_path)
@@ -141,7 +143,7 @@ def test_two_predictions_at_once(cohort, tmp_path, started):
     words = [str(ROOT / "train.py"), *RUN, "trainer.max_epochs=1", f"data.root={cohort}"]
     trained = started(*words, cwd=tmp_path)
     assert trained.wait() == 0
-    predict = [str(ROOT / "predict.py"), "run=run"]
+    predict = [str(ROOT / "predict.py"), "run=run", f"data.root={cohort}"]
     pair = [started(*predict, cwd=tmp_path) for _ in range(2)]
     assert [process.wait() for process in pair] == [0, 0]
     assert len((tmp_path / "run/test/predictions.csv").read_text().splitlines()) == 4

@@ -121,7 +121,15 @@ def test_every_command_stops(born, cohort, tmp_path, record_property):
         ("TERM", "predict.py", [], ("predict", 1)),
         ("INT", "lymphoml/__main__.py", ["predict"], ("predict", 4)),
     ):
-        outcome = born.run(Trial([*command, "run=run"], str(tmp_path), how, moment, script=script))
+        outcome = born.run(
+            Trial(
+                [*command, "run=run", f"data.root={cohort}"],
+                str(tmp_path),
+                how,
+                moment,
+                script=script,
+            )
+        )
         told = (tmp_path / "output.txt").read_text()
         assert outcome.code == CODES[how], told
         assert told.endswith("stopped; give the same command again\n")
