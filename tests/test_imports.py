@@ -29,7 +29,7 @@ LEAVES = {
 ALLOWED = {
     "data": {"data", "stopping"},  # whose workers end with their parent
     # Rows of numbers for images: measured of the pixels, or made by a network that nobody trains.
-    "features": {"features", "data", "build"},
+    "features": {"features", "data", "build", "stopping"},
     "instances": {"data", "features"},
     "nn": {"nn"},
     "evaluation": {"evaluation"},

@@ -4,22 +4,11 @@ from typing import Any
 
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.rows import RowStore
-from lymphoml.features.table import Extractor, read_features
+from lymphoml.features.computed import computed
+
+KINDS = {"morphology": "morphology", "random_features": "untrained"}  # baseline: its rows
 
 
 def baseline_features(data: dict[str, Any], cohort: Cohort) -> dict[str, RowStore]:
     """By the names in `data.image_baselines`; computed once, then found in the cache."""
-    return {
-        name: read_features(cohort.images, _extractor(name, cohort), data)[0]
-        for name in data["image_baselines"]
-    }
-
-
-def _extractor(name: str, cohort: Cohort) -> Extractor:
-    if name == "morphology":
-        from lymphoml.features.cells import Morphology
-
-        return Morphology()
-    from lymphoml.features.encoded import untrained
-
-    return untrained(cohort.images)
+    return {name: computed(KINDS[name], cohort.images, data)[0] for name in data["image_baselines"]}

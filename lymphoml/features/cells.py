@@ -4,6 +4,7 @@ import multiprocessing
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 
 import numpy as np
@@ -11,7 +12,9 @@ import numpy as np
 from lymphoml.cores import available_cores
 from lymphoml.data.decoding import Framing, open_unchanged
 from lymphoml.data.parts import Source
+from lymphoml.errors import Failure
 from lymphoml.features.morphology import NAMES, VERSION, measure
+from lymphoml.stopping import end_with_parent
 
 WHOLE = Framing(crop=None, resize=None)  # always measured on the image as it lies in its file
 FEW = 400  # images that are measured before other processes would have started
@@ -33,9 +36,14 @@ class Morphology:
             return
         # Spawned: a copy of a process that has run torch may hang.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(cores, context)
+        pool = ProcessPoolExecutor(cores, context, initializer=end_with_parent)
         try:
             yield from pool.map(measure_patient, sources)
+        except BrokenProcessPool:
+            raise Failure(
+                "features: a process that measures cells was killed, often for want of memory; "
+                "the same command goes on"
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -22,7 +22,8 @@ from lymphoml.data.parts import (
     write_part,
 )
 from lymphoml.data.rows import RowStore
-from lymphoml.errors import InputError
+from lymphoml.errors import Failure, InputError
+from lymphoml.failures import MACHINE
 
 Rows = np.ndarray  # float32 (m, d)
 
@@ -60,7 +61,8 @@ def read_features(
                     leftover.unlink()
                 _build(_lacking(sources, folder, width), folder, extractor)
     except OSError as error:
-        raise InputError(
+        refusal = Failure if error.errno in MACHINE else InputError
+        raise refusal(
             f"features {folder} cannot be written ({error.strerror}); make room, or set "
             f"data.cache=DIR to another folder"
         ) from None

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class FeatureRows(nn.Module):
     """Hands on the `dim` features of each image.
 
-    `rows` says whose they are, to whoever opens the bags: `morphology`, `untrained` or `file`.
+    `rows` says whose they are, to whoever opens the bags (`lymphoml/instances.py`).
     `dim` is None in a configuration, until the rows have been opened and their width is known.
     `norm` is taken, since the default experiment names one for any encoder, and means nothing.
     """

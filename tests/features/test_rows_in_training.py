@@ -15,9 +15,11 @@ from lymphoml.callbacks import History
 from lymphoml.checkpoint import load_checkpoint
 from lymphoml.cli import main
 from lymphoml.config import plain, run_config
+from lymphoml.data.cohort import read_cohort
 from lymphoml.data.synthetic import synthesize
 from lymphoml.errors import InputError
 from lymphoml.features.morphology import NAMES
+from lymphoml.instances import open_instances
 from lymphoml.prediction import predict
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -87,6 +89,22 @@ def test_rows_of_a_file_give_what_the_same_rows_measured_give(configured, file, 
     given = configured("model/encoder=features", f"data.features={file}", *words)
     training.cross_validate(given, read)
     assert same(measured, read, *SCORES)
+
+
+def test_rows_of_two_kinds_stand_side_by_side(configured, cohort):
+    """Each as by itself, in the order that they are named in."""
+
+    def opened(encoder):
+        config = configured(f"model/encoder={encoder}")
+        images = read_cohort(config["data"]).images
+        return images, open_instances(config["model"], config["data"], images)[0]
+
+    images, both = opened("cells")
+    parts = [opened(encoder)[1] for encoder in ("morphology", "random_features")]
+    assert both.names == [name for part in parts for name in part.names]
+    for patient in images:
+        beside = np.hstack([part.bag(patient) for part in parts])
+        assert np.array_equal(both.bag(patient), beside)
 
 
 def test_scaling_knows_the_training_patients_alone_and_travels(configured, file, tmp_path):
@@ -159,6 +177,8 @@ def test_a_changed_row_is_not_the_run_that_was_begun(configured, file, tmp_path)
         (["data.features=rows.csv"], r"is read by model/encoder=features alone"),
         (["model/encoder=features", "data.features=no.csv"], r"no\.csv"),
         (["model/encoder=morphology", "model.encoder.rows=words"], r"rows=words: allowed are"),
+        (["model/encoder=cells", "model.encoder.rows=file+untrained"], r"allowed are file, morph"),
+        (["model/encoder=cells", "model.encoder.rows=untrained+untrained"], r"and morphology\+un"),
         (["data.image_baselines=[colour]"], r"image_baselines: colour; allowed are"),
     ],
 )
