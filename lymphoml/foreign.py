@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from lymphoml.errors import InputError, one_line
+
 SMALL = 1 << 26  # bytes of a table or an image: 64 MiB
 SETTINGS = 1 << 20  # of a yaml file
 DEEPEST = 40  # mappings and lists within each other
@@ -57,6 +59,20 @@ def read_json(path: Path) -> Any:
         return _seen(json.loads(read_text(path), parse_constant=_refuse_constant))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def read_mapping(path: Path, advice: str) -> dict[str, Any]:
+    """A yaml or json file that holds a mapping. Raises InputError, which says what to do."""
+    try:
+        content = read_json(path) if path.suffix == ".json" else read_yaml(path)
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else None
+        raise InputError(
+            f"{path} cannot be read: {told or one_line(error)[:200]}; {advice}"
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no mapping; {advice}")
+    return content
 
 
 def check_yaml(text: str) -> None:

@@ -16,7 +16,7 @@ from lymphoml.errors import InputError, one_line
 from lymphoml.files import remove_leftovers, write_csv, write_json, write_text
 from lymphoml.fold_folder import fold_folder
 from lymphoml.fold_folder import is_done as is_done
-from lymphoml.foreign import read_bytes, read_json, read_yaml
+from lymphoml.foreign import read_bytes, read_mapping
 from lymphoml.privacy import portable
 
 # Under the run's lock.
@@ -90,7 +90,7 @@ def _claim(
 
 def read_environment(folder: Path) -> dict[str, Any]:
     """Raises InputError where the file is damaged."""
-    return _mapping(folder / "environment.json")
+    return read_mapping(folder / "environment.json", "remove the folder")
 
 
 def begun_threads(folder: Path) -> int | None:
@@ -104,17 +104,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     path = folder / "config.yaml"
     if not path.exists():
         return None
-    return _mapping(path)
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        content = read_yaml(path) if path.suffix == ".yaml" else read_json(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}; remove the folder") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no mapping; remove the folder")
-    return content
+    return read_mapping(path, "remove the folder")
 
 
 @contextmanager
@@ -146,7 +136,9 @@ def _same_folds(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 def selected_epoch(folder: Path, fold: int) -> int | None:
     """Of a finished fold: the epoch that its inner split chose; None where it reports the last."""
-    epoch = _mapping(fold_folder(folder, fold) / "done.json").get("selected_epoch")
+    epoch = read_mapping(fold_folder(folder, fold) / "done.json", "remove the fold's folder").get(
+        "selected_epoch"
+    )
     return None if epoch is None else int(epoch)
 
 

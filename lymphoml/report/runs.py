@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from lymphoml import drift
+from lymphoml import drift, foreign
 from lymphoml.containment import refuse_links
 from lymphoml.data.validation import SAFE_ID
 from lymphoml.errors import InputError, one_line, quoted
-from lymphoml.foreign import harmless, read_bytes, read_json, read_yaml
+from lymphoml.foreign import harmless, read_bytes
 
 AGAIN = "run the same train.py command again"
 RANGES = {"fold": (0, 10_000), "label": (0, 1), "probability": (0, 1)}
@@ -173,10 +173,4 @@ def _reason(error: Exception) -> str:
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """A yaml or json file that holds a mapping."""
-    try:
-        content = read_json(path) if path.suffix == ".json" else read_yaml(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {_reason(error)}; {AGAIN}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no mapping; {AGAIN}")
-    return content
+    return foreign.read_mapping(path, AGAIN)

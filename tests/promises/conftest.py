@@ -7,6 +7,7 @@ from filelock import FileLock
 from lymphoml.data.synthetic import synthesize
 from tests.promises.jobs import configuration
 from tests.promises.journey import USER, Journey, read, travel, write
+from tests.promises.processes import end, start
 
 PATIENTS = 25
 
@@ -33,3 +34,17 @@ def journey(tmp_path_factory) -> Journey:
         if not home.exists():
             write(travel(home, PATIENTS))
         return read(home)
+
+
+@pytest.fixture
+def started():
+    """Starts processes that do not outlive the test."""
+    made = []
+
+    def start_one(*words, **more):
+        made.append(start(*words, **more))
+        return made[-1]
+
+    yield start_one
+    for process in made:
+        end(process)

@@ -10,7 +10,7 @@ import pytest
 from lymphoml.data.synthetic import synthesize
 from lymphoml.errors import InputError
 from lymphoml.fold_folder import fold_lock
-from tests.promises.processes import ROOT, end, start, wait_until
+from tests.promises.processes import ROOT, end, wait_until
 
 SOON = 10  # seconds, of which two are promised
 RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.threads=1", "hydra.run.dir=run",
@@ -40,21 +40,8 @@ with fold_lock(Path("run"), 0):
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort") / "cohort"
-    synthesize(folder, patients=16, test_patients=3, images=(1, 2), size=16, seed=0)
+    synthesize(folder, patients=16, test_patients=3, images=(1, 2), size=32, seed=0)
     return folder
-
-
-@pytest.fixture
-def started():
-    made = []
-
-    def start_one(*words, **more):
-        made.append(start(*words, **more))
-        return made[-1]
-
-    yield start_one
-    for process in made:
-        end(process)
 
 
 @pytest.mark.promise(

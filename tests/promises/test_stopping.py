@@ -15,7 +15,7 @@ from filelock import FileLock
 from lymphoml import stopping
 from lymphoml.data.synthetic import synthesize
 from tests.promises.nursery import Trial, nursery
-from tests.promises.processes import ROOT, alive, end, handles, start, wait_until
+from tests.promises.processes import ROOT, alive, handles, wait_until
 
 SOON = 10  # seconds, of which two are promised: machines that run tests are slow
 CODES = {"TERM": 143, "INT": 130}
@@ -42,20 +42,6 @@ def cohort(tmp_path_factory):
 def born():
     with nursery() as made:
         yield made
-
-
-@pytest.fixture
-def started():
-    """Starts processes that do not outlive the test."""
-    made = []
-
-    def start_one(*words, **more):
-        made.append(start(*words, **more))
-        return made[-1]
-
-    yield start_one
-    for process in made:
-        end(process)
 
 
 @pytest.mark.promise(
