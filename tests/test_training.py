@@ -176,7 +176,9 @@ def test_predicting_the_held_out_patients_reproduces_their_stored_predictions(
     run = tmp_path / "run"
     cross_validate(configured(), run)
     stored = pd.read_csv(run / "predictions.csv").set_index("patient")
-    again = predict(run, run_config(run, {}, {}), tmp_path / "out", "all", ("ID", "LABEL"))
+    again = predict(
+        run, run_config(run, {"root": str(cohort)}, {}), tmp_path / "out", "all", ("ID", "LABEL")
+    )
     again = again.set_index("patient")
     assert len(again) == 16 + 3
     np.testing.assert_array_equal(again.loc[stored.index, "probability"], stored["probability"])
@@ -208,7 +210,11 @@ def test_predicting_the_test_patients_averages_the_folds(configured, tmp_path, c
     cross_validate(configured(), tmp_path / "run")
     run = tmp_path / "run"
     table = predict(
-        run, run_config(run, {}, {}), tmp_path / "out", "unlabelled", ("Id", "Predicted")
+        run,
+        run_config(run, {"root": str(cohort)}, {}),
+        tmp_path / "out",
+        "unlabelled",
+        ("Id", "Predicted"),
     )
     assert len(table) == 3
     written = pd.read_csv(tmp_path / "out" / "submission.csv")
@@ -219,14 +225,16 @@ def test_predicting_the_test_patients_averages_the_folds(configured, tmp_path, c
     assert list(table) == ["patient", "probability", "standard_deviation", "label"]
 
 
-def test_a_rule_makes_a_third_column_and_leaves_the_rest_alone(configured, tmp_path, capsys):
+def test_a_rule_makes_a_third_column_and_leaves_the_rest_alone(
+    configured, tmp_path, cohort, capsys
+):
     run, out = tmp_path / "run", tmp_path / "run" / "test"
     cross_validate(configured("model/fusion=clinical"), run)
-    main(["predict", f"run={run}"])
+    main(["predict", f"run={run}", f"data.root={cohort}"])
     assert f"no triage column: python -m lymphoml triage run={run}" in capsys.readouterr().out
     bare, submission = pd.read_csv(out / "predictions.csv"), (out / "submission.csv").read_bytes()
     main(["triage", f"run={run}", "sensitivity=0.5"])
-    main(["predict", f"run={run}"])
+    main(["predict", f"run={run}", f"data.root={cohort}"])
     table = pd.read_csv(out / "predictions.csv")
     assert list(table) == [*bare, "triage"]
     pd.testing.assert_frame_equal(table[list(bare)], bare)
@@ -235,7 +243,9 @@ def test_a_rule_makes_a_third_column_and_leaves_the_rest_alone(configured, tmp_p
     spared = (table["triage"] == "spare").sum()
     assert f"triage: {spared} spared" in capsys.readouterr().out
     rule = json.loads((run / "triage.json").read_text())
-    everybody = predict(run, run_config(run, {}, {}), tmp_path / "all", "all", ("ID", "LABEL"))
+    everybody = predict(
+        run, run_config(run, {"root": str(cohort)}, {}), tmp_path / "all", "all", ("ID", "LABEL")
+    )
     own = everybody.set_index("patient").join(
         pd.read_csv(run / "predictions.csv").set_index("patient")["label"].rename("truth")
     )
@@ -244,15 +254,27 @@ def test_a_rule_makes_a_third_column_and_leaves_the_rest_alone(configured, tmp_p
     assert counts.get(0, 0) == rule["outcomes"]["average"]["spared"]
     (run / "triage.json").write_text("{}")
     with pytest.raises(InputError, match="is no rule of this program"):
-        predict(run, run_config(run, {}, {}), tmp_path / "none", "all", ("ID", "LABEL"))
+        predict(
+            run,
+            run_config(run, {"root": str(cohort)}, {}),
+            tmp_path / "none",
+            "all",
+            ("ID", "LABEL"),
+        )
     assert not (tmp_path / "none").exists()
 
 
-def test_prediction_refuses_a_cohort_of_another_schema(configured, tmp_path):
+def test_prediction_refuses_a_cohort_of_another_schema(configured, tmp_path, cohort):
     cross_validate(configured("fold=0"), tmp_path / "run")
     run = tmp_path / "run"
     with pytest.raises(InputError, match="fold 1 is not finished"):
-        predict(run, run_config(run, {}, {}), tmp_path / "out", "all", ("ID", "LABEL"))
+        predict(
+            run,
+            run_config(run, {"root": str(cohort)}, {}),
+            tmp_path / "out",
+            "all",
+            ("ID", "LABEL"),
+        )
     cross_validate(configured(), tmp_path / "run")
     for change, says in (
         ({"resize": 16}, "image size"),
@@ -263,7 +285,13 @@ def test_prediction_refuses_a_cohort_of_another_schema(configured, tmp_path):
         ({"root": "nowhere"}, "nowhere"),
     ):
         with pytest.raises(InputError, match=says):
-            predict(run, run_config(run, change, {}), tmp_path / "out", "all", ("ID", "LABEL"))
+            predict(
+                run,
+                run_config(run, {"root": str(cohort)} | change, {}),
+                tmp_path / "out",
+                "all",
+                ("ID", "LABEL"),
+            )
     assert not (tmp_path / "out").exists()
 
 
@@ -411,13 +439,13 @@ def test_chunks_change_the_memory_and_not_the_learning(configured, tmp_path):
     pd.testing.assert_frame_equal(one, other, rtol=1e-3)
 
 
-def test_a_begun_run_keeps_the_chunks_it_was_begun_with(configured, tmp_path, monkeypatch):
+def test_a_begun_run_keeps_the_chunks_it_was_begun_with(configured, tmp_path, cohort, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda cuda, jobs: 10_000)
     cross_validate(configured("fold=0"), tmp_path / "run")
-    assert run_config(tmp_path / "run", {}, {})["trainer"]["chunk_size"] == 8
+    assert run_config(tmp_path / "run", {"root": str(cohort)}, {})["trainer"]["chunk_size"] == 8
     monkeypatch.undo()
     cross_validate(configured("fold=1"), tmp_path / "run")  # though memory is plenty now
-    assert run_config(tmp_path / "run", {}, {})["trainer"]["chunk_size"] == 8
+    assert run_config(tmp_path / "run", {"root": str(cohort)}, {})["trainer"]["chunk_size"] == 8
     with pytest.raises(InputError, match=r"chunk_size is 8 there and 4 now"):
         cross_validate(configured("trainer.chunk_size=4"), tmp_path / "run")
 

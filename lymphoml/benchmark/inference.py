@@ -1,6 +1,6 @@
 """The process that measures how fast a run of lymphoml's predicts.
 
-    python -m lymphoml.benchmark.inference RUN PASSES ANSWER
+    python -m lymphoml.benchmark.inference RUN PASSES ANSWER COHORT CACHE
 
 Fold 0's model on all labelled patients, through what predict.py and the end of a fold go through.
 """
@@ -46,8 +46,9 @@ class Clock(pl.Callback):
         self.rates.append(self.images / (time.perf_counter() - self.started))
 
 
-def measure(run: Path, passes: int) -> Answer:
-    config, path, clock = run_config(run, {}, {}), fold_folder(run, 0), Clock()
+def measure(run: Path, passes: int, cohort: str, cache: str) -> Answer:
+    places = {"root": cohort, "cache": cache}
+    config, path, clock = run_config(run, places, {}), fold_folder(run, 0), Clock()
     prepared = prepare(config, run)
     data, seed = config["data"], config["seed"]
     fold = BagDataModule(data, prepared.cohort, prepared.store, prepared.folds, 0, seed)
@@ -64,5 +65,5 @@ def measure(run: Path, passes: int) -> Answer:
 
 
 if __name__ == "__main__":
-    found = measure(Path(sys.argv[1]), int(sys.argv[2]))
+    found = measure(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[4:])
     Path(sys.argv[3]).write_text(json.dumps(asdict(found)))

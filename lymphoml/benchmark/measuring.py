@@ -38,7 +38,8 @@ def measure(job: Job, bound_mib: float) -> Measurement:
         training = replace(trained, answer=_with_history(trained.answer, folder / "run"))
         if not job.passes:
             return training
-        words = ["-m", "lymphoml.benchmark.inference", "run", str(job.passes), "answer.json"]
+        words = ["-m", "lymphoml.benchmark.inference", "run", str(job.passes), "answer.json",
+                 str(job.cohort), str(job.cache)]  # fmt: skip
         predicted = _run(job, folder, words, bound_mib)
         return replace(
             training,

@@ -41,11 +41,9 @@ def _by_patient(run: Run) -> pd.DataFrame:
         ["repeat", "patient"], ignore_index=True
     )
     path, patients = run.path / "predictions.csv", table["patient"]
-    wrong = ~pd.to_numeric(table["probability"], errors="coerce").between(0, 1)
     twice = table.duplicated(["repeat", "patient"])
     fewer = patients.map(patients.value_counts()) < table["repeat"].nunique()
     for rows, problem in (
-        (wrong, "has a probability that is none"),
         (twice, "stands twice in a repeat"),
         (fewer, "is missing in a repeat"),
     ):

@@ -162,7 +162,9 @@ def _wrong_cell(table: pd.DataFrame, columns: Sequence[str]) -> str | None:
             if name != "probability":
                 wrong |= numbers != numbers.round()
             if wrong.any():
-                return f"{quoted(str(table[name][wrong].iloc[0]), 60)} is no {name}"
+                row = table[wrong].iloc[0]
+                whose = f"patient {row['patient']} has" if "patient" in columns else "there is"
+                return f"{whose} a {name} that is none, {quoted(str(row[name]), 60)}"
     return None
 
 

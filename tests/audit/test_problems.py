@@ -89,15 +89,15 @@ def test_only_the_root_itself_is_stripped(root, line):
     assert found.action == {".": "put", "data": "see data.root", "/a/b": "data.root"}[root]
 
 
-def test_a_table_may_lie_elsewhere(tmp_path):
+def test_a_table_that_lies_elsewhere_is_not_read(tmp_path):
     data = write_cohort(tmp_path / "cohort")
     path = tmp_path / "else" / "mine.csv"
     path.parent.mkdir()
     text = (tmp_path / "cohort" / TRAIN).read_text()
     path.write_text(re.sub(r"(?m)^(P2,\d),\w", r"\1,X", text))
     content = audit(data | {"layout": "table", "table": str(path), "image_dir": "trainset"})
-    assert content["classes"]["records"] == 23
-    assert content["findings"][0]["where"][0].startswith("mine.csv, row ")
+    assert content["findings"][0]["severity"] == "error"
+    assert "classes" not in content
     assert str(tmp_path) not in str(content)
 
 
