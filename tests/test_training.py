@@ -184,7 +184,7 @@ def test_predicting_the_held_out_patients_reproduces_their_stored_predictions(
     np.testing.assert_array_equal(again.loc[stored.index, "probability"], stored["probability"])
 
 
-def test_late_fusion_is_fitted_to_the_training_patients_of_its_fold(configured, tmp_path):
+def test_late_fusion_is_fitted_to_the_training_patients_of_its_fold(configured, cohort, tmp_path):
     """Where next to nothing is learned, what is predicted is the clinical model."""
     run = tmp_path / "run"
     cross_validate(configured("model/fusion=additive", "lr=1e-12", "trainer.max_epochs=1"), run)
@@ -201,7 +201,8 @@ def test_late_fusion_is_fitted_to_the_training_patients_of_its_fold(configured, 
         model.fit(encoder.transform(table.loc[train]), table["label"].loc[train])
         expected = model.predict_proba(encoder.transform(table.loc[held_out]))[:, 1]
         assert stored.loc[held_out, "probability"].tolist() == pytest.approx(expected, abs=1e-4)
-    again = predict(run, run_config(run, {}, {}), tmp_path / "out", "all", ("ID", "LABEL"))
+    config = run_config(run, {"root": str(cohort)}, {})
+    again = predict(run, config, tmp_path / "out", "all", ("ID", "LABEL"))
     again = again.set_index("patient").loc[stored.index, "probability"]
     np.testing.assert_array_equal(again, stored["probability"])
 
