@@ -8,6 +8,7 @@ that nothing of lymphoml knows of it.
 
 import json
 import runpy
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -31,7 +32,7 @@ def main(answer: Path, steps: int, script: str, words: list[str]) -> None:
                 torch.cuda.synchronize()
             ends.append(time.monotonic())
         if steps and len(ends) == WARM_STEPS + steps:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     register_optimizer_step_post_hook(note)
     sys.argv = [script, *words]

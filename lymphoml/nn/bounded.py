@@ -9,7 +9,7 @@ from torch.nn.modules import module as hooks
 from lymphoml.errors import InputError
 
 MOST = 2 << 30  # numbers in a network's parameters and buffers
-MODULES = 20_000
+MODULES = 8_000
 
 
 @contextmanager

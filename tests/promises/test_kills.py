@@ -42,6 +42,9 @@ class Whole(NamedTuple):
     seconds: float
 
 
+MOMENTS = [".cache/images/*/*.npy", "run/fold-0/last.ckpt", "run/fold-1/last.ckpt"]
+
+
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cohort") / "cohort"
@@ -147,9 +150,9 @@ def killed_and_resumed(
     "`kill -9` of plain `python train.py` decoding images, in its first fold, in its second",
     "the same command ends in the same bytes",
 )
-def test_plain_processes_resume_too(wholes, tmp_path, record_property):
+@pytest.mark.parametrize("moments", [MOMENTS[-1:], pytest.param(MOMENTS, marks=pytest.mark.slow)])
+def test_plain_processes_resume_too(wholes, tmp_path, record_property, moments):
     whole = wholes["Adam, augmented, 2 workers"]
-    moments = [".cache/images/*/*.npy", "run/fold-0/last.ckpt", "run/fold-1/last.ckpt"]
     for moment in moments:
         process = start(str(ROOT / "train.py"), *whole.words, cwd=tmp_path)
         try:

@@ -137,7 +137,7 @@ def replay(seed, sound, tmp_path):
     return True
 
 
-SIZES = [6 * EVERY, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
+SIZES = [3 * EVERY, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
 
 
 @pytest.mark.promise(
@@ -176,7 +176,7 @@ def test_the_audit_outlives_every_mutation(count, sound, tmp_path, record_proper
 @pytest.mark.promise(
     "the same, through `train.py` in a process of its own", "exit code 0, or 2 and lines alone"
 )
-@pytest.mark.parametrize("count", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_mutations_through_the_command_line(count, sound, tmp_path, record_property):
     words = ["data=synthetic", "model/fusion=clinical", "trainer.max_epochs=1", "data.folds=2",
              "trainer.threads=1", "trainer.progress=false", "logger=none"]  # fmt: skip
