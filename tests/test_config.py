@@ -175,7 +175,7 @@ def test_command_words_are_typed():
             parse(Synthesize, words)
 
 
-@pytest.mark.parametrize("sweep", ["ablation", "folds"])
+@pytest.mark.parametrize("sweep", ["ablation", "folds", "presets"])
 @pytest.mark.parametrize("launcher", [None, "basic", "joblib", "submitit_local", "submitit_slurm"])
 def test_every_sweep_composes_with_every_launcher(sweep, launcher):
     words = [f"hydra.searchpath=[file://{CONF}]"]
@@ -184,3 +184,9 @@ def test_every_sweep_composes_with_every_launcher(sweep, launcher):
         config = compose(sweep, overrides=words, return_hydra_config=True)
     jobs = config.hydra.launcher.get("n_jobs")
     assert launcher is not None or 1 <= jobs <= 8
+
+
+def test_every_preset_but_controls_and_demo_is_in_the_table():
+    sweep = yaml.safe_load((ROOT / "sweeps" / "presets.yaml").read_text())
+    listed = sweep["hydra"]["sweeper"]["params"]["experiment"].split(",")
+    assert {*listed, "demo", "permuted_bags"} == set(options("experiment"))
