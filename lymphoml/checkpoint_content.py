@@ -85,14 +85,16 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
 
 def _check_data(state: dict[str, Any]) -> None:
-    known = {"next_epoch", "clinical", "schema", "image_size", "rows"}
-    _expect(state.keys() == known, f"its BagDataModule does not hold {sorted(known)}")
+    known = {"next_epoch", "clinical", "schema", "image_size"}
+    # A run of before there were rows does not tell of them.
+    fits = known <= state.keys() <= known | {"rows"}
+    _expect(fits, f"its BagDataModule does not hold {sorted(known)}")
     _expect(_is_plain(state), "its BagDataModule holds more than plain values")
     _expect(_whole(state["next_epoch"]), "its next_epoch is no whole number")
     size = state["image_size"]
     sides = isinstance(size, list) and len(size) == 2 and all(map(_whole, size))
     _expect(size is None or sides, "its image_size is no height and width")
-    if state["rows"] is not None:
+    if state.get("rows") is not None:
         _check_rows(state["rows"])
     clinical = state["clinical"]
     _expect(isinstance(clinical, dict), "its clinical is no mapping")
