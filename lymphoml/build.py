@@ -8,6 +8,7 @@ from lymphoml.errors import InputError, one_line, quoted
 from lymphoml.nn.bounded import bounded
 
 ALLOWED = ("lymphoml.nn", "torch.optim")
+PARTS = ("encoder", "pooling", "fusion")  # of a model, built before it
 
 
 def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -34,11 +35,9 @@ def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
 
 def build_model(spec: dict[str, Any], clinical_dim: int) -> Any:
     """Encoder, pooling and fusion, each told the width of what reaches it."""
-    for key in ("encoder", "pooling", "fusion"):
+    for key in PARTS:
         if not isinstance(spec.get(key), dict):
             raise InputError(f"model.{key}: give a mapping with a _target_, as conf/model does")
-    if spare := sorted(spec.keys() - {"_target_", "encoder", "pooling", "fusion"}):
-        raise InputError(f"model.{spare[0]}: no such key; there are encoder, pooling and fusion")
     encoder = pooling = None
     with bounded():
         if uses_images(spec):
@@ -46,7 +45,8 @@ def build_model(spec: dict[str, Any], clinical_dim: int) -> Any:
             pooling = build(spec["pooling"], encoder.dim)
         image_dim = pooling.dim if pooling is not None else 0
         fusion = build(spec["fusion"], image_dim, clinical_dim)
-        return build({"_target_": spec.get("_target_")}, encoder, pooling, fusion)
+        options = {key: value for key, value in spec.items() if key not in PARTS}
+        return build(options, encoder, pooling, fusion)
 
 
 def uses_images(spec: dict[str, Any]) -> bool:

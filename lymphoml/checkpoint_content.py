@@ -86,12 +86,16 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
 def _check_data(state: dict[str, Any]) -> None:
     known = {"next_epoch", "clinical", "schema", "image_size"}
-    _expect(state.keys() == known, f"its BagDataModule does not hold {sorted(known)}")
+    # A run of before there were rows does not tell of them.
+    fits = known <= state.keys() <= known | {"rows"}
+    _expect(fits, f"its BagDataModule does not hold {sorted(known)}")
     _expect(_is_plain(state), "its BagDataModule holds more than plain values")
     _expect(_whole(state["next_epoch"]), "its next_epoch is no whole number")
     size = state["image_size"]
     sides = isinstance(size, list) and len(size) == 2 and all(map(_whole, size))
     _expect(size is None or sides, "its image_size is no height and width")
+    if state.get("rows") is not None:
+        _check_rows(state["rows"])
     clinical = state["clinical"]
     _expect(isinstance(clinical, dict), "its clinical is no mapping")
     _expect(clinical.keys() == {"columns", "fill", "mean", "scale"}, "its clinical has other keys")
@@ -107,13 +111,27 @@ def _check_data(state: dict[str, Any]) -> None:
             texts = isinstance(categories, list) and all(isinstance(c, str) for c in categories)
             _expect(texts, "its clinical categories")
         width += 1 if categories is None else max(0, len(categories) - 1)
-    for key in ("mean", "scale"):
-        values = clinical[key]
-        fits = isinstance(values, list) and len(values) == width and all(map(_finite, values))
-        _expect(fits, f"its clinical {key} does not fit its columns")
-    _expect(all(clinical["scale"]), "its clinical scale holds a zero")
+    _check_scaling(clinical, width, "clinical")
     filled = all(isinstance(v, str) or _finite(v) for v in fill.values())
     _expect(filled and fill.keys() <= columns.keys(), "its clinical fill")
+
+
+def _check_rows(rows: Any) -> None:
+    _expect(isinstance(rows, dict), "its rows are no mapping")
+    _expect(rows.keys() == {"names", "mean", "scale"}, "its rows have other keys")
+    names = rows["names"]
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    _expect(texts and len(set(names)) == len(names) > 0, "its names of rows")
+    _check_scaling(rows, len(names), "rows")
+
+
+def _check_scaling(fitted: dict[str, Any], width: int, what: str) -> None:
+    """A mean and a scale, by which is divided, for each of `width` columns."""
+    for key in ("mean", "scale"):
+        values = fitted[key]
+        fits = isinstance(values, list) and len(values) == width and all(map(_finite, values))
+        _expect(fits, f"its {what} {key} does not fit its columns")
+    _expect(all(fitted["scale"]), f"its {what} scale holds a zero")
 
 
 def _check_callbacks(callbacks: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ AT_LEAST_ONE = {
     ),
     "trainer": ("max_epochs", "validate_every", "patience", "threads"),
 }
+IMAGE_BASELINES = ("morphology", "random_features")
 
 
 def check(config: dict[str, Any]) -> None:
@@ -36,6 +37,11 @@ def check(config: dict[str, Any]) -> None:
         problems.append(f"data.inner_fraction={data['inner_fraction']}: allowed are 0 to 0.5")
     if not 0 <= data["colour"] < 1:
         problems.append(f"data.colour={data['colour']}: allowed are 0 to below 1")
+    if unknown := set(data["image_baselines"]) - set(IMAGE_BASELINES):
+        problems.append(
+            f"data.image_baselines: {', '.join(sorted(unknown))}; "
+            f"allowed are {', '.join(IMAGE_BASELINES)}"
+        )
     if options["patience"] is not None and not data["inner_fraction"]:
         problems.append(
             "trainer.patience needs data.inner_fraction above 0: a fold's own patients never "

@@ -16,6 +16,8 @@ from lymphoml.commands import (
     audit,
     bench,
     compare,
+    features,
+    poolings,
     predict,
     report,
     submit,
@@ -28,6 +30,7 @@ from lymphoml.errors import InputError
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "audit": (audit.Audit, audit.run),
+    "features": (features.Features, features.run),
     "synthesize": (synthesize.Synthesize, synthesize.run),
     "predict": (predict.Predict, predict.run),
     "submit": (submit.Submit, submit.run),
@@ -36,6 +39,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "ablation": (ablation.Ablation, ablation.run),
     "compare": (compare.Compare, compare.run),
     "bench": (bench.Bench, bench.run),
+    "poolings": (poolings.Poolings, poolings.run),
 }
 
 

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from lymphoml import drift, runs
-from lymphoml.baselines import baseline_predictions
+from lymphoml.baselines.features import baseline_features
+from lymphoml.baselines.table import baseline_predictions
+from lymphoml.data.rows import RowStore
 from lymphoml.data.strata import strata
+from lymphoml.errors import InputError
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 from lymphoml.files import write_json
@@ -24,7 +27,9 @@ def complete(config: dict[str, Any], folder: Path, prepared: Prepared, tracker: 
     with runs.run_lock(folder):
         if not (folder / "metrics.json").exists():
             predictions = runs.read_predictions(folder, every)
-            baselines = baseline_predictions(config["data"], prepared.cohort, prepared.folds)
+            baselines = baseline_predictions(
+                config["data"], prepared.cohort, prepared.folds, _features(config, prepared)
+            )
             groups = strata(prepared.cohort, config["data"])
             stratum = config["data"]["hard_stratum"]
             metrics = summarise(
@@ -39,3 +44,14 @@ def complete(config: dict[str, Any], folder: Path, prepared: Prepared, tracker: 
             tracker.log_cross_validation(metrics)
             write_json(folder / "metrics.json", metrics)
     return json.loads((folder / "metrics.json").read_text())["balanced_accuracy"]["value"]
+
+
+def _features(config: dict[str, Any], prepared: Prepared) -> dict[str, RowStore]:
+    """For the baselines of images; none where the run looks at none or they cannot be measured."""
+    if prepared.store is None:
+        return {}
+    try:
+        return baseline_features(config["data"], prepared.cohort)
+    except InputError as error:
+        print(f"the baselines of images are left out: {error.problems[0]}", flush=True)
+        return {}

@@ -63,6 +63,8 @@ class DataConfig:
     flip: bool = False
     rotate: bool = False
     colour: float = 0.0
+    features: str | None = None
+    image_baselines: list[str] = field(default_factory=list)
     workers: int = 0
     worker_timeout: int = 600
 
@@ -163,6 +165,22 @@ def data_config(cohort: str, changes: dict[str, Any]) -> dict[str, Any]:
         return plain(OmegaConf.merge(OmegaConf.structured(DataConfig), composed.data, changes))
     except OmegaConfBaseException as error:
         raise InputError(f"cohort={cohort}: {first_line(error)}") from None
+
+
+def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """The option `name` of the group `model/encoder` with some settings changed.
+
+    Raises InputError for an option or a setting that is not there.
+    """
+    networks = {each.stem for each in (CONF / "model" / "encoder").glob("*.yaml")}
+    networks -= {"features", "random_features", "cells"}
+    if name not in networks:
+        raise InputError(f"encoder={name}: choose untrained, {', '.join(sorted(networks))}")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        encoder = plain(compose("train", overrides=[f"model/encoder={name}"]).model.encoder)
+    if unknown := sorted(changes.keys() - encoder.keys()):
+        raise InputError(f"encoder={name}: has no setting {', '.join(unknown)}")
+    return encoder | changes
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ Facts = dict[str, Any]
 KEY = "drift"  # of environment.json and metrics.json: [{"when", "changes": [{what, before, now}]}]
 # Of the packages that environment.json lists, those whose arithmetic or decoding the bits rest on.
 DECIDING = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "numpy", "pandas",
-            "scikit-learn", "pillow")  # fmt: skip
+            "scikit-learn", "scikit-image", "scipy", "pillow")  # fmt: skip
 DATA = "data fingerprint"
 
 

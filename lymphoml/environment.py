@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("lymphoml", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
-            "numpy", "pandas", "scikit-learn", "pillow", "hydra-core")  # fmt: skip
+            "numpy", "pandas", "scikit-learn", "scikit-image", "scipy", "pillow",
+            "hydra-core")  # fmt: skip
 PACKAGE = Path(__file__).parent
 # They look at runs and cohorts; nothing of them reaches a training.
-LOOKING_ON = {"audit", "benchmark", "commands", "report"}
+LOOKING_ON = {"assumptions", "audit", "benchmark", "commands", "report"}
 
 
 def describe(

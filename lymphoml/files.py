@@ -76,7 +76,7 @@ def write_text(path: Path, text: str, private: bool = False) -> None:
         file.write(text.encode())
 
 
-def write_csv(path: Path, table: "pd.DataFrame") -> None:
+def write_csv(path: Path, table: "pd.DataFrame", private: bool = False) -> None:
     """Raises InputError where a text would be a formula in a spreadsheet, or cannot be seen."""
     words = [str(name) for name in table.columns]
     for name in table.select_dtypes(include=["object", "string", "category"]):
@@ -87,7 +87,7 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
                 f"{path}: {quoted(word, 60)} is a formula to a spreadsheet, or cannot be seen; "
                 f"rename it where it comes from"
             )
-    write_text(path, table.to_csv(index=False))
+    write_text(path, table.to_csv(index=False), private)
 
 
 def write_json(path: Path, content: Any, private: bool = False) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 # These say where and how a run is made, never what is learned: they name no run folder, and may
 # differ between two calls on one.
 FREE = {"fold", "name", "tags", "logger", "hydra", "data.root", "data.cache", "data.workers",
-        "data.worker_timeout", "trainer.progress", "trainer.threads", "resume",
-        "on_fold_error"}  # fmt: skip
+        "data.worker_timeout", "data.image_baselines", "trainer.progress", "trainer.threads",
+        "resume", "on_fold_error"}  # fmt: skip
 LONGEST_NAME = 160  # of the 255 bytes that file systems allow
 
 

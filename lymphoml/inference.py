@@ -29,7 +29,7 @@ def checkpoint_predictions(
     """
     settings = checkpoint["hyper_parameters"]
     # The weights come from the checkpoint: the file they once began with may be gone.
-    if "encoder" in settings["model"]:
+    if "weights" in settings["model"].get("encoder", {}):
         settings["model"]["encoder"]["weights"] = None
     try:
         # Twice: layers that are exchanged for others on the way count as well.

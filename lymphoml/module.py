@@ -75,6 +75,15 @@ class BagClassifier(pl.LightningModule):
         """Logits (b); positive says tumoral."""
         return self.model.classify(self._embed(batch), batch.lengths, batch.clinical)
 
+    def fit_clinical(self, clinical: Tensor, label: Tensor) -> None:
+        """Let the fusion fit what it fits to the training patients (b k), (b) before training.
+
+        Deterministic, so that a resumed fold may do it again.
+        """
+        fit = getattr(self.model.fusion, "fit_clinical", None)
+        if fit is not None:
+            fit(clinical, label, self.hparams["pos_weight"] or 1.0)
+
     def on_train_epoch_start(self) -> None:
         # Told once an epoch: a call of `log` takes a millisecond, some steps take no more than ten.
         self._losses: list[Tensor] = []

@@ -16,11 +16,13 @@ from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import PatientBags
 from lymphoml.data.folds import split
-from lymphoml.data.images import ImageStore, read_images
+from lymphoml.data.images import ImageStore
+from lymphoml.data.rows import RowStore, RowView
 from lymphoml.drift import fingerprints
 from lymphoml.errors import InputError
 from lymphoml.files import write_text
 from lymphoml.inference import checkpoint_predictions
+from lymphoml.instances import check_rows, open_instances
 from lymphoml.submission import write_submission
 from lymphoml.trainer import make_trainer
 from lymphoml.triage import apply_rule, read_rule
@@ -41,6 +43,7 @@ def predict(
     """
     refuse_links(run)
     check(config)
+    check_rows(config)
     folds = runs.read_table(run / "folds.csv")
     numbers = sorted(folds["fold"].unique().tolist())
     for fold in numbers:
@@ -52,7 +55,7 @@ def predict(
     cohort = _choose(everybody, patients)
     ids = list(cohort.table.index)
     uses = uses_images(config["model"])
-    store = read_images(cohort.images, config["data"])[0] if uses else None
+    store = open_instances(config["model"], config["data"], cohort.images)[0] if uses else None
     columns = {}
     for fold in numbers:
         path = runs.fold_folder(run, fold)
@@ -107,14 +110,16 @@ def _bags(
     fold: int,
     config: dict[str, Any],
     cohort: Cohort,
-    store: ImageStore | None,
+    store: ImageStore | RowStore | None,
     ids: list[str],
 ) -> PatientBags:
     """The cohort's bags, scaled as the fold's data module `state` says; InputError if unlike it."""
-    size = list(store.size) if store is not None else None
+    size = list(store.size) if isinstance(store, ImageStore) else None
+    rows = RowView(**state["rows"]) if state.get("rows") else None
     for what, trained, given in (
         ("clinical columns", state["schema"], cohort.schema),
         ("image size after crop and resize", state["image_size"], size),
+        ("features", rows and rows.names, store.names if isinstance(store, RowStore) else None),
     ):
         if trained != given:
             raise InputError(
@@ -122,7 +127,7 @@ def _bags(
                 f"on: {given} against {trained}; predict with the data settings of the run"
             )
     clinical = ClinicalEncoder.from_state(state["clinical"])
-    return PatientBags(config["data"], cohort, store, ids, clinical, config["seed"], fold)
+    return PatientBags(config["data"], cohort, store, ids, clinical, config["seed"], fold, rows)
 
 
 def _choose(cohort: Cohort, patients: str) -> Cohort:

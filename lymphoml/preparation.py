@@ -12,8 +12,10 @@ from lymphoml.checks import check, folds_asked
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.folds import make_folds, read_folds
-from lymphoml.data.images import ImageStore, read_images
+from lymphoml.data.images import ImageStore
+from lymphoml.data.rows import RowStore
 from lymphoml.errors import InputError
+from lymphoml.instances import check_rows, open_instances
 from lymphoml.module import BagClassifier
 from lymphoml.trainer import make_trainer
 
@@ -22,7 +24,7 @@ class Prepared(NamedTuple):
     """What the folds of a job have in common."""
 
     cohort: Cohort  # labelled patients
-    store: ImageStore | None  # None where the model looks at no image
+    store: ImageStore | RowStore | None  # None where the model looks at no image
     folds: pd.DataFrame  # patient, fold
     asked: list[int]  # the folds to train
     fingerprint: str  # of table and images
@@ -34,9 +36,10 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
     """Read, check and build everything once, for one of `jobs` side by side. Raises InputError.
 
     Sets `trainer.precision` to what `auto` means here, which then counts as configured: a run
-    never mixes the arithmetic of two machines.
+    never mixes the arithmetic of two machines. Likewise the width of rows of features.
     """
     check(config)
+    check_rows(config)
     data, options = config["data"], config["trainer"]
     asked = folds_asked(config)
     options["precision"] = compute.precision(options["precision"], options["accelerator"])
@@ -47,13 +50,15 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
     cohort = _labelled(data)
     folds = _folds(config, cohort, folder)
     store, fingerprint = _open_images(config, cohort)
-    if store is not None:
+    chunk_size = None if options["chunk_size"] == "auto" else options["chunk_size"]
+    if isinstance(store, RowStore):
+        config["model"]["encoder"]["dim"] = len(store.names)
+    elif store is not None:
         try_size(module.model.encoder, str(config["model"]["encoder"].get("name")), store.size)
         if options["precision"] == "bf16-mixed" and not compute.uses_cuda(options["accelerator"]):
             refuse_unset_gradients(module.model.encoder, store.size)
-    chunk_size = options["chunk_size"]
-    if chunk_size == "auto":
-        chunk_size = store and _chunk_size(config, store, module, jobs)
+        if options["chunk_size"] == "auto":
+            chunk_size = _chunk_size(config, store, module, jobs)
     for fold in asked:
         BagDataModule(data, cohort, None, folds, fold, config["seed"])
     return Prepared(cohort, store, folds, asked, fingerprint, settings, chunk_size)
@@ -84,17 +89,20 @@ def _folds(config: dict[str, Any], cohort: Cohort, folder: Path) -> pd.DataFrame
     return make_folds(cohort.table, data["folds"], data["repeats"], config["seed"])
 
 
-def _open_images(config: dict[str, Any], cohort: Cohort) -> tuple[ImageStore | None, str]:
-    """The decoded images, None where the model looks at none, and the cohort's fingerprint."""
+def _open_images(
+    config: dict[str, Any], cohort: Cohort
+) -> tuple[ImageStore | RowStore | None, str]:
+    """What the bags hold, None where the model looks at no image, and the cohort's fingerprint."""
     table = cohort.fingerprint()
     if not uses_images(config["model"]):
         return None, table
-    store, key = read_images(cohort.images, config["data"])
-    height, width = store.size
-    if config["data"]["rotate"] and height != width:
-        raise InputError(
-            f"data.rotate needs square images, these are {width} x {height}; set data.crop"
-        )
+    store, key = open_instances(config["model"], config["data"], cohort.images)
+    if isinstance(store, ImageStore) and config["data"]["rotate"]:
+        height, width = store.size
+        if height != width:
+            raise InputError(
+                f"data.rotate needs square images, these are {width} x {height}; set data.crop"
+            )
     return store, f"{table[:16]}-{key[:16]}"
 
 

@@ -19,10 +19,15 @@ PRIVATE = {  # file name: what it tells of whom
     "submission.csv": "each test patient's predicted label",
     "pseudonyms.csv": "whom each pseudonym of the report means",
     "audit.json": "patients, files and ages in years with what is wrong or odd about them",
-    "*.npy": "a patient's decoded images (the image store)",
+    "*.npy": "a patient's decoded images or their features (the cache)",
 }
 
-LOCAL = ("root", "cache", "fold_file")  # of `data`: where something lies on this machine
+LOCAL = (
+    "root",
+    "cache",
+    "fold_file",
+    "features",
+)  # of `data`: where something lies on this machine
 
 # In English, French and German. A sentence that is hidden by mistake is no harm.
 _MONTH = r"(?:jan|f[eé][bv]|m[aä]r|a[pv]r|ma[iy]|ju[inl]|a[uo][gû]|sep|o[ck]t|nov|d[eé][cz])\w*\.?"
@@ -60,8 +65,8 @@ def leaves_project(text: str) -> bool:
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's configuration as its folder may tell it, without the paths of this machine.
 
-    `data.root`, `cache` and `fold_file` are left out where they lead out of the working directory;
-    of any other path that does (weights from a file) the last part stays.
+    Those of `data` in LOCAL are left out where they lead out of the working directory; of any other
+    path that does (weights from a file) the last part stays.
     """
     kept = {key: item for key, item in config["data"].items() if not _leads_away(key, item)}
     return last_parts({**config, "data": kept})

@@ -65,6 +65,7 @@ def _claim(
     # be scored by the stratum asked for now.
     younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False}
     stored["data"] = younger | stored["data"]
+    stored["model"] = {"instance_dropout": 0.0} | stored["model"]
     begun = read_environment(folder)
     try:
         before = drift.current(portable(stored), begun)

@@ -96,6 +96,7 @@ def train_fold(
         chunk_size=options["chunk_size"],
         view=bags.view,
     )
+    module.fit_clinical(*bags.training_clinical())
     history = History(path / "history.csv")
     save = SaveEpoch(path, select=bool(bags.inner_patients))
     callbacks: list[pl.Callback] = [

@@ -22,7 +22,8 @@ class Batch(NamedTuple):
     A NamedTuple, since Lightning moves one to the device and rejects a frozen dataclass.
     """
 
-    images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"]
+    # Pixels, or rows of features where the bags hold these.
+    images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"] | Float[Tensor, "n d"]
     lengths: Int[Tensor, " b"]  # on the CPU, wherever the rest is: reading them waits for no GPU
     clinical: Float[Tensor, "b k"]
     label: Float[Tensor, " b"]  # 1 tumoral, 0 reactive, -1 unknown

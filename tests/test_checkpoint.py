@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lymphoml.checkpoint import AtomicCheckpointIO, load_checkpoint
+from lymphoml.checkpoint_content import check_content
 from lymphoml.errors import InputError
 from lymphoml.resumption import starting_point
 
@@ -78,3 +79,13 @@ def test_a_missing_file_or_sidecar_is_named(path):
     (path.parent / "last.ckpt.sha256").unlink()
     with pytest.raises(InputError, match=r"last.ckpt.sha256 is missing"):
         load_checkpoint(path)
+
+
+def test_a_checkpoint_of_before_there_were_rows_is_read():
+    column = {"kind": "numeric", "log": False}
+    clinical = {"columns": {"age": column}, "fill": {}, "mean": [50.0], "scale": [10.0]}
+    data = {"next_epoch": 1, "clinical": clinical, "schema": {}, "image_size": None}
+    check_content({"BagDataModule": data})
+    check_content({"BagDataModule": data | {"rows": None}})
+    with pytest.raises(ValueError, match="does not hold"):
+        check_content({"BagDataModule": data | {"other": None}})

@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lymphoml.build import build_model
+from lymphoml.checks import check
 from lymphoml.commands.predict import Predict
 from lymphoml.commands.submit import Submit
 from lymphoml.commands.synthesize import Synthesize
@@ -33,24 +34,48 @@ def options(group):
 
 @pytest.mark.parametrize("encoder", options("model/encoder"))
 def test_every_encoder_builds(encoder):
-    model = build_model(configured(f"model/encoder={encoder}")["model"], clinical_dim=2)
+    spec = configured(f"model/encoder={encoder}")["model"]
+    model = build_model(spec, clinical_dim=2)
+    images = torch.rand(3, 1) if "rows" in spec["encoder"] else torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
-        logits = model.eval()(torch.rand(3, 3, 32, 32), torch.tensor([1, 2]), torch.rand(2, 2))
+        logits = model.eval()(images, torch.tensor([1, 2]), torch.rand(2, 2))
     assert logits.shape == (2,)
 
 
-@pytest.mark.parametrize("pooling", options("model/pooling"))
-@pytest.mark.parametrize("fusion", options("model/fusion"))
+@pytest.mark.parametrize(
+    ("pooling", "fusion"),
+    [(pooling, "concat") for pooling in options("model/pooling")]
+    + [("mean", fusion) for fusion in options("model/fusion")],
+)
 def test_every_pooling_and_fusion_builds(pooling, fusion):
-    spec = configured(f"model/pooling={pooling}", f"model/fusion={fusion}", "model/encoder=timm")
+    spec = configured(f"model/pooling={pooling}", f"model/fusion={fusion}")
     assert build_model(spec["model"], clinical_dim=3).fusion is not None
+
+
+def test_instance_dropout_reaches_the_model():
+    spec = configured("model.instance_dropout=0.25")["model"]
+    assert build_model(spec, clinical_dim=3).instance_dropout == 0.25
+    del spec["instance_dropout"]  # as in a run of older code
+    assert build_model(spec, clinical_dim=3).instance_dropout == 0.0
 
 
 @pytest.mark.parametrize("optim", options("optim"))
 @pytest.mark.parametrize("scheduler", options("scheduler"))
 def test_every_optimiser_and_scheduler_builds(optim, scheduler):
     config = configured(f"optim={optim}", f"scheduler={scheduler}", "model/fusion=clinical")
-    assert rates(config, epochs=1)[0] == 1e-4
+    assert rates(config, epochs=1) == pytest.approx(
+        [1e-4 / 25 if scheduler == "one_cycle" else 1e-4]
+    )
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_builds(experiment):
+    config = configured(f"experiment={experiment}")
+    encoder = config["model"]["encoder"]
+    if "weights" in encoder:
+        encoder["weights"] = None  # a download
+    check(config)
+    assert rates(config, epochs=2)
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
@@ -80,9 +105,12 @@ def rates(config, epochs):
     ("exponential", [1e-4, 0.95e-4, 0.9025e-4, 0.857375e-4]),
     ("none", [1e-4] * 4),
     ("cosine", [1e-4, 0.8535533905932737e-4, 0.5e-4, 0.14644660940672627e-4]),
+    ("one_cycle", [0.04e-4, 1e-4, 0.500002e-4, 4e-10]),
 ])  # fmt: skip
 def test_learning_rates_epoch_by_epoch(scheduler, expected):
     config = configured(f"scheduler={scheduler}", "model/fusion=clinical", "trainer.max_epochs=4")
+    if scheduler == "one_cycle":
+        config["scheduler"]["pct_start"] = 0.5  # the top at a whole epoch
     assert rates(config, 4) == pytest.approx(expected, rel=1e-12)
 
 
@@ -147,7 +175,7 @@ def test_command_words_are_typed():
             parse(Synthesize, words)
 
 
-@pytest.mark.parametrize("sweep", ["ablation", "folds"])
+@pytest.mark.parametrize("sweep", ["ablation", "folds", "presets"])
 @pytest.mark.parametrize("launcher", [None, "basic", "joblib", "submitit_local", "submitit_slurm"])
 def test_every_sweep_composes_with_every_launcher(sweep, launcher):
     words = [f"hydra.searchpath=[file://{CONF}]"]
@@ -156,3 +184,9 @@ def test_every_sweep_composes_with_every_launcher(sweep, launcher):
         config = compose(sweep, overrides=words, return_hydra_config=True)
     jobs = config.hydra.launcher.get("n_jobs")
     assert launcher is not None or 1 <= jobs <= 8
+
+
+def test_every_preset_but_controls_and_demo_is_in_the_table():
+    sweep = yaml.safe_load((ROOT / "sweeps" / "presets.yaml").read_text())
+    listed = sweep["hydra"]["sweeper"]["params"]["experiment"].split(",")
+    assert {*listed, "demo", "permuted_bags"} == set(options("experiment"))

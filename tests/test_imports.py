@@ -28,6 +28,9 @@ LEAVES = {
 # Which parts of lymphoml a part may import, beside the leaves.
 ALLOWED = {
     "data": {"data", "stopping"},  # whose workers end with their parent
+    # Rows of numbers for images: measured of the pixels, or made by a network that nobody trains.
+    "features": {"features", "data", "build", "stopping"},
+    "instances": {"data", "features"},
     "nn": {"nn"},
     "evaluation": {"evaluation"},
     # data for pictures of cells, never torch
@@ -51,20 +54,20 @@ ALLOWED = {
     "callbacks": set(),
     "progress": set(),
     "runs": {"fold_folder"},
-    "baselines": {"data", "evaluation"},
+    "baselines": {"baselines", "data", "evaluation", "features"},
     "audit": {"audit", "data", "evaluation"},
     "module": {"build", "checkpoint_content", "divergence"},
     "trainer": {"compute", "checkpoint"},
     "environment": set(),
     "prediction": {"runs", "build", "checkpoint", "checkpoint_content", "checks", "compute",
-                   "data", "inference", "submission", "trainer", "triage", "ledger"},
+                   "data", "inference", "instances", "submission", "trainer", "triage", "ledger"},
     "triage": {"evaluation", "runs"},
     "ledger": set(),
     "pseudonyms": set(),
     "inference": {"checkpoint_content", "data", "module", "nn"},
     "capacity": {"nn"},
-    "preparation": {"build", "capacity", "checks", "compute", "data", "memory", "module",
-                    "trainer"},
+    "preparation": {"build", "capacity", "checks", "compute", "data", "instances", "memory",
+                    "module", "trainer"},
     "completion": {"runs", "baselines", "data", "evaluation", "preparation", "tracking"},
     "training": {"runs", "checkpoint", "data", "trainer", "inference", "preparation", "compute",
                  "callbacks", "completion", "fold_errors", "fold_folder", "resumption", "progress",
@@ -72,8 +75,10 @@ ALLOWED = {
     # Measures what a user runs; only `lymphoml/benchmark/inference.py` looks into lymphoml's parts.
     "benchmark": {"benchmark", "checkpoint", "compute", "config", "data", "environment", "memory",
                   "inference", "preparation", "report", "runs", "trainer"},
-    "commands": {"commands", "audit", "benchmark", "config", "data", "prediction", "runs",
-                 "submission", "report", "ledger"},
+    # Trains poolings on bags whose truth it knows; it knows no cohort and no run.
+    "assumptions": {"assumptions", "build", "evaluation"},
+    "commands": {"commands", "assumptions", "audit", "benchmark", "config", "data", "features",
+                 "prediction", "runs", "submission", "report", "ledger"},
     "cli": {"commands", "config", "entry"},
     "__main__": {"cli", "stopping"},
 }  # fmt: skip
@@ -83,9 +88,9 @@ ONLY_IN = {
     "omegaconf": {"config", "composition", "entry", "commands", "cli", "train"},
     "wandb": {"tracking"},
     "lightning": set(),
-    "torch": {"types", "data", "nn", "module", "trainer", "compute", "memory", "capacity",
-              "checkpoint", "checkpoint_content", "divergence", "callbacks", "inference",
-              "tracking", "benchmark"},
+    "torch": {"types", "data", "features", "nn", "module", "trainer", "compute", "memory",
+              "capacity", "checkpoint", "checkpoint_content", "divergence", "callbacks",
+              "inference", "tracking", "benchmark", "assumptions"},
     "pytorch_lightning": {"data", "module", "trainer", "inference", "training", "callbacks",
                           "fold_errors", "progress", "checkpoint", "tracking", "benchmark"},
 }  # fmt: skip

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
 from lymphoml import memory, training
@@ -19,6 +20,8 @@ from lymphoml.callbacks import History
 from lymphoml.checkpoint import load_checkpoint
 from lymphoml.cli import main
 from lymphoml.config import plain, run_config
+from lymphoml.data.clinical import ClinicalEncoder
+from lymphoml.data.cohort import read_cohort
 from lymphoml.data.synthetic import synthesize
 from lymphoml.errors import Failure, InputError
 from lymphoml.module import BagClassifier
@@ -27,7 +30,7 @@ from lymphoml.training import cross_validate
 
 CONF = Path(__file__).parent.parent / "conf"
 TINY = ["model/encoder=timm", "model.encoder.name=test_resnet", "data=synthetic", "logger=none",
-        "data.folds=2", "trainer.max_epochs=3", "trainer.progress=false",
+        "data.folds=2", "trainer.max_epochs=3", "trainer.progress=false", "data.image_baselines=[]",
         "trainer.threads=1"]  # fmt: skip
 RUN = ["baselines.csv", "config.yaml", "environment.json", "folds.csv", "metrics.json",
        "predictions.csv", "strata.csv"]  # fmt: skip
@@ -143,7 +146,9 @@ def test_folds_run_apart_in_any_order_end_in_the_same_files(configured, tmp_path
     ["optim=sgd"],
     ["optim=adam", "data.flip=true", "data.max_instances=2", "data.inner_fraction=0.3",
      "trainer.patience=5", "data.workers=1"],
-], ids=["sgd", "adam"])  # fmt: skip
+    ["optim=adam", "model/fusion=additive", "model.fusion.frozen=false", "pos_weight=balanced",
+     "model/pooling=sigmoid_mean", "model.instance_dropout=0.3"],
+], ids=["sgd", "adam", "additive"])  # fmt: skip
 @pytest.mark.parametrize("moment", ["on_train_epoch_start", "on_train_batch_end"])
 def test_interrupted_and_run_again_gives_the_same_bytes(
     configured, tmp_path, monkeypatch, overrides, moment
@@ -177,6 +182,29 @@ def test_predicting_the_held_out_patients_reproduces_their_stored_predictions(
     again = again.set_index("patient")
     assert len(again) == 16 + 3
     np.testing.assert_array_equal(again.loc[stored.index, "probability"], stored["probability"])
+
+
+def test_late_fusion_is_fitted_to_the_training_patients_of_its_fold(configured, cohort, tmp_path):
+    """Where next to nothing is learned, what is predicted is the clinical model."""
+    run = tmp_path / "run"
+    cross_validate(configured("model/fusion=additive", "lr=1e-12", "trainer.max_epochs=1"), run)
+    folds = pd.read_csv(run / "folds.csv", dtype=str).set_index("patient")["fold"]
+    stored = pd.read_csv(run / "predictions.csv").set_index("patient")
+    data = configured()["data"]
+    table = read_cohort(data).labelled.table
+    for fold in ("0", "1"):
+        train, held_out = (sorted(folds.index[chosen]) for chosen in (folds != fold, folds == fold))
+        encoder = ClinicalEncoder.fit(
+            table.loc[train], data["columns"], data["clinical"], standardise=True, missing="refuse"
+        )
+        model = LogisticRegression(tol=1e-10, max_iter=1000)
+        model.fit(encoder.transform(table.loc[train]), table["label"].loc[train])
+        expected = model.predict_proba(encoder.transform(table.loc[held_out]))[:, 1]
+        assert stored.loc[held_out, "probability"].tolist() == pytest.approx(expected, abs=1e-4)
+    config = run_config(run, {"root": str(cohort)}, {})
+    again = predict(run, config, tmp_path / "out", "all", ("ID", "LABEL"))
+    again = again.set_index("patient").loc[stored.index, "probability"]
+    np.testing.assert_array_equal(again, stored["probability"])
 
 
 def test_predicting_the_test_patients_averages_the_folds(configured, tmp_path, cohort):
@@ -331,6 +359,7 @@ def test_a_run_of_before_is_scored_anew_without_training(configured, tmp_path, m
     before = (tmp_path / "run" / "metrics.json").read_bytes()
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     del config["data"]["hard_stratum"], config["data"]["permute_bags"]
+    del config["model"]["instance_dropout"]
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "run" / "metrics.json").unlink()
     monkeypatch.setattr(pl.Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))

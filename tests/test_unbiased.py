@@ -25,7 +25,7 @@ COLUMNS = {"x": {"kind": "numeric", "column": "X"}}
 
 @pytest.fixture
 def no_baselines(monkeypatch):
-    def nothing(data, cohort, folds):
+    def nothing(data, cohort, folds, features):
         return folds[["patient", "fold"]]
 
     monkeypatch.setattr("lymphoml.completion.baseline_predictions", nothing)

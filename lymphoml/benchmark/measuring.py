@@ -60,7 +60,7 @@ def _launch(job: Job, folder: Path) -> list[str]:
     return [
         "-m", "lymphoml.benchmark.launch", "answer.json", str(job.steps or 0),
         str(ROOT / "train.py"), "experiment=paper", "data=synthetic", "fold=0", "name=bench",
-        f"data.root={job.cohort}", f"data.cache={job.cache}",
+        "data.image_baselines=[]", f"data.root={job.cohort}", f"data.cache={job.cache}",
         f"data.workers={job.condition.workers}", f"trainer.max_epochs={epochs}",
         f"trainer.threads={job.threads}", f"trainer.precision={job.precision}",
         f"trainer.accelerator={job.accelerator}", f"hydra.run.dir={folder / 'run'}", *job.words,

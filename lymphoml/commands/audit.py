@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lymphoml.commands.options import option
+from lymphoml.commands.options import option, refuse_out
 from lymphoml.config import data_config
-from lymphoml.errors import InputError
 
 
 @dataclass
@@ -22,7 +21,7 @@ def run(options: Audit) -> None:
     data = data_config(options.cohort, options.data)
     default = Path("runs/audit") / data["name"] / "audit.json"
     out = Path(options.out).expanduser() if options.out else default
-    _refuse_out(out, Path(data["root"]).expanduser())
+    refuse_out(out, Path(data["root"]), "audit.json")
 
     from lymphoml.audit.run import audit
     from lymphoml.audit.terminal import print_audit
@@ -33,11 +32,3 @@ def run(options: Audit) -> None:
     print_audit(content)
     print(out)
     raise SystemExit(content["exit_code"])
-
-
-def _refuse_out(out: Path, root: Path) -> None:
-    """Before minutes of work."""
-    if out.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"out={out}: lies in data.root={root}, which is only read; choose another")
-    if out.is_dir():
-        raise InputError(f"out={out}: is a folder; give the file, such as {out / 'audit.json'}")

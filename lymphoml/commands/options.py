@@ -1,6 +1,7 @@
 """What every command's dataclass of options is made of."""
 
 from dataclasses import field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from lymphoml.errors import InputError
@@ -20,3 +21,15 @@ def pair(key: str, values: list[T]) -> tuple[T, T]:
     if len(values) != 2:
         raise InputError(f"{key}={values}: give two values, as [first,second]")
     return values[0], values[1]
+
+
+def refuse_out(out: Path, root: Path, name: str) -> None:
+    """Before minutes of work: raises InputError for a file in the cohort, and for a folder.
+
+    `name` is what the file could be called.
+    """
+    root = root.expanduser()
+    if out.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"out={out}: lies in data.root={root}, which is only read; choose another")
+    if out.is_dir():
+        raise InputError(f"out={out}: is a folder; give the file, such as {out / name}")

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from lymphoml.data.images import ImageStore
+from lymphoml.data.rows import RowStore
 from lymphoml.data.transforms import DRAWS
 from lymphoml.errors import InputError
 from lymphoml.seeding import keyed_generator
@@ -18,7 +19,8 @@ Key = tuple[int, int]  # epoch, position of the patient
 
 
 class Bag(NamedTuple):
-    images: np.ndarray  # uint8 (m, h, w, 3); of shape (0, 1, 1, 3) where no image is wanted
+    # uint8 (m, h, w, 3), or float32 (m, d); of shape (0, 1, 1, 3) where no image is wanted.
+    images: np.ndarray
     clinical: np.ndarray  # float32 (k)
     label: int
     patient: str
@@ -40,7 +42,7 @@ class BagDataset(Dataset[Bag]):
         sources: Sequence[str],
         clinical: np.ndarray,
         labels: Sequence[int],
-        store: ImageStore | None,
+        store: ImageStore | RowStore | None,
         max_instances: int | None,
         augment: bool,
         seed: int,
@@ -109,7 +111,10 @@ class EpochOrder(Sampler[Key]):
 
 
 def collate(bags: Sequence[Bag]) -> Batch:
-    """The bags one after the other; images stay bytes, and channels last in memory."""
+    """The bags one after the other; images stay bytes, and channels last in memory.
+
+    Rows of features stay rows.
+    """
     with_images = any(len(bag.images) for bag in bags)
     for bag in bags:
         if with_images and not len(bag.images):
@@ -117,8 +122,9 @@ def collate(bags: Sequence[Bag]) -> Batch:
     # A single bag is not copied: it may be larger than half the memory.
     images = bags[0].images if len(bags) == 1 else np.concatenate([bag.images for bag in bags])
     draws = [bag.draws for bag in bags if bag.draws is not None]
+    tensor = torch.from_numpy(images)
     return Batch(
-        images=torch.from_numpy(images).permute(0, 3, 1, 2),
+        images=tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor,
         lengths=torch.tensor([len(bag.images) for bag in bags]),
         clinical=_stack([bag.clinical for bag in bags]),
         label=torch.tensor([bag.label for bag in bags], dtype=torch.float32),

@@ -37,7 +37,7 @@ def complete(sources: Sequence[Source], folder: Path, framing: Framing) -> Size:
         return size
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder):
             # Whoever held the lock before has built some of them, or died amid one.
             for leftover in folder.glob(".*.npy.*"):
                 leftover.unlink()
@@ -92,7 +92,7 @@ def _tell_damage(found: Sequence[Shape | str]) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One process at a time; the system frees the lock of one that dies."""
     lock = FileLock(folder / ".lock")
     try:
@@ -138,7 +138,7 @@ def _build(sources: Sequence[Source], folder: Path, framing: Framing, size: Size
 
         problems = [problem for told in pool.map(build, sources) for problem in told]
     if problems:
-        raise InputError(_shortened(problems))
+        raise InputError(shortened(problems))
 
 
 def progress_bar() -> Progress:
@@ -171,6 +171,6 @@ def _build_part(
     return []
 
 
-def _shortened(problems: list[str], most: int = 20) -> list[str]:
+def shortened(problems: list[str], most: int = 20) -> list[str]:
     rest = len(problems) - most
     return problems if rest <= 0 else [*problems[:most], f"... and {rest} more images like these"]

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lymphoml.data.bags import BagDataset, EpochOrder, collate, permuted_order
@@ -12,6 +13,7 @@ from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import inner_split, split
 from lymphoml.data.images import ImageStore
+from lymphoml.data.rows import RowStore, RowView
 from lymphoml.data.transforms import View
 from lymphoml.seeding import keyed_seed
 from lymphoml.stopping import end_with_parent
@@ -22,23 +24,25 @@ class PatientBags(pl.LightningDataModule):
     """Some patients to predict: what a fold and a foreign cohort have in common.
 
     `data` is the configuration's group of that name; `store` is None where the model looks at no
-    image; `clinical` was fitted on the training patients of the model that predicts.
+    image; `clinical`, and `rows` where the store holds rows of features, were fitted on the
+    training patients of the model that predicts.
     """
 
     def __init__(
         self,
         data: dict[str, Any],
         cohort: Cohort,
-        store: ImageStore | None,
+        store: ImageStore | RowStore | None,
         patients: list[str],
         clinical: ClinicalEncoder,
         seed: int,
         fold: int,
+        rows: RowView | None = None,
     ):
         super().__init__()
         self.data, self.cohort, self.store, self.patients = data, cohort, store, patients
         self.clinical = clinical
-        self.view = View(data)
+        self.view = rows or View(data)
         self.keyed = keyed_seed(seed, fold)
         self.first_epoch = 0
 
@@ -85,15 +89,15 @@ class PatientBags(pl.LightningDataModule):
 class BagDataModule(PatientBags):
     """Training, validation and, if asked for, inner validation patients of one fold.
 
-    `folds` is the table `patient, fold`. Clinical scaling is fitted on the fold's training
-    patients alone, and travels in the checkpoint.
+    `folds` is the table `patient, fold`. The scaling of clinical values and of rows of features is
+    fitted on the fold's training patients alone, and travels in the checkpoint.
     """
 
     def __init__(
         self,
         data: dict[str, Any],
         cohort: Cohort,
-        store: ImageStore | None,
+        store: ImageStore | RowStore | None,
         folds: pd.DataFrame,
         fold: int,
         seed: int,
@@ -111,7 +115,14 @@ class BagDataModule(PatientBags):
             standardise=data["standardise"],
             missing=data["missing"],
         )
-        super().__init__(data, cohort, store, held_out, clinical, seed, fold)
+        rows = RowView.fit(store, self.train_patients) if isinstance(store, RowStore) else None
+        super().__init__(data, cohort, store, held_out, clinical, seed, fold, rows)
+
+    def training_clinical(self) -> tuple[Tensor, Tensor]:
+        """Clinical values (b k) and labels (b) of the training patients, as their batches hold."""
+        table = self.cohort.table.loc[self.train_patients]
+        clinical = torch.from_numpy(self.clinical.transform(table))
+        return clinical, torch.tensor(table["label"].tolist(), dtype=torch.float32)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train_patients, training=True)
@@ -133,7 +144,8 @@ class BagDataModule(PatientBags):
             "next_epoch": 0 if self.trainer is None else self.trainer.current_epoch + 1,
             "clinical": self.clinical.state(),
             "schema": self.cohort.schema,
-            "image_size": None if self.store is None else list(self.store.size),
+            "image_size": list(self.store.size) if isinstance(self.store, ImageStore) else None,
+            "rows": self.view.state() if isinstance(self.view, RowView) else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -49,13 +49,7 @@ def decode(path: Path, digest: bytes, framing: Framing, size: tuple[int, int]) -
     `digest` is the SHA-256 that the file must still have. Pillow's warnings count as wrong where
     the caller has made them errors.
     """
-    try:
-        content = read_bytes(path)
-    except OSError as error:
-        return f"cannot be read ({error.strerror}); check the file and its permissions"
-    if hashlib.sha256(content).digest() != digest:
-        return "changed while it was read; start again once nothing writes to it"
-    opened = open_rgb(content, framing)
+    opened = open_unchanged(path, digest, framing)
     if isinstance(opened, str):
         return opened
     image = opened.image
@@ -66,6 +60,17 @@ def decode(path: Path, digest: bytes, framing: Framing, size: tuple[int, int]) -
             f"set data.crop or data.resize, so that all are of one size"
         )
     return pixels
+
+
+def open_unchanged(path: Path, digest: bytes, framing: Framing) -> Opened | str:
+    """The file's image before it is framed, or what is wrong; `digest` as above."""
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        return f"cannot be read ({error.strerror}); check the file and its permissions"
+    if hashlib.sha256(content).digest() != digest:
+        return "changed while it was read; start again once nothing writes to it"
+    return open_rgb(content, framing)
 
 
 def open_rgb(content: bytes, framing: Framing) -> Opened | str:

@@ -66,15 +66,20 @@ def read_images(
     Decodes those that `data.cache` lacks. Raises InputError with a line for each image that cannot
     be used, or one where the cache cannot take them.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sources = list(pool.map(Source.read, images.keys(), images.values()))
+    sources = hash_images(images)
     framing = Framing(data["crop"], data["resize"])
     folder = Path(data["cache"]).expanduser() / "images" / framing.name
     size = complete(sources, folder, framing)
-    return ImageStore(folder, sources, size), _content_key(sources)
+    return ImageStore(folder, sources, size), content_key(sources)
 
 
-def _content_key(sources: Sequence[Source]) -> str:
+def hash_images(images: Mapping[str, tuple[Path, ...]]) -> list[Source]:
+    """Every image file of each patient, hashed."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(Source.read, images.keys(), images.values()))
+
+
+def content_key(sources: Sequence[Source]) -> str:
     """A digest of every image's bytes and of whose it is: one changed bit changes it."""
     whole = hashlib.sha256()
     for source in sources:

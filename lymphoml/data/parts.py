@@ -1,8 +1,9 @@
 """A part: one patient's decoded images, in a file that verifies itself.
 
-A `.npy` of uint8 (m, h, w, 3), and after it a digest of everything before; numpy takes no notice of
-what follows the array. The file is called by the digest of what it was made from, so it never grows
-old: whoever has the same images finds it, and other images look for another.
+A `.npy` of uint8 (m, h, w, 3), or of float32 (m, d) for what was measured of them, and after it a
+digest of everything before; numpy takes no notice of what follows the array. The file is called by
+the digest of what it was made from, so it never grows old: whoever has the same images finds it,
+and other images look for another.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from lymphoml.foreign import read_bytes
 
 CHUNK = 1 << 20
 MISSING = "missing"
+BYTES, FLOATS = "|u1", "<f4"  # of pixels, of rows, as numpy's header writes them
 
 Shape = tuple[int, ...]
 Stamp = tuple[int, int, int]  # inode, bytes, time of the last change in ns
@@ -43,18 +45,18 @@ class Source(NamedTuple):
         return folder / f"{hashlib.sha256(content).hexdigest()[:32]}.npy"
 
 
-def write_part(path: Path, shape: Shape, images: Iterable[np.ndarray]) -> None:
+def write_part(path: Path, shape: Shape, images: Iterable[np.ndarray], dtype: str = BYTES) -> None:
     """Write images of (h, w, 3) as they come; an exception from them leaves no part behind."""
     digest = _begun(path)
     with replacing(path) as file:
-        for piece in chain([_header(shape)], (image.data for image in images)):
+        for piece in chain([_header(shape, dtype)], (image.data for image in images)):
             digest.update(piece)
             file.write(piece)
         file.write(digest.digest())
 
 
-def check_part(path: Path) -> Shape | str:
-    """The shape of an intact part, otherwise what is wrong with it."""
+def check_part(path: Path, dtype: str = BYTES) -> Shape | str:
+    """The shape of an intact part of this kind, otherwise what is wrong with it."""
     digest = _begun(path)
     buffer = memoryview(bytearray(CHUNK))
     try:
@@ -69,8 +71,8 @@ def check_part(path: Path) -> Shape | str:
             if left or file.read() != digest.digest():
                 return "truncated or corrupted" if size else "empty"
         part = open_part(path)
-        sound = part.dtype == np.uint8 and part.ndim == 4 and part.shape[3] == 3
-        return part.shape if sound else "of another shape"
+        fits = part.ndim == 2 if dtype == FLOATS else part.ndim == 4 and part.shape[3] == 3
+        return part.shape if fits and part.dtype == dtype else "of another shape"
     except (ValueError, EOFError):
         return "no part"  # whoever made it made its digest as well
     except FileNotFoundError:
@@ -100,9 +102,9 @@ def part_bytes(shape: Shape) -> int:
     return len(_header(shape)) + math.prod(shape) + _begun(Path()).digest_size
 
 
-def _header(shape: Shape) -> memoryview:
+def _header(shape: Shape, dtype: str = BYTES) -> memoryview:
     header = io.BytesIO()
-    layout = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    layout = {"descr": dtype, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, layout)
     return header.getbuffer()
 

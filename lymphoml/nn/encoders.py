@@ -1,8 +1,9 @@
 """Encoders: networks from images (n c h w) to features (n d); attribute `dim` is the width d.
 
 `weights` is None to start from scratch, "default" for the library's ImageNet weights, else the
-path of a file (see `nn.weights`). `norm` is one of `nn.norms.NORMS`. Each factory imports its
-library itself, since either takes seconds and a run needs at most one.
+path of a file (see `nn.weights`). `norm` is one of `nn.norms.NORMS`. `learns` false keeps every
+weight as it begins. Each factory imports its library itself, since either takes seconds and a run
+needs at most one.
 """
 
 import difflib
@@ -22,7 +23,9 @@ from lymphoml.nn.weights import load_weights
 TORCHVISION_HEADS = {"resnet18": "fc", "resnet34": "fc", "efficientnet_b0": "classifier"}
 
 
-def torchvision_encoder(name: str, weights: str | None = None, norm: str = "batch") -> nn.Module:
+def torchvision_encoder(
+    name: str, weights: str | None = None, norm: str = "batch", learns: bool = True
+) -> nn.Module:
     """A network of torchvision's without its classifier, with torchvision's initialisation."""
     from torchvision import models
 
@@ -33,11 +36,11 @@ def torchvision_encoder(name: str, weights: str | None = None, norm: str = "batc
         network = models.get_model(name, weights="DEFAULT" if weights == "default" else None)
     dim = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1].in_features
     setattr(network, TORCHVISION_HEADS[name], nn.Identity())
-    return _finish(network, dim, weights, norm)
+    return finished(network, dim, weights, norm, learns)
 
 
 def timm_encoder(
-    name: str, weights: str | None = None, norm: str = "batch", **options: Any
+    name: str, weights: str | None = None, norm: str = "batch", learns: bool = True, **options: Any
 ) -> nn.Module:
     """Any of timm's networks, pooled over the image and without its classifier.
 
@@ -59,10 +62,18 @@ def timm_encoder(
         network: Any = timm.create_model(
             name, pretrained=weights == "default", num_classes=0, **options
         )
-    return _finish(network, network.head_hidden_size, weights, norm)
+    return finished(network, network.head_hidden_size, weights, norm, learns)
 
 
-def _finish(network: Any, dim: int, weights: str | None, norm: str) -> nn.Module:
+def finished(
+    network: Any, dim: int, weights: str | None, norm: str, learns: bool = True
+) -> nn.Module:
+    """The network with its norm and weights as asked for, and its width `dim`."""
+    if not learns and norm == "batch":
+        raise InputError(
+            "encoder learns: false with norm: batch, whose statistics would still move; set "
+            "model.encoder.norm=frozen"
+        )
     if weights == "default" and norm == "group":
         raise InputError(
             "encoder norm: group with weights: default; those were trained with BatchNorm, set "
@@ -72,7 +83,7 @@ def _finish(network: Any, dim: int, weights: str | None, norm: str) -> nn.Module
     if weights is not None and weights != "default":
         load_weights(network, Path(weights))
     network.dim = dim
-    return network
+    return network.requires_grad_(learns)
 
 
 @contextmanager

@@ -7,25 +7,36 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lymphoml.nn.chunks import embed_in_chunks
+from lymphoml.nn.dropout import drop_instances
 
 
 class MILModel(nn.Module):
     """Encoder -> pooling -> fusion -> one logit a bag.
 
     Encoder and pooling are None where `fusion.uses_images` is false; the images may then be an
-    empty tensor. A bag larger than memory goes through `embed` in chunks, then through `classify`,
-    which is what `forward` does in one go.
+    empty tensor. In training each instance is left out of its bag with probability
+    `instance_dropout`. A bag larger than memory goes through `embed` in chunks, then through
+    `classify`, which is what `forward` does in one go.
     """
 
-    def __init__(self, encoder: nn.Module | None, pooling: nn.Module | None, fusion: nn.Module):
+    def __init__(
+        self,
+        encoder: nn.Module | None,
+        pooling: nn.Module | None,
+        fusion: nn.Module,
+        instance_dropout: float = 0.0,
+    ):
+        if not 0 <= instance_dropout < 1:
+            raise ValueError(f"instance_dropout is {instance_dropout}; allowed is 0 to below 1")
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
         self.fusion = fusion
+        self.instance_dropout = instance_dropout
 
     def forward(
         self,
-        images: Float[Tensor, "n c h w"],
+        images: Float[Tensor, "n c h w"] | Float[Tensor, "n d"],
         lengths: Int[Tensor, " b"],
         clinical: Float[Tensor, "b k"],
     ) -> Float[Tensor, " b"]:
@@ -53,6 +64,8 @@ class MILModel(nn.Module):
         clinical: Float[Tensor, "b k"],
     ) -> Float[Tensor, " b"]:
         """The logit of each bag, from the features of its images."""
+        if features is not None and self.training and self.instance_dropout:
+            features, lengths = drop_instances(features, lengths, self.instance_dropout)
         bag = None if self.pooling is None else self.pooling(features, lengths)
         # The fusion costs nothing and its logits are the result: never in half precision.
         with torch.autocast(clinical.device.type, enabled=False):

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from lymphoml.evaluation.pooled import pool
 from lymphoml.report.runs import read_run, siblings
+from lymphoml.report.wording import baseline_name
 from lymphoml.runs import fold_folder, read_table
 
 OLD = "scored by an earlier version; remove metrics.json and give the run's command again"
@@ -65,6 +66,12 @@ def _account(metrics: dict[str, Any]) -> Iterator[str]:
                 line += f"   clinical values alone {_interval(clinical)}"
                 line += f"   gain {_interval(gain[part][score], sign='+')}"
             yield line
+    if images := metrics.get("image_gain"):
+        scores = metrics["baselines"][images["reference"]]["everybody"]
+        yield (
+            f"  {baseline_name(images['reference']) + ', AUROC':46}{_interval(scores['auroc'])}"
+            f"   gain {_interval(images['everybody']['auroc'], sign='+')}"
+        )
     yield (
         f"  {'best epochs':46}{_number(best['mean'])} ± {_number(best['std'])}   optimistic: each "
         f"chosen on the fold it is scored on"

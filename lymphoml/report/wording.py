@@ -21,6 +21,8 @@ TITLES = {
 BASELINES = {
     "logistic_regression": "logistic regression",
     "random_forest": "random forest",
+    "morphology": "morphology, stacked",
+    "random_features": "untrained network, stacked",
     "count_rule": "one value's threshold",
     "bag_size": "number of images",
     "prevalence": "prevalence",

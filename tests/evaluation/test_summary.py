@@ -118,6 +118,23 @@ def test_without_a_regression_there_is_no_gain():
     assert summary(table)["gain"] is None
 
 
+def test_the_image_gain_is_over_the_better_baseline_of_images():
+    table = predictions(3.0, 0)
+    baselines = beside(table, 1.0, 1)
+    better = beside(table, 2.0, 2)["logistic_regression"]
+    baselines = baselines.assign(
+        morphology=baselines["logistic_regression"], random_features=better
+    )
+    found = summary(table, baselines=baselines)
+    scores = {name: found["baselines"][name]["everybody"]["auroc"]["value"] for name in baselines
+              if name in ("morphology", "random_features")}  # fmt: skip
+    assert found["image_gain"]["reference"] == max(scores, key=scores.get) == "random_features"
+    gain = found["image_gain"]["everybody"]["auroc"]
+    assert gain["value"] == pytest.approx(found["auroc"]["value"] - scores["random_features"])
+    assert found["gain"]["reference"] == "logistic_regression"
+    assert summary(table, baselines=beside(table, 1.0, 1))["image_gain"] is None
+
+
 def test_the_best_epochs_gap_is_what_it_adds_to_the_folds_mean():
     found = summary(predictions(2.0, 0))
     mean = np.mean([fold["balanced_accuracy"] for fold in found["folds"]])

@@ -7,6 +7,7 @@ from torchvision import models
 
 from lymphoml.errors import InputError
 from lymphoml.nn.encoders import timm_encoder, torchvision_encoder
+from lymphoml.nn.resnet10 import resnet10
 
 
 @pytest.mark.parametrize(
@@ -46,10 +47,46 @@ def test_initialisation_is_torchvisions():
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-@pytest.mark.parametrize("norm", ["batch", "group", "frozen"])
-def test_every_parameter_of_resnet18_learns(norm):
+@torch.no_grad()
+def test_resnet10_is_torchvisions_but_for_the_stem():
+    """The stages of torchvision's ResNet with one block each, from 64 channels."""
+    theirs = models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1]).eval()
+    ours = resnet10(64).eval()
+    stages = [ours[4], ours[5], ours[6], ours[7]]
+    for stage, one in zip(stages, (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4),
+                          strict=True):  # fmt: skip
+        stage.load_state_dict(one[0].state_dict())
+    halved = ours[:4](torch.rand(2, 3, 64, 64))
+    assert halved.shape == (2, 64, 32, 32)
+    expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(halved)))).mean((2, 3))
+    torch.testing.assert_close(ours[4:](halved), expected)
+    assert (ours.dim, resnet10(32).dim, resnet10(16).dim) == (512, 256, 128)
+
+
+def test_resnet10_has_no_weights_of_its_own():
+    with pytest.raises(InputError, match="ResNet10 has none"):
+        resnet10(16, weights="default")
+    with pytest.raises(ValueError, match="width is 0"):
+        resnet10(0)
+
+
+def test_an_encoder_that_does_not_learn_stays_as_it_began():
     torch.manual_seed(0)
-    encoder = torchvision_encoder("resnet18", norm=norm).train()
+    encoder = torchvision_encoder("resnet18", norm="frozen", learns=False).train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    features = encoder(torch.rand(4, 3, 32, 32))
+    assert not features.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    with pytest.raises(InputError, match="norm=frozen"):
+        resnet10(16, norm="batch", learns=False)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "frozen"])
+@pytest.mark.parametrize("make", [lambda norm: torchvision_encoder("resnet18", norm=norm),
+                                  lambda norm: resnet10(16, norm=norm)])  # fmt: skip
+def test_every_parameter_learns(make, norm):
+    torch.manual_seed(0)
+    encoder = make(norm).train()
     encoder(torch.rand(4, 3, 32, 32)).square().sum().backward()
     assert all((parameter.grad != 0).any() for parameter in encoder.parameters())
 

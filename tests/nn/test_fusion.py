@@ -4,9 +4,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from torch import nn
 from torch.nn import functional as F
 
-from lymphoml.nn.fusion import ClinicalOnly, Concat, MixtureOfExperts, NoClinical, mixture_logit
+from lymphoml.nn.fusion import (
+    AdditiveLogit,
+    ClinicalOnly,
+    Concat,
+    FiLM,
+    MixtureOfExperts,
+    NoClinical,
+    ProductOfProbabilities,
+    mixture_logit,
+)
+from lymphoml.nn.fusion.logistic import fit_logistic
 
 IMAGE, CLINICAL = 5, 3
 
@@ -90,3 +102,99 @@ def test_gate_decides_between_the_experts():
     one, other = torch.tensor([2.0, 2.0]), torch.tensor([-1.0, -1.0])
     mixed = mixture_logit(torch.tensor([50.0, -50.0]), one, other)
     torch.testing.assert_close(mixed, torch.tensor([2.0, -1.0]))
+
+
+@pytest.mark.parametrize("fusion", [NoClinical, MixtureOfExperts, ProductOfProbabilities])
+def test_a_pooling_of_scores_gives_the_image_logit_itself(fusion):
+    """A layer could turn its sign."""
+    assert list(fusion(1, CLINICAL).image.parameters()) == []
+
+
+def test_product_multiplies_the_experts_probabilities():
+    fusion, (bag, clinical) = ProductOfProbabilities(IMAGE, CLINICAL).double(), inputs()
+    p = torch.sigmoid(fusion.image(bag)) * torch.sigmoid(fusion.clinical(clinical))
+    torch.testing.assert_close(torch.sigmoid(fusion(bag, clinical)), p[:, 0])
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_product_learns_from_the_surest_mistakes(label):
+    sure = torch.tensor([-1e4, -200.0, 0.0, 200.0, 1e4])
+    bag, clinical = (column.unsqueeze(1) for column in torch.cartesian_prod(sure, sure).T)
+    fusion = ProductOfProbabilities(1, 1)
+    nn.init.ones_(fusion.clinical.weight)
+    bag, clinical = bag.clone().requires_grad_(), clinical.clone().requires_grad_()
+    mixed = fusion(bag, clinical)
+    F.binary_cross_entropy_with_logits(mixed, torch.full_like(mixed, label)).backward()
+    assert all(each.isfinite().all() for each in (mixed, bag.grad, clinical.grad))
+
+
+def test_film_modulates_feature_by_feature():
+    fusion, (bag, clinical) = FiLM(IMAGE, CLINICAL).double(), inputs()
+    assert torch.equal(fusion(bag, clinical), fusion.image(bag)[:, 0])  # where it starts
+    nn.init.normal_(fusion.modulation.weight)
+    nn.init.normal_(fusion.modulation.bias)
+    weight, bias = fusion.image.weight[0], fusion.image.bias
+    for logit, z, c in zip(fusion(bag, clinical), bag, clinical, strict=True):
+        modulation = fusion.modulation.weight @ c + fusion.modulation.bias
+        gamma, beta = modulation[:IMAGE], modulation[IMAGE:]
+        expected = sum(weight[i] * ((1 + gamma[i]) * z[i] + beta[i]) for i in range(IMAGE)) + bias
+        torch.testing.assert_close(logit, expected[0])
+
+
+def patients(count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(4)
+    clinical = torch.randn(count, CLINICAL)
+    label = (clinical[:, 0] - clinical[:, 1] + torch.randn(count) > 0.5).float()
+    return clinical, label
+
+
+@pytest.mark.parametrize("pos_weight", [1.0, 0.4])
+@pytest.mark.parametrize("penalty", [1.0, 1e-3])
+@pytest.mark.parametrize("scale", [1.0, 100.0])  # years and counts as they are
+def test_additive_fits_what_scikit_learn_fits(pos_weight, penalty, scale):
+    clinical, label = patients()
+    clinical = scale * clinical + scale
+    weight, bias = fit_logistic(clinical, label, pos_weight, penalty)
+    theirs = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10_000, solver="newton-cholesky")
+    counts = [pos_weight if each else 1.0 for each in label]
+    theirs.fit(clinical.double().numpy(), label.numpy(), sample_weight=counts)
+    assert weight.tolist() == pytest.approx(theirs.coef_[0].tolist(), rel=1e-4, abs=1e-6)
+    assert bias.item() == pytest.approx(theirs.intercept_[0], rel=1e-4, abs=1e-5)
+
+
+def test_a_single_class_or_no_clinical_value_still_fits():
+    clinical, label = patients()
+    for values, labels in ((clinical, torch.ones_like(label)), (clinical[:, :0], label)):
+        assert all(part.isfinite().all() for part in fit_logistic(values, labels, 1.0, 1.0))
+    _, bias = fit_logistic(clinical[:, :0], label, 1.0, 1.0)
+    assert torch.sigmoid(bias).item() == pytest.approx(label.mean().item())
+
+
+def test_additive_starts_at_the_clinical_model_and_keeps_it():
+    clinical, label = patients()
+    fusion, bag = AdditiveLogit(IMAGE, CLINICAL), torch.randn(len(label), IMAGE)
+    fusion.fit_clinical(clinical, label, 1.0)
+    fitted = fusion.clinical(clinical)[:, 0]
+    assert fitted.abs().max() > 1
+    assert torch.equal(fusion(bag, clinical), fitted)
+    optimizer = torch.optim.AdamW(fusion.parameters(), lr=0.1, weight_decay=0.1)
+    for _ in range(5):
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(fusion(bag, clinical), label).backward()
+        optimizer.step()
+    assert torch.equal(fusion.clinical(clinical)[:, 0], fitted)
+    assert not torch.equal(fusion(bag, clinical), fitted)
+
+
+def test_additive_trains_the_clinical_part_on_unless_frozen():
+    clinical, label = patients()
+    fusion = AdditiveLogit(IMAGE, CLINICAL, frozen=False)
+    fusion.fit_clinical(clinical, label, 1.0)
+    loss = F.binary_cross_entropy_with_logits(fusion(torch.randn(60, IMAGE), clinical), label)
+    loss.backward()
+    assert (fusion.clinical.weight.grad != 0).all()
+    # The penalty's is what is left of the gradient at the minimum.
+    expected = -fusion.clinical.weight.detach() / len(label)
+    torch.testing.assert_close(fusion.clinical.weight.grad, expected, atol=1e-5, rtol=1e-3)
+    with pytest.raises(ValueError, match=r"penalty is 0\.0; it must be above 0"):
+        AdditiveLogit(IMAGE, CLINICAL, penalty=0.0)

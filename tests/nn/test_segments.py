@@ -9,14 +9,24 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lymphoml.nn.segments import (
+    segment_logmeanexp,
     segment_logsumexp,
     segment_max,
     segment_mean,
+    segment_quantiles,
     segment_softmax,
     segment_sum,
+    segment_top_mean,
 )
 
-REDUCTIONS = [segment_sum, segment_mean, segment_max, segment_logsumexp, segment_softmax]
+REDUCTIONS = [
+    segment_sum,
+    segment_mean,
+    segment_max,
+    segment_logsumexp,
+    segment_logmeanexp,
+    segment_softmax,
+]
 
 
 def dense(reduction, values: Tensor, lengths: list[int]) -> Tensor:
@@ -31,6 +41,7 @@ def dense(reduction, values: Tensor, lengths: list[int]) -> Tensor:
         segment_mean: member @ values / member.sum(1, keepdim=True),
         segment_max: torch.where(member.bool()[:, :, None], values, -torch.inf).amax(1),
         segment_logsumexp: (member @ exponentials).log(),
+        segment_logmeanexp: (member @ exponentials / member.sum(1, keepdim=True)).log(),
         segment_softmax: exponentials / (member.T @ (member @ exponentials)),
     }[reduction]
 
@@ -104,3 +115,43 @@ def test_ties_share_the_gradient_of_the_maximum():
     segment_max(values, torch.tensor([3])).sum().backward()
     assert values.grad is not None
     assert values.grad.tolist() == [0.5, 0.5, 0.0]
+
+
+# No binary fractions: 0.14 * 50 and 0.55 * 100 lie a hair above the whole numbers they mean.
+LEVELS = [n / 100 for n in range(101)]
+SIZES = st.sampled_from([1, 2, 7, 25, 40, 50, 100])
+
+
+@settings(max_examples=50, deadline=None)
+@given(lengths=st.lists(SIZES, min_size=1, max_size=3), seed=st.integers(0, 999))
+def test_quantiles_invert_the_step_function(lengths, seed):
+    draw = torch.Generator().manual_seed(seed)
+    values = torch.randint(0, 20, (sum(lengths), 2), generator=draw).double()  # ties among them
+    found = segment_quantiles(values, torch.tensor(lengths), LEVELS)
+    for quantiles, bag in zip(found, values.split(lengths), strict=True):
+        for column, found_levels in zip(bag.T.tolist(), quantiles.T.tolist(), strict=True):
+            for hundredths, value in enumerate(found_levels):
+                rank = max(-(-hundredths * len(column) // 100), 1)  # in whole numbers, rounded up
+                assert value == sorted(column)[rank - 1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(length=st.integers(1, 40), tenths=st.integers(0, 10), seed=st.integers(0, 999))
+def test_top_mean_takes_the_last_row_in_part(length, tenths, seed):
+    values = torch.randn(length, 2, generator=torch.Generator().manual_seed(seed)).double()
+    found = segment_top_mean(values, torch.tensor([length]), tenths / 10)[0]
+    copies = values.repeat_interleave(10, 0).sort(0, descending=True).values
+    expected = copies[: max(tenths * length, 10)].mean(0)  # at least one row, ten copies of it
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("reduce", [
+    lambda values, lengths: segment_quantiles(values, lengths, [0.2, 0.5]),
+    lambda values, lengths: segment_top_mean(values, lengths, 0.4),
+], ids=["quantiles", "top_mean"])  # fmt: skip
+def test_gradient_of_what_is_sorted(reduce):
+    torch.manual_seed(0)
+    values = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v: reduce(v, torch.tensor([1, 3, 2])), values)
+    half = reduce(values.bfloat16(), torch.tensor([6]))
+    assert half.dtype == torch.float32

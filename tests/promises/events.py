@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lymphoml import baselines, callbacks, files, module, preparation
+from lymphoml import callbacks, files, module, preparation
+from lymphoml.baselines import table as baselines
 from lymphoml.data import building, images
 
 

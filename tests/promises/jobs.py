@@ -15,7 +15,7 @@ from lymphoml.training import cross_validate
 ROOT = Path(__file__).parents[2]
 TINY = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=3",
         "trainer.progress=false", "trainer.threads=1", "model/encoder=timm",
-        "model.encoder.name=test_resnet"]  # fmt: skip
+        "model.encoder.name=test_resnet", "data.image_baselines=[]"]  # fmt: skip
 CLINICAL = ["model/fusion=clinical", "data.bags_per_batch=8"]
 OUTCOME = ["predictions.csv", "metrics.json", "folds.csv", "baselines.csv", "strata.csv"]
 

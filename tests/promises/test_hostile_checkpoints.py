@@ -136,6 +136,12 @@ GIANT = {"_target_": "lymphoml.nn.mil.MILModel",
          "encoder": {"_target_": "lymphoml.nn.encoders.timm_encoder", "name": "test_resnet"},
          "pooling": {"_target_": "lymphoml.nn.pooling.Attention", "hidden": 10**12},
          "fusion": {"_target_": "lymphoml.nn.fusion.Concat"}}  # fmt: skip
+
+
+def scaling(names, mean, scale):
+    return {"names": names, "mean": mean, "scale": scale}
+
+
 VALUES = {
     "a target of the model": (MODEL, {"fusion": TARGET}),
     "a target of the fusion": (f"{MODEL}.fusion._target_", "os.mkdir"),
@@ -161,6 +167,12 @@ VALUES = {
     "a scale of zero": ("BagDataModule.clinical.scale", [0.0, 0.0]),
     "clinical columns": ("BagDataModule.clinical.columns", {"age": 3}),
     "other columns": ("BagDataModule.schema", {"a": 1}),
+    "rows of text": ("BagDataModule.rows", "many"),
+    "rows of nothing": ("BagDataModule.rows", scaling([], [], [])),
+    "a row's scale of zero": ("BagDataModule.rows", scaling(["a"], [1.0], [0.0])),
+    "rows of NaN": ("BagDataModule.rows", scaling(["a"], [math.nan], [1.0])),
+    "rows of two widths": ("BagDataModule.rows", scaling(["a"], [1.0, 2.0], [1.0])),
+    "rows where none are": ("BagDataModule.rows", scaling(["a"], [1.0], [1.0])),
     "an image size": ("BagDataModule.image_size", "large"),
     "an epoch": ("BagDataModule.next_epoch", "later"),
 }  # fmt: skip

@@ -20,7 +20,8 @@ from tests.promises.processes import ROOT, alive, handles, wait_until
 SOON = 10  # seconds, of which two are promised: machines that run tests are slow
 CODES = {"TERM": 143, "INT": 130}
 GOES_ON = "stopped; the same command goes on from the last finished epoch\n"
-RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.threads=1", "hydra.run.dir=run"]
+RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.threads=1", "hydra.run.dir=run",
+       "data.image_baselines=[]"]  # fmt: skip
 IMAGES = [*RUN, "model/encoder=timm", "model.encoder.name=test_resnet", "trainer.max_epochs=2",
           "data.bags_per_batch=4"]  # fmt: skip
 ENDLESS = [*RUN, "model/fusion=clinical", "trainer.max_epochs=100000"]

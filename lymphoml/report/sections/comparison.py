@@ -21,7 +21,7 @@ BESIDE = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
 def content(run: Run, choices: Choices) -> dict[str, Any]:
     everybody, hard = run_scores(run) or {}, run_scores(run, "hard")
     baselines = baseline_scores(run)
-    gain = run.metrics.get("gain")
+    told_gains = [run.metrics.get(key) for key in ("gain", "image_gain")]
     return {
         "measures": [
             (title, everybody.get(key), hard and hard.get(key))
@@ -36,9 +36,11 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
             for model, scores in ({THIS: everybody} | baselines).items()
         ],
         "baselines": bool(baselines),
-        "gain": gain,
-        "reference": baseline_name(gain["reference"]) if gain else None,
-        "gains": list(_gains(gain)),
+        "gains": [
+            (f"{baseline_name(gain['reference'])} {on}", list(_gains(gain)))
+            for gain, on in zip(told_gains, ("on", "with"), strict=True)
+            if gain
+        ],
         "thresholds": [
             (THRESHOLDS[key], told["balanced_accuracy"], told.get("invalid", False))
             for key, told in (run.metrics.get("thresholds") or {}).items()
@@ -48,9 +50,9 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     }
 
 
-def _gains(gain: dict[str, Any] | None) -> Any:
+def _gains(gain: dict[str, Any]) -> Any:
     """Who is counted, the measure, and the paired difference."""
     for key, who in (("everybody", "everybody"), ("hard", "hard stratum")):
-        for measure, told in ((gain or {}).get(key) or {}).items():
+        for measure, told in (gain.get(key) or {}).items():
             if told and measure in TITLES:
                 yield who, TITLES[measure], told

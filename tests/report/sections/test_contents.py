@@ -92,9 +92,14 @@ def test_what_a_run_tells_of_its_strata_is_taken_as_told(tmp_path):
     assert set(baseline_scores(run, "hard")) == {"logistic regression"}
     assert set(baseline_scores(run)) == {"logistic regression", "prevalence"}
     told = comparison.content(run, ANY)
-    assert [(who, measure) for who, measure, _ in told["gains"]] == [
+    ((reference, gained),) = told["gains"]
+    assert reference == "logistic regression on"
+    assert [(who, measure) for who, measure, _ in gained] == [
         ("everybody", "Balanced accuracy"), ("hard stratum", "Balanced accuracy"),
     ]  # fmt: skip
+    run.metrics["image_gain"] = run.metrics["gain"] | {"reference": "morphology"}
+    references = [reference for reference, _ in comparison.content(run, ANY)["gains"]]
+    assert references == ["logistic regression on", "morphology, stacked with"]
     assert [invalid for *_, invalid in told["thresholds"]] == [False, False, True]
     assert len(told["measures"]) == 8
 

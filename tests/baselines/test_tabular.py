@@ -8,11 +8,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lymphoml.baselines import baseline_predictions
+from lymphoml.baselines.table import baseline_predictions
 from lymphoml.config import plain
 from lymphoml.data.cohort import Cohort
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 NAMES = ["prevalence", "bag_size", "count_rule", "logistic_regression", "random_forest"]
 
 

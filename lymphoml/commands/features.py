@@ -1,0 +1,66 @@
+"""`python -m lymphoml features`: a row of numbers for every image of a cohort."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lymphoml.commands.options import option, refuse_out
+from lymphoml.config import data_config, encoder_config
+from lymphoml.errors import InputError
+
+if TYPE_CHECKING:
+    from lymphoml.data.cohort import Cohort
+    from lymphoml.features.table import Extractor
+
+
+@dataclass
+class Features:
+    """Measure every cell, or encode every image, once; rows go to the cache, and to a file."""
+
+    cohort: str = option("lymphocytosis", "which of conf/data, as data=... of train.py")
+    data: dict[str, Any] = option({}, "changes to its settings: data.root=DIR data.crop=112")
+    encoder: str = option("morphology", "morphology, untrained, or one of conf/model/encoder")
+    weights: str | None = option(None, "of that encoder: a file, default (ImageNet); none: random")
+    name: str | None = option(None, "of the network, with encoder=timm")
+    seed: int = option(0, "of random weights")
+    out: str | None = option(None, "a .csv, .parquet or .npz that data.features=FILE takes")
+
+
+def run(options: Features) -> None:
+    data = data_config(options.cohort, options.data)
+    out = Path(options.out).expanduser() if options.out else None
+
+    from lymphoml.data.cohort import read_cohort
+    from lymphoml.data.row_files import check_suffix, write_rows
+    from lymphoml.features.table import read_features
+
+    if out is not None:
+        check_suffix(out)
+        refuse_out(out, Path(data["root"]), "features.npz")
+    cohort = read_cohort(data)
+    extractor = _extractor(options, data, cohort)
+    store, _ = read_features(cohort.images, extractor, data)
+    count = sum(store.lengths)
+    print(f"{count:,} images of {len(store.lengths)} patients, {len(store.names)} features each")
+    if options.encoder == "morphology":
+        found = sum(float(store.bag(patient)[:, 0].sum()) for patient in cohort.images)
+        print(f"a nucleus was found in {100 * found / count:.1f} % of them")
+    if out is not None:
+        write_rows(out, store, cohort.images)
+        print(out)
+
+
+def _extractor(options: Features, data: dict[str, Any], cohort: "Cohort") -> "Extractor":
+    given = {"weights": options.weights, "name": options.name}
+    changes = {key: value for key, value in given.items() if value is not None}
+    if options.encoder in ("morphology", "untrained") and changes:
+        raise InputError(f"encoder={options.encoder}: has no setting {', '.join(changes)}")
+    if options.encoder == "morphology":
+        from lymphoml.features.cells import Morphology
+
+        return Morphology()
+    from lymphoml.features.encoded import Encoded, untrained
+
+    if options.encoder == "untrained":
+        return untrained(cohort.images, options.seed)
+    return Encoded(encoder_config(options.encoder, changes), data, options.seed)

@@ -1,0 +1,105 @@
+"""What an encoder that nobody trains here makes of every image: a fixed network's features."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lymphoml.build import build
+from lymphoml.data.decoding import Framing, decode, size_from_header
+from lymphoml.data.parts import Source
+from lymphoml.data.transforms import View
+from lymphoml.errors import InputError
+
+WHOLE = Framing(crop=None, resize=None)
+VERSION = 1  # of what this file makes of an image: another number, another place in the cache
+AT_ONCE = 64  # images
+UNTRAINED = {"_target_": "lymphoml.nn.encoders.torchvision_encoder", "name": "resnet18"}
+CROP, RESIZE = 128, 64  # pixels: the cell without its neighbours, at half the resolution
+
+
+class Encoded:
+    """An Extractor: the features of each image by the encoder that `spec` describes, unchanged.
+
+    Its weights are drawn by `seed` where `spec` names none. `data` is the configuration's group of
+    that name, of which crop, resize and normalise count.
+    """
+
+    def __init__(self, spec: dict[str, Any], data: dict[str, Any], seed: int = 0):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.encoder = build(spec).eval()
+        self.framing = Framing(data["crop"], data["resize"])
+        self.view = View(data | {"flip": False, "rotate": False, "colour": 0.0})
+        self.names = tuple(f"feature_{column}" for column in range(self.encoder.dim))
+        self.settings = _settings(spec, data, seed)
+
+    def rows(self, sources: Sequence[Source]) -> Iterator[np.ndarray | list[str]]:
+        size = _first_size(sources, self.framing)
+        for source in sources:
+            pixels = _decode_all(source, self.framing, size)
+            yield pixels if isinstance(pixels, list) else self._encode(pixels)
+
+    def _encode(self, pixels: np.ndarray) -> np.ndarray:
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        try:
+            with torch.inference_mode():
+                parts = [self.encoder(self.view(part)) for part in images.split(AT_ONCE)]
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"encoder: refuses images of {pixels.shape[2]} x {pixels.shape[1]} pixels "
+                f"({str(error).splitlines()[0][:120]}); set data.crop or data.resize"
+            ) from None
+        return torch.cat(parts).float().numpy()
+
+
+def untrained(images: Mapping[str, tuple[Path, ...]], seed: int = 0) -> Encoded:
+    """The default network before any training: the control of every trained one.
+
+    Of images smaller than CROP or RESIZE it sees the whole. Inputs are centred: bytes as they are
+    would be mostly brightness to it.
+    """
+    paths = (path for bag in images.values() for path in bag)
+    side = min(next(filter(None, (size_from_header(path, WHOLE) for path in paths)), (CROP,)))
+    data = {"crop": min(CROP, side), "resize": min(RESIZE, side), "normalise": True}
+    return Encoded(UNTRAINED, data, seed)
+
+
+def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
+    """Names a folder: what the encoder is, in words and as a digest of all that decides."""
+    framing = Framing(data["crop"], data["resize"])
+    weights = spec.get("weights")
+    origin = weights or f"seed {seed}"
+    if weights and (path := Path(weights)).is_file():
+        with path.open("rb") as file:
+            origin = hashlib.file_digest(file, "sha256").hexdigest()
+    kept = {key: value for key, value in spec.items() if key != "weights"}
+    decisive = [VERSION, kept, origin, framing.name, bool(data["normalise"])]
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return f"{spec.get('name', 'encoder')}-v{VERSION},crop={framing.crop},{digest[:16]}"
+
+
+def _first_size(sources: Sequence[Source], framing: Framing) -> tuple[int, int]:
+    """(h, w) that all images must share, by the first that can be used."""
+    with warnings.catch_warnings(action="error"):
+        for path in (path for source in sources for path in source.paths):
+            if size := size_from_header(path, framing):
+                return size
+    return 0, 0
+
+
+def _decode_all(source: Source, framing: Framing, size: tuple[int, int]) -> np.ndarray | list[str]:
+    images, problems = [], []
+    with warnings.catch_warnings(action="error"):
+        for path, digest in zip(source.paths, source.digests, strict=True):
+            image = decode(path, digest, framing, size)
+            if isinstance(image, str):
+                problems.append(f"image {path} of patient {source.patient}: {image}")
+            else:
+                images.append(image)
+    return problems or np.stack(images)

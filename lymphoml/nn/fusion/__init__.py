@@ -1,0 +1,25 @@
+"""Fusions: from a bag's vector (b d) and the clinical values (b k) to one logit a patient (b).
+
+A positive logit says tumoral. `uses_images` says whether the bag is looked at; where it is not,
+no image is loaded, encoded or pooled. A fusion that has `fit_clinical(clinical, label,
+pos_weight)` is given the fold's training patients once, before training.
+"""
+
+from lymphoml.nn.fusion.additive import AdditiveLogit
+from lymphoml.nn.fusion.clinical_only import ClinicalOnly
+from lymphoml.nn.fusion.concat import Concat
+from lymphoml.nn.fusion.film import FiLM
+from lymphoml.nn.fusion.mixture import MixtureOfExperts, mixture_logit
+from lymphoml.nn.fusion.no_clinical import NoClinical
+from lymphoml.nn.fusion.product import ProductOfProbabilities
+
+__all__ = [
+    "AdditiveLogit",
+    "ClinicalOnly",
+    "Concat",
+    "FiLM",
+    "MixtureOfExperts",
+    "NoClinical",
+    "ProductOfProbabilities",
+    "mixture_logit",
+]

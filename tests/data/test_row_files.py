@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lymphoml.data.row_files import read_rows, write_rows
+from lymphoml.data.rows import RowStore, RowView, moments
+from lymphoml.errors import InputError
+
+IMAGES = {"007": (Path("a/0.png"), Path("a/1.png")), "NA": (Path("b/0.png"),)}
+ROWS = {
+    "007": np.array([[1, 2.5], [3, -4e-9]], np.float32),
+    "NA": np.array([[1e9, 1 / 3]], np.float32),
+}
+
+
+@pytest.fixture(params=[".csv", ".npz"])
+def path(request, tmp_path):
+    path = tmp_path / f"rows{request.param}"
+    write_rows(path, RowStore(ROWS, ["one", "two"]), IMAGES)
+    return path
+
+
+def table():
+    return pd.DataFrame({
+        "patient": ["007", "007", "NA"], "image": ["0.png", "1.png", "0.png"],
+        "one": [1.0, 3, 5], "two": [0.5, 2, 1],
+    })  # fmt: skip
+
+
+def written(tmp_path, rows):
+    rows.to_csv(tmp_path / "mine.csv", index=False)
+    return tmp_path / "mine.csv"
+
+
+def test_what_was_written_is_read(path):
+    store, _ = read_rows(path, IMAGES)
+    assert store.names == ["one", "two"]
+    for patient, rows in ROWS.items():
+        assert np.array_equal(store.bag(patient), rows)
+
+
+def test_rows_come_in_the_order_of_the_images_wherever_they_stand(tmp_path):
+    one, key = read_rows(written(tmp_path, table()), IMAGES)
+    stranger = pd.DataFrame([["P9", "0.png", 7, 7]], columns=table().columns)
+    rows = pd.concat([table()[::-1], stranger])  # another cohort's patient is passed over
+    other, again = read_rows(written(tmp_path, rows), IMAGES)
+    assert key == again
+    for patient in IMAGES:
+        assert np.array_equal(one.bag(patient), other.bag(patient))
+
+
+def test_the_key_knows_every_number_and_name(tmp_path):
+    keys = {read_rows(written(tmp_path, table()), IMAGES)[1]}
+    keys.add(read_rows(written(tmp_path, table().rename(columns={"two": "three"})), IMAGES)[1])
+    changed = table()
+    changed.loc[2, "two"] = 1.0001
+    keys.add(read_rows(written(tmp_path, changed), IMAGES)[1])
+    assert len(keys) == 3
+
+
+def cell(value):
+    def spoil(rows):
+        rows["two"] = rows["two"].astype(object)
+        rows.loc[1, "two"] = value
+        return rows
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda t: t[:2], r"no row for image 0\.png of patient NA"),
+        (lambda t: pd.concat([t, t[:1]]), r"image 0\.png of patient 007 stands there twice"),
+        (lambda t: t.replace("1.png", "9.png"), r"image 9\.png of patient 007 is not in"),
+        (cell(""), r"column two, image 1\.png of patient 007: no finite number"),
+        (cell("many"), r"column two, image 1\.png"),
+        (cell("inf"), r"column two, image 1\.png"),
+        (cell("1e300"), r"column two, image 1\.png"),
+        (lambda t: t.drop(columns="image"), r"needs patient and image"),
+        (lambda t: t[["patient", "image"]], r"no column beside"),
+        (lambda t: t[:0], r"no row for image"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, spoil, said):
+    path = written(tmp_path, spoil(table()))
+    with pytest.raises(InputError, match=said) as error:
+        read_rows(path, IMAGES)
+    assert all("\n" not in line and path.name in line for line in error.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("no.csv", None), ("not.npz", b"junk"), ("not.csv", b"\xff\xfe"), ("rows.txt", b"a,b")],
+)
+def test_files_that_cannot_be_read_are_one_line(tmp_path, name, content):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=name) as error:
+        read_rows(tmp_path / name, IMAGES)
+    assert len(error.value.problems) == 1
+    assert "\n" not in error.value.problems[0]
+
+
+def test_nothing_is_unpickled(tmp_path):
+    np.savez(tmp_path / "rows.npz", patient=np.array([{}], object), image=["0"], features=[[1.0]])
+    with pytest.raises(InputError, match=r"rows\.npz"):
+        read_rows(tmp_path / "rows.npz", IMAGES)
+
+
+def test_arrays_of_other_lengths_are_refused(tmp_path):
+    np.savez(tmp_path / "rows.npz", patient=["007"], image=["0.png"], features=np.ones((2, 3)))
+    with pytest.raises(InputError, match="1 images, but 2 rows"):
+        read_rows(tmp_path / "rows.npz", IMAGES)
+
+
+def test_a_view_is_fitted_on_the_patients_given_alone():
+    random = np.random.default_rng(0)
+    rows = {p: random.normal(5, 3, (20, 2)).astype(np.float32) for p in "ABC"}
+    rows["C"] += 1e6
+    view = RowView.fit(RowStore(rows, ["one", "two"]), ["A", "B"])
+    seen = view(torch.from_numpy(np.concatenate([rows["A"], rows["B"]])))
+    assert seen.mean(0).numpy() == pytest.approx(0, abs=1e-5)
+    assert seen.std(0, correction=0).numpy() == pytest.approx(1, abs=1e-5)
+    assert RowView(**view.state()) == view
+
+
+def test_a_constant_column_is_not_blown_up():
+    mean, scale = moments(np.full((5, 1), 0.1, np.float32))
+    assert mean == pytest.approx(0.1)
+    assert scale.tolist() == [1.0]

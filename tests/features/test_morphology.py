@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lymphoml.data.smear import draw_slide, draw_smear
+from lymphoml.features.morphology import NAMES, measure
+from tests.features.test_segmentation import BLUE, PURPLE, disc, drawn
+
+
+def cell(number, size=224):
+    rng = np.random.default_rng(number)
+    return draw_smear(size, number % 2 == 0, draw_slide(rng), rng)
+
+
+def measured(image):
+    return dict(zip(NAMES, measure(image).tolist(), strict=True))
+
+
+def test_names_are_unique_and_documented():
+    page = (Path(__file__).parents[2] / "docs" / "morphology.md").read_text()
+    assert len(set(NAMES)) == len(NAMES) == 38
+    assert [name for name in NAMES if f"`{name}`" not in page] == []
+
+
+def test_the_measures_of_discs_are_those_of_geometry():
+    found = measured(drawn(nucleus=28, cell=40))
+    assert found["segmented"] == 1
+    assert found["nucleus_area"] == pytest.approx(np.pi * 28**2 / 224**2 * 100, rel=0.1)
+    assert found["cell_area"] == pytest.approx(np.pi * 40**2 / 224**2 * 100, rel=0.12)
+    assert found["nucleus_share"] == pytest.approx((28 / 40) ** 2, rel=0.12)
+    assert found["nucleus_eccentricity"] < 0.2
+    assert found["nucleus_solidity"] > 0.96
+    assert found["nucleus_circularity"] == pytest.approx(1, abs=0.15)
+    assert found["nucleus_perimeter"] == pytest.approx(2 * np.pi * 28 / 2.24, rel=0.1)
+    assert found["nucleus_offset"] < 0.1
+    density = -np.log(np.array(PURPLE) / np.array((252, 232, 204)))
+    for channel, value in zip(("red", "green", "blue"), density, strict=True):
+        assert found[f"nucleus_{channel}"] == pytest.approx(value, rel=0.05)
+
+
+def test_texture_tells_clumped_chromatin_from_smooth():
+    smooth = drawn()
+    clumped = smooth.copy()
+    rows, columns = np.indices(clumped.shape[:2])
+    clumps = disc(224, 28) & ((rows // 4 + columns // 4) % 2 == 0)
+    clumped[clumps] = (110, 75, 150)
+    one, other = measured(smooth), measured(clumped)
+    for name in ("entropy", "contrast_near", "granularity_coarse", "range"):
+        assert other[f"chromatin_{name}"] > one[f"chromatin_{name}"] + 0.02, name
+    assert other["chromatin_homogeneity"] < one["chromatin_homogeneity"]
+
+
+@pytest.mark.parametrize("turned", [lambda i: np.rot90(i), lambda i: i[::-1], lambda i: i[:, ::-1]])
+def test_a_turned_or_mirrored_cell_is_the_same_cell(turned):
+    image = cell(3)
+    assert measure(turned(image).copy()) == pytest.approx(measure(image), rel=0.02, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((224, 224, 3), np.uint8),
+        np.full((32, 32, 3), 255, np.uint8),
+        np.full((5, 7, 3), 100, np.uint8),
+        np.zeros((1, 1, 3), np.uint8),
+        np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8),
+        np.where(disc(224, 60)[..., None], np.uint8(PURPLE), np.uint8(BLUE)),
+        np.full((224, 224, 3), PURPLE, np.uint8),
+    ],
+    ids=["black", "white", "tiny", "a pixel", "noise", "in cytoplasm", "all nucleus"],
+)
+def test_nothing_is_ever_nan(image):
+    values = measure(image)
+    assert values.shape == (38,)
+    assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_atypical_cells_of_the_generator_are_told_apart(size):
+    rows = np.stack([measure(cell(number, size)) for number in range(120)])
+    labels = np.arange(120) % 2
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    assert cross_val_score(model, rows, labels, cv=5).mean() > 0.9
