@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lymphoml.errors import InputError
-from lymphoml.files import remove_leftovers
+from lymphoml.files import naming, remove_leftovers
 
 DYING = 0.5  # seconds that the workers of a killed process may still hold its locks
 
@@ -67,15 +67,23 @@ def _acquire(lock: Path) -> int | None:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_ino == lock.stat().st_ino:
-                since = time.strftime("%Y-%m-%d %H:%M:%S")
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"process {os.getpid()} since {since}".encode())
+                _sign(lock, descriptor)
                 return descriptor
-        except OSError:  # held, or removed by whoever held it
-            pass
+        except (BlockingIOError, PermissionError, FileNotFoundError):
+            pass  # held, or removed by whoever held it
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
         time.sleep(0.05)
     return None
+
+
+def _sign(lock: Path, descriptor: int) -> None:
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    with naming(lock):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} since {since}".encode())
 
 
 def _holder(lock: Path) -> str:

@@ -176,7 +176,9 @@ def test_the_audit_outlives_every_mutation(count, sound, tmp_path, record_proper
 @pytest.mark.promise(
     "the same, through `train.py` in a process of its own", "exit code 0, or 2 and lines alone"
 )
-@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
+)
 def test_mutations_through_the_command_line(count, sound, tmp_path, record_property):
     words = ["data=synthetic", "model/fusion=clinical", "trainer.max_epochs=1", "data.folds=2",
              "trainer.threads=1", "trainer.progress=false", "logger=none"]  # fmt: skip
