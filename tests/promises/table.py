@@ -49,7 +49,7 @@ def rows(reports: Iterable[pytest.TestReport]) -> list[Row]:
 
 def write(path: Path, table: list[Row]) -> None:
     """A section a test module; what did not hold is said so, in its place."""
-    parts = ["# Reliability: what is promised, what was tried, what happened\n",
+    parts = ["# Reliability: what is promised, what was tried, what happened\n\n",
              "Written by `make test-all`, the tests that it names; not by hand.\n"]  # fmt: skip
     for section in dict.fromkeys(row.section for row in table):
         parts.append(f"\n## {section}\n\n{HEADER}")
