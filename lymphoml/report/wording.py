@@ -22,7 +22,7 @@ BASELINES = {
     "logistic_regression": "logistic regression",
     "random_forest": "random forest",
     "morphology": "morphology, stacked",
-    "random_features": "untrained network, stacked",
+    "random_features": "untrained net, stacked",
     "count_rule": "one value's threshold",
     "bag_size": "number of images",
     "prevalence": "prevalence",
