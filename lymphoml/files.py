@@ -77,7 +77,14 @@ def write_text(path: Path, text: str, private: bool = False) -> None:
 
 
 def write_csv(path: Path, table: "pd.DataFrame", private: bool = False) -> None:
-    """Raises InputError where a text would be a formula in a spreadsheet, or cannot be seen."""
+    write_text(path, csv_text(path, table), private)
+
+
+def csv_text(path: Path, table: "pd.DataFrame") -> str:
+    """What `path` is to hold.
+
+    Raises InputError where a text would be a formula in a spreadsheet, or cannot be seen.
+    """
     words = [str(name) for name in table.columns]
     for name in table.select_dtypes(include=["object", "string", "category"]):
         words += [each for each in table[name] if isinstance(each, str)]
@@ -87,7 +94,7 @@ def write_csv(path: Path, table: "pd.DataFrame", private: bool = False) -> None:
                 f"{path}: {quoted(word, 60)} is a formula to a spreadsheet, or cannot be seen; "
                 f"rename it where it comes from"
             )
-    write_text(path, table.to_csv(index=False), private)
+    return table.to_csv(index=False)
 
 
 def write_json(path: Path, content: Any, private: bool = False) -> None:

@@ -20,7 +20,7 @@ from lymphoml.data.images import ImageStore
 from lymphoml.data.rows import RowStore, RowView
 from lymphoml.drift import fingerprints
 from lymphoml.errors import InputError
-from lymphoml.files import write_text
+from lymphoml.files import csv_text, write_text
 from lymphoml.inference import checkpoint_predictions
 from lymphoml.instances import check_rows, open_instances
 from lymphoml.submission import write_submission
@@ -83,7 +83,7 @@ def predict(
     )
     if rule is not None:
         predictions["triage"] = apply_rule(run, rule, probabilities.loc[ids]).to_list()
-    content = predictions.to_csv(index=False)
+    content = csv_text(out / "predictions.csv", predictions)
     if unknown := int((cohort.table["label"] < 0).sum()):
         # Before the files: nobody is predicted unrecorded, wherever a kill strikes.
         ledger.record(run, "predict", sha256(content.encode()).hexdigest(), unknown)
