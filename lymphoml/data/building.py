@@ -36,11 +36,7 @@ def complete(sources: Sequence[Source], folder: Path, framing: Framing) -> Size:
     if not lacking:
         return size
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            # Whoever held the lock before has built some of them, or died amid one.
-            for leftover in folder.glob(".*.npy.*"):
-                leftover.unlink()
+        with locked(folder):  # whoever held it before has built some of them
             found = _check(lacking, folder)
             _tell_damage(found)
             _build(_unusable(lacking, found, size), folder, framing, size)
@@ -93,7 +89,11 @@ def _tell_damage(found: Sequence[Shape | str]) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the system frees the lock of one that dies."""
+    """One process at a time in a folder of parts, made where there is none.
+
+    The system frees the lock of one that dies; what it had begun to write is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(blocking=False)
@@ -101,6 +101,8 @@ def locked(folder: Path) -> Iterator[None]:
         print(f"image store {folder}: waiting for another process that builds it", flush=True)
         lock.acquire()
     try:
+        for leftover in folder.glob(".*.npy.*"):
+            leftover.unlink()
         yield
     finally:
         lock.release()

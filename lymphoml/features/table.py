@@ -54,11 +54,7 @@ def read_features(
     width = len(extractor.names)
     try:
         if _lacking(sources, folder, width):
-            folder.mkdir(parents=True, exist_ok=True)
-            with locked(folder):
-                # Whoever held the lock before has built some of them, or died amid one.
-                for leftover in folder.glob(".*.npy.*"):
-                    leftover.unlink()
+            with locked(folder):  # whoever held it before has built some of them
                 _build(_lacking(sources, folder, width), folder, extractor)
     except OSError as error:
         refusal = Failure if error.errno in MACHINE else InputError
