@@ -79,7 +79,17 @@ def _stop(number: int, frame: FrameType | None) -> None:
     sys.excepthook = lambda *_: None  # one line says it all
     # Not threading.Thread: the signal may have come while its locks are held.
     _thread.start_new_thread(_force, ())
-    raise Stopped(_Stop.code)
+    if _importing(frame):
+        _thread.start_new_thread(_leave, ())
+    else:
+        raise Stopped(_Stop.code)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Nothing is to be closed yet, and an exception through a module in C++ may abort the process."""
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _force() -> None:

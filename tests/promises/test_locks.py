@@ -70,7 +70,8 @@ def test_the_second_leaves_at_once(cohort, tmp_path, started):
     assert first.poll() is None
     end(first)
     again = started(*words, "fold=0", "trainer.max_epochs=100000", cwd=tmp_path)
-    assert "fold 0 goes on after epoch" in "".join(again.stdout.readline() for _ in range(2))
+    told = "".join(again.stdout.readline() for _ in range(2))
+    assert "fold 0 goes on after epoch" in told, again.communicate()
     assert other.poll() is None
 
 

@@ -99,6 +99,25 @@ def test_it_stops_while_it_imports(cohort, tmp_path, started, after):
 
 
 @pytest.mark.promise(
+    "SIGTERM while a module in C++ is imported",
+    "exit code 143 and one line: no exception goes through it",
+)
+def test_no_exception_goes_through_an_import(tmp_path, started):
+    (tmp_path / "module.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "except BaseException:\n"
+        "    os.abort()\n"
+    )
+    begin = "from lymphoml.stopping import stop_on_signals; stop_on_signals('go on')"
+    process = started("-c", f"{begin}; import module", cwd=tmp_path)
+    assert process.communicate(timeout=SOON)[1] == "stopped; go on\n"
+    assert process.returncode == 143
+
+
+@pytest.mark.promise(
     "SIGTERM or SIGINT to `predict.py` and `python -m lymphoml`", "exit code 143 or 130, one line"
 )
 def test_every_command_stops(born, cohort, tmp_path, record_property):
