@@ -1,6 +1,7 @@
 """A run folder reaches no other place: a link in one that was sent would lead out of it."""
 
 import os
+import stat
 from pathlib import Path
 
 from lymphoml.errors import InputError
@@ -19,7 +20,7 @@ def refuse_links(run: Path) -> None:
         return
     for folder in (run, *(each for each in _entries(run) if _is_ours(each))):
         for entry in _entries(folder):
-            if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+            if not _is_own(entry):
                 raise InputError(
                     f"{entry}: a link, or no regular file; a run folder holds its own files"
                 )
@@ -28,6 +29,14 @@ def refuse_links(run: Path) -> None:
 def _is_ours(path: Path) -> bool:
     """A tracker's folder may hold links; nothing of ours reads or writes there."""
     return path.is_dir() and not path.is_symlink() and path.name.startswith(("fold-", "test"))
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return True  # gone since, renamed by who trains another fold; or whoever needs it says why
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _entries(folder: Path) -> list[Path]:

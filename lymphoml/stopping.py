@@ -86,7 +86,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _importing(frame: FrameType | None) -> bool:
-    """Nothing is to be closed yet, and an exception through a module in C++ may abort the process."""
+    """Nothing is open yet, and an exception through a module in C++ may abort the process."""
     while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
         frame = frame.f_back
     return frame is not None

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import threading
 import time
 
 import pytest
 
+from lymphoml.containment import refuse_links
 from lymphoml.data.synthetic import synthesize
 from lymphoml.errors import InputError
 from lymphoml.fold_folder import fold_lock
@@ -112,6 +114,31 @@ def test_a_fork_inherits_no_lock(tmp_path, started):
     os.kill(forked, 0)  # it is there
     with fold_lock(tmp_path / "run", 0):
         pass
+
+
+@pytest.mark.promise(
+    "a checkpoint is renamed by who trains another fold while a run begins or is read",
+    "nobody takes it for a link",
+)
+def test_what_vanishes_is_no_link(tmp_path):
+    last, previous = tmp_path / "fold-0/last.ckpt", tmp_path / "fold-0/previous.ckpt"
+    last.parent.mkdir()
+    last.write_text("")
+    done = threading.Event()
+
+    def rename() -> None:
+        while not done.is_set():
+            last.rename(previous)
+            previous.rename(last)
+
+    other = threading.Thread(target=rename)
+    other.start()
+    try:
+        for _ in range(2000):
+            refuse_links(tmp_path)
+    finally:
+        done.set()
+        other.join()
 
 
 @pytest.mark.promise("a run that is refused", "leaves no lock file and no folder of a fold")
