@@ -39,7 +39,7 @@ def options(group):
 def test_every_encoder_builds(encoder):
     spec = configured(f"model/encoder={encoder}")["model"]
     model = build_model(spec, clinical_dim=2)
-    images = torch.rand(3, 1) if "rows" in spec["encoder"] else torch.rand(3, 3, 32, 32)
+    images = torch.rand(3, 2) if "rows" in spec["encoder"] else torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
         logits = model.eval()(images, torch.tensor([1, 2]), torch.rand(2, 2))
     assert logits.shape == (2,)

@@ -6,6 +6,8 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
+UNKNOWN = 2  # features; not 1, which a fusion takes for a score that nothing may follow
+
 
 class FeatureRows(nn.Module):
     """Hands on the `dim` features of each image, through layers of `hidden` units where given.
@@ -25,7 +27,7 @@ class FeatureRows(nn.Module):
         if any(units < 1 for units in hidden):
             raise ValueError(f"hidden is {list(hidden)}; allowed are 1 or more units a layer")
         super().__init__()
-        widths = [dim or 1, *hidden]
+        widths = [dim or UNKNOWN, *hidden]
         self.dim = widths[-1]
         self.layers = nn.Sequential()
         for before, after in pairwise(widths):

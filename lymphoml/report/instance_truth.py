@@ -40,7 +40,7 @@ def _from_json(path: Path, instances: pd.DataFrame) -> pd.DataFrame:
         cells = told.get("cells") if isinstance(told, dict) else None
         if not isinstance(cells, list) or len(cells) != len(bag) or set(cells) - {0, 1}:
             raise InputError(f"{path}: no cells, 0 or 1 an image, of patient {patient}; {ADVICE}")
-        rows += zip([patient] * len(bag), sorted(bag["image"]), cells, strict=True)
+        rows += zip([str(patient)] * len(bag), sorted(bag["image"]), cells, strict=True)
     return pd.DataFrame(rows, columns=["patient", "image", "truth"])
 
 

@@ -37,6 +37,15 @@ def test_a_planted_signal_is_found(suffix, tmp_path):
     assert metrics["scores"]["everybody"]["accuracy"]["low"] > 0.7
 
 
+def test_rows_need_no_layers_of_their_own(tmp_path):
+    """Until the rows are open their width is unknown, and one feature would be a score already."""
+    write_mil_bags(tmp_path / "set.data", draw_mil_bags(20))
+    config = configured(tmp_path, "set.data", "data.folds=2", "trainer.max_epochs=1",
+                        "model/encoder=features", "model/pooling=mean")  # fmt: skip
+    training.cross_validate(config, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
 def test_bags_without_a_signal_are_chance(tmp_path):
     bags = draw_mil_bags(60)
     labels = np.random.default_rng(1).permutation([label for label, _ in bags.values()])
