@@ -17,6 +17,7 @@ from lymphoml.commands import (
     bench,
     compare,
     features,
+    instances,
     poolings,
     predict,
     report,
@@ -39,6 +40,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "ablation": (ablation.Ablation, ablation.run),
     "compare": (compare.Compare, compare.run),
     "bench": (bench.Bench, bench.run),
+    "instances": (instances.Instances, instances.run),
     "poolings": (poolings.Poolings, poolings.run),
 }
 

@@ -1,6 +1,5 @@
 """The end of a run: once every fold is done, its scores and all that stands beside them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from lymphoml.errors import InputError
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 from lymphoml.files import write_json
+from lymphoml.foreign import read_mapping
 from lymphoml.preparation import Prepared
 from lymphoml.tracking import Tracker
 
@@ -43,7 +43,16 @@ def complete(config: dict[str, Any], folder: Path, prepared: Prepared, tracker: 
             runs.write_table(folder / "strata.csv", groups.rename_axis("patient").reset_index())
             tracker.log_cross_validation(metrics)
             write_json(folder / "metrics.json", metrics)
-    return json.loads((folder / "metrics.json").read_text())["balanced_accuracy"]["value"]
+    return _pooled(folder / "metrics.json")
+
+
+def _pooled(path: Path) -> float:
+    advice = "remove it, and give the same command again"
+    score = read_mapping(path, advice).get("balanced_accuracy")
+    value = score.get("value") if isinstance(score, dict) else None
+    if not isinstance(value, float | int):
+        raise InputError(f"{path} holds no balanced_accuracy; {advice}")
+    return float(value)
 
 
 def _features(config: dict[str, Any], prepared: Prepared) -> dict[str, RowStore]:

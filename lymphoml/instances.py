@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from lymphoml.data.images import ImageStore, read_images
+from lymphoml.data.mil_rows import read_bag_rows
+from lymphoml.data.mil_table import LAYOUT
 from lymphoml.data.row_files import read_rows
 from lymphoml.data.rows import RowStore, side_by_side
+from lymphoml.data.sources import mil_path
 from lymphoml.errors import InputError
 from lymphoml.features.computed import KINDS, computed
 
@@ -20,6 +23,8 @@ def open_instances(
 ) -> tuple[Store, str]:
     """The store of each patient's images that the encoder asks for, and a key of their content."""
     kinds = rows_wanted(model)
+    if kinds == [FILE] and data["layout"] == LAYOUT:
+        return read_bag_rows(mil_path(data), images)
     if kinds == [FILE]:
         return read_rows(Path(data["features"]).expanduser(), images)
     if kinds:
@@ -37,6 +42,13 @@ def rows_wanted(model: dict[str, Any]) -> list[str]:
 def check_rows(config: dict[str, Any]) -> None:
     """Raises InputError where a file of rows is asked for and not given, or the reverse."""
     kinds, given = rows_wanted(config["model"]), config["data"]["features"]
+    if config["data"]["layout"] == LAYOUT:
+        if kinds != [FILE] or given:
+            raise InputError(
+                f"data.layout={LAYOUT}: the rows of data.table are what a bag holds; use "
+                f"model/encoder=features or feature_network, without data.features"
+            )
+        return
     if kinds != [FILE] and (set(kinds) - set(KINDS) or len(set(kinds)) < len(kinds)):
         raise InputError(
             f"model.encoder.rows={BESIDE.join(kinds)}: allowed are {FILE}, {', '.join(KINDS)}, "

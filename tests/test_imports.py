@@ -77,8 +77,8 @@ ALLOWED = {
                   "inference", "preparation", "report", "runs", "trainer"},
     # Trains poolings on bags whose truth it knows; it knows no cohort and no run.
     "assumptions": {"assumptions", "build", "evaluation"},
-    "commands": {"commands", "assumptions", "audit", "benchmark", "config", "data", "features",
-                 "prediction", "runs", "submission", "report", "ledger"},
+    "commands": {"commands", "assumptions", "audit", "benchmark", "config", "data", "evaluation",
+                 "features", "prediction", "runs", "submission", "report", "ledger"},
     "cli": {"commands", "config", "entry"},
     "__main__": {"cli", "stopping"},
 }  # fmt: skip

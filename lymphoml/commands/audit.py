@@ -25,8 +25,10 @@ def run(options: Audit) -> None:
 
     from lymphoml.audit.run import audit
     from lymphoml.audit.terminal import print_audit
+    from lymphoml.data.mil_table import refuse_bags
     from lymphoml.files import write_json
 
+    refuse_bags(data, "audit")
     content = audit(data)
     write_json(out, content, private=True)
     print_audit(content)

@@ -27,7 +27,8 @@ class Compare:
 
 
 def run(options: Compare) -> None:
-    from lymphoml.report.comparison import compare_runs, papers_run, write_comparison
+    from lymphoml.report.comparison import compare_runs, papers_run
+    from lymphoml.report.comparison_file import write_comparison
     from lymphoml.report.comparison_tables import print_comparison
     from lymphoml.report.runs import find_runs
 

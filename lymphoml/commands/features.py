@@ -31,9 +31,11 @@ def run(options: Features) -> None:
     out = Path(options.out).expanduser() if options.out else None
 
     from lymphoml.data.cohort import read_cohort
+    from lymphoml.data.mil_table import refuse_bags
     from lymphoml.data.row_files import check_suffix, write_rows
     from lymphoml.features.table import read_features
 
+    refuse_bags(data, "features")
     if out is not None:
         check_suffix(out)
         refuse_out(out, Path(data["root"]), "features.npz")

@@ -8,7 +8,7 @@ from lymphoml.data.columns import Categorical, Column, DateOfBirth, Numeric
 from lymphoml.errors import InputError
 from lymphoml.foreign import harmless
 
-LAYOUTS = ("kaggle", "table")
+LAYOUTS = ("kaggle", "table", "mil_table")
 POLICIES = ("refuse", "impute")
 LABELS = (1, 0, -1)
 RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "intake")
@@ -42,7 +42,7 @@ def _declare(name: str, spec: dict, data: dict) -> Column:
 
 def _setting_problems(data: dict) -> Iterator[str]:
     if data["layout"] not in LAYOUTS:
-        yield f"data.layout {data['layout']!r}: choose {' or '.join(LAYOUTS)}"
+        yield f"data.layout {data['layout']!r}: choose one of {', '.join(LAYOUTS)}"
     if data["missing"] not in POLICIES:
         yield f"data.missing {data['missing']!r}: choose {' or '.join(POLICIES)}"
     if "/" in data["image_pattern"]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lymphoml.data.columns import Column
 from lymphoml.data.folders import bag_names, find_bags, refuse_stray
+from lymphoml.data.mil_table import LAYOUT, read_bags
 from lymphoml.data.tables import read_table
 from lymphoml.data.validation import duplicate_problems, name_columns, table_problems, table_schema
 from lymphoml.errors import InputError
@@ -31,6 +32,11 @@ def root_folder(data: dict) -> Path:
     return Path(os.path.expanduser(data["root"]))  # no shell expands the ~ of data.root=~/cohort
 
 
+def mil_path(data: dict) -> Path:
+    """The file of a benchmark set."""
+    return root_folder(data) / data["table"]
+
+
 def table_paths(data: dict) -> list[tuple[Path, Path]]:
     """Each table with the folder that holds its patients' folders."""
     root = root_folder(data)
@@ -42,6 +48,8 @@ def table_paths(data: dict) -> list[tuple[Path, Path]]:
 
 def read_sources(data: dict, columns: Sequence[Column]) -> Sources:
     """Every table and folder."""
+    if data["layout"] == LAYOUT:
+        return _read_mil_table(data)
     headings = {"id": data["id_column"], "label": data["label_column"]}
     headings |= {column.name: column.column for column in columns}
     # A cohort to predict may come without labels.
@@ -79,3 +87,13 @@ def read_sources(data: dict, columns: Sequence[Column]) -> Sources:
         seen |= set(table["id"])
         found.tables[number] = table[sound[number] & first]
     return found
+
+
+def _read_mil_table(data: dict) -> Sources:
+    root, path = root_folder(data), mil_path(data)
+    try:
+        refuse_stray(path, root)
+        bags = read_bags(path)
+    except InputError as error:
+        return Sources(problems=list(error.problems))
+    return Sources({0: bags.table}, bags.images)

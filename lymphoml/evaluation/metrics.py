@@ -9,8 +9,8 @@ from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef
 from lymphoml.evaluation.intervals import delong
 
 THRESHOLD = 0.5  # a probability above it is called tumoral; fixed, since tuning it is optimistic
-SCORES = ("balanced_accuracy", "sensitivity", "specificity", "auroc", "average_precision", "f1",
-          "matthews", "brier")  # fmt: skip
+SCORES = ("balanced_accuracy", "accuracy", "sensitivity", "specificity", "auroc",
+          "average_precision", "f1", "matthews", "brier")  # fmt: skip
 
 
 def score_fold(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
@@ -29,6 +29,7 @@ def score_fold(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
     specificity = _mean(~called[~positive])
     return counts | {
         "balanced_accuracy": (sensitivity + specificity) / 2,
+        "accuracy": _mean(called == positive),
         "sensitivity": sensitivity,
         "specificity": specificity,
         "auroc": delong(positive, probability)[0],

@@ -49,6 +49,7 @@ def pool(predictions: pd.DataFrame, folds_per_repeat: int, names: Sequence[str] 
         "balanced_accuracy": balanced_accuracy_interval(
             true_positive, positives, true_negative, negatives
         ),
+        "accuracy": wilson(mean["accuracy"] * mean["n"], round(mean["n"])),
         "sensitivity": wilson(true_positive, positives),
         "specificity": wilson(true_negative, negatives),
         "auroc": auroc_interval(mean["auroc"], variance, positives, negatives),

@@ -1,7 +1,7 @@
-"""Runs on the same patients and folds, one beside the other: `comparison.json` and `.csv`."""
+"""Runs on the same patients and folds, one beside the other."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,9 @@ from lymphoml.evaluation.comparison import compare, smallest_detectable
 from lymphoml.evaluation.pairs import SCORES
 from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.selection import Best, best_of
-from lymphoml.evaluation.summary import plain
-from lymphoml.files import write_csv, write_json
 from lymphoml.report.alignment import align
-from lymphoml.report.runs import read_run
+from lymphoml.report.optional import read_hard
+from lymphoml.report.runs import Run, read_run
 from lymphoml.report.scores import clinical_account
 from lymphoml.report.settings import flatten
 
@@ -28,7 +27,9 @@ class Comparison:
     the reference `difference, difference_low, difference_high, p, p_holm, detectable`, NaN in the
     reference's rows. `best` is by score, `detectable` the medians over runs: of one comparison
     planned beforehand, and under Holm's correction for all of them. `clinical` is a line on what
-    the clinical values alone reach.
+    the clinical values alone reach. `hard` is the same of the hard stratum alone, with a correction
+    of its own; None where the runs tell of none, or it lacks a class. `drifted` are the runs whose
+    code, libraries, data or machine changed while they were made.
     """
 
     reference: str
@@ -37,6 +38,8 @@ class Comparison:
     best: dict[str, Best]
     detectable: dict[str, dict[str, float]]
     clinical: str
+    hard: "Comparison | None" = None
+    drifted: tuple[str, ...] = ()
 
 
 def compare_runs(
@@ -51,45 +54,57 @@ def compare_runs(
     runs.sort(key=lambda run: run.path != reference)  # stable: the reference first
     names = short_names([run.path for run in runs])
     labels, models = align(runs)
-    by_name = {name: models[run.path] for name, run in zip(names, runs, strict=True)}
-    differences = compare(labels, by_name, names[0], resamples, seed)
-    scores = pd.DataFrame(
-        [
-            {"run": name, "score": score, **scored[score]}
-            for name, run in zip(names, runs, strict=True)
-            for scored in [pool(run.predictions, run.config["data"]["folds"], [*SCORES])]
-            for score in SCORES
-        ]
-    )
+    by_name = dict(zip(names, runs, strict=True))
+    patients = pd.Index(sorted(set(runs[0].predictions["patient"])))  # as `align` orders them
+    whole = _compare(by_name, "everybody", patients, labels, models, resamples, seed)
+    hard = read_hard(runs[0])
+    if hard is None:
+        return whole
+    inside = patients.isin(hard.index[hard])
+    if len(set(labels[inside])) < 2:
+        return whole
+    models = {path: model[:, inside] for path, model in models.items()}
+    part = _compare(by_name, "hard", patients[inside], labels[inside], models, resamples, seed)
+    return replace(whole, hard=part)
+
+
+def _compare(
+    runs: Mapping[str, Run],
+    stratum: str,
+    patients: pd.Index,
+    labels: np.ndarray,
+    models: Mapping[Path, np.ndarray],
+    resamples: int,
+    seed: int,
+) -> Comparison:
+    """On these patients; the first of `runs` is the reference."""
+    reference, first = next(iter(runs.items()))
+    by_name = {name: models[run.path] for name, run in runs.items()}
+    differences = compare(labels, by_name, reference, resamples, seed)
+    rows = []
+    for name, run in runs.items():
+        own = run.predictions[run.predictions["patient"].isin(patients)]
+        pooled = pool(own, run.config["data"]["folds"], [*SCORES])
+        rows += [{"run": name, "score": score, **pooled[score]} for score in SCORES]
     differences = differences.rename(
         columns={"model": "run", "value": "difference", "low": "difference_low",
                  "high": "difference_high"}
     )  # fmt: skip
     return Comparison(
-        reference=names[0],
+        reference=reference,
         patients=len(labels),
-        table=scores.merge(differences, on=["run", "score"], how="left"),
+        table=pd.DataFrame(rows).merge(differences, on=["run", "score"], how="left"),
         best=best_of(labels, by_name, resamples, seed),
         detectable=_detectable(differences),
-        clinical=clinical_account(runs[0]),
+        clinical=clinical_account(first, stratum),
+        drifted=tuple(name for name, run in runs.items() if run.drift),
     )
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """`comparison.json`, everything, and `comparison.csv`, the table, below `folder`."""
-    table, content = folder / "comparison.csv", folder / "comparison.json"
-    write_csv(table, comparison.table)
-    told = {
-        "reference": comparison.reference,
-        "n_patients": comparison.patients,
-        "configurations_tried": comparison.table["run"].nunique(),
-        "clinical": comparison.clinical,
-        "runs": comparison.table.to_dict("records"),
-        "smallest_detectable": comparison.detectable,
-        "best": {score: best._asdict() for score, best in comparison.best.items()},
-    }
-    write_json(content, plain(told))
-    return [content, table]
+def parts(comparison: Comparison) -> dict[str, Comparison]:
+    """By stratum."""
+    hard = {} if comparison.hard is None else {"hard": comparison.hard}
+    return {"everybody": comparison} | hard
 
 
 def papers_run(paths: Sequence[Path]) -> Path | None:

@@ -8,17 +8,29 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lymphoml.report.comparison import Comparison
+from lymphoml.report.comparison import Comparison, parts
 
+HARD = ", hard stratum"
 NAMES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
     console = console or Console(soft_wrap=True)
-    for score in NAMES:
-        console.print(_table(comparison, score))
-    console.print(comparison.clinical, markup=False)
+    for stratum, part in parts(comparison).items():
+        _print_part(part, "" if stratum == "everybody" else HARD, console)
     tried = comparison.table["run"].nunique()
+    console.print(f"Configurations tried: {tried}, as far as these folders tell.")
+    if comparison.drifted:
+        drifted = ", ".join(comparison.drifted)
+        console.print(
+            f"Drifted while they were made: {drifted}; their pages say how.", markup=False
+        )
+
+
+def _print_part(comparison: Comparison, where: str, console: Console) -> None:
+    for score in NAMES:
+        console.print(_table(comparison, score, where))
+    console.print(comparison.clinical, markup=False)
     tests = int(comparison.table["p"].notna().sum())
     console.print(
         f"{comparison.patients} patients, resampled within class; models as trained, so another "
@@ -26,7 +38,6 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     )
     for line in detectable_lines(comparison):
         console.print(line)
-    console.print(f"Configurations tried: {tried}, as far as these folders tell.")
     for line in best_lines(comparison):
         console.print(escape(line))
 
@@ -57,8 +68,8 @@ def ordered(comparison: Comparison, score: str) -> pd.DataFrame:
     )
 
 
-def _table(comparison: Comparison, score: str) -> Table:
-    title = f"{NAMES[score]}, out of fold; differences to {escape(comparison.reference)}"
+def _table(comparison: Comparison, score: str, where: str) -> Table:
+    title = f"{NAMES[score]}{where}, out of fold; differences to {escape(comparison.reference)}"
     table = Table(title=title, title_justify="left")
     table.add_column("run", overflow="fold")
     for name in (f"{NAMES[score]} \\[95 %]", "difference \\[95 %]", "p", "Holm p"):

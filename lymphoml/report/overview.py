@@ -61,6 +61,7 @@ def _row(run: Run, names: dict[Path, str], links: dict[Path, Path], out: Path) -
         "link": _link(links[run.path], out),
         "scores": [everybody.get(key) for key in COLUMNS] + [hard.get(key) for key in COLUMNS],
         "gain": (gain.get("everybody") or {}).get("balanced_accuracy"),
+        "drifted": bool(run.drift),
         "best": run.metrics["best_epoch_balanced_accuracy"]["mean"],
     }
 

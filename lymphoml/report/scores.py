@@ -29,9 +29,9 @@ def baseline_scores(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
     return {baseline_name("logistic_regression"): clinical}
 
 
-def clinical_account(run: Run) -> str:
+def clinical_account(run: Run, stratum: str = "everybody") -> str:
     """What the clinical values alone reach in the run's folds, in a line."""
-    scores = baseline_scores(run).get(_baseline_name(run, "logistic_regression"))
+    scores = baseline_scores(run, stratum).get(_baseline_name(run, "logistic_regression"))
     if scores is None:
         return "Clinical values alone: not told by these runs."
     told = "; ".join(

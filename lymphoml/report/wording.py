@@ -10,6 +10,7 @@ Score = Mapping[str, float | None]
 
 TITLES = {
     "balanced_accuracy": "Balanced accuracy",
+    "accuracy": "Accuracy",
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
     "auroc": "AUROC",

@@ -1,6 +1,5 @@
 """One job's trackers, switched on by the configuration's `logger` group."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,7 @@ import pandas as pd
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from lymphoml.foreign import read_mapping
 from lymphoml.tracking import wandb_runs
 from lymphoml.tracking.epoch_logger import EpochLogger
 from lymphoml.tracking.event_file import event_file
@@ -54,7 +54,8 @@ class Tracker:
             return
         metrics = self.run_dir / "metrics.json"
         if kind is None and not self._reported and metrics.exists():
-            self.log_cross_validation(json.loads(metrics.read_text()))  # done before this sweep
+            advice = "remove it, and give the same command again"
+            self.log_cross_validation(read_mapping(metrics, advice))  # done before this sweep
         wandb_runs.finish(self._cv, failed=kind is not None)
 
     @contextmanager

@@ -403,7 +403,7 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"layout": "kagle"}, "data.layout 'kagle': choose kaggle or table"),
+        ({"layout": "kagle"}, "data.layout 'kagle': choose one of kaggle, table, mil_table"),
         ({"missing": "drop"}, "data.missing 'drop': choose refuse or impute"),
         ({"image_pattern": "*/*.jpg"}, "data.image_pattern '*/*.jpg'"),
         ({"label_values": {"1": 2}}, "data.label_values '1': 2 must be 1 (tumoral), 0 or -1"),

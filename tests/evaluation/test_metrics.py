@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import (
+    accuracy_score,
     average_precision_score,
     balanced_accuracy_score,
     brier_score_loss,
@@ -35,6 +36,7 @@ def test_scores_equal_scikit_learn(rows):
             "n": len(labels),
             "n_positive": labels.sum(),
             "balanced_accuracy": balanced_accuracy_score(labels, called),
+            "accuracy": accuracy_score(labels, called),
             "sensitivity": recall_score(labels, called),
             "specificity": recall_score(labels, called, pos_label=0),
             "auroc": roc_auc_score(labels, probabilities),

@@ -10,7 +10,8 @@ from rich.console import Console
 from lymphoml.errors import InputError
 from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.resampling import paired_differences
-from lymphoml.report.comparison import compare_runs, papers_run, short_names, write_comparison
+from lymphoml.report.comparison import compare_runs, papers_run, short_names
+from lymphoml.report.comparison_file import read_comparison, write_comparison
 from lymphoml.report.comparison_tables import print_comparison
 from tests.report.fabricate import config, make_predictions, make_run
 
@@ -72,7 +73,9 @@ def test_the_files_say_the_same(comparison, tmp_path):
     assert written["reference"] == "a"
     assert written["configurations_tried"] == 3
     rows = pd.DataFrame(written["runs"]).set_index(["run", "score"]).astype(float)
-    pd.testing.assert_frame_equal(rows, pd.read_csv(table).set_index(["run", "score"]))
+    told = pd.read_csv(table).set_index(["run", "score"])
+    assert set(told.pop("stratum")) == {"everybody"}
+    pd.testing.assert_frame_equal(rows, told)
     assert written["best"]["balanced_accuracy"]["name"] == "b"
     assert written["runs"][0]["p"] is None
     first = content.read_bytes()
@@ -147,3 +150,62 @@ def test_names_are_as_short_as_tells_them_apart():
     assert short_names([Path("runs/a/default"), Path("runs/a/lr=1")]) == ["default", "lr=1"]
     paths = [Path("runs/a/default"), Path("runs/b/default")]
     assert short_names(paths) == ["a/default", "b/default"]
+
+
+@pytest.fixture
+def with_hard(tmp_path):
+    """The sweep, of which every third patient is reactive and every other in the hard stratum."""
+    paths = make_sweep(tmp_path)
+    patients = [f"Zebra{i}" for i in range(90)]
+    strata = pd.DataFrame({"patient": patients, "hard": [i % 2 for i in range(90)]})
+    for path in paths:
+        strata.to_csv(path / "strata.csv", index=False)
+    return paths
+
+
+def test_the_hard_stratum_is_compared_apart(with_hard, tmp_path):
+    comparison = compare_runs(with_hard, with_hard[0], resamples=300)
+    hard = comparison.hard
+    assert hard.patients == 45
+    tables = {}
+    for path in with_hard:
+        table = pd.read_csv(path / "predictions.csv").sort_values("patient")
+        tables[path.name] = table[table["patient"].str[5:].astype(int) % 2 == 1]
+    rows = hard.table.set_index(["run", "score"])
+    expected = paired_differences(
+        tables["a"]["label"], tables["b"]["probability"], tables["a"]["probability"], 300
+    )
+    for score, difference in expected.items():
+        columns = ["difference", "difference_low", "difference_high", "p"]
+        assert tuple(rows.loc[("b", score), columns]) == pytest.approx(difference)
+        pooled = pool(tables["b"], 5, [score])[score]
+        assert rows.loc[("b", score), ["value", "low", "high"]].to_dict() == pooled
+    assert hard.best["auroc"].name == "b"
+
+    content, csv = write_comparison(comparison, tmp_path / "new")
+    again = read_comparison(content)
+    pd.testing.assert_frame_equal(again.hard.table, hard.table, check_dtype=False)
+    assert again.hard.best == hard.best
+    assert pd.read_csv(csv)["stratum"].value_counts().to_dict() == {"everybody": 6, "hard": 6}
+    out = StringIO()
+    print_comparison(comparison, Console(file=out, width=140))
+    assert "AUROC, hard stratum, out of fold" in out.getvalue()
+
+
+def test_a_stratum_without_reactive_patients_is_left_out(with_hard):
+    labels = pd.read_csv(with_hard[0] / "predictions.csv").set_index("patient")["label"]
+    strata = labels.rename("hard").reset_index()
+    strata.to_csv(with_hard[0] / "strata.csv", index=False)
+    assert compare_runs(with_hard, with_hard[0], resamples=100).hard is None
+
+
+def test_a_run_that_drifted_is_named(with_hard):
+    path = with_hard[1] / "environment.json"
+    change = {"what": "version of torch", "before": "1", "now": "2"}
+    session = {"when": "2026-01-01T00:00:00+00:00", "changes": [change]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"drift": [session]}))
+    comparison = compare_runs(with_hard, with_hard[0], resamples=100)
+    assert comparison.drifted == ("b",)
+    out = StringIO()
+    print_comparison(comparison, Console(file=out, width=140))
+    assert "Drifted while they were made: b;" in out.getvalue()

@@ -125,3 +125,14 @@ def test_a_comparison_of_other_runs_is_not_shown(sweep, change):
     page = overview(sweep)
     assert "Paired differences" not in page
     assert "is of other runs than these, or damaged" in page
+
+
+def test_a_run_that_drifted_is_marked(sweep):
+    assert "drifted</small>" not in overview(sweep)
+    path = sweep / "lr=0.2" / "environment.json"
+    change = {"what": "version of torch", "before": "1", "now": "2"}
+    session = {"when": "2026-01-01T00:00:00+00:00", "changes": [change]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"drift": [session]}))
+    page = overview(sweep)
+    assert page.count("drifted</small>") == 1
+    assert "Drifted: code, libraries, data or machine changed" in page

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from lymphoml.data.mil_table import LAYOUT
 from lymphoml.errors import InputError
 from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.pseudonyms import pseudonyms, read_key
@@ -82,6 +83,8 @@ def _cells(
         return {}, "Pictures of cells were left out, as asked: thumbnails=false."
     instances = read_instances(run)
     listed = None if instances is None else instances[instances["patient"].isin(patients)]
+    if run.config["data"].get("layout") == LAYOUT:
+        return {}, "No cells are shown: this cohort has rows of features in place of images."
     if listed is None or listed.empty:
         return {}, f"No cells are shown: {_why_none(run, instances is None)}."
     chosen = choose_cells(listed)

@@ -1,0 +1,90 @@
+"""Benchmark sets through a whole job, `experiment=mil_table`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from lymphoml import training
+from lymphoml.cli import main
+from lymphoml.config import plain
+from lymphoml.errors import InputError
+from lymphoml.report.page import write_report
+from tests.data.mil_files import SUFFIXES, draw_mil_bags, write_mil_bags
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def configured(folder, table, *overrides):
+    words = ["experiment=mil_table", f"data.root={folder}", f"data.table={table}", "logger=none",
+             "trainer.progress=false", "trainer.threads=1", "data.repeats=1",
+             *overrides]  # fmt: skip
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return plain(compose("train", overrides=words))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_planted_signal_is_found(suffix, tmp_path):
+    table = f"set{suffix}"
+    write_mil_bags(tmp_path / table, draw_mil_bags(40))
+    config = configured(tmp_path, table, "data.folds=2", "trainer.max_epochs=20", "lr=5e-3")
+    run = tmp_path / "run"
+    training.cross_validate(config, run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["scores"]["everybody"]["auroc"]["low"] > 0.8
+    assert metrics["scores"]["everybody"]["accuracy"]["low"] > 0.7
+
+
+def test_rows_need_no_layers_of_their_own(tmp_path):
+    """Until the rows are open their width is unknown, and one feature would be a score already."""
+    write_mil_bags(tmp_path / "set.data", draw_mil_bags(20))
+    config = configured(tmp_path, "set.data", "data.folds=2", "trainer.max_epochs=1",
+                        "model/encoder=features", "model/pooling=mean")  # fmt: skip
+    training.cross_validate(config, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_bags_without_a_signal_are_chance(tmp_path):
+    bags = draw_mil_bags(60)
+    labels = np.random.default_rng(1).permutation([label for label, _ in bags.values()])
+    rows = [each for _, each in bags.values()]
+    bags = dict(zip(bags, zip(labels.tolist(), rows, strict=True), strict=True))
+    write_mil_bags(tmp_path / "set.data", bags)
+    config = configured(tmp_path, "set.data", "data.folds=3", "trainer.max_epochs=5")
+    training.cross_validate(config, tmp_path / "run")
+    auroc = json.loads((tmp_path / "run" / "metrics.json").read_text())["auroc"]
+    assert auroc["low"] < 0.5 < auroc["high"]
+
+
+def test_its_page_says_why_there_are_no_pictures(tmp_path):
+    write_mil_bags(tmp_path / "set.data", draw_mil_bags(20))
+    config = configured(tmp_path, "set.data", "data.folds=2", "trainer.max_epochs=1")
+    run = tmp_path / "run"
+    training.cross_validate(config, run)
+    page = write_report(run, run / "report.html").read_text()
+    assert "rows of features in place of images" in page
+
+
+@pytest.mark.parametrize(
+    "override", ["model/encoder=resnet18", "model/encoder=morphology", "data.features=x.csv"]
+)
+def test_it_has_no_images(override, tmp_path):
+    write_mil_bags(tmp_path / "set.data", draw_mil_bags(20))
+    with pytest.raises(InputError, match=r"data\.layout=mil_table") as caught:
+        training.cross_validate(configured(tmp_path, "set.data", override), tmp_path / "run")
+    assert len(caught.value.problems) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["audit", "features"])
+def test_commands_that_look_at_images_refuse_it(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_mil_bags(tmp_path / "set.data", draw_mil_bags(20))
+    with pytest.raises(SystemExit) as left:
+        main([command, "cohort=mil_table", "data.root=.", "data.table=set.data"])
+    assert left.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert command in line
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "set.data"]
