@@ -16,6 +16,11 @@ AT_LEAST_ONE = {
     ),
     "trainer": ("max_epochs", "validate_every", "patience", "threads"),
 }
+CHOICES = {
+    "rotate": (False, True, "any"),
+    "stain_norm": (None, "reinhard", "macenko"),
+    "tta": (1, 8),
+}
 IMAGE_BASELINES = ("morphology", "random_features")
 
 
@@ -35,8 +40,13 @@ def check(config: dict[str, Any]) -> None:
         problems.append("trainer.validate_every is above trainer.max_epochs: nothing is validated")
     if not 0 <= data["inner_fraction"] <= 0.5:
         problems.append(f"data.inner_fraction={data['inner_fraction']}: allowed are 0 to 0.5")
-    if not 0 <= data["colour"] < 1:
-        problems.append(f"data.colour={data['colour']}: allowed are 0 to below 1")
+    for key in ("colour", "stain", "zoom"):
+        if not 0 <= data[key] < 1:
+            problems.append(f"data.{key}={data[key]}: allowed are 0 to below 1")
+    for key, allowed in CHOICES.items():
+        if data[key] not in allowed:
+            told = ", ".join("null" if each is None else str(each).lower() for each in allowed)
+            problems.append(f"data.{key}={data[key]}: allowed are {told}")
     if unknown := set(data["image_baselines"]) - set(IMAGE_BASELINES):
         problems.append(
             f"data.image_baselines: {', '.join(sorted(unknown))}; "

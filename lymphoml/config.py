@@ -61,8 +61,12 @@ class DataConfig:
     resize: int | None = None
     normalise: bool = False
     flip: bool = False
-    rotate: bool = False
+    rotate: Any = False
+    zoom: float = 0.0
     colour: float = 0.0
+    stain: float = 0.0
+    stain_norm: str | None = None
+    tta: int = 1
     features: str | None = None
     image_baselines: list[str] = field(default_factory=list)
     workers: int = 0

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lymphoml.build import uses_images
 from lymphoml.data.images import ImageStore, read_images
 from lymphoml.data.mil_rows import read_bag_rows
 from lymphoml.data.mil_table import LAYOUT
@@ -13,6 +14,7 @@ from lymphoml.data.sources import mil_path
 from lymphoml.errors import InputError
 from lymphoml.features.computed import KINDS, computed
 
+OF_PIXELS = {"stain": 0.0, "stain_norm": None, "zoom": 0.0, "tta": 1}  # settings, when off
 FILE = "file"  # the user's own
 BESIDE = "+"  # parts those that stand side by side in a row
 Store = ImageStore | RowStore
@@ -40,7 +42,10 @@ def rows_wanted(model: dict[str, Any]) -> list[str]:
 
 
 def check_rows(config: dict[str, Any]) -> None:
-    """Raises InputError where a file of rows is asked for and not given, or the reverse."""
+    """Raises InputError where a file of rows is asked for and not given, or the reverse.
+
+    And where pixels are to be changed that nobody looks at.
+    """
     kinds, given = rows_wanted(config["model"]), config["data"]["features"]
     if config["data"]["layout"] == LAYOUT:
         if kinds != [FILE] or given:
@@ -60,3 +65,7 @@ def check_rows(config: dict[str, Any]) -> None:
         )
     if kinds != [FILE] and given:
         raise InputError(f"data.features={given}: is read by model/encoder=features alone")
+    asked = {key: config["data"][key] for key in OF_PIXELS}
+    changed = [f"data.{key}={value}" for key, value in asked.items() if value != OF_PIXELS[key]]
+    if changed and (kinds or not uses_images(config["model"])):
+        raise InputError(f"{', '.join(changed)}: this model looks at no pixels; leave it out")

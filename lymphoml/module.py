@@ -1,6 +1,6 @@
 """Learning: a MIL model under binary cross-entropy and balanced accuracy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -35,8 +35,9 @@ class BagClassifier(pl.LightningModule):
     """The model, its loss and its optimiser, all described by primitives.
 
     `model`, `optim` and `scheduler` are specifications for `build`. `pos_weight` weighs tumoral
-    patients in the loss. `view` makes a batch's bytes (and its draws) the encoder's input; in
-    training `chunk_size` images go through the encoder at a time, None: all. Its checkpoints hold
+    patients in the loss. `view` makes a batch's bytes (and its draws) the encoder's input; where it
+    has views `evaluated`, evaluation averages their logits. In training `chunk_size` images go
+    through the encoder at a time, None: all. Its checkpoints hold
     weights and primitives, nothing that runs, and no path of this machine.
     """
 
@@ -73,7 +74,7 @@ class BagClassifier(pl.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (b); positive says tumoral."""
-        return self.model.classify(self._embed(batch), batch.lengths, batch.clinical)
+        return self.model.classify(self._embed(batch, self.view), batch.lengths, batch.clinical)
 
     def fit_clinical(self, clinical: Tensor, label: Tensor) -> None:
         """Let the fusion fit what it fits to the training patients (b k), (b) before training.
@@ -109,7 +110,11 @@ class BagClassifier(pl.LightningModule):
             )
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        logits = self(batch).float()
+        each = [
+            self.model.classify(features, batch.lengths, batch.clinical).float()
+            for features in self._evaluated(batch)
+        ]
+        logits = torch.stack(each).mean(0)
         loss: Any = self.val_loss[dataloader_idx]
         accuracy: Any = self.val_accuracy[dataloader_idx]
         loss.update(self._loss(logits, batch.label))
@@ -124,14 +129,16 @@ class BagClassifier(pl.LightningModule):
                     metric.reset()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Predicted:
-        features, clinical = self._embed(batch), batch.clinical
-        bags = self.model.classify(features, batch.lengths, clinical)
-        images = bags.new_empty(0)
-        if features is not None:
-            alone = torch.ones(len(features), dtype=batch.lengths.dtype)
-            owner = torch.repeat_interleave(batch.lengths).to(clinical.device)
-            images = self.model.classify(features, alone, clinical[owner])
-        probabilities = (torch.sigmoid(logits.float()) for logits in (bags, images))
+        clinical, bags, images = batch.clinical, [], []
+        for features in self._evaluated(batch):
+            bags.append(self.model.classify(features, batch.lengths, clinical).float())
+            if features is None:
+                images.append(bags[0].new_empty(0))
+            else:
+                alone = torch.ones(len(features), dtype=batch.lengths.dtype)
+                owner = torch.repeat_interleave(batch.lengths).to(clinical.device)
+                images.append(self.model.classify(features, alone, clinical[owner]).float())
+        probabilities = (torch.sigmoid(torch.stack(each).mean(0)) for each in (bags, images))
         return Predicted(batch.ids, batch.lengths, *probabilities)
 
     def configure_optimizers(self) -> Any:
@@ -151,11 +158,16 @@ class BagClassifier(pl.LightningModule):
         except ValueError as error:
             raise InputError(f"checkpoint to resume from: {error}; train the fold again") from None
 
-    def _embed(self, batch: Batch) -> Tensor | None:
+    def _evaluated(self, batch: Batch) -> Iterator[Tensor | None]:
+        """The features of each view that evaluation averages over."""
+        for view in getattr(self.view, "evaluated", [self.view]):
+            yield self._embed(batch, view)
+
+    def _embed(self, batch: Batch, view: Callable[..., Tensor]) -> Tensor | None:
         return self.model.embed(
             batch.images,
             *(() if batch.draws is None else (batch.draws,)),
-            view=self.view,
+            view=view,
             chunk_size=self.chunk_size if self.training else EVALUATED_AT_ONCE,
         )
 

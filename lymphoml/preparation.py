@@ -97,12 +97,12 @@ def _open_images(
     if not uses_images(config["model"]):
         return None, table
     store, key = open_instances(config["model"], config["data"], cohort.images)
-    if isinstance(store, ImageStore) and config["data"]["rotate"]:
+    turns = [key for key, off in (("rotate", False), ("tta", 1)) if config["data"][key] != off]
+    if isinstance(store, ImageStore) and turns and store.size[0] != store.size[1]:
         height, width = store.size
-        if height != width:
-            raise InputError(
-                f"data.rotate needs square images, these are {width} x {height}; set data.crop"
-            )
+        raise InputError(
+            f"data.{turns[0]} needs square images, these are {width} x {height}; set data.crop"
+        )
     return store, f"{table[:16]}-{key[:16]}"
 
 

@@ -28,4 +28,4 @@ class Batch(NamedTuple):
     clinical: Float[Tensor, "b k"]
     label: Float[Tensor, " b"]  # 1 tumoral, 0 reactive, -1 unknown
     ids: tuple[str, ...]
-    draws: Float[Tensor, "n 5"] | None = None  # what augments each image; None in evaluation
+    draws: Float[Tensor, "n 12"] | None = None  # what augments each image; None in evaluation

@@ -30,7 +30,7 @@ ALLOWED = {
     "data": {"data", "stopping"},  # whose workers end with their parent
     # Rows of numbers for images: measured of the pixels, or made by a network that nobody trains.
     "features": {"features", "data", "build", "stopping"},
-    "instances": {"data", "features"},
+    "instances": {"build", "data", "features"},
     "nn": {"nn"},
     "evaluation": {"evaluation"},
     # data for pictures of cells, never torch

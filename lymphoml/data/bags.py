@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, Sampler
 
 from lymphoml.data.images import ImageStore
 from lymphoml.data.rows import RowStore
-from lymphoml.data.transforms import DRAWS
+from lymphoml.data.transforms import DRAWN
 from lymphoml.errors import InputError
 from lymphoml.seeding import keyed_generator
 from lymphoml.types import Batch
@@ -71,8 +71,15 @@ class BagDataset(Dataset[Bag]):
                 images = images[np.sort(draw.permutation(len(images))[: self.max_instances])]
         draws = None
         if self.augment:
-            generator = keyed_generator(self.seed, "augment", epoch, patient)
-            draws = generator.random((len(images), DRAWS), np.float32)
+            draws = np.concatenate(
+                [
+                    keyed_generator(self.seed, key, epoch, patient).random(
+                        (len(images), count), np.float32
+                    )
+                    for key, count in DRAWN.items()
+                ],
+                axis=1,
+            )
         return Bag(images, self.clinical[position], self.labels[position], patient, draws)
 
 

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lymphoml.data.decoding import Framing, decode, size_from_header
 from lymphoml.data.parts import MISSING, Shape, Source, check_part, part_bytes, write_part
+from lymphoml.data.patient_stain import Unstained, patient_normaliser
 from lymphoml.errors import Failure, InputError
 from lymphoml.failures import MACHINE
 
@@ -156,12 +157,13 @@ def _build_part(
     problems = []
 
     def images() -> Iterator[np.ndarray]:
+        normalise = patient_normaliser(source, framing)
         for path, digest in zip(source.paths, source.digests, strict=True):
             image = decode(path, digest, framing, size)
             if isinstance(image, str):
                 problems.append(f"image {path} of patient {source.patient}: {image}")
             else:
-                yield image
+                yield image if normalise is None else normalise(image)
             tick()
         if problems:
             raise InputError(problems)
@@ -170,6 +172,8 @@ def _build_part(
         write_part(source.part(folder), (len(source.paths), *size, 3), images())
     except InputError:
         return problems
+    except Unstained as error:
+        return [str(error)]
     return []
 
 

@@ -10,6 +10,7 @@ import PIL
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from lymphoml.data import stain_norm
 from lymphoml.errors import one_line
 from lymphoml.foreign import read_bytes
 
@@ -23,15 +24,21 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
 class Framing(NamedTuple):
-    """The central `crop` x `crop` pixels, made `resize` x `resize`; None leaves a step out."""
+    """The central `crop` x `crop` pixels, made `resize` x `resize`; None leaves a step out.
+
+    `stain_norm` then makes each patient's stain alike, a key of `stain_norm.NORMALISERS`.
+    """
 
     crop: int | None
     resize: int | None
+    stain_norm: str | None = None
 
     @property
     def name(self) -> str:
         """Names whatever decides on the pixels beside the file: Pillow's versions differ a bit."""
-        return f"v{VERSION},pillow={PIL.__version__},crop={self.crop},resize={self.resize}"
+        name = f"v{VERSION},pillow={PIL.__version__},crop={self.crop},resize={self.resize}"
+        stain = f",stain={self.stain_norm}-v{stain_norm.VERSION}" if self.stain_norm else ""
+        return name + stain
 
 
 class Opened(NamedTuple):
@@ -109,7 +116,7 @@ def size_from_header(path: Path, framing: Framing) -> tuple[int, int] | None:
 
 
 def _frame(image: Image.Image, framing: Framing) -> Image.Image:
-    crop, resize = framing
+    crop, resize, _ = framing
     if crop is not None:
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
         image = image.crop((left, top, left + crop, top + crop))

@@ -67,7 +67,7 @@ def read_images(
     be used, or one where the cache cannot take them.
     """
     sources = hash_images(images)
-    framing = Framing(data["crop"], data["resize"])
+    framing = Framing(data["crop"], data["resize"], data["stain_norm"])
     folder = Path(data["cache"]).expanduser() / "images" / framing.name
     size = complete(sources, folder, framing)
     return ImageStore(folder, sources, size), content_key(sources)

@@ -1,15 +1,26 @@
 """From stored bytes to what the encoder sees, any part of a batch at a time and on its device."""
 
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional as F
+
+from lymphoml.data.stain_jitter import jitter_stains
 
 # ImageNet's, in RGB, as torchvision's and timm's weights expect them.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-DRAWS = 5  # random numbers an image: two mirrors, a turn, contrast, brightness
+# Random numbers an image, by the key of their generator, so that a new option changes no other's:
+# two mirrors, a turn, contrast, brightness; scale and shift of three stains; magnification.
+DRAWN = {"augment": 5, "stain": 6, "zoom": 1}
+DRAWS = sum(DRAWN.values())
+# The settings of a view that shows every image as it is.
+STILL = {"flip": False, "rotate": False, "zoom": 0.0, "colour": 0.0, "stain": 0.0, "tta": 1}
 
 
 class View:
@@ -20,24 +31,45 @@ class View:
     """
 
     def __init__(self, data: dict[str, Any]):
-        self.flip, self.rotate, self.colour = data["flip"], data["rotate"], data["colour"]
-        self.normalise = data["normalise"]
+        self.flip, self.rotate, self.zoom = data["flip"], data["rotate"], data["zoom"]
+        self.colour, self.stain = data["colour"], data["stain"]
+        self.normalise, self.tta = data["normalise"], data["tta"]
 
     @property
     def random(self) -> bool:
-        return bool(self.flip or self.rotate or self.colour)
+        return bool(self.flip or self.rotate or self.zoom or self.colour or self.stain)
+
+    @property
+    def evaluated(self) -> list[Callable[..., Tensor]]:
+        """The views whose logits evaluation averages: of `tta` symmetries of the square."""
+        return [partial(self, symmetry=symmetry) for symmetry in range(self.tta)]
 
     def __call__(
-        self, images: UInt8[Tensor, "n c h w"], draws: Float[Tensor, "n 5"] | None = None
+        self,
+        images: UInt8[Tensor, "n c h w"],
+        draws: Float[Tensor, "n 12"] | None = None,
+        symmetry: int = 0,
     ) -> Float[Tensor, "n c h w"]:
-        if draws is not None and self.flip:
-            images = flip(images, draws[:, :2])
-        if draws is not None and self.rotate:
-            images = rotate(images, draws[:, 2])
+        # Half precision has fewer steps than a byte.
+        with torch.autocast(images.device.type, enabled=False):
+            unit = to_unit(images) if draws is None else self._changed(images, draws)
+            return turned(normalise(unit) if self.normalise else unit, symmetry)
+
+    def _changed(
+        self, images: UInt8[Tensor, "n c h w"], draws: Float[Tensor, "n 12"]
+    ) -> Float[Tensor, "n c h w"]:
+        augment, stain, zoom = draws.split(list(DRAWN.values()), dim=1)
+        if self.flip:
+            images = flip(images, augment[:, :2])
+        if self.rotate and self.rotate != "any":
+            images = rotate(images, augment[:, 2])
         unit = to_unit(images)
-        if draws is not None and self.colour:
-            unit = jitter(unit, self.colour, draws[:, 3:])
-        return normalise(unit) if self.normalise else unit
+        if self.rotate == "any" or self.zoom:
+            angle = 2 * math.pi * augment[:, 2] * (self.rotate == "any")
+            unit = resample(unit, angle, 1 + self.zoom * (2 * zoom[:, 0] - 1))
+        if self.stain:
+            unit = jitter_stains(unit, self.stain, stain)
+        return jitter(unit, self.colour, augment[:, 3:]) if self.colour else unit
 
 
 def to_unit(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -66,6 +98,26 @@ def rotate(
     for turns in (1, 2, 3):
         rotated = torch.where(quarter == turns, torch.rot90(images, turns, (-2, -1)), rotated)
     return rotated
+
+
+def turned(images: Float[Tensor, "n c h w"], symmetry: int) -> Float[Tensor, "n c h w"]:
+    """One of the square's eight symmetries, 0 none: right angles, from 4 on after a mirror."""
+    if symmetry >= 4:
+        images = images.flip(-1)
+    return torch.rot90(images, symmetry % 4, (-2, -1)) if symmetry % 4 else images
+
+
+def resample(
+    images: Float[Tensor, "n c h w"], angle: Float[Tensor, " n"], scale: Float[Tensor, " n"]
+) -> Float[Tensor, "n c h w"]:
+    """Each image turned by its angle (radians, counter-clockwise) and magnified about its centre.
+
+    Between pixels bilinear; beyond the edge the image goes on as its mirror. Must be square.
+    """
+    cosine, sine, none = angle.cos() / scale, angle.sin() / scale, torch.zeros_like(angle)
+    rows = torch.stack([cosine, -sine, none, sine, cosine, none], dim=1)
+    grid = F.affine_grid(rows.reshape(-1, 2, 3), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def jitter(

@@ -13,7 +13,7 @@ import torch
 from lymphoml.build import build
 from lymphoml.data.decoding import Framing, decode, size_from_header
 from lymphoml.data.parts import Source
-from lymphoml.data.transforms import View
+from lymphoml.data.transforms import STILL, View
 from lymphoml.errors import InputError
 
 WHOLE = Framing(crop=None, resize=None)
@@ -35,7 +35,7 @@ class Encoded:
             torch.manual_seed(seed)
             self.encoder = build(spec).eval()
         self.framing = Framing(data["crop"], data["resize"])
-        self.view = View(data | {"flip": False, "rotate": False, "colour": 0.0})
+        self.view = View(data | STILL)
         self.names = tuple(f"feature_{column}" for column in range(self.encoder.dim))
         self.settings = _settings(spec, data, seed)
 

@@ -15,11 +15,16 @@ from lymphoml.errors import InputError
 
 
 class GroupNorm(nn.GroupNorm):
-    """Takes over a BatchNorm's scale and shift; as many groups as divide the channels, up to 32."""
+    """Takes over a BatchNorm's scale and shift, in as many groups as divide the channels, up to 32.
+
+    A group has at least two channels, where there are two: of one channel it would be InstanceNorm,
+    which takes from each channel how much of it an image has.
+    """
 
     def __init__(self, batch_norm: nn.BatchNorm2d):
         channels = batch_norm.num_features
-        groups = max(divisor for divisor in range(1, 33) if channels % divisor == 0)
+        most = min(max(channels // 2, 1), 32)
+        groups = max(divisor for divisor in range(1, most + 1) if channels % divisor == 0)
         super().__init__(groups, channels, batch_norm.eps)
         self.weight, self.bias = batch_norm.weight, batch_norm.bias
         self.act = _activation(batch_norm)

@@ -22,8 +22,11 @@ def images(tmp_path):
 def opened(images, tmp_path):
     """Opens the store of these images, or of others."""
 
-    def open_store(images=images, crop=None, resize=None, cache=tmp_path / "cache"):
-        return read_images(images, {"cache": str(cache), "crop": crop, "resize": resize})[0]
+    def open_store(
+        images=images, crop=None, resize=None, cache=tmp_path / "cache", stain_norm=None
+    ):
+        data = {"cache": str(cache), "crop": crop, "resize": resize, "stain_norm": stain_norm}
+        return read_images(images, data)[0]
 
     return open_store
 

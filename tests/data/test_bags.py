@@ -71,7 +71,7 @@ def test_what_is_drawn_depends_on_seed_epoch_and_patient_alone():
 def test_what_augments_an_image_is_drawn_anew_each_epoch_whoever_its_batch_mates_are():
     bags = dataset(augment=True)
     together, alone = collate([bags[4, 0], bags[4, 2]]), collate([bags[4, 2]])
-    assert together.draws.shape == (14, 5)
+    assert together.draws.shape == (14, 12)
     assert torch.equal(together.draws[5:], alone.draws)
     assert alone.draws.min() >= 0
     assert alone.draws.max() < 1

@@ -39,7 +39,8 @@ def logged(path, *rest):
 building.decode = logged
 patients = sorted((folder / "cohort").iterdir())
 images = {patient.name: tuple(sorted(patient.iterdir())) for patient in patients}
-store, _ = read_images(images, {"cache": cache, "crop": None, "resize": None})
+data = {"cache": cache, "crop": None, "resize": None, "stain_norm": None}
+store, _ = read_images(images, data)
 assert "torch" not in sys.modules
 """
 

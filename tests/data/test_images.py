@@ -48,7 +48,7 @@ def test_second_opening_reads_each_image_once_and_decodes_and_writes_nothing(
 
 
 def test_the_key_tells_every_byte_and_whose_it_is(images, tmp_path):
-    data = {"cache": str(tmp_path / "cache"), "crop": None, "resize": None}
+    data = {"cache": str(tmp_path / "cache"), "crop": None, "resize": None, "stain_norm": None}
 
     def key(images):
         return read_images(images, data)[1]

@@ -1,12 +1,15 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from lymphoml.data import transforms
-from lymphoml.data.transforms import DRAWS, View
+from lymphoml.data.transforms import DRAWS, STILL, View
 
-PLAIN = {"flip": False, "rotate": False, "colour": 0.0, "normalise": False}
-ALL = {"flip": True, "rotate": True, "colour": 0.2, "normalise": True}
+PLAIN = STILL | {"normalise": False}
+ALL = PLAIN | {"flip": True, "rotate": True, "zoom": 0.2, "colour": 0.2, "stain": 0.1}
+ALL["normalise"] = True
 
 
 def uniform(*shape, seed=0):
@@ -60,7 +63,7 @@ def test_without_draws_only_what_is_the_same_for_all_is_done():
     assert torch.equal(View(PLAIN)(images, uniform(4, DRAWS)), transforms.to_unit(images))
 
 
-@pytest.mark.parametrize("key", ["flip", "rotate", "colour"])
+@pytest.mark.parametrize("key", ["flip", "rotate", "zoom", "colour", "stain"])
 def test_each_option_alone_changes_images_by_their_draws(key):
     images, view = pictures(8), View(PLAIN | {key: ALL[key]})
     assert view.random
@@ -74,3 +77,71 @@ def test_a_part_of_a_batch_is_viewed_as_in_the_whole():
     images, draws, view = pictures(9), uniform(9, DRAWS), View(ALL)
     parts = [view(images[part], draws[part]) for part in (slice(0, 4), slice(4, 9))]
     assert torch.equal(torch.cat(parts), view(images, draws))
+
+
+def test_a_view_of_any_angle_turns_by_its_draw_and_keeps_the_centre():
+    disc = torch.hypot(*torch.meshgrid(*[torch.arange(-9.5, 10)] * 2, indexing="ij")) < 6
+    images = (disc * 200).to(torch.uint8).repeat(3, 3, 1, 1)
+    images[:, :, :10] //= 2  # the upper half darker
+    draws = torch.zeros(3, DRAWS)
+    draws[1:, 2] = torch.tensor([1 / 4, 1 / 8])
+    out = View(PLAIN | {"rotate": "any"})(images, draws)
+    expected = View(PLAIN)(images)
+    torch.testing.assert_close(out[0], expected[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(out[1], torch.rot90(expected[1], 1, (-2, -1)), atol=1e-4, rtol=0)
+    corner = out[2, 0].rot90(-1)
+    assert out[2, 0, 6, 6] < 0.5 < out[2, 0, 13, 13]
+    assert abs(corner[6, 6] - corner[13, 13]) < 0.1  # half way between two right angles
+
+
+def test_zoom_magnifies_about_the_centre_by_its_bound():
+    ramp = torch.linspace(0, 1, 41).expand(2, 1, 41, 41)
+    angle = torch.zeros(2)
+    out = transforms.resample(ramp, angle, torch.tensor([1.25, 0.8]))
+    assert out[0, 0, 20, 30] == pytest.approx(0.5 + 0.25 / 1.25, abs=1e-5)
+    assert out[1, 0, 20, 30] == pytest.approx(0.5 + 0.25 / 0.8, abs=1e-5)
+    sizes = View(PLAIN | {"zoom": 0.25})
+    draws = torch.zeros(2, DRAWS)
+    draws[1, -1] = 1
+    bytes_ = (ramp * 255).to(torch.uint8)
+    assert sizes(bytes_, draws)[0, 0, 20, 30] == pytest.approx(0.5 + 0.25 / 0.75, abs=5e-3)
+    assert sizes(bytes_, draws)[1, 0, 20, 30] == pytest.approx(0.5 + 0.25 / 1.25, abs=5e-3)
+
+
+def test_symmetries_are_the_eight_of_the_square():
+    image = pictures(1).float()
+    found = [transforms.turned(image, symmetry) for symmetry in range(8)]
+    assert torch.equal(found[0], image)
+    assert all(torch.equal(found[turns], image.rot90(turns, (-2, -1))) for turns in range(4))
+    assert len({tuple(each.flatten().tolist()) for each in found}) == 8
+    # A group: a turn or a mirror of any of them is one of them.
+    again = [each.rot90(1, (-2, -1)) for each in found] + [each.flip(-2) for each in found]
+    assert all(any(torch.equal(one, each) for each in found) for one in again)
+
+
+def test_evaluation_has_as_many_views_as_asked_for_and_the_first_is_the_plain_one():
+    images = pictures(3)
+    assert [torch.equal(view(images), View(ALL)(images)) for view in View(ALL).evaluated] == [True]
+    eight = View(ALL | {"tta": 8}).evaluated
+    for symmetry, view in enumerate(eight):
+        assert torch.equal(view(images), transforms.turned(View(ALL)(images), symmetry))
+    assert len(eight) == 8
+
+
+def test_autocast_changes_no_pixel():
+    images, draws, view = pictures(4), uniform(4, DRAWS), View(ALL | {"rotate": "any"})
+    with torch.autocast("cpu", torch.bfloat16):
+        halved = view(images, draws)
+    assert halved.dtype == torch.float32
+    assert torch.equal(halved, view(images, draws))
+
+
+def test_an_angle_is_spread_over_the_whole_turn():
+    out = transforms.resample(
+        torch.eye(3).reshape(1, 1, 3, 3).repeat(4, 1, 1, 1),
+        torch.arange(4) * math.pi / 2,
+        torch.ones(4),
+    )
+    for turns in range(4):
+        expected = torch.eye(3).rot90(turns)
+        torch.testing.assert_close(out[turns, 0], expected, atol=1e-5, rtol=0)

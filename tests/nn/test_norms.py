@@ -58,10 +58,38 @@ def test_group_norm_keeps_scale_shift_and_activation():
     set_norm(network, "group")
     after = dict(network.named_parameters())
     assert all(torch.equal(after[name], before[name]) for name in before)
-    assert (network[1].num_groups, network[1].eps) == (6, 1e-3)
+    assert (network[1].num_groups, network[1].eps) == (3, 1e-3)
     assert network[2][1].num_groups == 24  # the largest divisor of 48 up to 32
     assert network[:2](IMAGES).min() == 0  # the ReLU of BatchNormAct2d
     assert network(IMAGES).min() < 0  # and of nothing else
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"),
+    [
+        (1, 1),
+        (2, 1),
+        (3, 1),
+        (16, 8),
+        (32, 16),
+        (40, 20),
+        (64, 32),
+        (128, 32),
+        (320, 32),
+        (512, 32),
+    ],
+)
+def test_a_group_has_two_channels_at_least(channels, groups):
+    assert GroupNorm(nn.BatchNorm2d(channels)).num_groups == groups
+
+
+@torch.no_grad()
+def test_group_norm_of_few_channels_keeps_what_tells_images_apart():
+    """Two images that differ by how much of a channel they have, not by where they have it."""
+    x = torch.rand(1, 8, 6, 6, generator=torch.Generator().manual_seed(2)).repeat(2, 1, 1, 1)
+    x[1, 3] *= 5
+    one, other = GroupNorm(nn.BatchNorm2d(8))(x)
+    assert (one - other).abs().max() > 0.5
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -1,0 +1,122 @@
+"""Stain normalisation against the papers' equations, and mixtures whose stains are known."""
+
+import numpy as np
+import pytest
+
+from lymphoml.data import stain_norm
+from lymphoml.data.smear import draw_slide, draw_smear
+from lymphoml.data.stain_norm import NORMALISERS, find_stains, macenko, reinhard
+
+NUCLEAR, RED = np.array([0.52, 0.82, 0.24]), np.array([0.30, 0.60, 0.74])
+
+
+def smear(seed=0, count=6):
+    """Pixels of one drawn slide, (k, 3)."""
+    rng = np.random.default_rng(seed)
+    slide = draw_slide(rng)
+    images = [draw_smear(96, bool(number % 2), slide, rng) for number in range(count)]
+    return np.concatenate(images).reshape(-1, 3)
+
+
+def mixture(strength=1.0, seed=0, count=20_000):
+    """Pixels that two stains of known vectors make, some of either alone; (k, 3)."""
+    rng = np.random.default_rng(seed)
+    amounts = rng.uniform(0.35, 2.2, (count, 2)) * strength
+    alone = rng.random(count)
+    amounts[alone < 0.2, 1] = 0
+    amounts[alone > 0.8, 0] = 0
+    vectors = np.stack([each / np.linalg.norm(each) for each in (NUCLEAR, RED)])
+    return np.rint(255 * np.exp(-amounts @ vectors)).astype(np.uint8), vectors
+
+
+def lalphabeta(pixels):
+    """Reinhard et al. 2001, equations 2 to 5, a pixel's three numbers at a time."""
+    red, green, blue = np.maximum(pixels, 1).T / 255
+    long = np.log10(0.3811 * red + 0.5783 * green + 0.0402 * blue)
+    middle = np.log10(0.1967 * red + 0.7244 * green + 0.0782 * blue)
+    short = np.log10(0.0241 * red + 0.1288 * green + 0.8444 * blue)
+    return np.stack([
+        (long + middle + short) / 3**0.5,
+        (long + middle - 2 * short) / 6**0.5,
+        (long - middle) / 2**0.5,
+    ])  # fmt: skip
+
+
+def test_reinhard_gives_every_slide_the_targets_mean_and_spread():
+    for seed in (1, 2):
+        pixels = smear(seed)
+        moved = lalphabeta(reinhard(pixels)(pixels))
+        before = lalphabeta(pixels)
+        apart = np.abs(before.mean(1) - stain_norm.TARGET_MEAN)[0]
+        assert apart > 0.004  # or nothing is shown
+        np.testing.assert_allclose(moved.mean(1), stain_norm.TARGET_MEAN, atol=0.004)
+        np.testing.assert_allclose(moved.std(1), stain_norm.TARGET_STD, rtol=0.12)
+
+
+def test_macenko_finds_the_stains_of_a_mixture():
+    pixels, vectors = mixture()
+    found = find_stains(-np.log(np.maximum(pixels, 1) / 255))
+    assert (np.sum(found * vectors, axis=1) > np.cos(np.radians(2))).all()
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
+
+
+def test_macenko_shows_every_strength_of_stain_as_the_targets():
+    weak, _ = mixture(0.6)
+    strong, _ = mixture(1.0)
+    shown = [macenko(pixels)(pixels).astype(float) for pixels in (weak, strong)]
+    assert np.abs(weak.astype(float) - strong).mean() > 20
+    assert np.abs(shown[0] - shown[1]).mean() < 3
+    density = -np.log(np.maximum(shown[1], 1) / 255)
+    amounts = np.percentile(density @ np.linalg.pinv(stain_norm.TARGET_STAINS), 99, axis=0)
+    np.testing.assert_allclose(amounts, stain_norm.TARGET_MOST, rtol=0.05)
+
+
+def test_macenko_is_the_papers_steps():
+    """Transcribed: SVD of the stained densities, angles, extremes, least squares."""
+    pixels = smear(3)
+    density = -np.log(np.maximum(pixels, 1) / 255.0)
+    stained = density[np.all(density > 0.15, axis=1)]
+    _, _, rows = np.linalg.svd(stained - stained.mean(0), full_matrices=False)
+    first, second = (row * np.sign(np.mean(stained @ row)) for row in rows[:2])
+    angles = np.degrees(np.arctan2(stained @ second, stained @ first))
+    stains = [np.cos(np.radians(angle)) * first + np.sin(np.radians(angle)) * second
+              for angle in np.percentile(angles, [1, 99])]  # fmt: skip
+    stains = np.stack(sorted(stains, key=lambda stain: stain[2]), axis=1)
+    amounts, *_ = np.linalg.lstsq(stains, density.T, rcond=None)
+    amounts *= (stain_norm.TARGET_MOST / np.percentile(amounts, 99, axis=1))[:, None]
+    expected = 255 * np.exp(-(stain_norm.TARGET_STAINS.T @ amounts)).T.clip(0, 255)
+    shown = macenko(pixels)(pixels)
+    assert np.abs(shown - np.clip(expected, 0, 255)).max() <= 1
+
+
+def test_the_target_is_of_drawn_smears():
+    rng, pixels = np.random.default_rng(1), []
+    for _ in range(12):
+        slide = draw_slide(rng)
+        pixels += [draw_smear(112, atypical, slide, rng)[::2, ::2] for atypical in (False, True)]
+    drawn = np.concatenate(pixels).reshape(-1, 3)
+    axes = lalphabeta(drawn)
+    np.testing.assert_allclose(axes.mean(1), stain_norm.TARGET_MEAN, atol=0.02)
+    np.testing.assert_allclose(axes.std(1), stain_norm.TARGET_STD, rtol=0.15)
+    density = -np.log(np.maximum(drawn, 1) / 255)
+    found = find_stains(density)
+    assert (np.sum(found * stain_norm.TARGET_STAINS, axis=1) > np.cos(np.radians(5))).all()
+    amounts = np.percentile(density @ np.linalg.pinv(found), 99, axis=0)
+    np.testing.assert_allclose(amounts, stain_norm.TARGET_MOST, rtol=0.15)
+
+
+@pytest.mark.parametrize("name", NORMALISERS)
+def test_pixels_alone_decide_and_images_keep_their_shape(name):
+    pixels = smear(4)
+    normalise = NORMALISERS[name](pixels)
+    image = pixels[: 96 * 96].reshape(96, 96, 3)
+    assert normalise(image).shape == image.shape
+    assert normalise(image).dtype == np.uint8
+    assert np.array_equal(normalise(image)[5:9], normalise(image[5:9]))
+    assert not np.array_equal(normalise(image), NORMALISERS[name](smear(5))(image))
+
+
+@pytest.mark.parametrize(("name", "told"), [("reinhard", "single colour"), ("macenko", "too few")])
+def test_blank_images_are_refused(name, told):
+    with pytest.raises(ValueError, match=told):
+        NORMALISERS[name](np.full((500, 3), 240, np.uint8))
