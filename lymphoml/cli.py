@@ -16,6 +16,7 @@ from lymphoml.commands import (
     audit,
     bench,
     compare,
+    ensemble,
     features,
     poolings,
     predict,
@@ -38,6 +39,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "triage": (triage.Triage, triage.run),
     "ablation": (ablation.Ablation, ablation.run),
     "compare": (compare.Compare, compare.run),
+    "ensemble": (ensemble.Ensemble, ensemble.run),
     "bench": (bench.Bench, bench.run),
     "poolings": (poolings.Poolings, poolings.run),
 }
