@@ -7,7 +7,7 @@ from typing import Any
 from lymphoml.errors import InputError, one_line, quoted
 from lymphoml.nn.bounded import bounded
 
-ALLOWED = ("lymphoml.nn", "torch.optim")
+ALLOWED = ("lymphoml.nn", "lymphoml.schedules", "torch.optim")
 PARTS = ("encoder", "pooling", "fusion")  # of a model, built before it
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -105,10 +106,16 @@ class SaveEpoch(pl.callbacks.Checkpoint):
     """`last.ckpt` at every epoch's end; with an inner split, `selected.ckpt` at its lowest loss.
 
     Lightning runs a Checkpoint after all other callbacks, so their state of this epoch is in it.
+    Within `reported(module)` the module has the weights that the fold will be judged by.
     """
 
-    def __init__(self, folder: Path, select: bool):
-        self.folder, self.select = folder, select
+    def __init__(
+        self,
+        folder: Path,
+        select: bool,
+        reported: Callable[[Any], AbstractContextManager] = nullcontext,
+    ):
+        self.folder, self.select, self.reported = folder, select, reported
         self.selected_epoch: int | None = None
         self.selected_loss = float("inf")
 
@@ -117,7 +124,8 @@ class SaveEpoch(pl.callbacks.Checkpoint):
         loss = trainer.callback_metrics.get("inner/loss")
         if self.select and loss is not None and float(loss) < self.selected_loss:
             self.selected_epoch, self.selected_loss = trainer.current_epoch, float(loss)
-            trainer.save_checkpoint(self.folder / SELECTED, weights_only=True)
+            with self.reported(module):  # Lightning puts averages in full checkpoints alone
+                trainer.save_checkpoint(self.folder / SELECTED, weights_only=True)
         trainer.save_checkpoint(self.folder / LAST)
 
     def state_dict(self) -> dict[str, Any]:

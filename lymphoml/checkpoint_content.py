@@ -12,6 +12,8 @@ SETTINGS = {"model", "optim", "scheduler", "clinical_dim", "pos_weight"}
 MEASURED = {"epoch", "lr", "images_per_second"}
 STAGES = ("train/", "val/", "inner/")
 DEEPEST = 40
+# Beside an average of weights, which then is the `state_dict`: those that learn, and of how many.
+LEARNING, AVERAGING = "current_model_state", "averaging_state"
 
 
 def check_content(content: Any) -> None:
@@ -33,6 +35,11 @@ def check_fits(module: nn.Module, content: dict[str, Any]) -> None:
     """Whether `module`, and an optimiser of all its parameters, can take the content's state."""
     check_complete(content)
     check_weights(module, content["state_dict"])
+    if LEARNING in content:
+        check_weights(module, content[LEARNING])
+        count = content.get(AVERAGING, {}).get("n_averaged")
+        counts = isinstance(count, Tensor) and not count.ndim and not count.is_floating_point()
+        _expect(counts and len(content[AVERAGING]) == 1, "its average does not tell of how many")
     parameters = list(module.parameters())
     states: Any = content.get("optimizer_states")
     _expect(isinstance(states, list) and len(states) == 1, "it has no state of one optimiser")
@@ -183,4 +190,6 @@ CHECKS = {
     "hyper_parameters": _check_settings,
     "BagDataModule": _check_data,
     "callbacks": _check_callbacks,
+    LEARNING: _check_tensors,
+    AVERAGING: _check_tensors,
 }

@@ -63,6 +63,13 @@ def check(config: dict[str, Any]) -> None:
         )
     if not (config["pos_weight"] in (None, "balanced") or _positive(config["pos_weight"])):
         problems.append(f"pos_weight={config['pos_weight']}: null, balanced or a number above 0")
+    if not 0 <= config["label_smoothing"] < 1:
+        problems.append(f"label_smoothing={config['label_smoothing']}: allowed are 0 to below 1")
+    if not 0 <= config["bag_mixup"] <= 100:
+        problems.append(f"bag_mixup={config['bag_mixup']}: allowed are 0 to 100")
+    if config["bag_mixup"] and data["bags_per_batch"] < 2:
+        problems.append("bag_mixup blends the patients of a step; set data.bags_per_batch above 1")
+    problems += _of_averaging(config["weight_averaging"])
     if problems:
         raise InputError(problems)
 
@@ -75,6 +82,22 @@ def folds_asked(config: dict[str, Any]) -> list[int]:
     if type(asked) is int and 0 <= asked < count:
         return [asked]
     raise InputError(f"fold={asked}: allowed are all and 0 to {count - 1}")
+
+
+def _of_averaging(spec: dict[str, Any]) -> list[str]:
+    """What is wrong with a `weight_averaging`, whose kinds have a setting each."""
+    settings = {None: None, "ema": "decay", "swa": "start"}
+    if spec["kind"] not in settings:
+        return [f"weight_averaging.kind={spec['kind']}: allowed are null, ema and swa"]
+    own, problems = settings[spec["kind"]], []
+    for key in ("decay", "start"):
+        value = spec[key]
+        if key == own and not (value is not None and 0 <= value < 1):
+            problems.append(f"weight_averaging.{key}={value}: allowed are 0 to below 1")
+        if key != own and value is not None:
+            kind = spec["kind"] or "none"
+            problems.append(f"weight_averaging.{key}={value}: weight_averaging={kind} has none")
+    return problems
 
 
 def _whole(value: Any) -> bool:

@@ -95,6 +95,13 @@ class LoggerConfig:
 
 
 @dataclass
+class WeightAveragingConfig:
+    kind: str | None = None
+    decay: float | None = None
+    start: float | None = None
+
+
+@dataclass
 class ResumeConfig:
     allow_drift: bool = False
 
@@ -108,10 +115,13 @@ class TrainConfig:
     on_fold_error: str = "stop"
     lr: float = MISSING
     pos_weight: Any = None
+    label_smoothing: float = 0.0
+    bag_mixup: float = 0.0
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = field(default_factory=dict)
     optim: Any = field(default_factory=dict)
     scheduler: Any = field(default_factory=dict)
+    weight_averaging: WeightAveragingConfig = field(default_factory=WeightAveragingConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     resume: ResumeConfig = field(default_factory=ResumeConfig)

@@ -14,6 +14,7 @@ from lymphoml.build import build, build_model
 from lymphoml.checkpoint_content import check_fits
 from lymphoml.divergence import check_losses
 from lymphoml.errors import InputError
+from lymphoml.nn.mixup import draw_mixup
 from lymphoml.privacy import last_parts
 from lymphoml.types import Batch
 
@@ -36,9 +37,10 @@ class BagClassifier(pl.LightningModule):
 
     `model`, `optim` and `scheduler` are specifications for `build`. `pos_weight` weighs tumoral
     patients in the loss. `view` makes a batch's bytes (and its draws) the encoder's input; where it
-    has views `evaluated`, evaluation averages their logits. In training `chunk_size` images go
-    through the encoder at a time, None: all. Its checkpoints hold
-    weights and primitives, nothing that runs, and no path of this machine.
+    has views `evaluated`, evaluation averages their logits. In training alone: `chunk_size` images
+    go through the encoder at a time, None: all; labels are `label_smoothing` / 2 away from 0 and 1;
+    patients of a step are blended in shares of Beta(`bag_mixup`, `bag_mixup`), 0: not at all. Its
+    checkpoints hold weights and primitives, nothing that runs, and no path of this machine.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class BagClassifier(pl.LightningModule):
         pos_weight: float | None = None,
         chunk_size: int | None = None,
         view: Callable[..., Tensor] = lambda images: images,
+        label_smoothing: float = 0.0,
+        bag_mixup: float = 0.0,
     ):
         super().__init__()
         self.save_hyperparameters(
@@ -62,6 +66,7 @@ class BagClassifier(pl.LightningModule):
             }
         )
         self.chunk_size, self.view = chunk_size, view
+        self.label_smoothing, self.bag_mixup = label_smoothing, bag_mixup
         self.model = build_model(model, clinical_dim).to(memory_format=torch.channels_last)
         # One pair of metrics for each validation loader: the fold's, and the inner split's.
         self.val_loss = torch.nn.ModuleList(
@@ -74,7 +79,7 @@ class BagClassifier(pl.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (b); positive says tumoral."""
-        return self.model.classify(self._embed(batch, self.view), batch.lengths, batch.clinical)
+        return self.model.classify(self.embed(batch), batch.lengths, batch.clinical)
 
     def fit_clinical(self, clinical: Tensor, label: Tensor) -> None:
         """Let the fusion fit what it fits to the training patients (b k), (b) before training.
@@ -91,7 +96,11 @@ class BagClassifier(pl.LightningModule):
         self._trained: list[tuple[str, ...]] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = self._loss(self(batch), batch.label)
+        features, label = self.embed(batch), batch.label
+        mixup = draw_mixup(len(label), self.bag_mixup) if self.bag_mixup else None
+        logits = self.model.classify(features, batch.lengths, batch.clinical, mixup)
+        label = label if mixup is None else mixup(label)
+        losses = self._loss(logits, label + self.label_smoothing * (0.5 - label))
         self._losses.append(losses.detach())
         self._trained.append(batch.ids)
         self._refuse_divergence(batch_idx)
@@ -161,13 +170,14 @@ class BagClassifier(pl.LightningModule):
     def _evaluated(self, batch: Batch) -> Iterator[Tensor | None]:
         """The features of each view that evaluation averages over."""
         for view in getattr(self.view, "evaluated", [self.view]):
-            yield self._embed(batch, view)
+            yield self.embed(batch, view)
 
-    def _embed(self, batch: Batch, view: Callable[..., Tensor]) -> Tensor | None:
+    def embed(self, batch: Batch, view: Callable[..., Tensor] | None = None) -> Tensor | None:
+        """The features of each image of the batch (n d), as `view` or the module's own shows it."""
         return self.model.embed(
             batch.images,
             *(() if batch.draws is None else (batch.draws,)),
-            view=view,
+            view=view or self.view,
             chunk_size=self.chunk_size if self.training else EVALUATED_AT_ONCE,
         )
 

@@ -66,6 +66,7 @@ def _claim(
     younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False}
     stored["data"] = younger | stored["data"]
     stored["model"] = {"instance_dropout": 0.0} | stored["model"]
+    stored = {"label_smoothing": 0.0, "bag_mixup": 0.0} | stored
     begun = read_environment(folder)
     try:
         before = drift.current(portable(stored), begun)

@@ -1,6 +1,7 @@
 """One job: cross-validate one configuration into its run folder, skipping what is done."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytorch_lightning as pl
 
 from lymphoml import compute, runs
 from lymphoml import environment as environments
+from lymphoml.averaging import averaging
 from lymphoml.callbacks import History, KeyedSeeds, Patience
 from lymphoml.checkpoint import (
     PREVIOUS,
@@ -95,10 +97,14 @@ def train_fold(
         pos_weight=weight,
         chunk_size=options["chunk_size"],
         view=bags.view,
+        label_smoothing=config["label_smoothing"],
+        bag_mixup=config["bag_mixup"],
     )
     module.fit_clinical(*bags.training_clinical())
     history = History(path / "history.csv")
-    save = SaveEpoch(path, select=bool(bags.inner_patients))
+    average = averaging(config["weight_averaging"], options["max_epochs"], bags)
+    reported_weights = average.swapped_in if average else nullcontext
+    save = SaveEpoch(path, bool(bags.inner_patients), reported_weights)
     callbacks: list[pl.Callback] = [
         KeyedSeeds(config["seed"], fold),
         history,
@@ -106,6 +112,8 @@ def train_fold(
         save,
         where := Place(bags),
     ]
+    if average is not None:
+        callbacks.append(average)
     if options["patience"] is not None:
         callbacks.append(Patience(options["patience"]))
     start = starting_point(path, fold)

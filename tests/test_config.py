@@ -66,9 +66,8 @@ def test_instance_dropout_reaches_the_model():
 @pytest.mark.parametrize("scheduler", options("scheduler"))
 def test_every_optimiser_and_scheduler_builds(optim, scheduler):
     config = configured(f"optim={optim}", f"scheduler={scheduler}", "model/fusion=clinical")
-    assert rates(config, epochs=1) == pytest.approx(
-        [1e-4 / 25 if scheduler == "one_cycle" else 1e-4]
-    )
+    first = {"one_cycle": 1e-4 / 25, "cosine_with_warmup": 1e-4 / 4}
+    assert rates(config, epochs=1) == pytest.approx([first.get(scheduler, 1e-4)])
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
@@ -110,12 +109,72 @@ def rates(config, epochs):
     ("none", [1e-4] * 4),
     ("cosine", [1e-4, 0.8535533905932737e-4, 0.5e-4, 0.14644660940672627e-4]),
     ("one_cycle", [0.04e-4, 1e-4, 0.500002e-4, 4e-10]),
+    ("cosine_with_warmup", [0.25e-4, 0.5e-4, 0.75e-4, 1e-4]),
 ])  # fmt: skip
 def test_learning_rates_epoch_by_epoch(scheduler, expected):
     config = configured(f"scheduler={scheduler}", "model/fusion=clinical", "trainer.max_epochs=4")
     if scheduler == "one_cycle":
         config["scheduler"]["pct_start"] = 0.5  # the top at a whole epoch
     assert rates(config, 4) == pytest.approx(expected, rel=1e-12)
+
+
+def test_warm_up_comes_before_the_cosine_and_leaves_an_epoch_for_it():
+    words = ["scheduler=cosine_with_warmup", "model/fusion=clinical", "trainer.max_epochs=6"]
+    assert rates(configured(*words, "scheduler.warmup_epochs=2"), 6) == pytest.approx(
+        [1e-4 / 3, 2e-4 / 3, 1e-4, 0.8535533905932737e-4, 0.5e-4, 0.14644660940672627e-4], rel=1e-12
+    )
+    plain = configured("scheduler=cosine", *words[1:])
+    assert rates(configured(*words, "scheduler.warmup_epochs=0"), 6) == pytest.approx(
+        rates(plain, 6), rel=1e-12
+    )
+    for warmup in (6, -1):
+        with pytest.raises(InputError, match=f"warmup_epochs is {warmup}; allowed is 0 to below"):
+            rates(configured(*words, f"scheduler.warmup_epochs={warmup}"), 1)
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["label_smoothing=1"], "label_smoothing=1.0: allowed are 0 to below 1"),
+    (["bag_mixup=-1", "data.bags_per_batch=2"], "bag_mixup=-1.0: allowed are 0 to 100"),
+    (["bag_mixup=0.4"], "set data.bags_per_batch above 1"),
+    (["weight_averaging=ema", "weight_averaging.decay=1"], "weight_averaging.decay=1.0: allowed"),
+    (["weight_averaging=swa", "weight_averaging.start=null"], "weight_averaging.start=None: allo"),
+    (["weight_averaging=ema", "weight_averaging.start=0.5"], "weight_averaging=ema has none"),
+    (["weight_averaging.decay=0.5"], "weight_averaging=none has none"),
+    (["weight_averaging.kind=mean"], "weight_averaging.kind=mean: allowed are null, ema and swa"),
+])  # fmt: skip
+def test_values_of_training_that_mean_nothing_are_refused(words, says):
+    with pytest.raises(InputError) as refused:
+        check(configured(*words))
+    assert len(refused.value.problems) == 1
+    assert says in refused.value.problems[0]
+
+
+def test_every_choice_of_training_is_off_unless_asked_for():
+    config = configured()
+    assert (config["label_smoothing"], config["bag_mixup"]) == (0, 0)
+    assert set(config["weight_averaging"].values()) == {None}
+    check(configured("weight_averaging=ema"))
+    check(configured("weight_averaging=swa", "bag_mixup=0.4", "data.bags_per_batch=2"))
+
+
+@pytest.mark.parametrize("choice", options("../sweeps/choice"))
+def test_every_choice_changes_the_preset_in_what_it_says(choice):
+    def composed(*words):
+        words = [f"hydra.searchpath=[file://{CONF}]", *words]
+        with initialize_config_dir(str(ROOT / "sweeps"), version_base="1.3"):
+            return plain(compose("choices", overrides=words))
+
+    config, reference = composed(f"+choice={choice}"), composed()
+    check(config)
+    assert rates(config, epochs=1)
+    assert (config == reference) is (choice == "reference")
+
+
+def test_the_sweep_of_choices_makes_every_choice():
+    sweep = yaml.safe_load((ROOT / "sweeps" / "choices.yaml").read_text())
+    made = sweep["hydra"]["sweeper"]["params"]["+choice"].split(",")
+    assert made[0] == "reference"
+    assert sorted(made) == options("../sweeps/choice")
 
 
 def test_paper_is_the_reports_recipe():
@@ -179,7 +238,7 @@ def test_command_words_are_typed():
             parse(Synthesize, words)
 
 
-@pytest.mark.parametrize("sweep", ["ablation", "folds", "presets"])
+@pytest.mark.parametrize("sweep", ["ablation", "choices", "folds", "presets"])
 @pytest.mark.parametrize("launcher", [None, "basic", "joblib", "submitit_local", "submitit_slurm"])
 def test_every_sweep_composes_with_every_launcher(sweep, launcher):
     words = [f"hydra.searchpath=[file://{CONF}]"]

@@ -56,7 +56,9 @@ ALLOWED = {
     "runs": {"fold_folder"},
     "baselines": {"baselines", "data", "evaluation", "features"},
     "audit": {"audit", "data", "evaluation"},
-    "module": {"build", "checkpoint_content", "divergence"},
+    "module": {"build", "checkpoint_content", "divergence", "nn"},  # of nn, what blends labels too
+    "schedules": set(),
+    "averaging": {"data", "module"},
     "trainer": {"compute", "checkpoint"},
     "environment": set(),
     "prediction": {"runs", "build", "checkpoint", "checkpoint_content", "checks", "compute",
@@ -69,9 +71,9 @@ ALLOWED = {
     "preparation": {"build", "capacity", "checks", "compute", "data", "instances", "memory",
                     "module", "trainer"},
     "completion": {"runs", "baselines", "data", "evaluation", "preparation", "tracking"},
-    "training": {"runs", "checkpoint", "data", "trainer", "inference", "preparation", "compute",
-                 "callbacks", "completion", "fold_errors", "fold_folder", "resumption", "progress",
-                 "environment", "evaluation", "tracking"},
+    "training": {"averaging", "runs", "checkpoint", "data", "trainer", "inference", "preparation",
+                 "compute", "callbacks", "completion", "fold_errors", "fold_folder", "resumption",
+                 "progress", "environment", "evaluation", "tracking"},
     # Measures what a user runs; only `lymphoml/benchmark/inference.py` looks into lymphoml's parts.
     "benchmark": {"benchmark", "checkpoint", "compute", "config", "data", "environment", "memory",
                   "inference", "preparation", "report", "runs", "trainer"},
@@ -90,9 +92,10 @@ ONLY_IN = {
     "lightning": set(),
     "torch": {"types", "data", "features", "nn", "module", "trainer", "compute", "memory",
               "capacity", "checkpoint", "checkpoint_content", "divergence", "callbacks",
-              "inference", "tracking", "benchmark", "assumptions"},
-    "pytorch_lightning": {"data", "module", "trainer", "inference", "training", "callbacks",
-                          "fold_errors", "progress", "checkpoint", "tracking", "benchmark"},
+              "inference", "tracking", "benchmark", "assumptions", "averaging", "schedules"},
+    "pytorch_lightning": {"averaging", "data", "module", "trainer", "inference", "training",
+                          "callbacks", "fold_errors", "progress", "checkpoint", "tracking",
+                          "benchmark"},
 }  # fmt: skip
 FILES = [*PACKAGE.rglob("*.py"), ROOT / "train.py", ROOT / "predict.py"]
 

@@ -148,7 +148,13 @@ def test_folds_run_apart_in_any_order_end_in_the_same_files(configured, tmp_path
      "trainer.patience=5", "data.workers=1"],
     ["optim=adam", "model/fusion=additive", "model.fusion.frozen=false", "pos_weight=balanced",
      "model/pooling=sigmoid_mean", "model.instance_dropout=0.3"],
-], ids=["sgd", "adam", "additive"])  # fmt: skip
+    ["optim=adamw", "weight_averaging=ema", "weight_averaging.decay=0.8",
+     "model.encoder.norm=batch", "data.flip=true", "data.bags_per_batch=4", "bag_mixup=0.4",
+     "label_smoothing=0.1",
+     "scheduler=cosine_with_warmup", "scheduler.warmup_epochs=1", "data.inner_fraction=0.3"],
+    ["weight_averaging=swa", "weight_averaging.start=0.4", "model.encoder.norm=batch",
+     "data.workers=1", "model.instance_dropout=0.3"],
+], ids=["sgd", "adam", "additive", "ema", "swa"])  # fmt: skip
 @pytest.mark.parametrize("moment", ["on_train_epoch_start", "on_train_batch_end"])
 def test_interrupted_and_run_again_gives_the_same_bytes(
     configured, tmp_path, monkeypatch, overrides, moment

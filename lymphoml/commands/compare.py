@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from omegaconf import MISSING
 
-from lymphoml.commands.options import option
+from lymphoml.commands.options import listed_runs, option
 from lymphoml.errors import InputError
 
 
@@ -35,7 +34,7 @@ def run(options: Compare) -> None:
     if options.resamples < 100:
         raise InputError(f"resamples={options.resamples}: give 100 or more, 2000 to report")
     listed = options.runs.startswith("[")
-    paths = _paths(options.runs) if listed else find_runs(Path(options.runs))
+    paths = listed_runs(options.runs) if listed else find_runs(Path(options.runs))
     if options.reference is not None:
         reference, why = _given(options.reference, paths), "as given"
     elif listed:
@@ -50,24 +49,6 @@ def run(options: Compare) -> None:
     print(f"reference: {comparison.reference} ({why})")
     print_comparison(comparison)
     print(", ".join(map(str, written)))
-
-
-def _paths(text: str) -> list[Path]:
-    """Folders in square brackets; one that holds a comma stands in quotes."""
-    try:
-        items = yaml.safe_load(text)
-    except yaml.YAMLError:
-        items = None
-    if not isinstance(items, list) or not items:
-        raise InputError(f"runs={text}: give run folders as [A,B,...]")
-    paths = [Path(str(item)) for item in items]
-    for path in paths:
-        if not path.is_dir():
-            raise InputError(
-                f"runs={text}: {path} is no folder; one whose name holds a comma goes in quotes: "
-                f"""runs='["A,B",C]'"""
-            )
-    return paths
 
 
 def _given(reference: str, paths: list[Path]) -> Path:

@@ -4,6 +4,8 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from lymphoml.errors import InputError
 
 T = TypeVar("T")
@@ -21,6 +23,24 @@ def pair(key: str, values: list[T]) -> tuple[T, T]:
     if len(values) != 2:
         raise InputError(f"{key}={values}: give two values, as [first,second]")
     return values[0], values[1]
+
+
+def listed_runs(text: str) -> list[Path]:
+    """Folders in square brackets; one that holds a comma stands in quotes."""
+    try:
+        items = yaml.safe_load(text)
+    except yaml.YAMLError:
+        items = None
+    if not isinstance(items, list) or not items:
+        raise InputError(f"runs={text}: give run folders as [A,B,...]")
+    paths = [Path(str(item)) for item in items]
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(
+                f"runs={text}: {path} is no folder; one whose name holds a comma goes in quotes: "
+                f"""runs='["A,B",C]'"""
+            )
+    return paths
 
 
 def refuse_out(out: Path, root: Path, name: str) -> None:

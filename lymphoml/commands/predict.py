@@ -25,11 +25,13 @@ class Predict:
 def run(options: Predict) -> None:
     from lymphoml import drift
     from lymphoml.prediction import predict as run_folds
+    from lymphoml.report.ensemble import refuse_ensemble
     from lymphoml.runs import read_environment
 
     run = Path(options.run)
     out = Path(options.out) if options.out else run / "test"
     header = pair("header", options.header)
+    refuse_ensemble(run)
     config = run_config(run, options.data, options.trainer)
     table = run_folds(run, config, out, options.patients, header)
     tumoral = int(table["label"].sum())

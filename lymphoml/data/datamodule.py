@@ -1,5 +1,6 @@
 """The patients of one fold as Lightning's loaders, scaled and transformed as configured."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lymphoml.data.bags import BagDataset, EpochOrder, collate, permuted_order
+from lymphoml.data.bags import BagDataset, EpochOrder, Key, collate, permuted_order
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import inner_split, split
@@ -129,10 +130,18 @@ class BagDataModule(PatientBags):
 
     def batch_patients(self, epoch: int, batch: int) -> list[str]:
         """Who is in an epoch's training batch of this number, from 0."""
-        order = EpochOrder(len(self.train_patients), self.keyed, shuffle=True, epoch=epoch)
+        return [self.train_patients[position] for _, position in self._batches(epoch)[batch]]
+
+    def training_batches(self, epoch: int) -> Iterator[Batch]:
+        """The training batches of an epoch once more, loaded by this process."""
+        dataset = self.train_dataloader().dataset
+        for keys in self._batches(epoch):
+            yield collate([dataset[key] for key in keys])
+
+    def _batches(self, epoch: int) -> list[list[Key]]:
+        order = list(EpochOrder(len(self.train_patients), self.keyed, shuffle=True, epoch=epoch))
         size = self.data["bags_per_batch"]
-        keys = list(order)[batch * size : (batch + 1) * size]
-        return [self.train_patients[position] for _, position in keys]
+        return [order[first : first + size] for first in range(0, len(order), size)]
 
     def val_dataloader(self) -> list[DataLoader]:
         """The fold's held-out patients first, then the inner ones where there are any."""

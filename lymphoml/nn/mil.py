@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lymphoml.nn.chunks import embed_in_chunks
 from lymphoml.nn.dropout import drop_instances
+from lymphoml.nn.mixup import Mixup
 
 
 class MILModel(nn.Module):
@@ -62,11 +63,14 @@ class MILModel(nn.Module):
         features: Float[Tensor, "n d"] | None,
         lengths: Int[Tensor, " b"],
         clinical: Float[Tensor, "b k"],
+        mixup: Mixup | None = None,
     ) -> Float[Tensor, " b"]:
-        """The logit of each bag, from the features of its images."""
+        """The logit of each bag, from the features of its images; of blends of them by `mixup`."""
         if features is not None and self.training and self.instance_dropout:
             features, lengths = drop_instances(features, lengths, self.instance_dropout)
         bag = None if self.pooling is None else self.pooling(features, lengths)
+        if mixup is not None:
+            bag, clinical = None if bag is None else mixup(bag), mixup(clinical)
         # The fusion costs nothing and its logits are the result: never in half precision.
         with torch.autocast(clinical.device.type, enabled=False):
             return self.fusion(bag, clinical)

@@ -9,7 +9,7 @@ import pandas as pd
 from lymphoml.errors import InputError
 from lymphoml.report.runs import Run
 
-SAME = "compare runs of one cohort, seed, data.folds and data.repeats"
+SAME = "give runs of one cohort, seed, data.folds and data.repeats"
 
 
 def align(runs: Sequence[Run]) -> tuple[np.ndarray, dict[Path, np.ndarray]]:

@@ -19,11 +19,15 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         column: {fold: _by_epoch(history, column) for fold, history in run.histories.items()}
         for column in (ACCURACY, LOSS, TRAINING)
     }
-    last = max((int(history["epoch"].max()) + 1 for history in run.histories.values()), default=1)
+    last = max(
+        (int(history["epoch"].max()) + 1 for history in run.histories.values() if len(history)),
+        default=1,
+    )
     folds = drawn(list(run.histories), run.config["data"]["folds"])
     return {
         "accuracy": [_accuracy(fold, beside, curves, last) for fold, beside in folds.items()],
         "loss": [_loss(fold, beside, curves, last) for fold, beside in folds.items()],
+        "members": run.config.get("ensemble"),
         "folds": list(run.histories),
         "repeats": run.repeat.nunique(),
         "epochs": [

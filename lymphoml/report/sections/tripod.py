@@ -67,6 +67,13 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
         f"{score(accuracy['high'])})"
         + ("; subgroups above" if run.metrics.get("subgroups") else "; no subgroups"),
     }
+    if members := run.config.get("ensemble"):
+        answers["12c"] = (
+            f"an ensemble of {len(members)} runs, {', '.join(members)}: the mean of their logits; "
+            f"the first one's configuration stands below"
+        )
+        answers["12g"] = "python predict.py on each member, the mean of their logits"
+        answers["22"] = "the weights are the members'"
     if data.get("missing"):
         answers["11"] = {
             "refuse": "a patient with a missing value is refused",

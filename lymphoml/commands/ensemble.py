@@ -1,0 +1,30 @@
+"""`python -m lymphoml ensemble`: the mean of several runs, as a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from lymphoml.commands.options import listed_runs, option
+
+
+@dataclass
+class Ensemble:
+    """Average the out-of-fold logits of finished runs, such as seeds, into a run of their own."""
+
+    runs: str = option(MISSING, "[A,B,...], run folders, or one folder that holds a sweep's runs")
+    out: str = option(MISSING, "the new run folder, runs/NAME/SLUG")
+
+
+def run(options: Ensemble) -> None:
+    from lymphoml.report.ensemble import write_ensemble
+    from lymphoml.report.runs import find_runs
+    from lymphoml.report.terminal import print_run
+
+    out = Path(options.out)
+    listed = options.runs.startswith("[")
+    paths = listed_runs(options.runs) if listed else find_runs(Path(options.runs))
+    # A second call finds the first one's ensemble among a sweep's runs.
+    paths = [path for path in paths if path.resolve() != out.resolve()]
+    write_ensemble(paths, out)
+    print_run(out)

@@ -1,0 +1,92 @@
+"""Ensembles: the mean of logits, as a run that everything after training reads."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lymphoml.cli import main
+from lymphoml.evaluation.metrics import score_fold
+from lymphoml.report.ensemble import mean_of_logits, write_ensemble
+from lymphoml.report.runs import read_run
+from tests.report.fabricate import config, make_predictions, make_run
+
+TWICE = config(**{"data.folds": 3, "data.repeats": 2})
+
+
+@pytest.fixture
+def members(tmp_path):
+    """Three seeds in the same folds, their rows in any order, with a baseline and strata."""
+    rows = make_predictions(40, folds=3, repeats=2, skill=1.5, seed=0)
+    paths = []
+    for seed in range(3):
+        drawn = make_predictions(40, folds=3, repeats=2, skill=1.5, seed=seed + 10)
+        said = rows.assign(probability=drawn["probability"]).sample(frac=1, random_state=seed)
+        path = make_run(
+            tmp_path / "runs" / f"seed={seed}", TWICE | {"seed": seed}, predictions=said
+        )
+        baseline = said[["patient", "fold"]].assign(logistic_regression=0.5)
+        baseline.to_csv(path / "baselines.csv", index=False)
+        strata = pd.DataFrame({"patient": sorted(rows["patient"].unique())})
+        strata["hard"] = [str(int(place % 2)) for place in range(len(strata))]
+        strata.to_csv(path / "strata.csv", index=False)
+        metrics = json.loads((path / "metrics.json").read_text()) | {"hard_cut": 8.0}
+        (path / "metrics.json").write_text(json.dumps(metrics))
+        paths.append(path)
+    return paths
+
+
+def test_a_patient_has_the_mean_of_the_members_logits(members, tmp_path):
+    out = tmp_path / "runs" / "ensemble"
+    write_ensemble(members, out)
+    keys = ["patient", "fold"]
+    logits = []
+    for path in members:
+        told = pd.read_csv(path / "predictions.csv").set_index(keys)["probability"].sort_index()
+        logits.append(np.log(told / (1 - told)))
+    ours = pd.read_csv(out / "predictions.csv").set_index(keys).sort_index()
+    expected = 1 / (1 + np.exp(-(logits[0] + logits[1] + logits[2]) / 3))
+    np.testing.assert_allclose(ours["probability"], expected, rtol=1e-9)
+    metrics = json.loads((out / "metrics.json").read_text())
+    by_repeat = [
+        score_fold(rows["label"], rows["probability"])["auroc"]
+        for _, rows in ours.groupby(ours.index.get_level_values("fold") // 3)
+    ]
+    assert metrics["auroc"]["value"] == pytest.approx(np.mean(by_repeat))
+    assert metrics["scores"]["hard"] is not None
+    assert metrics["gain"]["reference"] == "logistic_regression"
+    assert metrics["best_epoch_balanced_accuracy"]["mean"] is None
+
+
+def test_certainty_stays_finite():
+    rows = pd.DataFrame({"patient": ["A", "B"], "fold": [0, 0], "label": [1, 0]})
+    sure, unsure = rows.assign(probability=[1.0, 0.0]), rows.assign(probability=[0.5, 0.5])
+    mean = mean_of_logits([sure, unsure])["probability"]
+    assert 0 < mean[1] < 0.001
+    assert 0.999 < mean[0] < 1
+
+
+def test_everything_after_training_takes_it_as_a_run(members, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["ensemble", "runs=runs", "out=runs/ensemble"])
+    told = capsys.readouterr().out
+    assert "out of fold, 40 patients" in told
+    main(["ensemble", "runs=runs", "out=runs/ensemble"])  # now one of the folder's runs itself
+    run = read_run(Path("runs/ensemble"))
+    assert run.config["ensemble"] == ["seed=0", "seed=1", "seed=2"]
+    assert str(tmp_path) not in (Path("runs/ensemble/environment.json")).read_text()
+    main(["compare", "runs=runs", "reference=seed=0", "resamples=200"])
+    compared = json.loads(Path("runs/comparison.json").read_text())
+    names = {row["run"] for row in compared["runs"]}
+    assert names == {"seed=0", "seed=1", "seed=2", "ensemble"}
+    main(["triage", "run=runs/ensemble", "sensitivity=0.8"])
+    assert json.loads(Path("runs/ensemble/triage.json").read_text())["repeats"] == 2
+    main(["report", "run=runs/ensemble", "thumbnails=false"])
+    page = Path("runs/ensemble/report.html").read_text()
+    assert "Nothing was trained here: the pages of seed=0, seed=1, seed=2 tell" in page
+    assert "an ensemble of 3 runs" in page
+    main(["report", "runs=runs", "thumbnails=false"])
+    overview = Path("runs/report.html").read_text()
+    assert "ensemble" in overview
