@@ -19,6 +19,7 @@ from lymphoml.commands import (
     features,
     poolings,
     predict,
+    pretrain,
     report,
     submit,
     synthesize,
@@ -31,6 +32,7 @@ from lymphoml.errors import InputError
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "audit": (audit.Audit, audit.run),
     "features": (features.Features, features.run),
+    "pretrain": (pretrain.Pretrain, pretrain.run),
     "synthesize": (synthesize.Synthesize, synthesize.run),
     "predict": (predict.Predict, predict.run),
     "submit": (submit.Submit, submit.run),

@@ -29,12 +29,17 @@ LEAVES = {
 ALLOWED = {
     "data": {"data", "stopping"},  # whose workers end with their parent
     # Rows of numbers for images: measured of the pixels, or made by a network that nobody trains.
-    "features": {"features", "data", "build", "stopping"},
+    "features": {"features", "data", "build", "nn", "stopping"},
+    # Which images were seen: words alone, wherever a number stands.
+    "seen": set(),
+    # Trains an encoder on images; it is given no label, and knows no model of bags.
+    "pretraining": {"pretraining", "build", "checkpoint", "checkpoint_content", "compute", "data",
+                    "divergence", "features", "fold_folder", "nn", "runs", "seen"},
     "instances": {"data", "features"},
     "nn": {"nn"},
     "evaluation": {"evaluation"},
     # data for pictures of cells, never torch
-    "report": {"report", "evaluation", "runs", "triage", "data", "ledger", "pseudonyms"},
+    "report": {"report", "evaluation", "runs", "triage", "data", "ledger", "pseudonyms", "seen"},
     "submission": set(),
     "tracking": {"tracking", "evaluation"},
     "build": {"nn"},
@@ -60,15 +65,16 @@ ALLOWED = {
     "trainer": {"compute", "checkpoint"},
     "environment": set(),
     "prediction": {"runs", "build", "checkpoint", "checkpoint_content", "checks", "compute",
-                   "data", "inference", "instances", "submission", "trainer", "triage", "ledger"},
+                   "data", "features", "inference", "instances", "submission", "trainer", "triage",
+                   "ledger", "pretraining"},
     "triage": {"evaluation", "runs"},
     "ledger": set(),
     "pseudonyms": set(),
     "inference": {"checkpoint_content", "data", "module", "nn"},
     "capacity": {"nn"},
-    "preparation": {"build", "capacity", "checks", "compute", "data", "instances", "memory",
-                    "module", "trainer"},
-    "completion": {"runs", "baselines", "data", "evaluation", "preparation", "tracking"},
+    "preparation": {"build", "capacity", "checks", "compute", "data", "features", "fold_folder",
+                    "instances", "memory", "module", "pretraining", "seen", "trainer"},
+    "completion": {"runs", "baselines", "data", "evaluation", "preparation", "seen", "tracking"},
     "training": {"runs", "checkpoint", "data", "trainer", "inference", "preparation", "compute",
                  "callbacks", "completion", "fold_errors", "fold_folder", "resumption", "progress",
                  "environment", "evaluation", "tracking"},
@@ -77,8 +83,8 @@ ALLOWED = {
                   "inference", "preparation", "report", "runs", "trainer"},
     # Trains poolings on bags whose truth it knows; it knows no cohort and no run.
     "assumptions": {"assumptions", "build", "evaluation"},
-    "commands": {"commands", "assumptions", "audit", "benchmark", "config", "data", "features",
-                 "prediction", "runs", "submission", "report", "ledger"},
+    "commands": {"commands", "assumptions", "audit", "benchmark", "compute", "config", "data",
+                 "features", "pretraining", "prediction", "runs", "submission", "report", "ledger"},
     "cli": {"commands", "config", "entry"},
     "__main__": {"cli", "stopping"},
 }  # fmt: skip
@@ -88,8 +94,9 @@ ONLY_IN = {
     "omegaconf": {"config", "composition", "entry", "commands", "cli", "train"},
     "wandb": {"tracking"},
     "lightning": set(),
-    "torch": {"types", "data", "features", "nn", "module", "trainer", "compute", "memory",
-              "capacity", "checkpoint", "checkpoint_content", "divergence", "callbacks",
+    "lightly": {"pretraining"},
+    "torch": {"types", "data", "features", "pretraining", "nn", "module", "trainer", "compute",
+              "memory", "capacity", "checkpoint", "checkpoint_content", "divergence", "callbacks",
               "inference", "tracking", "benchmark", "assumptions"},
     "pytorch_lightning": {"data", "module", "trainer", "inference", "training", "callbacks",
                           "fold_errors", "progress", "checkpoint", "tracking", "benchmark"},
