@@ -21,6 +21,7 @@ from lymphoml.commands import (
     instances,
     poolings,
     predict,
+    pretrain,
     report,
     submit,
     synthesize,
@@ -33,6 +34,7 @@ from lymphoml.errors import InputError
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "audit": (audit.Audit, audit.run),
     "features": (features.Features, features.run),
+    "pretrain": (pretrain.Pretrain, pretrain.run),
     "synthesize": (synthesize.Synthesize, synthesize.run),
     "predict": (predict.Predict, predict.run),
     "submit": (submit.Submit, submit.run),

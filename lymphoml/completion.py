@@ -14,6 +14,7 @@ from lymphoml.evaluation.summary import summarise
 from lymphoml.files import write_json
 from lymphoml.foreign import read_mapping
 from lymphoml.preparation import Prepared
+from lymphoml.seen import ACCOUNT
 from lymphoml.tracking import Tracker
 
 
@@ -38,6 +39,8 @@ def complete(config: dict[str, Any], folder: Path, prepared: Prepared, tracker: 
             )  # fmt: skip
             if drifted := runs.read_environment(folder).get(drift.KEY):
                 metrics[drift.KEY] = drifted
+            if prepared.account is not None:
+                metrics[ACCOUNT] = prepared.account
             runs.write_table(folder / "predictions.csv", predictions)
             runs.write_table(folder / "baselines.csv", baselines)
             runs.write_table(folder / "strata.csv", groups.rename_axis("patient").reset_index())

@@ -74,6 +74,26 @@ class DataConfig:
 
 
 @dataclass
+class PretrainConfig:
+    method: str = "simclr"
+    loss: dict[str, Any] = field(default_factory=dict)
+    scope: str = "cohort"
+    include_test: bool = False
+    encoder: Any = field(default_factory=dict)
+    crop: int | None = 128
+    resize: int | None = 64
+    normalise: bool = True
+    zoom: float = 0.65
+    shift: float = 0.1
+    colour: float = 0.1
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    seed: int = 0
+
+
+@dataclass
 class TrainerConfig:
     max_epochs: int = 20
     accelerator: str = "auto"
@@ -119,6 +139,7 @@ class TrainConfig:
     bag_mixup: float = 0.0
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = field(default_factory=dict)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     optim: Any = field(default_factory=dict)
     scheduler: Any = field(default_factory=dict)
     weight_averaging: WeightAveragingConfig = field(default_factory=WeightAveragingConfig)
@@ -195,6 +216,31 @@ def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:
     if unknown := sorted(changes.keys() - encoder.keys()):
         raise InputError(f"encoder={name}: has no setting {', '.join(unknown)}")
     return encoder | changes
+
+
+def pretrain_config(
+    method: str, encoder: str, changes: dict[str, Any], trainer: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The groups `pretrain` and `trainer` with some settings changed, typed as for training.
+
+    Raises InputError for an option or a setting that is not there, a value of the wrong type.
+    """
+    for key, group, name in (("method", "pretrain", method), ("encoder", "model/encoder", encoder)):
+        options = {each.stem for each in (CONF / group).glob("*.yaml")} - {"base"}
+        if name not in options:
+            raise InputError(f"{key}={name}: choose {', '.join(sorted(options))}")
+    words = [f"pretrain={method}", f"model/encoder@pretrain.encoder={encoder}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("train", overrides=words)
+    try:
+        merged = OmegaConf.merge(
+            OmegaConf.structured(TrainConfig),
+            {"pretrain": composed.pretrain, "trainer": composed.trainer},
+            {"pretrain": changes, "trainer": trainer},
+        )
+        return plain(merged.pretrain), plain(merged.trainer)
+    except OmegaConfBaseException as error:
+        raise InputError(f"pretrain: {first_line(error)}") from None
 
 
 def plain(config: Any) -> dict[str, Any]:

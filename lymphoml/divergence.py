@@ -41,6 +41,16 @@ def check_weights(model: nn.Module, epoch: int) -> None:
         raise Failure(f"epoch {epoch + 1}: the training has diverged, {name} is no number; {LOWER}")
 
 
+def check_pretraining(losses: Tensor, network: nn.Module, epoch: int, batch: int) -> None:
+    """Likewise of losses without patients, and of the weights that gave them."""
+    broken = None if losses.isfinite().all() else "its loss"
+    if broken := broken or _broken(network):
+        raise Failure(
+            f"pretraining, epoch {epoch + 1}, batch {batch + 1}: it has diverged, {broken} is no "
+            f"number; try a lower pretrain.lr, or trainer.precision=32-true"
+        )
+
+
 def place(epoch: int, batch: int, patients: Sequence[str]) -> str:
     """Where in a training; epochs and batches are counted from 1 for people."""
     named = ", ".join(patients[:4]) + (" and others" if len(patients) > 4 else "")

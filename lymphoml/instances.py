@@ -12,7 +12,7 @@ from lymphoml.data.row_files import read_rows
 from lymphoml.data.rows import RowStore, side_by_side
 from lymphoml.data.sources import mil_path
 from lymphoml.errors import InputError
-from lymphoml.features.computed import KINDS, computed
+from lymphoml.features.computed import KINDS, PretrainedEncoder, computed
 
 OF_PIXELS = {"stain": 0.0, "stain_norm": None, "zoom": 0.0, "tta": 1}  # settings, when off
 FILE = "file"  # the user's own
@@ -21,16 +21,22 @@ Store = ImageStore | RowStore
 
 
 def open_instances(
-    model: dict[str, Any], data: dict[str, Any], images: Mapping[str, tuple[Path, ...]]
+    model: dict[str, Any],
+    data: dict[str, Any],
+    images: Mapping[str, tuple[Path, ...]],
+    encoder: PretrainedEncoder | None = None,
 ) -> tuple[Store, str]:
-    """The store of each patient's images that the encoder asks for, and a key of their content."""
+    """The store of each patient's images that the encoder asks for, and a key of their content.
+
+    `encoder` makes the rows of an encoder that was pretrained, where they are asked for.
+    """
     kinds = rows_wanted(model)
     if kinds == [FILE] and data["layout"] == LAYOUT:
         return read_bag_rows(mil_path(data), images)
     if kinds == [FILE]:
         return read_rows(Path(data["features"]).expanduser(), images)
     if kinds:
-        found = [computed(kind, images, data) for kind in kinds]
+        found = [computed(kind, images, data, encoder) for kind in kinds]
         return side_by_side([store for store, _ in found], images), found[0][1]
     return read_images(images, data)
 

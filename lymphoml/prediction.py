@@ -20,9 +20,11 @@ from lymphoml.data.images import ImageStore
 from lymphoml.data.rows import RowStore, RowView
 from lymphoml.drift import fingerprints
 from lymphoml.errors import InputError
+from lymphoml.features.computed import PRETRAINED
 from lymphoml.files import csv_text, write_text
 from lymphoml.inference import checkpoint_predictions
-from lymphoml.instances import check_rows, open_instances
+from lymphoml.instances import check_rows, open_instances, rows_wanted
+from lymphoml.pretraining.carried import carried_by
 from lymphoml.submission import write_submission
 from lymphoml.trainer import make_trainer
 from lymphoml.triage import apply_rule, read_rule
@@ -55,9 +57,12 @@ def predict(
     cohort = _choose(everybody, patients)
     ids = list(cohort.table.index)
     uses = uses_images(config["model"])
-    store = open_instances(config["model"], config["data"], cohort.images)[0] if uses else None
-    columns = {}
+    pretrains = PRETRAINED in rows_wanted(config["model"])
+    store, columns = None, {}
     for fold in numbers:
+        if uses and (store is None or (pretrains and config["pretrain"]["scope"] == "fold")):
+            encoder = carried_by(run, fold, config["pretrain"]) if pretrains else None
+            store, _ = open_instances(config["model"], config["data"], cohort.images, encoder)
         path = runs.fold_folder(run, fold)
         reported = reported_checkpoint(path, runs.selected_epoch(run, fold))
         checkpoint = load_checkpoint(reported)

@@ -15,8 +15,14 @@ from lymphoml.data.folds import make_folds, read_folds
 from lymphoml.data.images import ImageStore
 from lymphoml.data.rows import RowStore
 from lymphoml.errors import InputError
-from lymphoml.instances import check_rows, open_instances
+from lymphoml.features.computed import PretrainedEncoder
+from lymphoml.fold_folder import is_done
+from lymphoml.instances import check_rows, open_instances, rows_wanted
 from lymphoml.module import BagClassifier
+from lymphoml.pretraining.carried import Encoders
+from lymphoml.pretraining.encoder_file import of_weights
+from lymphoml.pretraining.settings import gives_weights, settle
+from lymphoml.seen import account, described
 from lymphoml.trainer import make_trainer
 
 
@@ -30,6 +36,8 @@ class Prepared(NamedTuple):
     fingerprint: str  # of table and images
     settings: str  # how this machine computes, in words
     chunk_size: int | None  # what `auto` means for a run that begins now
+    encoders: Encoders | None  # pretrained, where the configuration uses any
+    account: dict[str, Any] | None  # what numbers must say of the encoder's pretraining
 
 
 def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
@@ -40,6 +48,7 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
     """
     check(config)
     check_rows(config)
+    pretraining = settle(config, rows_wanted(config["model"]))
     data, options = config["data"], config["trainer"]
     asked = folds_asked(config)
     options["precision"] = compute.precision(options["precision"], options["accelerator"])
@@ -47,9 +56,14 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
     module = new_module(config, clinical_dim=1)
     module.configure_optimizers()
     make_trainer(options, folder, logger=False, callbacks=[])
-    cohort = _labelled(data)
+    everybody = read_cohort(data)
+    cohort = _labelled(everybody, data)
     folds = _folds(config, cohort, folder)
-    store, fingerprint = _open_images(config, cohort)
+    encoders, told = None, _account(config, pretraining)
+    if pretraining is not None:
+        encoders = Encoders(config, pretraining, everybody, folds, folder)
+    lacking = [fold for fold in asked if not is_done(folder, fold)]
+    store, fingerprint = _open_images(config, cohort, encoders, (lacking or asked)[0])
     chunk_size = None if options["chunk_size"] == "auto" else options["chunk_size"]
     if isinstance(store, RowStore):
         config["model"]["encoder"]["dim"] = len(store.names)
@@ -61,17 +75,42 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
             chunk_size = _chunk_size(config, store, module, jobs)
     for fold in asked:
         BagDataModule(data, cohort, None, folds, fold, config["seed"])
-    return Prepared(cohort, store, folds, asked, fingerprint, settings, chunk_size)
+    if told is not None:
+        settings += f", {described(told)}"
+    return Prepared(cohort, store, folds, asked, fingerprint, settings, chunk_size, encoders, told)
 
 
-def new_module(config: dict[str, Any], clinical_dim: int, **more: Any) -> BagClassifier:
-    return BagClassifier(
-        config["model"], config["optim"], config["scheduler"], clinical_dim, **more
-    )
+def new_module(
+    config: dict[str, Any], clinical_dim: int, encoder: Path | None = None, **more: Any
+) -> BagClassifier:
+    """`encoder` is the file that `model.encoder.weights=pretrained` stands for."""
+    model = config["model"]
+    if gives_weights(config):
+        weights = None if encoder is None else str(encoder)
+        model = model | {"encoder": model["encoder"] | {"weights": weights}}
+    return BagClassifier(model, config["optim"], config["scheduler"], clinical_dim, **more)
 
 
-def _labelled(data: dict[str, Any]) -> Cohort:
-    cohort = read_cohort(data).labelled
+def fold_store(
+    config: dict[str, Any], prepared: Prepared, fold: int, encoder: PretrainedEncoder | None
+) -> ImageStore | RowStore | None:
+    """What the fold's bags hold: rows of its own where its encoder has not seen its patients."""
+    rows = isinstance(prepared.store, RowStore)
+    if not rows or prepared.encoders is None or not prepared.encoders.one_a_fold:
+        return prepared.store
+    return open_instances(config["model"], config["data"], prepared.cohort.images, encoder)[0]
+
+
+def _account(config: dict[str, Any], pretraining: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Of this configuration's pretraining, or of that which the file of weights tells."""
+    if pretraining is not None:
+        return account(pretraining)
+    weights = (config["model"].get("encoder") or {}).get("weights")
+    return of_weights(Path(weights), config["data"]["normalise"]) if weights else None
+
+
+def _labelled(everybody: Cohort, data: dict[str, Any]) -> Cohort:
+    cohort = everybody.labelled
     if cohort.table.empty:
         raise InputError(
             f"data.root={data['root']}: no patient has a label; data.label_column="
@@ -90,13 +129,19 @@ def _folds(config: dict[str, Any], cohort: Cohort, folder: Path) -> pd.DataFrame
 
 
 def _open_images(
-    config: dict[str, Any], cohort: Cohort
+    config: dict[str, Any], cohort: Cohort, encoders: Encoders | None, fold: int
 ) -> tuple[ImageStore | RowStore | None, str]:
-    """What the bags hold, None where the model looks at no image, and the cohort's fingerprint."""
+    """What the bags hold, None where the model looks at no image, and the cohort's fingerprint.
+
+    Rows of encoders that differ from fold to fold are those of `fold`.
+    """
     table = cohort.fingerprint()
     if not uses_images(config["model"]):
         return None, table
-    store, key = open_instances(config["model"], config["data"], cohort.images)
+    made = None
+    if encoders is not None and not gives_weights(config):
+        made = encoders.of(fold)
+    store, key = open_instances(config["model"], config["data"], cohort.images, made)
     turns = [key for key, off in (("rotate", False), ("tta", 1)) if config["data"][key] != off]
     if isinstance(store, ImageStore) and turns and store.size[0] != store.size[1]:
         height, width = store.size

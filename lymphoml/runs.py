@@ -21,7 +21,7 @@ from lymphoml.privacy import portable
 
 # Under the run's lock.
 WRITTEN = ("environment.json", "config.yaml", "folds.csv", "predictions.csv", "baselines.csv",
-           "strata.csv", "metrics.json")  # fmt: skip
+           "strata.csv", "metrics.json", "encoder.safetensors", "pretrained.json")  # fmt: skip
 
 
 def claim(

@@ -28,7 +28,7 @@ from lymphoml.files import write_json
 from lymphoml.fold_errors import FoldErrors, Place
 from lymphoml.fold_folder import fold_lock
 from lymphoml.inference import checkpoint_predictions
-from lymphoml.preparation import Prepared, new_module, prepare
+from lymphoml.preparation import Prepared, fold_store, new_module, prepare
 from lymphoml.progress import Bar, FoldProgress, progress_bar
 from lymphoml.resumption import starting_point
 from lymphoml.seeding import keyed_seed
@@ -87,13 +87,16 @@ def train_fold(
     bar: Bar,
 ) -> None:
     """A fresh model on the fold's training patients, or the rest of an interrupted one's epochs."""
-    options, (cohort, store, folds, *_) = config["trainer"], prepared
+    options, cohort, folds = config["trainer"], prepared.cohort, prepared.folds
+    encoder = None if prepared.encoders is None else prepared.encoders.carried(fold)
+    store = fold_store(config, prepared, fold, encoder)
     pl.seed_everything(keyed_seed(config["seed"], fold, "weights") % 2**32, verbose=False)
     bags = BagDataModule(config["data"], cohort, store, folds, fold, config["seed"])
     weight = _pos_weight(config["pos_weight"], cohort.table.loc[bags.train_patients])
     module = new_module(
         config,
         len(bags.clinical.names),
+        None if encoder is None else encoder.path,
         pos_weight=weight,
         chunk_size=options["chunk_size"],
         view=bags.view,

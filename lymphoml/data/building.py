@@ -99,7 +99,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        print(f"image store {folder}: waiting for another process that builds it", flush=True)
+        print(f"{folder}: waiting for another process that builds it", flush=True)
         lock.acquire()
     try:
         for leftover in folder.glob(".*.npy.*"):

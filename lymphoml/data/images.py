@@ -54,6 +54,10 @@ class ImageStore:
         return self._parts[patient][1]
 
     @property
+    def patients(self) -> list[str]:
+        return list(self._parts)
+
+    @property
     def lengths(self) -> list[int]:
         return [length for _, length in self._parts.values()]
 

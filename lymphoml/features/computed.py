@@ -1,28 +1,44 @@
-"""The rows that are computed here without any training, by name."""
+"""The rows that are computed here, none of them with labels, by name."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lymphoml.data.rows import RowStore
+from lymphoml.errors import InputError
 from lymphoml.features.table import Extractor, read_features
 
-KINDS = ("morphology", "untrained")  # measured, or what an untrained network makes of each image
+PRETRAINED = "pretrained"  # on images alone
+KINDS = ("morphology", "untrained", PRETRAINED)  # measured, or what such a network makes of images
 
 Images = Mapping[str, tuple[Path, ...]]
 
 
-def computed(kind: str, images: Images, data: dict[str, Any]) -> tuple[RowStore, str]:
-    """`read_features` of one of KINDS."""
-    return read_features(images, _extractor(kind, images), data)
+class PretrainedEncoder(NamedTuple):
+    """Its file, and the group `pretrain` that made it."""
+
+    path: Path
+    settings: dict[str, Any]
 
 
-def _extractor(kind: str, images: Images) -> Extractor:
+def computed(
+    kind: str, images: Images, data: dict[str, Any], encoder: PretrainedEncoder | None = None
+) -> tuple[RowStore, str]:
+    """`read_features` of one of KINDS; `encoder` is that of the pretrained."""
+    return read_features(images, _extractor(kind, images, encoder), data)
+
+
+def _extractor(kind: str, images: Images, encoder: PretrainedEncoder | None) -> Extractor:
     # scikit-image takes a second to import, torch four.
     if kind == "morphology":
         from lymphoml.features.cells import Morphology
 
         return Morphology()
-    from lymphoml.features.encoded import untrained
+    from lymphoml.features.encoded import pretrained, untrained
+
+    if kind == PRETRAINED:
+        if encoder is None:
+            raise InputError("model.encoder.rows: pretrained rows need the encoder of the run")
+        return pretrained(*encoder)
 
     return untrained(images)

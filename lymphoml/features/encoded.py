@@ -15,6 +15,7 @@ from lymphoml.data.decoding import Framing, decode, size_from_header
 from lymphoml.data.parts import Source
 from lymphoml.data.transforms import STILL, View
 from lymphoml.errors import InputError
+from lymphoml.nn.bounded import bounded
 
 WHOLE = Framing(crop=None, resize=None)
 VERSION = 1  # of what this file makes of an image: another number, another place in the cache
@@ -27,16 +28,18 @@ class Encoded:
     """An Extractor: the features of each image by the encoder that `spec` describes, unchanged.
 
     Its weights are drawn by `seed` where `spec` names none. `data` is the configuration's group of
-    that name, of which crop, resize and normalise count.
+    that name, of which crop, resize and normalise count. Columns are called `name` and a number.
     """
 
-    def __init__(self, spec: dict[str, Any], data: dict[str, Any], seed: int = 0):
-        with torch.random.fork_rng(devices=[]):
+    def __init__(
+        self, spec: dict[str, Any], data: dict[str, Any], seed: int = 0, name: str = "feature"
+    ):
+        with torch.random.fork_rng(devices=[]), bounded():
             torch.manual_seed(seed)
             self.encoder = build(spec).eval()
         self.framing = Framing(data["crop"], data["resize"])
         self.view = View(data | STILL)
-        self.names = tuple(f"feature_{column}" for column in range(self.encoder.dim))
+        self.names = tuple(f"{name}_{column}" for column in range(self.encoder.dim))
         self.settings = _settings(spec, data, seed)
 
     def rows(self, sources: Sequence[Source]) -> Iterator[np.ndarray | list[str]]:
@@ -70,18 +73,31 @@ def untrained(images: Mapping[str, tuple[Path, ...]], seed: int = 0) -> Encoded:
     return Encoded(UNTRAINED, data, seed)
 
 
+def pretrained(path: Path, settings: dict[str, Any]) -> Encoded:
+    """The encoder in the file `path`, made as `settings`, the group `pretrain`, says.
+
+    The columns' names hold the file's digest: a model of one encoder's features takes no other's.
+    """
+    spec = settings["encoder"] | {"weights": str(path)}
+    return Encoded(spec, settings, name=f"pretrained-{_digest(path)[:16]}")
+
+
 def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
     """Names a folder: what the encoder is, in words and as a digest of all that decides."""
     framing = Framing(data["crop"], data["resize"])
     weights = spec.get("weights")
     origin = weights or f"seed {seed}"
     if weights and (path := Path(weights)).is_file():
-        with path.open("rb") as file:
-            origin = hashlib.file_digest(file, "sha256").hexdigest()
+        origin = _digest(path)
     kept = {key: value for key, value in spec.items() if key != "weights"}
     decisive = [VERSION, kept, origin, framing.name, bool(data["normalise"])]
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return f"{spec.get('name', 'encoder')}-v{VERSION},crop={framing.crop},{digest[:16]}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_size(sources: Sequence[Source], framing: Framing) -> tuple[int, int]:

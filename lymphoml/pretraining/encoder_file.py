@@ -1,0 +1,79 @@
+"""A pretrained encoder and what is told of it: two files side by side, the second written last."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import nn
+
+from lymphoml.errors import InputError
+from lymphoml.files import replacing, write_json
+from lymphoml.foreign import read_mapping
+from lymphoml.seen import account, checked
+
+ENCODER, TOLD = "encoder.safetensors", "pretrained.json"
+KEY = "lymphoml"  # of the file's metadata; one key, since safetensors sorts none
+
+
+def write_encoder(folder: Path, encoder: nn.Module, told: dict[str, Any]) -> None:
+    """`told`, with the encoder's digest, becomes `pretrained.json`.
+
+    The encoder's own metadata say how its inputs were made, and what its numbers must say.
+    """
+    tensors = {name: each.cpu().contiguous() for name, each in encoder.state_dict().items()}
+    settings = told["settings"]
+    inputs = {key: settings[key] for key in ("crop", "resize", "normalise")}
+    metadata = {KEY: json.dumps(account(settings) | inputs, sort_keys=True)}
+    with replacing(folder / ENCODER) as file:
+        file.write(save(tensors, metadata))
+    write_json(folder / TOLD, told | {"sha256": digest(folder / ENCODER)})
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether `folder` holds an encoder that is as it was written."""
+    if not (folder / TOLD).is_file() or not (folder / ENCODER).is_file():
+        return False
+    told = read_mapping(folder / TOLD, f"remove {folder}")
+    return told.get("sha256") == digest(folder / ENCODER)
+
+
+def copy_encoder(source: Path, place: Path) -> None:
+    """Both files of the folder `source` into the folder `place`."""
+    for name in (ENCODER, TOLD):
+        with replacing(place / name) as file:
+            file.write((source / name).read_bytes())
+
+
+def of_weights(path: Path, normalise: bool) -> dict[str, Any] | None:
+    """What a file of weights tells of its pretraining; None where it tells nothing.
+
+    Raises InputError where it was pretrained on inputs of another kind than `normalise` makes.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    with safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get(KEY)
+    if not text:
+        return None
+    try:
+        told = json.loads(text)
+        found, made = checked(told), bool(told["normalise"])
+    except (ValueError, KeyError, RecursionError):
+        raise InputError(
+            f"encoder weights: {path}: what it tells of its pretraining is damaged; make it again "
+            "by python -m lymphoml pretrain"
+        ) from None
+    if made != normalise:
+        raise InputError(
+            f"encoder weights: {path} was pretrained with data.normalise={str(made).lower()}; "
+            "set it likewise"
+        )
+    return found
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

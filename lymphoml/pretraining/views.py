@@ -1,0 +1,61 @@
+"""Views of cells: turned, mirrored, nearer, moved and of another stain, as no diagnosis minds."""
+
+import math
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from lymphoml.data.transforms import normalise, to_unit
+
+
+class Views:
+    """Draws a view of each image from torch's global generator of the CPU, whatever the device.
+
+    `settings` is the configuration's group `pretrain`.
+    """
+
+    def __init__(self, settings: dict):
+        self.zoom, self.shift, self.colour = (settings[key] for key in ("zoom", "shift", "colour"))
+        self.normalise = settings["normalise"]
+
+    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        moved = move(to_unit(images), affine(len(images), self.zoom, self.shift).to(images.device))
+        stained = stain(moved, self.colour)
+        return normalise(stained) if self.normalise else stained
+
+
+def affine(count: int, zoom: float, shift: float) -> Float[Tensor, "n 2 3"]:
+    """From where in an image a view takes its pixels, in half sides from the centre.
+
+    Any angle, mirrored or not, `zoom` to 1 of a side, moved by up to `shift` along each axis.
+    """
+    angle = 2 * math.pi * torch.rand(count)
+    scale = zoom + (1 - zoom) * torch.rand(count)
+    mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
+    right, down = shift * _either_way(2, count)
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    rows = torch.stack([cos * mirror, -sin, right]), torch.stack([sin * mirror, cos, down])
+    return torch.stack(rows).permute(2, 0, 1)
+
+
+def move(
+    images: Float[Tensor, "n c h w"], places: Float[Tensor, "n 2 3"]
+) -> Float[Tensor, "n c h w"]:
+    """Bilinear; what lies beyond the edge is mirrored in."""
+    grid = F.affine_grid(places, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def stain(images: Float[Tensor, "n c h w"], amount: float) -> Float[Tensor, "n c h w"]:
+    """Contrast by up to `amount` about an image's mean, each colour's level by up to half of it."""
+    contrast = 1 + amount * _either_way(len(images), 1, 1, 1).to(images.device)
+    level = amount / 2 * _either_way(len(images), images.shape[1], 1, 1).to(images.device)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return (images - mean) * contrast + mean + level
+
+
+def _either_way(*shape: int) -> Tensor:
+    """Uniform in [-1, 1)."""
+    return 2 * torch.rand(shape) - 1
