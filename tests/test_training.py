@@ -439,7 +439,8 @@ def test_train_loss_is_the_mean_over_patients_also_with_a_short_last_step(config
 
 
 def test_chunks_change_the_memory_and_not_the_learning(configured, tmp_path):
-    words = ("model.encoder.norm=group", "data.flip=true", "data.colour=0.1", "fold=0")
+    words = ("model.encoder.norm=group", "data.flip=true", "data.colour=0.1", "fold=0",
+             "trainer.precision=32-true")  # fmt: skip
     cross_validate(configured(*words, "trainer.chunk_size=null"), tmp_path / "whole")
     cross_validate(configured(*words, "trainer.chunk_size=2"), tmp_path / "chunks")
     one, other = history(tmp_path / "whole"), history(tmp_path / "chunks")

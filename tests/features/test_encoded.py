@@ -70,5 +70,6 @@ def test_weights_are_those_of_the_file(images, data, tmp_path):
 
 
 def test_the_control_sees_small_images_whole(images):
-    assert untrained(images).framing == (32, 32)
+    framing = untrained(images).framing
+    assert (framing.crop, framing.resize) == (32, 32)
     assert UNTRAINED["name"] == "resnet18"
