@@ -129,8 +129,9 @@ class BagDataModule(PatientBags):
         return self._loader(self.train_patients, training=True)
 
     def batch_patients(self, epoch: int, batch: int) -> list[str]:
-        """Who is in an epoch's training batch of this number, from 0."""
-        return [self.train_patients[position] for _, position in self._batches(epoch)[batch]]
+        """Who is in an epoch's training batch of this number, from 0; nobody after the last."""
+        keys = [key for keys in self._batches(epoch)[batch : batch + 1] for key in keys]
+        return [self.train_patients[position] for _, position in keys]
 
     def training_batches(self, epoch: int) -> Iterator[Batch]:
         """The training batches of an epoch once more, loaded by this process."""
