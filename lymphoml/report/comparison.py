@@ -28,7 +28,7 @@ class Comparison:
     the reference `difference, difference_low, difference_high, p, p_holm, detectable`, NaN in the
     reference's rows. `best` is by score, `detectable` the medians over runs: of one comparison
     planned beforehand, and under Holm's correction for all of them. `clinical` is a line on what
-    the clinical values alone reach.
+    the clinical values alone reach, `pretraining` by run which images its encoder had seen.
     """
 
     reference: str
@@ -37,6 +37,7 @@ class Comparison:
     best: dict[str, Best]
     detectable: dict[str, dict[str, float]]
     clinical: str
+    pretraining: dict[str, str]
 
 
 def compare_runs(
@@ -72,6 +73,11 @@ def compare_runs(
         best=best_of(labels, by_name, resamples, seed),
         detectable=_detectable(differences),
         clinical=clinical_account(runs[0]),
+        pretraining={
+            name: run.pretraining
+            for name, run in zip(names, runs, strict=True)
+            if run.pretraining is not None
+        },
     )
 
 
@@ -84,6 +90,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
         "n_patients": comparison.patients,
         "configurations_tried": comparison.table["run"].nunique(),
         "clinical": comparison.clinical,
+        "pretraining": comparison.pretraining,
         "runs": comparison.table.to_dict("records"),
         "smallest_detectable": comparison.detectable,
         "best": {score: best._asdict() for score, best in comparison.best.items()},

@@ -39,6 +39,7 @@ def read_comparison(path: Path) -> Comparison:
                 score: _with_nan(content["smallest_detectable"][score]) for score in SCORES
             },
             clinical=content["clinical"],
+            pretraining=content.get("pretraining", {}),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{path} is damaged; run python -m lymphoml compare again") from None

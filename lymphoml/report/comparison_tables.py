@@ -27,7 +27,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     for line in detectable_lines(comparison):
         console.print(line)
     console.print(f"Configurations tried: {tried}, as far as these folders tell.")
-    for line in best_lines(comparison):
+    for line in [*best_lines(comparison), *pretraining_lines(comparison)]:
         console.print(escape(line))
 
 
@@ -46,6 +46,11 @@ def best_lines(comparison: Comparison) -> Iterator[str]:
     tried = comparison.table["run"].nunique()
     for score, name in NAMES.items():
         yield _best(comparison, score, name, tried)
+
+
+def pretraining_lines(comparison: Comparison) -> Iterator[str]:
+    for name, told in comparison.pretraining.items():
+        yield f"{name}: {told}."
 
 
 def ordered(comparison: Comparison, score: str) -> pd.DataFrame:
