@@ -208,7 +208,7 @@ def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:
     Raises InputError for an option or a setting that is not there.
     """
     networks = {each.stem for each in (CONF / "model" / "encoder").glob("*.yaml")}
-    networks -= {"features", "random_features", "cells"}
+    networks -= {"features", "random_features", "pretrained", "cells"}
     if name not in networks:
         raise InputError(f"encoder={name}: choose untrained, {', '.join(sorted(networks))}")
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 from filelock import FileLock
 
-from lymphoml import drift
+from lymphoml import drift, seen
 from lymphoml.containment import refuse_links
 from lymphoml.errors import InputError, one_line
 from lymphoml.files import remove_leftovers, write_csv, write_json, write_text
@@ -22,6 +22,7 @@ from lymphoml.privacy import portable
 # Under the run's lock.
 WRITTEN = ("environment.json", "config.yaml", "folds.csv", "predictions.csv", "baselines.csv",
            "strata.csv", "metrics.json", "encoder.safetensors", "pretrained.json")  # fmt: skip
+AGAIN = "remove it and give the run's command again"
 
 
 def claim(
@@ -92,6 +93,16 @@ def _claim(
 def read_environment(folder: Path) -> dict[str, Any]:
     """Raises InputError where the file is damaged."""
     return read_mapping(folder / "environment.json", "remove the folder")
+
+
+def pretraining(folder: Path) -> str | None:
+    """Which images the encoder of a finished run saw beforehand; None where it tells of none."""
+    path = folder / "metrics.json"
+    told = read_mapping(path, AGAIN).get(seen.ACCOUNT) if path.exists() else None
+    try:
+        return None if told is None else seen.described(seen.checked(told))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {AGAIN}") from None
 
 
 def begun_threads(folder: Path) -> int | None:

@@ -58,7 +58,7 @@ ALLOWED = {
     "fold_errors": {"data", "divergence"},
     "callbacks": set(),
     "progress": set(),
-    "runs": {"fold_folder"},
+    "runs": {"fold_folder", "seen"},
     "baselines": {"baselines", "data", "evaluation", "features"},
     "audit": {"audit", "data", "evaluation"},
     "module": {"build", "checkpoint_content", "divergence", "nn"},  # of nn, what blends labels too

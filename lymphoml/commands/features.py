@@ -62,7 +62,10 @@ def _extractor(options: Features, data: dict[str, Any], cohort: "Cohort") -> "Ex
 
         return Morphology()
     from lymphoml.features.encoded import Encoded, untrained
+    from lymphoml.pretraining.encoder_file import of_weights
 
     if options.encoder == "untrained":
         return untrained(cohort.images, options.seed)
+    if options.weights:
+        of_weights(Path(options.weights), data["normalise"])
     return Encoded(encoder_config(options.encoder, changes), data, options.seed)

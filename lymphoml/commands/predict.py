@@ -26,7 +26,7 @@ def run(options: Predict) -> None:
     from lymphoml import drift
     from lymphoml.prediction import predict as run_folds
     from lymphoml.report.ensemble import refuse_ensemble
-    from lymphoml.runs import read_environment
+    from lymphoml.runs import pretraining, read_environment
 
     run = Path(options.run)
     out = Path(options.out) if options.out else run / "test"
@@ -44,6 +44,8 @@ def run(options: Predict) -> None:
         )
     else:
         print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
+    if told := pretraining(run):
+        print(told)
     for line in drift.summary(read_environment(run).get(drift.KEY, [])):
         print(f"the run has drifted, {line}")
     print(f"Kaggle file: {out / 'submission.csv'}")

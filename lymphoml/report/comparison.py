@@ -1,7 +1,7 @@
 """Runs on the same patients and folds, one beside the other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,8 @@ class Comparison:
     planned beforehand, and under Holm's correction for all of them. `clinical` is a line on what
     the clinical values alone reach. `hard` is the same of the hard stratum alone, with a correction
     of its own; None where the runs tell of none, or it lacks a class. `drifted` are the runs whose
-    code, libraries, data or machine changed while they were made.
+    code, libraries, data or machine changed while they were made; `pretraining` says by run which
+    images its encoder had seen.
     """
 
     reference: str
@@ -40,6 +41,7 @@ class Comparison:
     clinical: str
     hard: "Comparison | None" = None
     drifted: tuple[str, ...] = ()
+    pretraining: Mapping[str, str] = field(default_factory=dict)
 
 
 def compare_runs(
@@ -98,6 +100,7 @@ def _compare(
         detectable=_detectable(differences),
         clinical=clinical_account(first, stratum),
         drifted=tuple(name for name, run in runs.items() if run.drift),
+        pretraining={name: run.pretraining for name, run in runs.items() if run.pretraining},
     )
 
 

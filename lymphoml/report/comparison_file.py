@@ -44,6 +44,7 @@ def _told(comparison: Comparison) -> dict[str, Any]:
         "configurations_tried": comparison.table["run"].nunique(),
         "clinical": comparison.clinical,
         "drifted": list(comparison.drifted),
+        "pretraining": dict(comparison.pretraining),
         "runs": comparison.table.to_dict("records"),
         "smallest_detectable": comparison.detectable,
         "best": {score: best._asdict() for score, best in comparison.best.items()},
@@ -70,6 +71,7 @@ def _part(content: Mapping[str, Any]) -> Comparison:
         best={score: Best(**_with_nan(content["best"][score])) for score in SCORES},
         detectable={score: _with_nan(content["smallest_detectable"][score]) for score in SCORES},
         clinical=content["clinical"],
+        pretraining=content.get("pretraining", {}),
     )
 
 

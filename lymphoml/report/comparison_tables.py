@@ -20,6 +20,8 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         _print_part(part, "" if stratum == "everybody" else HARD, console)
     tried = comparison.table["run"].nunique()
     console.print(f"Configurations tried: {tried}, as far as these folders tell.")
+    for line in pretraining_lines(comparison):
+        console.print(line, markup=False)
     if comparison.drifted:
         drifted = ", ".join(comparison.drifted)
         console.print(
@@ -57,6 +59,11 @@ def best_lines(comparison: Comparison) -> Iterator[str]:
     tried = comparison.table["run"].nunique()
     for score, name in NAMES.items():
         yield _best(comparison, score, name, tried)
+
+
+def pretraining_lines(comparison: Comparison) -> Iterator[str]:
+    for name, told in comparison.pretraining.items():
+        yield f"{name}: {told}."
 
 
 def ordered(comparison: Comparison, score: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lymphoml import drift, foreign
+from lymphoml import drift, foreign, seen
 from lymphoml.containment import refuse_links
 from lymphoml.data.validation import SAFE_ID
 from lymphoml.errors import InputError, one_line, quoted
@@ -38,6 +38,17 @@ class Run:
         return drift.summary(self.environment.get(drift.KEY, []))
 
     @property
+    def pretraining(self) -> str | None:
+        """Which images the encoder saw beforehand; None where it was not pretrained."""
+        told = self.metrics.get(seen.ACCOUNT)
+        return None if told is None else seen.described(told)
+
+    @property
+    def transductive(self) -> bool:
+        """Whether unlabelled patients' images were among them."""
+        return bool((self.metrics.get(seen.ACCOUNT) or {}).get("transductive"))
+
+    @property
     def repeat(self) -> pd.Series:
         """Which repeat of the cross-validation each row of `predictions` belongs to."""
         return self.predictions["fold"] // self.config["data"]["folds"]
@@ -59,7 +70,7 @@ def read_run(path: Path) -> Run:
         environment=read_mapping(path / "environment.json")
         if _has(path, "environment.json")
         else {},
-        metrics=read_mapping(path / "metrics.json"),
+        metrics=_metrics(path / "metrics.json"),
         folds=folds,
         predictions=read_columns(
             path / "predictions.csv", ("patient", "fold", "label", "probability")
@@ -71,6 +82,16 @@ def read_run(path: Path) -> Run:
         if all("seconds" in fold for fold in done)
         else None,
     )
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    metrics = read_mapping(path)
+    if seen.ACCOUNT in metrics:
+        try:
+            seen.checked(metrics[seen.ACCOUNT])
+        except ValueError as error:
+            raise InputError(f"{path}: {error}; remove it, and {AGAIN}") from None
+    return metrics
 
 
 def siblings(path: Path) -> list[Path]:

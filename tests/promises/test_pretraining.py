@@ -1,0 +1,335 @@
+"""Pretraining: encoders that have seen images, and no more than they say."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from lymphoml import seen
+from lymphoml.cli import main
+from lymphoml.config import plain
+from lymphoml.data.cohort import read_cohort
+from lymphoml.data.folds import make_folds, split
+from lymphoml.drift import facts
+from lymphoml.errors import InputError
+from lymphoml.features.encoded import Encoded
+from lymphoml.instances import rows_wanted
+from lymphoml.pretraining import learning
+from lymphoml.pretraining.carried import Encoders
+from lymphoml.pretraining.settings import settle
+from lymphoml.report.comparison import compare_runs
+from lymphoml.report.comparison_tables import pretraining_lines
+from lymphoml.report.overview import write_overview
+from lymphoml.report.page import write_report
+from lymphoml.training import cross_validate
+from tests.promises.jobs import ROOT, outcome, predict, refusal
+from tests.promises.processes import end, start, wait_until
+
+COMMAND = ["pretrain.crop=null", "pretrain.resize=null", "pretrain.batch_size=8",
+           "pretrain.encoder.width=2", "pretrain.epochs=3", "trainer.threads=1"]  # fmt: skip
+USED = [each for each in COMMAND if not each.startswith("trainer")]
+RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=2",
+       "trainer.progress=false", "trainer.threads=1", "data.image_baselines=[]", *USED]  # fmt: skip
+ROWS = ["experiment=best", "model.encoder.rows=morphology+pretrained"]
+DAMAGED = ["last.ckpt", "last.ckpt and previous.ckpt", "encoder.safetensors"]
+WEIGHTS = ["model/encoder=resnet10_half", "model.encoder.width=2", "model.encoder.norm=batch",
+           "model.encoder.weights=pretrained"]  # fmt: skip
+
+
+@pytest.fixture
+def configured(cohort, tmp_path):
+    def compose_with(*words):
+        places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}"]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return plain(compose("train", overrides=[*RUN, *places, *words]))
+
+    return compose_with
+
+
+@pytest.fixture
+def encoder(cohort, tmp_path):
+    """The bytes of the encoder that the command makes."""
+
+    def make(cache="cache", root=cohort, *words):
+        out = tmp_path / cache / "out.safetensors"
+        main(["pretrain", "cohort=synthetic", f"data.root={root}", f"data.cache={tmp_path / cache}",
+              f"out={out}", *COMMAND, *words])  # fmt: skip
+        return out.read_bytes()
+
+    return make
+
+
+@pytest.fixture
+def copied(cohort, tmp_path):
+    shutil.copytree(cohort, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def encoders(configured, tmp_path):
+    """Those of each fold of a run that pretrains without the patients it holds out."""
+
+    def of(folds, *words):
+        config = configured(*WEIGHTS, "pretrain.scope=fold", *words)
+        settings = settle(config, rows_wanted(config["model"]))
+        everybody = read_cohort(config["data"])
+        return Encoders(config, settings, everybody, folds, tmp_path / "no-run")
+
+    return of
+
+
+@pytest.mark.promise("pretraining stopped in any epoch", "the same command ends in the same bytes")
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_interrupted_pretraining_ends_in_the_same_bytes(epoch, encoder, monkeypatch, tmp_path):
+    def stopped(number, *rest):
+        if number == epoch:
+            raise KeyboardInterrupt
+        return real(number, *rest)
+
+    whole, real = encoder("whole"), learning._epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(learning, "_epoch", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            encoder("stopped")
+    kept = list(tmp_path.glob("stopped/pretrained/*/last.ckpt"))
+    assert bool(kept) == bool(epoch)
+    assert encoder("stopped") == whole
+    assert not list(tmp_path.glob("stopped/pretrained/*/*.ckpt*"))
+
+
+@pytest.mark.promise(
+    "`kill -9`, SIGTERM while an encoder is pretrained", "the same command ends in the same bytes"
+)
+@pytest.mark.parametrize("how", ["KILL", pytest.param("TERM", marks=pytest.mark.slow)])
+def test_killed_pretraining_ends_in_the_same_bytes(how, encoder, cohort, tmp_path):
+    whole = encoder("whole")
+    words = ["-m", "lymphoml", "pretrain", "cohort=synthetic", f"data.root={cohort}",
+             "out=out.safetensors", *COMMAND]  # fmt: skip
+    process = start(*words, cwd=tmp_path)
+    try:
+        wait_until(lambda: list(tmp_path.glob(".cache/pretrained/*/last.ckpt")))
+        os.kill(process.pid, getattr(signal, f"SIG{how}"))
+        assert process.wait(10) == {"KILL": -9, "TERM": 143}[how]
+    finally:
+        end(process)
+    again = start(*words, cwd=tmp_path)
+    assert again.communicate()[1] == ""
+    assert (tmp_path / "out.safetensors").read_bytes() == whole
+
+
+@pytest.mark.promise(
+    "a checkpoint of pretraining, or a pretrained encoder in the cache, is damaged",
+    "told where epochs are lost; what is made again has the same bytes",
+)
+@pytest.mark.parametrize(
+    "name", ["last.ckpt", "last.ckpt and previous.ckpt", "encoder.safetensors"]
+)
+def test_damage_costs_time_alone(name, encoder, monkeypatch, tmp_path, capsys):
+    def stopped(number, *rest):
+        if number == 2 and name != "encoder.safetensors":
+            raise KeyboardInterrupt
+        return real(number, *rest)
+
+    whole, real = encoder("whole"), learning._epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(learning, "_epoch", stopped)
+        with contextlib.suppress(KeyboardInterrupt):
+            encoder("other")
+    for each in name.split(" and "):
+        (path,) = tmp_path.glob(f"other/pretrained/*/{each}")
+        path.write_bytes(path.read_bytes()[:-100])
+    capsys.readouterr()
+    assert encoder("other") == whole
+    told = capsys.readouterr().out
+    assert ("last.ckpt differs from its" in told) == ("ckpt" in name)
+    assert ("goes on after epoch 1" in told) == (name == "last.ckpt")
+
+
+@pytest.mark.promise("labels are permuted before pretraining", "the encoder keeps its bytes")
+def test_no_label_is_read(encoder, cohort, copied):
+    path = copied / "trainset" / "trainset_true.csv"
+    table = pd.read_csv(path, dtype=str)
+    before = table["LABEL"].to_list()
+    table["LABEL"] = np.random.default_rng(0).permutation(table["LABEL"])
+    table.to_csv(path, index=False)
+    assert table["LABEL"].to_list() != before
+    assert encoder("one", cohort) == encoder("other", copied)
+
+
+@pytest.mark.promise(
+    "`pretrain.scope=fold`, and images that the fold holds out are changed or cannot be read",
+    "the fold's encoder keeps its bytes: they were never opened",
+)
+@pytest.mark.parametrize("change", ["no image", "another image"])
+def test_a_fold_never_opens_its_validation_patients(change, encoders, copied, tmp_path):
+    config_words = [f"data.root={copied}"]
+    everybody = read_cohort(encoders(None, *config_words).config["data"])
+    folds = make_folds(everybody.labelled.table, 2, 1, 0)
+    before = encoders(folds, *config_words).of(0).path.read_bytes()
+    training, held_out = split(folds, 0, 2)
+    donor = everybody.images[training[0]][0].read_bytes()
+    for patient in held_out:
+        for path in everybody.images[patient]:
+            path.write_bytes(donor if change == "another image" else b"no image")
+    words = [*config_words, f"data.cache={tmp_path / 'fresh'}"]
+    assert encoders(folds, *words).of(0).path.read_bytes() == before
+    # The canary sings: an image of a training patient counts.
+    for path in everybody.images[training[1]]:
+        path.write_bytes(donor)
+    assert encoders(folds, *words).of(0).path.read_bytes() != before
+
+
+@pytest.mark.promise(
+    "an encoder that saw unlabelled patients' images",
+    "metrics.json, page, overview, compare and predict say transductive",
+)
+def test_transductive_is_said_wherever_a_number_stands(configured, tmp_path, capsys):
+    runs = {}
+    for name, words in (("yes", ["pretrain.include_test=true"]), ("no", [])):
+        runs[name] = tmp_path / "runs" / name
+        config = configured(*ROWS, *words)
+        cross_validate(config, runs[name])
+    capsys.readouterr()
+    for name, run in runs.items():
+        told = json.loads((run / "metrics.json").read_text())["pretraining"]
+        assert told == {"method": "simclr", "scope": "cohort", "validation_images_seen": True,
+                        "transductive": name == "yes"}  # fmt: skip
+        settings = json.loads((run / "environment.json").read_text())["settings"]
+        page = write_report(run, run / "report.html").read_text()
+        config = configured(*ROWS)
+        predict(config, run)
+        printed = capsys.readouterr().out
+        for text in (settings, page, printed):
+            assert seen.SEEN in text
+            assert (seen.TRANSDUCTIVE in text) == (name == "yes")
+    overview = write_overview(list(runs.values()), tmp_path / "overview.html").read_text()
+    assert overview.count(seen.TRANSDUCTIVE) == 1
+    lines = list(pretraining_lines(compare_runs(list(runs.values()), runs["no"], 100)))
+    assert [(seen.TRANSDUCTIVE in line) for line in lines if line.startswith("yes")] == [True]
+    assert [(seen.TRANSDUCTIVE in line) for line in lines if line.startswith("no")] == [False]
+
+
+@pytest.mark.promise(
+    "a transductive encoder's file begins another run's encoder", "that run says transductive too"
+)
+def test_a_file_tells_what_it_saw(configured, encoder, tmp_path):
+    encoder("cache", configured()["data"]["root"], "pretrain.include_test=true")
+    file = tmp_path / "cache" / "out.safetensors"
+    words = [*WEIGHTS, f"model.encoder.weights={file}", "trainer.max_epochs=1"]
+    cross_validate(configured(*words, "data.normalise=true"), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["pretraining"][
+        "transductive"
+    ]
+    with pytest.raises(InputError, match=r"pretrained with data\.normalise=true; set it likewise"):
+        cross_validate(configured(*words), tmp_path / "other")
+
+
+@pytest.mark.promise(
+    "a run on pretrained features predicts where no cache is",
+    "it finds the very encoder in its folder; a missing, damaged or other one is refused",
+)
+@pytest.mark.parametrize("scope", ["cohort", "fold"])
+def test_a_run_carries_its_encoder(scope, configured, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = [*ROWS, f"pretrain.scope={scope}", "trainer.max_epochs=1"]
+    cross_validate(configured(*words), run)
+    predict(configured(*words), run)
+    first = (run / "test" / "predictions.csv").read_bytes()
+    elsewhere = f"data.cache={tmp_path / 'elsewhere'}"
+    predict(configured(*words, elsewhere), run)
+    assert (run / "test" / "predictions.csv").read_bytes() == first
+    assert not list((tmp_path / "elsewhere").glob("pretrained/*"))
+
+    place = run if scope == "cohort" else run / "fold-1"
+    other = tmp_path / "other"
+    cross_validate(configured(*words, "pretrain.seed=1"), other)
+    source = other if scope == "cohort" else other / "fold-1"
+    for name in ("encoder.safetensors", "pretrained.json"):
+        shutil.copy(source / name, place / name)
+    assert _refused(configured, run, capsys) == "has other features than"
+    (place / "pretrained.json").unlink()
+    assert _refused(configured, run, capsys) == "is missing, or not what its run wrote"
+
+
+def _refused(configured, run, capsys):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        predict(configured(), run)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert left.value.code == 2
+    known = ("has other features than", "is missing, or not what its run wrote")
+    return next((words for words in known if words in line), line)
+
+
+@pytest.mark.promise(
+    "a run that pretrains is interrupted, and the cache removed",
+    "it goes on with the encoder that it began with, to the same bytes",
+)
+@pytest.mark.parametrize("words", [ROWS, WEIGHTS], ids=["rows", "weights"])
+def test_a_run_goes_on_with_its_encoder(words, configured, tmp_path, monkeypatch):
+    words = [*words, "pretrain.scope=fold", "trainer.max_epochs=2"]
+    cross_validate(configured(*words), tmp_path / "whole")
+    cross_validate(configured(*words, "fold=0"), tmp_path / "parted")
+    shutil.rmtree(tmp_path / "cache" / "pretrained")
+    real = learning.learn
+    made = []
+    monkeypatch.setattr(
+        "lymphoml.pretraining.making.learn", lambda *given: made.append(1) or real(*given)
+    )
+    cross_validate(configured(*words), tmp_path / "parted")
+    assert len(made) == 1  # that of fold 1
+    assert outcome(tmp_path / "parted") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.promise(
+    "settings of pretraining change",
+    "refused as another run where they are used, of no account where they are not",
+)
+def test_pretraining_counts_where_it_is_used(configured, tmp_path, capsys):
+    unused = ["model/encoder=resnet10_half", "model.encoder.width=2", "fold=0"]
+    cross_validate(configured(*unused), tmp_path / "plain")
+    cross_validate(configured(*unused, "pretrain.epochs=5"), tmp_path / "plain")
+    assert "pretrain" not in (tmp_path / "plain" / "config.yaml").read_text()
+    used = [*WEIGHTS, "fold=0"]
+    cross_validate(configured(*used), tmp_path / "used")
+    code, lines = refusal(capsys, configured(*used, "pretrain.epochs=5"), tmp_path / "used")
+    assert code == 2
+    assert "pretrain.epochs is 3 there and 5 now" in lines[0]
+
+
+@pytest.mark.promise(
+    "a loss of pretraining is no number", "one line names epoch and batch; exit code 1"
+)
+def test_divergence_is_a_line(encoder, cohort, capsys):
+    with pytest.raises(SystemExit) as left:
+        encoder("cache", cohort, "pretrain.lr=1e30")
+    assert left.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: pretraining, epoch 1, batch ")
+
+
+def test_features_of_a_trained_encoder_differ_from_those_of_an_untrained(configured, tmp_path):
+    config = configured(*ROWS)
+    cross_validate(config, tmp_path / "run")
+    settings = config["pretrain"]
+    images = torch.rand(4, 3, 32, 32)
+    path = str(tmp_path / "run" / "encoder.safetensors")
+    trained = Encoded(settings["encoder"] | {"weights": path}, settings).encoder
+    untrained = Encoded(settings["encoder"], settings).encoder
+    with torch.inference_mode():
+        assert not torch.allclose(trained(images), untrained(images), rtol=0.05)
+
+
+def test_facts_hold_what_is_pretrained(configured):
+    config = configured(*WEIGHTS)
+    settle(config, [])
+    found = facts(config, {"data_fingerprint": "x"})
+    assert found["pretrain.encoder.width"] == 2
+    assert found["pretrain.crop"] is None
