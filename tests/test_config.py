@@ -16,7 +16,7 @@ from lymphoml.commands.submit import Submit
 from lymphoml.commands.synthesize import Synthesize
 from lymphoml.config import parse, plain
 from lymphoml.errors import InputError
-from lymphoml.identity import slug
+from lymphoml.identity import leaves, slug
 from lymphoml.module import BagClassifier
 
 ROOT = Path(__file__).parent.parent
@@ -238,7 +238,7 @@ def test_command_words_are_typed():
             parse(Synthesize, words)
 
 
-@pytest.mark.parametrize("sweep", ["ablation", "choices", "folds", "presets"])
+@pytest.mark.parametrize("sweep", ["ablation", "choices", "folds", "pixels", "presets"])
 @pytest.mark.parametrize("launcher", [None, "basic", "joblib", "submitit_local", "submitit_slurm"])
 def test_every_sweep_composes_with_every_launcher(sweep, launcher):
     words = [f"hydra.searchpath=[file://{CONF}]"]
@@ -247,6 +247,20 @@ def test_every_sweep_composes_with_every_launcher(sweep, launcher):
         config = compose(sweep, overrides=words, return_hydra_config=True)
     jobs = config.hydra.launcher.get("n_jobs")
     assert launcher is not None or 1 <= jobs <= 8
+
+
+def test_every_choice_of_pixels_is_in_its_sweep_and_changes_one_thing():
+    sweep = yaml.safe_load((ROOT / "sweeps" / "pixels.yaml").read_text())
+    listed = sweep["hydra"]["sweeper"]["params"]["+pixels"].split(",")
+    assert set(listed) == {path.stem for path in (ROOT / "sweeps" / "pixels").iterdir()}
+    found = {}
+    for choice in listed:
+        with initialize_config_dir(str(ROOT / "sweeps"), version_base="1.3"):
+            words = [f"hydra.searchpath=[file://{CONF}]", f"+pixels={choice}"]
+            found[choice] = dict(leaves(plain(compose("pixels", overrides=words))))
+    for choice, values in found.items():
+        changed = [key for key in values if values[key] != found["reference"][key]]
+        assert len(changed) == {"reference": 0, "full_size": 2}.get(choice, 1), changed
 
 
 def test_every_preset_of_the_real_cohort_but_controls_is_in_the_table():

@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from lymphoml.config import plain, run_config
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import read_cohort
 from lymphoml.data.synthetic import synthesize
+from lymphoml.data.transforms import View
 from lymphoml.errors import Failure, InputError
 from lymphoml.module import BagClassifier
 from lymphoml.prediction import predict
@@ -101,6 +103,29 @@ def test_each_image_is_told_what_a_bag_of_it_alone_would_be(configured, tmp_path
         logits = np.log(rows["probability"] / (1 - rows["probability"]))
         assert 1 / (1 + np.exp(-logits.mean())) == pytest.approx(patients[patient], abs=1e-4)
     assert set(images["patient"]) == set(patients.index)
+
+
+def test_eight_views_say_the_mean_logit_of_each_of_bags_and_of_images(
+    configured, tmp_path, monkeypatch
+):
+    words = ["fold=0", "data.tta=8", "trainer.max_epochs=1", "trainer.precision=32-true", "lr=1e-2"]
+
+    def logits(name):
+        cross_validate(configured(*words), tmp_path / name)
+        tables = [
+            pd.read_csv(tmp_path / name / "fold-0" / table) for table in FOLD[-1:] + FOLD[2:3]
+        ]
+        return np.concatenate([np.log(t["probability"] / (1 - t["probability"])) for t in tables])
+
+    together, each = logits("together"), []
+    for symmetry in range(8):
+        one = property(lambda view, symmetry=symmetry: [partial(view, symmetry=symmetry)])
+        monkeypatch.setattr(View, "evaluated", one)
+        each.append(logits(str(symmetry)))
+    np.testing.assert_allclose(np.mean(each, axis=0), together, atol=1e-4)
+    assert np.std(each, axis=0).max() > 1e-3
+    losses = [history(tmp_path / name)["val/loss"].iloc[-1] for name in ("together", "0", "1")]
+    assert len(set(losses)) == 3  # validation sees the views as well
 
 
 def test_images_that_were_drawn_are_not_named(configured, tmp_path):

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from lymphoml.build import build
+from lymphoml.data.decoding import Framing
 from lymphoml.features.encoded import UNTRAINED, Encoded, untrained
 from lymphoml.features.table import read_features
 
@@ -70,6 +71,5 @@ def test_weights_are_those_of_the_file(images, data, tmp_path):
 
 
 def test_the_control_sees_small_images_whole(images):
-    framing = untrained(images).framing
-    assert (framing.crop, framing.resize) == (32, 32)
+    assert untrained(images).framing == Framing(32, 32)
     assert UNTRAINED["name"] == "resnet18"

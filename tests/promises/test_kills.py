@@ -23,7 +23,8 @@ CODES = {"KILL": -9, "TERM": 143, "INT": 130, "MEMORY": 1}
 RUN = ["model/encoder=timm", "model.encoder.name=test_resnet", "data=synthetic", "logger=none",
        "data.folds=2", "data.bags_per_batch=3", "trainer.max_epochs=3", "trainer.threads=1",
        "trainer.progress=false", "hydra.run.dir=run", "data.image_baselines=[]"]  # fmt: skip
-AUGMENTED = ["data.flip=true", "data.rotate=true", "data.colour=0.1", "data.max_instances=2"]
+AUGMENTED = ["data.flip=true", "data.rotate=true", "data.colour=0.1", "data.stain=0.1",
+             "data.zoom=0.1", "data.max_instances=2"]  # fmt: skip
 STOPPED_EARLY = ["data.inner_fraction=0.3", "trainer.patience=1", "trainer.max_epochs=6", "lr=0.5"]
 CONFIGURATIONS = {
     "SGD, augmented": ["optim=sgd", *AUGMENTED],
