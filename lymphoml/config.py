@@ -83,6 +83,7 @@ class PretrainConfig:
     crop: int | None = 128
     resize: int | None = 64
     normalise: bool = True
+    stain_norm: str | None = None
     zoom: float = 0.65
     shift: float = 0.1
     colour: float = 0.1

@@ -52,7 +52,8 @@ def run(options: Pretrain) -> None:
         with replacing(out) as file:
             file.write(path.read_bytes())
     print(out or path)
-    words = [f"data.{key}={_word(settings[key])}" for key in ("crop", "resize", "normalise")]
+    inputs = ("crop", "resize", "normalise", "stain_norm")
+    words = [f"data.{key}={_word(settings[key])}" for key in inputs]
     print(f"train.py takes it with model.encoder.weights=FILE {' '.join(words)}")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from lymphoml.data.stain_norm import NORMALISERS
 from lymphoml.errors import InputError
 from lymphoml.features.computed import PRETRAINED
 
@@ -27,7 +28,7 @@ def settle(config: dict[str, Any], rows: Sequence[str]) -> dict[str, Any] | None
     settings, data = config["pretrain"], config["data"]
     if gives_weights(config):
         settings["encoder"] = config["model"]["encoder"]
-        settings |= {key: data[key] for key in ("crop", "resize", "normalise")}
+        settings |= {key: data[key] for key in ("crop", "resize", "normalise", "stain_norm")}
     settings["encoder"] = trainable(settings["encoder"])
     check(settings)
     return settings
@@ -54,6 +55,11 @@ def check(settings: dict[str, Any]) -> None:
     for key, least in (("epochs", 1), ("batch_size", 2), ("crop", 1), ("resize", 1)):
         if settings[key] is not None and settings[key] < least:
             problems.append(f"pretrain.{key}={settings[key]}: allowed is {least} or more")
+    if settings["stain_norm"] not in (None, *NORMALISERS):
+        problems.append(
+            f"pretrain.stain_norm={settings['stain_norm']}: allowed are null, "
+            f"{', '.join(NORMALISERS)}"
+        )
     if not 0 < settings["zoom"] <= 1:
         problems.append(f"pretrain.zoom={settings['zoom']}: allowed are above 0 to 1")
     for key in ("shift", "colour"):

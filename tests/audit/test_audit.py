@@ -165,7 +165,7 @@ def test_refusals(data, tmp_path):
     for options, told in (
         (Audit(data={"root": root}, out=f"{root}/audit.json"), "lies in data.root"),
         (Audit(data={"root": root}, out=str(tmp_path)), "is a folder"),
-        (Audit(cohort="else"), "choose lymphocytosis, synthetic, table"),
+        (Audit(cohort="else"), "choose lymphocytosis, mil_table, synthetic, table"),
         (Audit(cohort="table"), "root"),
         (Audit(data={"rot": root}), "rot"),
     ):

@@ -75,6 +75,7 @@ def test_cells_are_the_images_in_their_order_and_an_epoch_shows_each_once(cohort
         ("colour", -0.1, "0 to below 1"),
         ("lr", 0.0, "above 0"),
         ("crop", 0, "1 or more"),
+        ("stain_norm", "none", "reinhard"),
     ],
 )
 def test_what_means_nothing_is_refused_by_name(key, value, allowed):
