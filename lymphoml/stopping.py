@@ -15,7 +15,7 @@ from typing import Any
 UNWINDING = 1.5  # seconds from a signal to the end, however much is left to be closed
 TWICE = 0.5  # a signal within so many seconds of the first is the same: timeout(1) sends two
 WATCHED = 0.2  # seconds between two looks at whether the parent lives
-SHOW_CURSOR = "\x1b[?25h"
+SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it, and may not come to its end
 WATCH = "looks after the parent"  # a thread's name
 
 
@@ -104,10 +104,10 @@ def _force() -> None:
 def _leave() -> None:
     if _Stop.code:
         with suppress(OSError):
-            if sys.stdout.isatty():
-                sys.stdout.write(SHOW_CURSOR)  # a progress bar hides it, and may not be closed
             sys.stdout.flush()
             print(f"stopped; {_Stop.advice}", file=sys.stderr, flush=True)
+            if os.isatty(1):  # not sys.stdout, which a progress bar may still hold
+                os.write(1, SHOW_CURSOR)
         os._exit(_Stop.code)  # whatever became of the exception
 
 

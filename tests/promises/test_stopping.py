@@ -118,6 +118,31 @@ def test_no_exception_goes_through_an_import(tmp_path, started):
 
 
 @pytest.mark.promise(
+    "SIGTERM amid an import under a progress bar", "exit code 143, and the cursor is there again"
+)
+def test_a_bar_that_is_not_closed_gives_the_cursor_back(tmp_path, started):
+    (tmp_path / "module.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)\n"
+    )
+    begin = (
+        "from lymphoml.stopping import stop_on_signals; stop_on_signals('go on')\n"
+        "from lymphoml.progress import progress_bar\n"
+        "with progress_bar(True, 9): import module"
+    )
+    master, slave = os.openpty()
+    process = started("-c", begin, cwd=tmp_path, stdout=slave, stderr=slave)
+    os.close(slave)
+    told = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while part := os.read(master, 1 << 16):
+            told += part
+    os.close(master)
+    assert process.wait(SOON) == 143
+    assert told.rfind(b"\x1b[?25h") > told.rfind(b"\x1b[?25l") >= 0
+    assert told.count(b"stopped; go on") == 1
+
+
+@pytest.mark.promise(
     "SIGTERM or SIGINT to `predict.py` and `python -m lymphoml`", "exit code 143 or 130, one line"
 )
 def test_every_command_stops(born, cohort, tmp_path, record_property):
@@ -277,7 +302,7 @@ def test_control_c_in_a_terminal(cohort, tmp_path, started):
     tail = told.decode()
     assert tail.count("stopped; the same command") == 1
     assert "Traceback" not in tail
-    assert tail.rindex("\x1b[?25h") > tail.rindex("\x1b[?25l")
+    assert tail.rfind("\x1b[?25h") > tail.rfind("\x1b[?25l") >= 0, tail[-2000:]
     wait_until(lambda: not alive(process.pid), SOON)
     print("Ctrl-C", round(time.monotonic() - asked, 2))
 
