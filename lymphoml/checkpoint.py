@@ -1,6 +1,5 @@
 """Checkpoints that survive a kill while they are written, and run nothing when they are read."""
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +14,7 @@ from lymphoml.archive import check_archive
 from lymphoml.checkpoint_content import check_content
 from lymphoml.divergence import check_weights
 from lymphoml.errors import InputError, one_line
-from lymphoml.files import replacing, to_disk, write_text
+from lymphoml.files import replacing, sha256, to_disk, write_text
 
 LAST = "last.ckpt"  # the end of the last finished epoch
 PREVIOUS = "previous.ckpt"  # the end of the one before, should the last be damaged
@@ -41,7 +40,7 @@ class AtomicCheckpointIO(CheckpointIO):
         with replacing(path) as file:
             _save(checkpoint, file)
             to_disk(file)  # before anything that is good gives way
-            new = _sha256(Path(file.name))
+            new = sha256(Path(file.name))
             _note(path, [*old, new])
             if rotates:
                 os.replace(path, previous)
@@ -65,7 +64,7 @@ def damage(path: Path) -> str | None:
     if not path.exists():
         return "is missing"
     pair = (LAST, PREVIOUS) if path.name in (LAST, PREVIOUS) else (path.name,)
-    if _sha256(path) in [each for name in pair for each in _digests(path.with_name(name))]:
+    if sha256(path) in [each for name in pair for each in _digests(path.with_name(name))]:
         return None
     if not sidecar.exists():
         return f"cannot be verified: {sidecar.name} is missing"
@@ -76,7 +75,7 @@ def damage(path: Path) -> str | None:
 
 def vouch_for(path: Path, place: Path) -> None:
     """Let the sidecar of `place` name the file `path`, which is about to be moved there."""
-    _note(place, [_sha256(path)])
+    _note(place, [sha256(path)])
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -170,8 +169,3 @@ def _digests(path: Path) -> list[str]:
 
 def _note(path: Path, digests: Sequence[str]) -> None:
     write_text(_sidecar(path), "".join(f"{digest}  {path.name}\n" for digest in digests))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -28,6 +28,16 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memo
                  "Unable to allocate")  # fmt: skip
 
 
+def cache_refusal(what: str, error: OSError, need: str = "") -> Told:
+    """For `what` in `data.cache`, of size `need`; a Failure where the machine gave out."""
+    kind = Failure if error.errno in MACHINE else InputError
+    room = f"it needs {need}: make room" if need else "make room"
+    return kind(
+        f"{what} cannot be written ({error.strerror}); {room}, or set data.cache=DIR to another "
+        f"folder"
+    )
+
+
 def told(error: BaseException) -> Told | None:
     """The error as lines for the user; None where only a programmer can make sense of it."""
     text, number = _original(error)

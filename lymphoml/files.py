@@ -3,6 +3,7 @@
 Those about single patients are their owner's alone, whatever the umask.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -57,6 +58,12 @@ def naming(path: Path) -> Iterator[None]:
         if not known or known.startswith(f".{path.name}."):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def to_disk(file: BinaryIO) -> None:

@@ -19,7 +19,7 @@ from lymphoml.data.decoding import Framing, decode, size_from_header
 from lymphoml.data.parts import MISSING, Shape, Source, check_part, part_bytes, write_part
 from lymphoml.data.patient_stain import Unstained, patient_normaliser
 from lymphoml.errors import Failure, InputError
-from lymphoml.failures import MACHINE
+from lymphoml.failures import cache_refusal
 
 Size = tuple[int, int]
 
@@ -42,11 +42,8 @@ def complete(sources: Sequence[Source], folder: Path, framing: Framing) -> Size:
             _tell_damage(found)
             _build(_unusable(lacking, found, size), folder, framing, size)
     except OSError as error:
-        refusal = Failure if error.errno in MACHINE else InputError
-        raise refusal(
-            f"image store {folder} cannot be written ({error.strerror}); it needs "
-            f"{decimal(_need(lacking, size))}: make room, or set data.cache=DIR to another folder"
-        ) from None
+        need = decimal(_need(lacking, size))
+        raise cache_refusal(f"image store {folder}", error, need) from None
     return size
 
 

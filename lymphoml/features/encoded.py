@@ -15,6 +15,7 @@ from lymphoml.data.decoding import Framing, decode, size_from_header
 from lymphoml.data.parts import Source
 from lymphoml.data.transforms import STILL, View
 from lymphoml.errors import InputError
+from lymphoml.files import sha256
 from lymphoml.nn.bounded import bounded
 
 WHOLE = Framing(crop=None, resize=None)
@@ -79,7 +80,7 @@ def pretrained(path: Path, settings: dict[str, Any]) -> Encoded:
     The columns' names hold the file's digest: a model of one encoder's features takes no other's.
     """
     spec = settings["encoder"] | {"weights": str(path)}
-    return Encoded(spec, settings, name=f"pretrained-{_digest(path)[:16]}")
+    return Encoded(spec, settings, name=f"pretrained-{sha256(path)[:16]}")
 
 
 def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
@@ -88,16 +89,11 @@ def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
     weights = spec.get("weights")
     origin = weights or f"seed {seed}"
     if weights and (path := Path(weights)).is_file():
-        origin = _digest(path)
+        origin = sha256(path)
     kept = {key: value for key, value in spec.items() if key != "weights"}
     decisive = [VERSION, kept, origin, framing.name, bool(data["normalise"])]
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return f"{spec.get('name', 'encoder')}-v{VERSION},crop={framing.crop},{digest[:16]}"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_size(sources: Sequence[Source], framing: Framing) -> tuple[int, int]:

@@ -22,8 +22,8 @@ from lymphoml.data.parts import (
     write_part,
 )
 from lymphoml.data.rows import RowStore
-from lymphoml.errors import Failure, InputError
-from lymphoml.failures import MACHINE
+from lymphoml.errors import InputError
+from lymphoml.failures import cache_refusal
 
 Rows = np.ndarray  # float32 (m, d)
 
@@ -57,11 +57,7 @@ def read_features(
             with locked(folder):  # whoever held it before has built some of them
                 _build(_lacking(sources, folder, width), folder, extractor)
     except OSError as error:
-        refusal = Failure if error.errno in MACHINE else InputError
-        raise refusal(
-            f"features {folder} cannot be written ({error.strerror}); make room, or set "
-            f"data.cache=DIR to another folder"
-        ) from None
+        raise cache_refusal(f"features {folder}", error) from None
     rows = {source.patient: np.array(open_part(source.part(folder))) for source in sources}
     return RowStore(rows, extractor.names), content_key(sources)
 

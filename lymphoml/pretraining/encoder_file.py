@@ -1,6 +1,5 @@
 """A pretrained encoder and what is told of it: two files side by side, the second written last."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from safetensors.torch import save
 from torch import nn
 
 from lymphoml.errors import InputError
-from lymphoml.files import replacing, write_json
+from lymphoml.files import replacing, sha256, write_json
 from lymphoml.foreign import read_mapping
 from lymphoml.seen import account, checked
 
@@ -29,7 +28,7 @@ def write_encoder(folder: Path, encoder: nn.Module, told: dict[str, Any]) -> Non
     metadata = {KEY: json.dumps(account(settings) | inputs, sort_keys=True)}
     with replacing(folder / ENCODER) as file:
         file.write(save(tensors, metadata))
-    write_json(folder / TOLD, told | {"sha256": digest(folder / ENCODER)})
+    write_json(folder / TOLD, told | {"sha256": sha256(folder / ENCODER)})
 
 
 def is_whole(folder: Path) -> bool:
@@ -37,7 +36,7 @@ def is_whole(folder: Path) -> bool:
     if not (folder / TOLD).is_file() or not (folder / ENCODER).is_file():
         return False
     told = read_mapping(folder / TOLD, f"remove {folder}")
-    return told.get("sha256") == digest(folder / ENCODER)
+    return told.get("sha256") == sha256(folder / ENCODER)
 
 
 def copy_encoder(source: Path, place: Path) -> None:
@@ -72,8 +71,3 @@ def of_weights(path: Path, normalise: bool) -> dict[str, Any] | None:
             "set it likewise"
         )
     return found
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

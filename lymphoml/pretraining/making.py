@@ -14,8 +14,8 @@ from lymphoml.build import build
 from lymphoml.checkpoint import LAST, PREVIOUS, AtomicCheckpointIO
 from lymphoml.data.building import locked
 from lymphoml.data.images import ImageStore, content_key, hash_images, read_images
-from lymphoml.errors import Failure, InputError
-from lymphoml.failures import MACHINE
+from lymphoml.errors import InputError
+from lymphoml.failures import cache_refusal
 from lymphoml.files import remove_leftovers
 from lymphoml.nn.bounded import bounded
 from lymphoml.pretraining.cells import Cells
@@ -58,11 +58,7 @@ def pretrained(
             if not is_whole(folder):  # whoever held it before may have finished it
                 _make(folder, told, store, Arithmetic(device, PRECISIONS[precision]))
     except OSError as error:
-        refusal = Failure if error.errno in MACHINE else InputError
-        raise refusal(
-            f"pretrained encoder {folder} cannot be written ({error.strerror}); make room, or set "
-            f"data.cache=DIR to another folder"
-        ) from None
+        raise cache_refusal(f"pretrained encoder {folder}", error) from None
     return folder
 
 
