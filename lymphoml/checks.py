@@ -22,6 +22,14 @@ CHOICES = {
     "tta": (1, 8),
 }
 IMAGE_BASELINES = ("morphology", "random_features")
+# Of training by steps, when off; by the words that set them.
+OF_STEPS = {
+    "label_smoothing": 0.0,
+    "bag_mixup": 0.0,
+    "weight_averaging.kind": None,
+    "model.instance_dropout": 0.0,
+    "trainer.max_epochs": 1,
+}
 
 
 def check(config: dict[str, Any]) -> None:
@@ -106,3 +114,17 @@ def _whole(value: Any) -> bool:
 
 def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and value > 0
+
+
+def refuse_idle(config: dict[str, Any]) -> None:
+    """Raises InputError for settings of training by steps, where the model learns by none."""
+    problems = []
+    for words, off in OF_STEPS.items():
+        value: Any = config
+        for key in words.split("."):
+            value = (value or {}).get(key, off)
+        if value != off:
+            told = "leave it out" if off in (0, None) else f"set {words}={off}"
+            problems.append(f"{words}={value}: all of this model is fitted at once; {told}")
+    if problems:
+        raise InputError(problems)

@@ -36,7 +36,8 @@ def open_instances(
     if kinds == [FILE]:
         return read_rows(Path(data["features"]).expanduser(), images)
     if kinds:
-        found = [computed(kind, images, data, encoder) for kind in kinds]
+        seed = model["encoder"].get("seed", 0)
+        found = [computed(kind, images, data, encoder, seed) for kind in kinds]
         return side_by_side([store for store, _ in found], images), found[0][1]
     return read_images(images, data)
 
@@ -65,6 +66,9 @@ def check_rows(config: dict[str, Any]) -> None:
             f"model.encoder.rows={BESIDE.join(kinds)}: allowed are {FILE}, {', '.join(KINDS)}, "
             f"and {BESIDE.join(KINDS)}"
         )
+    seed = (config["model"].get("encoder") or {}).get("seed")
+    if seed and "untrained" not in kinds:
+        raise InputError(f"model.encoder.seed={seed}: there are no rows of an untrained network")
     if kinds == [FILE] and not given:
         raise InputError(
             "model/encoder=features needs data.features=FILE, a .csv, .parquet or .npz"

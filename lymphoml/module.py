@@ -1,6 +1,6 @@
 """Learning: a MIL model under binary cross-entropy and balanced accuracy."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -68,6 +68,8 @@ class BagClassifier(pl.LightningModule):
         self.chunk_size, self.view = chunk_size, view
         self.label_smoothing, self.bag_mixup = label_smoothing, bag_mixup
         self.model = build_model(model, clinical_dim).to(memory_format=torch.channels_last)
+        # Where all is fitted, no gradient is there for Lightning to follow.
+        self.automatic_optimization = any(each.requires_grad for each in self.model.parameters())
         # One pair of metrics for each validation loader: the fold's, and the inner split's.
         self.val_loss = torch.nn.ModuleList(
             MeanMetric(nan_strategy="disable") for _ in ("val", "inner")
@@ -89,6 +91,25 @@ class BagClassifier(pl.LightningModule):
         fit = getattr(self.model.fusion, "fit_clinical", None)
         if fit is not None:
             fit(clinical, label, self.hparams["pos_weight"] or 1.0)
+
+    @torch.no_grad()
+    def fit_images(self, batches: Iterable[Batch]) -> None:
+        """Let the fusion fit what it fits to the training patients' bags, seen as in evaluation.
+
+        Comes after `fit_clinical`, and is as deterministic.
+        """
+        if not getattr(self.model.fusion, "fits_images", False):
+            return
+        self.eval()
+        bags, clinical, label = [], [], []
+        for batch in batches:
+            features = next(self._evaluated(batch))
+            bags.append(self.model.pool(features, batch.lengths).float())
+            clinical.append(batch.clinical)
+            label.append(batch.label)
+        together = (torch.cat(parts) for parts in (bags, clinical, label))
+        self.model.fusion.fit_images(*together, self.hparams["pos_weight"] or 1.0)
+        self.train()
 
     def on_train_epoch_start(self) -> None:
         # Told once an epoch: a call of `log` takes a millisecond, some steps take no more than ten.

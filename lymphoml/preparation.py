@@ -8,7 +8,7 @@ import pandas as pd
 from lymphoml import compute, memory
 from lymphoml.build import uses_images
 from lymphoml.capacity import fitting_chunk, refuse_unset_gradients, try_size
-from lymphoml.checks import check, folds_asked
+from lymphoml.checks import check, folds_asked, refuse_idle
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.folds import make_folds, read_folds
@@ -54,6 +54,8 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
     options["precision"] = compute.precision(options["precision"], options["accelerator"])
     settings = compute.settle(options, jobs)
     module = new_module(config, clinical_dim=1)
+    if not module.automatic_optimization:
+        refuse_idle(config)
     module.configure_optimizers()
     make_trainer(options, folder, logger=False, callbacks=[])
     everybody = read_cohort(data)
@@ -67,6 +69,8 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
     chunk_size = None if options["chunk_size"] == "auto" else options["chunk_size"]
     if isinstance(store, RowStore):
         config["model"]["encoder"]["dim"] = len(store.names)
+        if config["model"]["encoder"].get("alike"):
+            config["model"]["encoder"]["widths"] = store.widths
     elif store is not None:
         try_size(module.model.encoder, str(config["model"]["encoder"].get("name")), store.size)
         if options["precision"] == "bf16-mixed" and not compute.uses_cuda(options["accelerator"]):

@@ -104,6 +104,7 @@ def train_fold(
         bag_mixup=config["bag_mixup"],
     )
     module.fit_clinical(*bags.training_clinical())
+    module.fit_images(bags.training_bags())
     history = History(path / "history.csv")
     average = averaging(config["weight_averaging"], options["max_epochs"], bags)
     reported_weights = average.swapped_in if average else nullcontext

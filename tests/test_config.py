@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lymphoml.build import build_model
-from lymphoml.checks import check
+from lymphoml.checks import check, refuse_idle
 from lymphoml.commands.predict import Predict
 from lymphoml.commands.submit import Submit
 from lymphoml.commands.synthesize import Synthesize
@@ -53,6 +53,19 @@ def test_every_encoder_builds(encoder):
 def test_every_pooling_and_fusion_builds(pooling, fusion):
     spec = configured(f"model/pooling={pooling}", f"model/fusion={fusion}")
     assert build_model(spec["model"], clinical_dim=3).fusion is not None
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("label_smoothing=0.1", "label_smoothing=0.1"), ("bag_mixup=0.2", "bag_mixup=0.2"),
+     ("weight_averaging=ema", "weight_averaging.kind=ema"),
+     ("model.instance_dropout=0.2", "model.instance_dropout=0.2"),
+     ("trainer.max_epochs=3", "trainer.max_epochs=3: .*; set trainer.max_epochs=1")],
+)  # fmt: skip
+def test_settings_of_steps_are_refused_where_all_is_fitted(word, told):
+    refuse_idle(configured("experiment=best"))
+    with pytest.raises(InputError, match=f"^{told}"):
+        refuse_idle(configured("experiment=best", word))
 
 
 def test_instance_dropout_reaches_the_model():

@@ -125,6 +125,10 @@ class BagDataModule(PatientBags):
         clinical = torch.from_numpy(self.clinical.transform(table))
         return clinical, torch.tensor(table["label"].tolist(), dtype=torch.float32)
 
+    def training_bags(self) -> DataLoader:
+        """The training patients one by one, as evaluation sees them."""
+        return self._loader(self.train_patients, training=False)
+
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train_patients, training=True)
 

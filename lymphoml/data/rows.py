@@ -11,11 +11,18 @@ from torch import Tensor
 class RowStore:
     """The rows of each patient's images, float32 (m, d), in the order of the cohort's images.
 
-    `names` are those of the d columns. Stands where an ImageStore does.
+    `names` are those of the d columns, `widths` how many of them each part has that stands side by
+    side. Stands where an ImageStore does.
     """
 
-    def __init__(self, rows: Mapping[str, np.ndarray], names: Sequence[str]):
+    def __init__(
+        self,
+        rows: Mapping[str, np.ndarray],
+        names: Sequence[str],
+        widths: Sequence[int] | None = None,
+    ):
         self.names = list(names)
+        self.widths = list(widths or [len(self.names)])
         self._rows = dict(rows)
 
     def bag(self, patient: str) -> np.ndarray:
@@ -32,7 +39,8 @@ class RowStore:
 def side_by_side(stores: Sequence[RowStore], patients: Iterable[str]) -> RowStore:
     """The rows of several stores of the same images as one."""
     rows = {each: np.concatenate([store.bag(each) for store in stores], 1) for each in patients}
-    return RowStore(rows, [name for store in stores for name in store.names])
+    names = [name for store in stores for name in store.names]
+    return RowStore(rows, names, [width for store in stores for width in store.widths])
 
 
 @dataclass(frozen=True)

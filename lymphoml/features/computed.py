@@ -22,13 +22,22 @@ class PretrainedEncoder(NamedTuple):
 
 
 def computed(
-    kind: str, images: Images, data: dict[str, Any], encoder: PretrainedEncoder | None = None
+    kind: str,
+    images: Images,
+    data: dict[str, Any],
+    encoder: PretrainedEncoder | None = None,
+    seed: int = 0,
 ) -> tuple[RowStore, str]:
-    """`read_features` of one of KINDS; `encoder` is that of the pretrained."""
-    return read_features(images, _extractor(kind, images, encoder), data)
+    """`read_features` of one of KINDS.
+
+    `encoder` is that of pretrained rows, `seed` that of the untrained network's weights.
+    """
+    return read_features(images, _extractor(kind, images, encoder, seed), data)
 
 
-def _extractor(kind: str, images: Images, encoder: PretrainedEncoder | None) -> Extractor:
+def _extractor(
+    kind: str, images: Images, encoder: PretrainedEncoder | None, seed: int
+) -> Extractor:
     # scikit-image takes a second to import, torch four.
     if kind == "morphology":
         from lymphoml.features.cells import Morphology
@@ -41,4 +50,4 @@ def _extractor(kind: str, images: Images, encoder: PretrainedEncoder | None) -> 
             raise InputError("model.encoder.rows: pretrained rows need the encoder of the run")
         return pretrained(*encoder)
 
-    return untrained(images)
+    return untrained(images, seed)

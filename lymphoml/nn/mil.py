@@ -58,6 +58,12 @@ class MILModel(nn.Module):
             return None
         return embed_in_chunks(self.encoder, view, chunk_size, images, *per_image)
 
+    def pool(
+        self, features: Float[Tensor, "n d"] | None, lengths: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b e"] | None:
+        """Each bag's vector; None where no image is looked at."""
+        return None if self.pooling is None else self.pooling(features, lengths)
+
     def classify(
         self,
         features: Float[Tensor, "n d"] | None,
@@ -68,7 +74,7 @@ class MILModel(nn.Module):
         """The logit of each bag, from the features of its images; of blends of them by `mixup`."""
         if features is not None and self.training and self.instance_dropout:
             features, lengths = drop_instances(features, lengths, self.instance_dropout)
-        bag = None if self.pooling is None else self.pooling(features, lengths)
+        bag = self.pool(features, lengths)
         if mixup is not None:
             bag, clinical = None if bag is None else mixup(bag), mixup(clinical)
         # The fusion costs nothing and its logits are the result: never in half precision.

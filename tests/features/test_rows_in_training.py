@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
@@ -20,6 +21,7 @@ from lymphoml.data.synthetic import synthesize
 from lymphoml.errors import InputError
 from lymphoml.features.morphology import NAMES
 from lymphoml.instances import open_instances
+from lymphoml.nn.rows import FeatureRows
 from lymphoml.prediction import predict
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -67,7 +69,9 @@ SCORES = ("predictions.csv", "metrics.json", "baselines.csv", "fold-0/instances.
 def test_a_run_on_measured_cells_is_scored_and_predicts_new_patients(
     configured, cohort, cache, tmp_path
 ):
-    training.cross_validate(configured("experiment=morphology"), tmp_path / "run")
+    training.cross_validate(
+        configured("experiment=morphology", "trainer.max_epochs=1"), tmp_path / "run"
+    )
     run = tmp_path / "run"
     baselines = pd.read_csv(run / "baselines.csv")
     assert {"morphology", "random_features", "logistic_regression"} <= set(baselines)
@@ -107,6 +111,53 @@ def test_rows_of_two_kinds_stand_side_by_side(configured, cohort):
         assert np.array_equal(both.bag(patient), beside)
 
 
+def test_parts_that_are_alike_count_alike_whatever_their_width():
+    widths = (38, 512)
+    rows = FeatureRows("morphology+untrained", sum(widths), alike=True, widths=widths)
+    seen = rows(torch.ones(1, sum(widths)))[0].square()
+    parts = [part.sum().item() for part in seen.split(widths)]
+    assert parts == pytest.approx([275, 275])  # of 550 features, as without weights
+    assert torch.equal(FeatureRows("untrained", 3)(torch.ones(1, 3)), torch.ones(1, 3))
+
+
+def test_best_is_fitted_to_the_training_patients_alone(configured, cohort, tmp_path):
+    """Whatever the held-out patients are called, their probabilities stay what they were."""
+    words = ("experiment=best", "data.image_baselines=[]", "trainer.max_epochs=1", "fold=0")
+    training.cross_validate(configured(*words), tmp_path / "run")
+    folds = pd.read_csv(tmp_path / "run" / "folds.csv", dtype=str)
+    shutil.copytree(cohort, tmp_path / "other")
+    table = tmp_path / "other" / "trainset" / "trainset_true.csv"
+    clinical = pd.read_csv(table, dtype=str)
+    held_out = clinical["ID"].isin(folds["patient"][folds["fold"] == "0"])
+    assert held_out.sum() == 10
+    clinical.loc[held_out, "LABEL"] = clinical.loc[held_out, "LABEL"].map({"0": "1", "1": "0"})
+    clinical.to_csv(table, index=False)
+    given = f"data.fold_file={tmp_path / 'run' / 'folds.csv'}"
+    config = configured(*words, given, f"data.root={tmp_path / 'other'}")
+    training.cross_validate(config, tmp_path / "relabelled")
+    one, other = (
+        pd.read_csv(tmp_path / name / "fold-0" / "predictions.csv")
+        for name in ("run", "relabelled")
+    )
+    assert one["probability"].tolist() == other["probability"].tolist()
+    assert (one["label"] + other["label"] == 1).all()
+    history = pd.read_csv(tmp_path / "run" / "fold-0" / "history.csv")
+    assert len(history) == 1
+    assert history["train/loss"].between(0, 1).all()
+
+
+def test_another_seed_is_another_untrained_network_and_nothing_else(configured, cohort):
+    def opened(seed):
+        config = configured("model/encoder=cells", f"model.encoder.seed={seed}")
+        images = read_cohort(config["data"]).images
+        store, _ = open_instances(config["model"], config["data"], images)
+        return np.concatenate([store.bag(patient) for patient in images])
+
+    one, other = opened(0), opened(1)
+    assert np.array_equal(one[:, :38], other[:, :38])
+    assert np.abs(one[:, 38:] - other[:, 38:]).mean() > 1e-3
+
+
 def test_scaling_knows_the_training_patients_alone_and_travels(configured, file, tmp_path):
     words = ("model/encoder=features", "fold=0", "data.image_baselines=[]")
     training.cross_validate(configured(*words, f"data.features={file}"), tmp_path / "run")
@@ -128,7 +179,7 @@ def test_an_interrupted_run_on_rows_ends_in_the_same_bytes(configured, tmp_path,
     def run(name):
         training.cross_validate(configured(*words), tmp_path / name)
 
-    words = ("experiment=morphology", "trainer.max_epochs=3", "data.max_instances=3",
+    words = ("experiment=trained_linear", "trainer.max_epochs=3", "data.max_instances=3",
              "data.image_baselines=[]")  # fmt: skip
     real = History.on_train_epoch_end
     run("whole")

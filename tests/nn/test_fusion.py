@@ -1,6 +1,7 @@
 """Fusions: what each one looks at, and the mixture of experts against its formula."""
 
 import pytest
+import statsmodels.api as sm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -162,6 +163,16 @@ def test_additive_fits_what_scikit_learn_fits(pos_weight, penalty, scale):
     assert bias.item() == pytest.approx(theirs.intercept_[0], rel=1e-4, abs=1e-5)
 
 
+def test_a_known_logit_is_an_offset_as_statsmodels_has_it():
+    clinical, label = patients()
+    offset = torch.randn(len(label))
+    weight, bias = fit_logistic(clinical, label, 1.0, 1e-9, offset)
+    values = sm.add_constant(clinical.double().numpy())
+    theirs = sm.GLM(label.numpy(), values, sm.families.Binomial(), offset=offset.double().numpy())
+    expected = theirs.fit(tol=1e-12).params
+    assert [bias.item(), *weight.tolist()] == pytest.approx(expected.tolist(), rel=1e-4, abs=1e-5)
+
+
 def test_a_single_class_or_no_clinical_value_still_fits():
     clinical, label = patients()
     for values, labels in ((clinical, torch.ones_like(label)), (clinical[:, :0], label)):
@@ -198,3 +209,53 @@ def test_additive_trains_the_clinical_part_on_unless_frozen():
     torch.testing.assert_close(fusion.clinical.weight.grad, expected, atol=1e-5, rtol=1e-3)
     with pytest.raises(ValueError, match=r"penalty is 0\.0; it must be above 0"):
         AdditiveLogit(IMAGE, CLINICAL, penalty=0.0)
+
+
+def ridge(dim: int, scale: float = 1.0, pos_weight: float = 0.4):
+    """A fusion with both parts fitted, and what it was fitted to."""
+    clinical, label = patients()
+    bag = scale * (torch.randn(len(label), dim) + label.unsqueeze(1) / 4 + 3)
+    fusion = AdditiveLogit(dim, CLINICAL, image_penalty=0.1)
+    fusion.fit_clinical(clinical, label, pos_weight)
+    fusion.fit_images(bag, clinical, label, pos_weight)
+    return fusion, bag, clinical, label
+
+
+@pytest.mark.parametrize("dim", [3, 59, 500])  # fewer than patients, as many, more
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_the_image_part_is_where_its_penalised_loss_has_no_slope(dim, scale):
+    fusion, bag, clinical, label = ridge(dim, scale)
+    fusion = fusion.double().requires_grad_()
+    apart = bag.double() - bag.double().mean(0)
+    unit = apart.square().sum(1).mean()
+    counts = torch.tensor([0.4 if each else 1.0 for each in label], dtype=torch.float64)
+    loss = F.binary_cross_entropy_with_logits(
+        fusion(bag.double(), clinical.double()), label.double(), counts, reduction="sum"
+    )
+    # The bias belongs to bags about their mean, so only the slopes across are the penalty's.
+    (loss + 0.05 * unit * fusion.image.weight.square().sum()).backward()
+    across = fusion.image.weight.grad[0] - bag.double().mean(0) * fusion.image.bias.grad
+    assert abs(fusion.image.bias.grad.item()) < 1e-4
+    assert (across / unit.sqrt()).abs().max() < 1e-4
+    assert fusion.image.weight.abs().max() * unit.sqrt() > 1e-2
+
+
+def test_the_image_part_knows_no_unit_and_fits_on_top_of_the_clinical_part():
+    one, bag, clinical, _ = ridge(50)
+    other, larger, *_ = ridge(50, scale=1000.0)
+    torch.testing.assert_close(one(bag, clinical), other(larger, clinical), atol=1e-4, rtol=1e-4)
+    assert not any(parameter.requires_grad for parameter in one.parameters())
+    alone = AdditiveLogit(50, CLINICAL, image_penalty=0.1)
+    alone.fit_clinical(*patients(), 0.4)
+    assert torch.equal(alone.clinical.weight, one.clinical.weight)
+
+
+def test_bags_that_are_all_alike_add_nothing():
+    clinical, label = patients()
+    fusion, bag = AdditiveLogit(4, CLINICAL, image_penalty=0.1), torch.ones(len(label), 4)
+    fusion.fit_clinical(clinical, label, 1.0)
+    fusion.fit_images(bag, clinical, label, 1.0)
+    known = fusion.clinical(clinical)[:, 0]
+    torch.testing.assert_close(fusion(bag, clinical), known, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"image_penalty is 0\.0; it must be above 0"):
+        AdditiveLogit(4, CLINICAL, image_penalty=0.0)

@@ -37,7 +37,7 @@ COMMAND = ["pretrain.crop=null", "pretrain.resize=null", "pretrain.batch_size=8"
 USED = [each for each in COMMAND if not each.startswith("trainer")]
 RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=2",
        "trainer.progress=false", "trainer.threads=1", "data.image_baselines=[]", *USED]  # fmt: skip
-ROWS = ["experiment=best", "model.encoder.rows=morphology+pretrained"]
+ROWS = ["experiment=trained_linear", "model.encoder.rows=morphology+pretrained"]
 DAMAGED = ["last.ckpt", "last.ckpt and previous.ckpt", "encoder.safetensors"]
 WEIGHTS = ["model/encoder=resnet10_half", "model.encoder.width=2", "model.encoder.norm=batch",
            "model.encoder.weights=pretrained"]  # fmt: skip

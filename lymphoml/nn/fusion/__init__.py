@@ -2,7 +2,8 @@
 
 A positive logit says tumoral. `uses_images` says whether the bag is looked at; where it is not,
 no image is loaded, encoded or pooled. A fusion that has `fit_clinical(clinical, label,
-pos_weight)` is given the fold's training patients once, before training.
+pos_weight)` is given the fold's training patients once, before training; then, where `fits_images`
+is true, `fit_images(bag, clinical, label, pos_weight)` is given their bags as well.
 """
 
 from lymphoml.nn.fusion.additive import AdditiveLogit

@@ -9,25 +9,31 @@ STEPS = 50  # Newton's method takes fewer than ten; only a single class never se
 
 
 def fit_logistic(
-    values: Float[Tensor, "b k"], label: Float[Tensor, " b"], pos_weight: float, penalty: float
+    values: Float[Tensor, "b k"],
+    label: Float[Tensor, " b"],
+    pos_weight: float,
+    penalty: float,
+    offset: Float[Tensor, " b"] | None = None,
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " 1"]]:
     """Weights and bias that minimise the summed cross-entropy + penalty / 2 * |weights|^2.
 
-    Patients of label 1 count `pos_weight` times. Newton's method in double precision, a step
-    halved as long as it does not improve: 1 / penalty is scikit-learn's C.
+    Patients of label 1 count `pos_weight` times; `offset` is a logit that each has beforehand.
+    Newton's method in double precision, a step halved as long as it does not improve: 1 / penalty
+    is scikit-learn's C.
     """
     x = torch.cat([values, values.new_ones(len(values), 1)], dim=1).double()
     y, ridge = label.double(), torch.full((x.shape[1],), penalty, dtype=torch.float64)
     ridge[-1] = 0  # the bias is free
     counts = torch.where(y == 1, pos_weight, 1.0).double()
+    known = torch.zeros_like(y) if offset is None else offset.double()
 
     def loss(beta: Tensor) -> Tensor:
-        each = binary_cross_entropy_with_logits(x @ beta, y, counts, reduction="sum")
+        each = binary_cross_entropy_with_logits(known + x @ beta, y, counts, reduction="sum")
         return each + 0.5 * (ridge * beta.square()).sum()
 
     beta = torch.zeros_like(ridge)
     for _ in range(STEPS):
-        p = torch.sigmoid(x @ beta)
+        p = torch.sigmoid(known + x @ beta)
         gradient = x.T @ (counts * (p - y)) + ridge * beta
         curvature = x.T @ ((counts * p * (1 - p)).unsqueeze(1) * x) + ridge.diag()
         # A hair on the diagonal: with a single class the bias has no curvature left.
