@@ -24,7 +24,7 @@ from lymphoml.instances import rows_wanted
 from lymphoml.pretraining import learning
 from lymphoml.pretraining.carried import Encoders
 from lymphoml.pretraining.settings import settle
-from lymphoml.report.comparison import compare_runs
+from lymphoml.report.comparing import compare_runs
 from lymphoml.report.comparison_tables import pretraining_lines
 from lymphoml.report.overview import write_overview
 from lymphoml.report.page import write_report
