@@ -83,8 +83,9 @@ def test_everything_after_training_takes_it_as_a_run(members, tmp_path, capsys, 
     assert names == {"seed=0", "seed=1", "seed=2", "ensemble"}
     main(["triage", "run=runs/ensemble", "sensitivity=0.8"])
     assert json.loads(Path("runs/ensemble/triage.json").read_text())["repeats"] == 2
-    main(["report", "run=runs/ensemble", "thumbnails=false"])
+    main(["report", "run=runs/ensemble"])
     page = Path("runs/ensemble/report.html").read_text()
+    assert "No cells are shown: an ensemble has no model that could look at one;" in page
     assert "Nothing was trained here: the pages of seed=0, seed=1, seed=2 tell" in page
     assert "an ensemble of 3 runs" in page
     main(["report", "runs=runs", "thumbnails=false"])
