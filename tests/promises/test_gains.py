@@ -47,9 +47,9 @@ def refused(capsys, runs, *words) -> str:
 @pytest.mark.promise(
     "the best of ten configurations that are no better than the baseline",
     "its gain after choosing has an interval above 0 in at most 2.5 % of cohorts; its difference "
-    "alone, in more than 15 %",
+    "alone, in more than 10 %",
 )
-@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(400, marks=pytest.mark.slow)])
 def test_choosing_makes_no_gain(count, record_property):
     random = np.random.default_rng(7)
     corrected = plain = 0
@@ -61,7 +61,7 @@ def test_choosing_makes_no_gain(count, record_property):
         corrected += best.gain.low > 0
         plain += alone["balanced_accuracy"].low > 0
     assert corrected <= binom.ppf(0.99, count, 0.025)
-    assert plain > 0.15 * count
+    assert plain > 0.1 * count
     record_property("tried", count)
 
 
