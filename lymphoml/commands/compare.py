@@ -11,10 +11,7 @@ from lymphoml.errors import InputError
 
 @dataclass
 class Compare:
-    """Runs on the same patients and folds against one of them, or against a baseline.
-
-    Differences and their intervals, corrected for how many were tried, and the best of all.
-    """
+    """Runs on the same patients and folds against one of them or a baseline; the best of all."""
 
     runs: str = option(MISSING, "[A,B,...], run folders, or one folder that holds a sweep's runs")
     reference: str | None = option(
@@ -65,8 +62,9 @@ def _given(reference: str, paths: list[Path]) -> Path | str:
     """The run of that folder, or of that name among the runs; of none, the baseline's column."""
     from lymphoml.report.reference import BASELINES
 
-    found = [path for path in paths if path == Path(reference) or path.name == reference]
+    every = dict.fromkeys(paths)
+    found = [path for path in every if path == Path(reference) or path.name == reference]
     if len(found) > 1:
-        raise InputError(f"reference={reference}: {', '.join(map(str, found))} are called so; "
-                         f"give the folder")  # fmt: skip
+        names = " and ".join(map(str, found))
+        raise InputError(f"reference={reference}: {names} are called so; give the folder")
     return found[0] if found else BASELINES.get(reference, reference)
