@@ -91,7 +91,8 @@ def predict(
     content = csv_text(out / "predictions.csv", predictions)
     if unknown := int((cohort.table["label"] < 0).sum()):
         # Before the files: nobody is predicted unrecorded, wherever a kill strikes.
-        ledger.record(run, "predict", sha256(content.encode()).hexdigest(), unknown)
+        digest = sha256(content.encode()).hexdigest()
+        ledger.record(run, "predict", digest, unknown, transductive=runs.transductive(run))
     write_submission(predictions, ids, out / "submission.csv", header)
     write_text(out / "predictions.csv", content)
     return predictions

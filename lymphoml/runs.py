@@ -97,10 +97,22 @@ def read_environment(folder: Path) -> dict[str, Any]:
 
 def pretraining(folder: Path) -> str | None:
     """Which images the encoder of a finished run saw beforehand; None where it tells of none."""
+    told = _account(folder)
+    return None if told is None else seen.described(told)
+
+
+def transductive(folder: Path) -> bool | None:
+    """Whether unlabelled patients' images were among them; None of a run without metrics.json."""
+    if not (folder / "metrics.json").exists():
+        return None
+    return bool((_account(folder) or {}).get("transductive"))
+
+
+def _account(folder: Path) -> dict[str, Any] | None:
     path = folder / "metrics.json"
     told = read_mapping(path, AGAIN).get(seen.ACCOUNT) if path.exists() else None
     try:
-        return None if told is None else seen.described(seen.checked(told))
+        return None if told is None else seen.checked(told)
     except ValueError as error:
         raise InputError(f"{path}: {error}; {AGAIN}") from None
 

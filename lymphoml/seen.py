@@ -1,5 +1,6 @@
 """Which images pretraining saw: what every number that descends from it must say."""
 
+from collections.abc import Sequence
 from typing import Any
 
 ACCOUNT = "pretraining"  # of metrics.json
@@ -17,6 +18,16 @@ def account(settings: dict[str, Any]) -> dict[str, Any]:
         "validation_images_seen": settings["scope"] == "cohort",
         "transductive": settings["include_test"],
     }
+
+
+def together(accounts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of what several encoders make together: it has seen whatever any of them saw."""
+    told: dict[str, Any] = {}
+    for key, kind in KINDS.items():
+        values = [account[key] for account in accounts]
+        word = values[0] if len(set(values)) == 1 else "several"
+        told[key] = any(values) if kind is bool else word
+    return told
 
 
 def checked(told: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,16 @@ def test_reference_out_and_seed_are_obeyed(runs, capsys):
 def test_wrong_words_are_one_line_and_exit_code_2(runs, capsys, words, says):
     (line,) = refuse(capsys, *words)
     assert says in line
+
+
+def test_two_runs_of_one_name_are_told_apart_by_their_folders(runs, capsys):
+    names = ["runs/sweep/lr=0.0001", "runs/again/lr=0.0001"]
+    shutil.copytree(names[0], names[1])
+    words = [f"runs=[{','.join(names)}]", "resamples=100", "out=out"]
+    (line,) = refuse(capsys, *words, "reference=lr=0.0001")
+    assert f"{names[0]} and {names[1]} are called so; give the folder" in line
+    main(["compare", *words, f"reference={names[1]}"])
+    assert "reference: again/lr=0.0001 (as given)" in capsys.readouterr().out
 
 
 def test_an_unfinished_run_is_named_and_nothing_written(runs, capsys):

@@ -11,12 +11,16 @@ from lymphoml.errors import InputError
 
 @dataclass
 class Compare:
-    """Runs on the same patients and folds against one of them: differences, and the best of all."""
+    """Runs on the same patients and folds against one of them or a baseline; the best of all."""
 
     runs: str = option(MISSING, "[A,B,...], run folders, or one folder that holds a sweep's runs")
     reference: str | None = option(
         None,
-        "of them; by default the first, in a sweep the report's recipe, else the first by name",
+        "of them; by default the first, in a sweep the report's recipe, else the first by name; or "
+        "a baseline of all: clinical, random_forest, morphology, random_features, ...",
+    )
+    tried: int | None = option(
+        None, "configurations tried in all, these included; more where some are elsewhere or gone"
     )
     out: str | None = option(
         None, "folder of comparison.json and comparison.csv; the sweep's by default, or runs"
@@ -26,35 +30,41 @@ class Compare:
 
 
 def run(options: Compare) -> None:
-    from lymphoml.report.comparison import compare_runs, papers_run
+    from lymphoml.report.comparing import compare_runs
     from lymphoml.report.comparison_file import write_comparison
-    from lymphoml.report.comparison_tables import print_comparison
+    from lymphoml.report.comparison_tables import print_comparison, reference_words
+    from lymphoml.report.reference import papers_run
     from lymphoml.report.runs import find_runs
 
     if options.resamples < 100:
         raise InputError(f"resamples={options.resamples}: give 100 or more, 2000 to report")
     listed = options.runs.startswith("[")
     paths = listed_runs(options.runs) if listed else find_runs(Path(options.runs))
+    reference: Path | str
     if options.reference is not None:
-        reference, why = _given(options.reference, paths), "as given"
+        reference = _given(options.reference, paths)
+        why = "as given" if isinstance(reference, Path) else "a baseline in the same folds"
     elif listed:
         reference, why = paths[0], "the first given"
     elif (paper := papers_run(paths)) is not None:
         reference, why = paper, "the report's optimiser, rate and decay"
     else:
         reference, why = paths[0], "the first by name"
-    comparison = compare_runs(paths, reference, options.resamples, options.seed)
+    comparison = compare_runs(paths, reference, options.resamples, options.seed, options.tried)
     out = Path(options.out or ("runs" if listed else options.runs))
     written = write_comparison(comparison, out)
-    print(f"reference: {comparison.reference} ({why})")
+    print(f"reference: {reference_words(comparison)} ({why})")
     print_comparison(comparison)
     print(", ".join(map(str, written)))
 
 
-def _given(reference: str, paths: list[Path]) -> Path:
-    """The run named by its folder, or by its name among the runs."""
-    found = [path for path in paths if path == Path(reference) or path.name == reference]
-    if len(found) != 1:
-        names = ", ".join(map(str, paths))
-        raise InputError(f"reference={reference}: it must be one of the runs: {names}")
-    return found[0]
+def _given(reference: str, paths: list[Path]) -> Path | str:
+    """The run of that folder, or of that name among the runs; of none, the baseline's column."""
+    from lymphoml.report.reference import BASELINES
+
+    every = dict.fromkeys(paths)
+    found = [path for path in every if path == Path(reference) or path.name == reference]
+    if len(found) > 1:
+        names = " and ".join(map(str, found))
+        raise InputError(f"reference={reference}: {names} are called so; give the folder")
+    return found[0] if found else BASELINES.get(reference, reference)

@@ -57,6 +57,11 @@ def _extractor(options: Features, data: dict[str, Any], cohort: "Cohort") -> "Ex
     changes = {key: value for key, value in given.items() if value is not None}
     if options.encoder in ("morphology", "untrained") and changes:
         raise InputError(f"encoder={options.encoder}: has no setting {', '.join(changes)}")
+    if options.encoder in ("morphology", "untrained") and data["stain_norm"] is not None:
+        raise InputError(
+            f"data.stain_norm={data['stain_norm']}: encoder={options.encoder} takes images as they "
+            f"lie in their files; leave it out, or name a network"
+        )
     if options.encoder == "morphology":
         from lymphoml.features.cells import Morphology
 

@@ -23,7 +23,7 @@ class Submit:
 def run(options: Submit) -> None:
     from lymphoml import ledger
     from lymphoml.report.runs import siblings
-    from lymphoml.runs import read_table
+    from lymphoml.runs import read_table, transductive
     from lymphoml.submission import check_submission
     from lymphoml.submission import submit as send
 
@@ -40,8 +40,10 @@ def run(options: Submit) -> None:
     )
     digest = sha256((folder / "submission.csv").read_bytes()).hexdigest()
 
+    told_by = {"transductive": transductive(run), "competition": options.competition}
+
     def record(kind: str, **more: str) -> None:
-        ledger.record(run, kind, digest, len(patients), competition=options.competition, **more)
+        ledger.record(run, kind, digest, len(patients), **told_by, **more)
 
     record("attempt")  # before: what a kill cuts short may have arrived
     confirmation = send(folder / "submission.csv", options.competition, options.message)

@@ -15,9 +15,9 @@ from rich import get_console
 from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lymphoml.data.decoding import Framing, decode, size_from_header
+from lymphoml.data.decoding import Framing, size_from_header
 from lymphoml.data.parts import MISSING, Shape, Source, check_part, part_bytes, write_part
-from lymphoml.data.patient_stain import Unstained, patient_normaliser
+from lymphoml.data.patient_stain import Unstained, decode_patient
 from lymphoml.errors import Failure, InputError
 from lymphoml.failures import cache_refusal
 
@@ -154,13 +154,11 @@ def _build_part(
     problems = []
 
     def images() -> Iterator[np.ndarray]:
-        normalise = patient_normaliser(source, framing)
-        for path, digest in zip(source.paths, source.digests, strict=True):
-            image = decode(path, digest, framing, size)
+        for image in decode_patient(source, framing, size):
             if isinstance(image, str):
-                problems.append(f"image {path} of patient {source.patient}: {image}")
+                problems.append(image)
             else:
-                yield image if normalise is None else normalise(image)
+                yield image
             tick()
         if problems:
             raise InputError(problems)

@@ -1,14 +1,32 @@
-"""What normalises the stain of one patient's images, found by a look at all of them."""
+"""One patient's images decoded, their stain normalised by a look at all of them."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
-from lymphoml.data.decoding import Framing, open_unchanged
+from lymphoml.data.decoding import Framing, decode, open_unchanged
 from lymphoml.data.parts import Source
 from lymphoml.data.stain_norm import EVERY, MOST, NORMALISERS, Normaliser
 
 
 class Unstained(Exception):
     """A patient's images do not show what normalisation has to know."""
+
+
+def decode_patient(
+    source: Source, framing: Framing, size: tuple[int, int]
+) -> Iterator[np.ndarray | str]:
+    """Each image as uint8 (*size, 3), or a line that says why it cannot be used.
+
+    Raises Unstained.
+    """
+    normalise = patient_normaliser(source, framing)
+    for path, digest in zip(source.paths, source.digests, strict=True):
+        image = decode(path, digest, framing, size)
+        if isinstance(image, str):
+            yield f"image {path} of patient {source.patient}: {image}"
+        else:
+            yield image if normalise is None else normalise(image)
 
 
 def patient_normaliser(source: Source, framing: Framing) -> Normaliser | None:

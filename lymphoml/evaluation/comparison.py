@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from lymphoml.evaluation.pairs import SCORES
 from lymphoml.evaluation.resampling import paired_differences, standard_errors
 
 LEVEL, POWER = 0.05, 0.8
@@ -15,21 +16,21 @@ LEVEL, POWER = 0.05, 0.8
 def compare(
     labels: ArrayLike,
     models: Mapping[str, np.ndarray],
-    reference: str,
+    reference: np.ndarray,
     resamples: int = 2000,
     seed: int = 0,
+    unseen: int = 0,
 ) -> pd.DataFrame:
-    """A row a model and score: the difference to `models[reference]` and how sure it is.
+    """A row a model and score: the difference to `reference` and how sure it is.
 
-    `models` are out-of-fold probabilities (r, n). Columns: `model`, `score`, those of `Difference`,
-    `p_holm`, and `detectable`, of `smallest_detectable`. Holm's correction is over all rows: all
-    models and both scores, which keeps the chance of any false winner below 5 %.
+    `models` and `reference` are out-of-fold probabilities (r, n). Columns: `model`, `score`, those
+    of `Difference`, `p_holm`, and `detectable`, of `smallest_detectable`. Holm's correction is over
+    all rows: all models and both scores, which keeps the chance of any false winner below 5 %. It
+    is over those of `unseen` more models too, which were tried and are not here.
     """
     rows = []
     for name, model in models.items():
-        if name == reference:
-            continue
-        pair = (labels, model, models[reference])
+        pair = (labels, model, reference)
         errors = standard_errors(*pair, resamples, seed)
         for score, difference in paired_differences(*pair, resamples, seed).items():
             detectable = smallest_detectable(errors[score])
@@ -37,19 +38,20 @@ def compare(
                 {"model": name, "score": score, **difference._asdict(), "detectable": detectable}
             )
     table = pd.DataFrame(rows)
-    return table.assign(p_holm=holm(table["p"]))
+    return table.assign(p_holm=holm(table["p"], unseen * len(SCORES)))
 
 
-def holm(p: ArrayLike) -> np.ndarray:
+def holm(p: ArrayLike, unseen: int = 0) -> np.ndarray:
     """Holm's step-down correction; a NaN stays one and is not counted as a test.
 
     The least of k p-values times k, the next times k - 1, never falling. Holm 1979, Scandinavian
-    Journal of Statistics 6:65. (statsmodels' collects garbage at every call.)
+    Journal of Statistics 6:65. (statsmodels' collects garbage at every call.) `unseen` tests, of
+    which no p-value is known, count as those of the largest, 1: k is that many more.
     """
     values = np.asarray(p, dtype=float)
     told = int((~np.isnan(values)).sum())
     order = np.argsort(values)[:told]  # NaN is sorted to the end
-    steps = values[order] * np.arange(told, 0, -1)
+    steps = values[order] * (unseen + np.arange(told, 0, -1))
     corrected = np.full_like(values, np.nan)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return corrected

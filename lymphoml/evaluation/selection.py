@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lymphoml.evaluation.estimate import UNDEFINED, Estimate
 from lymphoml.evaluation.pairs import SCORES, score_pairs
 from lymphoml.evaluation.resampling import Draws, draw_patients, resample
 
@@ -19,6 +20,7 @@ class Best(NamedTuple):
     low: float  # its 95 % interval
     high: float
     flattery: float  # score - expected
+    gain: Estimate | None = None  # expected of new patients, after choosing, over a reference
 
 
 def best_of(
@@ -26,6 +28,7 @@ def best_of(
     configurations: Mapping[str, np.ndarray],
     resamples: int = 2000,
     seed: int = 0,
+    reference: np.ndarray | None = None,
 ) -> dict[str, Best]:
     """By score, the best of all `configurations`' out-of-fold predictions (r, n), corrected.
 
@@ -34,7 +37,10 @@ def best_of(
     mean is the expected score, their 2.5 and 97.5 % quantiles the interval. Tsamardinos, Greasidou
     and Borboudakis 2018, Machine Learning 107:1895 (BBC-CV, with repeats BBC-CVr).
 
-    Both err on the careful side: a resample chooses by 63 % of the patients, so a little worse
+    With a `reference` (r, n), which nobody chooses, each resample also scores it on the patients
+    left out, and the choice's score less its own is the gain: paired, as the patients are the same.
+
+    All err on the careful side: a resample chooses by 63 % of the patients, so a little worse
     than the whole cohort does, and scores on the other 37 %, so the interval is wide. It knows of
     these configurations only, not of others tried and thrown away. NaN where a class has fewer
     than two patients.
@@ -42,20 +48,32 @@ def best_of(
     positive = np.asarray(labels) == 1
     names = list(configurations)
     pairs = [score_pairs(positive, np.atleast_2d(model)) for model in configurations.values()]
+    theirs = None if reference is None else score_pairs(positive, np.atleast_2d(reference))
     m, n = int(positive.sum()), int((~positive).sum())
     result = {}
     for score in SCORES:
-        scores = [float(own[score].mean()) for own in pairs] if m and n else [np.nan]
+        ours = [own[score] for own in pairs]
+        scores = [float(own.mean()) for own in ours] if m and n else [np.nan]
         best = int(np.argmax(scores))
-        expected, low, high = np.nan, np.nan, np.nan
-        if min(m, n) > 1:
-            left_out = _score_left_out([own[score] for own in pairs], m, n, resamples, seed)
-            expected = float(left_out.mean())
-            low, high = map(float, np.quantile(left_out, [0.025, 0.975]))
+        expected = _expected(ours, m, n, resamples, seed)
+        gain = (
+            None if theirs is None
+            # Less the same in every configuration: each resample chooses the same one.
+            else _expected([own - theirs[score] for own in ours], m, n, resamples, seed)
+        )  # fmt: skip
         result[score] = Best(
-            names[best], scores[best], expected, low, high, scores[best] - expected
+            names[best], scores[best], *expected, scores[best] - expected.value, gain
         )
     return result
+
+
+def _expected(pairs: list[np.ndarray], m: int, n: int, resamples: int, seed: int) -> Estimate:
+    """The mean over resamples of what the best configuration reaches on the patients left out."""
+    if min(m, n) < 2:
+        return UNDEFINED
+    left_out = _score_left_out(pairs, m, n, resamples, seed)
+    low, high = map(float, np.quantile(left_out, [0.025, 0.975]))
+    return Estimate(float(left_out.mean()), low, high)
 
 
 def _score_left_out(

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from lymphoml.build import build
-from lymphoml.data.decoding import Framing, decode, size_from_header
+from lymphoml.data.decoding import Framing, size_from_header
 from lymphoml.data.parts import Source
+from lymphoml.data.patient_stain import Unstained, decode_patient
 from lymphoml.data.transforms import STILL, View
 from lymphoml.errors import InputError
 from lymphoml.files import sha256
@@ -29,7 +30,8 @@ class Encoded:
     """An Extractor: the features of each image by the encoder that `spec` describes, unchanged.
 
     Its weights are drawn by `seed` where `spec` names none. `data` is the configuration's group of
-    that name, of which crop, resize and normalise count. Columns are called `name` and a number.
+    that name, of which crop, resize, normalise and stain_norm count. Columns are called `name` and
+    a number.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class Encoded:
         with torch.random.fork_rng(devices=[]), bounded():
             torch.manual_seed(seed)
             self.encoder = build(spec).eval()
-        self.framing = Framing(data["crop"], data["resize"])
+        self.framing = _framing(data)
         self.view = View(data | STILL)
         self.names = tuple(f"{name}_{column}" for column in range(self.encoder.dim))
         self.settings = _settings(spec, data, seed)
@@ -83,9 +85,14 @@ def pretrained(path: Path, settings: dict[str, Any]) -> Encoded:
     return Encoded(spec, settings, name=f"pretrained-{sha256(path)[:16]}")
 
 
+def _framing(data: dict[str, Any]) -> Framing:
+    # A run of an earlier version has a group `pretrain` without stain_norm.
+    return Framing(data["crop"], data["resize"], data.get("stain_norm"))
+
+
 def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
     """Names a folder: what the encoder is, in words and as a digest of all that decides."""
-    framing = Framing(data["crop"], data["resize"])
+    framing = _framing(data)
     weights = spec.get("weights")
     origin = weights or f"seed {seed}"
     if weights and (path := Path(weights)).is_file():
@@ -106,12 +113,10 @@ def _first_size(sources: Sequence[Source], framing: Framing) -> tuple[int, int]:
 
 
 def _decode_all(source: Source, framing: Framing, size: tuple[int, int]) -> np.ndarray | list[str]:
-    images, problems = [], []
     with warnings.catch_warnings(action="error"):
-        for path, digest in zip(source.paths, source.digests, strict=True):
-            image = decode(path, digest, framing, size)
-            if isinstance(image, str):
-                problems.append(f"image {path} of patient {source.patient}: {image}")
-            else:
-                images.append(image)
-    return problems or np.stack(images)
+        try:
+            decoded = list(decode_patient(source, framing, size))
+        except Unstained as error:
+            return [str(error)]
+    problems = [image for image in decoded if isinstance(image, str)]
+    return problems or np.stack([image for image in decoded if not isinstance(image, str)])

@@ -11,10 +11,10 @@ from lymphoml.errors import InputError
 from lymphoml.files import write_csv
 from lymphoml.report.ablation_figure import ablation_figure, write_png
 from lymphoml.report.ablation_tables import printed_folds, printed_scores
-from lymphoml.report.comparison import short_names
+from lymphoml.report.names import run_labels
 from lymphoml.report.runs import Run, find_runs, read_run
 from lymphoml.report.scores import clinical_account
-from lymphoml.report.settings import differing, flatten, label
+from lymphoml.report.settings import differing, flatten
 
 # The settings of the paper's ablation, told even where all runs share them: column and key.
 ALWAYS = {
@@ -46,16 +46,6 @@ def summarise_ablation(folder: Path, console: Console | None = None) -> list[Pat
     console.print(clinical_account(best), markup=False)
     console.print(printed_folds(folds, names[best.path], scores))
     return [table, figure, best_table]
-
-
-def run_labels(runs: Sequence[Run]) -> dict[Path, str]:
-    """What tells a run from the others: its settings, or its folder where these are the same."""
-    labels = [label(settings) for settings in differing([run.config for run in runs])]
-    names = short_names([run.path for run in runs])
-    return {
-        run.path: text if text and labels.count(text) == 1 else name
-        for run, text, name in zip(runs, labels, names, strict=True)
-    }
 
 
 def score_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -1,10 +1,13 @@
 """A chart, declared once and drawn twice: as SVG for paper, as plotly where a pointer can hover."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, floor
+from textwrap import TextWrapper
 
 Pairs = Sequence[tuple[float, float]]
+LETTER = 7  # units of the view box that a letter of 12 px takes, on the wide side
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """From `low` to `high`; `ticks` maps places to what is written there."""
+    """From `low` to `high`; `ticks` maps places to what is written there, a line or several."""
 
     title: str
     low: float
@@ -68,9 +71,25 @@ def share_axis(title: str, low: float = 0.0, step: float = 0.2) -> Axis:
     return Axis(title, low - room, 1 + room, {place: f"{place:.2g}" for place in places})
 
 
-def named_axis(names: Sequence[str]) -> Axis:
-    """A row for each name, the first on top."""
-    return Axis("", len(names) - 0.4, -0.6, dict(enumerate(names)), rules=False)
+def named_axis(names: Sequence[str], left: int) -> Axis:
+    """A row for each name, the first on top; in lines that a margin of `left` has room for."""
+    ticks: dict[float, str] = {row: broken(name, left) for row, name in enumerate(names)}
+    return Axis("", len(names) - 0.4, -0.6, ticks, rules=False)
+
+
+def rows_height(names: Axis) -> int:
+    """Of a chart with these rows, and its title and ticks."""
+    lines = max((text.count("\n") + 1 for text in names.ticks.values()), default=1)
+    return 56 + (12 + 14 * lines) * len(names.ticks)
+
+
+def broken(name: str, width: int) -> str:
+    """A name in as many lines as it takes, broken behind commas and spaces where it has some."""
+    return "\n".join(_Wrapper(int((width - 14) / LETTER), break_on_hyphens=False).wrap(name))
+
+
+class _Wrapper(TextWrapper):
+    wordsep_simple_re = re.compile(r"(\s+|(?<=,))")
 
 
 def count_axis(title: str, last: int, most: int = 6) -> Axis:

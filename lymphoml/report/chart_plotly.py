@@ -48,7 +48,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
     return {
         "range": [axis.low, axis.high],
         "tickvals": list(axis.ticks),
-        "ticktext": [escape(text) for text in axis.ticks.values()],
+        "ticktext": [escape(text).replace("\n", "<br>") for text in axis.ticks.values()],
         "showgrid": axis.rules,
         "gridcolor": "var(--rule)",
         "zeroline": False,

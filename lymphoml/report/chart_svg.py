@@ -7,6 +7,7 @@ from lymphoml.report.chart import Axis, Chart, Series
 
 DASHES = {"solid": "", "dash": ' stroke-dasharray="5 4"', "dot": ' stroke-dasharray="1.5 3"'}
 BELOW, ABOVE, RIGHT, BESIDE = 44, 12, 10, 22  # margins, units of the view box
+LEADING = 1.15  # of lines, in heights of the font
 
 
 def svg(chart: Chart) -> str:
@@ -41,7 +42,7 @@ def _frame(chart: Chart) -> Iterator[str]:
         if chart.y.rules:
             yield f'<path class="rule" d="M{left} {y}H{edge}"/>'
         x = left - (8 if chart.y.rules else 14)
-        yield f'<text x="{x}" y="{y}" dy=".33em" text-anchor="end">{escape(text)}</text>'
+        yield from _lines(x, y, text)
     if chart.x.title:
         middle = (left + edge) / 2
         yield (
@@ -52,6 +53,14 @@ def _frame(chart: Chart) -> Iterator[str]:
         kind = ' class="title"' if chart.title else ""
         start = left if chart.title else 2
         yield f'<text{kind} x="{start}" y="12">{escape(above)}</text>'
+
+
+def _lines(x: float, y: float, text: str) -> Iterator[str]:
+    """Text that ends at `x`, its lines about the height `y`."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        down = 0.33 + LEADING * (number - (len(lines) - 1) / 2)
+        yield f'<text x="{x}" y="{y}" dy="{down:.2f}em" text-anchor="end">{escape(line)}</text>'
 
 
 def _series(chart: Chart, series: Series) -> Iterator[str]:

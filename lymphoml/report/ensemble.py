@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lymphoml import seen
 from lymphoml.containment import refuse_links
 from lymphoml.errors import InputError
 from lymphoml.evaluation.summary import summarise
@@ -48,6 +49,8 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
         None if strata is None else strata.set_index("patient").astype(str), baselines,
         first.metrics.get("hard_cut"),
     )  # fmt: skip
+    if accounts := [told for run in members if (told := run.metrics.get(seen.ACCOUNT))]:
+        metrics[seen.ACCOUNT] = seen.together(accounts)
 
     write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     words = f"runs=[{','.join(names)}]"

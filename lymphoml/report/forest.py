@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from lymphoml.report.chart import Chart, Series, named_axis, share_axis
+from lymphoml.report.chart import Chart, Series, named_axis, rows_height, share_axis
 from lymphoml.report.scores import Scores
 from lymphoml.report.wording import TITLES, interval, score
 
 
 def forest(
-    name: str, measure: str, models: Mapping[str, Scores], left: int = 152, runs: int = 1
+    name: str, measure: str, models: Mapping[str, Scores], left: int = 170, runs: int = 1
 ) -> Chart:
     """One `measure` of each model, the first `runs` stressed; chance, 0.5, is a dashed line.
 
@@ -19,7 +19,7 @@ def forest(
     lows = [limit for each in told.values() if (limit := each.get("low")) is not None]
     values = [value for each in told.values() if (value := each.get("value")) is not None]
     lowest = int(10 * min([chance, *lows, *values])) / 10
-    height = 56 + 26 * len(models)
+    names = named_axis(list(models), left)
     line = Series("chance", [chance, chance], [-0.6, len(models) - 0.4], "muted", "dash", width=1.2)
     rows = [
         _row(model, row, each, row < runs)
@@ -31,9 +31,9 @@ def forest(
         description=f"{TITLES[measure]} of {', '.join(models)}, with 95 % intervals; "
         f"the dashed line is chance, 0.5",
         x=share_axis("", lowest, 0.1),
-        y=named_axis(list(models)),
+        y=names,
         series=[line, *rows],
-        height=height,
+        height=rows_height(names),
         width=460 if left < 200 else 640,
         left=left,
         title=TITLES[measure],

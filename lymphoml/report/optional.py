@@ -29,11 +29,24 @@ def read_baseline(run: Run, name: str) -> pd.DataFrame | None:
     table = read_columns(path, ("patient", "fold"))
     if name not in table:
         return None
-    table = table[[*keys, name]].astype({"fold": int, name: float})
+    table = table[[*keys, name]].astype({"fold": int})
+    table[name] = pd.to_numeric(table[name], errors="coerce")
+    if not table[name].between(0, 1).all() or table.duplicated(keys).any():
+        raise InputError(
+            f"{path}: column {name} holds what is no probability, or a patient twice in a fold; "
+            f"remove it, and {AGAIN}"
+        )
     rows = run.predictions.drop(columns="probability").merge(table, on=keys, how="left")
     if rows[name].isna().any():
         raise InputError(f"{path}: lacks patients of predictions.csv; remove it, and {AGAIN}")
     return rows.rename(columns={name: "probability"})
+
+
+def baselines_told(run: Run) -> list[str]:
+    """The names that `read_baseline` takes."""
+    path, keys = run.path / "baselines.csv", ("patient", "fold")
+    table = read_columns(path, keys) if path.is_file() else pd.DataFrame()
+    return [name for name in table.columns if name not in keys]
 
 
 def stratum_in_words(run: Run) -> str:

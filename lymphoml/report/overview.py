@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from lymphoml.errors import InputError
 from lymphoml.files import write_text
-from lymphoml.report.ablation import run_labels
 from lymphoml.report.choices import Choices
-from lymphoml.report.comparison_file import comparison_content
+from lymphoml.report.comparison_page import comparison_content
 from lymphoml.report.forest import forest
+from lymphoml.report.names import run_labels
 from lymphoml.report.page import render, write_report
 from lymphoml.report.runs import Run, read_run
 from lymphoml.report.scores import baseline_scores, run_scores

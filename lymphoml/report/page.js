@@ -61,6 +61,7 @@ async function draw(chart) {
     chart.append(place);
   }
   place.style.aspectRatio = chart.dataset.ratio;
+  if (chart.dataset.least) place.style.minHeight = `${chart.dataset.least}px`; /* names keep their lines */
   chart.classList.add("live");
   const { data, layout } = colours(
     JSON.parse(chart.querySelector("script").textContent), getComputedStyle(document.documentElement));

@@ -15,13 +15,15 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Settings:
 
     A group with a `_target_` is also a key, with the name of its class:
     `{"optim": {"_target_": "torch.optim.SGD", "momentum": 0.9}}` becomes
-    `{"optim": "SGD", "optim.momentum": 0.9}`.
+    `{"optim": "SGD", "optim.momentum": 0.9}`. So is one with a `kind`, such as weight_averaging.
     """
     flat: Settings = {}
     for name, value in config.items():
         key = f"{prefix}{name}"
-        if name == "_target_":
-            flat[prefix.removesuffix(".")] = None if value is None else value.rpartition(".")[2]
+        if name in ("_target_", "kind"):
+            flat[prefix.removesuffix(".")] = (
+                None if value is None else str(value).rpartition(".")[2]
+            )
         elif isinstance(value, dict):
             flat |= flatten(value, f"{key}.")
         elif not is_free(key):
@@ -33,30 +35,40 @@ def differing(configs: Sequence[dict[str, Any]]) -> list[Settings]:
     """Of each configuration, the settings in which it differs from some other one.
 
     An argument counts only among runs that share the classes above it: that SGD has a momentum
-    follows from its being SGD. A setting that only repeats a shorter one (`optim.lr` beside `lr`)
-    is left out.
+    follows from its being SGD, and Adam is not said to have none. A setting that only repeats a
+    shorter one (`optim.lr` beside `lr`) is left out.
     """
     flat = [flatten(config) for config in configs]
     keys = dict.fromkeys(key for settings in flat for key in settings)  # ordered, each once
     chosen: dict[tuple[str, ...], str] = {}
-    for key in sorted((key for key in keys if _varies(key, flat)), key=_order):
+    for key in sorted((key for key in keys if _varying(key, flat)), key=_order):
         chosen.setdefault(tuple(repr(settings.get(key)) for settings in flat), key)
-    return [{key: settings.get(key) for key in chosen.values()} for settings in flat]
+    varying = {key: _varying(key, flat) for key in chosen.values()}
+    return [
+        {key: settings.get(key) for key, among in varying.items() if _above(key, settings) in among}
+        for settings in flat
+    ]
 
 
 def label(settings: Settings) -> str:
     """`{"optim": "SGD", "lr": 0.001, "scheduler": None}` as `SGD, lr 0.001, no scheduler`."""
-    return ", ".join(_phrase(key.rpartition(".")[2], value) for key, value in settings.items())
+    return ", ".join(
+        _phrase(key.rpartition(".")[2].replace("_", " "), value) for key, value in settings.items()
+    )
 
 
-def _varies(key: str, flat: Sequence[Settings]) -> bool:
-    parts = key.split(".")
-    above = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+def _varying(key: str, flat: Sequence[Settings]) -> set[tuple[str, ...]]:
+    """The classes above `key` among whose runs it differs."""
     seen: dict[tuple[str, ...], set[str]] = {}
     for settings in flat:
-        group = tuple(repr(settings.get(group)) for group in above)
-        seen.setdefault(group, set()).add(repr(settings.get(key)))
-    return any(len(values) > 1 for values in seen.values())
+        seen.setdefault(_above(key, settings), set()).add(repr(settings.get(key)))
+    return {group for group, values in seen.items() if len(values) > 1}
+
+
+def _above(key: str, settings: Settings) -> tuple[str, ...]:
+    parts = key.split(".")
+    groups = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+    return tuple(repr(settings.get(group)) for group in groups)
 
 
 def _order(key: str) -> tuple[int, int]:

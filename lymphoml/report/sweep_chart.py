@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from lymphoml.errors import InputError
-from lymphoml.report.ablation import epoch_curve, run_labels
+from lymphoml.report.ablation import epoch_curve
 from lymphoml.report.chart import Chart, Series, count_axis, share_axis
+from lymphoml.report.names import run_labels
 from lymphoml.report.runs import Run
 
 # As in the sweep's printed figure (Okabe and Ito), darkened or lightened to stand out on the page.

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from lymphoml.data import building, parts
+from lymphoml.data import building, parts, patient_stain
 from lymphoml.data.bags import BagDataset, EpochOrder, collate
 from lymphoml.data.images import read_images
 from lymphoml.errors import InputError
@@ -38,7 +38,7 @@ def test_second_opening_reads_each_image_once_and_decodes_and_writes_nothing(
 ):
     opened()
     capsys.readouterr()
-    monkeypatch.setattr(building, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(patient_stain, "decode", lambda *_: pytest.fail("decoded again"))
     monkeypatch.setattr(building, "FileLock", lambda *_: pytest.fail("locked"))
     read, read_bytes = [], parts.read_bytes
     monkeypatch.setattr(parts, "read_bytes", lambda p: read.append(p) or read_bytes(p))

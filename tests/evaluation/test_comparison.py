@@ -14,7 +14,9 @@ from tests.evaluation.simulated import simulate, truth
 def test_each_model_but_the_reference_has_a_row_a_score():
     labels, models = simulate(np.random.default_rng(0), (40, 20), [2.0, 2.0, 1.0])
     named = dict(zip("abc", models[:, None], strict=True))
-    table = compare(labels, named, "b", resamples=300, seed=3).set_index(["model", "score"])
+    others = {name: named[name] for name in "ac"}
+    table = compare(labels, others, named["b"], resamples=300, seed=3)
+    table = table.set_index(["model", "score"])
     assert list(table.index) == [(name, score) for name in "ac" for score in SCORES]
     for name in "ac":
         pair = (labels, named[name], named["b"])
@@ -42,6 +44,15 @@ def test_a_difference_that_is_undefined_is_no_test():
         [np.nan, 0.04, np.nan, 0.04], nan_ok=True
     )
     assert np.isnan(holm([np.nan])).all()
+
+
+def test_models_that_were_tried_and_are_not_here_count_as_those_of_p_1():
+    labels, models = simulate(np.random.default_rng(1), (40, 20), [3.0, 2.5, 1.0])
+    others = dict(zip("ab", models[:2, None], strict=True))
+    table = compare(labels, others, models[2:], resamples=300, unseen=5)
+    shown = np.append(table["p"], np.ones(5 * 2))
+    assert table["p_holm"].tolist() == holm(shown)[:4].tolist()
+    assert table["p_holm"].min() > compare(labels, others, models[2:], 300)["p_holm"].min()
 
 
 @pytest.mark.parametrize("comparisons", [1, 20])

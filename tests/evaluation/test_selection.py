@@ -36,6 +36,26 @@ def test_each_resample_chooses_and_the_patients_left_out_score():
     assert (best.low, best.high) == pytest.approx(np.quantile(left_out, [0.025, 0.975]), abs=1e-12)
 
 
+def test_the_gain_of_the_choice_is_scored_on_the_patients_left_out():
+    """The same loop, with a reference that is scored on whom the choice is scored on."""
+    labels, models = simulate(np.random.default_rng(6), (14, 9), [1.5, 1.5, 0.5])
+    gains = []
+    for counts in np.hstack(draw_patients(14, 9, 60, seed=5)).astype(int):
+        drawn, rest = np.repeat(np.arange(23), counts), counts == 0
+        chosen_by = np.array([roc_auc_score(labels[drawn], model[drawn]) for model in models[:2]])
+        best = models[:2][chosen_by > chosen_by.max() - 1e-9]
+        if len(set(labels[rest])) == 2:
+            theirs = roc_auc_score(labels[rest], models[2][rest])
+            ours = [roc_auc_score(labels[rest], model[rest]) for model in best]
+            gains.append(np.mean(ours) - theirs)
+    two = dict(enumerate(models[:2]))
+    told = best_of(labels, two, resamples=60, seed=5, reference=models[2:])["auroc"]
+    expected = [np.mean(gains), *np.quantile(gains, [0.025, 0.975])]
+    assert told.gain == pytest.approx(expected, abs=1e-12)
+    alone = best_of(labels, two, resamples=60, seed=5)["auroc"]
+    assert told._replace(gain=None) == alone  # a reference changes nothing that is not about it
+
+
 def test_a_choice_of_one_flatters_nobody():
     labels, models = simulate(np.random.default_rng(2), (113, 50), [2.0])
     for best in best_of(labels, {"only": models}, resamples=4000).values():
@@ -47,11 +67,11 @@ def test_equally_good_ones_count_alike_in_any_order():
     one = best_of(labels, {"a": models[:1]}, 200)
     copies = best_of(labels, dict.fromkeys("abc", models[:1]), 200)
     for score in SCORES:
-        assert copies[score][1:] == pytest.approx(one[score][1:])
+        assert copies[score][1:6] == pytest.approx(one[score][1:6])
     there = best_of(labels, {"a": models[:1], "b": models[1:]}, 200)
     back = best_of(labels, {"b": models[1:], "a": models[:1]}, 200)
     for score in SCORES:
-        assert there[score][1:] == pytest.approx(back[score][1:])
+        assert there[score][1:6] == pytest.approx(back[score][1:6])
 
 
 def test_of_ten_equal_ones_the_best_flatters_and_the_correction_does_not():
@@ -75,3 +95,5 @@ def test_too_few_patients_leave_the_correction_undefined():
     assert (one.name, one.score) == ("a", 1)
     assert np.isnan([one.expected, one.low, one.high, one.flattery]).all()
     assert np.isnan(best_of([1, 1, 1], models)["auroc"].score)
+    beside = best_of([1, 0, 1], models, reference=models["b"])["auroc"]
+    assert np.isnan(beside.gain).all()

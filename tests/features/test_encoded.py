@@ -5,6 +5,8 @@ from PIL import Image
 
 from lymphoml.build import build
 from lymphoml.data.decoding import Framing
+from lymphoml.data.images import read_images
+from lymphoml.errors import InputError
 from lymphoml.features.encoded import UNTRAINED, Encoded, untrained
 from lymphoml.features.table import read_features
 
@@ -26,6 +28,27 @@ def test_features_are_the_encoders_of_the_configured_view(images, data):
         expected = extractor.encoder(extractor.view(pixels))
     assert found.shape == (6, extractor.encoder.dim)
     assert found[0] == pytest.approx(expected[0].numpy(), rel=1e-4, abs=1e-5)
+
+
+def test_features_are_those_of_the_pixels_that_training_would_see(images, data):
+    data = data | {"stain_norm": "reinhard"}
+    extractor = Encoded(SPEC, data)
+    found = read_features(images, extractor, data)[0]
+    pixels, _ = read_images(images, data)
+    for patient in images:
+        seen = torch.from_numpy(np.array(pixels.bag(patient))).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            expected = extractor.encoder(extractor.view(seen)).numpy()
+        np.testing.assert_allclose(found.bag(patient), expected, rtol=1e-4, atol=1e-5)
+    as_they_are = rows(images, data, Encoded(SPEC, data | {"stain_norm": None}))
+    assert not np.allclose(rows(images, data, extractor), as_they_are, atol=1e-3)
+
+
+def test_a_patient_without_stain_is_named(images, data):
+    Image.new("RGB", (32, 32), (240, 240, 240)).save(images["P10"][0])
+    data = data | {"stain_norm": "macenko"}
+    with pytest.raises(InputError, match=r"patient P10: .*data\.stain_norm=macenko"):
+        read_features(images, Encoded(SPEC, data), data)
 
 
 def test_a_seed_gives_the_same_features_and_leaves_the_global_generator(images, data, tmp_path):
@@ -51,6 +74,7 @@ def test_whatever_decides_on_the_features_decides_on_their_place(images, data, t
         Encoded(SPEC, data, seed=1).settings,
         Encoded(SPEC, data | {"crop": 24}).settings,
         Encoded(SPEC, data | {"normalise": True}).settings,
+        Encoded(SPEC, data | {"stain_norm": "reinhard"}).settings,
         Encoded(SPEC | {"norm": "group"}, data).settings,
         Encoded(saved(0), data).settings,
         Encoded(saved(1), data).settings,  # the same path, another content

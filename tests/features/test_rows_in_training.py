@@ -262,6 +262,8 @@ def test_a_run_without_images_has_no_image_baselines(configured, tmp_path):
         (["encoder=features"], r"encoder=features: choose untrained"),
         (["weights=w.pt"], r"encoder=morphology: has no setting weights"),
         (["encoder=resnet18", "weights=none.pt"], r"none\.pt does not exist"),
+        (["data.stain_norm=macenko"], r"data\.stain_norm=macenko: encoder=morphology takes images"),
+        (["encoder=untrained", "data.stain_norm=reinhard"], r"encoder=untrained takes images as"),
     ],
 )
 def test_the_command_refuses_in_a_line(cohort, cache, words, said, capsys):

@@ -16,7 +16,7 @@ from typing import Any
 
 from lymphoml import callbacks, files, module, preparation
 from lymphoml.baselines import table as baselines
-from lymphoml.data import building, images
+from lymphoml.data import images, patient_stain
 
 
 def count(how: str, at: tuple[str, int] | None) -> None:
@@ -40,7 +40,7 @@ def count(how: str, at: tuple[str, int] | None) -> None:
         (preparation, "read_cohort", "cohort"),
         (preparation, "try_size", "size"),
         (images.Source, "read", "hash"),
-        (building, "decode", "decode"),
+        (patient_stain, "decode", "decode"),
         (callbacks.History, "on_train_epoch_start", "epoch"),
         (module.BagClassifier, "training_step", "train"),
         (module.BagClassifier, "validation_step", "validate"),

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lymphoml.cli import main
 from lymphoml.data.images import read_images
 from lymphoml.data.synthetic import synthesize
 from lymphoml.training import cross_validate
@@ -110,6 +111,21 @@ def test_a_patients_stain_is_told_by_their_own_images_alone(smears, configured, 
         assert not np.array_equal(together.bag(patient), plain.bag(patient))
         if patient != first:
             assert np.array_equal(together.bag(patient), apart.bag(patient))
+
+
+@pytest.mark.promise(
+    "data.stain_norm for features that are measured on images as they lie in their files",
+    "one line; nothing is measured",
+)
+@pytest.mark.parametrize("encoder", ["morphology", "untrained"])
+def test_features_do_not_pass_over_a_setting(smears, tmp_path, capsys, encoder):
+    with pytest.raises(SystemExit) as left:
+        main(["features", "cohort=synthetic", f"data.root={smears}", f"encoder={encoder}",
+              f"data.cache={tmp_path / 'cache'}", "data.stain_norm=reinhard"])  # fmt: skip
+    assert left.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"data.stain_norm=reinhard: encoder={encoder} takes images as they lie" in line
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.promise(

@@ -21,10 +21,11 @@ from lymphoml.drift import facts
 from lymphoml.errors import InputError
 from lymphoml.features.encoded import Encoded
 from lymphoml.instances import rows_wanted
+from lymphoml.ledger import LEDGER
 from lymphoml.pretraining import learning
 from lymphoml.pretraining.carried import Encoders
 from lymphoml.pretraining.settings import settle
-from lymphoml.report.comparison import compare_runs
+from lymphoml.report.comparing import compare_runs
 from lymphoml.report.comparison_tables import pretraining_lines
 from lymphoml.report.overview import write_overview
 from lymphoml.report.page import write_report
@@ -188,7 +189,7 @@ def test_a_fold_never_opens_its_validation_patients(change, encoders, copied, tm
 
 @pytest.mark.promise(
     "an encoder that saw unlabelled patients' images",
-    "metrics.json, page, overview, compare and predict say transductive",
+    "metrics.json, page, overview, compare, predict and the ledger say transductive",
 )
 def test_transductive_is_said_wherever_a_number_stands(configured, tmp_path, capsys):
     runs = {}
@@ -206,6 +207,8 @@ def test_transductive_is_said_wherever_a_number_stands(configured, tmp_path, cap
         config = configured(*ROWS)
         predict(config, run)
         printed = capsys.readouterr().out
+        (line,) = (run / LEDGER).read_text().splitlines()
+        assert json.loads(line)["transductive"] is (name == "yes")
         for text in (settings, page, printed):
             assert seen.SEEN in text
             assert (seen.TRANSDUCTIVE in text) == (name == "yes")

@@ -107,8 +107,9 @@ def make_run(
     seed: int = 0,
     predictions: pd.DataFrame | None = None,
     histories: dict[int, pd.DataFrame] | None = None,
+    baselines: pd.DataFrame | None = None,
 ) -> Path:
-    """A finished run folder at `path`."""
+    """A finished run folder at `path`; `baselines` are patient, fold and a column each."""
     folds, repeats = config["data"]["folds"], config["data"]["repeats"]
     if predictions is None:
         predictions = make_predictions(n, folds, repeats, skill, seed)
@@ -128,5 +129,8 @@ def make_run(
         predictions[predictions["fold"] == fold].to_csv(folder / "predictions.csv", index=False)
         (folder / "done.json").write_text(json.dumps({"fold": fold, "seconds": 12.5}))
     predictions.to_csv(path / "predictions.csv", index=False)
-    (path / "metrics.json").write_text(json.dumps(summarise(predictions, histories, folds)))
+    if baselines is not None:
+        baselines.to_csv(path / "baselines.csv", index=False)
+    metrics = summarise(predictions, histories, folds, baselines=baselines)
+    (path / "metrics.json").write_text(json.dumps(metrics))
     return path

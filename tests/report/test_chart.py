@@ -4,7 +4,17 @@ import re
 import plotly.graph_objects as go
 import pytest
 
-from lymphoml.report.chart import Axis, Chart, Series, count_axis, share_axis, value_axis
+from lymphoml.report.chart import (
+    LETTER,
+    Axis,
+    Chart,
+    Series,
+    count_axis,
+    named_axis,
+    rows_height,
+    share_axis,
+    value_axis,
+)
 from lymphoml.report.chart_plotly import figure
 from lymphoml.report.chart_svg import margins, svg
 
@@ -84,3 +94,28 @@ def test_plotly_measures_limits_from_the_point():
 def test_ticks_are_round_and_lie_within(axis, places):
     assert list(axis.ticks) == pytest.approx(places)
     assert all(axis.low <= place <= axis.high for place in axis.ticks)
+
+
+@pytest.mark.parametrize("left", [150, 230])
+def test_a_long_name_is_broken_into_lines_that_have_room_and_are_whole(left):
+    names = [
+        "short",
+        "data.folds=2,data=synthetic,model.encoder=morphology,weight_averaging=ema",
+        "label smoothing 0.1, instance dropout 0.2, weight decay 0.01, mean and spread",
+        "x" * 90,
+    ]
+    axis = named_axis(names, left)
+    for name, text in zip(names, axis.ticks.values(), strict=True):
+        assert re.sub(r"\s", "", text) == re.sub(r"\s", "", name)
+        assert all(len(line) * LETTER <= left - 14 for line in text.split("\n"))
+    assert axis.ticks[0] == "short"
+    assert axis.ticks[1].startswith("data.folds=2,")
+    assert axis.ticks[1].split("\n")[0][-1] == ","
+    most = max(text.count("\n") + 1 for text in axis.ticks.values())
+    assert rows_height(axis) >= len(names) * 14 * most
+    drawn = svg(chart(y=axis, left=left))
+    flat = figure(chart(y=axis, left=left))["layout"]["yaxis"]["ticktext"]
+    for text, ticked in zip(axis.ticks.values(), flat, strict=True):
+        assert ticked == text.replace("\n", "<br>")
+        for line in text.split("\n"):
+            assert f">{line}</text>" in drawn

@@ -10,9 +10,11 @@ from rich.console import Console
 from lymphoml.errors import InputError
 from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.resampling import paired_differences
-from lymphoml.report.comparison import compare_runs, papers_run, short_names
+from lymphoml.report.comparing import compare_runs
 from lymphoml.report.comparison_file import read_comparison, write_comparison
 from lymphoml.report.comparison_tables import print_comparison
+from lymphoml.report.names import short_names
+from lymphoml.report.reference import papers_run
 from tests.report.fabricate import config, make_predictions, make_run
 
 
@@ -75,6 +77,7 @@ def test_the_files_say_the_same(comparison, tmp_path):
     rows = pd.DataFrame(written["runs"]).set_index(["run", "score"]).astype(float)
     told = pd.read_csv(table).set_index(["run", "score"])
     assert set(told.pop("stratum")) == {"everybody"}
+    assert set(told.pop("reference")) == {"a"}
     pd.testing.assert_frame_equal(rows, told)
     assert written["best"]["balanced_accuracy"]["name"] == "b"
     assert written["runs"][0]["p"] is None

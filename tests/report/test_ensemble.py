@@ -68,6 +68,22 @@ def test_certainty_stays_finite():
     assert 0.999 < mean[0] < 1
 
 
+@pytest.mark.parametrize("whose", [[0], [2], [0, 1], []])
+def test_it_says_what_any_members_encoder_saw(members, tmp_path, whose):
+    """Wherever a number stands that descends from a pretrained encoder."""
+    for number in whose:
+        path = members[number] / "metrics.json"
+        account = {"method": ["simclr", "vicreg", "simclr"][number], "scope": "fold",
+                   "validation_images_seen": False, "transductive": number != 1}  # fmt: skip
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"pretraining": account}))
+    out = tmp_path / "runs" / "ensemble"
+    write_ensemble(members, out)
+    told = read_run(out)
+    assert told.transductive == bool(whose)
+    method = {1: "simclr", 2: "several", 0: None}[len(whose)]
+    assert (told.pretraining or "").startswith(f"encoder pretrained by {method}") == bool(whose)
+
+
 def test_everything_after_training_takes_it_as_a_run(members, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main(["ensemble", "runs=runs", "out=runs/ensemble"])
@@ -83,8 +99,9 @@ def test_everything_after_training_takes_it_as_a_run(members, tmp_path, capsys, 
     assert names == {"seed=0", "seed=1", "seed=2", "ensemble"}
     main(["triage", "run=runs/ensemble", "sensitivity=0.8"])
     assert json.loads(Path("runs/ensemble/triage.json").read_text())["repeats"] == 2
-    main(["report", "run=runs/ensemble", "thumbnails=false"])
+    main(["report", "run=runs/ensemble"])
     page = Path("runs/ensemble/report.html").read_text()
+    assert "No cells are shown: an ensemble has no model that could look at one;" in page
     assert "Nothing was trained here: the pages of seed=0, seed=1, seed=2 tell" in page
     assert "an ensemble of 3 runs" in page
     main(["report", "runs=runs", "thumbnails=false"])

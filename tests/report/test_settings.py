@@ -69,3 +69,24 @@ def test_switches_and_words():
 
 def test_one_configuration_differs_from_none():
     assert differing([config()]) == [{}]
+
+
+def test_a_group_with_a_kind_is_named_by_it():
+    averages = [
+        {"kind": None, "decay": None, "start": None},
+        {"kind": "ema", "decay": 0.99, "start": None},
+        {"kind": "swa", "decay": None, "start": 0.75},
+    ]
+    settings = differing([config(weight_averaging=average) for average in averages])
+    assert [label(each) for each in settings] == ["no weight averaging", "ema", "swa"]
+    averages.append(averages[1] | {"decay": 0.9})
+    settings = differing([config(weight_averaging=average) for average in averages])
+    told = ["no weight averaging", "ema, decay 0.99", "swa", "ema, decay 0.9"]
+    assert [label(each) for each in settings] == told
+
+
+def test_a_class_is_not_said_to_lack_anothers_argument():
+    adam = config(**{"optim._target_": "torch.optim.Adam"})
+    del adam["optim"]["momentum"]
+    settings = differing([config(), config(**{"optim.momentum": 0.5}), adam])
+    assert [label(each) for each in settings] == ["SGD, momentum 0.9", "SGD, momentum 0.5", "Adam"]

@@ -109,6 +109,8 @@ def _why_none(run: Run, untold: bool) -> str:
     """Why no model says anything of a single image; `untold` where the files are not there."""
     if flatten(run.config).get("model.fusion") == "ClinicalOnly":
         return "the model looks at no images"
+    if run.config.get("ensemble"):
+        return "an ensemble has no model that could look at one; its members' pages show them"
     if untold:
         return "an earlier version of lymphoml trained this run, without fold-K/instances.csv"
     if most := run.config["data"].get("eval_max_instances"):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lymphoml.report.chart import Chart, Series, named_axis, share_axis
+from lymphoml.report.chart import Chart, Series, named_axis, rows_height, share_axis
 from lymphoml.report.choices import Choices
 from lymphoml.report.runs import Run
 from lymphoml.report.scores import run_scores
@@ -46,11 +46,12 @@ def _chart(run: Run, measure: str, groups: list[dict[str, Any]]) -> Chart:
                        x_interval=[(each["low"], each["high"])],
                        told=[f"{name}: {score(each['value'])}, {interval(each)}"])
             )  # fmt: skip
-    lowest = int(10 * min([0.5, *lows])) / 10
+    lowest, left = int(10 * min([0.5, *lows])) / 10, 150
+    axis = named_axis(names, left)
     return Chart(
         f"subgroups-{measure}",
         f"{measure} by subgroup with 95 % intervals; the dashed line is everybody's",
-        share_axis("", lowest, 0.1 if lowest >= 0.4 else 0.2), named_axis(names), series,
-        width=460, height=56 + 26 * len(names), left=150, title=measure.capitalize(),
+        share_axis("", lowest, 0.1 if lowest >= 0.4 else 0.2), axis, series,
+        width=460, height=rows_height(axis), left=left, title=measure.capitalize(),
         numbers=False,
     )  # fmt: skip

@@ -1,0 +1,26 @@
+"""How runs side by side are called: by what tells them apart."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lymphoml.report.runs import Run
+from lymphoml.report.settings import differing, label
+
+
+def run_labels(runs: Sequence[Run]) -> dict[Path, str]:
+    """What tells a run from the others: its settings, or its folder where these are the same."""
+    labels = [label(settings) for settings in differing([run.config for run in runs])]
+    names = short_names([run.path for run in runs])
+    return {
+        run.path: text if text and labels.count(text) == 1 else name
+        for run, text, name in zip(runs, labels, names, strict=True)
+    }
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The last parts of the folders, as few as tell them apart."""
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
