@@ -31,7 +31,7 @@ def patients(decimals, n=40, seed=0):
     """Few decimals make many ties."""
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(n) % 3 > 0).astype(int)
-    return labels, random.beta(2, 2, n).round(decimals)
+    return labels, random.beta(2 + 2 * labels, 2).round(decimals)
 
 
 @pytest.mark.parametrize("name", ORACLES)
