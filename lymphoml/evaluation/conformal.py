@@ -9,6 +9,7 @@ tumoral patients among those to come plays no part.
 
 from fractions import Fraction
 from math import ceil, floor, log
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import beta, binom
 
 CONFIDENCE = 0.95
+Count = TypeVar("Count", int, np.ndarray)
 
 
 def average_rank(n: int, sensitivity: float) -> int:
@@ -36,6 +38,15 @@ def confident_rank(n: int, sensitivity: float, confidence: float = CONFIDENCE) -
     # The quantile is the smallest k of P(X <= k) >= 1 - confidence.
     k = int(binom.ppf(1 - confidence, n, float(_miss(sensitivity))))
     return k + int(binom.cdf(k, n, float(_miss(sensitivity))) <= 1 - confidence)
+
+
+def sample_rank(n: Count, sensitivity: float) -> Count:
+    """The k whose threshold still calls that share of these n patients themselves, ties and all.
+
+    k = floor((1 - sensitivity) n) + 1. It promises nothing of the next patient.
+    """
+    miss = _miss(sensitivity)
+    return n * miss.numerator // miss.denominator + 1
 
 
 def sensitivity_bound(rank: int, n: int, confidence: float = CONFIDENCE) -> float:

@@ -6,17 +6,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef
 
+from lymphoml.evaluation.conformal import sample_rank
 from lymphoml.evaluation.intervals import delong
 
 THRESHOLD = 0.5  # a probability above it is called tumoral; fixed, since tuning it is optimistic
+SENSITIVITY = 0.95  # what a rule-out threshold is to keep
 SCORES = ("balanced_accuracy", "accuracy", "sensitivity", "specificity", "auroc",
-          "average_precision", "f1", "matthews", "brier")  # fmt: skip
+          "specificity_at_95", "average_precision", "f1", "matthews", "brier")  # fmt: skip
 
 
 def score_fold(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
     """Scores of one set of predictions; NaN where a score needs a class that is absent.
 
-    `labels` are 0 or 1. All scores are NaN where any probability is.
+    `labels` are 0 or 1. All scores are NaN where any probability is. `specificity_at_95` is the
+    share of reactive patients below `sensitive_threshold` of the same predictions: fit to compare
+    methods with, and no guarantee, which `triage` gives.
     """
     positive = np.asarray(labels) == 1
     probability = np.asarray(probabilities, dtype=float)
@@ -27,17 +31,29 @@ def score_fold(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
     both = 0 < positive.sum() < len(positive)
     sensitivity = _mean(called[positive])
     specificity = _mean(~called[~positive])
+    spared = probability[~positive] < sensitive_threshold(positive, probability)
     return counts | {
         "balanced_accuracy": (sensitivity + specificity) / 2,
         "accuracy": _mean(called == positive),
         "sensitivity": sensitivity,
         "specificity": specificity,
         "auroc": delong(positive, probability)[0],
+        "specificity_at_95": _mean(spared) if both else math.nan,
         "average_precision": average_precision_score(positive, probability) if both else math.nan,
         "f1": f1_score(positive, called, zero_division=0.0) if both else math.nan,
         "matthews": matthews_corrcoef(positive, called) if both else math.nan,
         "brier": _mean((probability - positive) ** 2),
     }
+
+
+def sensitive_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The highest that still calls SENSITIVITY of the tumoral patients, where p >= it is called.
+
+    0, which calls everybody, where nobody is tumoral. Below 20 tumoral patients it is the lowest of
+    their probabilities.
+    """
+    tumoral = np.sort(probabilities[labels == 1])
+    return float(tumoral[sample_rank(len(tumoral), SENSITIVITY) - 1]) if len(tumoral) else 0.0
 
 
 def _mean(values: np.ndarray) -> float:

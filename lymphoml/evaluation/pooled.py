@@ -21,8 +21,10 @@ from lymphoml.evaluation.resampling import bootstrap_interval
 Scores = dict[str, dict[str, float]]  # value, low and high of each score
 
 RESAMPLES, SEED = 2000, 0
+SPREAD = ("balanced_accuracy", "auroc", "specificity_at_95")
 NONE = Interval(np.nan, np.nan)
 RESAMPLED = {
+    "specificity_at_95": weighted.specificity_at_95,
     "average_precision": weighted.average_precision,
     "f1": weighted.f1,
     "matthews": weighted.matthews,
@@ -62,7 +64,7 @@ def split_spread(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, 
     """Standard deviation over repeats of the pooled scores: what the split alone does to them."""
     repeats = predictions.groupby(predictions["fold"] // folds_per_repeat)
     each = pd.DataFrame([score_fold(rows["label"], rows["probability"]) for _, rows in repeats])
-    return {name: float(each[name].std(ddof=1)) for name in ("balanced_accuracy", "auroc")}
+    return {name: float(each[name].std(ddof=1)) for name in SPREAD}
 
 
 def _resampled(repeats: list[pd.DataFrame], values: Mapping[str, float]) -> dict[str, Interval]:

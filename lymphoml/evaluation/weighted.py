@@ -6,7 +6,8 @@ all return (b), NaN where a score is undefined.
 
 import numpy as np
 
-from lymphoml.evaluation.metrics import THRESHOLD
+from lymphoml.evaluation.conformal import sample_rank
+from lymphoml.evaluation.metrics import SENSITIVITY, THRESHOLD
 from lymphoml.evaluation.resampling import draw_patients
 
 Array = np.ndarray
@@ -19,6 +20,17 @@ def draw_weights(labels: Array, resamples: int, seed: int) -> Array:
     weights = np.empty((resamples, len(labels)))
     weights[:, positive], weights[:, ~positive] = draws
     return weights
+
+
+def specificity_at_95(labels: Array, probabilities: Array, weights: Array) -> Array:
+    """Each resample has a threshold of its own: that of its tumoral patients."""
+    tumoral, reactive = labels == 1, labels != 1
+    ordered = np.flatnonzero(tumoral)[np.argsort(probabilities[tumoral])]
+    below = np.cumsum(weights[:, ordered], axis=1)  # itself included
+    ranks = sample_rank(below[:, -1:], SENSITIVITY)
+    thresholds = probabilities[ordered][(below >= ranks).argmax(axis=1)]
+    spared = probabilities[reactive] < thresholds[:, None]
+    return (weights[:, reactive] * spared).sum(axis=1) / weights[:, reactive].sum(axis=1)
 
 
 def average_precision(labels: Array, probabilities: Array, weights: Array) -> Array:

@@ -13,7 +13,7 @@ from lymphoml.report.ablation_figure import ablation_figure, write_png
 from lymphoml.report.ablation_tables import printed_folds, printed_scores
 from lymphoml.report.names import run_labels
 from lymphoml.report.runs import Run, find_runs, read_run
-from lymphoml.report.scores import clinical_account
+from lymphoml.report.scores import clinical_account, run_scores
 from lymphoml.report.settings import differing, flatten
 
 # The settings of the paper's ablation, told even where all runs share them: column and key.
@@ -108,6 +108,7 @@ def _row(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     for score in ("balanced_accuracy", "auroc"):
         row[score] = metrics[score]["value"]
         row[f"{score}_low"], row[f"{score}_high"] = metrics[score]["low"], metrics[score]["high"]
+    row["specificity_at_95"] = (run_scores(run) or {}).get("specificity_at_95", {}).get("value")
     row["best_epoch_balanced_accuracy_mean_optimistic"] = best["mean"]
     row["best_epoch_balanced_accuracy_std_optimistic"] = best["std"]
     return row | {"seconds": run.seconds, "run": run.path.name}

@@ -15,6 +15,11 @@ def run_scores(run: Run, stratum: str = "everybody") -> Scores | None:
     return _everybody(run) if stratum == "everybody" else None
 
 
+def averaged_scores(run: Run, stratum: str = "everybody") -> Scores | None:
+    """Of each patient's mean over repeats; None also where there is one repeat."""
+    return (run.metrics.get("averaged") or {}).get("scores", {}).get(stratum)
+
+
 def baseline_scores(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
     """By the baselines' names in words."""
     if (told := run.metrics.get("baselines")) is not None:

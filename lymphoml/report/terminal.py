@@ -13,6 +13,12 @@ from lymphoml.report.runs import read_run, siblings
 from lymphoml.report.wording import baseline_name
 from lymphoml.runs import fold_folder, read_table
 
+NAMES = {
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "specificity_at_95": "specificity at sensitivity 0.95",
+}
+CHANCE = {"balanced_accuracy": 0.5, "auroc": 0.5, "specificity_at_95": 0.05}
 OLD = "scored by an earlier version; remove metrics.json and give the run's command again"
 
 
@@ -55,29 +61,48 @@ def _of_fold(row: Mapping[str, Any], score: str) -> str:
 
 def _account(metrics: dict[str, Any]) -> Iterator[str]:
     """The scores, each beside what the clinical values alone reach in the same folds."""
-    best, gain = metrics["best_epoch_balanced_accuracy"], metrics["gain"]
+    best, cut = metrics["best_epoch_balanced_accuracy"], metrics.get("hard_cut")
     yield f"out of fold, {metrics['n_patients']} patients, 95 % intervals:"
-    parts = {"everybody": ""}
-    if metrics["scores"]["hard"]:
-        parts["hard"] = f", hard stratum (up to {metrics['hard_cut']:g})"
-    for part, where in parts.items():
-        for score, name in (("balanced_accuracy", "balanced accuracy"), ("auroc", "AUROC")):
-            line = f"  {name + where:46}{_interval(metrics['scores'][part][score])}   chance 0.5"
-            if gain and gain[part]:
-                clinical = metrics["baselines"][gain["reference"]][part][score]
-                line += f"   clinical values alone {_interval(clinical)}"
-                line += f"   gain {_interval(gain[part][score], sign='+')}"
-            yield line
+    yield from _scores(metrics, cut)
+    if nested := (metrics.get("thresholds") or {}).get("nested_95"):
+        rates = (f"{name} {_interval(nested[name])}" for name in ("sensitivity", "specificity"))
+        yield _line("  thresholds from the other folds", ", ".join(rates))
     if images := metrics.get("image_gain"):
         scores = metrics["baselines"][images["reference"]]["everybody"]
-        yield (
-            f"  {baseline_name(images['reference']) + ', AUROC':46}{_interval(scores['auroc'])}"
-            f"   gain {_interval(images['everybody']['auroc'], sign='+')}"
-        )
-    yield (
-        f"  {'best epochs':46}{_number(best['mean'])} ± {_number(best['std'])}   optimistic: each "
-        f"chosen on the fold it is scored on"
-    )
+        gain = _interval(images["everybody"]["auroc"], sign="+")
+        name = f"{baseline_name(images['reference'])}, AUROC"
+        yield _line(name, f"{_interval(scores['auroc'])}   gain {gain}")
+    told = f"{_number(best['mean'])} ± {_number(best['std'])}"
+    yield _line("best epochs", f"{told}   optimistic: each chosen on the fold it is scored on")
+    if averaged := metrics.get("averaged"):
+        yield f"each patient averaged over {averaged['repeats']} repeats, as predict does:"
+        yield from _scores(averaged, cut)
+
+
+def _scores(told: Mapping[str, Any], cut: float | None) -> Iterator[str]:
+    """A line a score and stratum; what the run or its stratum does not tell is left out."""
+    hard = "hard stratum" if cut is None else f"hard stratum (up to {cut:g})"
+    for part, where in (("everybody", ""), ("hard", f", {hard}")):
+        for score in ("balanced_accuracy", "auroc"):
+            yield from _score(told, part, score, where)
+    yield from _score(told, "everybody", "specificity_at_95", "")
+
+
+def _score(told: Mapping[str, Any], part: str, score: str, where: str) -> Iterator[str]:
+    scores, gain = told["scores"][part] or {}, told["gain"]
+    if score not in scores:
+        return
+    line = f"{_interval(scores[score])}   chance {CHANCE[score]:g}"
+    if gain and gain[part]:
+        clinical = told["baselines"][gain["reference"]][part][score]
+        line += f"   clinical values alone {_interval(clinical)}"
+        if score in gain[part]:
+            line += f"   gain {_interval(gain[part][score], sign='+')}"
+    yield _line(NAMES[score] + where, line)
+
+
+def _line(name: str, told: str) -> str:
+    return f"  {name:46}{told}"
 
 
 def _print_unfinished(folder: Path, console: Console) -> None:

@@ -14,6 +14,7 @@ TITLES = {
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
     "auroc": "AUROC",
+    "specificity_at_95": "Specificity at sensitivity 0.95",
     "average_precision": "Average precision",
     "f1": "F1",
     "matthews": "Matthews correlation",

@@ -1,3 +1,4 @@
+from fractions import Fraction
 from math import comb
 
 import numpy as np
@@ -13,6 +14,7 @@ from lymphoml.evaluation.conformal import (
     confident_size,
     held_out,
     outranked,
+    sample_rank,
     sensitivity_bound,
     threshold,
     worst_average,
@@ -35,6 +37,16 @@ def test_confident_rank_is_the_largest_that_binomial_sums_allow(sensitivity):
                 break
             rank = misses + 1
         assert confident_rank(n, sensitivity) == rank
+
+
+def test_the_rank_of_a_sample_keeps_the_share_of_that_sample():
+    numbers = np.arange(1, 500)
+    for sensitivity in (0.5, 0.9, 0.95, 0.99):
+        ranks = [sample_rank(n, sensitivity) for n in numbers.tolist()]
+        assert sample_rank(numbers, sensitivity).tolist() == ranks
+        miss = 1 - Fraction(str(sensitivity))
+        for n, rank in zip(numbers.tolist(), ranks, strict=True):
+            assert Fraction(rank - 1, n) <= miss < Fraction(rank, n)
 
 
 def test_113_tumoral_patients_allow_one_miss_with_confidence():

@@ -4,7 +4,7 @@ import pytest
 
 from lymphoml.evaluation.intervals import wilson
 from lymphoml.evaluation.metrics import SCORES, score_fold
-from lymphoml.evaluation.pooled import pool
+from lymphoml.evaluation.pooled import RESAMPLED, pool
 from lymphoml.evaluation.summary import summarise
 
 N, FOLDS = 120, 4
@@ -149,6 +149,7 @@ def test_repeats_tell_what_the_split_alone_does():
         for _, rows in twice.groupby(twice["fold"] // FOLDS)
     ]
     assert summary(twice)["split_spread"]["auroc"] == pytest.approx(np.std(each, ddof=1))
+    assert summary(twice)["split_spread"]["specificity_at_95"] > 0
 
 
 def test_folds_have_intervals_of_their_own_patients():
@@ -160,7 +161,7 @@ def test_folds_have_intervals_of_their_own_patients():
             assert scores[name] == {"value": fold[name]} | limits
 
 
-@pytest.mark.parametrize("name", ["average_precision", "f1", "matthews", "brier"])
+@pytest.mark.parametrize("name", RESAMPLED)
 def test_no_interval_where_no_resample_differs(name):
     table = predictions(2.0, 0).assign(probability=LABELS * 0.8 + 0.1)
     score = pool(table, FOLDS)[name]
@@ -168,9 +169,11 @@ def test_no_interval_where_no_resample_differs(name):
     assert np.isnan([score["low"], score["high"]]).all()
 
 
-@pytest.mark.parametrize("name", ["average_precision", "f1", "matthews", "brier"])
-def test_bootstrap_intervals_cover_what_they_estimate(name):
-    """On 34 tumoral and 50 reactive patients, the hard stratum; from the value on very many."""
+@pytest.mark.parametrize(
+    ("name", "tumoral"), [*((name, 34) for name in RESAMPLED), ("specificity_at_95", 113)]
+)
+def test_bootstrap_intervals_cover_what_they_estimate(name, tumoral):
+    """Beside 50 reactive patients: the hard stratum, everybody; from the value on very many."""
     random = np.random.default_rng(0)
 
     def draw(tumoral, reactive):
@@ -189,6 +192,6 @@ def test_bootstrap_intervals_cover_what_they_estimate(name):
     truth = score_fold(big["label"], big["probability"])[name]
     covered = []
     for _ in range(200):
-        score = pool(draw(34, 50), 1, [name])[name]
+        score = pool(draw(tumoral, 50), 1, [name])[name]
         covered.append(score["low"] <= truth <= score["high"])
     assert 0.90 <= np.mean(covered) <= 0.99

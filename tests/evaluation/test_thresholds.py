@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lymphoml.evaluation.estimate import proportion
+from lymphoml.evaluation.metrics import sensitive_threshold
 from lymphoml.evaluation.thresholds import best_threshold, thresholds
 
 
@@ -73,3 +75,57 @@ def test_repeats_are_thresholded_apart_and_counted_once():
         for found in (both, alone)
     ]
     assert widths[0] == pytest.approx(widths[1], rel=0.01)
+
+
+def test_a_fold_is_ruled_out_by_a_threshold_of_the_other_folds():
+    table = predictions(n=400).round({"probability": 1})  # many tie with the threshold
+    found = thresholds(table, 4)["nested_95"]
+    hits, spared = [], []
+    for fold in range(4):
+        here = table["fold"] == fold
+        limit = sensitive_threshold(*table[~here][["label", "probability"]].to_numpy().T)
+        assert found["thresholds"][fold] == limit
+        called = table[here]["probability"] >= limit
+        hits.append(called[table["label"] == 1].sum())
+        spared.append((~called)[table["label"] == 0].sum())
+    for name, right in (("sensitivity", sum(hits)), ("specificity", sum(spared))):
+        assert found[name] == pytest.approx(proportion(right, 200)._asdict())
+
+
+def test_a_folds_own_labels_do_not_choose_the_threshold_that_rules_out():
+    table = predictions(n=200)
+    before = thresholds(table, 4)["nested_95"]["thresholds"]
+    own = table["fold"] == 2
+    table.loc[own, "label"] = 1 - table["label"][own]
+    after = thresholds(table, 4)["nested_95"]["thresholds"]
+    assert after[2] == before[2]
+    assert after != before
+
+
+def test_the_sensitivity_reached_elsewhere_scatters_about_that_asked_for():
+    """On the patients themselves it would be 0.95 or more each time."""
+    reached = [
+        thresholds(predictions(n=240, seed=seed), 4)["nested_95"]["sensitivity"]["value"]
+        for seed in range(40)
+    ]
+    assert np.mean(reached) == pytest.approx(0.945, abs=0.01)
+    assert min(reached) < 0.95 < max(reached)
+
+
+def test_nobody_is_ruled_out_where_no_other_fold_has_a_tumoral_patient():
+    table = predictions(n=40).assign(fold=lambda rows: 1 - rows["label"])
+    found = thresholds(table, 2)["nested_95"]
+    assert found["thresholds"][0] == 0
+    assert found["sensitivity"]["value"] == 1
+
+
+def test_ruling_out_is_a_mean_over_repeats_of_as_many_patients():
+    once = predictions(n=400)
+    other = once.assign(fold=once["fold"] + 4, probability=once["probability"].iloc[::-1].values)
+    both = thresholds(pd.concat([once, other], ignore_index=True), 4)["nested_95"]
+    each = [
+        thresholds(rows, 4)["nested_95"] for rows in (once, other.assign(fold=other["fold"] - 4))
+    ]
+    for name in ("sensitivity", "specificity"):
+        mean = np.mean([found[name]["value"] for found in each])
+        assert both[name] == pytest.approx(proportion(mean * 200, 200)._asdict())

@@ -5,11 +5,21 @@ from sklearn.metrics import (
     brier_score_loss,
     f1_score,
     matthews_corrcoef,
+    roc_curve,
 )
 
 from lymphoml.evaluation import weighted
 
+
+def specificity_at_95(labels, probabilities, weights):
+    false_alarm, found, _ = roc_curve(
+        labels, probabilities, sample_weight=weights, drop_intermediate=False
+    )
+    return 1 - false_alarm[found >= 0.95 - 1e-9].min()
+
+
 ORACLES = {
+    "specificity_at_95": specificity_at_95,
     "average_precision": lambda y, p, w: average_precision_score(y, p, sample_weight=w),
     "f1": lambda y, p, w: f1_score(y, p > 0.5, sample_weight=w, zero_division=0.0),
     "matthews": lambda y, p, w: matthews_corrcoef(y, p > 0.5, sample_weight=w),
@@ -21,7 +31,7 @@ def patients(decimals, n=40, seed=0):
     """Few decimals make many ties."""
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(n) % 3 > 0).astype(int)
-    return labels, random.beta(2, 2, n).round(decimals)
+    return labels, random.beta(2 + 2 * labels, 2).round(decimals)
 
 
 @pytest.mark.parametrize("name", ORACLES)

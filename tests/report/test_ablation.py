@@ -92,6 +92,7 @@ def test_the_table_holds_the_scores_worked_out_by_hand(summary):
     assert rows["balanced_accuracy"].tolist() == [(1 + 3 / 4) / 2, 0.5]
     # Of the 16 pairs, 0.6 (reactive) beats none of 0.9 0.8 0.7 0.9; in poor every pair is wrong.
     assert rows["auroc"].tolist() == [1.0, 0.0]
+    assert rows["specificity_at_95"].tolist() == [1.0, 0.0]  # below 20, the lowest tumoral decides
     assert (rows["balanced_accuracy_low"] < rows["balanced_accuracy"]).all()
     assert (rows["balanced_accuracy_high"] > rows["balanced_accuracy"]).all()
     assert rows["best_epoch_balanced_accuracy_mean_optimistic"].tolist() == [1.0, 0.5]

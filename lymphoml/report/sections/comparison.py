@@ -5,7 +5,7 @@ from typing import Any
 from lymphoml.report.choices import Choices
 from lymphoml.report.optional import stratum_in_words
 from lymphoml.report.runs import Run
-from lymphoml.report.scores import baseline_scores, run_scores
+from lymphoml.report.scores import Scores, averaged_scores, baseline_scores, run_scores
 from lymphoml.report.sections.headline import THIS
 from lymphoml.report.wording import TITLES, baseline_name
 
@@ -19,17 +19,17 @@ BESIDE = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
-    everybody, hard = run_scores(run) or {}, run_scores(run, "hard")
+    everybody = run_scores(run) or {}
     baselines = baseline_scores(run)
+    whom = _whom(run, everybody)
     told_gains = [run.metrics.get(key) for key in ("gain", "image_gain")]
     return {
+        "measured": list(whom),
         "measures": [
-            (title, everybody.get(key), hard and hard.get(key))
+            (title, [scores.get(key) for scores in whom.values()])
             for key, title in TITLES.items()
             if key in everybody
         ],
-        "hard": hard,
-        "who": stratum_in_words(run),
         "columns": [TITLES[key] for key in BESIDE],
         "models": [
             (model, [scores.get(key) for key in BESIDE])
@@ -46,8 +46,21 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
             for key, told in (run.metrics.get("thresholds") or {}).items()
             if key in THRESHOLDS and told
         ],
+        "ruled_out": (run.metrics.get("thresholds") or {}).get("nested_95"),
         "old": "scores" not in run.metrics,
     }
+
+
+def _whom(run: Run, everybody: Scores) -> dict[str, Scores]:
+    """By whom they are of, the run's own scores, then those averaged over its repeats."""
+    averaged = f"mean of {run.repeat.nunique()} repeats"
+    told = {
+        "everybody": everybody,
+        f"hard stratum, {stratum_in_words(run)}": run_scores(run, "hard"),
+        f"everybody, {averaged}": averaged_scores(run),
+        f"hard stratum, {averaged}": averaged_scores(run, "hard"),
+    }
+    return {who: scores for who, scores in told.items() if scores is not None}
 
 
 def _gains(gain: dict[str, Any]) -> Any:

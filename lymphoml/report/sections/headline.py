@@ -5,7 +5,7 @@ from typing import Any
 from lymphoml.report.choices import Choices
 from lymphoml.report.forest import forest
 from lymphoml.report.runs import Run
-from lymphoml.report.scores import baseline_scores, counts, run_scores
+from lymphoml.report.scores import averaged_scores, baseline_scores, counts, run_scores
 from lymphoml.report.wording import baseline_name
 
 CHANCE = 0.5
@@ -23,6 +23,8 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "tags": [run.path.resolve().name, *(run.config.get("tags") or [])],
         "verdict": verdict(run.metrics["balanced_accuracy"]),
         "accuracy": run.metrics["balanced_accuracy"],
+        "averaged": averaged_scores(run),
+        "repeats": run.repeat.nunique(),
         "cards": {measure: scores[measure] for measure in CARDS if measure in scores},
         "n": counts(run),
         "baselines": baselines,

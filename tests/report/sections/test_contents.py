@@ -86,6 +86,29 @@ def test_repeats_count_each_patient_once_in_the_scores(tmp_path):
     assert [row["total"] for row in rows] == [40, 20]
 
 
+def test_the_average_over_repeats_stands_beside_the_scores(tmp_path):
+    run = read_run(small(tmp_path / "run", **{"data.repeats": 3}))
+    averaged = run.metrics["averaged"]["scores"]["everybody"]
+    told = comparison.content(run, ANY)
+    assert told["measured"] == ["everybody", "everybody, mean of 3 repeats"]
+    measures = dict(told["measures"])
+    assert measures["Specificity at sensitivity 0.95"][1] == averaged["specificity_at_95"]
+    top = render("x", "headline", headline.content(run, ANY), [])
+    assert "averaged over the 3 repeats" in top
+    assert f"{averaged['auroc']['value']:.3f}" in top
+    once = read_run(small(tmp_path / "once"))
+    assert comparison.content(once, ANY)["measured"] == ["everybody"]
+    assert "averaged" not in render("x", "headline", headline.content(once, ANY), [])
+
+
+def test_what_is_spared_stands_beside_the_sensitivity_reached(run):
+    reached = run.metrics["thresholds"]["nested_95"]
+    shown = render("x", "comparison", comparison.content(run, ANY), [])
+    for name in ("sensitivity", "specificity"):
+        value, low, high = (f"{reached[name][key]:.3f}" for key in ("value", "low", "high"))
+        assert f"{name} <b>{value}</b>\n({low} to {high})" in shown
+
+
 def test_what_a_run_tells_of_its_strata_is_taken_as_told(tmp_path):
     run = read_run(enrich(small(tmp_path / "run")))
     assert run_scores(run, "hard")["brier"]["value"] == pytest.approx(0.781)
