@@ -16,10 +16,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from lymphoml.containment import refuse_links
-from lymphoml.cores import side_by_side
 from lymphoml.errors import InputError, quoted
 from lymphoml.foreign import check_yaml, read_yaml, texts
 from lymphoml.identity import slug
+from lymphoml.machine.cores import side_by_side
 
 T = TypeVar("T")
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")

@@ -15,10 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 from lymphoml.checks import folds_asked
 from lymphoml.config import first_line, plain
 from lymphoml.containment import refuse_links
-from lymphoml.cores import available_cores
 from lymphoml.errors import Told, printable
 from lymphoml.failures import told
 from lymphoml.fold_folder import fold_lock, is_done
+from lymphoml.machine.cores import available_cores
 from lymphoml.stopping import end_with_parent, raise_stop
 
 

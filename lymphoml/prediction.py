@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lymphoml import compute, ledger, runs
+from lymphoml import ledger, runs
 from lymphoml.build import uses_images
 from lymphoml.checkpoint import load_checkpoint, reported_checkpoint
 from lymphoml.checkpoint_content import check_complete
@@ -24,6 +24,7 @@ from lymphoml.features.computed import PRETRAINED
 from lymphoml.files import csv_text, write_text
 from lymphoml.inference import checkpoint_predictions
 from lymphoml.instances import check_rows, open_instances, rows_wanted
+from lymphoml.machine import compute
 from lymphoml.pretraining.carried import carried_by
 from lymphoml.submission import write_submission
 from lymphoml.trainer import make_trainer

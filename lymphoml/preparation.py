@@ -5,9 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lymphoml import compute, memory
 from lymphoml.build import uses_images
-from lymphoml.capacity import fitting_chunk, refuse_unset_gradients, try_size
 from lymphoml.checks import check, folds_asked, refuse_idle
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.datamodule import BagDataModule
@@ -18,6 +16,8 @@ from lymphoml.errors import InputError
 from lymphoml.features.computed import PretrainedEncoder
 from lymphoml.fold_folder import is_done
 from lymphoml.instances import check_rows, open_instances, rows_wanted
+from lymphoml.machine import compute, memory
+from lymphoml.machine.capacity import fitting_chunk, refuse_unset_gradients, try_size
 from lymphoml.module import BagClassifier
 from lymphoml.pretraining.carried import Encoders
 from lymphoml.pretraining.encoder_file import of_weights

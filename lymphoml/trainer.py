@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from lymphoml import compute
 from lymphoml.checkpoint import AtomicCheckpointIO
 from lymphoml.errors import InputError
+from lymphoml.machine import compute
 
 
 def make_trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Trainer:

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 
-from lymphoml import compute, runs
 from lymphoml import environment as environments
+from lymphoml import runs
 from lymphoml.averaging import averaging
 from lymphoml.callbacks import History, KeyedSeeds, Patience
 from lymphoml.checkpoint import (
@@ -20,7 +20,6 @@ from lymphoml.checkpoint import (
     reported_checkpoint,
 )
 from lymphoml.completion import complete
-from lymphoml.cores import available_cores
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.pooled import pool
@@ -28,6 +27,8 @@ from lymphoml.files import write_json
 from lymphoml.fold_errors import FoldErrors, Place
 from lymphoml.fold_folder import fold_lock
 from lymphoml.inference import checkpoint_predictions
+from lymphoml.machine import compute
+from lymphoml.machine.cores import available_cores
 from lymphoml.preparation import Prepared, fold_store, new_module, prepare
 from lymphoml.progress import Bar, FoldProgress, progress_bar
 from lymphoml.resumption import starting_point

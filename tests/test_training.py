@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
-from lymphoml import memory, training
+from lymphoml import training
 from lymphoml.callbacks import History
 from lymphoml.checkpoint import load_checkpoint
 from lymphoml.cli import main
@@ -26,6 +26,7 @@ from lymphoml.data.cohort import read_cohort
 from lymphoml.data.synthetic import synthesize
 from lymphoml.data.transforms import View
 from lymphoml.errors import Failure, InputError
+from lymphoml.machine import memory
 from lymphoml.module import BagClassifier
 from lymphoml.prediction import predict
 from lymphoml.training import cross_validate

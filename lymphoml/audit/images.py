@@ -13,10 +13,10 @@ from PIL import Image
 
 from lymphoml.audit.findings import Finding, count
 from lymphoml.audit.problems import below
-from lymphoml.cores import available_cores
 from lymphoml.data.building import progress_bar
 from lymphoml.data.decoding import Framing, open_rgb
 from lymphoml.foreign import read_bytes
+from lymphoml.machine.cores import available_cores
 
 CHANNELS = ["red", "green", "blue"]
 REMARKS = {  # column: what it says, what to do

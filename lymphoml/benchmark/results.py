@@ -5,13 +5,14 @@ import platform
 from statistics import median
 from typing import Any
 
-from lymphoml import compute, environment
+from lymphoml import environment
 from lymphoml.benchmark import summary
 from lymphoml.benchmark.comparison import Run
 from lymphoml.benchmark.estimate import PAPER
 from lymphoml.benchmark.jobs import VARIANTS, Condition, Job
 from lymphoml.benchmark.profiles import Profile
-from lymphoml.cores import available_cores
+from lymphoml.machine import compute
+from lymphoml.machine.cores import available_cores
 
 
 def collect(

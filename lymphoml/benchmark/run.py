@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lymphoml import compute
 from lymphoml.benchmark.comparison import compare
 from lymphoml.benchmark.figure import speed_figure
 from lymphoml.benchmark.jobs import Job
@@ -17,6 +16,7 @@ from lymphoml.benchmark.sweeps import bound, sweep
 from lymphoml.benchmark.terminal import show
 from lymphoml.errors import InputError
 from lymphoml.files import write_json
+from lymphoml.machine import compute
 from lymphoml.report.ablation_figure import write_png
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")  # that the plain loop knows as well

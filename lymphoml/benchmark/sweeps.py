@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from lymphoml import memory
 from lymphoml.benchmark.comparison import Report, Run, in_folder
 from lymphoml.benchmark.jobs import VARIANTS, Answer, Condition, Job
 from lymphoml.benchmark.measuring import Measurement, measure
 from lymphoml.benchmark.profiles import Profile
+from lymphoml.machine import memory
 
 SHARE = 0.8  # of the memory that is free, at most
 

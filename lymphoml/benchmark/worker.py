@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from lymphoml import compute, memory
 from lymphoml.benchmark.jobs import Answer, Job, job_from
 from lymphoml.benchmark.network import Network
 from lymphoml.benchmark.patients import read_patients, split
 from lymphoml.benchmark.plain import Plain
 from lymphoml.benchmark.reference import Reference
+from lymphoml.machine import compute, memory
 
 WARM_STEPS = 2
 

@@ -29,9 +29,9 @@ def run(options: Pretrain) -> None:
     )
     out = Path(options.out).expanduser() if options.out else None
 
-    from lymphoml import compute
     from lymphoml.data.cohort import read_cohort
     from lymphoml.files import replacing
+    from lymphoml.machine import compute
     from lymphoml.pretraining.encoder_file import ENCODER
     from lymphoml.pretraining.making import pretrained
     from lymphoml.pretraining.settings import check, trainable

@@ -9,11 +9,11 @@ from importlib.metadata import version
 
 import numpy as np
 
-from lymphoml.cores import available_cores
 from lymphoml.data.decoding import Framing, open_unchanged
 from lymphoml.data.parts import Source
 from lymphoml.errors import Failure
 from lymphoml.features.morphology import NAMES, VERSION, measure
+from lymphoml.machine.cores import available_cores
 from lymphoml.stopping import end_with_parent
 
 WHOLE = Framing(crop=None, resize=None)  # always measured on the image as it lies in its file

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from lymphoml import compute
 from lymphoml.build import build
 from lymphoml.checkpoint import LAST, PREVIOUS, AtomicCheckpointIO
 from lymphoml.data.building import locked
@@ -17,6 +16,7 @@ from lymphoml.data.images import ImageStore, content_key, hash_images, read_imag
 from lymphoml.errors import InputError
 from lymphoml.failures import cache_refusal
 from lymphoml.files import remove_leftovers
+from lymphoml.machine import compute
 from lymphoml.nn.bounded import bounded
 from lymphoml.pretraining.cells import Cells
 from lymphoml.pretraining.encoder_file import ENCODER, is_whole, write_encoder

@@ -77,7 +77,7 @@ def test_lymphoml_keeps_up_with_the_plain_loop(tmp_path):
     The median over interleaved rounds of the ratio within a round. Where 3 rounds fall short, 4
     more are measured, and the median of all 7 counts: nothing is thrown away.
     """
-    from lymphoml import compute
+    from lymphoml.machine import compute
 
     job = Job("plain", Condition(size=112, bag=24, patients=15), "", "", compute.set_threads(None),
               compute.precision("auto", "cpu"), accelerator="cpu", epochs=2)  # fmt: skip

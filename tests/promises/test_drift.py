@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 
-from lymphoml import compute, drift, environment
+from lymphoml import drift, environment
 from lymphoml.cli import main
+from lymphoml.machine import compute
 from lymphoml.report.terminal import print_run
 from lymphoml.training import cross_validate
 from tests.promises.jobs import CLINICAL, ROOT, outcome, predict, refusal

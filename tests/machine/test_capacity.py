@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from lymphoml import allowance, capacity, cores, memory
-from lymphoml.capacity import activation_bytes, fitting_chunk, refuse_unset_gradients
-from lymphoml.compute import set_threads
 from lymphoml.errors import InputError
+from lymphoml.machine import allowance, capacity, cores, memory
+from lymphoml.machine.capacity import activation_bytes, fitting_chunk, refuse_unset_gradients
+from lymphoml.machine.compute import set_threads
 from lymphoml.nn.encoders import timm_encoder
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from lymphoml import memory
-from lymphoml.cores import share
+from lymphoml.machine import memory
+from lymphoml.machine.cores import share
 
 
 def uses_cuda(accelerator: str) -> bool:

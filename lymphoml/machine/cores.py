@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lymphoml.allowance import cpus
+from lymphoml.machine.allowance import cpus
 
 DEVICES = Path("/dev")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from lymphoml.allowance import memory_left
+from lymphoml.machine.allowance import memory_left
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
