@@ -15,11 +15,10 @@ def averaged(
 ) -> dict[str, Any] | None:
     """`score_strata` of the mean probabilities, and how many `repeats`; None of a single one.
 
-    A new patient is given the mean probability of all models of a run. The other scores are of one
-    model at a time; these are of such a mean, from fewer models: of a patient's models, one a
-    repeat, none has trained on that patient. They are one draw of each split, so nothing of the
-    split's own spread is left in them, and as a patient belongs to no one fold any more, no
-    threshold can be taken from the other folds.
+    `predict` gives a new patient the mean probability of all models of a run. The other scores are
+    of one model at a time; these are of such a mean, from fewer models: one a repeat, none of which
+    has trained on the patient. The models of a repeat's other folds have, and are left out. As a
+    patient belongs to no one fold here, no threshold can be taken from the other folds.
     """
     repeats = int(predictions["fold"].max()) // folds_per_repeat + 1
     if repeats == 1:
