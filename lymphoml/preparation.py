@@ -54,7 +54,12 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
     options["precision"] = compute.precision(options["precision"], options["accelerator"])
     settings = compute.settle(options, jobs)
     module = new_module(config, clinical_dim=1)
-    if not module.automatic_optimization:
+    if getattr(module.model.fusion, "fits_images", False):
+        if module.automatic_optimization:
+            raise InputError(
+                "model/fusion=additive_ridge is fitted once, to an encoder and a pooling that stay "
+                "as they are, and these learn; take model/fusion=additive, or an encoder of rows"
+            )
         refuse_idle(config)
     module.configure_optimizers()
     make_trainer(options, folder, logger=False, callbacks=[])

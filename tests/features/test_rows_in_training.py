@@ -146,6 +146,15 @@ def test_best_is_fitted_to_the_training_patients_alone(configured, cohort, tmp_p
     assert history["train/loss"].between(0, 1).all()
 
 
+def test_a_fit_to_what_learns_is_refused(configured, tmp_path):
+    with pytest.raises(InputError, match="these learn; take model/fusion=additive"):
+        training.cross_validate(configured("model/fusion=additive_ridge"), tmp_path / "run")
+    words = ("experiment=best", "model.encoder.rows=morphology", "model.encoder.seed=1")
+    with pytest.raises(InputError, match=r"seed=1: there are no rows of an untrained network"):
+        training.cross_validate(configured(*words), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
 def test_another_seed_is_another_untrained_network_and_nothing_else(configured, cohort):
     def opened(seed):
         config = configured("model/encoder=cells", f"model.encoder.seed={seed}")

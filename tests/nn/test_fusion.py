@@ -259,3 +259,5 @@ def test_bags_that_are_all_alike_add_nothing():
     torch.testing.assert_close(fusion(bag, clinical), known, atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match=r"image_penalty is 0\.0; it must be above 0"):
         AdditiveLogit(4, CLINICAL, image_penalty=0.0)
+    with pytest.raises(ValueError, match="a clinical part that is frozen"):
+        AdditiveLogit(4, CLINICAL, frozen=False, image_penalty=0.1)

@@ -32,6 +32,8 @@ class AdditiveLogit(nn.Module):
         for name, value in (("penalty", penalty), ("image_penalty", image_penalty)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
+        if image_penalty is not None and not frozen:
+            raise ValueError("image_penalty fits on top of a clinical part that is frozen")
         self.image = nn.Linear(image_dim, 1)
         self.clinical = nn.Linear(clinical_dim, 1)
         for parameter in self.parameters():
