@@ -54,8 +54,8 @@ def test_every_parameter_learns(pooling, fusion):
         loss_of(model, images, clinical).backward()
         optimizer.step()
     still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    fitted = {"fusion.clinical.weight", "fusion.clinical.bias"}
-    assert still == (fitted if fusion == "additive" else set())
+    parts = {"additive": ("clinical",), "additive_ridge": ("clinical", "image")}.get(fusion, ())
+    assert still == {f"fusion.{part}.{kind}" for part in parts for kind in ("weight", "bias")}
     for name, parameter in model.named_parameters():
         if name not in still:
             assert parameter.grad is not None, name
@@ -140,7 +140,7 @@ def test_autocast_encodes_in_half_and_decides_in_single_precision(pooling, fusio
 def test_overfits_one_batch(pooling, fusion):
     model, (images, clinical) = make_model(pooling, fusion), make_inputs()
     clinical[:, 0] += 3 * LABEL  # a line can tell them apart
-    if fusion == "additive":
+    if fusion.startswith("additive"):
         model.fusion.fit_clinical(clinical, LABEL, 1.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     for _ in range(60):
