@@ -42,7 +42,8 @@ ALLOWED = {
     "submission": set(),
     "tracking": {"tracking", "evaluation"},
     "build": {"nn"},
-    "config": set(),
+    "config": {"schema"},
+    "schema": set(),
     "entry": {"checks", "config", "fold_folder", "stopping"},
     "stopping": set(),
     "fold_folder": set(),
@@ -91,7 +92,7 @@ ALLOWED = {
 # Which parts may import a package.
 ONLY_IN = {
     "hydra": {"config", "composition", "entry", "train"},
-    "omegaconf": {"config", "composition", "entry", "commands", "cli", "train"},
+    "omegaconf": {"config", "schema", "composition", "entry", "commands", "cli", "train"},
     "wandb": {"tracking"},
     "lightning": set(),
     "lightly": {"pretraining"},
