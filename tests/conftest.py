@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "offline")
 # The key of the tests' pseudonyms is not the user's.
@@ -23,6 +24,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lymphoml.data.synthetic import synthesize
 from tests.promises import table as promises
 
 torch.set_num_threads(1)
@@ -42,6 +44,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         reports = [each for kind in ("passed", "failed", "error", "skipped")
                    for each in terminalreporter.getreports(kind)]  # fmt: skip
         promises.write(promises.ROOT / asked, promises.rows(reports))
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 labelled patients and 3 to predict, on disk; whoever changes it takes a copy."""
+    folder = tmp_path_factory.mktemp("cohort") / "cohort"
+    synthesize(folder, patients=16, test_patients=3, images=(2, 5), size=32, seed=0)
+    return folder
 
 
 @pytest.fixture

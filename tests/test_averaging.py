@@ -12,7 +12,6 @@ from lymphoml import training
 from lymphoml.callbacks import History
 from lymphoml.checkpoint import load_checkpoint
 from lymphoml.config import run_config
-from lymphoml.data.synthetic import synthesize
 from lymphoml.errors import InputError
 from lymphoml.module import BagClassifier
 from lymphoml.prediction import predict
@@ -24,13 +23,6 @@ SWA = ["weight_averaging=swa", "weight_averaging.start=0.4"]
 STEPS = ["fold=0", "optim=adam", "lr=1e-2", "data.bags_per_batch=3", "trainer.max_epochs=5"]
 CLINICAL = ["model/fusion=clinical", *STEPS]
 NETWORK = ["model.encoder.norm=batch", "data.flip=true", *STEPS, "trainer.max_epochs=3"]
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort") / "cohort"
-    synthesize(folder, patients=16, test_patients=3, images=(2, 5), size=32, seed=0)
-    return folder
 
 
 @pytest.fixture

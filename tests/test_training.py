@@ -23,7 +23,6 @@ from lymphoml.cli import main
 from lymphoml.config import plain, run_config
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import read_cohort
-from lymphoml.data.synthetic import synthesize
 from lymphoml.data.transforms import View
 from lymphoml.errors import Failure, InputError
 from lymphoml.machine import memory
@@ -41,13 +40,6 @@ FOLD = ["done.json", "history.csv", "instances.csv", "last.ckpt", "last.ckpt.sha
         "predictions.csv"]  # fmt: skip
 SCORES = ["predictions.csv", "metrics.json", "folds.csv", "baselines.csv", "strata.csv",
           "fold-0/predictions.csv", "fold-0/instances.csv"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort") / "cohort"
-    synthesize(folder, patients=16, test_patients=3, images=(2, 5), size=32, seed=0)
-    return folder
 
 
 @pytest.fixture

@@ -4,19 +4,11 @@ from functools import partial
 import pytest
 from filelock import FileLock
 
-from lymphoml.data.synthetic import synthesize
 from tests.promises.jobs import configuration
 from tests.promises.journey import USER, Journey, read, travel, write
 from tests.promises.processes import end, start
 
 PATIENTS = 25
-
-
-@pytest.fixture(scope="session")
-def cohort(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("promises") / "cohort"
-    synthesize(folder, patients=16, test_patients=3, images=(2, 5), size=32, seed=0)
-    return folder
 
 
 @pytest.fixture
