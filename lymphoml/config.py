@@ -83,7 +83,9 @@ def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:
     networks = {each.stem for each in (CONF / "model" / "encoder").glob("*.yaml")}
     networks -= {"features", "random_features", "pretrained", "cells"}
     if name not in networks:
-        raise InputError(f"encoder={name}: choose untrained, {', '.join(sorted(networks))}")
+        raise InputError(
+            f"encoder={name}: choose untrained, untrained_layer3, {', '.join(sorted(networks))}"
+        )
     with initialize_config_dir(str(CONF), version_base="1.3"):
         encoder = plain(compose("train", overrides=[f"model/encoder={name}"]).model.encoder)
     if unknown := sorted(changes.keys() - encoder.keys()):

@@ -9,13 +9,14 @@ from lymphoml.data.images import ImageStore, read_images
 from lymphoml.data.mil_rows import read_bag_rows
 from lymphoml.data.mil_table import LAYOUT
 from lymphoml.data.row_files import read_rows
-from lymphoml.data.rows import RowStore, side_by_side
+from lymphoml.data.rows import RowStore
 from lymphoml.data.sources import mil_path
 from lymphoml.errors import InputError
-from lymphoml.features.computed import KINDS, PretrainedEncoder, computed
+from lymphoml.features.computed import KINDS, UNTRAINED, PretrainedEncoder, computed
 
 OF_PIXELS = {"stain": 0.0, "stain_norm": None, "zoom": 0.0, "tta": 1}  # settings, when off
 FILE = "file"  # the user's own
+DRAWN = {"seed": 0, "networks": 1}  # of untrained networks: their settings by default, and least
 BESIDE = "+"  # parts those that stand side by side in a row
 Store = ImageStore | RowStore
 
@@ -36,9 +37,8 @@ def open_instances(
     if kinds == [FILE]:
         return read_rows(Path(data["features"]).expanduser(), images)
     if kinds:
-        seed = model["encoder"].get("seed", 0)
-        found = [computed(kind, images, data, encoder, seed) for kind in kinds]
-        return side_by_side([store for store, _ in found], images), found[0][1]
+        drawn = {key: model["encoder"][key] for key in DRAWN if key in model["encoder"]}
+        return computed(kinds, images, data, encoder, **drawn)
     return read_images(images, data)
 
 
@@ -66,9 +66,7 @@ def check_rows(config: dict[str, Any]) -> None:
             f"model.encoder.rows={BESIDE.join(kinds)}: allowed are {FILE}, {', '.join(KINDS)}, "
             f"and {BESIDE.join(KINDS)}"
         )
-    seed = (config["model"].get("encoder") or {}).get("seed")
-    if seed and "untrained" not in kinds:
-        raise InputError(f"model.encoder.seed={seed}: there are no rows of an untrained network")
+    _check_networks(config["model"].get("encoder") or {}, kinds)
     if kinds == [FILE] and not given:
         raise InputError(
             "model/encoder=features needs data.features=FILE, a .csv, .parquet or .npz"
@@ -79,3 +77,14 @@ def check_rows(config: dict[str, Any]) -> None:
     changed = [f"data.{key}={value}" for key, value in asked.items() if value != OF_PIXELS[key]]
     if changed and (kinds or not uses_images(config["model"])):
         raise InputError(f"{', '.join(changed)}: this model looks at no pixels; leave it out")
+
+
+def _check_networks(encoder: dict[str, Any], kinds: list[str]) -> None:
+    for key, least in DRAWN.items():
+        value = encoder.get(key, least)
+        if type(value) is not int or value < least:
+            raise InputError(f"model.encoder.{key}={value}: allowed are whole numbers from {least}")
+        if value != least and not set(kinds) & set(UNTRAINED):
+            raise InputError(
+                f"model.encoder.{key}={value}: there are no rows of an untrained network"
+            )

@@ -11,4 +11,6 @@ KINDS = {"morphology": "morphology", "random_features": "untrained"}  # baseline
 
 def baseline_features(data: dict[str, Any], cohort: Cohort) -> dict[str, RowStore]:
     """By the names in `data.image_baselines`; computed once, then found in the cache."""
-    return {name: computed(KINDS[name], cohort.images, data)[0] for name in data["image_baselines"]}
+    return {
+        name: computed([KINDS[name]], cohort.images, data)[0] for name in data["image_baselines"]
+    }

@@ -19,7 +19,9 @@ class Features:
 
     cohort: str = option("lymphocytosis", "which of conf/data, as data=... of train.py")
     data: dict[str, Any] = option({}, "changes to its settings: data.root=DIR data.crop=112")
-    encoder: str = option("morphology", "morphology, untrained, or one of conf/model/encoder")
+    encoder: str = option(
+        "morphology", "morphology, untrained, untrained_layer3, one of conf/model/encoder"
+    )
     weights: str | None = option(None, "of that encoder: a file, default (ImageNet); none: random")
     name: str | None = option(None, "of the network, with encoder=timm")
     seed: int = option(0, "of random weights")
@@ -31,6 +33,7 @@ def run(options: Features) -> None:
     out = Path(options.out).expanduser() if options.out else None
 
     from lymphoml.data.cohort import read_cohort
+    from lymphoml.data.images import hash_images
     from lymphoml.data.mil_table import refuse_bags
     from lymphoml.data.row_files import check_suffix, write_rows
     from lymphoml.features.table import read_features
@@ -40,8 +43,7 @@ def run(options: Features) -> None:
         check_suffix(out)
         refuse_out(out, Path(data["root"]), "features.npz")
     cohort = read_cohort(data)
-    extractor = _extractor(options, data, cohort)
-    store, _ = read_features(cohort.images, extractor, data)
+    store = read_features(hash_images(cohort.images), _extractor(options, data, cohort), data)
     count = sum(store.lengths)
     print(f"{count:,} images of {len(store.lengths)} patients, {len(store.names)} features each")
     if options.encoder == "morphology":
@@ -53,24 +55,22 @@ def run(options: Features) -> None:
 
 
 def _extractor(options: Features, data: dict[str, Any], cohort: "Cohort") -> "Extractor":
+    from lymphoml.features.computed import UNTRAINED, extractor
+
     given = {"weights": options.weights, "name": options.name}
     changes = {key: value for key, value in given.items() if value is not None}
-    if options.encoder in ("morphology", "untrained") and changes:
-        raise InputError(f"encoder={options.encoder}: has no setting {', '.join(changes)}")
-    if options.encoder in ("morphology", "untrained") and data["stain_norm"] is not None:
-        raise InputError(
-            f"data.stain_norm={data['stain_norm']}: encoder={options.encoder} takes images as they "
-            f"lie in their files; leave it out, or name a network"
-        )
-    if options.encoder == "morphology":
-        from lymphoml.features.cells import Morphology
-
-        return Morphology()
-    from lymphoml.features.encoded import Encoded, untrained
+    if options.encoder in ("morphology", *UNTRAINED):
+        if changes:
+            raise InputError(f"encoder={options.encoder}: has no setting {', '.join(changes)}")
+        if data["stain_norm"] is not None:
+            raise InputError(
+                f"data.stain_norm={data['stain_norm']}: encoder={options.encoder} takes images as "
+                f"they lie in their files; leave it out, or name a network"
+            )
+        return extractor(options.encoder, cohort.images, seed=options.seed)
+    from lymphoml.features.encoded import Encoded
     from lymphoml.pretraining.encoder_file import of_weights
 
-    if options.encoder == "untrained":
-        return untrained(cohort.images, options.seed)
     if options.weights:
         of_weights(Path(options.weights), data["normalise"])
     return Encoded(encoder_config(options.encoder, changes), data, options.seed)

@@ -37,10 +37,10 @@ class RowStore:
 
 
 def side_by_side(stores: Sequence[RowStore], patients: Iterable[str]) -> RowStore:
-    """The rows of several stores of the same images as one."""
+    """The rows of several stores of the same images as one, each of them a part."""
     rows = {each: np.concatenate([store.bag(each) for store in stores], 1) for each in patients}
     names = [name for store in stores for name in store.names]
-    return RowStore(rows, names, [width for store in stores for width in store.widths])
+    return RowStore(rows, names, [len(store.names) for store in stores])
 
 
 @dataclass(frozen=True)

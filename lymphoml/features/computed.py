@@ -1,15 +1,17 @@
 """The rows that are computed here, none of them with labels, by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lymphoml.data.rows import RowStore
+from lymphoml.data.images import content_key, hash_images
+from lymphoml.data.rows import RowStore, side_by_side
 from lymphoml.errors import InputError
 from lymphoml.features.table import Extractor, read_features
 
 PRETRAINED = "pretrained"  # on images alone
-KINDS = ("morphology", "untrained", PRETRAINED)  # measured, or what such a network makes of images
+UNTRAINED = ("untrained", "untrained_layer3")
+KINDS = ("morphology", *UNTRAINED, PRETRAINED)  # measured, or what such a network makes of images
 
 Images = Mapping[str, tuple[Path, ...]]
 
@@ -22,32 +24,44 @@ class PretrainedEncoder(NamedTuple):
 
 
 def computed(
-    kind: str,
+    kinds: Sequence[str],
     images: Images,
     data: dict[str, Any],
     encoder: PretrainedEncoder | None = None,
     seed: int = 0,
+    networks: int = 1,
 ) -> tuple[RowStore, str]:
-    """`read_features` of one of KINDS.
+    """The rows of some of KINDS side by side, a part each, and the images' content key.
 
-    `encoder` is that of pretrained rows, `seed` that of the untrained network's weights.
+    `encoder` is that of pretrained rows. An untrained part is of so many `networks`; those of
+    another `seed` are others.
     """
-    return read_features(images, _extractor(kind, images, encoder, seed), data)
+    sources = hash_images(images)
+    parts = []
+    for kind in kinds:
+        seeds = range(seed * networks, (seed + 1) * networks) if kind in UNTRAINED else [0]
+        stores = [
+            read_features(sources, extractor(kind, images, encoder, each), data) for each in seeds
+        ]
+        parts.append(side_by_side(stores, images))
+    return side_by_side(parts, images), content_key(sources)
 
 
-def _extractor(
-    kind: str, images: Images, encoder: PretrainedEncoder | None, seed: int
+def extractor(
+    kind: str, images: Images, encoder: PretrainedEncoder | None = None, seed: int = 0
 ) -> Extractor:
+    """What makes the rows of one of KINDS; `seed` is that of an untrained network's weights."""
     # scikit-image takes a second to import, torch four.
     if kind == "morphology":
         from lymphoml.features.cells import Morphology
 
         return Morphology()
-    from lymphoml.features.encoded import pretrained, untrained
+    from lymphoml.features import encoded
 
     if kind == PRETRAINED:
         if encoder is None:
             raise InputError("model.encoder.rows: pretrained rows need the encoder of the run")
-        return pretrained(*encoder)
-
-    return untrained(images, seed)
+        return encoded.pretrained(*encoder)
+    if kind == "untrained":
+        return encoded.untrained(images, seed)
+    return encoded.untrained_layer3(images, seed)

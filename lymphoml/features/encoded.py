@@ -24,6 +24,7 @@ VERSION = 1  # of what this file makes of an image: another number, another plac
 AT_ONCE = 64  # images
 UNTRAINED = {"_target_": "lymphoml.nn.encoders.torchvision_encoder", "name": "resnet18"}
 CROP, RESIZE = 128, 64  # pixels: the cell without its neighbours, at half the resolution
+Images = Mapping[str, tuple[Path, ...]]
 
 
 class Encoded:
@@ -64,16 +65,25 @@ class Encoded:
         return torch.cat(parts).float().numpy()
 
 
-def untrained(images: Mapping[str, tuple[Path, ...]], seed: int = 0) -> Encoded:
+def untrained(images: Images, seed: int = 0) -> Encoded:
     """The default network before any training: the control of every trained one.
 
     Of images smaller than CROP or RESIZE it sees the whole. Inputs are centred: bytes as they are
     would be mostly brightness to it.
     """
+    return _untrained(UNTRAINED, images, RESIZE, seed, "feature")
+
+
+def untrained_layer3(images: Images, seed: int = 0) -> Encoded:
+    """The same network up to its layer3, at full resolution: the texture of small places."""
+    return _untrained(UNTRAINED | {"stages": 3}, images, CROP, seed, "layer3")
+
+
+def _untrained(spec: dict[str, Any], images: Images, resize: int, seed: int, name: str) -> Encoded:
     paths = (path for bag in images.values() for path in bag)
     side = min(next(filter(None, (size_from_header(path, WHOLE) for path in paths)), (CROP,)))
-    data = {"crop": min(CROP, side), "resize": min(RESIZE, side), "normalise": True}
-    return Encoded(UNTRAINED, data, seed)
+    data = {"crop": min(CROP, side), "resize": min(resize, side), "normalise": True}
+    return Encoded(spec, data, seed, f"network{seed}_{name}" if seed else name)
 
 
 def pretrained(path: Path, settings: dict[str, Any]) -> Encoded:

@@ -4,14 +4,13 @@ The cache is as that of decoded images: an interrupted build goes on where it wa
 rebuilds its patient's part alone, damaged parts are built anew, one process builds at a time.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from lymphoml.data.building import locked, progress_bar, shortened
-from lymphoml.data.images import content_key, hash_images
 from lymphoml.data.parts import (
     FLOATS,
     MISSING,
@@ -42,14 +41,13 @@ class Extractor(Protocol):
 
 
 def read_features(
-    images: Mapping[str, tuple[Path, ...]], extractor: Extractor, data: dict[str, Any]
-) -> tuple[RowStore, str]:
-    """The features of each patient's images, and the images' content key.
+    sources: Sequence[Source], extractor: Extractor, data: dict[str, Any]
+) -> RowStore:
+    """The features of each patient's images.
 
     Computes those that `data.cache` lacks. Raises InputError with a line for each image that
     cannot be used, or one where the cache cannot take the parts.
     """
-    sources = hash_images(images)
     folder = Path(data["cache"]).expanduser() / "features" / extractor.settings
     width = len(extractor.names)
     try:
@@ -59,7 +57,7 @@ def read_features(
     except OSError as error:
         raise cache_refusal(f"features {folder}", error) from None
     rows = {source.patient: np.array(open_part(source.part(folder))) for source in sources}
-    return RowStore(rows, extractor.names), content_key(sources)
+    return RowStore(rows, extractor.names)
 
 
 def _lacking(sources: Sequence[Source], folder: Path, width: int) -> list[Source]:

@@ -13,11 +13,11 @@ UNKNOWN = 2  # features; not 1, which a fusion takes for a score that nothing ma
 class FeatureRows(nn.Module):
     """Hands on the `dim` features of each image, through layers of `hidden` units where given.
 
-    `rows` says whose they are, and `seed` which untrained network's, to whoever opens the bags
-    (`lymphoml/instances.py`). `dim`, and `widths`, those of the parts of `rows`, are None in a
-    configuration, until the rows have been opened and are known. `alike` weighs the features of a
-    part by the root of how much narrower than the average part it is: parts whose features vary
-    alike then count alike, few or many.
+    `rows` says whose they are, `networks` and `seed` how many and which untrained networks', to
+    whoever opens the bags (`lymphoml/instances.py`). `dim`, and `widths`, those of the parts of
+    `rows`, are None in a configuration, until the rows have been opened and are known. `alike`
+    weighs the features of a part by the root of how much narrower than the average part it is:
+    parts whose features vary alike then count alike, few or many.
     `norm` is taken, since the default experiment names one for any encoder, and means nothing.
     """
 
@@ -30,6 +30,7 @@ class FeatureRows(nn.Module):
         alike: bool = False,
         widths: Sequence[int] | None = None,
         seed: int = 0,
+        networks: int = 1,
     ):
         if any(units < 1 for units in hidden):
             raise ValueError(f"hidden is {list(hidden)}; allowed are 1 or more units a layer")

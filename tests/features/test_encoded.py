@@ -5,16 +5,16 @@ from PIL import Image
 
 from lymphoml.build import build
 from lymphoml.data.decoding import Framing
-from lymphoml.data.images import read_images
+from lymphoml.data.images import hash_images, read_images
 from lymphoml.errors import InputError
-from lymphoml.features.encoded import UNTRAINED, Encoded, untrained
+from lymphoml.features.encoded import UNTRAINED, Encoded, untrained, untrained_layer3
 from lymphoml.features.table import read_features
 
 SPEC = {"_target_": "lymphoml.nn.encoders.timm_encoder", "name": "test_resnet"}
 
 
 def rows(images, data, extractor):
-    store = read_features(images, extractor, data)[0]
+    store = read_features(hash_images(images), extractor, data)
     return np.concatenate([store.bag(patient) for patient in images])
 
 
@@ -33,7 +33,7 @@ def test_features_are_the_encoders_of_the_configured_view(images, data):
 def test_features_are_those_of_the_pixels_that_training_would_see(images, data):
     data = data | {"stain_norm": "reinhard"}
     extractor = Encoded(SPEC, data)
-    found = read_features(images, extractor, data)[0]
+    found = read_features(hash_images(images), extractor, data)
     pixels, _ = read_images(images, data)
     for patient in images:
         seen = torch.from_numpy(np.array(pixels.bag(patient))).permute(0, 3, 1, 2)
@@ -48,7 +48,7 @@ def test_a_patient_without_stain_is_named(images, data):
     Image.new("RGB", (32, 32), (240, 240, 240)).save(images["P10"][0])
     data = data | {"stain_norm": "macenko"}
     with pytest.raises(InputError, match=r"patient P10: .*data\.stain_norm=macenko"):
-        read_features(images, Encoded(SPEC, data), data)
+        read_features(hash_images(images), Encoded(SPEC, data), data)
 
 
 def test_a_seed_gives_the_same_features_and_leaves_the_global_generator(images, data, tmp_path):
@@ -95,5 +95,23 @@ def test_weights_are_those_of_the_file(images, data, tmp_path):
 
 
 def test_the_control_sees_small_images_whole(images):
-    assert untrained(images).framing == Framing(32, 32)
+    assert untrained(images).framing == untrained_layer3(images).framing == Framing(32, 32)
     assert UNTRAINED["name"] == "resnet18"
+
+
+def test_layer3_is_that_of_the_same_network_at_full_resolution(images, data, tmp_path):
+    for number, paths in enumerate(images.values()):
+        for path in paths:
+            pixels = np.random.default_rng(number).integers(0, 256, (140, 140, 3), np.uint8)
+            Image.fromarray(pixels).save(path)
+    whole, middle = untrained(images, seed=2), untrained_layer3(images, seed=2)
+    assert (whole.framing, middle.framing) == (Framing(128, 64), Framing(128, 128))
+    assert middle.names[255] == "network2_layer3_255"
+    image = np.asarray(Image.open(images["P1"][0]))[6:134, 6:134]
+    pixels = middle.view(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
+    maps = []
+    whole.encoder.layer3.register_forward_hook(lambda *given: maps.append(given[-1]))
+    with torch.inference_mode():
+        whole.encoder(pixels)
+    expected = maps[0].mean((2, 3))[0].numpy()
+    np.testing.assert_allclose(rows(images, data, middle)[0], expected, rtol=1e-3, atol=1e-5)

@@ -149,7 +149,7 @@ def test_best_is_fitted_to_the_training_patients_alone(configured, cohort, tmp_p
 def test_a_fit_to_what_learns_is_refused(configured, tmp_path):
     with pytest.raises(InputError, match="these learn; take model/fusion=additive"):
         training.cross_validate(configured("model/fusion=additive_ridge"), tmp_path / "run")
-    words = ("experiment=best", "model.encoder.rows=morphology", "model.encoder.seed=1")
+    words = ("model/encoder=cells", "model.encoder.rows=morphology", "model.encoder.seed=1")
     with pytest.raises(InputError, match=r"seed=1: there are no rows of an untrained network"):
         training.cross_validate(configured(*words), tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
@@ -165,6 +165,28 @@ def test_another_seed_is_another_untrained_network_and_nothing_else(configured, 
     one, other = opened(0), opened(1)
     assert np.array_equal(one[:, :38], other[:, :38])
     assert np.abs(one[:, 38:] - other[:, 38:]).mean() > 1e-3
+
+
+def test_networks_side_by_side_are_one_part_and_another_seed_has_others(configured, cohort):
+    """networks=2 seed=1 are networks 2 and 3, each as it is by itself."""
+
+    def opened(rows, *words):
+        config = configured("model/encoder=cells", f"model.encoder.rows={rows}", *words)
+        images = read_cohort(config["data"]).images
+        return images, open_instances(config["model"], config["data"], images)[0]
+
+    both = "morphology+untrained+untrained_layer3"
+    images, store = opened(both, "model.encoder.networks=2", "model.encoder.seed=1")
+    assert store.widths == [38, 2 * 512, 2 * 256]
+    assert len(set(store.names)) == len(store.names)
+    alone = [
+        opened(rows, f"model.encoder.seed={seed}")[1]
+        for rows in ("untrained", "untrained_layer3")
+        for seed in (2, 3)
+    ]
+    for patient in images:
+        beside = np.hstack([part.bag(patient) for part in alone])
+        assert np.array_equal(store.bag(patient)[:, 38:], beside)
 
 
 def test_scaling_knows_the_training_patients_alone_and_travels(configured, file, tmp_path):
@@ -239,6 +261,12 @@ def test_a_changed_row_is_not_the_run_that_was_begun(configured, file, tmp_path)
         (["model/encoder=morphology", "model.encoder.rows=words"], r"rows=words: allowed are"),
         (["model/encoder=cells", "model.encoder.rows=file+untrained"], r"allowed are file, morph"),
         (["model/encoder=cells", "model.encoder.rows=untrained+untrained"], r"and morphology\+un"),
+        (["model/encoder=cells", "model.encoder.networks=0"], r"networks=0: allowed are whole"),
+        (
+            ["model/encoder=cells", "model.encoder.seed=x"],
+            r"seed=x: allowed are whole numbers from",
+        ),
+        (["experiment=best", "model.encoder.rows=morphology"], r"networks=3: there are no rows of"),
         (["data.image_baselines=[colour]"], r"image_baselines: colour; allowed are"),
     ],
 )

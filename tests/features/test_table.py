@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lymphoml.data.images import hash_images
 from lymphoml.errors import InputError
 from lymphoml.features import cells
 from lymphoml.features.cells import Morphology
@@ -10,7 +11,7 @@ from lymphoml.features.table import read_features
 
 
 def opened(images, data):
-    return read_features(images, Morphology(), data)[0]
+    return read_features(hash_images(images), Morphology(), data)
 
 
 def test_rows_are_those_of_the_images_in_their_order(images, data):
