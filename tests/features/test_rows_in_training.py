@@ -264,7 +264,7 @@ def test_a_changed_row_is_not_the_run_that_was_begun(configured, file, tmp_path)
         (["model/encoder=cells", "model.encoder.networks=0"], r"networks=0: allowed are whole"),
         (
             ["model/encoder=cells", "model.encoder.seed=x"],
-            r"seed=x: allowed are whole numbers from",
+            r"seed=x: allowed are whole numbers",
         ),
         (["experiment=best", "model.encoder.rows=morphology"], r"networks=3: there are no rows of"),
         (["data.image_baselines=[colour]"], r"image_baselines: colour; allowed are"),
