@@ -82,12 +82,13 @@ def fingerprints(environment: dict[str, Any]) -> list[str]:
 
 
 def summary(sessions: list[dict[str, Any]]) -> list[str]:
-    """A line a change, of a run's `drift`."""
-    return [
+    """A line a change, of a run's `drift`; the same day's same change once."""
+    lines = (
         f"{session['when'][:10]}: {described(change)}"
         for session in sessions
         for change in session["changes"]
-    ]
+    )
+    return list(dict.fromkeys(lines))
 
 
 def _kind(name: str) -> str:

@@ -127,7 +127,11 @@ def test_what_is_validated_reported_and_predicted_is_the_average(train, cohort, 
     loss = -np.where(table["label"] == 1, np.log(p), np.log(1 - p)).mean()
     assert rows["val/loss"].iloc[-1] == pytest.approx(loss, rel=1e-4)
     again = predict(
-        run, run_config(run, {"root": str(cohort)}, {}), tmp_path / "out", "all", ("ID", "LABEL")
+        run,
+        {run: run_config(run, {"root": str(cohort)}, {})},
+        tmp_path / "out",
+        "all",
+        ("ID", "LABEL"),
     ).set_index("patient")["probability"]
     stored = pd.read_csv(run / "predictions.csv").set_index("patient")["probability"]
     np.testing.assert_array_equal(again[stored.index], stored)

@@ -201,7 +201,11 @@ def test_predicting_the_held_out_patients_reproduces_their_stored_predictions(
     cross_validate(configured(), run)
     stored = pd.read_csv(run / "predictions.csv").set_index("patient")
     again = predict(
-        run, run_config(run, {"root": str(cohort)}, {}), tmp_path / "out", "all", ("ID", "LABEL")
+        run,
+        {run: run_config(run, {"root": str(cohort)}, {})},
+        tmp_path / "out",
+        "all",
+        ("ID", "LABEL"),
     )
     again = again.set_index("patient")
     assert len(again) == 16 + 3
@@ -226,7 +230,7 @@ def test_late_fusion_is_fitted_to_the_training_patients_of_its_fold(configured, 
         expected = model.predict_proba(encoder.transform(table.loc[held_out]))[:, 1]
         assert stored.loc[held_out, "probability"].tolist() == pytest.approx(expected, abs=1e-4)
     config = run_config(run, {"root": str(cohort)}, {})
-    again = predict(run, config, tmp_path / "out", "all", ("ID", "LABEL"))
+    again = predict(run, {run: config}, tmp_path / "out", "all", ("ID", "LABEL"))
     again = again.set_index("patient").loc[stored.index, "probability"]
     np.testing.assert_array_equal(again, stored["probability"])
 
@@ -236,7 +240,7 @@ def test_predicting_the_test_patients_averages_the_folds(configured, tmp_path, c
     run = tmp_path / "run"
     table = predict(
         run,
-        run_config(run, {"root": str(cohort)}, {}),
+        {run: run_config(run, {"root": str(cohort)}, {})},
         tmp_path / "out",
         "unlabelled",
         ("Id", "Predicted"),
@@ -269,7 +273,11 @@ def test_a_rule_makes_a_third_column_and_leaves_the_rest_alone(
     assert f"triage: {spared} spared" in capsys.readouterr().out
     rule = json.loads((run / "triage.json").read_text())
     everybody = predict(
-        run, run_config(run, {"root": str(cohort)}, {}), tmp_path / "all", "all", ("ID", "LABEL")
+        run,
+        {run: run_config(run, {"root": str(cohort)}, {})},
+        tmp_path / "all",
+        "all",
+        ("ID", "LABEL"),
     )
     own = everybody.set_index("patient").join(
         pd.read_csv(run / "predictions.csv").set_index("patient")["label"].rename("truth")
@@ -281,7 +289,7 @@ def test_a_rule_makes_a_third_column_and_leaves_the_rest_alone(
     with pytest.raises(InputError, match="is no rule of this program"):
         predict(
             run,
-            run_config(run, {"root": str(cohort)}, {}),
+            {run: run_config(run, {"root": str(cohort)}, {})},
             tmp_path / "none",
             "all",
             ("ID", "LABEL"),
@@ -295,7 +303,7 @@ def test_prediction_refuses_a_cohort_of_another_schema(configured, tmp_path, coh
     with pytest.raises(InputError, match="fold 1 is not finished"):
         predict(
             run,
-            run_config(run, {"root": str(cohort)}, {}),
+            {run: run_config(run, {"root": str(cohort)}, {})},
             tmp_path / "out",
             "all",
             ("ID", "LABEL"),
@@ -312,7 +320,7 @@ def test_prediction_refuses_a_cohort_of_another_schema(configured, tmp_path, coh
         with pytest.raises(InputError, match=says):
             predict(
                 run,
-                run_config(run, {"root": str(cohort)} | change, {}),
+                {run: run_config(run, {"root": str(cohort)} | change, {})},
                 tmp_path / "out",
                 "all",
                 ("ID", "LABEL"),

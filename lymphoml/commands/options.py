@@ -25,20 +25,20 @@ def pair(key: str, values: list[T]) -> tuple[T, T]:
     return values[0], values[1]
 
 
-def listed_runs(text: str) -> list[Path]:
+def listed_runs(text: str, key: str = "runs") -> list[Path]:
     """Folders in square brackets; one that holds a comma stands in quotes."""
     try:
         items = yaml.safe_load(text)
     except yaml.YAMLError:
         items = None
     if not isinstance(items, list) or not items:
-        raise InputError(f"runs={text}: give run folders as [A,B,...]")
+        raise InputError(f"{key}={text}: give run folders as [A,B,...]")
     paths = [Path(str(item)) for item in items]
     for path in paths:
         if not path.is_dir():
             raise InputError(
-                f"runs={text}: {path} is no folder; one whose name holds a comma goes in quotes: "
-                f"""runs='["A,B",C]'"""
+                f"{key}={text}: {path} is no folder; one whose name holds a comma goes in quotes: "
+                f"""{key}='["A,B",C]'"""
             )
     return paths
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lymphoml.commands.options import option, pair
+from lymphoml.commands.options import listed_runs, option, pair
 from lymphoml.config import run_config
 
 
@@ -19,21 +19,25 @@ class Predict:
     trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
     out: str | None = option(None, "folder for the two files; RUN/test by default")
     patients: str = option("unlabelled", "unlabelled or all")
+    members: str = option("", "[A,B,...], an ensemble's, where not beside it")
     header: list[str] = option(["ID", "LABEL"], "of submission.csv; Id,Predicted in 2021")
 
 
 def run(options: Predict) -> None:
     from lymphoml import drift
+    from lymphoml.members import find_members
     from lymphoml.prediction import predict as run_folds
-    from lymphoml.report.ensemble import refuse_ensemble
     from lymphoml.runs import pretraining, read_environment
 
     run = Path(options.run)
     out = Path(options.out) if options.out else run / "test"
     header = pair("header", options.header)
-    refuse_ensemble(run)
-    config = run_config(run, options.data, options.trainer)
-    table = run_folds(run, config, out, options.patients, header)
+    given = listed_runs(options.members, "members") if options.members else []
+    members = {
+        member: run_config(member, options.data, options.trainer)
+        for member in find_members(run, given)
+    }
+    table = run_folds(run, members, out, options.patients, header)
     tumoral = int(table["label"].sum())
     print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
     if "triage" in table:

@@ -9,21 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
-from lymphoml import seen
+from lymphoml import drift, seen
 from lymphoml.containment import refuse_links
 from lymphoml.errors import InputError
 from lymphoml.evaluation.summary import summarise
 from lymphoml.files import write_csv, write_json, write_text
+from lymphoml.members import KEY, mean_of_logits
 from lymphoml.report.alignment import align
 from lymphoml.report.runs import HISTORY, Run, read_run
 from lymphoml.runs import read_config, read_table
-
-KEYS = ["patient", "fold"]
-SUREST = 2.0**-24  # from 0 or 1, of a probability in single precision: a logit is finite
 
 
 def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
@@ -39,7 +36,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     align(members)
     first = members[0]
     names = [path.resolve().name for path in paths]
-    config = {**first.config, "ensemble": names}
+    config = {**first.config, KEY: names}
     _refuse_taken(out, names)
     predictions = mean_of_logits([member.predictions for member in members])
     histories = {fold: pd.DataFrame(columns=list(HISTORY)) for fold in first.histories}
@@ -54,7 +51,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
 
     write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     words = f"runs=[{','.join(names)}]"
-    write_json(out / "environment.json", _environment(first, words))
+    write_json(out / "environment.json", _environment(members, words))
     write_csv(out / "folds.csv", first.folds)
     for fold, history in histories.items():
         folder = out / f"fold-{fold}"
@@ -69,42 +66,23 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     return predictions
 
 
-def mean_of_logits(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The first table, with the probability of the mean of all tables' logits.
-
-    Tables have the columns patient, fold, label, probability, and the same patients and folds.
-    """
-    order = pd.MultiIndex.from_frame(tables[0][KEYS])
-    columns = [table.set_index(KEYS)["probability"].loc[order].to_numpy(float) for table in tables]
-    probabilities = np.clip(columns, SUREST, 1 - SUREST)
-    logit = np.log(probabilities / (1 - probabilities)).mean(axis=0)
-    return tables[0].assign(probability=1 / (1 + np.exp(-logit)))
-
-
-def refuse_ensemble(run: Path) -> None:
-    """Raises InputError where the run has no models of its own."""
-    members = (read_config(run) or {}).get("ensemble")
-    if members:
-        raise InputError(
-            f"run={run}: is an ensemble and has no models of its own; predict with its members, "
-            f"{', '.join(map(str, members))}, and average their logits"
-        )
-
-
 def _refuse_taken(out: Path, names: list[str]) -> None:
     if not out.exists():
         return
     refuse_links(out)
     known = read_config(out) if out.is_dir() else None
     empty = out.is_dir() and not any(out.iterdir())
-    if not empty and (known is None or known.get("ensemble") != names):
+    if not empty and (known is None or known.get(KEY) != names):
         raise InputError(f"out={out}: holds something else already; choose another")
 
 
-def _environment(first: Run, words: str) -> dict[str, Any]:
-    """The first member's, but for the command: the members are told by name, not by place."""
+def _environment(members: Sequence[Run], words: str) -> dict[str, Any]:
+    """The first member's, but for the drift of all and the command, which tells no place."""
     command = f"python -m lymphoml ensemble {words} out=RUN"
-    return {**first.environment, "command": command}
+    environment = {**members[0].environment, "command": command}
+    if drifted := [each for run in members for each in run.environment.get(drift.KEY, [])]:
+        environment[drift.KEY] = drifted
+    return environment
 
 
 def _table(run: Run, name: str) -> pd.DataFrame | None:

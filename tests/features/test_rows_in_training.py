@@ -81,7 +81,7 @@ def test_a_run_on_measured_cells_is_scored_and_predicts_new_patients(
         assert set(rows["image"]) == names
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["encoder"]["dim"] == 38
     config = run_config(run, {"root": str(cohort), "cache": str(cache)}, {})
-    table = predict(run, config, tmp_path / "test", "unlabelled", ("ID", "LABEL"))
+    table = predict(run, {run: config}, tmp_path / "test", "unlabelled", ("ID", "LABEL"))
     assert len(table) == 3
     assert table["probability"].between(0, 1).all()
 
@@ -233,11 +233,11 @@ def test_a_file_of_other_columns_is_refused_by_the_run(configured, cohort, file,
     np.savez(tmp_path / "other.npz", **arrays)
     config = run_config(run, {"root": str(cohort)}, {})
     with pytest.raises(InputError, match=r"needs data\.features=FILE"):  # it does not tell where
-        predict(run, config, tmp_path / "test", "unlabelled", ("ID", "LABEL"))
+        predict(run, {run: config}, tmp_path / "test", "unlabelled", ("ID", "LABEL"))
     given = {"root": str(cohort), "features": str(tmp_path / "other.npz")}
     config = run_config(run, given, {})
     with pytest.raises(InputError, match="other features than"):
-        predict(run, config, tmp_path / "test", "unlabelled", ("ID", "LABEL"))
+        predict(run, {run: config}, tmp_path / "test", "unlabelled", ("ID", "LABEL"))
 
 
 def test_a_changed_row_is_not_the_run_that_was_begun(configured, file, tmp_path):

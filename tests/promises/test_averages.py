@@ -40,7 +40,7 @@ def test_no_averaged_model_has_trained_on_the_patient(finished, tmp_path, record
     rows = read_table(run / "predictions.csv")
     ours = over_repeats(rows).set_index("patient")
     # `predict` asks of each labelled patient the models that did not train on that patient alone.
-    again = predict(run, config, tmp_path, "all", ("ID", "LABEL")).set_index("patient")
+    again = predict(run, {run: config}, tmp_path, "all", ("ID", "LABEL")).set_index("patient")
     labels, again = ours["label"], again.loc[ours.index, "probability"]
     pd.testing.assert_series_equal(ours["probability"], again, rtol=1e-4)
     scores = json.loads((run / "metrics.json").read_text())["averaged"]["scores"]["everybody"]

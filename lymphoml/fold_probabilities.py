@@ -1,0 +1,93 @@
+"""What the model of each of a run's folds says of a cohort's patients."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lymphoml import runs
+from lymphoml.build import uses_images
+from lymphoml.checkpoint import load_checkpoint, reported_checkpoint
+from lymphoml.checkpoint_content import check_complete
+from lymphoml.checks import check
+from lymphoml.containment import refuse_links
+from lymphoml.data.clinical import ClinicalEncoder
+from lymphoml.data.cohort import Cohort
+from lymphoml.data.datamodule import PatientBags
+from lymphoml.data.images import ImageStore
+from lymphoml.data.rows import RowStore, RowView
+from lymphoml.errors import InputError
+from lymphoml.features.computed import PRETRAINED
+from lymphoml.inference import checkpoint_predictions
+from lymphoml.instances import check_rows, open_instances, rows_wanted
+from lymphoml.machine import compute
+from lymphoml.pretraining.carried import carried_by
+from lymphoml.trainer import make_trainer
+
+
+def check_run(run: Path, config: dict[str, Any]) -> list[int]:
+    """The folds of a run that can predict with `config`; InputError where one is not finished."""
+    refuse_links(run)
+    check(config)
+    check_rows(config)
+    folds = sorted(runs.read_table(run / "folds.csv")["fold"].unique().tolist())
+    for fold in folds:
+        if not runs.is_done(run, fold):
+            raise InputError(f"run {run}: fold {fold} is not finished; give its command again")
+    return folds
+
+
+def fold_probabilities(
+    run: Path, config: dict[str, Any], cohort: Cohort, folds: list[int]
+) -> pd.DataFrame:
+    """A row a patient, in the cohort's order, and a column a fold.
+
+    Raises InputError where the cohort does not fit the run.
+    """
+    compute.settle(config["trainer"])
+    ids = list(cohort.table.index)
+    uses = uses_images(config["model"])
+    pretrains = PRETRAINED in rows_wanted(config["model"])
+    store, columns = None, {}
+    for fold in folds:
+        if uses and (store is None or (pretrains and config["pretrain"]["scope"] == "fold")):
+            encoder = carried_by(run, fold, config["pretrain"]) if pretrains else None
+            store, _ = open_instances(config["model"], config["data"], cohort.images, encoder)
+        path = runs.fold_folder(run, fold)
+        reported = reported_checkpoint(path, runs.selected_epoch(run, fold))
+        checkpoint = load_checkpoint(reported)
+        try:
+            check_complete(checkpoint)
+        except ValueError as error:
+            raise InputError(f"checkpoint {reported}: {error}; train the fold again") from None
+        bags = _bags(checkpoint["BagDataModule"], run, fold, config, cohort, store, ids)
+        trainer = make_trainer(config["trainer"], path, logger=False, callbacks=[])
+        table, _ = checkpoint_predictions(checkpoint, path, trainer, bags)
+        columns[fold] = table.set_index("patient")["probability"]
+    return pd.DataFrame(columns).loc[ids]
+
+
+def _bags(
+    state: dict[str, Any],
+    run: Path,
+    fold: int,
+    config: dict[str, Any],
+    cohort: Cohort,
+    store: ImageStore | RowStore | None,
+    ids: list[str],
+) -> PatientBags:
+    """The cohort's bags, scaled as the fold's data module `state` says; InputError if unlike it."""
+    size = list(store.size) if isinstance(store, ImageStore) else None
+    rows = RowView(**state["rows"]) if state.get("rows") else None
+    for what, trained, given in (
+        ("clinical columns", state["schema"], cohort.schema),
+        ("image size after crop and resize", state["image_size"], size),
+        ("features", rows and rows.names, store.names if isinstance(store, RowStore) else None),
+    ):
+        if trained != given:
+            raise InputError(
+                f"cohort {config['data']['root']} has other {what} than {run} was trained "
+                f"on: {given} against {trained}; predict with the data settings of the run"
+            )
+    clinical = ClinicalEncoder.from_state(state["clinical"])
+    return PatientBags(config["data"], cohort, store, ids, clinical, config["seed"], fold, rows)
