@@ -6,6 +6,7 @@ from typing import Any
 from lymphoml.identity import is_free
 
 FIRST = ("optim", "lr", "scheduler")
+OF_THE_RUN = {"seed"}  # what a group may have as well
 
 Settings = dict[str, Any]
 
@@ -52,9 +53,15 @@ def differing(configs: Sequence[dict[str, Any]]) -> list[Settings]:
 
 def label(settings: Settings) -> str:
     """`{"optim": "SGD", "lr": 0.001, "scheduler": None}` as `SGD, lr 0.001, no scheduler`."""
-    return ", ".join(
-        _phrase(key.rpartition(".")[2].replace("_", " "), value) for key, value in settings.items()
-    )
+    return ", ".join(_phrase(_name(key, settings), value) for key, value in settings.items())
+
+
+def _name(key: str, settings: Settings) -> str:
+    """The last part of a key, behind the one above where it alone could mean another's."""
+    parts = key.split(".")
+    alike = sum(each.rpartition(".")[2] == parts[-1] for each in settings)
+    shown = parts[-1:] if alike == 1 and parts[-1] not in OF_THE_RUN else parts[-2:]
+    return " ".join(shown).replace("_", " ")
 
 
 def _varying(key: str, flat: Sequence[Settings]) -> set[tuple[str, ...]]:

@@ -67,6 +67,12 @@ def test_switches_and_words():
     assert [label(setting) for setting in settings] == ["flip, a", "no flip, b"]
 
 
+def test_a_name_says_whose_where_another_has_it_as_well():
+    assert label({"seed": 1, "model.encoder.seed": 8}) == "seed 1, encoder seed 8"
+    assert label({"pretrain.seed": 3}) == "pretrain seed 3"
+    assert label({"data.crop": 112, "pretrain.crop": 64}) == "data crop 112, pretrain crop 64"
+
+
 def test_one_configuration_differs_from_none():
     assert differing([config()]) == [{}]
 
