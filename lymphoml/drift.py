@@ -17,6 +17,16 @@ DECIDING = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
 DATA = "data fingerprint"
 
 
+def checked(environment: dict[str, Any]) -> dict[str, Any]:
+    """What a run's environment.json holds; ValueError where what this file reads is odd."""
+    if not isinstance(environment.get("data_fingerprint", ""), str):
+        raise ValueError("data_fingerprint is no text")
+    sessions = environment.get(KEY, [])
+    if not isinstance(sessions, list) or not all(map(_is_session, sessions)):
+        raise ValueError(f"{KEY} is no list of what changed and when")
+    return environment
+
+
 def facts(config: dict[str, Any], environment: dict[str, Any]) -> Facts:
     """All that decides on bits, by name; an environment of before tells no code and no threads."""
     found: Facts = dict(leaves(config))
@@ -78,7 +88,7 @@ def fingerprints(environment: dict[str, Any]) -> list[str]:
         change for session in environment.get(KEY, []) for change in session["changes"]
         if change["what"] == DATA
     ]  # fmt: skip
-    return [environment["data_fingerprint"], *(change["now"] for change in told)]
+    return [environment.get("data_fingerprint", ""), *(str(change["now"]) for change in told)]
 
 
 def summary(sessions: list[dict[str, Any]]) -> list[str]:
@@ -89,6 +99,18 @@ def summary(sessions: list[dict[str, Any]]) -> list[str]:
         for change in session["changes"]
     )
     return list(dict.fromkeys(lines))
+
+
+def _is_session(session: object) -> bool:
+    if not isinstance(session, dict) or not isinstance(session.get("when"), str):
+        return False
+    changes = session.get("changes")
+    return isinstance(changes, list) and all(
+        isinstance(change, dict)
+        and isinstance(change.get("what"), str)
+        and {"before", "now"} <= change.keys()
+        for change in changes
+    )
 
 
 def _kind(name: str) -> str:

@@ -16,12 +16,13 @@ from lymphoml.data.cohort import Cohort
 from lymphoml.data.datamodule import PatientBags
 from lymphoml.data.images import ImageStore
 from lymphoml.data.rows import RowStore, RowView
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, quoted
 from lymphoml.features.computed import PRETRAINED
 from lymphoml.inference import checkpoint_predictions
 from lymphoml.instances import check_rows, open_instances, rows_wanted
 from lymphoml.machine import compute
 from lymphoml.pretraining.carried import carried_by
+from lymphoml.run_tables import read_columns
 from lymphoml.trainer import make_trainer
 
 
@@ -30,7 +31,8 @@ def check_run(run: Path, config: dict[str, Any]) -> list[int]:
     refuse_links(run)
     check(config)
     check_rows(config)
-    folds = sorted(runs.read_table(run / "folds.csv")["fold"].unique().tolist())
+    table = read_columns(run / "folds.csv", ("patient", "fold"))
+    folds = sorted(table["fold"].unique().tolist())
     for fold in folds:
         if not runs.is_done(run, fold):
             raise InputError(f"run {run}: fold {fold} is not finished; give its command again")
@@ -87,7 +89,8 @@ def _bags(
         if trained != given:
             raise InputError(
                 f"cohort {config['data']['root']} has other {what} than {run} was trained "
-                f"on: {given} against {trained}; predict with the data settings of the run"
+                f"on: {quoted(str(given), 200)} against {quoted(str(trained), 200)}; predict with "
+                f"the data settings of the run"
             )
     clinical = ClinicalEncoder.from_state(state["clinical"])
     return PatientBags(config["data"], cohort, store, ids, clinical, config["seed"], fold, rows)

@@ -17,6 +17,7 @@ from lymphoml.features.computed import KINDS, UNTRAINED, PretrainedEncoder, comp
 OF_PIXELS = {"stain": 0.0, "stain_norm": None, "zoom": 0.0, "tta": 1}  # settings, when off
 FILE = "file"  # the user's own
 DRAWN = {"seed": 0, "networks": 1}  # of untrained networks: their settings by default, and least
+MOST = {"seed": 2**32, "networks": 64}
 BESIDE = "+"  # parts those that stand side by side in a row
 Store = ImageStore | RowStore
 
@@ -84,6 +85,8 @@ def _check_networks(encoder: dict[str, Any], kinds: list[str]) -> None:
         value = encoder.get(key, least)
         if type(value) is not int or value < least:
             raise InputError(f"model.encoder.{key}={value}: allowed are whole numbers from {least}")
+        if value > MOST[key]:
+            raise InputError(f"model.encoder.{key}={value}: allowed are at most {MOST[key]:,}")
         if value != least and not set(kinds) & set(UNTRAINED):
             raise InputError(
                 f"model.encoder.{key}={value}: there are no rows of an untrained network"

@@ -8,8 +8,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from lymphoml.containment import refuse_links
-from lymphoml.errors import InputError
-from lymphoml.runs import read_config, read_table
+from lymphoml.errors import InputError, quoted
+from lymphoml.run_tables import AGAIN, read_columns
+from lymphoml.runs import read_config
 
 KEY = "ensemble"  # of config.yaml: the members' names
 ROWS = ["patient", "fold"]
@@ -33,6 +34,22 @@ def mean_probability(probabilities: ArrayLike) -> np.ndarray:
     return 1 / (1 + np.exp(-logit))
 
 
+def member_names(run: Path) -> list[str]:
+    """An ensemble's members, as its configuration names them; none of another run.
+
+    Raises InputError for what is no name of a folder: it was perhaps sent, and could lead anywhere.
+    """
+    names = (read_config(run) or {}).get(KEY)
+    if names is None:
+        return []
+    if not isinstance(names, list) or not names or not all(map(_is_name, names)):
+        raise InputError(
+            f"run {run}: config.yaml: {KEY}={quoted(str(names), 60)}: allowed are the names of run "
+            f"folders; make the ensemble again"
+        )
+    return names
+
+
 def find_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
     """The run folders whose models speak for `run`: itself, or an ensemble's members.
 
@@ -41,7 +58,7 @@ def find_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
     their held-out patients is not what the ensemble was made of.
     """
     refuse_links(run)
-    names = (read_config(run) or {}).get(KEY)
+    names = member_names(run)
     if not names:
         if given:
             raise InputError(f"members={_listed(given)}: {run} is no ensemble; leave it out")
@@ -52,16 +69,21 @@ def find_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
             f"members={_listed(members)}: the ensemble {run} has {len(names)}, each once: "
             f"{', '.join(names)}"
         )
+    known = _said(run)
+    theirs = []
     for member in members:
         refuse_links(member)
-        if (read_config(member) or {}).get(KEY):
+        if member_names(member):
             raise InputError(
                 f"member {member} is an ensemble itself; make {run} of runs that were trained"
             )
-    theirs = mean_of_logits([read_table(each / "predictions.csv") for each in members])
-    ours = read_table(run / "predictions.csv")
-    said, known = (table.set_index(ROWS)["probability"].sort_index() for table in (theirs, ours))
-    if not (said.index.equals(known.index) and np.allclose(said, known, rtol=0, atol=1e-9)):
+        theirs.append(_said(member))
+        if not theirs[-1].index.equals(known.index):
+            raise InputError(
+                f"member {member}: has other patients or folds than the ensemble {run}; give "
+                f"members=[A,B,...], or make the ensemble again"
+            )
+    if not np.allclose(mean_probability(theirs), known, rtol=0, atol=1e-9):
         raise InputError(
             f"run {run}: is the ensemble of other predictions than {_listed(members)} hold; give "
             f"members=[A,B,...], or make the ensemble again"
@@ -70,20 +92,34 @@ def find_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
 
 
 def _beside(run: Path, names: list[str]) -> list[Path]:
-    members = []
-    for name in names:
-        # A name that was sent with a run folder could lead anywhere.
-        if not isinstance(name, str) or Path(name).name != name or name == "..":
+    members = [run.resolve().parent / name for name in names]
+    for member in members:
+        # A link beside it was perhaps sent with it.
+        if names.count(member.name) > 1 or member.is_symlink() or not _is_run(member):
             raise InputError(
-                f"run {run}: its config.yaml names a member {name!r}, no folder's name"
-            )
-        members.append(run.resolve().parent / name)
-        if not (members[-1] / "config.yaml").is_file():
-            raise InputError(
-                f"run {run}: an ensemble whose member {name} does not lie beside it; say where all "
-                f"of them lie, as members=[A,B,...]"
+                f"run {run}: an ensemble whose member {member.name} does not lie beside it, as one "
+                f"folder of this name; say where all of them lie, as members=[A,B,...]"
             )
     return members
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file()
+
+
+def _is_name(name: object) -> bool:
+    plain = isinstance(name, str) and name not in ("", "..") and Path(name).name == name
+    return plain and len(str(name).encode()) < 256 and "\0" not in str(name)
+
+
+def _said(run: Path) -> pd.Series:
+    """Out-of-fold probabilities by patient and fold, each once, in the folds of `folds.csv`."""
+    table = read_columns(run / "predictions.csv", (*ROWS, "label", "probability"))
+    said = table.set_index(ROWS)["probability"].sort_index()
+    folds = read_columns(run / "folds.csv", tuple(ROWS)).set_index(ROWS).sort_index()
+    if not said.index.is_unique or not said.index.equals(folds.index):
+        raise InputError(f"run {run}: predictions.csv tells of other rows than folds.csv; {AGAIN}")
+    return said
 
 
 def _listed(paths: Sequence[Path]) -> str:

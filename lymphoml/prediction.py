@@ -16,6 +16,7 @@ from lymphoml.errors import InputError
 from lymphoml.files import csv_text, write_text
 from lymphoml.fold_probabilities import check_run, fold_probabilities
 from lymphoml.members import mean_probability
+from lymphoml.run_tables import read_columns
 from lymphoml.submission import write_submission
 from lymphoml.triage import apply_rule, read_rule
 
@@ -42,8 +43,10 @@ def predict(
     numbers = {member: check_run(member, config) for member, config in members.items()}
     rule = read_rule(run)
     said: list[pd.DataFrame] = []
+    own = False
     for member, config in members.items():
         everybody = read_cohort(config["data"])
+        own |= _is_own_cohort(member, everybody)
         cohort = _choose(everybody, patients)
         ids = list(cohort.table.index)
         if said and ids != list(said[0].index):
@@ -55,8 +58,8 @@ def predict(
     probabilities = said[0]
     if len(said) > 1:
         probabilities = pd.DataFrame(mean_probability(said), ids, probabilities.columns)
-    if _is_own_cohort(run, everybody):
-        folds = runs.read_table(run / "folds.csv")
+    if own:
+        folds = read_columns(run / "folds.csv", ("patient", "fold"))
         _leave_trained_out(probabilities, folds, config["data"]["folds"])
     mean = probabilities.mean(axis=1)
     predictions = pd.DataFrame(

@@ -67,6 +67,8 @@ def _claim(
     younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False}
     stored["data"] = younger | stored["data"]
     stored["model"] = {"instance_dropout": 0.0} | stored["model"]
+    if "seed" in (encoder := stored["model"].get("encoder") or {}):
+        stored["model"]["encoder"] = {"networks": 1} | encoder
     stored = {"label_smoothing": 0.0, "bag_mixup": 0.0} | stored
     begun = read_environment(folder)
     try:
@@ -92,7 +94,11 @@ def _claim(
 
 def read_environment(folder: Path) -> dict[str, Any]:
     """Raises InputError where the file is damaged."""
-    return read_mapping(folder / "environment.json", "remove the folder")
+    path = folder / "environment.json"
+    try:
+        return drift.checked(read_mapping(path, "remove the folder"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}; remove the folder") from None
 
 
 def pretraining(folder: Path) -> str | None:

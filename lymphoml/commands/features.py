@@ -56,7 +56,10 @@ def run(options: Features) -> None:
 
 def _extractor(options: Features, data: dict[str, Any], cohort: "Cohort") -> "Extractor":
     from lymphoml.features.computed import UNTRAINED, extractor
+    from lymphoml.instances import MOST
 
+    if not 0 <= options.seed <= MOST["seed"]:
+        raise InputError(f"seed={options.seed}: allowed are 0 to {MOST['seed']:,}")
     given = {"weights": options.weights, "name": options.name}
     changes = {key: value for key, value in given.items() if value is not None}
     if options.encoder in ("morphology", *UNTRAINED):

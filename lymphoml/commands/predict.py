@@ -34,9 +34,10 @@ def run(options: Predict) -> None:
     header = pair("header", options.header)
     given = listed_runs(options.members, "members") if options.members else []
     members = {
-        member: run_config(member, options.data, options.trainer)
+        member: run_config(member, _heeded(options.data, member, run), options.trainer)
         for member in find_members(run, given)
     }
+    drifted = drift.summary(read_environment(run).get(drift.KEY, []))
     table = run_folds(run, members, out, options.patients, header)
     tumoral = int(table["label"].sum())
     print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
@@ -50,6 +51,17 @@ def run(options: Predict) -> None:
         print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
     if told := pretraining(run):
         print(told)
-    for line in drift.summary(read_environment(run).get(drift.KEY, [])):
+    for line in drifted:
         print(f"the run has drifted, {line}")
     print(f"Kaggle file: {out / 'submission.csv'}")
+
+
+def _heeded(data: dict[str, Any], member: Path, run: Path) -> dict[str, Any]:
+    """The changes that are a member's: a file of rows is for those that have learned from one."""
+    from lymphoml.instances import FILE, rows_wanted
+    from lymphoml.runs import read_config
+
+    model = (read_config(member) or {}).get("model")
+    if member == run or not isinstance(model, dict) or rows_wanted(model) == [FILE]:
+        return data
+    return {key: value for key, value in data.items() if key != "features"}

@@ -43,6 +43,9 @@ def computed(
         stores = [
             read_features(sources, extractor(kind, images, encoder, each), data) for each in seeds
         ]
+        if len(stores) > 1:
+            for each, store in zip(seeds, stores, strict=True):
+                store.names = [f"network{each}_{name}" for name in store.names]
         parts.append(side_by_side(stores, images))
     return side_by_side(parts, images), content_key(sources)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from lymphoml.build import build
 from lymphoml.data.decoding import Framing, size_from_header
@@ -23,6 +24,7 @@ WHOLE = Framing(crop=None, resize=None)
 VERSION = 1  # of what this file makes of an image: another number, another place in the cache
 AT_ONCE = 64  # images
 UNTRAINED = {"_target_": "lymphoml.nn.encoders.torchvision_encoder", "name": "resnet18"}
+STAGES = 4  # of a ResNet
 CROP, RESIZE = 128, 64  # pixels: the cell without its neighbours, at half the resolution
 Images = Mapping[str, tuple[Path, ...]]
 
@@ -32,19 +34,25 @@ class Encoded:
 
     Its weights are drawn by `seed` where `spec` names none. `data` is the configuration's group of
     that name, of which crop, resize, normalise and stain_norm count. Columns are called `name` and
-    a number.
+    a number. `stages` of a ResNet's four are kept: 3 end it with layer3.
     """
 
     def __init__(
-        self, spec: dict[str, Any], data: dict[str, Any], seed: int = 0, name: str = "feature"
+        self,
+        spec: dict[str, Any],
+        data: dict[str, Any],
+        seed: int = 0,
+        name: str = "feature",
+        stages: int = STAGES,
     ):
         with torch.random.fork_rng(devices=[]), bounded():
             torch.manual_seed(seed)
-            self.encoder = build(spec).eval()
+            self.encoder = _up_to(build(spec).eval(), stages)
         self.framing = _framing(data)
         self.view = View(data | STILL)
         self.names = tuple(f"{name}_{column}" for column in range(self.encoder.dim))
-        self.settings = _settings(spec, data, seed)
+        kept = {} if stages == STAGES else {"stages": stages}
+        self.settings = _settings(spec | kept, data, seed)
 
     def rows(self, sources: Sequence[Source]) -> Iterator[np.ndarray | list[str]]:
         size = _first_size(sources, self.framing)
@@ -71,19 +79,18 @@ def untrained(images: Images, seed: int = 0) -> Encoded:
     Of images smaller than CROP or RESIZE it sees the whole. Inputs are centred: bytes as they are
     would be mostly brightness to it.
     """
-    return _untrained(UNTRAINED, images, RESIZE, seed, "feature")
+    return Encoded(UNTRAINED, _seen(images, RESIZE), seed)
 
 
 def untrained_layer3(images: Images, seed: int = 0) -> Encoded:
     """The same network up to its layer3, at full resolution: the texture of small places."""
-    return _untrained(UNTRAINED | {"stages": 3}, images, CROP, seed, "layer3")
+    return Encoded(UNTRAINED, _seen(images, CROP), seed, "layer3", stages=3)
 
 
-def _untrained(spec: dict[str, Any], images: Images, resize: int, seed: int, name: str) -> Encoded:
+def _seen(images: Images, resize: int) -> dict[str, Any]:
     paths = (path for bag in images.values() for path in bag)
     side = min(next(filter(None, (size_from_header(path, WHOLE) for path in paths)), (CROP,)))
-    data = {"crop": min(CROP, side), "resize": min(resize, side), "normalise": True}
-    return Encoded(spec, data, seed, f"network{seed}_{name}" if seed else name)
+    return {"crop": min(CROP, side), "resize": min(resize, side), "normalise": True}
 
 
 def pretrained(path: Path, settings: dict[str, Any]) -> Encoded:
@@ -93,6 +100,14 @@ def pretrained(path: Path, settings: dict[str, Any]) -> Encoded:
     """
     spec = settings["encoder"] | {"weights": str(path)}
     return Encoded(spec, settings, name=f"pretrained-{sha256(path)[:16]}")
+
+
+def _up_to(network: Any, stages: int) -> Any:
+    """Each stage of a ResNet has twice the channels of the one before."""
+    for left_out in range(stages + 1, STAGES + 1):
+        setattr(network, f"layer{left_out}", nn.Identity())
+        network.dim //= 2
+    return network
 
 
 def _framing(data: dict[str, Any]) -> Framing:

@@ -21,20 +21,12 @@ from lymphoml.nn.weights import load_weights
 
 # The classifier of each network that torchvision_encoder knows, to be taken off.
 TORCHVISION_HEADS = {"resnet18": "fc", "resnet34": "fc", "efficientnet_b0": "classifier"}
-STAGES = 4  # of a ResNet, each with twice the channels of the one before
 
 
 def torchvision_encoder(
-    name: str,
-    weights: str | None = None,
-    norm: str = "batch",
-    learns: bool = True,
-    stages: int = STAGES,
+    name: str, weights: str | None = None, norm: str = "batch", learns: bool = True
 ) -> nn.Module:
-    """A network of torchvision's without its classifier, with torchvision's initialisation.
-
-    `stages` of a ResNet's four: 3 ends it with layer3, at half the width and twice the resolution.
-    """
+    """A network of torchvision's without its classifier, with torchvision's initialisation."""
     from torchvision import models
 
     if name not in TORCHVISION_HEADS:
@@ -44,8 +36,7 @@ def torchvision_encoder(
         network = models.get_model(name, weights="DEFAULT" if weights == "default" else None)
     dim = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1].in_features
     setattr(network, TORCHVISION_HEADS[name], nn.Identity())
-    network = finished(network, dim, weights, norm, learns)
-    return network if stages == STAGES else _shortened(network, name, stages)
+    return finished(network, dim, weights, norm, learns)
 
 
 def timm_encoder(
@@ -93,15 +84,6 @@ def finished(
         load_weights(network, Path(weights))
     network.dim = dim
     return network.requires_grad_(learns)
-
-
-def _shortened(network: Any, name: str, stages: int) -> nn.Module:
-    if not name.startswith("resnet") or not 1 <= stages < STAGES:
-        raise InputError(f"encoder stages: {stages} of {name}; allowed are 1 to 4 of a ResNet")
-    for left_out in range(stages + 1, STAGES + 1):
-        setattr(network, f"layer{left_out}", nn.Identity())
-        network.dim //= 2
-    return network
 
 
 @contextmanager

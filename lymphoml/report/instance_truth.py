@@ -7,7 +7,8 @@ import pandas as pd
 from lymphoml.errors import InputError
 from lymphoml.foreign import read_mapping
 from lymphoml.report.optional import read_instances
-from lymphoml.report.runs import read_columns, read_run
+from lymphoml.report.runs import read_run
+from lymphoml.run_tables import read_columns
 
 ADVICE = "give the truth.json of a synthetic cohort, or a .csv of patient,image,truth"
 

@@ -9,7 +9,9 @@ from lymphoml.report.settings import differing, label
 
 def run_labels(runs: Sequence[Run]) -> dict[Path, str]:
     """What tells a run from the others: its settings, or its folder where these are the same."""
-    labels = [label(settings) for settings in differing([run.config for run in runs])]
+    settings = differing([run.config for run in runs])
+    keys = {key for each in settings for key in each}
+    labels = [label(each, keys) for each in settings]
     names = short_names([run.path for run in runs])
     return {
         run.path: text if text and labels.count(text) == 1 else name

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from lymphoml.errors import InputError
-from lymphoml.report.runs import AGAIN, Run, read_columns
+from lymphoml.report.runs import Run
+from lymphoml.run_tables import AGAIN, read_columns
 
 
 def read_hard(run: Run) -> pd.Series | None:

@@ -1,6 +1,6 @@
 """Which settings tell the runs of a sweep apart, and how a line of a figure names them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from lymphoml.identity import is_free
@@ -51,17 +51,23 @@ def differing(configs: Sequence[dict[str, Any]]) -> list[Settings]:
     ]
 
 
-def label(settings: Settings) -> str:
-    """`{"optim": "SGD", "lr": 0.001, "scheduler": None}` as `SGD, lr 0.001, no scheduler`."""
-    return ", ".join(_phrase(_name(key, settings), value) for key, value in settings.items())
+def label(settings: Settings, among: Iterable[str] = ()) -> str:
+    """`{"optim": "SGD", "lr": 0.001, "scheduler": None}` as `SGD, lr 0.001, no scheduler`.
+
+    `among` are the keys of all lines of a figure, so that a setting has one name in all of them.
+    """
+    keys = {*settings, *among, *OF_THE_RUN}
+    return ", ".join(_phrase(_name(key, keys), value) for key, value in settings.items())
 
 
-def _name(key: str, settings: Settings) -> str:
-    """The last part of a key, behind the one above where it alone could mean another's."""
+def _name(key: str, keys: Set[str]) -> str:
+    """As many of the last parts of a key as tell it from the others."""
     parts = key.split(".")
-    alike = sum(each.rpartition(".")[2] == parts[-1] for each in settings)
-    shown = parts[-1:] if alike == 1 and parts[-1] not in OF_THE_RUN else parts[-2:]
-    return " ".join(shown).replace("_", " ")
+    for depth in range(1, len(parts)):
+        if sum(each.split(".")[-depth:] == parts[-depth:] for each in keys) == 1:
+            parts = parts[-depth:]
+            break
+    return " ".join(parts).replace("_", " ")
 
 
 def _varying(key: str, flat: Sequence[Settings]) -> set[tuple[str, ...]]:

@@ -106,7 +106,7 @@ def test_layer3_is_that_of_the_same_network_at_full_resolution(images, data, tmp
             Image.fromarray(pixels).save(path)
     whole, middle = untrained(images, seed=2), untrained_layer3(images, seed=2)
     assert (whole.framing, middle.framing) == (Framing(128, 64), Framing(128, 128))
-    assert middle.names[255] == "network2_layer3_255"
+    assert middle.names[255] == "layer3_255"
     image = np.asarray(Image.open(images["P1"][0]))[6:134, 6:134]
     pixels = middle.view(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
     maps = []

@@ -33,27 +33,6 @@ def test_resnet34_is_a_resnet_with_more_blocks():
 
 
 @torch.no_grad()
-def test_a_resnet_of_fewer_stages_ends_with_that_layer():
-    torch.manual_seed(0)
-    whole = torchvision_encoder("resnet18").eval()
-    torch.manual_seed(0)
-    shorter = torchvision_encoder("resnet18", stages=2).eval()
-    images = torch.rand(2, 3, 32, 32)
-    maps = []
-    whole.layer2.register_forward_hook(lambda *given: maps.append(given[-1]))
-    whole(images)
-    assert shorter.dim == 128
-    assert torch.equal(shorter(images), maps[0].mean((2, 3)))
-
-
-@pytest.mark.parametrize(("name", "stages"), [("resnet18", 0), ("resnet34", 5),
-                                              ("efficientnet_b0", 3)])  # fmt: skip
-def test_stages_that_are_not_there_are_refused(name, stages):
-    with pytest.raises(InputError, match=f"stages: {stages} of {name}; allowed are 1 to 4"):
-        torchvision_encoder(name, stages=stages)
-
-
-@torch.no_grad()
 def test_vision_transformer_of_a_given_size():
     encoder = timm_encoder("vit_tiny_patch16_224", img_size=32, depth=1)
     assert encoder(torch.rand(2, 3, 32, 32)).shape == (2, encoder.dim)

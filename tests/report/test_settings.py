@@ -71,6 +71,9 @@ def test_a_name_says_whose_where_another_has_it_as_well():
     assert label({"seed": 1, "model.encoder.seed": 8}) == "seed 1, encoder seed 8"
     assert label({"pretrain.seed": 3}) == "pretrain seed 3"
     assert label({"data.crop": 112, "pretrain.crop": 64}) == "data crop 112, pretrain crop 64"
+    assert label({"data.crop": 112}, {"pretrain.crop"}) == "data crop 112"
+    learns = {"model.encoder.learns": True, "pretrain.encoder.learns": False}
+    assert label(learns) == "model encoder learns, no pretrain encoder learns"
 
 
 def test_one_configuration_differs_from_none():

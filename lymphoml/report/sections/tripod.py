@@ -72,7 +72,7 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
             f"an ensemble of {len(members)} runs, {', '.join(members)}: the mean of their logits; "
             f"the first one's configuration stands below"
         )
-        answers["12g"] = "python predict.py on each member, the mean of their logits"
+        answers["12g"] = "python predict.py run=RUN, by the models of its members"
         answers["22"] = "the weights are the members'"
     if data.get("missing"):
         answers["11"] = {
