@@ -61,7 +61,8 @@ def _heeded(data: dict[str, Any], member: Path, run: Path) -> dict[str, Any]:
     from lymphoml.instances import FILE, rows_wanted
     from lymphoml.runs import read_config
 
-    model = (read_config(member) or {}).get("model")
-    if member == run or not isinstance(model, dict) or rows_wanted(model) == [FILE]:
+    if member == run or "features" not in data:
+        return data
+    if rows_wanted((read_config(member) or {}).get("model") or {}) == [FILE]:
         return data
     return {key: value for key, value in data.items() if key != "features"}

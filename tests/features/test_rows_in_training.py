@@ -240,6 +240,20 @@ def test_a_file_of_other_columns_is_refused_by_the_run(configured, cohort, file,
         predict(run, {run: config}, tmp_path / "test", "unlabelled", ("ID", "LABEL"))
 
 
+def test_an_ensemble_hands_a_file_to_the_members_that_learned_from_one(
+    configured, cohort, cache, file, tmp_path
+):
+    rows = f"data.features={file}"
+    words = [["model/encoder=features", rows], ["model/encoder=morphology"]]
+    runs = [tmp_path / "runs" / name for name in ("file", "morphology")]
+    for run, own in zip(runs, words, strict=True):
+        training.cross_validate(configured(*own, "data.image_baselines=[]"), run)
+    both = tmp_path / "runs" / "both"
+    main(["ensemble", f"runs=[{runs[0]},{runs[1]}]", f"out={both}"])
+    main(["predict", f"run={both}", f"data.root={cohort}", f"data.cache={cache}", rows])
+    assert len(pd.read_csv(both / "test" / "predictions.csv")) == 3
+
+
 def test_a_changed_row_is_not_the_run_that_was_begun(configured, file, tmp_path):
     words = ("model/encoder=features", "fold=0", "data.image_baselines=[]")
     mine = tmp_path / "rows.npz"
