@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from lymphoml.checks import folds_asked
 from lymphoml.config import first_line, plain
 from lymphoml.containment import refuse_links
-from lymphoml.errors import Told, printable
+from lymphoml.errors import Told, printable, quoted
 from lymphoml.failures import told
 from lymphoml.fold_folder import fold_lock, is_done
 from lymphoml.machine.cores import available_cores
@@ -88,6 +88,13 @@ def entry(main: Callable[[], Any]) -> None:
         if not getattr(error, "told", False):
             _tell(error)
         sys.exit(error.code)
+    except OverrideParseException as error:
+        print(
+            f"error: {quoted(error.override, 200)}: cannot be read as key=value; a value "
+            f"that holds = , or brackets goes in quotes of its own: \"key='value'\"",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
         detail = f": {first_line(cause)}" if cause else ""

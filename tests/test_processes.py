@@ -129,6 +129,8 @@ def test_a_wrong_cohort_is_one_line_and_exit_code_2(cohort, tmp_path, spoil):
     ("optim=sdg", "sdg"),
     ("model/pooling=median", "median"),
     ("model.pooling._target_=os.system", "os.system"),
+    ("data.fold_file=runs/lr=1/folds.csv", "lr=1/folds.csv': cannot be read as key=value; a value"),
+    ("lr=(1", "goes in quotes of its own: \"key='value'\""),
 ])  # fmt: skip
 def test_a_wrong_word_is_one_line_and_exit_code_2(tmp_path, word, says):
     done = train(word, "logger=none", cwd=tmp_path)
