@@ -1,6 +1,7 @@
 """What is told in a line each, without a traceback: the user's to mend, or the machine's fault."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class Told(Exception):
@@ -40,6 +41,11 @@ class Failure(Told):
 def one_line(error: BaseException) -> str:
     """What another library's exception says, without its line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def listed(paths: Iterable[Path]) -> str:
+    """As a command takes run folders: [A,B]."""
+    return f"[{','.join(map(str, paths))}]"
 
 
 def quoted(text: str, most: int) -> str:

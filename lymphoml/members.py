@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from lymphoml.containment import refuse_links
-from lymphoml.errors import InputError, quoted
+from lymphoml.errors import InputError, listed, quoted
 from lymphoml.run_tables import AGAIN, read_columns
 from lymphoml.runs import read_config
 
@@ -61,12 +61,12 @@ def find_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
     names = member_names(run)
     if not names:
         if given:
-            raise InputError(f"members={_listed(given)}: {run} is no ensemble; leave it out")
+            raise InputError(f"members={listed(given)}: {run} is no ensemble; leave it out")
         return [run]
     members = [*given] or _beside(run, names)
     if len({member.resolve() for member in members}) < max(len(members), len(names)):
         raise InputError(
-            f"members={_listed(members)}: the ensemble {run} has {len(names)}, each once: "
+            f"members={listed(members)}: the ensemble {run} has {len(names)}, each once: "
             f"{', '.join(names)}"
         )
     known = _said(run)
@@ -85,7 +85,7 @@ def find_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
             )
     if not np.allclose(mean_probability(theirs), known, rtol=0, atol=1e-9):
         raise InputError(
-            f"run {run}: is the ensemble of other predictions than {_listed(members)} hold; give "
+            f"run {run}: is the ensemble of other predictions than {listed(members)} hold; give "
             f"members=[A,B,...], or make the ensemble again"
         )
     return members
@@ -120,7 +120,3 @@ def _said(run: Path) -> pd.Series:
     if not said.index.is_unique or not said.index.equals(folds.index):
         raise InputError(f"run {run}: predictions.csv tells of other rows than folds.csv; {AGAIN}")
     return said
-
-
-def _listed(paths: Sequence[Path]) -> str:
-    return f"[{','.join(map(str, paths))}]"

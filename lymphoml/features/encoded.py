@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lymphoml.data.parts import Source
 from lymphoml.data.patient_stain import Unstained, decode_patient
 from lymphoml.data.transforms import STILL, View
 from lymphoml.errors import InputError
+from lymphoml.features.computed import Images
 from lymphoml.files import sha256
 from lymphoml.nn.bounded import bounded
 
@@ -26,7 +27,6 @@ AT_ONCE = 64  # images
 UNTRAINED = {"_target_": "lymphoml.nn.encoders.torchvision_encoder", "name": "resnet18"}
 STAGES = 4  # of a ResNet
 CROP, RESIZE = 128, 64  # pixels: the cell without its neighbours, at half the resolution
-Images = Mapping[str, tuple[Path, ...]]
 
 
 class Encoded:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, listed
 from lymphoml.evaluation.comparison import compare
 from lymphoml.evaluation.pairs import SCORES
 from lymphoml.evaluation.pooled import pool
@@ -38,11 +38,11 @@ def compare_runs(
     if isinstance(reference, Path):
         if len(paths) < 2:
             raise InputError(
-                f"runs={_listed(paths)}: a comparison takes two different runs or more, or one and "
+                f"runs={listed(paths)}: a comparison takes two different runs or more, or one and "
                 f"a baseline, such as reference=clinical"
             )
         if reference not in paths:
-            raise InputError(f"reference={reference} is none of runs={_listed(paths)}")
+            raise InputError(f"reference={reference} is none of runs={listed(paths)}")
     if tried is not None and tried < len(paths):
         raise InputError(
             f"tried={tried}: {len(paths)} runs are compared; give the number of all configurations "
@@ -133,7 +133,3 @@ def _scores(run: Run, patients: pd.Index) -> dict[str, dict[str, float]]:
     own = run.predictions[run.predictions["patient"].isin(patients)]
     pooled = pool(own, run.config["data"]["folds"], [*SCORES])
     return {score: pooled[score] for score in SCORES}
-
-
-def _listed(paths: Sequence[Path]) -> str:
-    return f"[{','.join(map(str, paths))}]"

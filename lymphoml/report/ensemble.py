@@ -14,7 +14,7 @@ import yaml
 
 from lymphoml import drift, seen
 from lymphoml.containment import refuse_links
-from lymphoml.errors import InputError
+from lymphoml.errors import InputError, listed
 from lymphoml.evaluation.summary import summarise
 from lymphoml.files import write_csv, write_json, write_text
 from lymphoml.members import KEY, mean_of_logits
@@ -31,7 +31,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     unfinished or of other patients or folds, or `out` holds anything but this ensemble.
     """
     if len({path.resolve() for path in paths}) < max(2, len(paths)):
-        raise InputError(f"runs={_listed(paths)}: an ensemble takes two runs or more, each once")
+        raise InputError(f"runs={listed(paths)}: an ensemble takes two runs or more, each once")
     members = [read_run(path) for path in paths]
     align(members)
     first = members[0]
@@ -88,7 +88,3 @@ def _environment(members: Sequence[Run], words: str) -> dict[str, Any]:
 def _table(run: Run, name: str) -> pd.DataFrame | None:
     path = run.path / f"{name}.csv"
     return read_table(path) if path.exists() else None
-
-
-def _listed(paths: Sequence[Path]) -> str:
-    return f"[{','.join(map(str, paths))}]"
