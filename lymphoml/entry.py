@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lymphoml.checks import folds_asked
 from lymphoml.config import first_line, plain
 from lymphoml.containment import refuse_links
-from lymphoml.errors import Told, printable, quoted
+from lymphoml.errors import InputError, Told, quoted
 from lymphoml.failures import told
 from lymphoml.fold_folder import fold_lock, is_done
 from lymphoml.machine.cores import available_cores
@@ -84,28 +84,25 @@ def entry(main: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own way and exit with 1
     try:
         main()
-    except Told as error:
-        if not getattr(error, "told", False):
-            _tell(error)
-        sys.exit(error.code)
-    except OverrideParseException as error:
-        print(
-            f"error: {quoted(error.override, 200)}: cannot be read as key=value; a value "
-            f"that holds = , or brackets goes in quotes of its own: \"key='value'\"",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-    except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-        detail = f": {first_line(cause)}" if cause else ""
-        print(f"error: {printable(first_line(error) + detail)}", file=sys.stderr)
-        sys.exit(2)
-    except (OSError, MemoryError, RuntimeError) as error:
-        if (lines := told(error)) is None:
+    except Exception as error:
+        if (lines := _lines(error)) is None:
             raise
         if not getattr(error, "told", False):
             _tell(lines)
         sys.exit(lines.code)
+
+
+def _lines(error: Exception) -> Told | None:
+    """As `told` does, also what Hydra says of the command line and the configuration."""
+    if isinstance(error, OverrideParseException):
+        return InputError(
+            f"{quoted(error.override, 200)}: cannot be read as key=value; a value that holds = , "
+            f"or brackets goes in quotes of its own: \"key='value'\""
+        )
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+        return InputError(first_line(error) + (f": {first_line(cause)}" if cause else ""))
+    return told(error)
 
 
 def _tell(error: Exception, prefix: str = "") -> None:

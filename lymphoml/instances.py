@@ -1,11 +1,10 @@
 """What a model's bags hold: pixels, or rows of numbers in their place."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lymphoml.build import uses_images
-from lymphoml.data.images import ImageStore, read_images
+from lymphoml.data.images import Images, ImageStore, read_images
 from lymphoml.data.mil_rows import read_bag_rows
 from lymphoml.data.mil_table import LAYOUT
 from lymphoml.data.row_files import read_rows
@@ -25,7 +24,7 @@ Store = ImageStore | RowStore
 def open_instances(
     model: dict[str, Any],
     data: dict[str, Any],
-    images: Mapping[str, tuple[Path, ...]],
+    images: Images,
     encoder: PretrainedEncoder | None = None,
 ) -> tuple[Store, str]:
     """The store of each patient's images that the encoder asks for, and a key of their content.

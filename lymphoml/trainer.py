@@ -13,11 +13,18 @@ from lymphoml.checkpoint import AtomicCheckpointIO
 from lymphoml.errors import InputError
 from lymphoml.machine import compute
 
+NOISE = (  # warnings of Lightning's
+    ".*does not have many workers.*",
+    ".*LeafSpec.*",
+    ".*isinstance.treespec.*",
+    "Found .* in eval mode at the start.*",  # norm=frozen, and meant
+)
+
 
 def make_trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Trainer:
     """Lightning's Trainer, on one device, as quiet and as repeatable as it gets."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for noise in (".*does not have many workers.*", ".*LeafSpec.*", ".*isinstance.treespec.*"):
+    for noise in NOISE:
         warnings.filterwarnings("ignore", noise)
     try:
         return _trainer(options, folder, **more)

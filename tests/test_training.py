@@ -165,7 +165,7 @@ def test_folds_run_apart_in_any_order_end_in_the_same_files(configured, tmp_path
     ["optim=adam", "data.flip=true", "data.max_instances=2", "data.inner_fraction=0.3",
      "trainer.patience=5", "data.workers=1"],
     ["optim=adam", "model/fusion=additive", "model.fusion.frozen=false", "pos_weight=balanced",
-     "model/pooling=sigmoid_mean", "model.instance_dropout=0.3"],
+     "model/pooling=sigmoid_mean", "model.instance_dropout=0.3", "model.encoder.norm=frozen"],
     ["optim=adamw", "weight_averaging=ema", "weight_averaging.decay=0.8",
      "model.encoder.norm=batch", "data.flip=true", "data.bags_per_batch=4", "bag_mixup=0.4",
      "label_smoothing=0.1",

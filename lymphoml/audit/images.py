@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from lymphoml.audit.findings import Finding, count
 from lymphoml.audit.problems import below
 from lymphoml.data.building import progress_bar
 from lymphoml.data.decoding import Framing, open_rgb
+from lymphoml.data.images import Images
 from lymphoml.foreign import read_bytes
 from lymphoml.machine.cores import available_cores
 
@@ -35,7 +36,7 @@ EXPLAINED = {  # what a problem's line contains: kind
 }
 
 
-def examine(images: Mapping[str, tuple[Path, ...]], root: Path, framing: Framing) -> pd.DataFrame:
+def examine(images: Images, root: Path, framing: Framing) -> pd.DataFrame:
     """A row for each file, in the order given, on all cores.
 
     `patient`, `file` (below `root`) and `problem` (empty where the image can be used) are known of

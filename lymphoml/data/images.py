@@ -14,6 +14,8 @@ from lymphoml.data.decoding import Framing
 from lymphoml.data.parts import Source, Stamp, check_part, open_part, stamp
 from lymphoml.errors import Failure
 
+Images = Mapping[str, tuple[Path, ...]]  # each patient's files
+
 
 class ImageStore:
     """The decoded images of each patient, uint8 (m, h, w, 3), read from disk as they are used.
@@ -62,9 +64,7 @@ class ImageStore:
         return [length for _, length in self._parts.values()]
 
 
-def read_images(
-    images: Mapping[str, tuple[Path, ...]], data: dict[str, Any]
-) -> tuple[ImageStore, str]:
+def read_images(images: Images, data: dict[str, Any]) -> tuple[ImageStore, str]:
     """The store of each patient's images under a configuration's `data`, and their content key.
 
     Decodes those that `data.cache` lacks. Raises InputError with a line for each image that cannot
@@ -77,7 +77,7 @@ def read_images(
     return ImageStore(folder, sources, size), content_key(sources)
 
 
-def hash_images(images: Mapping[str, tuple[Path, ...]]) -> list[Source]:
+def hash_images(images: Images) -> list[Source]:
     """Every image file of each patient, hashed."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(Source.read, images.keys(), images.values()))

@@ -1,14 +1,14 @@
 """The rows of a benchmark set's bags, as the store that a model's bags come from."""
 
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from lymphoml.data.images import Images
 from lymphoml.data.mil_table import read_bags
 from lymphoml.data.rows import RowStore
 
 
-def read_bag_rows(path: Path, images: Mapping[str, tuple[Path, ...]]) -> tuple[RowStore, str]:
+def read_bag_rows(path: Path, images: Images) -> tuple[RowStore, str]:
     """The rows of these bags, and a digest of them."""
     rows = read_bags(path).rows
     kept = {bag: rows[bag] for bag in images}

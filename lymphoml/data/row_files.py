@@ -7,13 +7,14 @@ folder) and one for each feature; or a .npz with the arrays `patient` and `image
 
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from lymphoml.data.images import Images
 from lymphoml.data.rows import RowStore
 from lymphoml.errors import InputError, one_line, quoted
 from lymphoml.files import replacing, write_csv
@@ -23,8 +24,6 @@ KEYS = ["patient", "image"]
 SUFFIXES = (".csv", ".parquet", ".npz")
 SHOWN = 20  # problems; a file of another cohort has thousands
 LARGEST = 1 << 30  # bytes of a file, unpacked: half a million images of 512 features
-
-Images = Mapping[str, tuple[Path, ...]]
 
 
 def read_rows(path: Path, images: Images) -> tuple[RowStore, str]:

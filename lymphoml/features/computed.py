@@ -1,10 +1,10 @@
 """The rows that are computed here, none of them with labels, by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lymphoml.data.images import content_key, hash_images
+from lymphoml.data.images import Images, content_key, hash_images
 from lymphoml.data.rows import RowStore, side_by_side
 from lymphoml.errors import InputError
 from lymphoml.features.table import Extractor, read_features
@@ -12,8 +12,6 @@ from lymphoml.features.table import Extractor, read_features
 PRETRAINED = "pretrained"  # on images alone
 UNTRAINED = ("untrained", "untrained_layer3")
 KINDS = ("morphology", *UNTRAINED, PRETRAINED)  # measured, or what such a network makes of images
-
-Images = Mapping[str, tuple[Path, ...]]
 
 
 class PretrainedEncoder(NamedTuple):

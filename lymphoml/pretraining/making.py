@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import nn
 from lymphoml.build import build
 from lymphoml.checkpoint import LAST, PREVIOUS, AtomicCheckpointIO
 from lymphoml.data.building import locked
-from lymphoml.data.images import ImageStore, content_key, hash_images, read_images
+from lymphoml.data.images import Images, ImageStore, content_key, hash_images, read_images
 from lymphoml.errors import InputError
 from lymphoml.failures import cache_refusal
 from lymphoml.files import remove_leftovers
@@ -26,8 +25,6 @@ from lymphoml.seeding import keyed_seed
 
 VERSION = 1  # of what this package makes of images: another number, another place in the cache
 PRECISIONS = {"bf16-mixed": True, "32-true": False}
-
-Images = Mapping[str, tuple[Path, ...]]
 
 
 def pretrained(
