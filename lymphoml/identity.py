@@ -28,11 +28,17 @@ def slug(overrides: Iterable[str]) -> str:
         key, equals, value = word.lstrip("+").partition("=")
         key = key.replace("/", ".")
         if not is_free(key):
-            kept.append(f"{key}{equals}{_canonical(value.rpartition('/')[2])}")
+            kept.append(f"{key}{equals}{_canonical(_last_part(value))}")
     name = ",".join(sorted(kept)) or "default"
     if len(name.encode()) <= LONGEST_NAME:
         return name
     return f"{name[: LONGEST_NAME // 2]}~{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def _last_part(path: str) -> str:
+    """Without the quotes that a path with = in it takes on the command line."""
+    last = path.rpartition("/")[2]
+    return last if last == path else last.rstrip("'\"")
 
 
 def _canonical(value: str) -> str:

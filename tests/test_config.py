@@ -229,6 +229,7 @@ def test_slug_is_sorted_and_leaves_out_what_changes_nothing():
     assert slug(["lr=1e-5", "seed=007", "data.flip=True"]) == "data.flip=true,lr=1e-05,seed=007"
     assert slug(["data=synthetic"]) == "data=synthetic"
     assert slug(["model.encoder.weights=/home/me/w.pt"]) == "model.encoder.weights=w.pt"
+    assert slug(["data.fold_file='runs/lr=1/folds.csv'"]) == "data.fold_file=folds.csv"
     many = [f"data.key{number}={'x' * 20}" for number in range(30)]
     assert len(slug(many)) < 200
     assert slug(many) != slug([*many, "seed=1"])
