@@ -34,19 +34,20 @@ def predict(
     each with its own configuration, but for where the cohort lies and what the machine can do;
     `patients` is `unlabelled` or `all`. Columns: patient, probability (mean over folds; in each
     fold that of the members' mean logit), standard_deviation (over folds), label (1 where the
-    probability is above 0.5), and, where the run has a rule-out rule, triage (`spare` or `test`, by
-    `lymphoml.triage.apply_rule`). A patient of the run's own folds is predicted by the models that
-    did not train on them, and by no other. Where anybody has no label, the run's ledger counts it.
-    Raises InputError where the cohort does not fit the run.
+    probability is above 0.5), and, where the run has a rule-out rule, triage (`spare` or `test`,
+    by `lymphoml.triage.apply_rule`). Whose id stands in the run's folds is predicted by the
+    models that did not train on it, and by no other; where the table is not the run's, that is
+    told. Where anybody has no label, the run's ledger counts it. Raises InputError where the
+    cohort does not fit the run.
     """
     refuse_links(run)
     numbers = {member: check_run(member, config) for member, config in members.items()}
     rule = read_rule(run)
     said: list[pd.DataFrame] = []
-    own = False
+    own = True
     for member, config in members.items():
         everybody = read_cohort(config["data"])
-        own |= _is_own_cohort(member, everybody)
+        own &= _is_own_cohort(member, everybody)
         cohort = _choose(everybody, patients)
         ids = list(cohort.table.index)
         if said and ids != list(said[0].index):
@@ -58,9 +59,15 @@ def predict(
     probabilities = said[0]
     if len(said) > 1:
         probabilities = pd.DataFrame(mean_probability(said), ids, probabilities.columns)
-    if own:
-        folds = read_columns(run / "folds.csv", ("patient", "fold"))
-        _leave_trained_out(probabilities, folds, config["data"]["folds"])
+    folds = read_columns(run / "folds.csv", ("patient", "fold"))
+    known = sum(probabilities.index.isin(folds["patient"]))
+    _leave_trained_out(probabilities, folds, config["data"]["folds"])
+    if known and not own:
+        print(
+            f"{known} of these patients have ids that the run learned from, in a table that is not "
+            f"the run's: each is predicted by the models that did not learn from that id alone; "
+            f"give other persons other ids"
+        )
     mean = probabilities.mean(axis=1)
     predictions = pd.DataFrame(
         {
