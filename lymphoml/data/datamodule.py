@@ -56,13 +56,12 @@ class PatientBags(pl.LightningDataModule):
         moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return moved._replace(lengths=batch.lengths)
 
-    def _loader(self, patients: list[str], training: bool) -> DataLoader:
+    def _loader(self, patients: list[str], training: bool, permuted: bool = False) -> DataLoader:
         """Batches of `data.bags_per_batch` patients in training, of one in evaluation.
 
         One bag at a time bounds evaluation's memory, and no batch mate can change a prediction.
         """
         data, table = self.data, self.cohort.table.loc[patients]
-        permuted = training and data["permute_bags"]
         dataset = BagDataset(
             patients,
             permuted_order(patients, self.keyed) if permuted else patients,
@@ -126,11 +125,11 @@ class BagDataModule(PatientBags):
         return clinical, torch.tensor(table["label"].tolist(), dtype=torch.float32)
 
     def training_bags(self) -> DataLoader:
-        """The training patients one by one, as evaluation sees them."""
-        return self._loader(self.train_patients, training=False)
+        """The training patients one by one, as evaluation sees bags."""
+        return self._loader(self.train_patients, False, self.data["permute_bags"])
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train_patients, training=True)
+        return self._loader(self.train_patients, True, self.data["permute_bags"])
 
     def batch_patients(self, epoch: int, batch: int) -> list[str]:
         """Who is in an epoch's training batch of this number, from 0; nobody after the last."""
