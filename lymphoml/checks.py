@@ -21,6 +21,7 @@ CHOICES = {
     "stain_norm": (None, "reinhard", "macenko"),
     "tta": (1, 8),
 }
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")  # others would turn pixels too
 IMAGE_BASELINES = ("morphology", "random_features")
 # Of training by steps, when off; by the words that set them.
 OF_STEPS = {
@@ -44,6 +45,10 @@ def check(config: dict[str, Any]) -> None:
         problems.append(f"data.workers={data['workers']}: allowed is 0 or more")
     if config["on_fold_error"] not in ("stop", "continue"):
         problems.append(f"on_fold_error={config['on_fold_error']}: allowed are stop and continue")
+    if options["precision"] not in PRECISIONS:
+        problems.append(
+            f"trainer.precision={options['precision']}: allowed are {', '.join(PRECISIONS)}"
+        )
     if options["validate_every"] > options["max_epochs"]:
         problems.append("trainer.validate_every is above trainer.max_epochs: nothing is validated")
     if not 0 <= data["inner_fraction"] <= 0.5:

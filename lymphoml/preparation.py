@@ -76,6 +76,7 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
         config["model"]["encoder"]["dim"] = len(store.names)
         if config["model"]["encoder"].get("alike"):
             config["model"]["encoder"]["widths"] = store.widths
+        new_module(config, clinical_dim=1)  # of this width
     elif store is not None:
         try_size(module.model.encoder, str(config["model"]["encoder"].get("name")), store.size)
         if options["precision"] == "bf16-mixed" and not compute.uses_cuda(options["accelerator"]):
@@ -169,6 +170,6 @@ def _chunk_size(
         module.model.encoder,
         sum(lengths[-data["bags_per_batch"] :]),
         store.size,
-        autocast=options["precision"] not in ("32-true", "64-true"),
+        autocast=options["precision"] != "32-true",
         free=memory.free_bytes(compute.uses_cuda(options["accelerator"]), jobs),
     )

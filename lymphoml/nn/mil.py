@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from lymphoml.nn.chunks import embed_in_chunks
 from lymphoml.nn.dropout import drop_instances
 from lymphoml.nn.mixup import Mixup
+from lymphoml.nn.pooling.scorer import Scorer
+from lymphoml.nn.segments import at_least_single
 
 
 class MILModel(nn.Module):
@@ -16,8 +18,9 @@ class MILModel(nn.Module):
 
     Encoder and pooling are None where `fusion.uses_images` is false; the images may then be an
     empty tensor. In training each instance is left out of its bag with probability
-    `instance_dropout`. A bag larger than memory goes through `embed` in chunks, then through
-    `classify`, which is what `forward` does in one go.
+    `instance_dropout`. Pooling and fusion cost nothing, and what they give is the result: they are
+    never computed in half precision. A bag larger than memory goes through `embed` in chunks, then
+    through `classify`, which is what `forward` does in one go.
     """
 
     def __init__(
@@ -29,6 +32,12 @@ class MILModel(nn.Module):
     ):
         if not 0 <= instance_dropout < 1:
             raise ValueError(f"instance_dropout is {instance_dropout}; allowed is 0 to below 1")
+        takes_logit = isinstance(getattr(fusion, "image", None), nn.Identity)
+        if takes_logit and not isinstance(pooling, Scorer):
+            raise ValueError(
+                "the encoder gives one number an image, which this fusion takes for a logit; take "
+                "an encoder of two or more, or model/fusion=concat, additive or film"
+            )
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
@@ -62,7 +71,10 @@ class MILModel(nn.Module):
         self, features: Float[Tensor, "n d"] | None, lengths: Int[Tensor, " b"]
     ) -> Float[Tensor, "b e"] | None:
         """Each bag's vector; None where no image is looked at."""
-        return None if self.pooling is None else self.pooling(features, lengths)
+        if self.pooling is None or features is None:
+            return None
+        with torch.autocast(features.device.type, enabled=False):
+            return self.pooling(at_least_single(features), lengths)
 
     def classify(
         self,
@@ -77,6 +89,5 @@ class MILModel(nn.Module):
         bag = self.pool(features, lengths)
         if mixup is not None:
             bag, clinical = None if bag is None else mixup(bag), mixup(clinical)
-        # The fusion costs nothing and its logits are the result: never in half precision.
         with torch.autocast(clinical.device.type, enabled=False):
             return self.fusion(bag, clinical)

@@ -146,9 +146,12 @@ def test_best_is_fitted_to_the_training_patients_alone(configured, cohort, tmp_p
     assert history["train/loss"].between(0, 1).all()
 
 
-def test_a_fit_to_what_learns_is_refused(configured, tmp_path):
+def test_a_model_that_does_not_fit_together_is_refused(configured, file, tmp_path):
     with pytest.raises(InputError, match="these learn; take model/fusion=additive"):
         training.cross_validate(configured("model/fusion=additive_ridge"), tmp_path / "run")
+    one = ("model/encoder=feature_network", "model.encoder.hidden=[4,1]", "model/fusion=none")
+    with pytest.raises(InputError, match="one number an image, which this fusion takes for a log"):
+        training.cross_validate(configured(*one, f"data.features={file}"), tmp_path / "run")
     words = ("model/encoder=cells", "model.encoder.rows=morphology", "model.encoder.seed=1")
     with pytest.raises(InputError, match=r"seed=1: there are no rows of an untrained network"):
         training.cross_validate(configured(*words), tmp_path / "run")

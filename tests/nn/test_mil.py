@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from lymphoml.nn.dropout import drop_instances
 from lymphoml.nn.fusion import ClinicalOnly
 from lymphoml.nn.mil import MILModel
+from lymphoml.nn.pooling import Mean
 from tests.nn.options import FUSIONS, POOLINGS, SELECT, make_fusion, make_pooling
 
 LENGTHS = torch.tensor([3, 1, 2, 4])
@@ -60,6 +61,24 @@ def test_every_parameter_learns(pooling, fusion):
         if name not in still:
             assert parameter.grad is not None, name
             assert (parameter.grad != 0).all(), name
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@torch.no_grad()
+def test_nothing_after_the_encoder_is_in_half_precision(pooling):
+    """A logit of 8 bits would make ties of patients."""
+    model, features = make_model(pooling, "none").eval(), torch.randn(10, 12).bfloat16()
+    clinical = torch.zeros(len(LENGTHS), 2)
+    plain = model.classify(features.float(), LENGTHS, clinical)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.classify(features, LENGTHS, clinical), plain)
+
+
+@pytest.mark.parametrize("fusion", ["none", "mixture", "product"])
+def test_one_number_an_image_is_no_logit(fusion):
+    """A pooling of scores gives one; the mean of a single feature does not."""
+    with pytest.raises(ValueError, match="takes for a logit"):
+        MILModel(TinyEncoder(), Mean(1), make_fusion(fusion, 1, 2))
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
