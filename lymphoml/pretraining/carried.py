@@ -56,11 +56,14 @@ class Encoders:
         return PretrainedEncoder(place / ENCODER, self.settings)
 
     def _made(self, fold: int) -> Path:
-        patients = set(self.everybody.labelled.table.index)
+        table = self.everybody.table
+        patients, held_out = set(self.everybody.labelled.table.index), []
         if self.one_a_fold:
-            patients = set(split(self.folds, fold, self.config["data"]["folds"])[0])
-        if self.settings["include_test"]:
-            patients |= set(self.everybody.unlabelled.table.index)
+            learned, held_out = split(self.folds, fold, self.config["data"]["folds"])
+            patients = set(learned)
+        if self.settings["include_test"]:  # but for other records of the persons held out
+            theirs = table["group"].isin(table.loc[held_out, "group"])
+            patients |= set(self.everybody.unlabelled.table.index) - set(table.index[theirs])
         images = self.everybody.subset(patients).images
         return pretrained(
             self.settings, images, self.config["data"]["cache"], self.config["trainer"]

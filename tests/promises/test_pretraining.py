@@ -188,6 +188,32 @@ def test_a_fold_never_opens_its_validation_patients(change, encoders, copied, tm
 
 
 @pytest.mark.promise(
+    "`pretrain.scope=fold pretrain.include_test=true`, and an unlabelled record is of somebody "
+    "whom a fold holds out",
+    "that fold's encoder does not see it; the other folds' do",
+)
+def test_a_fold_never_sees_other_records_of_whom_it_holds_out(encoders, copied, monkeypatch):
+    labelled, test = copied / "trainset/trainset_true.csv", copied / "testset/testset_data.csv"
+    person, others = pd.read_csv(labelled, dtype=str), pd.read_csv(test, dtype=str)
+    others.loc[0, ["DOB", "GENDER"]] = person.loc[0, ["DOB", "GENDER"]]
+    others.to_csv(test, index=False)
+    words = [f"data.root={copied}", "pretrain.include_test=true"]
+    table = read_cohort(encoders(None, *words).config["data"]).labelled.table
+    folds = make_folds(table, 2, 1, 0).set_index("patient")["fold"]
+    seen_by_fold = {}
+    for fold in (0, 1):
+        monkeypatch.setattr(
+            "lymphoml.pretraining.carried.pretrained",
+            lambda settings, images, *_, fold=fold: seen_by_fold.setdefault(fold, set(images)),
+        )
+        encoders(folds.reset_index(), *words)._made(fold)
+    theirs = folds[person.loc[0, "ID"]]
+    assert others["ID"][0] not in seen_by_fold[theirs]
+    assert set(others["ID"]) <= seen_by_fold[1 - theirs]
+    assert set(others["ID"][1:]) <= seen_by_fold[theirs]
+
+
+@pytest.mark.promise(
     "an encoder that saw unlabelled patients' images",
     "metrics.json, page, overview, compare, predict and the ledger say transductive",
 )
