@@ -91,13 +91,13 @@ def refresh_statistics(module: BagClassifier, batches: Iterator[Batch]) -> None:
     layers = {
         layer: layer.momentum
         for layer in module.modules()
-        if isinstance(layer, nn.BatchNorm2d) and layer.training  # not the frozen ones
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.training  # not frozen
     }
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # the mean of all batches, each counting alike
     for batch in batches if layers else ():
-        module.embed(batch)
+        module.model.pool(module.embed(batch), batch.lengths)  # a pooling may have one as well
     for layer, momentum in layers.items():
         layer.momentum = momentum
     for each, mode in modes:

@@ -1,5 +1,6 @@
 """What happens beside the learning: keyed seeds, the history, when to stop."""
 
+import math
 import random
 import time
 from pathlib import Path
@@ -90,11 +91,12 @@ def _rounded(value: Tensor) -> float:
 class Patience(pl.callbacks.EarlyStopping):
     """Stop when the inner loss has not improved for so many epochs; also a fold resumed there.
 
-    Lightning restores the count, and forgets that it had said stop.
+    It is known every `validate_every` epochs. Lightning restores the count, and forgets that it had
+    said stop.
     """
 
-    def __init__(self, epochs: int):
-        super().__init__("inner/loss", patience=epochs)
+    def __init__(self, epochs: int, validate_every: int):
+        super().__init__("inner/loss", patience=math.ceil(epochs / validate_every))
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience

@@ -120,7 +120,7 @@ def train_fold(
     if average is not None:
         callbacks.append(average)
     if options["patience"] is not None:
-        callbacks.append(Patience(options["patience"]))
+        callbacks.append(Patience(options["patience"], options["validate_every"]))
     start = starting_point(path, fold)
     if start.told:
         bar.say(start.told)

@@ -100,16 +100,17 @@ def test_batch_norm_has_the_statistics_of_the_averaged_weights(train, words, eve
             found["bags"] = self
 
     monkeypatch.setattr(training, "BagDataModule", Kept)
-    run = train("run", *NETWORK, *words, f"trainer.validate_every={every}")
+    more = ["model/pooling=sigmoid_mean", f"trainer.validate_every={every}"]
+    run = train("run", *NETWORK, *words, *more)
     kept, bags = last(run), found["bags"]
     module = BagClassifier(**kept["hyper_parameters"], view=bags.view)
     module.load_state_dict(kept["state_dict"])
     for buffer in module.buffers():
         buffer.fill_(0.5)
-    module.forward = module.embed
+    module.forward = lambda batch: module.model.pool(module.embed(batch), batch.lengths)
     update_bn([[batch] for batch in bags.training_batches(2)], module)
     names = [name for name, _ in module.named_buffers()]
-    assert any("running_var" in name for name in names)
+    assert {"model.pooling.norm.running_var", "model.encoder.bn1.running_var"} <= set(names)
     for name in names:
         torch.testing.assert_close(
             kept["state_dict"][name].float(), module.state_dict()[name].float(),

@@ -127,8 +127,13 @@ def test_images_that_were_drawn_are_not_named(configured, tmp_path):
     assert images.groupby("patient").size().le(2).all()
 
 
-def test_permuted_bags_leave_the_clinical_values_and_the_held_out_images(configured, tmp_path):
-    words = ("fold=0", "trainer.max_epochs=1", "data.bags_per_batch=8")
+@pytest.mark.parametrize("model", [
+    [], ["+model.encoder.learns=false", "model.encoder.norm=frozen", "model/fusion=additive_ridge"],
+], ids=["trained", "fitted"])  # fmt: skip
+def test_permuted_bags_leave_the_clinical_values_and_the_held_out_images(
+    configured, tmp_path, model
+):
+    words = ("fold=0", "trainer.max_epochs=1", "data.bags_per_batch=8", "scheduler=none", *model)
     for name, more in (("plain", ()), ("permuted", ("data.permute_bags=true",))):
         cross_validate(configured(*words, *more), tmp_path / name)
     with pytest.MonkeyPatch.context() as patch:
@@ -210,6 +215,23 @@ def test_predicting_the_held_out_patients_reproduces_their_stored_predictions(
     again = again.set_index("patient")
     assert len(again) == 16 + 3
     np.testing.assert_array_equal(again.loc[stored.index, "probability"], stored["probability"])
+
+
+def test_a_table_changed_since_makes_nobody_predicted_by_a_model_that_trained_on_them(
+    configured, tmp_path, cohort, capsys
+):
+    run, changed = tmp_path / "run", shutil.copytree(cohort, tmp_path / "changed")
+    cross_validate(configured("model/fusion=clinical"), run)
+    stored = pd.read_csv(run / "predictions.csv").set_index("patient")["probability"]
+    table = pd.read_csv(changed / "trainset" / "trainset_true.csv")
+    table.loc[table["ID"] == stored.index[0], "LYMPH_COUNT"] += 50
+    table.to_csv(changed / "trainset" / "trainset_true.csv", index=False)
+    config = run_config(run, {"root": str(changed)}, {})
+    again = predict(run, {run: config}, tmp_path / "out", "all", ("ID", "LABEL"))
+    again = again.set_index("patient").loc[stored.index, "probability"]
+    np.testing.assert_array_equal(again[1:], stored[1:])
+    assert again.iloc[0] != stored.iloc[0]
+    assert "16 of these patients have ids that the run learned from" in capsys.readouterr().out
 
 
 def test_late_fusion_is_fitted_to_the_training_patients_of_its_fold(configured, cohort, tmp_path):
@@ -433,6 +455,17 @@ def test_stopped_early_and_killed_before_the_end_stays_stopped(configured, tmp_p
     pd.testing.assert_frame_equal(history(tmp_path / "whole"), history(tmp_path / "resumed"))
 
 
+def test_patience_counts_epochs_however_rarely_they_are_validated(configured, tmp_path):
+    words = ("data.inner_fraction=0.3", "trainer.max_epochs=20", "lr=30", "model/fusion=clinical",
+             "fold=0", "trainer.validate_every=3", "trainer.patience=3")  # fmt: skip
+    cross_validate(configured(*words), tmp_path / "run")
+    rows = history(tmp_path / "run")
+    losses = rows["inner/loss"][2::3].to_numpy()
+    assert (losses[1:-1] < losses[:-2]).all()
+    assert losses[-1] >= losses[-2]
+    assert len(rows) == 3 * len(losses) < 20
+
+
 def test_decoding_leaves_the_process_filters_alone(configured, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("default")
@@ -502,6 +535,7 @@ def test_an_encoder_that_wants_other_images_is_refused(configured, tmp_path):
     ("data.inner_fraction=0.05", "allowed is 0.[0-9]+ or more"),
     ("trainer.validate_every=9", "nothing is validated"),
     ("trainer.precision=half", "trainer.precision=half"),
+    ("trainer.precision=16-true", "16-true: allowed are auto, 32-true, bf16-mixed, 16-mixed"),
     ("trainer.chunk_size=0", "trainer.chunk_size=0: allowed are auto, null, and 1 or more"),
     ("trainer.accelerator=abacus", "trainer.accelerator=abacus"),
     ("scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau", "ReduceLROnPlateau"),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +77,28 @@ class Encoded:
 def untrained(images: Images, seed: int = 0) -> Encoded:
     """The default network before any training: the control of every trained one.
 
-    Of images smaller than CROP or RESIZE it sees the whole. Inputs are centred: bytes as they are
+    Of images smaller than CROP or RESIZE it sees the whole, and the columns' names say so: what a
+    model has learned of such features it takes for no other. Inputs are centred: bytes as they are
     would be mostly brightness to it.
     """
-    return Encoded(UNTRAINED, _seen(images, RESIZE), seed)
+    data = _seen(images, RESIZE)
+    return Encoded(UNTRAINED, data, seed, f"feature{_smaller(data)}")
 
 
 def untrained_layer3(images: Images, seed: int = 0) -> Encoded:
     """The same network up to its layer3, at full resolution: the texture of small places."""
-    return Encoded(UNTRAINED, _seen(images, CROP), seed, "layer3", stages=3)
+    data = _seen(images, CROP)
+    return Encoded(UNTRAINED, data, seed, f"layer3{_smaller(data)}", stages=3)
 
 
 def _seen(images: Images, resize: int) -> dict[str, Any]:
     paths = (path for bag in images.values() for path in bag)
     side = min(next(filter(None, (size_from_header(path, WHOLE) for path in paths)), (CROP,)))
     return {"crop": min(CROP, side), "resize": min(resize, side), "normalise": True}
+
+
+def _smaller(data: dict[str, Any]) -> str:
+    return "" if data["crop"] == CROP else f"-{data['crop']}-pixels"
 
 
 def pretrained(path: Path, settings: dict[str, Any]) -> Encoded:
@@ -123,7 +131,8 @@ def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
     if weights and (path := Path(weights)).is_file():
         origin = sha256(path)
     kept = {key: value for key, value in spec.items() if key != "weights"}
-    decisive = [VERSION, kept, origin, framing.name, bool(data["normalise"])]
+    libraries = [version(name) for name in ("torch", "torchvision", "timm")]
+    decisive = [VERSION, kept, origin, framing.name, bool(data["normalise"]), libraries]
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return f"{spec.get('name', 'encoder')}-v{VERSION},crop={framing.crop},{digest[:16]}"
 

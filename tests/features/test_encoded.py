@@ -96,6 +96,7 @@ def test_weights_are_those_of_the_file(images, data, tmp_path):
 
 def test_the_control_sees_small_images_whole(images):
     assert untrained(images).framing == untrained_layer3(images).framing == Framing(32, 32)
+    assert untrained(images).names[0] == "feature-32-pixels_0"  # no model of 128 takes these
     assert UNTRAINED["name"] == "resnet18"
 
 

@@ -6,8 +6,6 @@ from torch.nn.functional import batch_norm, logsigmoid
 
 from lymphoml.nn.segments import at_least_single, segment_softmax, segment_sum
 
-MOMENTUM = 0.1  # of the running statistics, as everywhere in torch
-
 
 class SigmoidMean(nn.Module):
     """z = sum_k a_k h_k / sum_k a_k with a_k = sigmoid(BN(w^T h_k)).
@@ -39,9 +37,9 @@ class SigmoidMean(nn.Module):
 
     def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """What the sigmoid is taken of."""
-        norm = self.norm
-        training = self.training and len(features) > 1
-        score = at_least_single(self.w(features))
+        norm, score = self.norm, at_least_single(self.w(features))
+        if len(features) > 1:
+            return norm(score).squeeze(1)
         return batch_norm(
-            score, norm.running_mean, norm.running_var, norm.weight, norm.bias, training, MOMENTUM
+            score, norm.running_mean, norm.running_var, norm.weight, norm.bias
         ).squeeze(1)
