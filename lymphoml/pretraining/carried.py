@@ -57,7 +57,8 @@ class Encoders:
 
     def _made(self, fold: int) -> Path:
         table = self.everybody.table
-        patients, held_out = set(self.everybody.labelled.table.index), []
+        patients = set(self.everybody.labelled.table.index)
+        held_out: list[str] = []
         if self.one_a_fold:
             learned, held_out = split(self.folds, fold, self.config["data"]["folds"])
             patients = set(learned)
