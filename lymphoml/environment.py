@@ -2,10 +2,13 @@
 
 import hashlib
 import importlib.metadata
+import re
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+
+from lymphoml.privacy import leaves_project
 
 PACKAGES = ("lymphoml", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
             "numpy", "pandas", "scikit-learn", "scikit-image", "scipy", "pillow",
@@ -68,7 +71,11 @@ def _git_commit() -> str | None:
 
 
 def _without_folders(word: str) -> str:
-    """Of a path that leaves the project only the last part."""
-    key, equals, value = word.rpartition("=")
-    beyond = value.startswith(("/", "~")) or ".." in Path(value).parts
-    return f"{key}{equals}{Path(value).name if beyond else value}"
+    """Of a path that leaves the project only the last part, of a list that holds one nothing."""
+    key, equals, value = word.partition("=") if "=" in word else ("", "", word)
+    bare = value.replace("\\", "").strip("'\"")  # as Hydra reads it
+    if leaves_project(bare):
+        return f"{key}{equals}{PurePath(bare).name}"
+    if any(map(leaves_project, re.split(r"[\[\]{}()'\":=,\s\\]+", value))):
+        return f"{key}{equals}..."
+    return word

@@ -15,10 +15,12 @@ RANGES = {"fold": (0, 10_000), "label": (0, 1), "probability": (0, 1)}
 
 
 def read_columns(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A csv file; its patients stay text, 007 as well as NA."""
+    """A csv file; its patients and images stay text, 007 as well as NA."""
     try:
         content = io.BytesIO(read_bytes(path))
-        table = pd.read_csv(content, dtype={"patient": str}, na_filter="patient" not in columns)
+        table = pd.read_csv(
+            content, dtype={"patient": str, "image": str}, na_filter="patient" not in columns
+        )
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}; {AGAIN}") from None
     if lacking := [column for column in columns if column not in table]:

@@ -15,6 +15,7 @@ from lymphoml.commands.predict import Predict
 from lymphoml.commands.submit import Submit
 from lymphoml.commands.synthesize import Synthesize
 from lymphoml.config import parse, plain
+from lymphoml.environment import describe
 from lymphoml.errors import InputError
 from lymphoml.identity import leaves, slug
 from lymphoml.module import BagClassifier
@@ -220,6 +221,23 @@ def test_hydra_interpolation_stays_out_of_job_configuration():
         content = yaml.safe_load(path.read_text()) or {}
         content.pop("hydra", None)
         assert "${hydra:" not in str(content), path
+
+
+@pytest.mark.parametrize(("word", "told"), [
+    ("lr=1e-3", "lr=1e-3"),
+    ("data.fold_file='runs/lr=1/folds.csv'", "data.fold_file='runs/lr=1/folds.csv'"),
+    ("model.encoder.hidden=[64,32]", "model.encoder.hidden=[64,32]"),
+    ("data.root=/home/me/cohort", "data.root=cohort"),
+    ("data.root='/home/me/a,b'", "data.root=a,b"),
+    ('data.root="/home/me/x=1/cohort"', "data.root=cohort"),
+    (r"data.root=/home/me/a\=b/c", "data.root=c"),
+    ("data.root='~me/x'", "data.root=x"),
+    ("data.root=../me/x", "data.root=x"),
+    ("tags=[a,/home/me]", "tags=..."),
+    ("/home/me/sweeps", "sweeps"),
+])  # fmt: skip
+def test_the_command_that_is_kept_names_no_folder_of_this_machine(word, told):
+    assert describe("", [word], "", "", 1)["command"] == f"python train.py {told}"
 
 
 def test_slug_is_sorted_and_leaves_out_what_changes_nothing():

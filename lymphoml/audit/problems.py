@@ -17,6 +17,8 @@ NAMING = (  # what it stands in, what is left of that
     (r"(?<= is taken by )(?P<name>.+)(?=; )", "another row"),
     (r"^(?P<name>.+)(?= (?:links to a place outside|does not exist, or is a broken link))", "it"),
     (r"^(?P<left>no image .*|no such folder) in (?P<name>.+)(?=; )", r"\g<left>"),
+    (r"^(?P<name>.+)(?= is no file(?:$|; ))", "it"),
+    (rf"^(?P<name>.+ holds a file called {QUOTED})", "a folder holds a file of a refused name"),
     (rf": (?P<name>{QUOTED})(?=$|; )", ""),  # of an OSError
 )
 

@@ -17,6 +17,7 @@ class Ensemble:
 
 
 def run(options: Ensemble) -> None:
+    from lymphoml.members import member_names
     from lymphoml.report.ensemble import write_ensemble
     from lymphoml.report.runs import find_runs
     from lymphoml.report.terminal import print_run
@@ -24,7 +25,7 @@ def run(options: Ensemble) -> None:
     out = Path(options.out)
     listed = options.runs.startswith("[")
     paths = listed_runs(options.runs) if listed else find_runs(Path(options.runs))
-    # A second call finds the first one's ensemble among a sweep's runs.
-    paths = [path for path in paths if path.resolve() != out.resolve()]
+    if not listed:  # among a sweep's runs lie ensembles of some of them, perhaps this one
+        paths = [path for path in paths if not member_names(path)]
     write_ensemble(paths, out)
     print_run(out)

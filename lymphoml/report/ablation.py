@@ -9,6 +9,7 @@ from rich.console import Console
 
 from lymphoml.errors import InputError
 from lymphoml.files import write_csv
+from lymphoml.members import KEY
 from lymphoml.report.ablation_figure import ablation_figure, write_png
 from lymphoml.report.ablation_tables import printed_folds, printed_scores
 from lymphoml.report.names import run_labels
@@ -34,7 +35,8 @@ def summarise_ablation(folder: Path, console: Console | None = None) -> list[Pat
     best = next(run for run in runs if run.path.name == scores["run"].iloc[0])
     folds = fold_table(best)
     by_score = sorted(runs, key=lambda run: list(scores["run"]).index(run.path.name))
-    curves = {names[run.path]: epoch_curve(run) for run in by_score}
+    trained = [run for run in by_score if KEY not in run.config]
+    curves = {names[run.path]: epoch_curve(run) for run in trained}
 
     table, figure, best_table = (
         folder / name for name in ("ablation.csv", "ablation.png", "ablation_best.csv")
@@ -42,7 +44,7 @@ def summarise_ablation(folder: Path, console: Console | None = None) -> list[Pat
     write_csv(table, scores)
     write_png(ablation_figure(curves), figure)
     write_csv(best_table, folds.assign(configurations_tried=len(runs)))
-    console.print(printed_scores(scores, list(curves)))
+    console.print(printed_scores(scores, [names[run.path] for run in by_score]))
     console.print(clinical_account(best), markup=False)
     console.print(printed_folds(folds, names[best.path], scores))
     return [table, figure, best_table]

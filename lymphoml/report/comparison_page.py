@@ -69,18 +69,17 @@ def _renamed(comparison: Comparison, words: Mapping[str, str]) -> Comparison:
 
 
 def _same(comparison: Comparison, runs: Mapping[str, Run]) -> bool:
-    rows = comparison.table[comparison.table["score"] == "balanced_accuracy"]
-    values = dict(zip(rows["run"], rows["value"], strict=True))
+    rows = comparison.table[["run", "score", "value"]].itertuples(index=False)
     told = parts(comparison).values()
     named = {name for part in told for name in part.table["run"]}
     named |= {part.reference for part in told if part.baseline is None}
     named |= {best.name for part in told for best in part.best.values()}
     return (
-        set(values) == set(runs)
+        set(comparison.table["run"]) == set(runs)
         and named <= set(runs)
         and all(
-            math.isclose(values[name], run.metrics["balanced_accuracy"]["value"], abs_tol=1e-9)
-            for name, run in runs.items()
+            math.isclose(value, runs[name].metrics[score]["value"], abs_tol=1e-9)
+            for name, score, value in rows
         )
     )
 

@@ -17,8 +17,9 @@ from lymphoml.containment import refuse_links
 from lymphoml.errors import InputError, listed
 from lymphoml.evaluation.summary import summarise
 from lymphoml.files import write_csv, write_json, write_text
-from lymphoml.members import KEY, mean_of_logits
+from lymphoml.members import KEY, ROWS, mean_of_logits
 from lymphoml.report.alignment import align
+from lymphoml.report.reference import ROUNDING
 from lymphoml.report.runs import HISTORY, Run, read_run
 from lymphoml.runs import read_config, read_table
 
@@ -26,21 +27,26 @@ from lymphoml.runs import read_config, read_table
 def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     """Make `out` the run of this ensemble, `metrics.json` last; return its predictions.
 
-    `config.yaml` is the first member's, with the members' names as `ensemble`; the baselines and
-    strata are the first's too. Raises InputError where fewer than two runs are given, a run is
-    unfinished or of other patients or folds, or `out` holds anything but this ensemble.
+    `config.yaml` is the first member's, with the members' names as `ensemble`, and a control where
+    any member is one; strata are the first's too, and of the baselines those that all members
+    share. Raises InputError where fewer than two runs are given, a run is unfinished, an ensemble
+    itself or of other patients or folds, or `out` holds anything but this ensemble.
     """
     if len({path.resolve() for path in paths}) < max(2, len(paths)):
         raise InputError(f"runs={listed(paths)}: an ensemble takes two runs or more, each once")
     members = [read_run(path) for path in paths]
+    if nested := [run.path for run in members if KEY in run.config]:
+        raise InputError(f"runs: {nested[0]} is an ensemble itself; give the runs that it is of")
     align(members)
     first = members[0]
     names = [path.resolve().name for path in paths]
-    config = {**first.config, KEY: names}
+    control = any(run.config["data"].get("permute_bags") for run in members)
+    data = {**first.config["data"], "permute_bags": control}
+    config = {**first.config, "data": data, KEY: names}
     _refuse_taken(out, names)
     predictions = mean_of_logits([member.predictions for member in members])
     histories = {fold: pd.DataFrame(columns=list(HISTORY)) for fold in first.histories}
-    strata, baselines = (_table(first, name) for name in ("strata", "baselines"))
+    strata, baselines = _table(first, "strata"), _shared_baselines(members)
     metrics = summarise(
         predictions, histories, first.config["data"]["folds"],
         None if strata is None else strata.set_index("patient").astype(str), baselines,
@@ -49,6 +55,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     if accounts := [told for run in members if (told := run.metrics.get(seen.ACCOUNT))]:
         metrics[seen.ACCOUNT] = seen.together(accounts)
 
+    (out / "metrics.json").unlink(missing_ok=True)  # unfinished, from here on
     write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     words = f"runs=[{','.join(names)}]"
     write_json(out / "environment.json", _environment(members, words))
@@ -83,6 +90,23 @@ def _environment(members: Sequence[Run], words: str) -> dict[str, Any]:
     if drifted := [each for run in members for each in run.environment.get(drift.KEY, [])]:
         environment[drift.KEY] = drifted
     return environment
+
+
+def _shared_baselines(members: Sequence[Run]) -> pd.DataFrame | None:
+    """Those that every member fitted alike: of other data settings no gain could be told."""
+    tables = [_table(run, "baselines") for run in members]
+    told = [table.set_index(ROWS) for table in tables if table is not None]
+    if len(told) < len(members):
+        return None
+    first = told[0]
+    alike = [
+        name
+        for name in first
+        if all(
+            name in table and (table[name] - first[name]).abs().max() <= ROUNDING for table in told
+        )
+    ]
+    return first[alike].reset_index()
 
 
 def _table(run: Run, name: str) -> pd.DataFrame | None:

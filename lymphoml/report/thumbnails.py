@@ -9,6 +9,8 @@ from PIL import Image
 
 from lymphoml.data.cohort import Cohort, read_cohort
 from lymphoml.data.decoding import Framing, open_rgb
+from lymphoml.data.images import content_key, hash_images
+from lymphoml.drift import fingerprints
 from lymphoml.errors import InputError
 from lymphoml.foreign import read_bytes
 from lymphoml.report.runs import Run
@@ -65,8 +67,12 @@ def _cohort(run: Run) -> Cohort:
         ) from None
     except KeyError as error:
         raise InputError(f"the run's configuration has no data.{error.args[0]}") from None
-    known = run.environment.get("data_fingerprint", "")
-    if not known.startswith(cohort.labelled.fingerprint()[:16]):
+    table, _, images = fingerprints(run.environment)[-1].partition("-")
+    own = table[:16] == cohort.labelled.fingerprint()[:16]
+    rows = (run.config["model"].get("encoder") or {}).get("rows")
+    if own and images and rows != "file":  # else the digest is of the user's rows
+        own = content_key(hash_images(cohort.labelled.images)).startswith(images)
+    if not own:
         raise InputError(f"the cohort at data.root={place} is not the one the run was trained on")
     return cohort
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from lymphoml.privacy import leaves_project
+
 Score = Mapping[str, float | None]
 
 TITLES = {
@@ -57,8 +59,8 @@ def baseline_name(key: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A setting's value as text; of an absolute path only the last part."""
-    if isinstance(value, str) and (PurePath(value).is_absolute() or value.startswith("~")):
+    """A setting's value as text; of a path that leads out of the project only the last part."""
+    if isinstance(value, str) and leaves_project(value):
         return f".../{PurePath(value).name}"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"

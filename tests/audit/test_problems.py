@@ -117,6 +117,11 @@ def test_a_table_that_lies_elsewhere_is_not_read(tmp_path):
          ["train, folder 'Z: 1'"], "add"),
         ("T, row 2, patient Z1: [Errno 13] Permission denied: '/c/train/Z1'",
          "[Errno 13] Permission denied", ["T, row 2, patient Z1", "'train/Z1'"], ""),
+        ("train, folder Z1: train/Z1/sub.jpg is no file; put", "it is no file",
+         ["train, folder Z1", "train/Z1/sub.jpg"], "put"),
+        ("train, folder Z1: train/Z1 holds a file called '=Z1; a.jpg'; a name must not",
+         "a folder holds a file of a refused name",
+         ["train, folder Z1", "train/Z1 holds a file called '=Z1; a.jpg'"], "a name must not"),
         ("T, not a CSV file (odd end); save", "T, not a CSV file (odd end)", [], "save"),
     ],
 )  # fmt: skip

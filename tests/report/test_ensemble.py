@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from lymphoml.cli import main
+from lymphoml.errors import InputError
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.report.ensemble import mean_of_logits, write_ensemble
 from lymphoml.report.runs import read_run
@@ -60,6 +62,21 @@ def test_a_patient_has_the_mean_of_the_members_logits(members, tmp_path):
     assert metrics["best_epoch_balanced_accuracy"]["mean"] is None
 
 
+def test_what_members_do_not_share_is_left_out_or_told(members, tmp_path):
+    file, out = members[1] / "baselines.csv", tmp_path / "runs" / "ensemble"
+    table = pd.read_csv(file).assign(logistic_regression=0.6, morphology=0.3)
+    table.to_csv(file, index=False)
+    content = yaml.safe_load((members[2] / "config.yaml").read_text())
+    content["data"]["permute_bags"] = True
+    (members[2] / "config.yaml").write_text(yaml.safe_dump(content))
+    write_ensemble(members, out)
+    assert list(pd.read_csv(out / "baselines.csv")) == ["patient", "fold"]
+    assert json.loads((out / "metrics.json").read_text())["gain"] is None
+    assert read_run(out).config["data"]["permute_bags"] is True
+    with pytest.raises(InputError, match=r"ensemble is an ensemble itself; give the runs"):
+        write_ensemble([members[0], out], tmp_path / "other")
+
+
 def test_certainty_stays_finite():
     rows = pd.DataFrame({"patient": ["A", "B"], "fold": [0, 0], "label": [1, 0]})
     sure, unsure = rows.assign(probability=[1.0, 0.0]), rows.assign(probability=[0.5, 0.5])
@@ -104,6 +121,8 @@ def test_everything_after_training_takes_it_as_a_run(members, tmp_path, capsys, 
     assert "No cells are shown: an ensemble has no model that could look at one;" in page
     assert "Nothing was trained here: the pages of seed=0, seed=1, seed=2 tell" in page
     assert "an ensemble of 3 runs" in page
+    main(["ablation", "runs=runs"])
+    assert len(pd.read_csv("runs/ablation.csv")) == 4
     main(["report", "runs=runs", "thumbnails=false"])
     overview = Path("runs/report.html").read_text()
     assert "ensemble" in overview

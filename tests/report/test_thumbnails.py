@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lymphoml.data.cohort import read_cohort
+from lymphoml.data.images import content_key, hash_images
 from lymphoml.errors import InputError
 from lymphoml.report import thumbnails as module
 from lymphoml.report.choices import Choices
@@ -73,6 +75,21 @@ def test_another_cohort_is_refused(cohort, tmp_path):
     (path / "environment.json").write_text(json.dumps(environment))
     with pytest.raises(InputError, match="not the one the run was trained on"):
         thumbnails(read_run(path), {}, ROOM)
+
+
+def test_other_images_beside_the_same_table_are_refused(cohort, tmp_path):
+    shutil.copytree(cohort, tmp_path / "own")
+    path = make_run_of(tmp_path / "own", tmp_path / "run")
+    run = read_run(path)
+    labelled = read_cohort(run.config["data"]).labelled
+    digest = content_key(hash_images(labelled.images))[:16]
+    run.environment["data_fingerprint"] = f"{labelled.fingerprint()[:16]}-{digest}"
+    patient, image = first_of(run)
+    assert thumbnails(run, {patient: [image]}, ROOM)
+    files = [path for images in labelled.images.values() for path in images]
+    files[0].write_bytes(files[-1].read_bytes())
+    with pytest.raises(InputError, match="not the one the run was trained on"):
+        thumbnails(run, {patient: [image]}, ROOM)
 
 
 def test_what_is_missing_is_told_in_one_line_without_the_machines_path(cohort, tmp_path):

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from lymphoml.drift import fingerprints
 from lymphoml.errors import InputError
 from lymphoml.report.choices import Choices
 from lymphoml.report.runs import Run, read_mapping
@@ -49,7 +50,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
 
 def _same_cohort(run: Run, fingerprint: object) -> bool | None:
     """None where the audit or the run does not tell."""
-    known = run.environment.get("data_fingerprint")
+    known = fingerprints(run.environment)[-1]
     if not fingerprint or not known:
         return None
     return str(known).startswith(str(fingerprint))

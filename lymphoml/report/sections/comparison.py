@@ -23,6 +23,9 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     baselines = baseline_scores(run)
     whom = _whom(run, everybody)
     told_gains = [run.metrics.get(key) for key in ("gain", "image_gain")]
+    words = (" on the clinical values", " with the clinical values")
+    if not run.config["data"].get("clinical"):
+        words = ("", "")
     return {
         "measured": list(whom),
         "measures": [
@@ -35,10 +38,10 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
             (model, [scores.get(key) for key in BESIDE])
             for model, scores in ({THIS: everybody} | baselines).items()
         ],
-        "baselines": bool(baselines),
+        "clinical": baseline_name("logistic_regression") in baselines,
         "gains": [
-            (f"{baseline_name(gain['reference'])} {on}", list(_gains(gain)))
-            for gain, on in zip(told_gains, ("on", "with"), strict=True)
+            (baseline_name(gain["reference"]) + on, list(_gains(gain)))
+            for gain, on in zip(told_gains, words, strict=True)
             if gain
         ],
         "thresholds": [
