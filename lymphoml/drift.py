@@ -1,7 +1,8 @@
 """Drift: what decides on a run's bits and is no longer what it was when the run was begun.
 
-A run is told by its facts: one flat mapping of configuration, data, code, library versions and the
-machine's arithmetic. `environment.json` records every change of them that somebody allowed.
+A run is told by its facts: one flat mapping of configuration, data, weights to begin with, code,
+library versions and the machine's arithmetic. `environment.json` records every change of them that
+somebody allowed.
 """
 
 from datetime import UTC, datetime
@@ -34,6 +35,8 @@ def facts(config: dict[str, Any], environment: dict[str, Any]) -> Facts:
     versions = environment.get("versions", {})
     found |= {f"version of {name}": versions.get(name) for name in DECIDING}
     found |= {f"code of {file}": digest for file, digest in environment.get("code", {}).items()}
+    if "weights" in environment:
+        found["content of model.encoder.weights"] = environment["weights"]
     if "threads" in environment:
         found |= {name: environment[name] for name in ("hardware", "threads")}
     return found

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from lymphoml.files import sha256
 from lymphoml.privacy import leaves_project
 
 PACKAGES = ("lymphoml", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
@@ -19,9 +20,17 @@ LOOKING_ON = {"assumptions", "audit", "benchmark", "commands", "report"}
 
 
 def describe(
-    data_fingerprint: str, words: Sequence[str], hardware: str, settings: str, threads: int
+    data_fingerprint: str,
+    words: Sequence[str],
+    hardware: str,
+    settings: str,
+    threads: int,
+    weights: Path | None = None,
 ) -> dict[str, Any]:
-    """The content of `environment.json`; `words` are the job's, after `python train.py`."""
+    """The content of `environment.json`; `words` are the job's, after `python train.py`.
+
+    `weights` is the file that the encoder begins with, where it does with one.
+    """
     versions = {name: _version(name) for name in PACKAGES}
     return {
         "versions": {name: version for name, version in versions.items() if version},
@@ -32,6 +41,7 @@ def describe(
         "settings": settings,
         "threads": threads,
         "code": code(PACKAGE),
+        **({} if weights is None else {"weights": sha256(weights)[:16]}),
     }
 
 

@@ -12,6 +12,7 @@ from lymphoml.data.datamodule import BagDataModule
 from lymphoml.divergence import place
 from lymphoml.errors import Failure, Told
 from lymphoml.failures import told
+from lymphoml.stopping import raise_stop
 
 
 class FoldErrors:
@@ -30,6 +31,7 @@ class FoldErrors:
         try:
             yield
         except Exception as error:
+            raise_stop()
             lines = told(error)
             if lines is not None:
                 named = f"fold {fold}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from lymphoml import runs
+from lymphoml import drift, runs
 from lymphoml.build import uses_images
 from lymphoml.checkpoint import load_checkpoint, reported_checkpoint
 from lymphoml.checkpoint_content import check_complete
@@ -25,6 +25,9 @@ from lymphoml.pretraining.carried import carried_by
 from lymphoml.run_tables import read_columns
 from lymphoml.trainer import make_trainer
 
+# Of `data`: how a fold's model looks at a patient.
+LOOKS = ("crop", "resize", "normalise", "stain_norm", "tta", "eval_max_instances")
+
 
 def check_run(run: Path, config: dict[str, Any]) -> list[int]:
     """The folds of a run that can predict with `config`; InputError where one is not finished."""
@@ -36,6 +39,13 @@ def check_run(run: Path, config: dict[str, Any]) -> list[int]:
     for fold in folds:
         if not runs.is_done(run, fold):
             raise InputError(f"run {run}: fold {fold} is not finished; give its command again")
+    sessions = runs.read_environment(run).get(drift.KEY, [])
+    changed = {change["what"] for session in sessions for change in session["changes"]}
+    if seen := sorted(changed & {f"data.{key}" for key in LOOKS}):
+        raise InputError(
+            f"run {run}: {', '.join(seen)} changed while it was trained, so its folds look at "
+            f"patients differently and cannot predict together; train it anew"
+        )
     return folds
 
 

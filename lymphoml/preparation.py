@@ -1,5 +1,6 @@
 """Whatever can be refused is refused here, before a run folder is made."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from lymphoml.machine.capacity import fitting_chunk, refuse_unset_gradients, try
 from lymphoml.module import BagClassifier
 from lymphoml.pretraining.carried import Encoders
 from lymphoml.pretraining.encoder_file import of_weights
-from lymphoml.pretraining.settings import gives_weights, settle
+from lymphoml.pretraining.settings import gives_weights, refuse_pretraining, settle
 from lymphoml.seen import account, described
 from lymphoml.trainer import make_trainer
 
@@ -38,9 +39,12 @@ class Prepared(NamedTuple):
     chunk_size: int | None  # what `auto` means for a run that begins now
     encoders: Encoders | None  # pretrained, where the configuration uses any
     account: dict[str, Any] | None  # what numbers must say of the encoder's pretraining
+    weights: Path | None  # the file that the encoder begins with, if it does with one
 
 
-def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
+def prepare(
+    config: dict[str, Any], folder: Path, jobs: int = 1, words: Sequence[str] = ()
+) -> Prepared:
     """Read, check and build everything once, for one of `jobs` side by side. Raises InputError.
 
     Sets `trainer.precision` to what `auto` means here, which then counts as configured: a run
@@ -49,9 +53,13 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
     check(config)
     check_rows(config)
     pretraining = settle(config, rows_wanted(config["model"]))
+    if pretraining is None:
+        refuse_pretraining(words)
     data, options = config["data"], config["trainer"]
     asked = folds_asked(config)
     options["precision"] = compute.precision(options["precision"], options["accelerator"])
+    if options["precision"] == "16-mixed" and not compute.uses_cuda(options["accelerator"]):
+        raise InputError("trainer.precision=16-mixed: needs a CUDA GPU; set auto, or bf16-mixed")
     settings = compute.settle(options, jobs)
     module = new_module(config, clinical_dim=1)
     if getattr(module.model.fusion, "fits_images", False):
@@ -87,7 +95,10 @@ def prepare(config: dict[str, Any], folder: Path, jobs: int = 1) -> Prepared:
         BagDataModule(data, cohort, None, folds, fold, config["seed"])
     if told is not None:
         settings += f", {described(told)}"
-    return Prepared(cohort, store, folds, asked, fingerprint, settings, chunk_size, encoders, told)
+    return Prepared(
+        cohort, store, folds, asked, fingerprint, settings, chunk_size, encoders, told,
+        _weights_file(config),
+    )  # fmt: skip
 
 
 def new_module(
@@ -109,6 +120,11 @@ def fold_store(
     if not rows or prepared.encoders is None or not prepared.encoders.one_a_fold:
         return prepared.store
     return open_instances(config["model"], config["data"], prepared.cohort.images, encoder)[0]
+
+
+def _weights_file(config: dict[str, Any]) -> Path | None:
+    weights = (config["model"].get("encoder") or {}).get("weights")
+    return Path(weights) if weights and Path(weights).is_file() else None
 
 
 def _account(config: dict[str, Any], pretraining: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -51,11 +51,13 @@ def cross_validate(
     """
     if (threads := runs.begun_threads(folder)) and threads <= available_cores():
         config["trainer"]["threads"] = config["trainer"]["threads"] or threads
-    prepared = prepare(config, folder, jobs)
+    tracker = Tracker(config, folder, folder.name)
+    prepared = prepare(config, folder, jobs, words)
     hardware = compute.hardware(config["trainer"]["accelerator"])
     environment = environments.describe(
-        prepared.fingerprint, words, hardware, prepared.settings, compute.threads()
-    )
+        prepared.fingerprint, words, hardware, prepared.settings, compute.threads(),
+        prepared.weights,
+    )  # fmt: skip
     runs.claim(folder, config, environment, prepared.chunk_size, prepared.asked)
     runs.settle_folds(folder, prepared.folds, config["data"]["fold_file"])
     if not all(runs.is_done(folder, fold) for fold in prepared.asked):
@@ -63,7 +65,7 @@ def cross_validate(
         chunks = f", {chunk} images at a time" if chunk else ""
         print(f"{folder}: {hardware}, {prepared.settings}{chunks}", flush=True)
 
-    with Tracker(config, folder, folder.name) as tracker:
+    with tracker:
         options, epochs = config["trainer"], config["trainer"]["max_epochs"]
         errors = FoldErrors(going_on=config["on_fold_error"] == "continue")
         with progress_bar(options["progress"], len(prepared.asked) * epochs) as bar:

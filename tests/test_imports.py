@@ -55,7 +55,7 @@ ALLOWED = {
     "checkpoint_content": set(),
     "divergence": set(),
     "resumption": {"checkpoint"},
-    "fold_errors": {"data", "divergence"},
+    "fold_errors": {"data", "divergence", "stopping"},
     "callbacks": set(),
     "progress": set(),
     "runs": {"fold_folder", "seen"},

@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
 from lymphoml import training
+from lymphoml.build import build_model
 from lymphoml.callbacks import History
 from lymphoml.checkpoint import load_checkpoint
 from lymphoml.cli import main
@@ -350,6 +351,41 @@ def test_prediction_refuses_a_cohort_of_another_schema(configured, tmp_path, coh
     assert not (tmp_path / "out").exists()
 
 
+def test_other_weights_under_the_same_name_are_refused(configured, tmp_path):
+    file, words = tmp_path / "weights.pt", ("fold=0", "trainer.max_epochs=1")
+    encoder = build_model(configured()["model"], 1).encoder
+    torch.save(encoder.state_dict(), file)
+    given = f"model.encoder.weights={file}"
+    cross_validate(configured(*words, given), tmp_path / "run")
+    cross_validate(configured(*words, given), tmp_path / "run")
+    torch.save({name: each + 1 for name, each in encoder.state_dict().items()}, file)
+    with pytest.raises(InputError, match=r"content of model\.encoder\.weights is '\w+' there and"):
+        cross_validate(configured(*words, given), tmp_path / "run")
+
+
+def test_a_tracker_that_is_not_there_is_refused_before_a_folder_is_made(configured, tmp_path):
+    with pytest.raises(InputError, match=r"logger\.mode=onlin: allowed are"):
+        cross_validate(configured("logger=wandb", "logger.mode=onlin"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_words_for_a_pretraining_that_is_not_there_are_refused(configured, tmp_path):
+    words = ["pretrain=vicreg", "lr=1e-2"]
+    with pytest.raises(InputError, match=r"^pretrain=vicreg: this run pretrains nothing; add mod"):
+        cross_validate(configured(*words), tmp_path / "run", words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_folds_that_look_differently_do_not_predict_together(configured, tmp_path, cohort):
+    run, allowed = tmp_path / "run", "resume.allow_drift=true"
+    cross_validate(configured("fold=0", "trainer.max_epochs=1"), run)
+    words = ("fold=1", "trainer.max_epochs=1", "data.normalise=true", allowed)
+    cross_validate(configured(*words), run)
+    config = run_config(run, {"root": str(cohort)}, {})
+    with pytest.raises(InputError, match=r"data\.normalise changed while it was trained"):
+        predict(run, {run: config}, tmp_path / "out", "all", ("ID", "LABEL"))
+
+
 def test_clinical_alone_loads_no_image(configured, cohort, tmp_path):
     spoiled = shutil.copytree(cohort, tmp_path / "spoiled")
     for image in spoiled.rglob("*.jpg"):
@@ -536,6 +572,7 @@ def test_an_encoder_that_wants_other_images_is_refused(configured, tmp_path):
     ("trainer.validate_every=9", "nothing is validated"),
     ("trainer.precision=half", "trainer.precision=half"),
     ("trainer.precision=16-true", "16-true: allowed are auto, 32-true, bf16-mixed, 16-mixed"),
+    ("trainer.precision=16-mixed", "16-mixed: needs a CUDA GPU"),
     ("trainer.chunk_size=0", "trainer.chunk_size=0: allowed are auto, null, and 1 or more"),
     ("trainer.accelerator=abacus", "trainer.accelerator=abacus"),
     ("scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau", "ReduceLROnPlateau"),

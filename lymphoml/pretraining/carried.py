@@ -12,7 +12,7 @@ from lymphoml.data.folds import split
 from lymphoml.errors import InputError
 from lymphoml.features.computed import PretrainedEncoder
 from lymphoml.fold_folder import fold_folder
-from lymphoml.pretraining.encoder_file import ENCODER, copy_encoder, is_whole
+from lymphoml.pretraining.encoder_file import ENCODER, copy_encoder, is_whole, refuse_other
 from lymphoml.pretraining.making import pretrained
 from lymphoml.runs import run_lock
 
@@ -42,8 +42,10 @@ class Encoders:
     def of(self, fold: int) -> PretrainedEncoder:
         """The run's, if it holds one already."""
         place = carried_in(self.run, fold, self.settings)
-        folder = place if is_whole(place) else self._made(fold)
-        return PretrainedEncoder(folder / ENCODER, self.settings)
+        if not is_whole(place):
+            return PretrainedEncoder(self._made(fold) / ENCODER, self.settings)
+        refuse_other(place, self.settings)  # of a run that drifted
+        return PretrainedEncoder(place / ENCODER, self.settings)
 
     def carried(self, fold: int) -> PretrainedEncoder:
         """Likewise, in the run's own folder from now on; the caller holds the fold."""

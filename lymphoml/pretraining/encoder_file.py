@@ -39,6 +39,17 @@ def is_whole(folder: Path) -> bool:
     return told.get("sha256") == sha256(folder / ENCODER)
 
 
+def refuse_other(folder: Path, settings: dict[str, Any]) -> None:
+    """Raises InputError where the encoder in `folder` was made by other settings than these."""
+    told = read_mapping(folder / TOLD, f"remove {folder}").get("settings") or {}
+    other = [key for key in settings if key in told and told[key] != settings[key]]
+    if other:
+        raise InputError(
+            f"{folder / ENCODER} was pretrained with another pretrain.{other[0]}; set it likewise, "
+            f"or take another run folder"
+        )
+
+
 def copy_encoder(source: Path, place: Path) -> None:
     """Both files of the folder `source` into the folder `place`."""
     for name in (ENCODER, TOLD):

@@ -34,6 +34,21 @@ def settle(config: dict[str, Any], rows: Sequence[str]) -> dict[str, Any] | None
     return settings
 
 
+def refuse_pretraining(words: Sequence[str]) -> None:
+    """Raises InputError where a run that begins with no pretraining was given words for one."""
+    keys = [word.lstrip("+~").partition("=")[0] for word in words]
+    given = [
+        word
+        for word, key in zip(words, keys, strict=True)
+        if key.split(".")[0] == "pretrain" or "@pretrain" in key
+    ]
+    if given:
+        raise InputError(
+            f"{' '.join(given)}: this run pretrains nothing; add model.encoder.weights=pretrained "
+            f"or model.encoder.rows=pretrained, or leave it out"
+        )
+
+
 def trainable(encoder: dict[str, Any]) -> dict[str, Any]:
     """The same network from scratch, every weight and statistic learning."""
     if "rows" in encoder:
