@@ -19,7 +19,7 @@ CONFIG: dict[str, Any] = {
     "name": "default",
     "tags": [],
     "data": {"name": "synthetic", "root": "data/synthetic", "folds": 5, "repeats": 1, "crop": 112,
-             "inner_fraction": 0.0, "clinical": ["age", "lymphocyte_count"]},
+             "fold_file": None, "inner_fraction": 0.0, "clinical": ["age", "lymphocyte_count"]},
     "model": {
         "_target_": "lymphoml.nn.mil.MILModel",
         "encoder": {"_target_": "lymphoml.nn.encoders.ResNet", "weights": None},

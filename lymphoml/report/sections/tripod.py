@@ -51,9 +51,8 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
         "4": "development, with internal validation by cross-validation",
         "9b": _predictors(run),
         "12a": f"{folds}-fold cross-validation{f', {repeats} repeats' if repeats > 1 else ''}, "
-        f"stratified by label; suspected records of one person share a fold",
-        "12c": f"{flat.get('model', 'model')}, {flat.get('optim', 'optimiser')}, "
-        f"{_epochs(run)}; the configuration stands below",
+        f"{_origin(data)}; suspected records of one person share a fold",
+        "12c": f"{flat.get('model', 'model')}, {_learning(run)}; the configuration stands below",
         "12e": "balanced accuracy with score intervals (Mee 1984), AUROC with DeLong's; "
         "ROC, precision-recall and reliability curves",
         "12g": "python predict.py run=RUN, the mean over the folds' models",
@@ -81,7 +80,8 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
         }.get(data["missing"], shown(data["missing"]))
     if "standardise" in data:
         scaled = "standardised on the training patients" if data["standardise"] else "as measured"
-        logged = [name for name, spec in data.get("columns", {}).items() if spec.get("log")]
+        columns, used = data.get("columns", {}), data.get("clinical") or []
+        logged = [name for name in used if columns.get(name, {}).get("log")]
         answers["12b"] = f"clinical values {scaled}" + (
             f"; logarithm of {', '.join(logged)}" if logged else ""
         )
@@ -101,8 +101,16 @@ def _predictors(run: Run) -> str:
     return ", ".join([*images, *clinical])
 
 
-def _epochs(run: Run) -> str:
-    epochs = f"{run.config.get('trainer', {}).get('max_epochs', 'some')} epochs"
+def _origin(data: dict[str, Any]) -> str:
+    """Of the folds; a configuration leaves out a file that lies elsewhere."""
+    return "folds of a given file" if data.get("fold_file", "?") else "stratified by label"
+
+
+def _learning(run: Run) -> str:
+    flat = flatten(run.config)
+    if flat.get("model.fusion.image_penalty") is not None:
+        return "fitted to the training patients at once, by no optimiser"
+    epochs = f"{flat.get('optim', 'optimiser')}, {flat.get('trainer.max_epochs', 'some')} epochs"
     if run.config["data"].get("inner_fraction"):
         return f"{epochs}, the one that counts chosen on an inner split"
     return f"{epochs}, the last one counts"

@@ -116,13 +116,14 @@ def test_what_a_run_tells_of_its_strata_is_taken_as_told(tmp_path):
     assert set(baseline_scores(run)) == {"logistic regression", "prevalence"}
     told = comparison.content(run, ANY)
     ((reference, gained),) = told["gains"]
-    assert reference == "logistic regression on"
+    assert reference == "logistic regression on the clinical values"
     assert [(who, measure) for who, measure, _ in gained] == [
         ("everybody", "Balanced accuracy"), ("hard stratum", "Balanced accuracy"),
     ]  # fmt: skip
     run.metrics["image_gain"] = run.metrics["gain"] | {"reference": "morphology"}
     references = [reference for reference, _ in comparison.content(run, ANY)["gains"]]
-    assert references == ["logistic regression on", "morphology, stacked with"]
+    words = "the clinical values"
+    assert references == [f"logistic regression on {words}", f"morphology, stacked with {words}"]
     assert [invalid for *_, invalid in told["thresholds"]] == [False, False, True]
     assert len(told["measures"]) == 8
 
@@ -413,6 +414,19 @@ def test_tripod_names_the_predictors_that_the_model_sees(tmp_path, fusion, told)
     target = {"model.fusion._target_": f"lymphoml.nn.fusion.{fusion}"}
     rows = tripod.content(read_run(small(tmp_path / "run", **target)), ANY)["rows"]
     assert next(row[4] for row in rows if row[0] == "9b") == told
+
+
+def test_tripod_tells_no_optimiser_where_all_is_fitted(tmp_path):
+    columns = {"age": {"kind": "numeric"}, "lymphocyte_count": {"kind": "numeric", "log": True}}
+    changes = {"model.fusion.image_penalty": 0.02, "data.fold_file": "mine.csv",
+               "data.columns": columns, "data.clinical": ["age"],
+               "data.standardise": True}  # fmt: skip
+    rows = tripod.content(read_run(small(tmp_path / "run", **changes)), ANY)["rows"]
+    told = {row[0]: row[4] for row in rows}
+    assert "fitted to the training patients at once" in told["12c"]
+    assert "epochs" not in told["12c"]
+    assert "folds of a given file" in told["12a"]
+    assert told["12b"] == "clinical values standardised on the training patients"
 
 
 def test_paths_of_the_machine_stay_there(tmp_path):
