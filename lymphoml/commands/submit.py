@@ -32,6 +32,12 @@ def run(options: Submit) -> None:
     if not (folder / "predictions.csv").exists():
         raise InputError(f"run={options.run}: {folder} holds no prediction; run predict.py first")
     patients = read_table(folder / "predictions.csv")["patient"].tolist()
+    own = set(patients) & set(read_table(run / "folds.csv")["patient"])
+    if own:
+        raise InputError(
+            f"run={options.run}: {folder} holds {len(own)} patients whom the run learned from; run "
+            f"predict.py again, without patients=all"
+        )
     check_submission(folder / "submission.csv", patients, pair("header", options.header))
     told = ledger.tally(siblings(run))
     print(

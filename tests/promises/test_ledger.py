@@ -134,6 +134,7 @@ def predicted(tmp_path):
     run = tmp_path / "runs" / "cv" / "a"
     (run / "test").mkdir(parents=True)
     (run / "config.yaml").write_text("lr: 1\n")
+    (run / "folds.csv").write_text("patient,fold\nP3,0\nP4,1\n")
     (run / "test" / "predictions.csv").write_text("patient,label\nP1,1\nP2,0\n")
     (run / "test" / "submission.csv").write_text("ID,LABEL\nP1,1\nP2,0\n")
     return run
@@ -163,6 +164,17 @@ def test_a_submission_is_recorded_before_it_is_sent(predicted, tmp_path, monkeyp
     assert tally([predicted]) == Tally(0, 0, 2, 1, 0)
     assert "2 sent, 0 confirmed" in capsys.readouterr().out
     assert tally([predicted, sibling]) == Tally(0, 0, 3, 1, 0)
+
+
+@pytest.mark.promise(
+    "submit after `predict.py patients=all`, with patients whom the run learned from",
+    "refused in a line, nothing sent, nothing counted",
+)
+def test_nobody_the_run_learned_from_is_submitted(predicted):
+    (predicted / "folds.csv").write_text("patient,fold\nP1,0\nP4,1\n")
+    with pytest.raises(InputError, match=r"holds 1 patients whom the run learned from; run pred"):
+        _run(["submit", f"run={predicted}", "message=m"])
+    assert tally([predicted]) is None
 
 
 def test_lines_of_an_earlier_version_count(tmp_path):
