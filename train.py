@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from lymphoml.composition import check_command_line
-from lymphoml.entry import entry, job
+from lymphoml.entry import entry, forget_sweeps, job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -28,7 +28,11 @@ def main(config: DictConfig) -> float:
 
 def checked() -> None:
     check_command_line(sys.argv[1:])
-    main()
+    forget_sweeps()  # of one that was killed
+    try:
+        main()
+    finally:
+        forget_sweeps()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from lymphoml.fold_folder import fold_lock, is_done
 from lymphoml.machine.cores import available_cores
 from lymphoml.stopping import end_with_parent, raise_stop
 
+SWEEP = "multirun.yaml"  # Hydra's own record of a sweep, which names the user's folders
+
 
 @contextmanager
 def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
@@ -36,8 +38,8 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
         folder = folder.relative_to(Path.cwd())  # as it is told: no home folder
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     end_with_parent()
-    if sweep:  # Hydra's own record of a sweep names the user's folders
-        (folder.parent / "multirun.yaml").unlink(missing_ok=True)
+    if sweep:
+        (folder.parent / SWEEP).unlink(missing_ok=True)
     try:
         settings = plain(config)
         refuse_links(folder)
@@ -55,6 +57,12 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
             _tell(lines)
             raise SystemExit(lines.code) from None
         raise
+
+
+def forget_sweeps() -> None:
+    """Remove the records of sweeps that began no job, below `runs`."""
+    for record in Path("runs").glob(f"*/{SWEEP}"):
+        record.unlink(missing_ok=True)
 
 
 def _words() -> list[str]:

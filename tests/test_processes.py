@@ -140,6 +140,13 @@ def test_a_wrong_word_is_one_line_and_exit_code_2(tmp_path, word, says):
     assert done.returncode == 2
 
 
+def test_a_mistyped_sweep_leaves_no_record_that_names_folders(tmp_path):
+    done = train("-m", "optim=sgd,typo", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "optim/typo" in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_both_missing_tables_are_told_at_once(tmp_path):
     done = train("data.root=nowhere", "logger=none", cwd=tmp_path)
     assert done.returncode == 2
