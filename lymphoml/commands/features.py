@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from lymphoml.data.cohort import Cohort
     from lymphoml.features.table import Extractor
 
+OF_NETWORKS = ("crop", "resize", "normalise", "stain_norm")  # what an encoder is to see
+
 
 @dataclass
 class Features:
     """Measure every cell, or encode every image, once; rows go to the cache, and to a file."""
 
     cohort: str = option("lymphocytosis", "which of conf/data, as data=... of train.py")
-    data: dict[str, Any] = option({}, "changes to its settings: data.root=DIR data.crop=112")
+    data: dict[str, Any] = option(
+        {}, "changes to its settings: data.root=DIR; of a network data.crop=112"
+    )
     encoder: str = option(
         "morphology", "morphology, untrained, untrained_layer3, one of conf/model/encoder"
     )
@@ -65,10 +69,11 @@ def _extractor(options: Features, data: dict[str, Any], cohort: "Cohort") -> "Ex
     if options.encoder in ("morphology", *UNTRAINED):
         if changes:
             raise InputError(f"encoder={options.encoder}: has no setting {', '.join(changes)}")
-        if data["stain_norm"] is not None:
+        given = [f"data.{key}={data[key]}" for key in OF_NETWORKS if data[key]]
+        if given:
             raise InputError(
-                f"data.stain_norm={data['stain_norm']}: encoder={options.encoder} takes images as "
-                f"they lie in their files; leave it out, or name a network"
+                f"{', '.join(given)}: encoder={options.encoder} takes images as they lie in their "
+                f"files; leave it out, or name a network"
             )
         return extractor(options.encoder, cohort.images, seed=options.seed)
     from lymphoml.features.encoded import Encoded

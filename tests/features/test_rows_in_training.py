@@ -318,6 +318,7 @@ def test_a_run_without_images_has_no_image_baselines(configured, tmp_path):
         (["encoder=resnet18", "weights=none.pt"], r"none\.pt does not exist"),
         (["data.stain_norm=macenko"], r"data\.stain_norm=macenko: encoder=morphology takes images"),
         (["encoder=untrained", "data.stain_norm=reinhard"], r"encoder=untrained takes images as"),
+        (["data.crop=64"], r"data.crop=64: encoder=morphology takes images as they lie"),
     ],
 )
 def test_the_command_refuses_in_a_line(cohort, cache, words, said, capsys):
