@@ -126,10 +126,12 @@ class BagDataModule(PatientBags):
 
     def training_bags(self) -> DataLoader:
         """The training patients one by one, as evaluation sees bags."""
-        return self._loader(self.train_patients, False, self.data["permute_bags"])
+        permuted = self.data["permute_bags"]
+        return self._loader(self.train_patients, training=False, permuted=permuted)
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train_patients, True, self.data["permute_bags"])
+        permuted = self.data["permute_bags"]
+        return self._loader(self.train_patients, training=True, permuted=permuted)
 
     def batch_patients(self, epoch: int, batch: int) -> list[str]:
         """Who is in an epoch's training batch of this number, from 0; nobody after the last."""
