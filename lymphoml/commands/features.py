@@ -69,10 +69,10 @@ def _extractor(options: Features, data: dict[str, Any], cohort: "Cohort") -> "Ex
     if options.encoder in ("morphology", *UNTRAINED):
         if changes:
             raise InputError(f"encoder={options.encoder}: has no setting {', '.join(changes)}")
-        given = [f"data.{key}={data[key]}" for key in OF_NETWORKS if data[key]]
-        if given:
+        idle = [f"data.{key}={data[key]}" for key in OF_NETWORKS if data[key]]
+        if idle:
             raise InputError(
-                f"{', '.join(given)}: encoder={options.encoder} takes images as they lie in their "
+                f"{', '.join(idle)}: encoder={options.encoder} takes images as they lie in their "
                 f"files; leave it out, or name a network"
             )
         return extractor(options.encoder, cohort.images, seed=options.seed)
