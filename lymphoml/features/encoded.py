@@ -14,11 +14,11 @@ from torch import nn
 
 from lymphoml.build import build
 from lymphoml.data.decoding import Framing, size_from_header
+from lymphoml.data.images import Images
 from lymphoml.data.parts import Source
 from lymphoml.data.patient_stain import Unstained, decode_patient
 from lymphoml.data.transforms import STILL, View
 from lymphoml.errors import InputError
-from lymphoml.features.computed import Images
 from lymphoml.files import sha256
 from lymphoml.nn.bounded import bounded
 
