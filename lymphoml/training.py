@@ -142,7 +142,7 @@ def train_fold(
     accuracy = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]
     bar.say(
         f"{path}: balanced accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, "
-        f"{accuracy['high']:.3f}] after {len(history.rows)} epochs, {history.seconds:.0f} s"
+        f"{accuracy['high']:.3f}] after epoch {len(history.rows)}, {history.seconds:.0f} s"
     )
     write_json(
         path / "done.json",
