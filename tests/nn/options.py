@@ -19,6 +19,7 @@ def read(group: str) -> dict[str, dict[str, Any]]:
 
 
 POOLINGS, FUSIONS = read("pooling"), read("fusion")
+FITTED = ("additive_ridge", "stacked")  # whole, by no gradient step
 # Where an instance that is neither among the highest nor the lowest of its bag changes nothing.
 SELECT = {"top_share", "max_score", "chowder"}
 
@@ -35,11 +36,11 @@ def make_pooling(name: str, dim: int) -> nn.Module:
 def make_fusion(name: str, image_dim: int, clinical_dim: int) -> nn.Module:
     """What a fold's training patients fit beforehand is fitted to four of them."""
     fusion = build(FUSIONS[name], image_dim, clinical_dim)
+    draw = torch.Generator().manual_seed(0)
+    clinical = torch.randn(4, clinical_dim, generator=draw)
+    label = torch.tensor([1.0, 0.0, 0.0, 1.0])
     if hasattr(fusion, "fit_clinical"):
-        draw = torch.Generator().manual_seed(0)
-        clinical = torch.randn(4, clinical_dim, generator=draw)
-        label = torch.tensor([1.0, 0.0, 0.0, 1.0])
         fusion.fit_clinical(clinical, label, 1.0)
-        if fusion.fits_images:
-            fusion.fit_images(torch.randn(4, image_dim, generator=draw), clinical, label, 1.0)
+    if getattr(fusion, "fits_images", False):
+        fusion.fit_images(torch.randn(4, image_dim, generator=draw), clinical, label, 1.0)
     return fusion

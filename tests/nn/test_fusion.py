@@ -17,6 +17,7 @@ from lymphoml.nn.fusion import (
     MixtureOfExperts,
     NoClinical,
     ProductOfProbabilities,
+    StackedLogit,
     mixture_logit,
 )
 from lymphoml.nn.fusion.logistic import fit_logistic
@@ -261,3 +262,66 @@ def test_bags_that_are_all_alike_add_nothing():
         AdditiveLogit(4, CLINICAL, image_penalty=0.0)
     with pytest.raises(ValueError, match="a clinical part that is frozen"):
         AdditiveLogit(4, CLINICAL, frozen=False, image_penalty=0.1)
+
+
+def test_stacking_weighs_what_scikit_learn_weighs():
+    """Inner folds deal out the patients of each class in turn, in the order they come in."""
+    clinical, label = patients()
+    bag = (torch.randn(60, 8) + label.unsqueeze(1)).double()
+    fusion = StackedLogit(8, CLINICAL, penalty=0.5, image_penalty=0.1, inner_folds=3).double()
+    fusion.fit_images(bag, clinical.double(), label, 0.4)
+
+    def model(penalty):
+        return LogisticRegression(C=1 / penalty, tol=1e-12, solver="newton-cholesky")
+
+    def image_model(train):
+        centre = bag[train].mean(0)
+        unit = (bag[train] - centre).square().sum(1).mean().sqrt()
+        scaled = (bag - centre) / unit
+        fitted = model(0.1).fit(scaled[train], label[train], weights[train])
+        return torch.tensor(fitted.decision_function(scaled))
+
+    weights = torch.where(label == 1, 0.4, 1.0)
+    fold = torch.empty(60, dtype=torch.long)
+    for each in (0, 1):
+        its = (label == each).nonzero()[:, 0]
+        before = 0 if each == 0 else int((label == 0).sum())
+        fold[its] = (before + torch.arange(len(its))) % 3
+    unseen = torch.empty(60, dtype=torch.float64)
+    for each in range(3):
+        unseen[fold == each] = image_model(fold != each)[fold == each]
+    unit = unseen.std(correction=0)
+    last = model(0.5).fit(torch.column_stack([unseen / unit, clinical]), label, weights)
+    own = image_model(torch.ones(60, dtype=torch.bool))
+    expected = last.decision_function(torch.column_stack([own / unit, clinical]))
+    torch.testing.assert_close(
+        fusion(bag, clinical.double()), torch.tensor(expected), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_stacking_trusts_less_what_says_nothing():
+    """In 500 columns of noise a model tells its own patients apart, and nobody else."""
+    clinical, label = patients(120)
+    losses: dict[type, list[float]] = {StackedLogit: [], AdditiveLogit: []}
+    for _ in range(5):
+        noise = torch.randn(120, 500)
+        for kind, its in losses.items():
+            fusion = kind(500, CLINICAL, image_penalty=0.02)
+            if kind is AdditiveLogit:
+                fusion.fit_clinical(clinical[:60], label[:60], 1.0)
+            fusion.fit_images(noise[:60], clinical[:60], label[:60], 1.0)
+            assert not any(parameter.requires_grad for parameter in fusion.parameters())
+            logits = fusion(noise[60:], clinical[60:])
+            its.append(F.binary_cross_entropy_with_logits(logits, label[60:]).item())
+    assert sum(losses[StackedLogit]) < sum(losses[AdditiveLogit])
+
+
+def test_stacking_bears_few_patients_and_bags_that_are_alike():
+    clinical, label = patients()
+    for count, bag in ((2, torch.randn(2, 4)), (60, torch.ones(60, 4))):
+        fusion = StackedLogit(4, CLINICAL)
+        fusion.fit_images(bag, clinical[:count], label[:count], 1.0)
+        assert fusion(bag, clinical[:count]).isfinite().all()
+    for words in ({"penalty": 0.0}, {"image_penalty": 0.0}, {"inner_folds": 1}):
+        with pytest.raises(ValueError, match=next(iter(words))):
+            StackedLogit(4, CLINICAL, **words)

@@ -2,8 +2,8 @@
 
 A positive logit says tumoral. `uses_images` says whether the bag is looked at; where it is not,
 no image is loaded, encoded or pooled. A fusion that has `fit_clinical(clinical, label,
-pos_weight)` is given the fold's training patients once, before training; then, where `fits_images`
-is true, `fit_images(bag, clinical, label, pos_weight)` is given their bags as well.
+pos_weight)` is given the fold's training patients once, before training; then, where it has a true
+`fits_images`, `fit_images(bag, clinical, label, pos_weight)` is given their bags as well.
 """
 
 from lymphoml.nn.fusion.additive import AdditiveLogit
@@ -13,6 +13,7 @@ from lymphoml.nn.fusion.film import FiLM
 from lymphoml.nn.fusion.mixture import MixtureOfExperts, mixture_logit
 from lymphoml.nn.fusion.no_clinical import NoClinical
 from lymphoml.nn.fusion.product import ProductOfProbabilities
+from lymphoml.nn.fusion.stacked import StackedLogit
 
 __all__ = [
     "AdditiveLogit",
@@ -22,5 +23,6 @@ __all__ = [
     "MixtureOfExperts",
     "NoClinical",
     "ProductOfProbabilities",
+    "StackedLogit",
     "mixture_logit",
 ]

@@ -1,10 +1,9 @@
 """Late fusion: the logit of the images on top of a clinical model that was fitted first."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lymphoml.nn.fusion.logistic import fit_logistic
+from lymphoml.nn.fusion.logistic import fit_bags, fit_logistic
 
 
 class AdditiveLogit(nn.Module):
@@ -66,17 +65,10 @@ class AdditiveLogit(nn.Module):
         """Fit the image part to the training patients, the clinical logit being known.
 
         A logistic regression with `image_penalty` as its penalty on squared weights, in units in
-        which bags lie at a mean squared distance of 1 from their mean. Its weights lie in the span
-        of the bags, so it is fitted in that span, as kernel logistic regression with a linear
-        kernel is, however wide a bag's vector.
+        which bags lie at a mean squared distance of 1 from their mean.
         """
         assert self.image_penalty is not None
-        centre = bag.double().mean(0)
-        apart = bag.double() - centre
-        unit = apart.square().sum(1).mean().sqrt().clamp_min(torch.finfo(bag.dtype).tiny)
-        left, sizes, directions = torch.linalg.svd(apart / unit, full_matrices=False)
         known = self.clinical(clinical).squeeze(1)
-        weight, bias = fit_logistic(left * sizes, label, pos_weight, self.image_penalty, known)
-        weight = directions.T @ weight / unit
+        weight, bias = fit_bags(bag, label, pos_weight, self.image_penalty, known)
         self.image.weight.data.copy_(weight.unsqueeze(0))
-        self.image.bias.data.copy_(bias - weight @ centre)
+        self.image.bias.data.copy_(bias)

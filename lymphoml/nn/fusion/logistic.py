@@ -44,3 +44,24 @@ def fit_logistic(
         if step.abs().max() < 1e-10:
             break
     return beta[:-1].to(values), beta[-1:].to(values)
+
+
+def fit_bags(
+    bag: Float[Tensor, "b d"],
+    label: Float[Tensor, " b"],
+    pos_weight: float,
+    penalty: float,
+    offset: Float[Tensor, " b"] | None = None,
+) -> tuple[Float[Tensor, " d"], Float[Tensor, " 1"]]:
+    """Likewise for bags, in units in which their mean squared distance from their mean is 1.
+
+    The weights lie in the span of the bags, so they are fitted in that span, as those of kernel
+    logistic regression with a linear kernel are, however wide a bag's vector. In double precision.
+    """
+    centre = bag.double().mean(0)
+    apart = bag.double() - centre
+    unit = apart.square().sum(1).mean().sqrt().clamp_min(torch.finfo(bag.dtype).tiny)
+    left, sizes, directions = torch.linalg.svd(apart / unit, full_matrices=False)
+    weight, bias = fit_logistic(left * sizes, label, pos_weight, penalty, offset)
+    weight = directions.T @ weight / unit
+    return weight, bias - weight @ centre
