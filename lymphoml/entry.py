@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lymphoml.fold_folder import fold_lock, is_done
 from lymphoml.machine.cores import available_cores
 from lymphoml.stopping import end_with_parent, raise_stop
 
+EVALUATING = " while evaluating "  # as Hydra says it
 SWEEP = "multirun.yaml"  # Hydra's own record of a sweep, which names the user's folders
 
 
@@ -62,7 +63,8 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
 def forget_sweeps() -> None:
     """Remove the records of sweeps that began no job, below `runs`."""
     for record in Path("runs").glob(f"*/{SWEEP}"):
-        record.unlink(missing_ok=True)
+        with suppress(OSError):  # somebody else's, in a folder that is shared
+            record.unlink()
 
 
 def _words() -> list[str]:
@@ -103,6 +105,9 @@ def entry(main: Callable[[], Any]) -> None:
 def _lines(error: Exception) -> Told | None:
     """As `told` does, also what Hydra says of the command line and the configuration."""
     if isinstance(error, OverrideParseException):
+        for line in str(error).splitlines():
+            if EVALUATING in line:  # a function of the grammar
+                return InputError(f"{quoted(error.override, 200)}: {line.partition(EVALUATING)[2]}")
         return InputError(
             f"{quoted(error.override, 200)}: cannot be read as key=value; a value that holds = , "
             f"or brackets goes in quotes of its own: \"key='value'\""

@@ -33,12 +33,13 @@ def predict(
     `members` are the runs whose models speak for `run`, itself or an ensemble's (`find_members`),
     each with its own configuration, but for where the cohort lies and what the machine can do;
     `patients` is `unlabelled` or `all`. Columns: patient, probability (mean over folds; in each
-    fold that of the members' mean logit), standard_deviation (over folds), label (1 where the
-    probability is above 0.5), and, where the run has a rule-out rule, triage (`spare` or `test`,
-    by `lymphoml.triage.apply_rule`). Whose id stands in the run's folds is predicted by the
-    models that did not train on it, and by no other; where the table is not the run's, that is
-    told. Where anybody has no label, the run's ledger counts it. Raises InputError where the
-    cohort does not fit the run.
+    fold that of the members' mean logit), standard_deviation (over folds, blank where one model
+    spoke), label (1 where the probability is above 0.5), and, where the run has a rule-out rule,
+    triage (`spare` or `test`, by `lymphoml.triage.apply_rule`). Who is known to the run, by id or
+    as the person suspected behind another, is predicted by the models that did not train on that
+    person, and by no other; where the table is not the run's, or the id is new, that is told.
+    Where anybody has no label, the run's ledger counts it. Raises InputError where the cohort does
+    not fit the run.
     """
     refuse_links(run)
     numbers = {member: check_run(member, config) for member, config in members.items()}
@@ -61,19 +62,24 @@ def predict(
         probabilities = pd.DataFrame(mean_probability(said), ids, probabilities.columns)
     folds = read_columns(run / "folds.csv", ("patient", "fold"))
     known = sum(probabilities.index.isin(folds["patient"]))
-    _leave_trained_out(probabilities, folds, config["data"]["folds"])
+    person = everybody.table["group"]
+    if other := _leave_trained_out(probabilities, folds, config["data"]["folds"], person):
+        print(
+            f"{other} of these patients seem to be persons from whom the run learned under another "
+            f"id (birth date and sex): each is predicted by the models that did not"
+        )
     if known and not own:
         print(
             f"{known} of these patients have ids that the run learned from, in a table that is not "
             f"the run's: each is predicted by the models that did not learn from that id alone; "
             f"give other persons other ids"
         )
-    mean = probabilities.mean(axis=1)
+    mean, deviation = probabilities.mean(axis=1), probabilities.std(axis=1, ddof=0)
     predictions = pd.DataFrame(
         {
             "patient": ids,
             "probability": mean.to_numpy(),
-            "standard_deviation": probabilities.std(axis=1, ddof=0).to_numpy(),
+            "standard_deviation": deviation.where(probabilities.count(axis=1) > 1).to_numpy(),
             "label": (mean > 0.5).astype(int).to_numpy(),
         }
     )
@@ -94,11 +100,23 @@ def _is_own_cohort(run: Path, cohort: Cohort) -> bool:
     return any(known.startswith(table) for known in fingerprints(runs.read_environment(run)))
 
 
-def _leave_trained_out(probabilities: pd.DataFrame, folds: pd.DataFrame, per_repeat: int) -> None:
-    """Blank what each fold's model says of the patients that it learned from."""
+def _leave_trained_out(
+    probabilities: pd.DataFrame, folds: pd.DataFrame, per_repeat: int, person: pd.Series
+) -> int:
+    """Blank what each fold's model says of whom it learned from; returns how many by another id.
+
+    `person` numbers those of the whole cohort. Where all models learned from a person, all speak.
+    """
+    theirs = pd.DataFrame(False, probabilities.index, probabilities.columns)
+    own = person[probabilities.index]
     for fold in folds["fold"].unique():
         trained, _ = split(folds, fold, per_repeat)
         probabilities.loc[probabilities.index.isin(trained), fold] = float("nan")
+        theirs[fold] = own.isin(person[person.index.isin(trained)]).to_numpy()
+    theirs[probabilities.index.isin(folds["patient"])] = False  # known by id: that decides
+    theirs[theirs.all(axis=1)] = False
+    probabilities[theirs] = float("nan")
+    return int(theirs.any(axis=1).sum())
 
 
 def _choose(cohort: Cohort, patients: str) -> Cohort:

@@ -58,8 +58,6 @@ def prepare(
     data, options = config["data"], config["trainer"]
     asked = folds_asked(config)
     options["precision"] = compute.precision(options["precision"], options["accelerator"])
-    if options["precision"] == "16-mixed" and not compute.uses_cuda(options["accelerator"]):
-        raise InputError("trainer.precision=16-mixed: needs a CUDA GPU; set auto, or bf16-mixed")
     settings = compute.settle(options, jobs)
     module = new_module(config, clinical_dim=1)
     if getattr(module.model.fusion, "fits_images", False):

@@ -140,9 +140,11 @@ def train_fold(
         score = score_fold(predictions["label"], predictions["probability"])
         tracker.log_fold(fold, predictions, score)
     accuracy = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]
+    last, chosen = len(history.rows), save.selected_epoch
+    said_by = f"epoch {last}" if chosen is None else f"epoch {chosen + 1} of {last}, chosen"
     bar.say(
         f"{path}: balanced accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, "
-        f"{accuracy['high']:.3f}] after epoch {len(history.rows)}, {history.seconds:.0f} s"
+        f"{accuracy['high']:.3f}] after {said_by}, {history.seconds:.0f} s"
     )
     write_json(
         path / "done.json",

@@ -52,8 +52,8 @@ def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> 
     by a logit (tests/evaluation/test_conformal.py), it reaches sensitivity 0.956 and spares 0.74;
     mean below threshold 0.969 and 0.67; all models below it 0.987 and 0.51.
 
-    A patient of the run's own cohort, blank where a model has trained on the patient, is one of
-    those that made the rule: the held-out probability against the threshold.
+    A patient whom the run knows, blank where a model has trained on that person, is judged as those
+    that made the rule were: the held-out probability against the threshold.
     """
     predictions = read_table(run / "predictions.csv")
     spared = outranked(predictions, probabilities) < rule["rank"]

@@ -26,6 +26,7 @@ from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import read_cohort
 from lymphoml.data.transforms import View
 from lymphoml.errors import Failure, InputError
+from lymphoml.fold_probabilities import fold_probabilities
 from lymphoml.machine import memory
 from lymphoml.module import BagClassifier
 from lymphoml.prediction import predict
@@ -233,6 +234,28 @@ def test_a_table_changed_since_makes_nobody_predicted_by_a_model_that_trained_on
     np.testing.assert_array_equal(again[1:], stored[1:])
     assert again.iloc[0] != stored.iloc[0]
     assert "16 of these patients have ids that the run learned from" in capsys.readouterr().out
+
+
+def test_a_person_whom_the_run_knows_by_another_id_is_predicted_by_the_models_that_do_not(
+    configured, tmp_path, cohort, capsys
+):
+    run, changed = tmp_path / "run", shutil.copytree(cohort, tmp_path / "changed")
+    known, new = (
+        pd.read_csv(changed / name, dtype=str)
+        for name in ("trainset/trainset_true.csv", "testset/testset_data.csv")
+    )
+    new.loc[0, ["DOB", "GENDER"]] = known.loc[0, ["DOB", "GENDER"]]
+    new.to_csv(changed / "testset" / "testset_data.csv", index=False)
+    cross_validate(configured("model/fusion=clinical", f"data.root={changed}"), run)
+    fold = pd.read_csv(run / "folds.csv").set_index("patient")["fold"][known.loc[0, "ID"]]
+    config = run_config(run, {"root": str(changed)}, {})
+    table = predict(run, {run: config}, tmp_path / "out", "unlabelled", ("ID", "LABEL"))
+    table = table.set_index("patient")
+    again = fold_probabilities(run, config, read_cohort(config["data"]).unlabelled, [0, 1])
+    person = new.loc[0, "ID"]
+    assert table.index[table["standard_deviation"].isna()].tolist() == [person]
+    assert table["probability"][person] == again.loc[person, fold]
+    assert "1 of these patients seem to be persons from whom" in capsys.readouterr().out
 
 
 def test_late_fusion_is_fitted_to_the_training_patients_of_its_fold(configured, cohort, tmp_path):

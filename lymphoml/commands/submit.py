@@ -36,7 +36,7 @@ def run(options: Submit) -> None:
     if own:
         raise InputError(
             f"run={options.run}: {folder} holds {len(own)} patients whom the run learned from; run "
-            f"predict.py again, without patients=all"
+            f"predict.py again, without patients=all, or give other persons other ids"
         )
     check_submission(folder / "submission.csv", patients, pair("header", options.header))
     told = ledger.tally(siblings(run))

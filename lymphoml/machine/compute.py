@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lymphoml.errors import InputError
 from lymphoml.machine import memory
 from lymphoml.machine.cores import share
 
@@ -15,7 +16,12 @@ def uses_cuda(accelerator: str) -> bool:
 
 
 def precision(asked: str, accelerator: str) -> str:
-    """Lightning's name for the precision; `auto` is bfloat16 where the hardware multiplies it."""
+    """Lightning's name for the precision; `auto` is bfloat16 where the hardware multiplies it.
+
+    Raises InputError for `16-mixed` without a CUDA GPU: Lightning would take another in its place.
+    """
+    if asked == "16-mixed" and not uses_cuda(accelerator):
+        raise InputError("trainer.precision=16-mixed: needs a CUDA GPU; set auto, or bf16-mixed")
     if asked != "auto":
         return asked
     if uses_cuda(accelerator):
