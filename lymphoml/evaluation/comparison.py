@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from lymphoml.evaluation.pairs import SCORES
 from lymphoml.evaluation.resampling import paired_differences, standard_errors
+from lymphoml.evaluation.swap_test import permutations_for
 
 LEVEL, POWER = 0.05, 0.8
 
@@ -25,14 +26,18 @@ def compare(
 
     `models` and `reference` are out-of-fold probabilities (r, n). Columns: `model`, `score`, those
     of `Difference`, `p_holm`, and `detectable`, of `smallest_detectable`. Holm's correction is over
-    all rows: all models and both scores, which keeps the chance of any false winner below 5 %. It
-    is over those of `unseen` more models too, which were tried and are not here.
+    all rows: all models and both scores, which keeps the chance of any false winner among them
+    below 5 %; a caller that compares strata apart has that chance in each. It is over those of
+    `unseen` more models too, which were tried and are not here; the larger the family, the more
+    permutations, so that the least p may still fall below 5 %.
     """
+    permutations = permutations_for(len(SCORES) * (len(models) + unseen))
     rows = []
     for name, model in models.items():
         pair = (labels, model, reference)
         errors = standard_errors(*pair, resamples, seed)
-        for score, difference in paired_differences(*pair, resamples, seed).items():
+        differences = paired_differences(*pair, resamples, seed, permutations)
+        for score, difference in differences.items():
             detectable = smallest_detectable(errors[score])
             rows.append(
                 {"model": name, "score": score, **difference._asdict(), "detectable": detectable}

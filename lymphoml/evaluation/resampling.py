@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from lymphoml.evaluation.intervals import Interval
 from lymphoml.evaluation.pairs import SCORES, score_pairs
-from lymphoml.evaluation.swap_test import swap_test
+from lymphoml.evaluation.swap_test import PERMUTATIONS, swap_test
 
 RESAMPLES = 2000
 
@@ -41,12 +41,13 @@ def paired_differences(
     reference: ArrayLike,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    permutations: int = PERMUTATIONS,
 ) -> dict[str, Difference]:
     """Differences in `balanced_accuracy` (at 0.5) and `auroc`; NaN where a class is absent.
 
     `labels` (n) are 0 or 1; `candidate` and `reference` (r, n) hold the probabilities of a repeat
     of the cross-validation a row, in the same folds. Scores are averaged over repeats within each
-    resample of patients. p is that of `swap_test`.
+    resample of patients. p is that of `swap_test`, of so many `permutations`.
     """
     positive, one, other = np.asarray(labels) == 1, _repeats(candidate), _repeats(reference)
     if positive.all() or not positive.any():
@@ -56,7 +57,7 @@ def paired_differences(
         score: Difference(
             float(pairs.mean()),
             *bootstrap_interval(resample(pairs, draws), min(pairs.shape)),
-            swap_test(score, positive, one, other, seed=seed),
+            swap_test(score, positive, one, other, permutations, seed),
         )
         for score, pairs in _difference_pairs(positive, one, other).items()
     }

@@ -55,6 +55,14 @@ def test_models_that_were_tried_and_are_not_here_count_as_those_of_p_1():
     assert table["p_holm"].min() > compare(labels, others, models[2:], 300)["p_holm"].min()
 
 
+def test_a_clear_difference_stays_one_however_many_were_tried():
+    labels, models = simulate(np.random.default_rng(2), (60, 40), [6.0, 0.5])
+    table = compare(labels, {"a": models[:1]}, models[1:], resamples=100, unseen=500)
+    assert table["p_holm"].max() < 0.05  # 9,999 swaps give 1,002 tests no less than 0.1
+    few = compare(labels, {"a": models[:1]}, models[1:], resamples=100, unseen=9)
+    assert few["p"].min() == pytest.approx(1e-4)  # 9,999 as ever: small families keep their numbers
+
+
 @pytest.mark.parametrize("comparisons", [1, 20])
 def test_the_smallest_detectable_difference_is_found_four_times_in_five(comparisons):
     difference = smallest_detectable(0.03, comparisons)

@@ -76,7 +76,8 @@ def test_each_resample_has_as_many_of_a_class_as_the_cohort():
 
 @pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_swap_test_counts_swaps(score, seed):
+@pytest.mark.parametrize("permutations", [9_999, 25_000])  # one block, and two and a half
+def test_the_swap_test_counts_swaps(score, seed, permutations):
     """All 128 ways to swap seven patients' predictions, scored by scikit-learn."""
     labels, one, other = repeated(seed, sizes=(4, 3), repeats=2, decimals=2)
     scored = ORACLES[score]
@@ -90,7 +91,7 @@ def test_the_swap_test_counts_swaps(score, seed):
             np.mean([scored(labels, a) - scored(labels, b) for a, b in zip(*swapped, strict=True)])
         )
     expected = np.mean(np.abs(differences) >= abs(differences[0]) - 1e-12)
-    p = swap_test(score, labels == 1, one, other)
+    p = swap_test(score, labels == 1, one, other, permutations)
     assert p == pytest.approx(expected, abs=0.02)
 
 
