@@ -68,7 +68,7 @@ def date_formats(cohort: Cohort) -> dict[str, dict[str, dict[str, int]]]:
 
 
 def class_counts(cohort: Cohort) -> dict[str, Any]:
-    """Records by label, persons by label, and the most folds that hold both classes each."""
+    """Records by label, persons by label, and the most folds that can hold both classes each."""
     labels, persons = cohort.table["label"], people(cohort.labelled.table)
     most = int(persons.min())
     return {
@@ -119,11 +119,13 @@ def _class_findings(classes: dict[str, Any], data: dict) -> Iterator[Finding]:
         yield Finding("note", "class", f"{what}; a cohort to predict, nothing to train on")
     elif not classes["most_folds"]:
         action = "cross-validation needs two persons of each class"
-        yield Finding("error", "class", f"{what}: no number of folds is legal", (), action)
+        yield Finding(
+            "error", "class", f"{what}: no number of folds can hold both classes each", (), action
+        )
     elif data["folds"] > classes["most_folds"]:
         action = f"set data.folds to {classes['most_folds']} or less"
         yield Finding(
             "error", "class", f"{what}: too few for data.folds={data['folds']}", (), action
         )
     else:
-        yield Finding("note", "class", f"{what}; at most {classes['most_folds']} folds are legal")
+        yield Finding("note", "class", f"{what}; at most {classes['most_folds']} folds")

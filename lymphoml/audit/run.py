@@ -46,7 +46,7 @@ def audit(data: dict) -> dict[str, Any]:
         duplicates     {distance, exact: [{files, patients}], near: [{files, patients, distance}]}
         bag_size       {least, median, most}
         classes        {records, tumoral, reactive, unlabelled, persons: {tumoral, reactive},
-                       most_folds}: 0 where no number of folds is legal
+                       most_folds}: 0 where no number can hold both
         ranges         {column: {missing, least, median, most, outliers: [patient]}}
         dates          {column: {separator: {dates, ambiguous}}}
         persons        {expected_by_chance, pairs: [{patients, labels, tables, same_label,

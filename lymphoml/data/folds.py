@@ -13,7 +13,7 @@ from lymphoml.seeding import keyed_seed
 
 
 def people(table: pd.DataFrame) -> pd.Series:
-    """Persons with a record labelled 0, and 1; no more folds than the fewer hold both."""
+    """Persons with a record labelled 0, and 1; no more folds than the fewer can hold both."""
     return table.groupby("label")["group"].nunique().reindex([0, 1], fill_value=0)
 
 
@@ -29,7 +29,7 @@ def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.D
     if not 2 <= folds <= groups_per_class.min():
         raise InputError(
             f"data.folds={folds}: with {groups_per_class[0]} reactive and {groups_per_class[1]} "
-            f"tumoral people, 2 to {groups_per_class.min()} folds hold both classes each"
+            f"tumoral people, 2 to {groups_per_class.min()} folds can hold both classes each"
         )
     parts = []
     for repeat in range(repeats):
@@ -41,7 +41,8 @@ def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.D
             fold[held_out] = repeat * folds + k
         parts.append(pd.DataFrame({"patient": table.index, "fold": fold}))
     assignment = pd.concat(parts, ignore_index=True)
-    _check(assignment, table, folds, repeats, "data.folds: the generated folds")
+    advice = "; set data.folds lower, or data.fold_file, since records of one person share a fold"
+    _check(assignment, table, folds, repeats, "data.folds: the generated folds", advice)
     return assignment
 
 
@@ -85,8 +86,14 @@ def inner_split(table: pd.DataFrame, fraction: float, *keys: int | str) -> list[
 
 
 def _check(
-    assignment: pd.DataFrame, table: pd.DataFrame, folds: int, repeats: int, where: str
+    assignment: pd.DataFrame,
+    table: pd.DataFrame,
+    folds: int,
+    repeats: int,
+    where: str,
+    advice: str = "",
 ) -> None:
+    """`advice` is what to do where a fold lacks a class."""
     problems = []
     fold = assignment["fold"]
     for number in sorted(set(fold) - set(range(folds * repeats))):
@@ -104,7 +111,9 @@ def _check(
         joined["repeat"] = joined["fold"] // folds
         for number in range(folds * repeats):
             if joined["label"][joined["fold"] == number].nunique() < 2:
-                problems.append(f"{where}: fold {number} needs reactive and tumoral patients")
+                problems.append(
+                    f"{where}: fold {number} needs reactive and tumoral patients{advice}"
+                )
         apart = joined.groupby(["repeat", "group"])["fold"].nunique()
         for repeat, group in apart.index[apart > 1]:
             same = joined["patient"][(joined["group"] == group) & (joined["repeat"] == repeat)]

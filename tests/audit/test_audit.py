@@ -55,6 +55,7 @@ def test_a_clean_cohort(data, tmp_path):
     assert content["dates"]["age"]["-"] == {"dates": 28, "ambiguous": 11}
     assert content["fingerprint"] == read_cohort(data).labelled.fingerprint()[:16]
     json.dumps(content, allow_nan=False)
+    assert any(note["what"].endswith("at most 8 folds") for note in of(content, "note"))
     (error,) = of(audit(data | {"folds": 9}), "error")
     assert error["what"].endswith("too few for data.folds=9")
 
@@ -137,7 +138,7 @@ def test_ranges_and_classes_warn(data, tmp_path):
     content = audit(data)
     assert content["ranges"]["lymphocyte_count"]["outliers"] == ["P1"]
     assert [each["what"] for each in of(content, "error")] == [
-        "23 tumoral, 1 reactive, 4 unlabelled: no number of folds is legal"
+        "23 tumoral, 1 reactive, 4 unlabelled: no number of folds can hold both classes each"
     ]
 
 

@@ -50,6 +50,13 @@ def test_too_many_folds_are_refused_with_the_allowed_range(patients, count):
         make_folds(patients, count, 1, 0)
 
 
+def test_folds_that_grouping_leaves_without_a_class_are_refused_with_advice():
+    """Two people have records of each class, and yet only one split of the three serves."""
+    table = pd.DataFrame({"label": [0, 0, 1, 1, 1], "group": [2, 3, 1, 1, 3]}, index=[*"abcde"])
+    with pytest.raises(InputError, match=r"reactive and tumoral patients; set data\.folds lower"):
+        make_folds(table, 2, 1, 0)
+
+
 def test_own_fold_file_comes_back_as_written(patients, tmp_path):
     folds = make_folds(patients, 4, 2, 0)
     folds.to_csv(tmp_path / "folds.csv", index=False)
