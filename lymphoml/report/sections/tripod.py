@@ -51,7 +51,7 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
         "4": "development, with internal validation by cross-validation",
         "9b": _predictors(run),
         "12a": f"{folds}-fold cross-validation{f', {repeats} repeats' if repeats > 1 else ''}, "
-        f"{_origin(data)}; suspected records of one person share a fold",
+        f"{_origin(data)}{_grouping(data)}",
         "12c": f"{flat.get('model', 'model')}, {_learning(run)}; the configuration stands below",
         "12e": "balanced accuracy with score intervals (Mee 1984), AUROC with DeLong's; "
         "ROC, precision-recall and reliability curves",
@@ -104,6 +104,13 @@ def _predictors(run: Run) -> str:
 def _origin(data: dict[str, Any]) -> str:
     """Of the folds; a configuration leaves out a file that lies elsewhere."""
     return "folds of a given file" if data.get("fold_file", "?") else "stratified by label"
+
+
+def _grouping(data: dict[str, Any]) -> str:
+    """A person is suspected by birth date and sex (`data/cohort.py`): both must be declared."""
+    kinds = {name: column.get("kind") for name, column in (data.get("columns") or {}).items()}
+    told = "date_of_birth" in kinds.values() and kinds.get("sex") == "categorical"
+    return "; suspected records of one person share a fold" if told else ""
 
 
 def _learning(run: Run) -> str:

@@ -416,6 +416,17 @@ def test_tripod_names_the_predictors_that_the_model_sees(tmp_path, fusion, told)
     assert next(row[4] for row in rows if row[0] == "9b") == told
 
 
+def test_tripod_tells_of_persons_kept_together_only_where_they_can_be_suspected(tmp_path):
+    birth = {"kind": "date_of_birth", "column": "DOB"}
+    sex = {"kind": "categorical", "column": "SEX", "values": {"F": "F"}}
+    for name, columns, told in (("a", {"age": birth, "sex": sex}, True),
+                                ("b", {"age": {"kind": "numeric"}, "sex": sex}, False),
+                                ("c", {"age": birth}, False)):  # fmt: skip
+        run = read_run(small(tmp_path / name, **{"data.columns": columns}))
+        answers = {row[0]: row[4] for row in tripod.content(run, ANY)["rows"]}
+        assert ("one person share a fold" in answers["12a"]) == told
+
+
 def test_tripod_tells_no_optimiser_where_all_is_fitted(tmp_path):
     columns = {"age": {"kind": "numeric"}, "lymphocyte_count": {"kind": "numeric", "log": True}}
     changes = {"model.fusion.image_penalty": 0.02, "data.fold_file": "mine.csv",
