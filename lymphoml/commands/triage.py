@@ -10,7 +10,7 @@ from lymphoml.commands.options import option
 
 @dataclass
 class Triage:
-    """Set a run's rule-out threshold, and say what it guarantees; predict.py then applies it."""
+    """Set a run's rule-out threshold, and say what it aims at; predict.py then applies it."""
 
     run: str = option(MISSING, "run folder")
     sensitivity: float = option(0.95, "share of tumoral patients to be tested, above 0, below 1")

@@ -20,7 +20,7 @@ def score_fold(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
 
     `labels` are 0 or 1. All scores are NaN where any probability is. `specificity_at_95` is the
     share of reactive patients below `sensitive_threshold` of the same predictions: fit to compare
-    methods with, and no guarantee, which `triage` gives.
+    methods with, and no guarantee, which `triage` aims at.
     """
     positive = np.asarray(labels) == 1
     probability = np.asarray(probabilities, dtype=float)

@@ -1,4 +1,4 @@
-"""A rule-out rule told in the terminal: what it does, what is guaranteed, what that rests on."""
+"""A rule-out rule told in the terminal: what it does, what it aims at, what that rests on."""
 
 from math import floor
 from pathlib import Path
@@ -15,7 +15,7 @@ KINDS = {"average": "on average", "confidence": "in 95 % of cohorts"}
 def assumptions(rule: dict[str, Any]) -> list[str]:
     folds, rank, n = rule["folds"], rule["rank"], rule["n_tumoral"]
     bound = (
-        f"however they differ, the average sensitivity is at least "
+        f"however they differ, the average sensitivity is, with folds of equal size, at least "
         f"{_down(worst_average(rank, n, folds))} (Barber et al. 2021)"
         if rule["repeats"] == 1 and n
         else "no bound is known for means over repeats"
@@ -23,10 +23,10 @@ def assumptions(rule: dict[str, Any]) -> list[str]:
     return [
         "New tumoral patients are exchangeable with these: referred, smeared, stained and imaged "
         "alike. Another hospital needs a rule of its own.",
-        "On average: over cohorts like this one and the patient to come, not for this threshold. "
-        "In 95 % of cohorts: one-sided Clopper-Pearson for the patients below the threshold, exact "
-        "also for a threshold from the same patients, being an order statistic of fixed rank "
-        "(Wilks 1941).",
+        "On average, nominally: over cohorts like this one and the patient to come, not for this "
+        "threshold. In 95 % of cohorts, nominally: one-sided Clopper-Pearson for the patients "
+        "below the threshold, exact also for a threshold from the same patients, being an order "
+        "statistic of fixed rank (Wilks 1941).",
         f"Both are exact for one model fitted on other patients. Here {folds} models of a "
         f"cross-validation take part, which makes them approximate (cross-conformal, Vovk 2015): "
         f"{bound}.",

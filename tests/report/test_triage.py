@@ -43,7 +43,8 @@ def test_the_rule_is_written_and_its_counts_are_those_of_the_predictions(run):
     assert (outcome["missed"], outcome["spared"]) == (4, spared)
     assert rule["outcomes"]["confidence"]["rank"] == 2
     for words in (f"{tumoral[4]:.4f}", "4 of 108", f"{spared} of 55", "value at 0.3",
-                  "exchangeable", "Clopper-Pearson", "at least 0.837 (Barber"):  # fmt: skip
+                  "exchangeable", "Clopper-Pearson",
+                  "with folds of equal size, at least 0.837 (Barber"):  # fmt: skip
         assert words in text
     assert "logistic regression" not in text
     assert "Abstains" not in text

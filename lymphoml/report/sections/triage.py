@@ -1,4 +1,4 @@
-"""Whom the model would spare further tests, and what may be promised of that."""
+"""Whom the model would spare further tests, and what that aims at."""
 
 from collections.abc import Mapping
 from typing import Any
