@@ -37,7 +37,7 @@ def _print_part(comparison: Comparison, where: str, console: Console) -> None:
     console.print(
         f"{comparison.patients} patients, resampled within class; models as trained, so another "
         f"seed is in no interval. p: predictions swapped by patient; Holm over {comparison.tests} "
-        f"differences."
+        f"differences, within each stratum."
     )
     for line in detectable_lines(comparison):
         console.print(line)

@@ -97,7 +97,7 @@ def test_the_terminal_tells_every_number_with_its_interval(comparison):
     told = "{:+.3f} [{:+.3f}, {:+.3f}]"
     assert told.format(*better[["difference", "difference_low", "difference_high"]]) in text
     words = " ".join(text.split())
-    assert "Holm over 4 differences" in words
+    assert "Holm over 4 differences, within each stratum" in words
     assert "Configurations tried: 3" in words
     assert f"{comparison.detectable['auroc']['one']:.3f} in one planned comparison" in words
     best = comparison.best["balanced_accuracy"]
