@@ -1,7 +1,8 @@
 """Confidence intervals that keep their level on samples of 20 to 200 patients.
 
-All take counts or estimates rather than predictions, so that a mean over repeated
-cross-validations can be put in their place: the patients stay the same, the width does too.
+But for `delong` they take counts or estimates rather than predictions, so that a mean over repeated
+cross-validations can be put in their place: the patients stay the same, the width of an interval
+from counts or from DeLong's variance does too.
 """
 
 from math import acos, copysign, cos, pi

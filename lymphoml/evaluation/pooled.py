@@ -36,9 +36,11 @@ def pool(predictions: pd.DataFrame, folds_per_repeat: int, names: Sequence[str] 
     """The scores `names` of `score_fold` with their 95 % intervals; NaN where undefined.
 
     `predictions` has the columns patient, fold, label, probability. A repeat's predictions are
-    pooled over its folds, and the scores averaged over repeats. The intervals are those of one
-    repeat, since repeating adds no patient: from counts (balanced accuracy, sensitivity,
-    specificity), from DeLong's variance (AUROC), else from a bootstrap of patients within class.
+    pooled over its folds, and the scores averaged over repeats. Repeating adds no patient:
+    the intervals from counts (balanced accuracy, accuracy, sensitivity, specificity) and from
+    DeLong's variance (AUROC) are as wide as those of one repeat. The others are from a bootstrap
+    of patients within class, which averages over repeats within each resample, and are of that
+    mean.
     """
     repeats = [rows for _, rows in predictions.groupby(predictions["fold"] // folds_per_repeat)]
     each = [score_fold(rows["label"], rows["probability"]) for rows in repeats]

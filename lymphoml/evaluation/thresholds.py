@@ -14,9 +14,11 @@ def thresholds(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, An
     """What is reached, with its interval, under four ways to choose a fold's threshold.
 
     `fixed`: THRESHOLD. `nested`: the best on the out-of-fold predictions of the repeat's other
-    folds, patients whom the scored model has trained on and other models predicted; the fold's own
-    labels have no say in it. `nested_95`: likewise the highest that calls 95 % of the tumoral ones
-    (`sensitive_threshold`); the sensitivity reached is another, and stands beside the specificity.
+    folds: patients whom the scored model has trained on, predicted by models that have trained on
+    this fold's. So no threshold has seen a label that it is applied to, but it is not strictly
+    nested: that would be training every model again within each fold. `nested_95`: likewise the
+    highest that calls 95 % of the tumoral ones (`sensitive_threshold`); the sensitivity reached is
+    another, and stands beside the specificity.
     `best_on_fold`: the best on the scored patients themselves, as some papers do: `invalid`, and
     here to show what it flatters by.
     """
