@@ -55,6 +55,15 @@ def decision_curve(
     return pd.DataFrame(rows, columns=["threshold", "net_benefit", "low", "high", "all", "none"])
 
 
+def weighted_prevalence(prevalence: float, weight: float) -> float:
+    """What probabilities are made for where tumoral patients count `weight` times in the loss.
+
+    Cross-entropy so weighed is least at `weight` times the odds. Half, where the weight balances
+    the classes.
+    """
+    return weight * prevalence / (weight * prevalence + 1 - prevalence)
+
+
 def shift_prevalence(
     probabilities: ArrayLike, prevalence: float, new_prevalence: float
 ) -> np.ndarray:

@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
 from scipy.stats import binom
 
-from lymphoml.evaluation.decision import THRESHOLDS, decision_curve, shift_prevalence
+from lymphoml.evaluation.decision import (
+    THRESHOLDS,
+    decision_curve,
+    shift_prevalence,
+    weighted_prevalence,
+)
 from lymphoml.evaluation.intervals import wilson
 
 LABELS = [1, 1, 1, 0, 0]
@@ -83,3 +91,17 @@ def test_a_shifted_probability_follows_bayes_rule():
         return tumoral / (tumoral + reactive)
 
     np.testing.assert_allclose(shift_prevalence(posterior(0.7), 0.7, 0.1), posterior(0.1))
+
+
+@pytest.mark.parametrize("weight", [0.3, 1.0, 4.0])
+def test_a_weight_in_the_loss_stands_for_the_prevalence_that_torch_fits(weight):
+    labels = torch.tensor([1.0] * 7 + [0.0] * 3)
+
+    def loss(logit):
+        return torch.nn.functional.binary_cross_entropy_with_logits(
+            torch.full_like(labels, logit), labels, pos_weight=torch.tensor(weight)
+        ).item()
+
+    fitted = expit(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x)
+    assert weighted_prevalence(0.7, weight) == pytest.approx(fitted, abs=1e-3)
+    assert weighted_prevalence(0.7, 3 / 7) == pytest.approx(0.5)  # balanced

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 
 from lymphoml.evaluation.calibration import calibration_intercept, calibration_slope
-from lymphoml.evaluation.decision import decision_curve
+from lymphoml.evaluation.decision import decision_curve, shift_prevalence, weighted_prevalence
 from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.recalibration import recalibrate
 from lymphoml.evaluation.reliability import reliability_bins
@@ -21,11 +22,14 @@ TITLE = "Calibration and decision"
 CLINICAL, LEGEND = "logistic_regression", "logistic regression on the clinical values"
 SCALERS = {"Platt scaling": "platt", "temperature": "temperature"}
 BINS, FEWEST = 10, 5  # bins, and the patients in one
+BALANCED = 0.5  # the prevalence that classes weighed equally stand for
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
     """Of repeats the first: a mean over them is an ensemble, which nobody has trained."""
     rows = run.predictions[run.repeat == 0]
+    share = float((rows["label"] == 1).mean())
+    trained = trained_prevalence(run, share)
     patients = rows["label"], rows["probability"].astype(float)
     number = int(np.clip(len(rows) // FEWEST, 1, BINS))
     bins = reliability_bins(*patients, bins=number)
@@ -42,10 +46,14 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         },
         "recalibrated": recalibrated(rows, run.config["data"]["folds"]),
         "prevalence": choices.prevalence,
-        "cohort_prevalence": float((rows["label"] == 1).mean()),
+        "cohort_prevalence": share,
+        "trained_prevalence": trained,
+        "weighed": float(logit(share) - logit(trained)) if trained != share else None,
+        "ensemble": "ensemble" in run.config,
         "clinical": clinical is not None,
         "decision": decision_chart(
-            _curve(rows, choices), None if clinical is None else _curve(clinical, choices)
+            _curve(rows, choices, trained),
+            None if clinical is None else _curve(clinical, choices, BALANCED),
         ),
     }
 
@@ -71,8 +79,24 @@ def recalibrated(rows: pd.DataFrame, folds: int) -> list[tuple[str, dict, dict, 
     return told
 
 
-def _curve(rows: pd.DataFrame, choices: Choices) -> pd.DataFrame:
-    return decision_curve(rows["label"], rows["probability"].astype(float), choices.prevalence)
+def trained_prevalence(run: Run, share: float) -> float:
+    """What the run's probabilities are made for: the cohort's `share`, or what `pos_weight` makes.
+
+    An ensemble's configuration, and so its weight, is its first member's.
+    """
+    weight = run.config.get("pos_weight")
+    if weight == "balanced":
+        return BALANCED
+    return weighted_prevalence(share, weight) if isinstance(weight, int | float) else share
+
+
+def _curve(rows: pd.DataFrame, choices: Choices, trained: float) -> pd.DataFrame:
+    """Of probabilities moved from the prevalence `trained` to that of the curve."""
+    label, probability = rows["label"], rows["probability"].to_numpy(float)
+    target = float((label == 1).mean()) if choices.prevalence is None else choices.prevalence
+    if trained != target:
+        probability = shift_prevalence(probability, trained, target)
+    return decision_curve(label, probability, choices.prevalence)
 
 
 def reliability_chart(bins: pd.DataFrame) -> Chart:

@@ -12,6 +12,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from lymphoml.errors import InputError
+from lymphoml.evaluation.decision import shift_prevalence
 from lymphoml.evaluation.intervals import wilson
 from lymphoml.ledger import Tally, record
 from lymphoml.report.choices import Choices
@@ -252,11 +253,37 @@ def test_the_decision_curve_takes_another_prevalence_and_the_clinical_values(tmp
     series = {each.name: each for each in told["decision"].series if each.named}
     all_at_a_tenth = 0.3 - 0.7 * 0.1 / 0.9
     assert series["tests for all"].y[9] == pytest.approx(all_at_a_tenth)
-    assert series[LEGEND].y[9] == pytest.approx(all_at_a_tenth)  # 0.2 sends everybody
-    assert series[LEGEND].y[29] == 0  # nobody
+    # 0.2 where classes count alike is odds of 3 / 28 at 0.3: 0.097 sends everybody or nobody.
+    assert series[LEGEND].y[8] == pytest.approx(0.3 - 0.7 * 0.09 / 0.91)
+    assert series[LEGEND].y[9] == 0
     page = " ".join(render("", "calibration", told, []).split())
     assert "set to 0.300 (this cohort's is 0.667)" in page
-    assert "weighs both classes equally" in page
+    assert "this run's from 0.667, the logistic regression's from 0.500." in page
+
+
+@pytest.mark.parametrize("prevalence", [None, 0.2])
+def test_net_benefit_does_not_hang_on_how_training_weighed_the_classes(tmp_path, prevalence):
+    """One model made for three prevalences: the cohort's 2/3, 1/2, and 6/7 by a weight of 3."""
+    plain = make_predictions(30, 2, 1, 2.0, seed=0)
+    choices, curves = Choices(prevalence=prevalence), []
+    for name, weight, made_for in (("a", None, 2 / 3), ("b", "balanced", 0.5), ("c", 3, 6 / 7)):
+        rows = plain.assign(probability=shift_prevalence(plain["probability"], 2 / 3, made_for))
+        changes = {"data.folds": 2, "pos_weight": weight}
+        path = make_run(tmp_path / name, config(**changes), epochs=1, predictions=rows)
+        clinical = shift_prevalence(plain["probability"], 2 / 3, 0.5)
+        rows[["patient", "fold"]].assign(logistic_regression=clinical).to_csv(
+            path / "baselines.csv", index=False
+        )
+        told = calibration.content(read_run(path), choices)
+        series = {each.name: each.y for each in told["decision"].series}
+        curves += [series["this run"], series[LEGEND]]
+        assert told["trained_prevalence"] == pytest.approx(made_for)
+        page = " ".join(render("", "calibration", told, []).split())
+        assert ("that alone makes an intercept of" in page) == (weight is not None)
+        if weight == "balanced":
+            assert "an intercept of +0.693" in page  # the logarithm of odds of 2 to 1
+    for curve in curves[1:]:
+        assert curve == pytest.approx(curves[0])
 
 
 def test_each_fold_is_drawn_with_its_last_and_its_best_epoch(run):
