@@ -80,6 +80,7 @@ def prepare(
     store, fingerprint = _open_images(config, cohort, encoders, (lacking or asked)[0])
     chunk_size = None if options["chunk_size"] == "auto" else options["chunk_size"]
     if isinstance(store, RowStore):
+        told = told or store.account
         config["model"]["encoder"]["dim"] = len(store.names)
         if config["model"]["encoder"].get("alike"):
             config["model"]["encoder"]["widths"] = store.widths

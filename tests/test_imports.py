@@ -26,7 +26,8 @@ LEAVES = {
 
 # Which parts of lymphoml a part may import, beside the leaves.
 ALLOWED = {
-    "data": {"data", "stopping"},  # whose workers end with their parent
+    # Whose workers end with their parent; rows from a file tell what their encoder saw.
+    "data": {"data", "seen", "stopping"},
     # Rows of numbers for images: measured of the pixels, or made by a network that nobody trains.
     "features": {"features", "data", "build", "nn", "stopping"},
     # Which images were seen: words alone, wherever a number stands.
@@ -90,7 +91,7 @@ ALLOWED = {
     "assumptions": {"assumptions", "build", "evaluation"},
     "commands": {"commands", "assumptions", "audit", "benchmark", "config", "data",
                  "evaluation", "features", "pretraining", "prediction", "runs", "submission",
-                 "report", "ledger", "members", "instances"},
+                 "report", "ledger", "members", "instances", "seen"},
     "cli": {"commands", "config", "entry"},
     "__main__": {"cli", "stopping"},
 }  # fmt: skip

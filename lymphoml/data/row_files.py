@@ -2,14 +2,17 @@
 
 A table (.csv, .parquet) with the columns `patient`, `image` (the file's name in the patient's
 folder) and one for each feature; or a .npz with the arrays `patient` and `image`, texts of shape
-(n), and `features`, numbers of shape (n, d), and if one likes `names`, texts of shape (d).
+(n), and `features`, numbers of shape (n, d), and if one likes `names`, texts of shape (d). Where an
+encoder made them that was pretrained, the .npz says in the text `pretraining` what that saw.
 """
 
 import io
+import json
 import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +22,7 @@ from lymphoml.data.rows import RowStore
 from lymphoml.errors import InputError, one_line, quoted
 from lymphoml.files import replacing, write_csv
 from lymphoml.foreign import harmless, read_bytes
+from lymphoml.seen import ACCOUNT, checked
 
 KEYS = ["patient", "image"]
 SUFFIXES = (".csv", ".parquet", ".npz")
@@ -33,7 +37,7 @@ def read_rows(path: Path, images: Images) -> tuple[RowStore, str]:
     no image, each row that stands twice, and each cell that is no finite number. Rows of other
     patients are passed over: one file may serve several cohorts.
     """
-    table = _read(path)
+    table, account = _read(path)
     problems = [*_row_problems(table, images, path), *_cell_problems(table, path)]
     if problems:
         rest = len(problems) - SHOWN
@@ -45,12 +49,16 @@ def read_rows(path: Path, images: Images) -> tuple[RowStore, str]:
         # In the order of memory that measured rows have: sums are the same to the last bit.
         rows[patient] = np.ascontiguousarray(indexed.loc[wanted].to_numpy(np.float32))
         whole.update(f"{patient}\x1f{len(paths)}\x1f".encode() + rows[patient].tobytes())
-    return RowStore(rows, list(indexed.columns)), whole.hexdigest()
+    return RowStore(rows, list(indexed.columns), account=account), whole.hexdigest()
 
 
 def write_rows(path: Path, store: RowStore, images: Images) -> None:
-    """What `read_rows` reads, its owner's alone. Raises InputError for other than SUFFIXES."""
+    """What `read_rows` reads, its owner's alone.
+
+    Raises InputError for other than SUFFIXES, and as `check_telling` does.
+    """
     check_suffix(path)
+    check_telling(path, store.account)
     keys = [(patient, file.name) for patient, paths in images.items() for file in paths]
     features = np.concatenate([store.bag(patient) for patient in images])
     table = pd.DataFrame(keys, columns=KEYS).join(pd.DataFrame(features, columns=store.names))
@@ -62,9 +70,13 @@ def write_rows(path: Path, store: RowStore, images: Images) -> None:
             table.to_parquet(file, index=False)
         else:
             patient, image = (np.array(column) for column in zip(*keys, strict=True))
+            told: dict[str, Any] = {}
+            if store.account is not None:
+                told[ACCOUNT] = np.array(json.dumps(store.account))
             np.savez_compressed(
-                file, patient=patient, image=image, features=features, names=np.array(store.names)
-            )
+                file, patient=patient, image=image, features=features, names=np.array(store.names),
+                **told,
+            )  # fmt: skip
 
 
 def check_suffix(path: Path) -> None:
@@ -72,8 +84,17 @@ def check_suffix(path: Path) -> None:
         raise InputError(f"{path}: allowed are files that end in {', '.join(SUFFIXES)}")
 
 
-def _read(path: Path) -> pd.DataFrame:
+def check_telling(path: Path, account: dict[str, Any] | None) -> None:
+    """Raises InputError where a file of this name can't hold the account that its rows have."""
+    if account is not None and path.suffix != ".npz":
+        raise InputError(
+            f"{path}: the encoder was pretrained; write .npz, which tells what pretraining saw"
+        )
+
+
+def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any] | None]:
     check_suffix(path)
+    account = None
     try:
         file = io.BytesIO(read_bytes(path, LARGEST))
         if path.suffix == ".csv":
@@ -81,7 +102,7 @@ def _read(path: Path) -> pd.DataFrame:
         elif path.suffix == ".parquet":
             table = pd.read_parquet(file)
         else:
-            table = _from_arrays(file)
+            table, account = _from_arrays(file)
         table = table.astype(dict.fromkeys(KEYS, str))
     except ImportError:
         raise InputError(
@@ -105,10 +126,10 @@ def _read(path: Path) -> pd.DataFrame:
             f"features {path}: column {quoted(odd[0], 60)} is a formula to a spreadsheet, or "
             f"cannot be seen; rename it"
         )
-    return table
+    return table, account
 
 
-def _from_arrays(file: io.BytesIO) -> pd.DataFrame:
+def _from_arrays(file: io.BytesIO) -> tuple[pd.DataFrame, dict[str, Any] | None]:
     with zipfile.ZipFile(file) as archive:
         if sum(each.file_size for each in archive.infolist()) > LARGEST:
             raise ValueError(f"larger than {LARGEST >> 20} MiB when unpacked")
@@ -119,9 +140,10 @@ def _from_arrays(file: io.BytesIO) -> pd.DataFrame:
         names = arrays["names"] if "names" in arrays else range(features.shape[1])
         table = pd.DataFrame(features, columns=[str(name) for name in names])
         keys = pd.DataFrame({key: arrays[key] for key in KEYS})
+        account = checked(json.loads(str(arrays[ACCOUNT]))) if ACCOUNT in arrays else None
     if len(keys) != len(table):
         raise ValueError(f"{len(keys)} images, but {len(table)} rows of features")
-    return pd.concat([keys, table], axis=1)
+    return pd.concat([keys, table], axis=1), account
 
 
 def _row_problems(table: pd.DataFrame, images: Images, path: Path) -> Iterator[str]:

@@ -260,6 +260,25 @@ def test_a_file_tells_what_it_saw(configured, encoder, tmp_path):
         cross_validate(configured(*words), tmp_path / "other")
 
 
+def test_features_tell_what_their_encoder_saw(configured, encoder, cohort, tmp_path, capsys):
+    encoder("cache", cohort, "pretrain.include_test=true", "pretrain.encoder.width=16")
+    words = ["features", "cohort=synthetic", f"data.root={cohort}", "data.normalise=true",
+             f"data.cache={tmp_path / 'cache'}", "encoder=resnet10_quarter"]  # fmt: skip
+    words += [f"weights={tmp_path / 'cache' / 'out.safetensors'}"]
+    file = tmp_path / "rows.npz"
+    main([*words, f"out={file}"])
+    assert seen.TRANSDUCTIVE in capsys.readouterr().out
+    cross_validate(configured("model/encoder=features", f"data.features={file}"), tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())["pretraining"]
+    assert told["transductive"]
+    assert told["validation_images_seen"]
+    for suffix in ("csv", "parquet"):
+        with pytest.raises(SystemExit):
+            main([*words, f"out={tmp_path / f'rows.{suffix}'}"])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "write .npz, which tells what pretraining saw" in line
+
+
 @pytest.mark.promise(
     "a run on pretrained features predicts where no cache is",
     "it finds the very encoder in its folder; a missing, damaged or other one is refused",
