@@ -25,7 +25,11 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """`comparison.json`, everything, and `comparison.csv`, the tables, below `folder`."""
     table, content = folder / "comparison.csv", folder / "comparison.json"
     tables = [
-        part.table.assign(stratum=name, reference=part.reference)
+        part.table.assign(
+            stratum=name,
+            reference=part.reference,
+            pretraining=part.table["run"].map(part.pretraining),
+        )
         for name, part in parts(comparison).items()
     ]
     write_csv(table, pd.concat(tables))

@@ -46,6 +46,11 @@ class Run:
         return bool((self.metrics.get(seen.ACCOUNT) or {}).get("transductive"))
 
     @property
+    def held_out_seen(self) -> bool:
+        """Whether images of the patients that each fold held out were among them."""
+        return bool((self.metrics.get(seen.ACCOUNT) or {}).get("validation_images_seen"))
+
+    @property
     def repeat(self) -> pd.Series:
         """Which repeat of the cross-validation each row of `predictions` belongs to."""
         return self.predictions["fold"] // self.config["data"]["folds"]

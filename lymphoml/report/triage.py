@@ -13,6 +13,7 @@ from lymphoml.files import write_json
 from lymphoml.report.runs import Run, read_run
 from lymphoml.report.triage_account import assumptions, print_rule
 from lymphoml.runs import read_table
+from lymphoml.seen import ACCOUNT
 from lymphoml.triage import RULE, fingerprint
 
 BASELINE = "logistic_regression"  # the column of baselines.csv that stands beside the run
@@ -60,6 +61,7 @@ def make_rule(
         "folds": run.config["data"]["folds"],
         "repeats": repeats,
         "prevalence": prevalence,
+        ACCOUNT: run.metrics.get(ACCOUNT),
         "outcomes": {name: as_plain(outcome) for name, outcome in outcomes.items()},
         "baseline": _baseline(run, patients, ranks, prevalence),
     }

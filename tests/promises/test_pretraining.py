@@ -26,6 +26,7 @@ from lymphoml.pretraining import learning
 from lymphoml.pretraining.carried import Encoders
 from lymphoml.pretraining.settings import settle
 from lymphoml.report.comparing import compare_runs
+from lymphoml.report.comparison_file import write_comparison
 from lymphoml.report.comparison_tables import pretraining_lines
 from lymphoml.report.overview import write_overview
 from lymphoml.report.page import write_report
@@ -215,9 +216,10 @@ def test_a_fold_never_sees_other_records_of_whom_it_holds_out(encoders, copied, 
 
 @pytest.mark.promise(
     "an encoder that saw unlabelled patients' images",
-    "metrics.json, page, overview, compare, predict and the ledger say transductive",
+    "metrics.json, page, overview, compare, triage, instances, predict and the ledger say "
+    "transductive",
 )
-def test_transductive_is_said_wherever_a_number_stands(configured, tmp_path, capsys):
+def test_transductive_is_said_wherever_a_number_stands(configured, cohort, tmp_path, capsys):
     runs = {}
     for name, words in (("yes", ["pretrain.include_test=true"]), ("no", [])):
         runs[name] = tmp_path / "runs" / name
@@ -226,6 +228,15 @@ def test_transductive_is_said_wherever_a_number_stands(configured, tmp_path, cap
     capsys.readouterr()
     for name, run in runs.items():
         told = json.loads((run / "metrics.json").read_text())["pretraining"]
+        for command in ("triage", "instances"):
+            truth = [f"truth={cohort / 'truth.json'}"] * (command == "instances")
+            main([command, f"run={run}", *truth])
+            printed = capsys.readouterr().out
+            assert seen.SEEN in printed
+            assert (seen.TRANSDUCTIVE in printed) == (name == "yes")
+        rule = json.loads((run / "triage.json").read_text())
+        assert rule["pretraining"] == told
+        assert "neither guarantee nor bound is known" in rule["assumed"][0]
         assert told == {"method": "simclr", "scope": "cohort", "validation_images_seen": True,
                         "transductive": name == "yes"}  # fmt: skip
         settings = json.loads((run / "environment.json").read_text())["settings"]
@@ -240,7 +251,13 @@ def test_transductive_is_said_wherever_a_number_stands(configured, tmp_path, cap
             assert (seen.TRANSDUCTIVE in text) == (name == "yes")
     overview = write_overview(list(runs.values()), tmp_path / "overview.html").read_text()
     assert overview.count(seen.TRANSDUCTIVE) == 1
-    lines = list(pretraining_lines(compare_runs(list(runs.values()), runs["no"], 100)))
+    comparison = compare_runs(list(runs.values()), runs["no"], 100)
+    _, table = write_comparison(comparison, tmp_path)
+    told = pd.read_csv(table).set_index("run")["pretraining"]
+    for name in runs:
+        assert told[name].str.contains(seen.SEEN).all()
+        assert (told[name].str.contains(seen.TRANSDUCTIVE) == (name == "yes")).all()
+    lines = list(pretraining_lines(comparison))
     assert [(seen.TRANSDUCTIVE in line) for line in lines if line.startswith("yes")] == [True]
     assert [(seen.TRANSDUCTIVE in line) for line in lines if line.startswith("no")] == [False]
 

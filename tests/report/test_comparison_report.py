@@ -78,6 +78,7 @@ def test_the_files_say_the_same(comparison, tmp_path):
     told = pd.read_csv(table).set_index(["run", "score"])
     assert set(told.pop("stratum")) == {"everybody"}
     assert set(told.pop("reference")) == {"a"}
+    assert told.pop("pretraining").isna().all()
     pd.testing.assert_frame_equal(rows, told)
     assert written["best"]["balanced_accuracy"]["name"] == "b"
     assert written["runs"][0]["p"] is None
