@@ -132,7 +132,7 @@ def _account(config: dict[str, Any], pretraining: dict[str, Any] | None) -> dict
     if pretraining is not None:
         return account(pretraining)
     weights = (config["model"].get("encoder") or {}).get("weights")
-    return of_weights(Path(weights), config["data"]["normalise"]) if weights else None
+    return of_weights(Path(weights), config["data"]) if weights else None
 
 
 def _labelled(everybody: Cohort, data: dict[str, Any]) -> Cohort:

@@ -71,7 +71,7 @@ def _account(options: Features, data: dict[str, Any]) -> dict[str, Any] | None:
         return None
     from lymphoml.pretraining.encoder_file import of_weights
 
-    return of_weights(Path(options.weights), data["normalise"])
+    return of_weights(Path(options.weights), data)
 
 
 def _extractor(options: Features, data: dict[str, Any], cohort: "Cohort") -> "Extractor":

@@ -32,9 +32,9 @@ def run(options: Pretrain) -> None:
     from lymphoml.data.cohort import read_cohort
     from lymphoml.files import replacing
     from lymphoml.machine import compute
-    from lymphoml.pretraining.encoder_file import ENCODER
+    from lymphoml.pretraining.encoder_file import ENCODER, word
     from lymphoml.pretraining.making import pretrained
-    from lymphoml.pretraining.settings import check, trainable
+    from lymphoml.pretraining.settings import INPUTS, check, trainable
 
     settings["encoder"] = trainable(settings["encoder"])
     check(settings)
@@ -52,10 +52,5 @@ def run(options: Pretrain) -> None:
         with replacing(out) as file:
             file.write(path.read_bytes())
     print(out or path)
-    inputs = ("crop", "resize", "normalise", "stain_norm")
-    words = [f"data.{key}={_word(settings[key])}" for key in inputs]
+    words = [f"data.{key}={word(settings[key])}" for key in INPUTS]
     print(f"train.py takes it with model.encoder.weights=FILE {' '.join(words)}")
-
-
-def _word(value: Any) -> str:
-    return "null" if value is None else str(value).lower()

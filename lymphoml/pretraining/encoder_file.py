@@ -8,9 +8,11 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
+from lymphoml.data.stain_norm import NORMALISERS
 from lymphoml.errors import InputError
 from lymphoml.files import replacing, sha256, write_json
 from lymphoml.foreign import read_mapping
+from lymphoml.pretraining.settings import INPUTS
 from lymphoml.seen import account, checked
 
 ENCODER, TOLD = "encoder.safetensors", "pretrained.json"
@@ -24,7 +26,7 @@ def write_encoder(folder: Path, encoder: nn.Module, told: dict[str, Any]) -> Non
     """
     tensors = {name: each.cpu().contiguous() for name, each in encoder.state_dict().items()}
     settings = told["settings"]
-    inputs = {key: settings[key] for key in ("crop", "resize", "normalise")}
+    inputs = {key: settings[key] for key in INPUTS}
     metadata = {KEY: json.dumps(account(settings) | inputs, sort_keys=True)}
     with replacing(folder / ENCODER) as file:
         file.write(save(tensors, metadata))
@@ -50,6 +52,11 @@ def refuse_other(folder: Path, settings: dict[str, Any]) -> None:
         )
 
 
+def word(value: Any) -> str:
+    """A setting's value as a command line takes it."""
+    return "null" if value is None else str(value).lower()
+
+
 def copy_encoder(source: Path, place: Path) -> None:
     """Both files of the folder `source` into the folder `place`."""
     for name in (ENCODER, TOLD):
@@ -57,10 +64,11 @@ def copy_encoder(source: Path, place: Path) -> None:
             file.write((source / name).read_bytes())
 
 
-def of_weights(path: Path, normalise: bool) -> dict[str, Any] | None:
+def of_weights(path: Path, data: dict[str, Any]) -> dict[str, Any] | None:
     """What a file of weights tells of its pretraining; None where it tells nothing.
 
-    Raises InputError where it was pretrained on inputs of another kind than `normalise` makes.
+    Raises InputError where it was pretrained on other colours than `data`, the configuration's
+    group, makes. Another size is a choice: whoever goes on learning may want more pixels.
     """
     if path.suffix != ".safetensors" or not path.is_file():
         return None
@@ -70,15 +78,20 @@ def of_weights(path: Path, normalise: bool) -> dict[str, Any] | None:
         return None
     try:
         told = json.loads(text)
-        found, made = checked(told), bool(told["normalise"])
+        found, made = checked(told), {"normalise": bool(told["normalise"])}
+        if "stain_norm" in told:  # an earlier version's file tells none
+            made["stain_norm"] = told["stain_norm"]
+            if made["stain_norm"] not in (None, *NORMALISERS):
+                raise ValueError("stain_norm is none")
     except (ValueError, KeyError, RecursionError):
         raise InputError(
             f"encoder weights: {path}: what it tells of its pretraining is damaged; make it again "
             "by python -m lymphoml pretrain"
         ) from None
-    if made != normalise:
-        raise InputError(
-            f"encoder weights: {path} was pretrained with data.normalise={str(made).lower()}; "
-            "set it likewise"
-        )
+    for key, value in made.items():
+        if value != data[key]:
+            raise InputError(
+                f"encoder weights: {path} was pretrained with data.{key}={word(value)}; "
+                "set it likewise"
+            )
     return found

@@ -9,6 +9,7 @@ from lymphoml.features.computed import PRETRAINED
 
 METHODS = ("simclr", "vicreg", "autoencoder")
 SCOPES = ("cohort", "fold")
+INPUTS = ("crop", "resize", "normalise", "stain_norm")  # of images to what an encoder sees
 
 
 def gives_weights(config: dict[str, Any]) -> bool:
@@ -28,7 +29,7 @@ def settle(config: dict[str, Any], rows: Sequence[str]) -> dict[str, Any] | None
     settings, data = config["pretrain"], config["data"]
     if gives_weights(config):
         settings["encoder"] = config["model"]["encoder"]
-        settings |= {key: data[key] for key in ("crop", "resize", "normalise", "stain_norm")}
+        settings |= {key: data[key] for key in INPUTS}
     settings["encoder"] = trainable(settings["encoder"])
     check(settings)
     return settings

@@ -18,7 +18,8 @@ from lymphoml.pretraining.encoder_file import (
 )
 
 SETTINGS = {"method": "simclr", "scope": "cohort", "include_test": True, "crop": 128, "resize": 64,
-            "normalise": True, "encoder": {}}  # fmt: skip
+            "normalise": True, "stain_norm": None, "encoder": {}}  # fmt: skip
+DATA = {"normalise": True, "stain_norm": None}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_what_is_written_is_read_back_and_the_same_each_time(folder, tmp_path_fa
     load_weights(network, folder / ENCODER)
     torch.manual_seed(0)
     assert torch.equal(network.weight, nn.Linear(2, 2).weight)
-    told = of_weights(folder / ENCODER, normalise=True)
+    told = of_weights(folder / ENCODER, DATA)
     assert told == seen.account(SETTINGS)
     assert told["transductive"]
     other = tmp_path_factory.mktemp("other")
@@ -56,13 +57,29 @@ def test_a_changed_file_is_not_whole(folder, tmp_path_factory):
 
 def test_inputs_of_another_kind_are_refused(folder):
     with pytest.raises(InputError, match=r"pretrained with data\.normalise=true; set it likewise"):
-        of_weights(folder / ENCODER, normalise=False)
+        of_weights(folder / ENCODER, DATA | {"normalise": False})
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "word"), [(None, "macenko", "null"), ("reinhard", None, "reinhard")]
+)
+def test_other_stains_are_refused(tmp_path, made, asked, word):
+    write_encoder(tmp_path, nn.Linear(2, 2), {"settings": SETTINGS | {"stain_norm": made}})
+    assert of_weights(tmp_path / ENCODER, DATA | {"stain_norm": made})
+    with pytest.raises(InputError, match=rf"with data\.stain_norm={word}; set it likewise"):
+        of_weights(tmp_path / ENCODER, DATA | {"stain_norm": asked})
+
+
+def test_a_file_of_before_tells_no_stain(tmp_path):
+    text = json.dumps(seen.account(SETTINGS) | {"normalise": True})
+    save_file({"weight": torch.zeros(2)}, tmp_path / "old.safetensors", {"lymphoml": text})
+    assert of_weights(tmp_path / "old.safetensors", DATA | {"stain_norm": "macenko"})
 
 
 def test_files_that_tell_nothing_are_taken_as_they_are(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "plain.safetensors")
-    assert of_weights(tmp_path / "plain.safetensors", normalise=False) is None
-    assert of_weights(tmp_path / "none.safetensors", normalise=False) is None
+    assert of_weights(tmp_path / "plain.safetensors", DATA) is None
+    assert of_weights(tmp_path / "none.safetensors", DATA) is None
 
 
 @pytest.mark.parametrize(
@@ -74,6 +91,8 @@ def test_files_that_tell_nothing_are_taken_as_they_are(tmp_path):
         json.dumps(seen.account(SETTINGS)),  # nothing on its inputs
         json.dumps(seen.account(SETTINGS) | {"normalise": True, "method": "<script>"}),
         json.dumps(seen.account(SETTINGS) | {"normalise": True, "transductive": "no"}),
+        json.dumps(seen.account(SETTINGS) | {"normalise": True, "stain_norm": "\n"}),
+        json.dumps(seen.account(SETTINGS) | {"normalise": True, "stain_norm": []}),
         "[" * 100_000,
     ],
 )
@@ -81,7 +100,7 @@ def test_a_strangers_account_is_refused_in_a_line(tmp_path, text):
     path = tmp_path / "foreign.safetensors"
     save_file({"weight": torch.zeros(2)}, path, {"lymphoml": text})
     with pytest.raises(InputError, match="what it tells of its pretraining is damaged"):
-        of_weights(path, normalise=True)
+        of_weights(path, DATA)
 
 
 def test_a_strangers_encoder_may_not_outgrow_the_memory(folder):

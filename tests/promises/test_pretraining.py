@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
 
 from lymphoml import seen
+from lymphoml.checkpoint import load_checkpoint
 from lymphoml.cli import main
 from lymphoml.config import plain
 from lymphoml.data.cohort import read_cohort
@@ -275,6 +277,24 @@ def test_a_file_tells_what_it_saw(configured, encoder, tmp_path):
     ]
     with pytest.raises(InputError, match=r"pretrained with data\.normalise=true; set it likewise"):
         cross_validate(configured(*words), tmp_path / "other")
+
+
+def test_a_file_begins_an_encoder_that_stays_as_it_is(configured, encoder, cohort, tmp_path):
+    encoder("cache", cohort, "pretrain.stain_norm=reinhard")
+    file = tmp_path / "cache" / "out.safetensors"
+    words = ["model/encoder=resnet10_half", "model.encoder.width=2", "model.encoder.norm=frozen",
+             "+model.encoder.learns=false", f"model.encoder.weights={file}",
+             "data.normalise=true"]  # fmt: skip
+    cross_validate(configured(*words, "data.stain_norm=reinhard"), tmp_path / "run")
+    account = json.loads((tmp_path / "run" / "metrics.json").read_text())["pretraining"]
+    assert account["validation_images_seen"]
+    learned = load_checkpoint(tmp_path / "run" / "fold-0" / "last.ckpt")["state_dict"]
+    for name, tensor in load_file(file).items():
+        if "num_batches" not in name:
+            assert torch.equal(learned[f"model.encoder.{name}"], tensor)
+    with pytest.raises(InputError, match=r"with data\.stain_norm=reinhard; set it likewise"):
+        cross_validate(configured(*words), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_features_tell_what_their_encoder_saw(configured, encoder, cohort, tmp_path, capsys):
