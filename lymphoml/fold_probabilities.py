@@ -17,16 +17,17 @@ from lymphoml.data.datamodule import PatientBags
 from lymphoml.data.images import ImageStore
 from lymphoml.data.rows import RowStore, RowView
 from lymphoml.errors import InputError, quoted
-from lymphoml.features.computed import PRETRAINED
+from lymphoml.features.computed import PRETRAINED, UNTRAINED
 from lymphoml.inference import checkpoint_predictions
 from lymphoml.instances import check_rows, open_instances, rows_wanted
 from lymphoml.machine import compute
 from lymphoml.pretraining.carried import carried_by
+from lymphoml.pretraining.settings import INPUTS
 from lymphoml.run_tables import read_columns
 from lymphoml.trainer import make_trainer
 
-# Of `data`: how a fold's model looks at a patient.
-LOOKS = ("crop", "resize", "normalise", "stain_norm", "tta", "eval_max_instances")
+# What a run began with that was begun before there were such settings.
+YOUNGER = {"data.tta": 1, "model.encoder.seed": 0}
 
 
 def check_run(run: Path, config: dict[str, Any]) -> list[int]:
@@ -40,13 +41,32 @@ def check_run(run: Path, config: dict[str, Any]) -> list[int]:
         if not runs.is_done(run, fold):
             raise InputError(f"run {run}: fold {fold} is not finished; give its command again")
     sessions = runs.read_environment(run).get(drift.KEY, [])
-    changed = {change["what"] for session in sessions for change in session["changes"]}
-    if seen := sorted(changed & {f"data.{key}" for key in LOOKS}):
+    changed = {
+        change["what"]
+        for session in sessions
+        for change in session["changes"]
+        if change["before"] is not None or change["now"] != YOUNGER.get(change["what"])
+    }
+    if seen := sorted(changed & _looks(config)):
         raise InputError(
             f"run {run}: {', '.join(seen)} changed while it was trained, so its folds look at "
             f"patients differently and cannot predict together; train it anew"
         )
     return folds
+
+
+def _looks(config: dict[str, Any]) -> set[str]:
+    """The settings that say how a fold's model looks at a patient."""
+    if not uses_images(config["model"]):
+        return set()
+    rows, looks = rows_wanted(config["model"]), {"data.eval_max_instances"}
+    if not rows:
+        looks |= {f"data.{key}" for key in (*INPUTS, "tta")}
+    if PRETRAINED in rows:
+        looks |= {f"pretrain.{key}" for key in INPUTS}
+    if set(rows) & set(UNTRAINED):
+        looks.add("model.encoder.seed")  # one network's columns have the same names for every seed
+    return looks
 
 
 def fold_probabilities(

@@ -62,9 +62,9 @@ def _claim(
         write_json(folder / "environment.json", environment)
         write_text(folder / "config.yaml", yaml.safe_dump(portable(config), sort_keys=False))
         return
-    # Keys that a run of version 0.1.0's first days does not tell: it permuted nothing, and may
-    # be scored by the stratum asked for now.
-    younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False}
+    # Keys that a run of version 0.1.0's first days does not tell: it permuted nothing, looked at
+    # each image once, and may be scored by the stratum asked for now.
+    younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False, "tta": 1}
     stored["data"] = younger | stored["data"]
     stored["model"] = {"instance_dropout": 0.0} | stored["model"]
     if "seed" in (encoder := stored["model"].get("encoder") or {}):

@@ -409,6 +409,37 @@ def test_folds_that_look_differently_do_not_predict_together(configured, tmp_pat
         predict(run, {run: config}, tmp_path / "out", "all", ("ID", "LABEL"))
 
 
+def test_folds_that_look_at_no_pixels_predict_whatever_these_become(configured, tmp_path, cohort):
+    run, words = tmp_path / "run", ("model/fusion=clinical", "trainer.max_epochs=1")
+    cross_validate(configured("fold=0", *words), run)
+    drifted = ("data.crop=16", "data.normalise=true", "resume.allow_drift=true")
+    cross_validate(configured("fold=1", *words, *drifted), run)
+    config = run_config(run, {"root": str(cohort)}, {})
+    predict(run, {run: config}, tmp_path / "out", "all", ("ID", "LABEL"))
+
+
+def test_a_run_of_before_test_time_augmentation_goes_on_and_predicts(configured, tmp_path, cohort):
+    run, words = tmp_path / "run", ("trainer.max_epochs=1",)
+    cross_validate(configured("fold=0", *words), run)
+    stored = yaml.safe_load((run / "config.yaml").read_text())
+    del stored["data"]["tta"]
+    (run / "config.yaml").write_text(yaml.safe_dump(stored))
+    cross_validate(configured("fold=1", *words), run)
+    environment = json.loads((run / "environment.json").read_text())
+    assert "drift" not in environment
+    # As an earlier version recorded it.
+    change = {"what": "data.tta", "before": None, "now": 1}
+    environment["drift"] = [{"when": "2026-11-20T08:00:00+00:00", "changes": [change]}]
+    (run / "environment.json").write_text(json.dumps(environment))
+    given = {"root": str(cohort), "cache": str(tmp_path / "cache")}
+    config = run_config(run, given, {})
+    predict(run, {run: config}, tmp_path / "out", "all", ("ID", "LABEL"))
+    change["now"] = 8
+    (run / "environment.json").write_text(json.dumps(environment))
+    with pytest.raises(InputError, match=r"data\.tta changed while it was trained"):
+        predict(run, {run: config}, tmp_path / "out", "all", ("ID", "LABEL"))
+
+
 def test_clinical_alone_loads_no_image(configured, cohort, tmp_path):
     spoiled = shutil.copytree(cohort, tmp_path / "spoiled")
     for image in spoiled.rglob("*.jpg"):

@@ -170,6 +170,18 @@ def test_another_seed_is_another_untrained_network_and_nothing_else(configured, 
     assert np.abs(one[:, 38:] - other[:, 38:]).mean() > 1e-3
 
 
+def test_folds_of_other_untrained_networks_do_not_predict_together(
+    configured, cohort, cache, tmp_path
+):
+    run, words = tmp_path / "run", ["model/encoder=cells", "data.image_baselines=[]"]
+    training.cross_validate(configured(*words, "fold=0"), run)
+    drifted = ["model.encoder.seed=1", "resume.allow_drift=true"]
+    training.cross_validate(configured(*words, "fold=1", *drifted), run)
+    config = run_config(run, {"root": str(cohort), "cache": str(cache)}, {})
+    with pytest.raises(InputError, match=r"model\.encoder\.seed changed while it was trained"):
+        predict(run, {run: config}, tmp_path / "test", "unlabelled", ("ID", "LABEL"))
+
+
 def test_networks_side_by_side_are_one_part_and_another_seed_has_others(configured, cohort):
     """networks=2 seed=1 are networks 2 and 3, each as it is by itself."""
 

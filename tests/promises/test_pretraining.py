@@ -343,6 +343,16 @@ def test_a_run_carries_its_encoder(scope, configured, tmp_path, capsys):
     assert _refused(configured, run, capsys) == "is missing, or not what its run wrote"
 
 
+def test_folds_whose_encoders_look_differently_do_not_predict_together(
+    configured, tmp_path, capsys
+):
+    run, words = tmp_path / "run", [*ROWS, "pretrain.scope=fold", "trainer.max_epochs=1"]
+    cross_validate(configured(*words, "fold=0"), run)
+    drifted = ["pretrain.normalise=false", "resume.allow_drift=true"]
+    cross_validate(configured(*words, "fold=1", *drifted), run)
+    assert "pretrain.normalise changed while it was trained" in _refused(configured, run, capsys)
+
+
 def _refused(configured, run, capsys):
     capsys.readouterr()
     with pytest.raises(SystemExit) as left:
