@@ -74,9 +74,10 @@ def prepare(
     cohort = _labelled(everybody, data)
     folds = _folds(config, cohort, folder)
     encoders, told = None, _account(config, pretraining)
+    lacking = [fold for fold in asked if not is_done(folder, fold)]
     if pretraining is not None:
         encoders = Encoders(config, pretraining, everybody, folds, folder)
-    lacking = [fold for fold in asked if not is_done(folder, fold)]
+        encoders.refuse_drifted(lacking)
     store, fingerprint = _open_images(config, cohort, encoders, (lacking or asked)[0])
     chunk_size = None if options["chunk_size"] == "auto" else options["chunk_size"]
     if isinstance(store, RowStore):

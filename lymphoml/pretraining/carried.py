@@ -4,6 +4,7 @@ So a run needs no cache to be gone on with or to predict, and keeps its encoder 
 the cache.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,18 @@ class Encoders:
     def one_a_fold(self) -> bool:
         return self.settings["scope"] == "fold"
 
+    def refuse_drifted(self, folds: Sequence[int]) -> None:
+        """Raises InputError where the run holds one of these folds' made by other settings."""
+        for place in {carried_in(self.run, fold, self.settings) for fold in folds}:
+            if is_whole(place):
+                refuse_other(place, self.settings)
+
     def of(self, fold: int) -> PretrainedEncoder:
         """The run's, if it holds one already."""
         place = carried_in(self.run, fold, self.settings)
         if not is_whole(place):
             return PretrainedEncoder(self._made(fold) / ENCODER, self.settings)
-        refuse_other(place, self.settings)  # of a run that drifted
+        refuse_other(place, self.settings)  # another process may have carried it since
         return PretrainedEncoder(place / ENCODER, self.settings)
 
     def carried(self, fold: int) -> PretrainedEncoder:

@@ -399,6 +399,19 @@ def test_pretraining_counts_where_it_is_used(configured, tmp_path, capsys):
     assert "pretrain.epochs is 3 there and 5 now" in lines[0]
 
 
+@pytest.mark.parametrize("words", [ROWS, WEIGHTS], ids=["rows", "weights"])
+def test_what_the_runs_encoder_forbids_is_no_drift_of_it(words, configured, tmp_path, capsys):
+    run, allowed = tmp_path / "run", "resume.allow_drift=true"
+    cross_validate(configured(*words, "fold=0"), run)
+    before = (run / "environment.json").read_bytes()
+    code, lines = refusal(capsys, configured(*words, "fold=1", "pretrain.epochs=5", allowed), run)
+    assert code == 2
+    assert "was pretrained with another pretrain.epochs; set it likewise" in lines[0]
+    assert (run / "environment.json").read_bytes() == before
+    cross_validate(configured(*words, "fold=1"), run)
+    assert (run / "metrics.json").exists()
+
+
 @pytest.mark.promise(
     "a loss of pretraining is no number", "one line names epoch and batch; exit code 1"
 )
