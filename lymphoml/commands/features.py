@@ -85,7 +85,8 @@ def _extractor(options: Features, data: dict[str, Any], cohort: "Cohort") -> "Ex
     if options.encoder in ("morphology", *UNTRAINED):
         if changes:
             raise InputError(f"encoder={options.encoder}: has no setting {', '.join(changes)}")
-        idle = [f"data.{key}={data[key]}" for key in OF_NETWORKS if data[key]]
+        given = {key: options.data.get(key) for key in OF_NETWORKS}  # a cohort's own serve others
+        idle = [f"data.{key}={value}" for key, value in given.items() if value]
         if idle:
             raise InputError(
                 f"{', '.join(idle)}: encoder={options.encoder} takes images as they lie in their "

@@ -36,6 +36,11 @@ def run(options: Pretrain) -> None:
     from lymphoml.pretraining.making import pretrained
     from lymphoml.pretraining.settings import INPUTS, check, trainable
 
+    if given := [key for key in INPUTS if key in options.data]:
+        raise InputError(
+            f"{', '.join(f'data.{key}' for key in given)}: what the encoder sees is "
+            f"{', '.join(f'pretrain.{key}' for key in given)} here; give it in their place"
+        )
     settings["encoder"] = trainable(settings["encoder"])
     check(settings)
     if settings["scope"] == "fold":

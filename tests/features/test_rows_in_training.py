@@ -342,6 +342,15 @@ def test_the_command_refuses_in_a_line(cohort, cache, words, said, capsys):
     assert len(told.splitlines()) == 1
 
 
+def test_a_cohorts_own_crop_is_for_networks(cohort, cache, tmp_path, monkeypatch):
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text("defaults: [synthetic]\ncrop: 24\n")
+    monkeypatch.setattr("lymphoml.config.CONF", tmp_path / "conf")
+    out = tmp_path / "rows.npz"
+    main(["features", "cohort=mine", f"data.root={cohort}", f"data.cache={cache}", f"out={out}"])
+    assert np.load(out)["features"].shape[1] == len(NAMES)
+
+
 def test_the_command_writes_nothing_into_the_cohort(cohort, cache, capsys):
     out = cohort / "rows.csv"
     with pytest.raises(SystemExit):

@@ -104,6 +104,8 @@ def test_statistics_that_a_model_freezes_are_learned_beforehand():
         (["encoder=morphology"], "hold no pixels"),
         (["pretrain.scope=fold"], "only a run has folds"),
         (["pretrain.epoch=3"], "epoch"),
+        (["data.crop=64"], r"data\.crop: what the encoder sees is pretrain\.crop here"),
+        (["data.normalise=false", "data.stain_norm=null"], r"pretrain\.normalise, pretrain\.stain"),
         (["out=rows.npz"], r"ends in \.safetensors"),
         (["pretrain.crop=64"], "smaller than"),
         (["trainer.precision=64-true"], "pretraining knows bf16-mixed and 32-true"),
