@@ -16,12 +16,12 @@ from lymphoml.entry import entry, forget_sweeps, job
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> float:
-    with job(config) as (plain, folder, words, jobs):
+    with job(config) as (plain, folder, words, jobs, sweep):
         # Imported here: seconds that --help and a cluster's submit side must not cost.
         from lymphoml.report.terminal import print_run
         from lymphoml.training import cross_validate
 
-        score = cross_validate(plain, folder, words, jobs)
+        score = cross_validate(plain, folder, words, jobs, sweep)
         print_run(folder)
         return score
 

@@ -26,8 +26,8 @@ SWEEP = "multirun.yaml"  # Hydra's own record of a sweep, which names the user's
 
 
 @contextmanager
-def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
-    """The job's plain configuration, run folder, words and how many share the machine.
+def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int, bool]]:
+    """The job's plain configuration, run folder, words, how many share the machine, if a sweep's.
 
     Its folds are this process's from here on, before anything that takes time is imported.
 
@@ -48,7 +48,7 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int]]:
             for fold in folds_asked(settings):
                 if not is_done(folder, fold):
                     stack.enter_context(fold_lock(folder, fold))
-            yield settings, folder, _words(), _jobs_side_by_side() if sweep else 1
+            yield settings, folder, _words(), _jobs_side_by_side() if sweep else 1, sweep
     except Exception as error:
         raise_stop()
         if sweep:

@@ -47,6 +47,9 @@ def prepare(
 ) -> Prepared:
     """Read, check and build everything once, for one of `jobs` side by side. Raises InputError.
 
+    `words` are those of a single job, which are refused where they are for a pretraining and it
+    has none.
+
     Sets `trainer.precision` to what `auto` means here, which then counts as configured: a run
     never mixes the arithmetic of two machines. Likewise the width of rows of features.
     """

@@ -38,21 +38,26 @@ from lymphoml.trainer import make_trainer
 
 
 def cross_validate(
-    config: dict[str, Any], folder: Path, words: Sequence[str] = (), jobs: int = 1
+    config: dict[str, Any],
+    folder: Path,
+    words: Sequence[str] = (),
+    jobs: int = 1,
+    sweep: bool = False,
 ) -> float:
     """Train the folds that `config["fold"]` asks for and that are not done; `all` or a number.
 
     The last fold to finish, by whichever process, completes the run: `predictions.csv`,
     `metrics.json`. Returns the balanced accuracy pooled over the run's out-of-fold predictions,
     or, while folds are missing, over those of the folds asked for. `words` are the command line's,
-    for the record; `jobs` share the machine, this one included. Whatever can be refused is, before
+    for the record; `jobs` share the machine, this one included; `sweep` says that the words are
+    other jobs' as well, so one of them may mean nothing here. Whatever can be refused is, before
     the folder is made. Raises Failure, at the end, where folds failed and `on_fold_error` says to
     go on with the others.
     """
     if (threads := runs.begun_threads(folder)) and threads <= available_cores():
         config["trainer"]["threads"] = config["trainer"]["threads"] or threads
     tracker = Tracker(config, folder, folder.name)
-    prepared = prepare(config, folder, jobs, words)
+    prepared = prepare(config, folder, jobs, () if sweep else words)
     hardware = compute.hardware(config["trainer"]["accelerator"])
     environment = environments.describe(
         prepared.fingerprint, words, hardware, prepared.settings, compute.threads(),

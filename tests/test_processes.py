@@ -91,6 +91,14 @@ def test_one_failing_job_is_told_by_name_and_stops_no_other(cohort, tmp_path):
     assert len(list((tmp_path / "runs").glob("cv/*/fold-0/done.json"))) == 2
 
 
+def test_words_of_pretraining_are_for_those_jobs_of_a_sweep_that_pretrain(cohort, tmp_path):
+    words = ["fold=0", "data.folds=2", "pretrain.epochs=20", *QUICK, f"data.root={cohort}"]
+    assert "this run pretrains nothing" in train(*words, cwd=tmp_path).stderr
+    swept = train("-m", *words, cwd=tmp_path)
+    assert swept.returncode == 0, swept.stderr
+    assert len(list(tmp_path.glob("runs/cv/*/fold-0/done.json"))) == 1
+
+
 def no_folder(cohort):
     patient = next(path for path in sorted((cohort / "trainset").iterdir()) if path.is_dir())
     shutil.rmtree(patient)
