@@ -27,7 +27,7 @@ SWEEP = "multirun.yaml"  # Hydra's own record of a sweep, which names the user's
 
 @contextmanager
 def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int, bool]]:
-    """The job's plain configuration, run folder, words, how many share the machine, if a sweep's.
+    """The job's plain configuration, run folder, words, jobs that share the machine, if in a sweep.
 
     Its folds are this process's from here on, before anything that takes time is imported.
 

@@ -1,4 +1,4 @@
-"""Views of cells: turned, mirrored, nearer, moved and of another stain, as no diagnosis minds."""
+"""Views of cells: turned by any angle, mirrored, nearer, moved, of other contrast and colours."""
 
 import math
 
@@ -22,8 +22,8 @@ class Views:
 
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         moved = move(to_unit(images), affine(len(images), self.zoom, self.shift).to(images.device))
-        stained = stain(moved, self.colour)
-        return normalise(stained) if self.normalise else stained
+        coloured = jitter_colours(moved, self.colour)
+        return normalise(coloured) if self.normalise else coloured
 
 
 def affine(count: int, zoom: float, shift: float) -> Float[Tensor, "n 2 3"]:
@@ -48,8 +48,11 @@ def move(
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def stain(images: Float[Tensor, "n c h w"], amount: float) -> Float[Tensor, "n c h w"]:
-    """Contrast by up to `amount` about an image's mean, each colour's level by up to half of it."""
+def jitter_colours(images: Float[Tensor, "n c h w"], amount: float) -> Float[Tensor, "n c h w"]:
+    """Contrast by up to `amount` about an image's mean, each colour's level by up to half of it.
+
+    Of red, green and blue as they are: unlike `data.stain` it knows no dye.
+    """
     contrast = 1 + amount * _either_way(len(images), 1, 1, 1).to(images.device)
     level = amount / 2 * _either_way(len(images), images.shape[1], 1, 1).to(images.device)
     mean = images.mean((1, 2, 3), keepdim=True)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lymphoml.pretraining.views import Views, affine, move, stain
+from lymphoml.pretraining.views import Views, affine, jitter_colours, move
 
 SETTINGS = {"zoom": 0.65, "shift": 0.1, "colour": 0.1, "normalise": False}
 
@@ -36,14 +36,14 @@ def test_a_quarter_turn_is_a_quarter_turn():
     )
 
 
-def test_stains_change_contrast_and_colour_by_no_more_than_asked():
+def test_colours_and_contrast_change_by_no_more_than_asked():
     torch.manual_seed(0)
     grey = torch.full((500, 3, 4, 4), 0.5)
-    level = (stain(grey, 0.1) - grey).mean((2, 3))
+    level = (jitter_colours(grey, 0.1) - grey).mean((2, 3))
     assert 0.049 < level.abs().max() <= 0.0501
     assert level.std(1).min() > 0  # each colour its own
     images = torch.rand(500, 3, 4, 4)
-    ratio = stain(images, 0.1).std((2, 3)) / images.std((2, 3))
+    ratio = jitter_colours(images, 0.1).std((2, 3)) / images.std((2, 3))
     assert 0.899 < ratio.min() < 0.91
     assert 1.09 < ratio.max() < 1.101
 
