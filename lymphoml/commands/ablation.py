@@ -8,7 +8,7 @@ from lymphoml.commands.options import option
 
 @dataclass
 class Ablation:
-    """Table, figure and best configuration of a sweep's finished runs."""
+    """Table, figure and best configuration of a sweep's finished runs, beside their baselines."""
 
     runs: str = option("runs/ablation", "the sweep's folder")
 

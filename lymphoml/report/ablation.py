@@ -1,8 +1,7 @@
 """A sweep in a table and a figure, as Figures 3 and 4 of Queric and Herfeld's report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -11,24 +10,23 @@ from lymphoml.errors import InputError
 from lymphoml.files import write_csv
 from lymphoml.members import KEY
 from lymphoml.report.ablation_figure import ablation_figure, write_png
+from lymphoml.report.ablation_scores import baseline_table, score_table, with_other_baselines
 from lymphoml.report.ablation_tables import printed_folds, printed_scores
+from lymphoml.report.alignment import elsewhere
 from lymphoml.report.names import run_labels
 from lymphoml.report.runs import Run, find_runs, read_run
-from lymphoml.report.scores import clinical_account, run_scores
-from lymphoml.report.settings import differing, flatten
+from lymphoml.report.scores import baseline_words, clinical_account, told_baselines
 
-# The settings of the paper's ablation, told even where all runs share them: column and key.
-ALWAYS = {
-    "optimiser": "optim", "lr": "lr", "scheduler": "scheduler", "decay": "scheduler.gamma",
-}  # fmt: skip
+WIDTH = 120  # columns, of a table that goes into a file
 
 
 def summarise_ablation(folder: Path, console: Console | None = None) -> list[Path]:
     """Write a sweep's `ablation.csv`, `ablation.png` and `ablation_best.csv` into its folder.
 
-    Prints both tables. Raises InputError where a run of the sweep is unfinished.
+    Prints both tables. Baselines are the best run's, or of the next one that has any, and left out
+    where the runs are of several folds. Raises InputError where a run of the sweep is unfinished.
     """
-    console = console or Console()
+    console = console or _console()
     runs = [read_run(path) for path in find_runs(folder)]
     names = run_labels(runs)
     scores = score_table(runs)
@@ -37,26 +35,51 @@ def summarise_ablation(folder: Path, console: Console | None = None) -> list[Pat
     by_score = sorted(runs, key=lambda run: list(scores["run"]).index(run.path.name))
     trained = [run for run in by_score if KEY not in run.config]
     curves = {names[run.path]: epoch_curve(run) for run in trained}
+    teller = next((run for run in by_score if told_baselines(run)), best)
+    apart = elsewhere(by_score)
+    baselines = baseline_table(teller).iloc[: 0 if apart else None]
+    beside = [baseline_words(teller, name) for name in baselines["baseline"]]
 
     table, figure, best_table = (
         folder / name for name in ("ablation.csv", "ablation.png", "ablation_best.csv")
     )
-    write_csv(table, scores)
+    write_csv(table, pd.concat([scores.astype(object), baselines.astype(object)]))
     write_png(ablation_figure(curves), figure)
     write_csv(best_table, folds.assign(configurations_tried=len(runs)))
-    console.print(printed_scores(scores, [names[run.path] for run in by_score]))
-    console.print(clinical_account(best), markup=False)
+    console.print(printed_scores(scores, [names[run.path] for run in by_score], baselines, beside))
+    for line in _lines(by_score, names, teller):
+        console.print(line, markup=False)
     console.print(printed_folds(folds, names[best.path], scores))
     return [table, figure, best_table]
 
 
-def score_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a configuration, the best pooled balanced accuracy (then AUROC) first."""
-    settings = differing([run.config for run in runs])
-    rows = [_row(run, extra) for run, extra in zip(runs, settings, strict=True)]
-    return pd.DataFrame(rows).sort_values(
-        ["balanced_accuracy", "auroc"], ascending=False, kind="stable", ignore_index=True
-    )
+def _console() -> Console:
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
+
+
+def _lines(runs: Sequence[Run], names: Mapping[Path, str], teller: Run) -> Iterator[str]:
+    """What the table of `runs`, best first, leaves to words; `teller` has the baselines."""
+    if apart := elsewhere(runs):
+        yield (
+            f"Other patients or folds than {names[runs[0].path]}: {_listed(apart, names)}. Their "
+            f"scores do not stand side by side, and no baseline stands beside them."
+        )
+    if apart or not told_baselines(teller):
+        yield clinical_account(runs[0])
+    else:
+        yield f"Baselines: those of {names[teller.path]}, in the same folds."
+        if others := with_other_baselines(runs, teller):
+            yield f"Baselines of other clinical columns or data settings: {_listed(others, names)}."
+    for run in runs:
+        if run.pretraining:
+            yield f"{names[run.path]}: {run.pretraining}."
+
+
+def _listed(runs: Sequence[Run], names: Mapping[Path, str]) -> str:
+    return "; ".join(names[run.path] for run in runs)
 
 
 def fold_table(run: Run) -> pd.DataFrame:
@@ -100,17 +123,3 @@ def epoch_curve(run: Run) -> pd.DataFrame:
             "std": scores.std(axis="columns", ddof=1).fillna(0.0),
         }
     ).reset_index(drop=True)
-
-
-def _row(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
-    flat = flatten(run.config)
-    metrics, best = run.metrics, run.metrics["best_epoch_balanced_accuracy"]
-    row = {name: flat.get(key) for name, key in ALWAYS.items()}
-    row |= {key: value for key, value in settings.items() if key not in ALWAYS.values()}
-    for score in ("balanced_accuracy", "auroc"):
-        row[score] = metrics[score]["value"]
-        row[f"{score}_low"], row[f"{score}_high"] = metrics[score]["low"], metrics[score]["high"]
-    row["specificity_at_95"] = (run_scores(run) or {}).get("specificity_at_95", {}).get("value")
-    row["best_epoch_balanced_accuracy_mean_optimistic"] = best["mean"]
-    row["best_epoch_balanced_accuracy_std_optimistic"] = best["std"]
-    return row | {"seconds": run.seconds, "run": run.path.name}

@@ -6,21 +6,37 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+MEANING = (
+    "Hard: patients of the hard stratum. Spared: reactive patients below the threshold that keeps "
+    "95 % of the tumoral ones. ±: over repeats, of the split alone; of best epochs, over folds."
+)
 
-def printed_scores(scores: pd.DataFrame, names: Sequence[str]) -> Table:
-    """The sweep's configurations, best first; `names` in the order of `scores`."""
-    table = Table(title=f"{len(scores)} configurations", title_justify="left")
-    table.add_column("configuration")
-    table.add_column("balanced accuracy [95 %]", justify="right")
-    table.add_column("AUROC [95 %]", justify="right")
-    table.add_column("best epochs, optimistic", justify="right", style="dim")
+
+def printed_scores(
+    scores: pd.DataFrame, names: Sequence[str], baselines: pd.DataFrame, beside: Sequence[str]
+) -> Table:
+    """The sweep's configurations and baselines, called `names` and `beside`, each best first."""
+    table = Table(
+        title=f"{len(scores)} configurations", caption=MEANING,
+        title_justify="left", caption_justify="left",
+    )  # fmt: skip
+    table.add_column("configuration", overflow="fold")
+    for score in ("balanced\naccuracy", "AUROC", "AUROC,\nhard"):
+        table.add_column(f"{score}\n\\[95 %]", justify="right")
+    for column in ("spared", "s per\nfold"):
+        table.add_column(column, justify="right")
+    table.add_column("best\nepochs,\noptimistic", justify="right", style="dim")
     best = "best_epoch_balanced_accuracy_{}_optimistic"
-    for name, (_, row) in zip(names, scores.iterrows(), strict=True):
+    for name, (place, row) in zip(names, scores.iterrows(), strict=True):
         mean, std = row[best.format("mean")], row[best.format("std")]
+        seconds = row["seconds_per_fold"]
         table.add_row(
-            escape(name), _interval(row, "balanced_accuracy"), _interval(row, "auroc"),
-            f"{mean:.3f} ± {std:.3f}",
+            escape(name), *_told(row), "" if pd.isna(seconds) else f"{seconds:,.0f}",
+            "" if pd.isna(mean) else f"{mean:.3f}\n± {std:.3f}",
+            end_section=place == len(scores) - 1,
         )  # fmt: skip
+    for name, (_, row) in zip(beside, baselines.iterrows(), strict=True):
+        table.add_row(f"baseline: {escape(name)}", *_told(row), "", "")
     return table
 
 
@@ -48,6 +64,21 @@ def printed_folds(folds: pd.DataFrame, name: str, scores: pd.DataFrame) -> Table
     return table
 
 
-def _interval(row: pd.Series, score: str) -> str:
-    text = f"{row[score]:.3f} [{row[f'{score}_low']:.3f}, {row[f'{score}_high']:.3f}]"
-    return escape(text)  # rich takes [nan, nan] for a style
+def _told(row: pd.Series) -> list[str]:
+    """The cells of a configuration that a baseline has as well; the interval below the score."""
+    scores = ("balanced_accuracy", "auroc", "hard_auroc")
+    spared, spread = row["specificity_at_95"], row["specificity_at_95_spread"]
+    cells = [_interval(row, score, _spread(row[f"{score}_spread"], 3) + "\n") for score in scores]
+    return [*cells, "" if pd.isna(spared) else f"{spared:.2f}\n{_spread(spread, 2)}".rstrip()]
+
+
+def _spread(value: float, digits: int) -> str:
+    return "" if pd.isna(value) else f" ± {value:.{digits}f}"
+
+
+def _interval(row: pd.Series, score: str, between: str = " ") -> str:
+    value, low, high = (row[f"{score}{limit}"] for limit in ("", "_low", "_high"))
+    if pd.isna(value):
+        return ""
+    limits = "" if pd.isna(low) else f"[{low:.3f}, {high:.3f}]"
+    return escape(f"{value:.3f}{between}{limits}".rstrip())  # rich takes [nan, nan] for a style

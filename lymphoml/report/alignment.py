@@ -35,6 +35,12 @@ def align(runs: Sequence[Run]) -> tuple[np.ndarray, dict[Path, np.ndarray]]:
     return labels, models
 
 
+def elsewhere(runs: Sequence[Run]) -> list[Run]:
+    """Those of other patients or folds than the first."""
+    folds = [set(zip(run.folds["patient"], run.folds["fold"], strict=True)) for run in runs]
+    return [run for run, its in zip(runs, folds, strict=True) if its != folds[0]]
+
+
 def _by_patient(run: Run) -> pd.DataFrame:
     """The predictions by repeat and patient, after checking that each stands there once."""
     table = run.predictions.assign(repeat=run.repeat).sort_values(

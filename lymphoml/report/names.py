@@ -6,13 +6,20 @@ from pathlib import Path
 from lymphoml.report.runs import Run
 from lymphoml.report.settings import differing, label
 
+LONGEST = 80  # characters of settings that still tell runs apart at a glance
+
 
 def run_labels(runs: Sequence[Run]) -> dict[Path, str]:
-    """What tells a run from the others: its settings, or its folder where these are the same."""
+    """What tells a run from the others: its settings, or its folder where these are the same.
+
+    Presets differ in a hundred settings: where these are too long, all go by their folders.
+    """
     settings = differing([run.config for run in runs])
     keys = {key for each in settings for key in each}
     labels = [label(each, keys) for each in settings]
     names = short_names([run.path for run in runs])
+    if max(map(len, labels)) > LONGEST:
+        return {run.path: name for run, name in zip(runs, names, strict=True)}
     return {
         run.path: text if text and labels.count(text) == 1 else name
         for run, text, name in zip(runs, labels, names, strict=True)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from lymphoml.errors import InputError
 from lymphoml.files import write_text
+from lymphoml.report.alignment import elsewhere
 from lymphoml.report.choices import Choices
 from lymphoml.report.comparison_page import comparison_content
 from lymphoml.report.forest import forest
@@ -27,11 +28,9 @@ def write_overview(paths: Sequence[Path], out: Path, choices: Choices | None = N
     same patients in the same folds: their scores could not stand side by side.
     """
     runs = [read_run(path) for path in dict.fromkeys(paths)]
-    folds = [set(zip(run.folds["patient"], run.folds["fold"], strict=True)) for run in runs]
     if problems := [
         f"{run.path}: other patients or folds than {runs[0].path}; leave it out"
-        for run, its in zip(runs, folds, strict=True)
-        if its != folds[0]
+        for run in elsewhere(runs)
     ]:
         raise InputError(problems)
     names = run_labels(runs)

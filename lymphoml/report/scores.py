@@ -20,23 +20,25 @@ def averaged_scores(run: Run, stratum: str = "everybody") -> Scores | None:
     return (run.metrics.get("averaged") or {}).get("scores", {}).get(stratum)
 
 
-def baseline_scores(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
-    """By the baselines' names in words."""
+def told_baselines(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
+    """By the baselines' names in `baselines.csv`."""
     if (told := run.metrics.get("baselines")) is not None:
-        return {
-            _baseline_name(run, key): scores[stratum]
-            for key, scores in told.items()
-            if scores.get(stratum)
-        }
+        return {key: scores[stratum] for key, scores in told.items() if scores.get(stratum)}
     clinical = run.metrics.get("baseline", {}).get("clinical")
     if clinical is None or stratum != "everybody":
         return {}
-    return {baseline_name("logistic_regression"): clinical}
+    return {"logistic_regression": clinical}
+
+
+def baseline_scores(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
+    """By the baselines' names in words."""
+    told = told_baselines(run, stratum)
+    return {baseline_words(run, key): scores for key, scores in told.items()}
 
 
 def clinical_account(run: Run, stratum: str = "everybody") -> str:
     """What the clinical values alone reach in the run's folds, in a line."""
-    scores = baseline_scores(run, stratum).get(_baseline_name(run, "logistic_regression"))
+    scores = told_baselines(run, stratum).get("logistic_regression")
     if scores is None:
         return "Clinical values alone: not told by these runs."
     told = "; ".join(
@@ -48,7 +50,7 @@ def clinical_account(run: Run, stratum: str = "everybody") -> str:
     return f"Clinical values alone, logistic regression in the same folds: {told}."
 
 
-def _baseline_name(run: Run, key: str) -> str:
+def baseline_words(run: Run, key: str) -> str:
     """The count rule is of whatever column the hard stratum is declared on."""
     declared = run.config["data"].get("hard_stratum")
     if key == "count_rule" and declared:

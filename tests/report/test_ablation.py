@@ -10,14 +10,10 @@ from PIL import Image
 from rich.console import Console
 
 from lymphoml.errors import InputError
-from lymphoml.report.ablation import (
-    epoch_curve,
-    fold_table,
-    run_labels,
-    score_table,
-    summarise_ablation,
-)
+from lymphoml.report.ablation import epoch_curve, fold_table, summarise_ablation
 from lymphoml.report.ablation_figure import ablation_figure, spread
+from lymphoml.report.ablation_scores import score_table
+from lymphoml.report.names import run_labels
 from lymphoml.report.runs import read_run
 from tests.report.fabricate import config, make_run
 
@@ -98,6 +94,17 @@ def test_the_table_holds_the_scores_worked_out_by_hand(summary):
     assert rows["best_epoch_balanced_accuracy_mean_optimistic"].tolist() == [1.0, 0.5]
     assert rows["best_epoch_balanced_accuracy_std_optimistic"].tolist() == [0.0, 0.0]
     assert rows["seconds"].tolist() == [25.0, 25.0]
+    assert rows["seconds_per_fold"].tolist() == [12.5, 12.5]
+    blank = ["hard_auroc", "auroc_spread", "pretraining", "baseline"]
+    assert rows[blank].isna().all(axis=None)  # no stratum, no repeats, none beside
+
+
+def test_settings_too_many_to_read_give_way_to_the_folders(tmp_path):
+    many = {f"trainer.a_long_setting_{each}": each for each in range(4)}
+    for name, changes in (("experiment=a", {}), ("experiment=b", many)):
+        make_run(tmp_path / name, config(**changes), n=30, epochs=2)
+    runs = [read_run(path) for path in sorted(tmp_path.iterdir())]
+    assert list(run_labels(runs).values()) == ["experiment=a", "experiment=b"]
 
 
 def test_the_best_is_told_fold_by_fold_with_its_odds(summary):

@@ -122,7 +122,9 @@ def test_everything_after_training_takes_it_as_a_run(members, tmp_path, capsys, 
     assert "Nothing was trained here: the pages of seed=0, seed=1, seed=2 tell" in page
     assert "an ensemble of 3 runs" in page
     main(["ablation", "runs=runs"])
-    assert len(pd.read_csv("runs/ablation.csv")) == 4
+    table = pd.read_csv("runs/ablation.csv")
+    assert len(table[table["baseline"].isna()]) == 4
+    assert table["run"][table["seconds_per_fold"].isna()].dropna().tolist() == ["ensemble"]
     main(["report", "runs=runs", "thumbnails=false"])
     overview = Path("runs/report.html").read_text()
     assert "ensemble" in overview
