@@ -18,7 +18,8 @@ from lymphoml.report.runs import Run, read_run
 from lymphoml.report.scores import baseline_scores, run_scores
 from lymphoml.report.sweep_chart import sweep_chart
 
-COLUMNS = ("balanced_accuracy", "auroc")
+COLUMNS = ("balanced_accuracy", "auroc", "specificity_at_95")
+HARD = ("balanced_accuracy", "auroc")
 
 
 def write_overview(paths: Sequence[Path], out: Path, choices: Choices | None = None) -> Path:
@@ -59,7 +60,7 @@ def _row(run: Run, names: dict[Path, str], links: dict[Path, Path], out: Path) -
         "name": names[run.path],
         "link": _link(links[run.path], out),
         "pretraining": run.pretraining,
-        "scores": [everybody.get(key) for key in COLUMNS] + [hard.get(key) for key in COLUMNS],
+        "scores": [everybody.get(key) for key in COLUMNS] + [hard.get(key) for key in HARD],
         "gain": (gain.get("everybody") or {}).get("balanced_accuracy"),
         "drifted": bool(run.drift),
         "best": run.metrics["best_epoch_balanced_accuracy"]["mean"],

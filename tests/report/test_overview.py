@@ -8,7 +8,7 @@ from lymphoml.errors import InputError
 from lymphoml.report.comparison_tables import told_p
 from lymphoml.report.overview import write_overview
 from lymphoml.report.plotly_bundle import plotly_bundle
-from lymphoml.report.wording import signed
+from lymphoml.report.wording import interval, score, signed
 from tests.report.fabricate import config, make_predictions, make_run
 
 
@@ -125,6 +125,14 @@ def test_a_comparison_of_other_runs_is_not_shown(sweep, change):
     page = overview(sweep)
     assert "Paired differences" not in page
     assert "is of other runs than these, or damaged" in page
+
+
+def test_each_run_tells_whom_it_spares(sweep):
+    page = overview(sweep)
+    assert '<th scope="col">Specificity at sensitivity 0.95</th>' in page
+    metrics = json.loads((sweep / "lr=0.2" / "metrics.json").read_text())
+    told = metrics["scores"]["everybody"]["specificity_at_95"]
+    assert f"<b>{score(told['value'])}</b> <small>{interval(told)}</small>" in page
 
 
 def test_a_run_that_drifted_is_marked(sweep):
