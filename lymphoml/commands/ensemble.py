@@ -24,8 +24,8 @@ def run(options: Ensemble) -> None:
 
     out = Path(options.out)
     listed = options.runs.startswith("[")
-    paths = listed_runs(options.runs) if listed else find_runs(Path(options.runs))
-    if not listed:  # among a sweep's runs lie ensembles of some of them, perhaps this one
+    paths = listed_runs(options.runs) if listed else find_runs(Path(options.runs), but=out)
+    if not listed:  # among a sweep's runs lie ensembles of some of them
         paths = [path for path in paths if not member_names(path)]
     write_ensemble(paths, out)
     print_run(out)

@@ -67,7 +67,9 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
         write_json(folder / "done.json", {"fold": fold, "epochs": 0, "selected_epoch": None})
     write_csv(out / "predictions.csv", predictions)
     for name, table in (("strata", strata), ("baselines", baselines)):
-        if table is not None:
+        if table is None:
+            (out / f"{name}.csv").unlink(missing_ok=True)  # of members as they were before
+        else:
             write_csv(out / f"{name}.csv", table)
     write_json(out / "metrics.json", metrics)
     return predictions

@@ -62,7 +62,7 @@ def read_run(path: Path) -> Run:
     if not (path / "config.yaml").is_file():
         raise InputError(f"{path} is no run: it has no config.yaml; give a folder of train.py")
     if (gap := _missing(path)) is not None:
-        raise InputError(f"{path} is not finished: {gap}; {AGAIN}")
+        raise InputError(f"{path} is not finished: {gap}; {_again(path)}")
     member_names(path)  # refuses what could be none
     folds = read_columns(path / "folds.csv", ("patient", "fold"))
     numbers = _numbers(folds)
@@ -101,8 +101,8 @@ def siblings(path: Path) -> list[Path]:
     return sorted(each for each in folder.iterdir() if _has(each, "config.yaml"))
 
 
-def find_runs(folder: Path) -> list[Path]:
-    """The runs of a sweep: the sub-folders of `folder`, by name.
+def find_runs(folder: Path, but: Path | None = None) -> list[Path]:
+    """The runs of a sweep: the sub-folders of `folder`, by name; `but`, if it is one, left aside.
 
     Raises InputError naming every unfinished one, since a table that leaves out the jobs that
     failed says something else than the sweep.
@@ -112,13 +112,15 @@ def find_runs(folder: Path) -> list[Path]:
     if _has(folder, "config.yaml"):
         raise InputError(f"{folder} is one run; give the folder that holds a sweep's runs")
     paths = sorted(path for path in folder.iterdir() if _may_be_run(path))
+    if but is not None:
+        paths = [path for path in paths if path.resolve() != but.resolve()]
     for path in paths:
         refuse_links(path)
     if not paths:
         raise InputError(f"{folder} holds no run; give the folder of a sweep, runs/NAME")
     gaps = [(path, _missing(path)) for path in paths]
     if problems := [
-        f"{path} is not finished: {gap}; {AGAIN}, or remove the folder"
+        f"{path} is not finished: {gap}; {_again(path)}, or remove the folder"
         for path, gap in gaps
         if gap is not None
     ]:
@@ -128,6 +130,10 @@ def find_runs(folder: Path) -> list[Path]:
 
 def _may_be_run(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".") and path.name != "wandb"
+
+
+def _again(path: Path) -> str:
+    return "make the ensemble again" if member_names(path) else AGAIN
 
 
 def _missing(path: Path) -> str | None:

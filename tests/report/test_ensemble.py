@@ -12,7 +12,7 @@ from lymphoml.cli import main
 from lymphoml.errors import InputError
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.report.ensemble import mean_of_logits, write_ensemble
-from lymphoml.report.runs import read_run
+from lymphoml.report.runs import find_runs, read_run
 from tests.report.fabricate import config, make_predictions, make_run
 
 TWICE = config(**{"data.folds": 3, "data.repeats": 2})
@@ -128,3 +128,40 @@ def test_everything_after_training_takes_it_as_a_run(members, tmp_path, capsys, 
     main(["report", "runs=runs", "thumbnails=false"])
     overview = Path("runs/report.html").read_text()
     assert "ensemble" in overview
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interrupted_ensemble_is_made_again_by_the_same_words(
+    members, tmp_path, monkeypatch, begun
+):
+    """It lies among its members, and is not finished."""
+    monkeypatch.chdir(tmp_path)
+    out = Path("runs/ensemble")
+    if begun:
+        write_ensemble(members, out)
+        (out / "metrics.json").unlink()
+    else:
+        out.mkdir()  # and killed before its first file
+    main(["ensemble", "runs=runs", f"out={out}"])
+    assert read_run(out).config["ensemble"] == ["seed=0", "seed=1", "seed=2"]
+
+
+def test_whoever_meets_an_interrupted_ensemble_is_told_to_make_it_again(members, tmp_path):
+    out = tmp_path / "runs" / "ensemble"
+    write_ensemble(members, out)
+    (out / "metrics.json").unlink()
+    for read, place in ((find_runs, out.parent), (read_run, out)):
+        with pytest.raises(InputError, match=r"has no metrics\.json; make the ensemble again"):
+            read(place)
+
+
+def test_tables_that_members_no_longer_share_are_removed(members, tmp_path):
+    out = tmp_path / "runs" / "ensemble"
+    write_ensemble(members, out)
+    assert (out / "baselines.csv").exists()
+    (members[1] / "baselines.csv").unlink()
+    write_ensemble(members, out)
+    assert not (out / "baselines.csv").exists()
+    assert read_run(out).metrics["baselines"] == {}
+    main(["report", f"run={out}", "thumbnails=false"])
+    assert "the members of an ensemble share none" in (out / "report.html").read_text()
