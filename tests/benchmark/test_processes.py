@@ -60,13 +60,13 @@ def test_all_three_answer_and_steps_are_counted(tmp_path):
         assert 0 < run.measured.first_step_seconds < run.measured.seconds
 
 
-def test_lymphomls_epochs_and_passes_come_from_its_own_run(tmp_path):
-    for passes in (2, 0):
-        job = tiny(tmp_path, epochs=2, passes=passes)
-        (run,) = compare(job, tmp_path, 1, 4000, lambda _: None, ["lymphoml"])
-        assert len(run.measured.answer.training) == 2
-        assert len(run.measured.answer.inference) == passes
-        assert min(run.measured.answer.training) > 0
+@pytest.mark.parametrize("passes", [2, pytest.param(0, marks=pytest.mark.slow)])
+def test_lymphomls_epochs_and_passes_come_from_its_own_run(tmp_path, passes):
+    job = tiny(tmp_path, epochs=2, passes=passes)
+    (run,) = compare(job, tmp_path, 1, 4000, lambda _: None, ["lymphoml"])
+    assert len(run.measured.answer.training) == 2
+    assert len(run.measured.answer.inference) == passes
+    assert min(run.measured.answer.training) > 0
 
 
 @pytest.mark.slow

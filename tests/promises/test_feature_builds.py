@@ -36,7 +36,9 @@ def whole(tmp_path_factory):
     "SIGTERM, SIGINT or `kill -9` while several processes measure cells",
     "all end; finished patients are kept, and the same command goes on to the same bytes",
 )
-@pytest.mark.parametrize("how", CODES)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=[pytest.mark.slow] * (how == "INT")) for how in CODES]
+)
 def test_no_measuring_process_is_left(how, whole, tmp_path):
     script = tmp_path / "measure.py"
     script.write_text(MEASURE)

@@ -152,7 +152,7 @@ VALUES = {
     "a giant model": (MODEL, GIANT),
     "a large model": (MODEL, {**GIANT, "pooling": {**GIANT["pooling"], "hidden": 10**7}}),
     "a deep model": (MODEL, {**GIANT, "encoder": {
-        **GIANT["encoder"], "name": "vit_tiny_patch16_224", "depth": 10**7}}),
+        **GIANT["encoder"], "name": "vit_tiny_patch16_224", "depth": 10**5}}),
     "giant clinical values": ("hyper_parameters.clinical_dim", 10**12),
     "negative clinical values": ("hyper_parameters.clinical_dim", -3),
     "settings that are none": ("hyper_parameters", {"model": None}),

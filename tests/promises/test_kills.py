@@ -181,7 +181,7 @@ def test_plain_processes_resume_too(wholes, tmp_path, record_property, moments):
     "the same command ends in the same bytes, a kill costs one epoch at most, and no temporary "
     "file is left",
 )
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.slow)])
 def test_the_same_command_ends_in_the_same_bytes(
     nurseries, wholes, tmp_path, record_property, kills
 ):
