@@ -39,6 +39,11 @@ def checked(told: Any) -> dict[str, Any]:
     return {key: told[key] for key in KINDS}
 
 
+def held_out_seen(told: dict[str, Any] | None) -> bool:
+    """Whether images of the patients that each fold held out were among them."""
+    return bool((told or {}).get("validation_images_seen"))
+
+
 def described(told: dict[str, Any]) -> str:
     """An account in words."""
     seen = SEEN if told["validation_images_seen"] else UNSEEN

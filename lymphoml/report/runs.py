@@ -48,7 +48,7 @@ class Run:
     @property
     def held_out_seen(self) -> bool:
         """Whether images of the patients that each fold held out were among them."""
-        return bool((self.metrics.get(seen.ACCOUNT) or {}).get("validation_images_seen"))
+        return seen.held_out_seen(self.metrics.get(seen.ACCOUNT))
 
     @property
     def repeat(self) -> pd.Series:

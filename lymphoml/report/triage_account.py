@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lymphoml.evaluation.conformal import worst_average
-from lymphoml.seen import ACCOUNT, described
+from lymphoml.seen import ACCOUNT, described, held_out_seen
 
 KINDS = {"average": "on average", "confidence": "in 95 % of cohorts"}
 NOT_ALIKE = (
@@ -19,7 +19,7 @@ NOT_ALIKE = (
 
 def assumptions(rule: dict[str, Any]) -> list[str]:
     folds, rank, n = rule["folds"], rule["rank"], rule["n_tumoral"]
-    if not_alike := _not_alike(rule):
+    if not_alike := held_out_seen(rule.get(ACCOUNT)):
         bound = "no bound is known where the encoder saw their images"
     elif rule["repeats"] == 1 and n:
         bound = (
@@ -89,16 +89,11 @@ def _table(title: str, source: dict[str, Any], rule: dict[str, Any]) -> Table:
             "tumoral patients missed", "reactive patients spared", "their share"]  # fmt: skip
     if rule["prevalence"] is not None:
         rows.append(f"negative predictive value at {rule['prevalence']:g}")
-    promised = not _not_alike(source)
+    promised = not held_out_seen(source.get(ACCOUNT))
     columns = [_cells(outcome, rule, promised) for outcome in source["outcomes"].values()]
     for row in zip(rows, *columns, strict=False):  # the last cell is left out with its name
         table.add_row(*row)
     return table
-
-
-def _not_alike(source: dict[str, Any]) -> bool:
-    """Whether a new patient differs from these in that no encoder has seen the images."""
-    return bool((source.get(ACCOUNT) or {}).get("validation_images_seen"))
 
 
 def _cells(outcome: dict[str, Any], rule: dict[str, Any], promised: bool) -> list[str]:

@@ -2,12 +2,13 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from lymphoml.nn.fusion.logistic import fit_bags, fit_logistic
+from lymphoml.nn.fusion.linear_parts import LinearParts, set_part
+from lymphoml.nn.fusion.logistic import fit_logistic
 
 
-class StackedLogit(nn.Module):
+class StackedLogit(LinearParts):
     """logit = weight * image + clinical: a logistic regression on both (Wolpert 1992).
 
     The image part is a logistic regression on the bags alone (`image_penalty`, in units in which
@@ -20,7 +21,6 @@ class StackedLogit(nn.Module):
     records may be in two of them.
     """
 
-    uses_images = True
     fits_images = True
 
     def __init__(
@@ -31,24 +31,11 @@ class StackedLogit(nn.Module):
         image_penalty: float = 0.02,
         inner_folds: int = 5,
     ):
-        super().__init__()
-        for name, value in (("penalty", penalty), ("image_penalty", image_penalty)):
-            if not value > 0:
-                raise ValueError(f"{name} is {value}; it must be above 0")
+        super().__init__(image_dim, clinical_dim, penalty, image_penalty)
         if inner_folds < 2:
             raise ValueError(f"inner_folds is {inner_folds}; allowed are 2 or more")
-        self.image = nn.Linear(image_dim, 1)
-        self.clinical = nn.Linear(clinical_dim, 1)
-        for parameter in self.parameters():
-            nn.init.zeros_(parameter)
         self.requires_grad_(False)
-        self.penalty, self.image_penalty = penalty, image_penalty
         self.inner_folds = inner_folds
-
-    def forward(
-        self, bag: Float[Tensor, "b d"], clinical: Float[Tensor, "b k"]
-    ) -> Float[Tensor, " b"]:
-        return (self.image(bag) + self.clinical(clinical)).squeeze(1)
 
     def fit_images(
         self,
@@ -62,12 +49,10 @@ class StackedLogit(nn.Module):
         unit = unseen.std(correction=0).clamp_min(torch.finfo(bag.dtype).tiny)
         both = torch.cat([(unseen / unit).unsqueeze(1), clinical.double()], dim=1)
         weights, bias = fit_logistic(both, label, pos_weight, self.penalty)
-        self.clinical.weight.data.copy_(weights[1:].unsqueeze(0))
-        self.clinical.bias.data.copy_(bias)
+        set_part(self.clinical, weights[1:], bias)
         trust = weights[0] / unit
-        weight, bias = fit_bags(bag, label, pos_weight, self.image_penalty)
-        self.image.weight.data.copy_(trust * weight.unsqueeze(0))
-        self.image.bias.data.copy_(trust * bias)
+        weight, bias = self.fitted_image(bag, label, pos_weight)
+        set_part(self.image, trust * weight, trust * bias)
 
     def _unseen_logits(
         self, bag: Float[Tensor, "b d"], label: Float[Tensor, " b"], pos_weight: float
@@ -78,6 +63,6 @@ class StackedLogit(nn.Module):
         logits = torch.zeros(len(label), dtype=torch.float64)
         for each in range(self.inner_folds):
             train, held_out = fold != each, fold == each
-            weight, bias = fit_bags(bag[train], label[train], pos_weight, self.image_penalty)
+            weight, bias = self.fitted_image(bag[train], label[train], pos_weight)
             logits[held_out] = bag[held_out].double() @ weight + bias
         return logits
