@@ -2,11 +2,11 @@
 
 import sys
 
-from lymphoml.stopping import stop_on_signals
+from lymphoml.core.signals import stop_on_signals
 
 if __name__ == "__main__":
     stop_on_signals("give the same command again")
 
-    from lymphoml.cli import main
+    from lymphoml.cli.main import main
 
     main(["predict", *sys.argv[1:]])

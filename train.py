@@ -2,7 +2,7 @@
 
 import sys
 
-from lymphoml.stopping import stop_on_signals
+from lymphoml.core.signals import stop_on_signals
 
 if __name__ == "__main__":  # before all that takes time
     stop_on_signals("the same command goes on from the last finished epoch")
@@ -10,16 +10,16 @@ if __name__ == "__main__":  # before all that takes time
 import hydra
 from omegaconf import DictConfig
 
-from lymphoml.composition import check_command_line
-from lymphoml.entry import entry, forget_sweeps, job
+from lymphoml.cli.entry import entry, forget_sweeps, job
+from lymphoml.cli.hydra_guard import check_command_line
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> float:
     with job(config) as (plain, folder, words, jobs, sweep):
         # Imported here: seconds that --help and a cluster's submit side must not cost.
-        from lymphoml.report.terminal import print_run
-        from lymphoml.training import cross_validate
+        from lymphoml.reports.run_summary import print_run
+        from lymphoml.runs.cross_validation import cross_validate
 
         score = cross_validate(plain, folder, words, jobs, sweep)
         print_run(folder)

@@ -1,7 +1,7 @@
-from lymphoml.stopping import stop_on_signals
+from lymphoml.core.signals import stop_on_signals
 
 stop_on_signals("give the same command again")
 
-from lymphoml.cli import main
+from lymphoml.cli.main import main
 
 main()

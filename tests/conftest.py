@@ -15,7 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; processes that th
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["lymphoml.nn", "lymphoml.types", "lymphoml.data.transforms", "lymphoml.data.bags"],
+    ["lymphoml.nn", "lymphoml.core.types", "lymphoml.data.transforms", "lymphoml.data.bags"],
     "beartype.beartype",
 )
 
@@ -24,7 +24,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lymphoml.data.synthetic import synthesize
+from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises import table as promises
 
 torch.set_num_threads(1)

@@ -84,7 +84,7 @@ ALLOWED = {
     "training": {"averaging", "runs", "checkpoint", "data", "trainer", "inference", "preparation",
                  "callbacks", "completion", "fold_errors", "fold_folder", "resumption", "progress",
                  "environment", "evaluation", "tracking"},
-    # Measures what a user runs; only `lymphoml/benchmark/inference.py` looks into lymphoml's parts.
+    # Measures what a user runs; only `benchmarks/speed/inference.py` looks into lymphoml's parts.
     "benchmark": {"benchmark", "checkpoint", "config", "data", "environment", "inference",
                   "preparation", "report", "runs", "trainer"},
     # Trains poolings on bags whose truth it knows; it knows no cohort and no run.
@@ -142,7 +142,7 @@ def test_import_rules(path):
 
 def test_a_report_needs_no_torch():
     """It reads the cohort for pictures of cells, and `data` holds torch as well."""
-    code = "import sys, lymphoml.report.overview; sys.exit('torch' in sys.modules)"
+    code = "import sys, lymphoml.reports.page.overview; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

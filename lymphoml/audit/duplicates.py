@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.audit.findings import Finding, count
+from lymphoml.audit.problems import Finding, count
 
 # Of 64 bits. Of 300 real cells made anew as JPEG of quality 50 or 20, at half the size or 15 %
 # brighter, 99 % differ by at most 4 from themselves. Of the 1.4e8 pairs of cells of two patients of

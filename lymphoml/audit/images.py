@@ -11,13 +11,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lymphoml.audit.findings import Finding, count
-from lymphoml.audit.problems import below
-from lymphoml.data.building import progress_bar
+from lymphoml.audit.problems import Finding, below, count
+from lymphoml.core.cores import available_cores
+from lymphoml.core.untrusted import read_bytes
 from lymphoml.data.decoding import Framing, open_rgb
-from lymphoml.data.images import Images
-from lymphoml.foreign import read_bytes
-from lymphoml.machine.cores import available_cores
+from lymphoml.data.image_store import Images, progress_bar
 
 CHANNELS = ["red", "green", "blue"]
 REMARKS = {  # column: what it says, what to do

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.audit.findings import Finding, count
+from lymphoml.audit.problems import Finding, count
 from lymphoml.data.cohort import Cohort
 
 HALF_YEAR = 182  # days

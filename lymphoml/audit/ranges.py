@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.audit.findings import Finding, count
+from lymphoml.audit.problems import Finding, count
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import people
 

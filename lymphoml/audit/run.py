@@ -11,19 +11,21 @@ from lymphoml.audit.duplicates import (
     exact_duplicates,
     near_duplicates,
 )
-from lymphoml.audit.fields import shortcut_fields
-from lymphoml.audit.findings import SEVERITIES, Finding, exit_code
 from lymphoml.audit.images import examine, image_findings
-from lymphoml.audit.label_permutation import PERMUTATIONS
 from lymphoml.audit.persons import LABELS, coincidences, person_findings, suspected_pairs
-from lymphoml.audit.problems import below, table_finding
+from lymphoml.audit.problems import SEVERITIES, Finding, below, exit_code, table_finding
 from lymphoml.audit.ranges import class_counts, date_formats, table_findings, value_ranges
-from lymphoml.audit.shortcuts import LEVEL, examine_shortcuts, shortcut_findings
+from lymphoml.audit.shortcuts import (
+    LEVEL,
+    PERMUTATIONS,
+    examine_shortcuts,
+    shortcut_fields,
+    shortcut_findings,
+)
+from lymphoml.core.errors import InputError
 from lymphoml.data.clinical import ClinicalEncoder
-from lymphoml.data.cohort import Cohort, survey_cohort
+from lymphoml.data.cohort import Cohort, root_folder, survey_cohort, table_paths
 from lymphoml.data.decoding import Framing
-from lymphoml.data.sources import root_folder, table_paths
-from lymphoml.errors import InputError
 
 PRIVATE = "names patients by id and tells ages in years; treat it as you treat the cohort"
 

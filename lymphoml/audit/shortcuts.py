@@ -1,5 +1,6 @@
 """How much each field that should tell nothing of the label tells of it."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -7,12 +8,119 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
-from scipy.stats import chi2
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import chi2, rankdata
 
-from lymphoml.audit.findings import Finding
-from lymphoml.audit.label_permutation import permutation_tests
+from lymphoml.audit.images import CHANNELS
+from lymphoml.audit.problems import Finding
+from lymphoml.data.cohort import Cohort
 from lymphoml.evaluation.comparison import holm
 from lymphoml.evaluation.intervals import auroc_interval, delong
+
+# What should tell nothing of a label, and may: how a patient was filed, counted and lit.
+
+LUMA = [0.299, 0.587, 0.114]  # of red, green and blue, ITU-R BT.601
+
+
+def shortcut_fields(cohort: Cohort, records: pd.DataFrame) -> pd.DataFrame:
+    """A column of numbers for each field, indexed by patient; NaN where a patient has none.
+
+    Brightness and colour are means over a patient's usable images, each weighing the same. The
+    file number is the lowest: any other would tell the bag size again.
+    """
+    patients = cohort.table.index
+    fields = _date_formats(cohort)
+    fields["row order"] = cohort.origin["row"]
+    fields["bag size"] = [len(cohort.images[patient]) for patient in patients]
+    fields["file number"] = [
+        min((_number(path.stem) for path in cohort.images[patient]), default=np.nan)
+        for patient in patients
+    ]
+    fields["id number"] = [_number(patient) for patient in patients]
+    fields["table (train or test)"] = cohort.origin["table"]
+    means = records[["patient", *CHANNELS]].astype(dict.fromkeys(CHANNELS, float))
+    means = means.groupby("patient").mean().reindex(patients)
+    fields["mean brightness"] = means @ np.array(LUMA)
+    for channel in CHANNELS:
+        fields[f"mean {channel}"] = means[channel]
+    return fields.astype("float64")
+
+
+def _date_formats(cohort: Cohort) -> pd.DataFrame:
+    """Of two formats one field, of more a field each; one is a constant."""
+    fields = pd.DataFrame(index=cohort.table.index)
+    for name in map(str, cohort.origin):
+        if name.endswith(" format"):
+            written = cohort.origin[name]
+            formats = sorted(written.dropna().unique())
+            for separator in formats if len(formats) > 2 else formats[:1]:
+                is_it = written.eq(separator).astype("float64")
+                fields[f"date format ({separator} in {name[:-7]})"] = is_it.where(written.notna())
+    return fields
+
+
+def _number(name: str) -> float:
+    """The last digits in a name; NaN without any."""
+    digits = re.findall(r"[0-9]+", name)
+    return float(digits[-1]) if digits else np.nan
+
+
+# Permutation tests of many AUROCs at once, and what testing many costs.
+
+PERMUTATIONS = 9_999
+BLOCK = 20_000_000  # labels permuted at a time
+
+
+def permutation_tests(
+    values: ArrayLike, labels: ArrayLike, permutations: int = PERMUTATIONS, seed: int = 0
+) -> tuple[NDArray, NDArray]:
+    """The p-value of each column's AUROC, and the same adjusted for having tested them all.
+
+    `values` (n, k) may hold NaN, which counts as a middle rank; `labels` (n) are 0 or 1. Two-sided:
+    the share of permutations of the labels, the data's own among them, in which a column's AUROC
+    is as far from 1/2 as it is. Adjusted by the step-down maximum over the columns not yet
+    rejected (Westfall and Young 1993, algorithm 4.1), each AUROC over its own standard deviation:
+    Holm's procedure, taking account of columns that say the same, as brightness and colours do.
+    The family-wise error is held whatever the columns' dependence, since the labels alone are
+    permuted.
+    """
+    scores = _scores(np.asarray(values, dtype=float))
+    labels = np.asarray(labels)
+    observed = np.abs(labels @ scores)
+    order = np.argsort(-observed)
+    threshold = observed * (1 - 1e-9)  # a tie is a tie, whatever the order of a sum
+    as_far, as_far_all = np.zeros(len(order)), np.zeros(len(order))
+    for permuted in _permuted(labels, permutations, seed):
+        drawn = np.abs(permuted @ scores)
+        as_far += (drawn >= threshold).sum(axis=0)
+        # The maximum over the columns from the j-th largest on.
+        highest = np.maximum.accumulate(drawn[:, order[::-1]], axis=1)[:, ::-1]
+        as_far_all[order] += (highest >= threshold[order]).sum(axis=0)
+    p, adjusted = (1 + as_far) / (1 + permutations), (1 + as_far_all) / (1 + permutations)
+    adjusted[order] = np.maximum.accumulate(adjusted[order])
+    return p, adjusted
+
+
+def _scores(values: NDArray) -> NDArray:
+    """Centred ranks of unit length: all columns of one null variance. A constant stays 0."""
+    ranks = np.full(values.shape, np.nan)
+    for column in range(values.shape[1]):
+        known = ~np.isnan(values[:, column])
+        ranks[known, column] = rankdata(values[known, column])
+        ranks[known, column] -= ranks[known, column].mean() if known.any() else 0
+    ranks = np.nan_to_num(ranks)
+    length = np.sqrt((ranks**2).sum(axis=0))
+    return ranks / np.where(length > 0, length, 1)
+
+
+def _permuted(labels: NDArray, permutations: int, seed: int) -> Iterator[NDArray]:
+    generator = np.random.default_rng(seed)
+    most = max(1, BLOCK // max(1, len(labels)))
+    for start in range(0, permutations, most):
+        rows = min(most, permutations - start)
+        block = np.broadcast_to(labels.astype(np.float64), (rows, len(labels)))
+        yield generator.permuted(block, axis=1)
+
 
 LEVEL = 0.05  # family-wise
 FEWEST = 2  # patients of each class: with one, no permutation test says anything

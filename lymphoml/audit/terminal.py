@@ -6,7 +6,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from lymphoml.audit.findings import count
+from lymphoml.audit.problems import count
 
 SHOWN = 3  # places of a finding; audit.json holds all
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from lymphoml.data.images import ImageStore
-from lymphoml.data.rows import RowStore
+from lymphoml.core.errors import InputError
+from lymphoml.core.seeding import keyed_generator
+from lymphoml.core.types import Batch
+from lymphoml.data.feature_store import RowStore
+from lymphoml.data.image_store import ImageStore
 from lymphoml.data.transforms import DRAWN
-from lymphoml.errors import InputError
-from lymphoml.seeding import keyed_generator
-from lymphoml.types import Batch
 
 Key = tuple[int, int]  # epoch, position of the patient
 

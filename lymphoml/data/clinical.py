@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.errors import InputError
+from lymphoml.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lymphoml.core.seeding import keyed_seed
+from lymphoml.core.signals import end_with_parent
+from lymphoml.core.types import Batch
 from lymphoml.data.bags import BagDataset, EpochOrder, Key, collate, permuted_order
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
+from lymphoml.data.feature_store import RowStore, RowView
 from lymphoml.data.folds import inner_split, split
-from lymphoml.data.images import ImageStore
-from lymphoml.data.rows import RowStore, RowView
+from lymphoml.data.image_store import ImageStore
 from lymphoml.data.transforms import View
-from lymphoml.seeding import keyed_seed
-from lymphoml.stopping import end_with_parent
-from lymphoml.types import Batch
 
 
 class PatientBags(pl.LightningDataModule):

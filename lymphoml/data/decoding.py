@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +11,11 @@ import PIL
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from lymphoml.data import stain_norm
-from lymphoml.errors import one_line
-from lymphoml.foreign import read_bytes
+from lymphoml.core.errors import one_line
+from lymphoml.core.untrusted import read_bytes
+from lymphoml.data import stain_normalization
+from lymphoml.data.cache import Source
+from lymphoml.data.stain_normalization import EVERY, MOST, NORMALISERS, Normaliser
 
 VERSION = 2  # of the pixels that this file makes, and of the parts that hold them
 MODES = {"RGB", "RGBA", "L", "P"}  # 8 bits a channel; 16-bit files would silently turn white
@@ -26,7 +29,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 class Framing(NamedTuple):
     """The central `crop` x `crop` pixels, made `resize` x `resize`; None leaves a step out.
 
-    `stain_norm` then makes each patient's stain alike, a key of `stain_norm.NORMALISERS`.
+    `stain_norm` then makes each patient's stain alike, a key of `stain_normalization.NORMALISERS`.
     """
 
     crop: int | None
@@ -37,7 +40,9 @@ class Framing(NamedTuple):
     def name(self) -> str:
         """Names whatever decides on the pixels beside the file: Pillow's versions differ a bit."""
         name = f"v{VERSION},pillow={PIL.__version__},crop={self.crop},resize={self.resize}"
-        stain = f",stain={self.stain_norm}-v{stain_norm.VERSION}" if self.stain_norm else ""
+        stain = (
+            f",stain={self.stain_norm}-v{stain_normalization.VERSION}" if self.stain_norm else ""
+        )
         return name + stain
 
 
@@ -139,3 +144,50 @@ def _refusal(header: Image.Image, framing: Framing, file_size: int) -> str | Non
     elif framing.resize is not None and width != height:
         return f"{width} x {height} pixels are no square; set data.crop first"
     return None
+
+
+# One patient's images decoded, their stain normalised by a look at all of them.
+
+
+class Unstained(Exception):
+    """A patient's images do not show what normalisation has to know."""
+
+
+def decode_patient(
+    source: Source, framing: Framing, size: tuple[int, int]
+) -> Iterator[np.ndarray | str]:
+    """Each image as uint8 (*size, 3), or a line that says why it cannot be used.
+
+    Raises Unstained.
+    """
+    normalise = patient_normaliser(source, framing)
+    for path, digest in zip(source.paths, source.digests, strict=True):
+        image = decode(path, digest, framing, size)
+        if isinstance(image, str):
+            yield f"image {path} of patient {source.patient}: {image}"
+        else:
+            yield image if normalise is None else normalise(image)
+
+
+def patient_normaliser(source: Source, framing: Framing) -> Normaliser | None:
+    """As `framing.stain_norm` asks for, None for none; by the whole images, whatever the crop.
+
+    Images that cannot be used are left out: decoding tells of them. Raises Unstained.
+    """
+    if framing.stain_norm is None:
+        return None
+    samples = []
+    for path, digest in zip(source.paths, source.digests, strict=True):
+        opened = open_unchanged(path, digest, framing)
+        if not isinstance(opened, str):
+            samples.append(np.asarray(opened.image)[::EVERY, ::EVERY].reshape(-1, 3))
+    if not samples:
+        return None
+    pixels = np.concatenate(samples)
+    try:
+        return NORMALISERS[framing.stain_norm](pixels[:: 1 + len(pixels) // MOST])
+    except ValueError as error:
+        raise Unstained(
+            f"patient {source.patient}: {error}, too little for "
+            f"data.stain_norm={framing.stain_norm}; remove the patient, or set data.stain_norm=null"
+        ) from None

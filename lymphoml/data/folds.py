@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from lymphoml.errors import InputError, one_line
-from lymphoml.foreign import read_bytes
-from lymphoml.seeding import keyed_seed
+from lymphoml.core.errors import InputError, one_line
+from lymphoml.core.seeding import keyed_seed
+from lymphoml.core.untrusted import read_bytes
 
 
 def people(table: pd.DataFrame) -> pd.Series:

@@ -5,8 +5,7 @@ from typing import Any
 import pandas as pd
 
 from lymphoml.data.cohort import Cohort
-from lymphoml.data.columns import Categorical, DateOfBirth
-from lymphoml.data.declaration import declare_columns
+from lymphoml.data.columns import Categorical, DateOfBirth, declare_columns
 
 OLD = 65  # years
 

@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from lymphoml.evaluation.pairs import SCORES
+from lymphoml.evaluation.permutation_test import permutations_for
 from lymphoml.evaluation.resampling import paired_differences, standard_errors
-from lymphoml.evaluation.swap_test import permutations_for
 
 LEVEL, POWER = 0.05, 0.8
 

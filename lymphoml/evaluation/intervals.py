@@ -140,3 +140,24 @@ def logit_interval(value: float, deviation: float, quantile: float) -> Interval:
     """value +- quantile * deviation carried over to the logit scale, by the delta method."""
     half = quantile * deviation / (value * (1 - value))
     return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
+
+
+# A number and the interval that goes with it.
+
+
+class Estimate(NamedTuple):
+    """NaN where undefined; a limit may be infinite where the sample sets none."""
+
+    value: float
+    low: float
+    high: float
+
+
+UNDEFINED = Estimate(np.nan, np.nan, np.nan)
+
+
+def proportion(successes: float, n: int, level: float = 0.95) -> Estimate:
+    """A share with Wilson's interval; NaN without observations."""
+    if n == 0:
+        return UNDEFINED
+    return Estimate(successes / n, *wilson(successes, n, level))

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef
 
-from lymphoml.evaluation.conformal import sample_rank
 from lymphoml.evaluation.intervals import delong
+from lymphoml.evaluation.rule_out import sample_rank
 
 THRESHOLD = 0.5  # a probability above it is called tumoral; fixed, since tuning it is optimistic
 SENSITIVITY = 0.95  # what a rule-out threshold is to keep

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from lymphoml.evaluation import weighted
+from lymphoml.evaluation import resampling
 from lymphoml.evaluation.intervals import (
     Interval,
     auroc_interval,
@@ -24,11 +24,11 @@ RESAMPLES, SEED = 2000, 0
 SPREAD = ("balanced_accuracy", "auroc", "specificity_at_95")
 NONE = Interval(np.nan, np.nan)
 RESAMPLED = {
-    "specificity_at_95": weighted.specificity_at_95,
-    "average_precision": weighted.average_precision,
-    "f1": weighted.f1,
-    "matthews": weighted.matthews,
-    "brier": weighted.brier,
+    "specificity_at_95": resampling.specificity_at_95,
+    "average_precision": resampling.average_precision,
+    "f1": resampling.f1,
+    "matthews": resampling.matthews,
+    "brier": resampling.brier,
 }
 
 
@@ -76,7 +76,7 @@ def _resampled(repeats: list[pd.DataFrame], values: Mapping[str, float]) -> dict
     smaller = int(min(labels.sum(), (1 - labels).sum()))
     if not values or smaller < 2:
         return dict.fromkeys(values, NONE)
-    weights = weighted.draw_weights(labels, RESAMPLES, SEED)
+    weights = resampling.draw_weights(labels, RESAMPLES, SEED)
     found = {}
     for name, value in values.items():
         score = RESAMPLED[name]

@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from lymphoml.evaluation.intervals import proportion
+from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.resampling import paired_differences
 
@@ -91,3 +93,65 @@ def _gain(
     )
     differences = paired_differences(labels[0], ours, theirs)
     return {name: difference._asdict() for name, difference in differences.items()}
+
+
+# Each patient's mean over the repeats of a cross-validation, scored once.
+
+
+def averaged(
+    predictions: pd.DataFrame,
+    strata: pd.DataFrame,
+    baselines: pd.DataFrame | None,
+    folds_per_repeat: int,
+) -> dict[str, Any] | None:
+    """`score_strata` of the mean probabilities, and how many `repeats`; None of a single one.
+
+    `predict` gives a new patient the mean probability of all models of a run. The other scores are
+    of one model at a time; these are of such a mean, from fewer models: one a repeat, none of which
+    has trained on the patient. The models of a repeat's other folds have, and are left out. As a
+    patient belongs to no one fold here, no threshold can be taken from the other folds.
+    """
+    repeats = int(predictions["fold"].max()) // folds_per_repeat + 1
+    if repeats == 1:
+        return None
+    means = None if baselines is None else over_repeats(baselines)
+    return {"repeats": repeats} | score_strata(over_repeats(predictions), strata, means, 1)
+
+
+def over_repeats(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a patient, all of fold 0: the means of the other columns."""
+    return table.drop(columns="fold").groupby("patient").mean().assign(fold=0).reset_index()
+
+
+# Sensitivity and specificity in parts of the cohort, where there are patients enough to say.
+
+FEWEST = 10  # patients of a class, below which its rate is not estimable
+
+
+def subgroups(predictions: pd.DataFrame, groups: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row for each value of each column of `groups`, which is indexed by patient.
+
+    Of a patient's repeats the rate of right calls counts. A rate is None under FEWEST patients of
+    its class; else value, low and high of Wilson's 95 % interval.
+    """
+    right = (predictions["probability"] > THRESHOLD) == predictions["label"]
+    patients = pd.DataFrame(
+        {"patient": predictions["patient"], "label": predictions["label"], "right": right}
+    )
+    patients = patients.groupby("patient").mean().join(groups)
+    return [
+        {"by": by, "group": str(value)} | _rates(rows)
+        for by in groups.columns
+        for value, rows in patients.groupby(by, sort=True)
+    ]
+
+
+def _rates(rows: pd.DataFrame) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for label, name, rate in ((1, "n_tumoral", "sensitivity"), (0, "n_reactive", "specificity")):
+        right = rows["right"][rows["label"] == label]
+        found[name] = n = len(right)
+        found[rate] = None
+        if n >= FEWEST:
+            found[rate] = proportion(float(right.sum()), n)._asdict()
+    return found

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.evaluation.averaged import averaged
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.pooled import pool, split_spread
-from lymphoml.evaluation.strata import score_strata
-from lymphoml.evaluation.subgroups import subgroups
+from lymphoml.evaluation.strata import averaged, score_strata, subgroups
 from lymphoml.evaluation.thresholds import thresholds
 
 HEADLINE = ("balanced_accuracy", "auroc")

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.evaluation.estimate import proportion
-from lymphoml.evaluation.intervals import balanced_accuracy_interval
+from lymphoml.evaluation.intervals import balanced_accuracy_interval, proportion
 from lymphoml.evaluation.metrics import THRESHOLD, sensitive_threshold
 
 

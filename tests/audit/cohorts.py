@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lymphoml.config import data_config
+from lymphoml.cli.config import data_config
 
 HEADER = "ID,LABEL,GENDER,DOB,LYMPH_COUNT"
 

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from lymphoml.audit.run import audit
 from lymphoml.audit.terminal import print_audit
-from lymphoml.commands.audit import Audit, run
-from lymphoml.config import data_config
+from lymphoml.cli.commands.audit import Audit, run
+from lymphoml.cli.config import data_config
+from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import read_cohort
-from lymphoml.errors import InputError
 from tests.audit.cohorts import write_cohort
 
 TRAIN = "trainset/trainset_true.csv"

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import mannwhitneyu, norm
 from statsmodels.stats.multitest import multipletests
 
-from lymphoml.audit.label_permutation import permutation_tests
+from lymphoml.audit.shortcuts import permutation_tests
 from lymphoml.evaluation.intervals import delong
 
 LABELS = np.repeat([1, 0], [113, 50])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lymphoml.audit.problems import table_finding
 from lymphoml.audit.run import audit
-from lymphoml.errors import quoted
+from lymphoml.core.errors import quoted
 from tests.audit.cohorts import write_cohort
 
 TRAIN = "trainset/trainset_true.csv"

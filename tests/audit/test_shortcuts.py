@@ -7,9 +7,13 @@ from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from lymphoml.audit.fields import shortcut_fields
 from lymphoml.audit.images import examine
-from lymphoml.audit.shortcuts import examine_shortcuts, likelihood_ratio, shortcut_findings
+from lymphoml.audit.shortcuts import (
+    examine_shortcuts,
+    likelihood_ratio,
+    shortcut_fields,
+    shortcut_findings,
+)
 from lymphoml.data.cohort import read_cohort
 from lymphoml.data.decoding import Framing
 from tests.audit.cohorts import write_cohort

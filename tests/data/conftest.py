@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lymphoml.data.images import read_images
+from lymphoml.data.image_store import read_images
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from lymphoml.core.errors import InputError
 from lymphoml.data.bags import Bag, BagDataset, EpochOrder, collate, permuted_order
-from lymphoml.data.images import ImageStore
-from lymphoml.errors import InputError
+from lymphoml.data.image_store import ImageStore
 
 SIZES = {"P1": 5, "P2": 3, "P3": 9}
 

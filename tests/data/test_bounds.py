@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lymphoml.data.bounds import best_balanced_accuracy
-from lymphoml.data.population import TEST, Patient, draw_patient
+from lymphoml.data.synthetic.population import TEST, Patient, best_balanced_accuracy, draw_patient
 
 IMAGES = (8, 40)
 

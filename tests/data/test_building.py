@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lymphoml import files
-from lymphoml.data import building, patient_stain
-from lymphoml.errors import Failure, InputError
+from lymphoml.core import files
+from lymphoml.core.errors import Failure, InputError
+from lymphoml.data import decoding, image_store
 
 ROOT = Path(__file__).parents[2]
 # Opens the store of the test's images; each decoding is logged, P2's waits while a file is there.
@@ -27,7 +27,7 @@ from lymphoml.data import patient_stain
 from lymphoml.data.images import read_images
 
 folder, cache = map(Path, sys.argv[1:])
-decode = patient_stain.decode
+decode = decoding.decode
 
 def logged(path, *rest):
     with (folder / "log").open("a") as log:
@@ -36,7 +36,7 @@ def logged(path, *rest):
         time.sleep(0.01)
     return decode(path, *rest)
 
-patient_stain.decode = logged
+decoding.decode = logged
 patients = sorted((folder / "cohort").iterdir())
 images = {patient.name: tuple(sorted(patient.iterdir())) for patient in patients}
 data = {"cache": cache, "crop": None, "resize": None, "stain_norm": None}
@@ -89,7 +89,7 @@ def test_a_changed_added_or_removed_image_rebuilds_its_patient_alone(images, ope
 
 def test_cohorts_share_what_they_have_in_common(images, opened, monkeypatch):
     opened()
-    monkeypatch.setattr(patient_stain, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding, "decode", lambda *_: pytest.fail("decoded again"))
     opened({"other id": images["P2"], "P1": images["P1"]})
 
 
@@ -213,7 +213,7 @@ def test_a_killed_build_keeps_its_finished_parts_and_blocks_nobody(
 
 def test_too_little_space_is_one_line_before_anything_is_decoded(images, opened, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
-    monkeypatch.setattr(patient_stain, "decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(decoding, "decode", lambda *_: pytest.fail("decoded"))
     with pytest.raises(Failure) as refused:
         opened()
     (line,) = refused.value.problems
@@ -228,7 +228,7 @@ def test_a_disk_that_runs_full_is_one_line_and_keeps_finished_parts(
             raise OSError(28, "No space left on device")
         fsync(handle)
 
-    monkeypatch.setattr(building.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(image_store.os, "cpu_count", lambda: 1)
     with monkeypatch.context() as running:
         running.setattr(files.os, "fsync", full)
         with pytest.raises(Failure) as refused:

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
+from lymphoml.core.errors import InputError
 from lymphoml.data.clinical import ClinicalEncoder
-from lymphoml.errors import InputError
 
 COLUMNS = {
     "age": {"kind": "date_of_birth", "column": "DOB"},

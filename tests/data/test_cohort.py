@@ -11,10 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort, read_cohort
-from lymphoml.data.columns import Column
-from lymphoml.data.declaration import declare_columns
-from lymphoml.errors import InputError
+from lymphoml.data.columns import Column, declare_columns
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 HEADER = "ID,LABEL,GENDER,DOB,LYMPH_COUNT"

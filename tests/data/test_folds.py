@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lymphoml.core.errors import InputError
 from lymphoml.data.folds import inner_split, make_folds, read_folds, split
-from lymphoml.errors import InputError
 
 
 def test_folds_partition_the_patients_once_a_repeat(patients):

@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from lymphoml.data import building, parts, patient_stain
+from lymphoml.core.errors import InputError
+from lymphoml.data import cache as parts
+from lymphoml.data import decoding, image_store
 from lymphoml.data.bags import BagDataset, EpochOrder, collate
-from lymphoml.data.images import read_images
-from lymphoml.errors import InputError
+from lymphoml.data.image_store import read_images
 
 
 def pixels(paths):
@@ -38,8 +39,8 @@ def test_second_opening_reads_each_image_once_and_decodes_and_writes_nothing(
 ):
     opened()
     capsys.readouterr()
-    monkeypatch.setattr(patient_stain, "decode", lambda *_: pytest.fail("decoded again"))
-    monkeypatch.setattr(building, "FileLock", lambda *_: pytest.fail("locked"))
+    monkeypatch.setattr(decoding, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(image_store, "FileLock", lambda *_: pytest.fail("locked"))
     read, read_bytes = [], parts.read_bytes
     monkeypatch.setattr(parts, "read_bytes", lambda p: read.append(p) or read_bytes(p))
     opened()

@@ -3,9 +3,8 @@ import pytest
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from lymphoml.data.mil_rows import read_bag_rows
-from lymphoml.data.mil_table import read_bags
-from lymphoml.errors import InputError
+from lymphoml.core.errors import InputError
+from lymphoml.data.mil_table import read_bag_rows, read_bags
 from tests.data.mil_files import SUFFIXES, draw_mil_bags, write_mil_bags
 
 

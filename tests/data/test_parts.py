@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from lymphoml.data.parts import Source, check_part, open_part, part_bytes, write_part
+from lymphoml.data.cache import Source, check_part, open_part, part_bytes, write_part
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), dtype=np.uint8)
 

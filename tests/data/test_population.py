@@ -7,13 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from lymphoml.data.population import (
-    POPULATION,
-    TEST,
-    TRAIN,
-    Patient,
-    draw_patient,
-)
+from lymphoml.data.synthetic.population import POPULATION, TEST, TRAIN, Patient, draw_patient
 
 IMAGES = (8, 40)
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from lymphoml.data.row_files import read_rows, write_rows
-from lymphoml.data.rows import RowStore, RowView, moments
-from lymphoml.errors import InputError
+from lymphoml.core.errors import InputError
+from lymphoml.data.feature_files import read_rows, write_rows
+from lymphoml.data.feature_store import RowStore, RowView, moments
 
 IMAGES = {"007": (Path("a/0.png"), Path("a/1.png")), "NA": (Path("b/0.png"),)}
 ROWS = {

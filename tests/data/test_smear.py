@@ -7,7 +7,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lymphoml.data.smear import contact_sheet, draw_slide, draw_smear
+from lymphoml.data.synthetic.drawing import contact_sheet, draw_slide, draw_smear
 
 
 def draw(size: int, atypical: bool, seed: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 from skimage.color import hed2rgb, rgb2hed
 from skimage.color.colorconv import rgb_from_hed
 
-from lymphoml.data.stain_jitter import DARKEST, RGB_FROM_HED, jitter_stains
+from lymphoml.data.transforms import DARKEST, RGB_FROM_HED, jitter_stains
 
 UNIT = -np.log(DARKEST)  # of scikit-image's concentrations, in natural optical density
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lymphoml.data import stain_norm
-from lymphoml.data.smear import draw_slide, draw_smear
-from lymphoml.data.stain_norm import NORMALISERS, find_stains, macenko, reinhard
+from lymphoml.data import stain_normalization
+from lymphoml.data.stain_normalization import NORMALISERS, find_stains, macenko, reinhard
+from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
 
 NUCLEAR, RED = np.array([0.52, 0.82, 0.24]), np.array([0.30, 0.60, 0.74])
 
@@ -47,10 +47,10 @@ def test_reinhard_gives_every_slide_the_targets_mean_and_spread():
         pixels = smear(seed)
         moved = lalphabeta(reinhard(pixels)(pixels))
         before = lalphabeta(pixels)
-        apart = np.abs(before.mean(1) - stain_norm.TARGET_MEAN)[0]
+        apart = np.abs(before.mean(1) - stain_normalization.TARGET_MEAN)[0]
         assert apart > 0.004  # or nothing is shown
-        np.testing.assert_allclose(moved.mean(1), stain_norm.TARGET_MEAN, atol=0.004)
-        np.testing.assert_allclose(moved.std(1), stain_norm.TARGET_STD, rtol=0.12)
+        np.testing.assert_allclose(moved.mean(1), stain_normalization.TARGET_MEAN, atol=0.004)
+        np.testing.assert_allclose(moved.std(1), stain_normalization.TARGET_STD, rtol=0.12)
 
 
 def test_macenko_finds_the_stains_of_a_mixture():
@@ -67,8 +67,8 @@ def test_macenko_shows_every_strength_of_stain_as_the_targets():
     assert np.abs(weak.astype(float) - strong).mean() > 20
     assert np.abs(shown[0] - shown[1]).mean() < 3
     density = -np.log(np.maximum(shown[1], 1) / 255)
-    amounts = np.percentile(density @ np.linalg.pinv(stain_norm.TARGET_STAINS), 99, axis=0)
-    np.testing.assert_allclose(amounts, stain_norm.TARGET_MOST, rtol=0.05)
+    amounts = np.percentile(density @ np.linalg.pinv(stain_normalization.TARGET_STAINS), 99, axis=0)
+    np.testing.assert_allclose(amounts, stain_normalization.TARGET_MOST, rtol=0.05)
 
 
 def test_macenko_is_the_papers_steps():
@@ -83,8 +83,8 @@ def test_macenko_is_the_papers_steps():
               for angle in np.percentile(angles, [1, 99])]  # fmt: skip
     stains = np.stack(sorted(stains, key=lambda stain: stain[2]), axis=1)
     amounts, *_ = np.linalg.lstsq(stains, density.T, rcond=None)
-    amounts *= (stain_norm.TARGET_MOST / np.percentile(amounts, 99, axis=1))[:, None]
-    expected = 255 * np.exp(-(stain_norm.TARGET_STAINS.T @ amounts)).T.clip(0, 255)
+    amounts *= (stain_normalization.TARGET_MOST / np.percentile(amounts, 99, axis=1))[:, None]
+    expected = 255 * np.exp(-(stain_normalization.TARGET_STAINS.T @ amounts)).T.clip(0, 255)
     shown = macenko(pixels)(pixels)
     assert np.abs(shown - np.clip(expected, 0, 255)).max() <= 1
 
@@ -96,13 +96,13 @@ def test_the_target_is_of_drawn_smears():
         pixels += [draw_smear(112, atypical, slide, rng)[::2, ::2] for atypical in (False, True)]
     drawn = np.concatenate(pixels).reshape(-1, 3)
     axes = lalphabeta(drawn)
-    np.testing.assert_allclose(axes.mean(1), stain_norm.TARGET_MEAN, atol=0.02)
-    np.testing.assert_allclose(axes.std(1), stain_norm.TARGET_STD, rtol=0.15)
+    np.testing.assert_allclose(axes.mean(1), stain_normalization.TARGET_MEAN, atol=0.02)
+    np.testing.assert_allclose(axes.std(1), stain_normalization.TARGET_STD, rtol=0.15)
     density = -np.log(np.maximum(drawn, 1) / 255)
     found = find_stains(density)
-    assert (np.sum(found * stain_norm.TARGET_STAINS, axis=1) > np.cos(np.radians(5))).all()
+    assert (np.sum(found * stain_normalization.TARGET_STAINS, axis=1) > np.cos(np.radians(5))).all()
     amounts = np.percentile(density @ np.linalg.pinv(found), 99, axis=0)
-    np.testing.assert_allclose(amounts, stain_norm.TARGET_MOST, rtol=0.15)
+    np.testing.assert_allclose(amounts, stain_normalization.TARGET_MOST, rtol=0.15)
 
 
 @pytest.mark.parametrize("name", NORMALISERS)

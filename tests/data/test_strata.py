@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lymphoml.config import plain
+from lymphoml.cli.config import plain
+from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort
-from lymphoml.data.declaration import declare_columns
+from lymphoml.data.columns import declare_columns
 from lymphoml.data.strata import strata
-from lymphoml.errors import InputError
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lymphoml.data import synthetic
-from lymphoml.data.population import REFERENCE_DATE
-from lymphoml.data.synthetic import synthesize
-from lymphoml.errors import InputError
+from lymphoml.core.errors import InputError
+from lymphoml.data.synthetic import cohort as synthetic
+from lymphoml.data.synthetic.cohort import synthesize
+from lymphoml.data.synthetic.population import REFERENCE_DATE
 
 SMALL: dict[str, Any] = {
     "patients": 20, "test_patients": 7, "images": (1, 3), "size": 16, "seed": 5,

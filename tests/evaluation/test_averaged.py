@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lymphoml.evaluation.averaged import averaged, over_repeats
 from lymphoml.evaluation.metrics import SCORES, score_fold
 from lymphoml.evaluation.resampling import paired_differences
+from lymphoml.evaluation.strata import averaged, over_repeats
 
 N, FOLDS, REPEATS = 90, 3, 4
 PATIENTS = np.array([f"P{i:02}" for i in range(N)])

@@ -5,13 +5,15 @@ from scipy.special import expit, logit
 from scipy.stats import chi2
 from sklearn.calibration import calibration_curve
 
-from lymphoml.evaluation.calibration import CLIP, calibration_intercept, calibration_slope
-from lymphoml.evaluation.intervals import wilson
-from lymphoml.evaluation.reliability import (
+from lymphoml.evaluation.calibration import (
+    CLIP,
+    calibration_intercept,
+    calibration_slope,
     expected_calibration_error,
     reliability_bins,
     reliability_curve,
 )
+from lymphoml.evaluation.intervals import wilson
 
 
 def cohort(n=163, slope=0.7, shift=0.3, seed=0):

@@ -6,8 +6,8 @@ from statsmodels.stats.power import normal_power
 
 from lymphoml.evaluation.comparison import compare, holm, smallest_detectable
 from lymphoml.evaluation.pairs import SCORES
+from lymphoml.evaluation.permutation_test import swap_test
 from lymphoml.evaluation.resampling import paired_differences, standard_errors
-from lymphoml.evaluation.swap_test import swap_test
 from tests.evaluation.simulated import simulate, truth
 
 

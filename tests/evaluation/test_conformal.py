@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import binomtest
 
-from lymphoml.evaluation.conformal import (
+from lymphoml.evaluation.rule_out import (
     average_rank,
     average_size,
     confident_rank,

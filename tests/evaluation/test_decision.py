@@ -5,7 +5,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from scipy.stats import binom
 
-from lymphoml.evaluation.decision import (
+from lymphoml.evaluation.decision_curve import (
     THRESHOLDS,
     decision_curve,
     shift_prevalence,

@@ -5,12 +5,7 @@ from scipy.special import xlogy
 from scipy.stats import binom, binomtest, norm
 from sklearn.metrics import roc_auc_score
 
-from lymphoml.evaluation.intervals import (
-    auroc_interval,
-    balanced_accuracy_interval,
-    delong,
-    wilson,
-)
+from lymphoml.evaluation.intervals import auroc_interval, balanced_accuracy_interval, delong, wilson
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ import pytest
 import statsmodels.api as sm
 from scipy.special import expit, logit
 
-from lymphoml.evaluation.calibration import calibration_slope
-from lymphoml.evaluation.recalibration import METHODS, recalibrate
+from lymphoml.evaluation.calibration import METHODS, calibration_slope, recalibrate
 
 
 def predictions(n=150, folds=5, repeats=2, boldness=3.0, seed=0):

@@ -8,6 +8,7 @@ from scipy.stats import t as student
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from lymphoml.evaluation.pairs import SCORES, score_pairs
+from lymphoml.evaluation.permutation_test import swap_test
 from lymphoml.evaluation.resampling import (
     Draws,
     bootstrap_interval,
@@ -16,7 +17,6 @@ from lymphoml.evaluation.resampling import (
     resample,
     standard_errors,
 )
-from lymphoml.evaluation.swap_test import swap_test
 from tests.evaluation.simulated import simulate, truth
 
 ORACLES = {

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from lymphoml.evaluation.optimism import best_of
 from lymphoml.evaluation.pairs import SCORES
 from lymphoml.evaluation.resampling import draw_patients
-from lymphoml.evaluation.selection import best_of
 from tests.evaluation.simulated import simulate, truth
 
 

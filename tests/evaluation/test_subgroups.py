@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from lymphoml.evaluation.intervals import wilson
-from lymphoml.evaluation.subgroups import subgroups
+from lymphoml.evaluation.strata import subgroups
 
 
 def predictions(right, label, prefix):

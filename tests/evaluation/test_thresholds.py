@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lymphoml.evaluation.estimate import proportion
+from lymphoml.evaluation.intervals import proportion
 from lymphoml.evaluation.metrics import sensitive_threshold
 from lymphoml.evaluation.thresholds import best_threshold, thresholds
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from lymphoml.evaluation.intervals import wilson
-from lymphoml.evaluation.triage import (
+from lymphoml.evaluation.rule_out import (
     as_plain,
     assess,
     difference_spared,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lymphoml.data.smear import draw_slide, draw_smear
+from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
 
 
 @pytest.fixture

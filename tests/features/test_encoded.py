@@ -3,14 +3,14 @@ import pytest
 import torch
 from PIL import Image
 
-from lymphoml.build import build
+from lymphoml.core.errors import InputError
 from lymphoml.data.decoding import Framing
-from lymphoml.data.images import hash_images, read_images
-from lymphoml.errors import InputError
-from lymphoml.features.encoded import UNTRAINED, Encoded, untrained, untrained_layer3
-from lymphoml.features.table import read_features
+from lymphoml.data.image_store import hash_images, read_images
+from lymphoml.features.feature_cache import read_features
+from lymphoml.features.frozen_encoder import UNTRAINED, Encoded, untrained, untrained_layer3
+from lymphoml.models.build import build
 
-SPEC = {"_target_": "lymphoml.nn.encoders.timm_encoder", "name": "test_resnet"}
+SPEC = {"_target_": "lymphoml.models.encoders.timm_encoder", "name": "test_resnet"}
 
 
 def rows(images, data, extractor):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lymphoml import training
-from lymphoml.cli import main
-from lymphoml.config import plain
-from lymphoml.errors import InputError
-from lymphoml.report.page import write_report
+from lymphoml.cli.config import plain
+from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
+from lymphoml.reports.page.page import write_report
+from lymphoml.runs import cross_validation as training
 from tests.data.mil_files import SUFFIXES, draw_mil_bags, write_mil_bags
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -7,7 +7,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lymphoml.data.smear import draw_slide, draw_smear
+from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
 from lymphoml.features.morphology import NAMES, measure
 from tests.features.test_segmentation import BLUE, PURPLE, disc, drawn
 

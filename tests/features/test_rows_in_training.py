@@ -11,18 +11,18 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
-from lymphoml import training
-from lymphoml.callbacks import History
-from lymphoml.checkpoint import load_checkpoint
-from lymphoml.cli import main
-from lymphoml.config import plain, run_config
+from lymphoml.cli.config import plain, run_config
+from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import read_cohort
-from lymphoml.data.synthetic import synthesize
-from lymphoml.errors import InputError
+from lymphoml.data.synthetic.cohort import synthesize
+from lymphoml.features.instance_store import open_instances
 from lymphoml.features.morphology import NAMES
-from lymphoml.instances import open_instances
-from lymphoml.nn.rows import FeatureRows
-from lymphoml.prediction import predict
+from lymphoml.models.encoders import FeatureRows
+from lymphoml.runs import cross_validation as training
+from lymphoml.runs.predict import predict
+from lymphoml.training.callbacks import History
+from lymphoml.training.checkpoint import load_checkpoint
 
 CONF = Path(__file__).parents[2] / "conf"
 TINY = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=3",
@@ -309,7 +309,7 @@ def test_baselines_that_cannot_be_measured_are_left_out(configured, tmp_path, mo
     def failing(*_):
         raise InputError("no room")
 
-    monkeypatch.setattr("lymphoml.completion.baseline_features", failing)
+    monkeypatch.setattr("lymphoml.runs.aggregate.baseline_features", failing)
     training.cross_validate(configured("model/encoder=morphology"), tmp_path / "run")
     assert "baselines of images are left out: no room" in capsys.readouterr().out
     assert "morphology" not in pd.read_csv(tmp_path / "run" / "baselines.csv")
@@ -345,7 +345,7 @@ def test_the_command_refuses_in_a_line(cohort, cache, words, said, capsys):
 def test_a_cohorts_own_crop_is_for_networks(cohort, cache, tmp_path, monkeypatch):
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf" / "data" / "mine.yaml").write_text("defaults: [synthetic]\ncrop: 24\n")
-    monkeypatch.setattr("lymphoml.config.CONF", tmp_path / "conf")
+    monkeypatch.setattr("lymphoml.cli.config.CONF", tmp_path / "conf")
     out = tmp_path / "rows.npz"
     main(["features", "cohort=mine", f"data.root={cohort}", f"data.cache={cache}", f"out={out}"])
     assert np.load(out)["features"].shape[1] == len(NAMES)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lymphoml.data.smear import draw_slide, draw_smear
+from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
 from lymphoml.features.segmentation import optical_density, segment
 
 WHITE, RED, BLUE, PURPLE = (252, 232, 204), (170, 145, 160), (185, 178, 210), (80, 40, 125)

@@ -2,12 +2,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lymphoml.data.images import hash_images
-from lymphoml.errors import InputError
-from lymphoml.features import cells
-from lymphoml.features.cells import Morphology
-from lymphoml.features.morphology import NAMES, measure
-from lymphoml.features.table import read_features
+from lymphoml.core.errors import InputError
+from lymphoml.data.image_store import hash_images
+from lymphoml.features import morphology as cells
+from lymphoml.features.feature_cache import read_features
+from lymphoml.features.morphology import NAMES, Morphology, measure
 
 
 def opened(images, data):

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lymphoml import callbacks, files, module, preparation
-from lymphoml.baselines import table as baselines
-from lymphoml.data import images, patient_stain
+from lymphoml.core import files
+from lymphoml.data import image_store
+from lymphoml.runs import prepare as preparation
+from lymphoml.runs.baselines import table as baselines
+from lymphoml.training import callbacks, lightning_module
 
 
 def count(how: str, at: tuple[str, int] | None) -> None:
@@ -39,12 +41,12 @@ def count(how: str, at: tuple[str, int] | None) -> None:
     for owner, name, event in (
         (preparation, "read_cohort", "cohort"),
         (preparation, "try_size", "size"),
-        (images.Source, "read", "hash"),
+        (image_store.Source, "read", "hash"),
         (patient_stain, "decode", "decode"),
         (callbacks.History, "on_train_epoch_start", "epoch"),
-        (module.BagClassifier, "training_step", "train"),
-        (module.BagClassifier, "validation_step", "validate"),
-        (module.BagClassifier, "predict_step", "predict"),
+        (lightning_module.BagClassifier, "training_step", "train"),
+        (lightning_module.BagClassifier, "validation_step", "validate"),
+        (lightning_module.BagClassifier, "predict_step", "predict"),
         (baselines, "random_forest", "baseline"),
     ):
         _before(owner, name, functools.partial(tick, event))

@@ -13,7 +13,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from lymphoml.entry import entry
+from lymphoml.cli.entry import entry
 from tests.promises.jobs import configuration, outcome
 from tests.promises.test_disk import parsed, whole_job
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lymphoml.cli import main
+from lymphoml.cli.main import main
 from tests.promises.table import ROOT
 
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lymphoml.cli import main
-from lymphoml.config import plain
-from lymphoml.entry import entry
-from lymphoml.training import cross_validate
+from lymphoml.cli.config import plain
+from lymphoml.cli.entry import entry
+from lymphoml.cli.main import main
+from lymphoml.runs.cross_validation import cross_validate
 
 ROOT = Path(__file__).parents[2]
 TINY = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=3",

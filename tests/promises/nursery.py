@@ -75,10 +75,9 @@ def _serve() -> None:
     import hydra  # noqa: F401
     import timm  # noqa: F401
 
-    import lymphoml.commands.predict
-    import lymphoml.prediction
-    import lymphoml.report.terminal
-    import lymphoml.training  # noqa: F401
+    import lymphoml.cli.commands.predict
+    import lymphoml.reports.run_summary
+    import lymphoml.runs.cross_validation  # noqa: F401
     from tests.promises import events
 
     gc.freeze()  # else every child would copy it all when it collects

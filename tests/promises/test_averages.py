@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lymphoml.cli import main
-from lymphoml.evaluation.averaged import over_repeats
+from lymphoml.cli.main import main
 from lymphoml.evaluation.metrics import SCORES, score_fold
-from lymphoml.prediction import predict
-from lymphoml.report.terminal import print_run
-from lymphoml.runs import read_table
-from lymphoml.training import cross_validate
+from lymphoml.evaluation.strata import over_repeats
+from lymphoml.reports.run_summary import print_run
+from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.runs.predict import predict
+from lymphoml.runs.run_folder import read_table
 from tests.promises.jobs import CLINICAL, configuration
 
 NEWER = {"specificity_at_95", "averaged", "nested_95"}

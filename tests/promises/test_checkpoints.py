@@ -6,12 +6,18 @@ import shutil
 import pytest
 import torch
 
-from lymphoml.callbacks import History
-from lymphoml.checkpoint import LAST, PREVIOUS, SELECTED, AtomicCheckpointIO, load_checkpoint
-from lymphoml.errors import InputError
-from lymphoml.resumption import starting_point
-from lymphoml.stopping import Stopped
-from lymphoml.training import cross_validate
+from lymphoml.core.errors import InputError
+from lymphoml.core.signals import Stopped
+from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.training.callbacks import History
+from lymphoml.training.checkpoint import (
+    LAST,
+    PREVIOUS,
+    SELECTED,
+    AtomicCheckpointIO,
+    load_checkpoint,
+    starting_point,
+)
 from tests.promises.jobs import CLINICAL, outcome, predict, refusal
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lymphoml.cli import main
-from lymphoml.training import cross_validate
+from lymphoml.cli.main import main
+from lymphoml.runs.cross_validation import cross_validate
 from tests.promises.jobs import CLINICAL, refusal
 from tests.promises.nursery import Trial, nursery
 from tests.promises.test_kills import RUN, differences, events, leftovers
-from tests.report.fabricate import config, make_predictions, make_run
+from tests.reports.fabricate import config, make_predictions, make_run
 
 CHOICES = {
     "ema": ["weight_averaging=ema", "weight_averaging.decay=0.8", "model.encoder.norm=batch",

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lymphoml.cli import main
-from lymphoml.entry import entry
-from lymphoml.training import cross_validate
+from lymphoml.cli.entry import entry
+from lymphoml.cli.main import main
+from lymphoml.runs.cross_validation import cross_validate
 from tests.promises.jobs import CLINICAL, ROOT, outcome
 
 SHORT = ["trainer.max_epochs=2", "logger.tensorboard=true"]

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 
-from lymphoml import drift, environment
-from lymphoml.cli import main
-from lymphoml.machine import compute
-from lymphoml.report.terminal import print_run
-from lymphoml.training import cross_validate
+from lymphoml.cli.main import main
+from lymphoml.reports.run_summary import print_run
+from lymphoml.runs import provenance
+from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.training import hardware
 from tests.promises.jobs import CLINICAL, ROOT, outcome, predict, refusal
 
 ALLOWED = "resume.allow_drift=true"
@@ -31,20 +31,20 @@ def other_code(patch, tmp_path):
     (copy / "module.py").write_text((copy / "module.py").read_text() + "\n# changed\n")
     (copy / "nn" / "new.py").write_text("")
     (copy / "report" / "page.py").write_text("")
-    patch.setattr(environment, "PACKAGE", copy)
+    patch.setattr(provenance, "PACKAGE", copy)
 
 
 def other_libraries(patch, tmp_path):
-    known = environment._version
-    patch.setattr(environment, "_version", lambda name: "0.0" if name == "torch" else known(name))
+    known = provenance._version
+    patch.setattr(provenance, "_version", lambda name: "0.0" if name == "torch" else known(name))
 
 
 def other_machine(patch, tmp_path):
-    patch.setattr(compute, "hardware", lambda accelerator: "abacus")
+    patch.setattr(hardware, "hardware", lambda accelerator: "abacus")
 
 
 def other_threads(patch, tmp_path):
-    patch.setattr(compute, "threads", lambda: 64)
+    patch.setattr(hardware, "threads", lambda: 64)
 
 
 def nothing(patch, tmp_path):
@@ -61,7 +61,7 @@ def other_data(cohort, tmp_path) -> Path:
 
 
 DRIFTS = {
-    "code": (other_code, [], ["lymphoml/module.py has changed since it was begun",
+    "code": (other_code, [], ["lymphoml/training/lightning_module.py has changed since it was begun",
                               "lymphoml/nn/new.py is new since it was begun"]),
     "libraries": (other_libraries, [], ["version of torch is '2.", "' there and '0.0' now"]),
     "machine": (other_machine, [], ["hardware is '", "' there and 'abacus' now"]),
@@ -91,7 +91,7 @@ def drifted(configured, cohort, tmp_path, monkeypatch):
     "an unfinished run is gone on with under other configuration, data, code, library versions, "
     "hardware or number of threads",
     "refused with a line a difference, exit code 2, nothing changed; with resume.allow_drift=true "
-    "it goes on, and environment.json, metrics.json, the page and the terminal tell it",
+    "it goes on, and provenance.json, metrics.json, the page and the terminal tell it",
 )
 def test_drift_is_refused_or_recorded(drifted, begun, capsys, name):
     before = {path: path.read_bytes() for path in begun.rglob("*.*") if path.is_file()}
@@ -107,10 +107,10 @@ def test_drift_is_refused_or_recorded(drifted, begun, capsys, name):
 
     config["resume"]["allow_drift"] = True
     cross_validate(config, begun)
-    (session,) = json.loads((begun / "environment.json").read_text())["drift"]
+    (session,) = json.loads((begun / "provenance.json").read_text())["drift"]
     assert len(session["changes"]) == len(lines) - 1
     assert json.loads((begun / "metrics.json").read_text())["drift"] == [session]
-    told = drift.summary([session])
+    told = provenance.summary([session])
     capsys.readouterr()
     print_run(begun)
     shown = capsys.readouterr().out
@@ -134,13 +134,13 @@ def test_drift_is_refused_or_recorded(drifted, begun, capsys, name):
 def test_a_finished_run_is_only_read(drifted, configured, tmp_path, monkeypatch, capsys, name):
     run = tmp_path / "run"
     cross_validate(configured(*CLINICAL), run)
-    before = outcome(run), (run / "environment.json").read_bytes()
+    before = outcome(run), (run / "provenance.json").read_bytes()
     config = drifted(name)
     monkeypatch.setattr(pl.Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
     cross_validate(config, run)
     predict(config, run)
     main(["report", f"run={run}", "thumbnails=false"])
-    assert (outcome(run), (run / "environment.json").read_bytes()) == before
+    assert (outcome(run), (run / "provenance.json").read_bytes()) == before
     assert "has drifted" not in (run / "report.html").read_text()
 
 
@@ -154,9 +154,9 @@ def test_drift_is_told_once(configured, tmp_path, capsys):
     with pytest.MonkeyPatch.context() as patch:
         other_libraries(patch, tmp_path)
         cross_validate(configured(*words, "fold=1", ALLOWED), run)
-        known = (run / "environment.json").read_bytes()
+        known = (run / "provenance.json").read_bytes()
         cross_validate(configured(*words, "fold=2"), run)
-        assert (run / "environment.json").read_bytes() == known
+        assert (run / "provenance.json").read_bytes() == known
     (run / "fold-2" / "done.json").unlink()
     code, lines = refusal(capsys, configured(*words, "fold=2"), run)
     assert code == 2
@@ -170,7 +170,7 @@ def test_drift_is_told_once(configured, tmp_path, capsys):
 def test_a_begun_run_keeps_its_threads(configured, tmp_path, monkeypatch):
     config = configured(*CLINICAL, "fold=0")
     cross_validate(config, tmp_path / "run")
-    monkeypatch.setattr(compute, "share", lambda jobs: 2)
+    monkeypatch.setattr(hardware, "share", lambda jobs: 2)
     config = configured(*CLINICAL, "fold=1", "trainer.threads=null")
     cross_validate(config, tmp_path / "run")
     assert config["trainer"]["threads"] == 1
@@ -194,15 +194,17 @@ def test_nobody_is_predicted_by_a_model_that_trained_on_them_after_drift(drifted
 
 
 def test_code_that_only_looks_on_is_no_drift(tmp_path):
-    known = environment.code(ROOT / "lymphoml")
-    assert {"lymphoml/module.py", "lymphoml/nn/mil.py", "train.py"} <= set(known)
+    known = provenance.code(ROOT / "lymphoml")
+    assert {"lymphoml/training/lightning_module.py", "lymphoml/models/mil.py", "train.py"} <= set(
+        known
+    )
     assert not [file for file in known if file.startswith("lymphoml/report")]
 
 
 def test_a_run_of_before_tells_no_code_and_goes_on(configured, begun):
-    known = json.loads((begun / "environment.json").read_text())
+    known = json.loads((begun / "provenance.json").read_text())
     for key in ("code", "threads"):
         del known[key]
-    (begun / "environment.json").write_text(json.dumps(known))
+    (begun / "provenance.json").write_text(json.dumps(known))
     cross_validate(configured(*CLINICAL), begun)
     assert "drift" not in json.loads((begun / "metrics.json").read_text())

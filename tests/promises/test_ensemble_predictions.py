@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from lymphoml.cli import main
-from lymphoml.config import run_config
+from lymphoml.cli.config import run_config
+from lymphoml.cli.main import main
 from lymphoml.data.cohort import read_cohort
-from lymphoml.fold_probabilities import fold_probabilities
-from lymphoml.members import mean_probability
-from lymphoml.training import cross_validate
-from lymphoml.triage import apply_rule, read_rule
+from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.runs.ensemble import mean_probability
+from lymphoml.runs.predict import fold_probabilities
+from lymphoml.runs.triage_rule import apply_rule, read_rule
 from tests.promises.jobs import CLINICAL
 from tests.promises.test_choices import refused
 
@@ -198,7 +198,7 @@ def test_a_page_of_no_ensemble_is_refused(both, capsys, names):
     "an ensemble of runs that drifted", "told once a day and change, of all members"
 )
 def test_an_ensemble_tells_its_members_drift(both):
-    change = {"what": "code of lymphoml/module.py", "before": "a", "now": "b"}
+    change = {"what": "code of lymphoml/training/lightning_module.py", "before": "a", "now": "b"}
     for name, seconds in (("first", "01"), ("second", "02")):
         told = json.loads(Path(name, "environment.json").read_text())
         session = {"when": f"2026-01-01T00:00:{seconds}+00:00", "changes": [change]}
@@ -206,5 +206,5 @@ def test_an_ensemble_tells_its_members_drift(both):
     main(["ensemble", "runs=[first,second]", "out=again"])
     main(["report", "run=again"])
     page = Path("again/report.html").read_text()
-    assert "lymphoml/module.py has changed since it was begun" in page
+    assert "lymphoml/training/lightning_module.py has changed since it was begun" in page
     assert len(json.loads(Path("again/environment.json").read_text())["drift"]) == 2

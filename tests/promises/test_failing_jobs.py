@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from lymphoml.callbacks import History
-from lymphoml.checkpoint import LAST, load_checkpoint
-from lymphoml.cli import main
+from lymphoml.cli.entry import entry
+from lymphoml.cli.main import main
 from lymphoml.data.bags import BagDataset
-from lymphoml.entry import entry
-from lymphoml.module import BagClassifier
-from lymphoml.training import cross_validate
+from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.training.callbacks import History
+from lymphoml.training.checkpoint import LAST, load_checkpoint
+from lymphoml.training.lightning_module import BagClassifier
 from tests.promises.jobs import CLINICAL, ROOT, outcome, predict, refusal
 
 ALONE = ["trainer.max_epochs=2", "data.bags_per_batch=2"]

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from lymphoml.cli import main
-from lymphoml.data.synthetic import synthesize
+from lymphoml.cli.main import main
+from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises.processes import alive, end, start, wait_until
 
 MEASURE = """

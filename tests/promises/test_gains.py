@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from lymphoml.cli import main
+from lymphoml.cli.main import main
 from lymphoml.evaluation.comparison import holm
+from lymphoml.evaluation.optimism import best_of
 from lymphoml.evaluation.resampling import paired_differences
-from lymphoml.evaluation.selection import best_of
 from tests.evaluation.simulated import simulate
-from tests.report.fabricate import config, make_predictions, make_run
+from tests.reports.fabricate import config, make_predictions, make_run
 
 CLINICAL = "logistic_regression"
 

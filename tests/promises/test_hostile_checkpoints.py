@@ -16,12 +16,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from lymphoml.cli import main
-from lymphoml.config import CONF, plain, run_config
-from lymphoml.data.synthetic import synthesize
-from lymphoml.errors import InputError
-from lymphoml.nn.weights import load_weights
-from lymphoml.training import cross_validate
+from lymphoml.cli.config import CONF, plain, run_config
+from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
+from lymphoml.data.synthetic.cohort import synthesize
+from lymphoml.models.weights import load_weights
+from lymphoml.runs.cross_validation import cross_validate
 from tests.promises.hostile import Canary, cost, one_line, python, refused
 from tests.promises.table import ROOT
 
@@ -132,10 +132,10 @@ def test_a_payload_through_the_commands_themselves(run, tmp_path):
 
 TARGET = {"_target_": "os.mkdir", "path": "fired"}
 MODEL = "hyper_parameters.model"
-GIANT = {"_target_": "lymphoml.nn.mil.MILModel",
-         "encoder": {"_target_": "lymphoml.nn.encoders.timm_encoder", "name": "test_resnet"},
-         "pooling": {"_target_": "lymphoml.nn.pooling.Attention", "hidden": 10**12},
-         "fusion": {"_target_": "lymphoml.nn.fusion.Concat"}}  # fmt: skip
+GIANT = {"_target_": "lymphoml.models.mil.MILModel",
+         "encoder": {"_target_": "lymphoml.models.encoders.timm_encoder", "name": "test_resnet"},
+         "pooling": {"_target_": "lymphoml.models.pooling.Attention", "hidden": 10**12},
+         "fusion": {"_target_": "lymphoml.models.fusion.Concat"}}  # fmt: skip
 
 
 def scaling(names, mean, scale):
@@ -370,8 +370,8 @@ def test_sound_safetensors_are_read(tmp_path):
 def test_bombs_cost_no_memory(name, content, tmp_path):
     (tmp_path / name).write_bytes(content())
     code = (
-        "import torch, safetensors.torch\nfrom lymphoml.errors import InputError\n"
-        "from lymphoml.nn.weights import load_weights\nnetwork = torch.nn.Linear(2, 2)\n"
+        "import torch, safetensors.torch\nfrom lymphoml.core.errors import InputError\n"
+        "from lymphoml.models.weights import load_weights\nnetwork = torch.nn.Linear(2, 2)\n"
         f"def attack():\n try: load_weights(network, Path({name!r}))\n"
         " except InputError: return\n raise SystemExit('was read')"
     )

@@ -9,13 +9,13 @@ import pytest
 import yaml
 from hydra.errors import HydraException
 
-from lymphoml.build import build, build_model
-from lymphoml.composition import check_command_line
-from lymphoml.errors import InputError
-from lymphoml.foreign import check_yaml
+from lymphoml.cli.hydra_guard import check_command_line
+from lymphoml.core.errors import InputError
+from lymphoml.core.untrusted import check_yaml
+from lymphoml.models.build import build, build_model
 from tests.promises.hostile import one_line, python, refused
 from tests.promises.table import ROOT
-from tests.report.fabricate import make_run
+from tests.reports.fabricate import make_run
 
 DEFAULTS = {"defaults": ["train", "_self_"]}
 RUNS = {"_target_": "os.mkdir", "path": "fired"}
@@ -212,8 +212,8 @@ def test_nothing_nested_is_built(value, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="within an argument"):
         build({"_target_": "torch.optim.SGD", "lr": value}, [])
-    fusion = {"_target_": "lymphoml.nn.fusion.ClinicalOnly"}
-    spec = {"_target_": "lymphoml.nn.mil.MILModel", "encoder": {}, "pooling": {}}
+    fusion = {"_target_": "lymphoml.models.fusion.ClinicalOnly"}
+    spec = {"_target_": "lymphoml.models.mil.MILModel", "encoder": {}, "pooling": {}}
     with pytest.raises(InputError):
         build_model(spec | {"fusion": fusion | {"hidden": value}}, 2)
     with pytest.raises(InputError):

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from lymphoml.config import data_config
+from lymphoml.cli.config import data_config
+from lymphoml.core.errors import InputError
+from lymphoml.core.untrusted import read_bytes
 from lymphoml.data.cohort import read_cohort
 from lymphoml.data.folds import read_folds
-from lymphoml.data.images import read_images
-from lymphoml.data.synthetic import synthesize
-from lymphoml.errors import InputError
-from lymphoml.foreign import read_bytes
-from lymphoml.report.runs import read_mapping
-from lymphoml.submission import check_submission
-from lymphoml.triage import read_rule
+from lymphoml.data.image_store import read_images
+from lymphoml.data.synthetic.cohort import synthesize
+from lymphoml.runs.finished_run import read_mapping
+from lymphoml.runs.submission import check_submission
+from lymphoml.runs.triage_rule import read_rule
 from tests.promises.hostile import refused
 from tests.promises.mutations import TABLE
-from tests.report.fabricate import make_run
+from tests.reports.fabricate import make_run
 
 SECRET = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nP1,secret,F,1-1-1950,3\n"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lymphoml.cli import main
-from lymphoml.data import row_files
-from lymphoml.data.row_files import read_rows, write_rows
-from lymphoml.data.rows import RowStore
-from lymphoml.data.synthetic import synthesize
-from lymphoml.errors import InputError
+from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
+from lymphoml.data import feature_files
+from lymphoml.data.feature_files import read_rows, write_rows
+from lymphoml.data.feature_store import RowStore
+from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises.hostile import Canary, cost
 
 IMAGES = {"P1": (Path("a/0.png"),)}
@@ -100,8 +100,8 @@ def test_a_hostile_file_is_one_line(make, tmp_path):
 def test_a_file_that_unpacks_to_gigabytes_takes_no_memory(tmp_path):
     unpacks_to_gigabytes(tmp_path / "rows.npz", None)
     memory, _ = cost(
-        "from lymphoml.data.row_files import read_rows\n"
-        "from lymphoml.errors import InputError\n"
+        "from lymphoml.data.feature_files import read_rows\n"
+        "from lymphoml.core.errors import InputError\n"
         "def attack():\n"
         "    try:\n"
         "        read_rows(Path('rows.npz'), {})\n"
@@ -113,7 +113,7 @@ def test_a_file_that_unpacks_to_gigabytes_takes_no_memory(tmp_path):
 
 
 def test_a_file_beyond_the_bound_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(row_files, "LARGEST", 1 << 20)
+    monkeypatch.setattr(feature_files, "LARGEST", 1 << 20)
     (tmp_path / "rows.csv").write_bytes(b"patient,image,x\n" + b"P1,0.png,1\n" * 100_000)
     with pytest.raises(InputError, match="larger than 1 MiB"):
         read_rows(tmp_path / "rows.csv", IMAGES)

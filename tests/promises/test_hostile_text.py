@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 import yaml
 
-from lymphoml.cli import main
-from lymphoml.config import data_config
-from lymphoml.data.declaration import declare_columns
-from lymphoml.data.synthetic import synthesize
-from lymphoml.errors import InputError
-from lymphoml.files import write_csv
+from lymphoml.cli.config import data_config
+from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
+from lymphoml.core.files import write_csv
+from lymphoml.data.columns import declare_columns
+from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises.hostile import refused
 from tests.promises.mutations import TABLE
-from tests.report.enrich import enrich
-from tests.report.fabricate import config, make_run
+from tests.reports.enrich import enrich
+from tests.reports.fabricate import config, make_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 HTML = ["<img src=x onerror=\"document.title='fired'\">",

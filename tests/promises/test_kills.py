@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
-from lymphoml.data.synthetic import synthesize
+from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises.nursery import Nursery, Trial, nursery
 from tests.promises.processes import ROOT, end, start, wait_until
 

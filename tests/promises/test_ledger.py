@@ -11,9 +11,9 @@ from hashlib import sha256
 
 import pytest
 
-from lymphoml.cli import _run
-from lymphoml.errors import InputError
-from lymphoml.ledger import LEDGER, Tally, record, tally
+from lymphoml.cli.main import _run
+from lymphoml.core.errors import InputError
+from lymphoml.runs.test_set_log import LEDGER, Tally, record, tally
 from tests.fake_kaggle import COMPETITION, TOKEN, fake_kaggle
 from tests.promises.conftest import PATIENTS
 from tests.promises.journey import ROOT
@@ -95,7 +95,7 @@ def test_a_kill_loses_no_line(tmp_path, record_property):
 def limited(run, size):
     """Record under a limit to a file's size, which stops a write as a full disk does."""
     code = (f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
-            "from pathlib import Path; from lymphoml.ledger import record\n"
+            "from pathlib import Path; from lymphoml.runs.test_set_log import record\n"
             f"record(Path({str(run)!r}), 'predict', 'late', 1)")  # fmt: skip
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 

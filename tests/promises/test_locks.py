@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from lymphoml.containment import refuse_links
-from lymphoml.data.synthetic import synthesize
-from lymphoml.errors import InputError
-from lymphoml.fold_folder import fold_lock
+from lymphoml.core.errors import InputError
+from lymphoml.core.untrusted import refuse_links
+from lymphoml.data.synthetic.cohort import synthesize
+from lymphoml.runs.fold_lock import fold_lock
 from tests.promises.processes import ROOT, end, wait_until
 
 SOON = 10  # seconds, of which two are promised

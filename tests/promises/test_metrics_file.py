@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from lymphoml.errors import InputError
-from lymphoml.training import cross_validate
+from lymphoml.core.errors import InputError
+from lymphoml.runs.cross_validation import cross_validate
 from tests.promises.jobs import CLINICAL, configuration
 
 DAMAGED = {

@@ -9,8 +9,8 @@ import pytest
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
+from lymphoml.core.errors import InputError
 from lymphoml.data.mil_table import read_bags
-from lymphoml.errors import InputError
 from tests.data.mil_files import SUFFIXES, draw_mil_bags, write_mil_bags
 from tests.promises.hostile import Canary, cost, one_line, python
 from tests.promises.table import ROOT
@@ -97,7 +97,7 @@ def test_a_hostile_set_is_one_line(make, tmp_path):
     make(path)
     memory, seconds = cost(
         "from lymphoml.data.mil_table import read_bags\n"
-        "from lymphoml.errors import InputError\n"
+        "from lymphoml.core.errors import InputError\n"
         "def attack():\n"
         "    try:\n"
         f"        read_bags(Path({path.name!r}))\n"

@@ -17,13 +17,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from lymphoml.audit.run import audit
-from lymphoml.config import data_config
+from lymphoml.cli.config import data_config
+from lymphoml.core.errors import InputError
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import read_cohort
 from lymphoml.data.folds import make_folds
-from lymphoml.data.images import read_images
-from lymphoml.data.synthetic import synthesize
-from lymphoml.errors import InputError
+from lymphoml.data.image_store import read_images
+from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises.mutations import MUTATIONS, TABLE, mutate
 from tests.promises.table import ROOT
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lymphoml.tracking import wandb_runs
+from lymphoml.training.loggers import wandb as wandb_runs
 from tests.promises.journey import ROOT
 
 pytestmark = pytest.mark.timeout(1200)  # the journey takes a minute where nothing else runs

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lymphoml.cli import main
-from lymphoml.data.images import read_images
-from lymphoml.data.synthetic import synthesize
-from lymphoml.training import cross_validate
+from lymphoml.cli.main import main
+from lymphoml.data.image_store import read_images
+from lymphoml.data.synthetic.cohort import synthesize
+from lymphoml.runs.cross_validation import cross_validate
 from tests.promises.jobs import predict, refusal
 
 ROWS = ["+model.encoder.rows=morphology"]

@@ -13,26 +13,26 @@ import torch
 from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
-from lymphoml import seen
-from lymphoml.checkpoint import load_checkpoint
-from lymphoml.cli import main
-from lymphoml.config import plain
+from lymphoml.cli.config import plain
+from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
+from lymphoml.data import pretraining_exposure
 from lymphoml.data.cohort import read_cohort
 from lymphoml.data.folds import make_folds, split
-from lymphoml.drift import facts
-from lymphoml.errors import InputError
-from lymphoml.features.encoded import Encoded
-from lymphoml.instances import rows_wanted
-from lymphoml.ledger import LEDGER
-from lymphoml.pretraining import learning
-from lymphoml.pretraining.carried import Encoders
-from lymphoml.pretraining.settings import settle
-from lymphoml.report.comparing import compare_runs
-from lymphoml.report.comparison_file import write_comparison
-from lymphoml.report.comparison_tables import pretraining_lines
-from lymphoml.report.overview import write_overview
-from lymphoml.report.page import write_report
-from lymphoml.training import cross_validate
+from lymphoml.features.frozen_encoder import Encoded
+from lymphoml.features.instance_store import rows_wanted
+from lymphoml.features.pretraining import train as learning
+from lymphoml.features.pretraining.settings import settle
+from lymphoml.reports.comparison.compare import compare_runs
+from lymphoml.reports.comparison.file import write_comparison
+from lymphoml.reports.comparison.terminal import pretraining_lines
+from lymphoml.reports.page.overview import write_overview
+from lymphoml.reports.page.page import write_report
+from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.runs.encoders import Encoders
+from lymphoml.runs.provenance import facts
+from lymphoml.runs.test_set_log import LEDGER
+from lymphoml.training.checkpoint import load_checkpoint
 from tests.promises.jobs import ROOT, outcome, predict, refusal
 from tests.promises.processes import end, start, wait_until
 
@@ -206,7 +206,7 @@ def test_a_fold_never_sees_other_records_of_whom_it_holds_out(encoders, copied, 
     seen_by_fold = {}
     for fold in (0, 1):
         monkeypatch.setattr(
-            "lymphoml.pretraining.carried.pretrained",
+            "lymphoml.runs.encoders.pretrained",
             lambda settings, images, *_, fold=fold: seen_by_fold.setdefault(fold, set(images)),
         )
         encoders(folds.reset_index(), *words)._made(fold)
@@ -234,8 +234,8 @@ def test_transductive_is_said_wherever_a_number_stands(configured, cohort, tmp_p
             truth = [f"truth={cohort / 'truth.json'}"] * (command == "instances")
             main([command, f"run={run}", *truth])
             printed = capsys.readouterr().out
-            assert seen.SEEN in printed
-            assert (seen.TRANSDUCTIVE in printed) == (name == "yes")
+            assert pretraining_exposure.SEEN in printed
+            assert (pretraining_exposure.TRANSDUCTIVE in printed) == (name == "yes")
         rule = json.loads((run / "triage.json").read_text())
         assert rule["pretraining"] == told
         assert "neither guarantee nor bound is known" in rule["assumed"][0]
@@ -249,19 +249,23 @@ def test_transductive_is_said_wherever_a_number_stands(configured, cohort, tmp_p
         (line,) = (run / LEDGER).read_text().splitlines()
         assert json.loads(line)["transductive"] is (name == "yes")
         for text in (settings, page, printed):
-            assert seen.SEEN in text
-            assert (seen.TRANSDUCTIVE in text) == (name == "yes")
+            assert pretraining_exposure.SEEN in text
+            assert (pretraining_exposure.TRANSDUCTIVE in text) == (name == "yes")
     overview = write_overview(list(runs.values()), tmp_path / "overview.html").read_text()
-    assert overview.count(seen.TRANSDUCTIVE) == 1
+    assert overview.count(pretraining_exposure.TRANSDUCTIVE) == 1
     comparison = compare_runs(list(runs.values()), runs["no"], 100)
     _, table = write_comparison(comparison, tmp_path)
     told = pd.read_csv(table).set_index("run")["pretraining"]
     for name in runs:
-        assert told[name].str.contains(seen.SEEN).all()
-        assert (told[name].str.contains(seen.TRANSDUCTIVE) == (name == "yes")).all()
+        assert told[name].str.contains(pretraining_exposure.SEEN).all()
+        assert (told[name].str.contains(pretraining_exposure.TRANSDUCTIVE) == (name == "yes")).all()
     lines = list(pretraining_lines(comparison))
-    assert [(seen.TRANSDUCTIVE in line) for line in lines if line.startswith("yes")] == [True]
-    assert [(seen.TRANSDUCTIVE in line) for line in lines if line.startswith("no")] == [False]
+    assert [
+        (pretraining_exposure.TRANSDUCTIVE in line) for line in lines if line.startswith("yes")
+    ] == [True]
+    assert [
+        (pretraining_exposure.TRANSDUCTIVE in line) for line in lines if line.startswith("no")
+    ] == [False]
 
 
 @pytest.mark.promise(
@@ -304,7 +308,7 @@ def test_features_tell_what_their_encoder_saw(configured, encoder, cohort, tmp_p
     words += [f"weights={tmp_path / 'cache' / 'out.safetensors'}"]
     file = tmp_path / "rows.npz"
     main([*words, f"out={file}"])
-    assert seen.TRANSDUCTIVE in capsys.readouterr().out
+    assert pretraining_exposure.TRANSDUCTIVE in capsys.readouterr().out
     cross_validate(configured("model/encoder=features", f"data.features={file}"), tmp_path / "run")
     told = json.loads((tmp_path / "run" / "metrics.json").read_text())["pretraining"]
     assert told["transductive"]
@@ -376,7 +380,7 @@ def test_a_run_goes_on_with_its_encoder(words, configured, tmp_path, monkeypatch
     real = learning.learn
     made = []
     monkeypatch.setattr(
-        "lymphoml.pretraining.making.learn", lambda *given: made.append(1) or real(*given)
+        "lymphoml.features.pretraining.train.learn", lambda *given: made.append(1) or real(*given)
     )
     cross_validate(configured(*words), tmp_path / "parted")
     assert len(made) == 1  # that of fold 1

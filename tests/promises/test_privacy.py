@@ -9,10 +9,10 @@ import torch
 import yaml
 
 from lymphoml.audit.run import audit
-from lymphoml.config import data_config, run_config
+from lymphoml.cli.config import data_config, run_config
+from lymphoml.core.errors import InputError
+from lymphoml.core.privacy import PRIVATE, hide_dates, is_private
 from lymphoml.data.cohort import read_cohort
-from lymphoml.errors import InputError
-from lymphoml.privacy import PRIVATE, hide_dates, is_private
 from tests.promises.conftest import PATIENTS
 from tests.promises.journey import (
     ARCHIVE,

@@ -8,12 +8,10 @@ import sys
 
 import pytest
 
-from lymphoml import pseudonyms as module
-from lymphoml.errors import InputError
-from lymphoml.pseudonyms import key_file, pseudonyms, read_key
-from tests.promises.journey import (
-    ROOT,
-)
+from lymphoml.core.errors import InputError
+from lymphoml.reports.page import pseudonyms as module
+from lymphoml.reports.page.pseudonyms import key_file, pseudonyms, read_key
+from tests.promises.journey import ROOT
 
 
 def mode(path):
@@ -47,7 +45,7 @@ def test_pseudonyms_grow_until_they_differ(monkeypatch):
     assert length > len("P-") + 1
 
 
-MAKE = "import os; os.umask(0); from lymphoml.pseudonyms import read_key; print(read_key().hex())"
+MAKE = "import os; os.umask(0); from lymphoml.reports.page.pseudonyms import read_key; print(read_key().hex())"
 
 
 @pytest.mark.promise("six processes that need the key before there is one", "one key, mode 0600")

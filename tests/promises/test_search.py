@@ -13,9 +13,7 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from tests.promises.journey import (
-    REFERENCE,
-)
+from tests.promises.journey import REFERENCE
 from tests.promises.search import BLOCK, date_needles, search, word_needles
 
 BORN = date(1931, 3, 17)

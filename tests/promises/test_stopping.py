@@ -12,8 +12,8 @@ import time
 import pytest
 from filelock import FileLock
 
-from lymphoml import stopping
-from lymphoml.data.synthetic import synthesize
+from lymphoml.core import signals
+from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises.nursery import Trial, nursery
 from tests.promises.processes import ROOT, alive, handles, wait_until
 
@@ -111,7 +111,7 @@ def test_no_exception_goes_through_an_import(tmp_path, started):
         "except BaseException:\n"
         "    os.abort()\n"
     )
-    begin = "from lymphoml.stopping import stop_on_signals; stop_on_signals('go on')"
+    begin = "from lymphoml.core.signals import stop_on_signals; stop_on_signals('go on')"
     process = started("-c", f"{begin}; import module", cwd=tmp_path)
     assert process.communicate(timeout=SOON)[1] == "stopped; go on\n"
     assert process.returncode == 143
@@ -125,8 +125,8 @@ def test_a_bar_that_is_not_closed_gives_the_cursor_back(tmp_path, started):
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)\n"
     )
     begin = (
-        "from lymphoml.stopping import stop_on_signals; stop_on_signals('go on')\n"
-        "from lymphoml.progress import progress_bar\n"
+        "from lymphoml.core.signals import stop_on_signals; stop_on_signals('go on')\n"
+        "from lymphoml.training.progress import progress_bar\n"
         "with progress_bar(True, 9): import module"
     )
     master, slave = os.openpty()
@@ -185,7 +185,7 @@ def test_a_stop_writes_nothing(born, cohort, tmp_path):
         }
     assert left["KILL"] == left["TERM"]
     assert "run/fold-0/last.ckpt" in left["TERM"]
-    handler = ast.parse(inspect.getsource(stopping._stop))
+    handler = ast.parse(inspect.getsource(signals._stop))
     called = {ast.unparse(node.func) for node in ast.walk(handler) if isinstance(node, ast.Call)}
     threads = {"time.monotonic", "os._exit", "_thread.start_new_thread"}
     assert called == threads | {"Stopped", "_importing"}
@@ -225,8 +225,8 @@ while True:
 TWICE = """
 import os, signal, sys, time
 from lymphoml import stopping
-stopping.UNWINDING = 1000
-stopping.stop_on_signals("tested")
+signals.UNWINDING = 1000
+signals.stop_on_signals("tested")
 try:
     print("ready", flush=True)
     time.sleep(1000)
@@ -265,7 +265,7 @@ def test_a_second_signal_ends_it(tmp_path, started):
     process.terminate()
     process.terminate()  # as timeout(1) does: the same stop
     assert process.stdout.readline() == "closing\n"
-    time.sleep(2 * stopping.TWICE)
+    time.sleep(2 * signals.TWICE)
     assert process.poll() is None
     process.terminate()
     assert process.wait(timeout=SOON) == 143

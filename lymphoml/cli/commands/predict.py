@@ -1,0 +1,68 @@
+"""`python predict.py`: new patients, by a finished run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from lymphoml.cli.config import run_config
+from lymphoml.cli.options import listed_runs, option, pair
+
+
+@dataclass
+class Predict:
+    """Predict patients with a finished run: the mean over its folds, and a Kaggle submission."""
+
+    run: str = option(MISSING, "run folder")
+    data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
+    trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
+    out: str | None = option(None, "folder for the two files; RUN/test by default")
+    patients: str = option("unlabelled", "unlabelled or all")
+    members: str = option("", "[A,B,...], an ensemble's, where not beside it")
+    header: list[str] = option(["ID", "LABEL"], "of submission.csv; Id,Predicted in 2021")
+
+
+def run(options: Predict) -> None:
+    from lymphoml.runs import provenance
+    from lymphoml.runs.ensemble import find_members
+    from lymphoml.runs.predict import predict as run_folds
+    from lymphoml.runs.run_folder import pretraining, read_environment
+
+    run = Path(options.run)
+    out = Path(options.out) if options.out else run / "test"
+    header = pair("header", options.header)
+    given = listed_runs(options.members, "members") if options.members else []
+    members = {
+        member: run_config(member, _heeded(options.data, member, run), options.trainer)
+        for member in find_members(run, given)
+    }
+    drifted = provenance.summary(read_environment(run).get(provenance.KEY, []))
+    table = run_folds(run, members, out, options.patients, header)
+    tumoral = int(table["label"].sum())
+    print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
+    if "triage" in table:
+        spared = int((table["triage"] == "spare").sum())
+        print(
+            f"triage: {spared} spared flow cytometry, each judged by the rule of "
+            f"{run / 'triage.json'} model by model, not by the mean probability shown"
+        )
+    else:
+        print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
+    if told := pretraining(run):
+        print(told)
+    for line in drifted:
+        print(f"the run has drifted, {line}")
+    print(f"Kaggle file: {out / 'submission.csv'}")
+
+
+def _heeded(data: dict[str, Any], member: Path, run: Path) -> dict[str, Any]:
+    """The changes that are a member's: a file of rows is for those that have learned from one."""
+    from lymphoml.features.instance_store import FILE, rows_wanted
+    from lymphoml.runs.run_folder import read_config
+
+    if member == run or "features" not in data:
+        return data
+    if rows_wanted((read_config(member) or {}).get("model") or {}) == [FILE]:
+        return data
+    return {key: value for key, value in data.items() if key != "features"}

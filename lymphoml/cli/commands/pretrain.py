@@ -1,0 +1,61 @@
+"""`python -m lymphoml pretrain`: an encoder that has seen the cells, and no label."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lymphoml.cli.config import data_config, pretrain_config
+from lymphoml.cli.options import option, refuse_out
+from lymphoml.core.errors import InputError
+
+
+@dataclass
+class Pretrain:
+    """Train an encoder on a cohort's cells without their labels; to the cache, and to a file."""
+
+    cohort: str = option("lymphocytosis", "which of conf/data, as data=... of train.py")
+    data: dict[str, Any] = option({}, "changes to its settings: data.root=DIR")
+    method: str = option("simclr", "simclr, vicreg or autoencoder, as pretrain=... of train.py")
+    encoder: str = option("resnet10_quarter", "one of conf/model/encoder that looks at pixels")
+    pretrain: dict[str, Any] = option({}, "changes to conf/pretrain: pretrain.epochs=20")
+    trainer: dict[str, Any] = option({}, "changes to conf/trainer: trainer.threads=1")
+    out: str | None = option(None, "a .safetensors that model.encoder.weights=FILE takes")
+
+
+def run(options: Pretrain) -> None:
+    data = data_config(options.cohort, options.data)
+    settings, trainer = pretrain_config(
+        options.method, options.encoder, options.pretrain, options.trainer
+    )
+    out = Path(options.out).expanduser() if options.out else None
+
+    from lymphoml.core.files import replacing
+    from lymphoml.data.cohort import read_cohort
+    from lymphoml.features.pretraining.encoder_file import ENCODER, word
+    from lymphoml.features.pretraining.settings import INPUTS, check, trainable
+    from lymphoml.features.pretraining.train import pretrained
+    from lymphoml.training import hardware
+
+    if given := [key for key in INPUTS if key in options.data]:
+        raise InputError(
+            f"{', '.join(f'data.{key}' for key in given)}: what the encoder sees is "
+            f"{', '.join(f'pretrain.{key}' for key in given)} here; give it in their place"
+        )
+    settings["encoder"] = trainable(settings["encoder"])
+    check(settings)
+    if settings["scope"] == "fold":
+        raise InputError("pretrain.scope=fold: only a run has folds; give it to train.py")
+    if out is not None:
+        if out.suffix != ".safetensors":
+            raise InputError(f"out={out}: give a file that ends in .safetensors")
+        refuse_out(out, Path(data["root"]), ENCODER)
+    print(hardware.settle(trainer))
+    cohort = read_cohort(data)
+    seen = cohort if settings["include_test"] else cohort.labelled
+    path = pretrained(settings, seen.images, data["cache"], trainer) / ENCODER
+    if out is not None:
+        with replacing(out) as file:
+            file.write(path.read_bytes())
+    print(out or path)
+    words = [f"data.{key}={word(settings[key])}" for key in INPUTS]
+    print(f"train.py takes it with model.encoder.weights=FILE {' '.join(words)}")

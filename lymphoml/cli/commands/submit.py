@@ -1,0 +1,57 @@
+"""`python -m lymphoml submit`: the Kaggle file, sent."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from lymphoml.cli.options import option, pair
+from lymphoml.core.errors import InputError
+
+
+@dataclass
+class Submit:
+    """Send a run's submission.csv to Kaggle, and believe only a confirmed success."""
+
+    run: str = option(MISSING, "run folder, predicted before")
+    header: list[str] = option(["ID", "LABEL"], "that the competition wants")
+    message: str = option(MISSING, "what Kaggle shows beside the submission")
+    competition: str = option("dlmi-lymphocytosis-classification", "its name in Kaggle's address")
+
+
+def run(options: Submit) -> None:
+    from lymphoml.runs import test_set_log
+    from lymphoml.runs.finished_run import siblings
+    from lymphoml.runs.run_folder import read_table, transductive
+    from lymphoml.runs.submission import check_submission
+    from lymphoml.runs.submission import submit as send
+
+    run = Path(options.run)
+    folder = run / "test"
+    if not (folder / "predictions.csv").exists():
+        raise InputError(f"run={options.run}: {folder} holds no prediction; run predict.py first")
+    patients = read_table(folder / "predictions.csv")["patient"].tolist()
+    own = set(patients) & set(read_table(run / "folds.csv")["patient"])
+    if own:
+        raise InputError(
+            f"run={options.run}: {folder} holds {len(own)} patients whom the run learned from; run "
+            f"predict.py again, without patients=all, or give other persons other ids"
+        )
+    check_submission(folder / "submission.csv", patients, pair("header", options.header))
+    told = test_set_log.tally(siblings(run))
+    print(
+        f"submissions before this one, of all runs in {run.parent}: "
+        f"{told.attempts if told else 0} sent, {told.confirmed if told else 0} confirmed"
+    )
+    digest = sha256((folder / "submission.csv").read_bytes()).hexdigest()
+
+    told_by = {"transductive": transductive(run), "competition": options.competition}
+
+    def record(kind: str, **more: str) -> None:
+        test_set_log.record(run, kind, digest, len(patients), **told_by, **more)
+
+    record("attempt")  # before: what a kill cuts short may have arrived
+    confirmation = send(folder / "submission.csv", options.competition, options.message)
+    print(confirmation)
+    record("confirmed", confirmation=confirmation)

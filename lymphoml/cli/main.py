@@ -1,0 +1,72 @@
+"""`python -m lymphoml COMMAND key=value ...`: everything but training.
+
+Each command is a dataclass of its options and a function, in a file of `lymphoml/commands`; heavy
+imports happen inside the function, so that `--help` is instant.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import MISSING
+
+from lymphoml.cli.commands import (
+    ablation,
+    audit,
+    compare,
+    ensemble,
+    features,
+    instances,
+    predict,
+    pretrain,
+    report,
+    submit,
+    synthesize,
+    triage,
+)
+from lymphoml.cli.config import parse
+from lymphoml.cli.entry import entry
+from lymphoml.core.errors import InputError
+
+COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "audit": (audit.Audit, audit.run),
+    "features": (features.Features, features.run),
+    "pretrain": (pretrain.Pretrain, pretrain.run),
+    "synthesize": (synthesize.Synthesize, synthesize.run),
+    "predict": (predict.Predict, predict.run),
+    "submit": (submit.Submit, submit.run),
+    "report": (report.Report, report.run),
+    "triage": (triage.Triage, triage.run),
+    "ablation": (ablation.Ablation, ablation.run),
+    "compare": (compare.Compare, compare.run),
+    "ensemble": (ensemble.Ensemble, ensemble.run),
+    "instances": (instances.Instances, instances.run),
+}
+
+
+def main(words: list[str] | None = None) -> None:
+    entry(lambda: _run(sys.argv[1:] if words is None else words))
+
+
+def _run(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print("usage: python -m lymphoml COMMAND key=value ...\n")
+        for name, (schema, _) in COMMANDS.items():
+            print(f"  {name:12} {schema.__doc__}")
+        print("\npython -m lymphoml COMMAND --help lists its keys. Training is train.py.")
+        return
+    name, *rest = words
+    if name not in COMMANDS:
+        raise InputError(f"{name}: no such command; there are {', '.join(COMMANDS)}")
+    schema, function = COMMANDS[name]
+    if {"-h", "--help"} & set(rest):
+        print(f"{schema.__doc__}\n")
+        for key in dataclasses.fields(schema):
+            default = key.default
+            if callable(key.default_factory):
+                default = key.default_factory()
+            shown = "required" if default == MISSING else f"default {default}"
+            print(f"  {key.name:14} {key.metadata['help']} ({shown})")
+        return
+    function(parse(schema, rest))

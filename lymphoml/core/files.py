@@ -1,0 +1,108 @@
+"""Files appear whole or not at all: written beside their place, flushed, then moved into it.
+
+Those about single patients are their owner's alone, whatever the umask.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from lymphoml.core.errors import InputError, quoted
+from lymphoml.core.untrusted import harmless
+
+if TYPE_CHECKING:  # half a second that most commands need not wait for
+    import pandas as pd
+
+from lymphoml.core.privacy import is_private
+
+UMASK = os.umask(0o077)
+os.umask(UMASK)
+
+
+@contextmanager
+def replacing(path: Path, private: bool = False) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of `path` when the block ends well, and vanishes if not.
+
+    Its mode is 0600 where `private`, or where its name is a private file's. The temporary file lies
+    in the same folder, so that the move never crosses a file system. An OSError names `path`,
+    whichever step it comes from.
+    """
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+                to_disk(file)
+            if not private and not is_private(path):
+                os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's own is 0600
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError of the block tells of `path`; the system names no file when a write fails."""
+    try:
+        yield
+    except OSError as error:
+        known = error.filename and Path(os.fsdecode(error.filename)).name
+        if not known or known.startswith(f".{path.name}."):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def remove_leftovers(folder: Path, names: Iterable[str] = ("*",)) -> None:
+    """What killed processes left of these files; the caller is the only one who writes them."""
+    for name in names:
+        for leftover in folder.glob(f".{name}.????????"):  # as mkstemp calls them
+            leftover.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, private: bool = False) -> None:
+    with replacing(path, private) as file:
+        file.write(text.encode())
+
+
+def write_csv(path: Path, table: "pd.DataFrame", private: bool = False) -> None:
+    write_text(path, csv_text(path, table), private)
+
+
+def csv_text(path: Path, table: "pd.DataFrame") -> str:
+    """What `path` is to hold.
+
+    Raises InputError where a text would be a formula in a spreadsheet, or cannot be seen.
+    """
+    words = [str(name) for name in table.columns]
+    for name in table.select_dtypes(include=["object", "string", "category"]):
+        words += [each for each in table[name] if isinstance(each, str)]
+    for word in words:
+        if not harmless(word):
+            raise InputError(
+                f"{path}: {quoted(word, 60)} is a formula to a spreadsheet, or cannot be seen; "
+                f"rename it where it comes from"
+            )
+    return table.to_csv(index=False)
+
+
+def write_json(path: Path, content: Any, private: bool = False) -> None:
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n", private)

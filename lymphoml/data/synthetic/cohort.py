@@ -1,0 +1,156 @@
+"""Writes a synthetic cohort exactly as Kaggle hands out the real one, quirks included.
+
+Beside it lies `truth.json`: what no real cohort comes with.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from lymphoml.core.errors import InputError
+from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
+from lymphoml.data.synthetic.population import (
+    BLOCK_SIZE,
+    DRAWING,
+    METHOD,
+    POPULATION,
+    TABLE,
+    TEST,
+    TRAIN,
+    Patient,
+    best_balanced_accuracy,
+    draw_patient,
+    generator,
+)
+
+FEWEST_PATIENTS = 15  # six of them reactive: enough for five folds
+SPLITS = {TRAIN: "trainset", TEST: "testset"}
+
+
+def synthesize(
+    out: Path, patients: int, test_patients: int, images: tuple[int, int], size: int, seed: int
+) -> dict[str, Any]:
+    """Draw a cohort into the new folder `out` and return its truth, also in `out/truth.json`.
+
+    `images` bounds the images a patient, `size` is an image's side in pixels. The folder appears
+    when it is complete. Equal arguments give equal bytes, and more patients leave those before
+    them as they were.
+    """
+    if problems := list(_problems(out, patients, test_patients, images, size, seed)):
+        raise InputError(problems)
+    drawn = {
+        (split, index): draw_patient(images, seed, split, index)
+        for split, number in ((TRAIN, patients), (TEST, test_patients))
+        for index in range(number)
+    }
+    ids = {key: patient_id(seed, *key) for key in drawn}
+    truth = {
+        "seed": seed,
+        "size": size,
+        "images": list(images),
+        "population": asdict(POPULATION),
+        "best_balanced_accuracy": best_balanced_accuracy(images),
+        "method": METHOD,
+        "patients": {ids[key]: _truth(key[0], patient) for key, patient in drawn.items()},
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as partial:
+        root = Path(partial) / "cohort"
+        for (split, index), patient in drawn.items():
+            folder = root / SPLITS[split] / ids[split, index]
+            _draw_bag(folder, patient, size, generator(seed, split, DRAWING, index))
+        _write_tables(root, _table(drawn, ids, seed))
+        (root / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+        os.replace(root, out)
+    return truth
+
+
+def _problems(
+    out: Path, patients: int, test_patients: int, images: tuple[int, int], size: int, seed: int
+) -> Iterator[str]:
+    fewest, most = images
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            yield f"out={out}: {path} is a file; name a new folder"
+    if out.is_dir() and any(out.iterdir()):
+        yield f"out={out}: the folder is not empty; name a new one or remove it"
+    if patients < FEWEST_PATIENTS:
+        yield f"patients={patients}: five folds of both labels need at least {FEWEST_PATIENTS}"
+    if test_patients < 1:
+        yield f"test_patients={test_patients}: give at least 1"
+    if not 1 <= fewest <= most:
+        yield f"images=[{fewest},{most}]: give the fewest, at least 1, then the most"
+    if size < 16:
+        yield f"size={size}: give at least 16 pixels"
+    if seed < 0:
+        yield f"seed={seed}: give 0 or more"
+
+
+def patient_id(seed: int, split: int, index: int) -> str:
+    """Unique and with gaps; training and test patients take turns."""
+    return f"P{4 * index + 2 * split + generator(seed, split, TABLE, index).integers(2)}"
+
+
+def _truth(split: int, patient: Patient) -> dict[str, Any]:
+    return {
+        "split": SPLITS[split],
+        "label": patient.label,
+        "age": round(patient.age, 4),
+        "atypical_fraction": round(patient.atypical_fraction, 4),
+        "cells": patient.cells.astype(int).tolist(),  # 1 atypical; in the order of the file names
+    }
+
+
+def _draw_bag(folder: Path, patient: Patient, size: int, rng: np.random.Generator) -> None:
+    folder.mkdir(parents=True)
+    slide = draw_slide(rng)
+    for number, atypical in enumerate(patient.cells):
+        image = Image.fromarray(draw_smear(size, bool(atypical), slide, rng))
+        image.save(folder / f"{number:06d}.jpg", quality=90)
+
+
+def _table(
+    drawn: dict[tuple[int, int], Patient], ids: dict[tuple[int, int], str], seed: int
+) -> pd.DataFrame:
+    """The clinical table as typed by hand, its rows in no order."""
+    rows = [
+        {
+            "ID": ids[split, index],
+            "LABEL": patient.label if split == TRAIN else -1,
+            "GENDER": patient.sex,
+            "DOB": _written_date(patient, seed, split, index),
+            "LYMPH_COUNT": patient.lymphocyte_count,
+        }
+        for (split, index), patient in drawn.items()
+    ]
+    for row in [row for row in rows if row["GENDER"] == "F"][:1]:
+        row["GENDER"] = "f"
+    order = generator(seed, TABLE).permutation(len(rows))
+    return pd.DataFrame([rows[i] for i in order])
+
+
+def _written_date(patient: Patient, seed: int, split: int, index: int) -> str:
+    """Slashes, month first; or, for one patient of each block, dashes and the day first."""
+    born = patient.birth_date
+    block, position = divmod(index, BLOCK_SIZE)
+    if generator(seed, split, TABLE, block, 0).integers(BLOCK_SIZE) == position:
+        return f"{born:%d-%m-%Y}"
+    return f"{born.month}/{born.day}/{born.year}"
+
+
+def _write_tables(root: Path, table: pd.DataFrame) -> None:
+    table.to_csv(root / "clinical_annotation.csv")
+    unlabelled = table["LABEL"] == -1
+    table[~unlabelled].to_csv(root / "trainset" / "trainset_true.csv", index=False)
+    table[unlabelled].to_csv(root / "testset" / "testset_data.csv", index=False)
+    # Kaggle's sample names only some of the test patients, with labels that mean nothing.
+    sample = table[unlabelled].iloc[: (2 * unlabelled.sum() + 4) // 5]
+    sample[["ID"]].assign(LABEL=0).to_csv(root / "sample_submission.csv", index=False)

@@ -1,0 +1,185 @@
+"""Encoders: networks from images (n c h w) to features (n d); attribute `dim` is the width d.
+
+`weights` is None to start from scratch, "default" for the library's ImageNet weights, else the
+path of a file (see `nn.weights`). `norm` is one of `nn.norms.NORMS`. `learns` false keeps every
+weight as it begins. Each factory imports its library itself, since either takes seconds and a run
+needs at most one.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lymphoml.core.errors import InputError
+from lymphoml.models.norms import set_norm
+from lymphoml.models.weights import load_weights
+
+# The classifier of each network that torchvision_encoder knows, to be taken off.
+TORCHVISION_HEADS = {"resnet18": "fc", "resnet34": "fc", "efficientnet_b0": "classifier"}
+
+
+def torchvision_encoder(
+    name: str, weights: str | None = None, norm: str = "batch", learns: bool = True
+) -> nn.Module:
+    """A network of torchvision's without its classifier, with torchvision's initialisation."""
+    from torchvision import models
+
+    if name not in TORCHVISION_HEADS:
+        allowed = ", ".join(TORCHVISION_HEADS)
+        raise InputError(f"encoder name: {name}; allowed are {allowed}; timm has many others")
+    with _explained_download(name, weights):
+        network = models.get_model(name, weights="DEFAULT" if weights == "default" else None)
+    dim = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1].in_features
+    setattr(network, TORCHVISION_HEADS[name], nn.Identity())
+    return finished(network, dim, weights, norm, learns)
+
+
+def timm_encoder(
+    name: str, weights: str | None = None, norm: str = "batch", learns: bool = True, **options: Any
+) -> nn.Module:
+    """Any of timm's networks, pooled over the image and without its classifier.
+
+    `options` go to `timm.create_model`: a vision transformer needs `img_size`, the side in pixels
+    of the images it will see, where that is not the one it was designed for.
+    """
+    # A download tells the hub no more than what is asked for.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
+        raise InputError(f"encoder name: {name}; timm has no such network; {hint}")
+    # A name may end in a tag that says which weights: resnet18.a1_in1k.
+    if (weights == "default" or "." in name) and not timm.is_model_pretrained(name):
+        raise InputError(f"encoder name: {name}; timm has no weights of that name")
+    with _explained_download(name, weights):
+        network: Any = timm.create_model(
+            name, pretrained=weights == "default", num_classes=0, **options
+        )
+    return finished(network, network.head_hidden_size, weights, norm, learns)
+
+
+def finished(
+    network: Any, dim: int, weights: str | None, norm: str, learns: bool = True
+) -> nn.Module:
+    """The network with its norm and weights as asked for, and its width `dim`."""
+    if not learns and norm == "batch":
+        raise InputError(
+            "encoder learns: false with norm: batch, whose statistics would still move; set "
+            "model.encoder.norm=frozen"
+        )
+    if weights == "default" and norm == "group":
+        raise InputError(
+            "encoder norm: group with weights: default; those were trained with BatchNorm, set "
+            "model.encoder.norm=frozen or batch, and data.normalise=true"
+        )
+    set_norm(network, norm)
+    if weights is not None and weights != "default":
+        load_weights(network, Path(weights))
+    network.dim = dim
+    return network.requires_grad_(learns)
+
+
+@contextmanager
+def _explained_download(name: str, weights: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # no connection, no such file, a wrong checksum
+        if weights != "default":
+            raise
+        raise InputError(
+            f"encoder weights: default; the download for {name} failed ({type(error).__name__}); "
+            "allowed are also the path of a file that you have, and null for no weights"
+        ) from error
+
+
+# A residual network small enough for some hundred patients.
+
+
+def resnet10(
+    width: int, weights: str | None = None, norm: str = "batch", learns: bool = True
+) -> nn.Module:
+    """Four stages of one basic block each (He et al. 2016, "Deep Residual Learning").
+
+    The stages have 1, 2, 4 and 8 times `width` channels; 64 is ResNet18's. The stem is 3 x 3 and
+    halves once, not twice: it is for cells at 64 pixels. `weights` is a file or None, since nobody
+    gives any away.
+    """
+    from torchvision.models.resnet import BasicBlock
+
+    if width < 1:
+        raise ValueError(f"width is {width}; give at least 1")
+    if weights == "default":
+        raise InputError("encoder weights: default; ResNet10 has none, give a file, or null")
+    layers: list[nn.Module] = [*_convolution(3, width, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+    inputs = width
+    for channels, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
+        shortcut = None if stride == 1 else nn.Sequential(*_convolution(inputs, channels, 1))
+        layers.append(BasicBlock(inputs, channels, stride, shortcut))
+        inputs = channels
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return finished(network, inputs, weights, norm, learns)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, nn.Module]:
+    """And its norm; of one pixel it is a block's shortcut, which halves."""
+    stride = 2 if kernel == 1 else 1
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return convolution, nn.BatchNorm2d(outputs)
+
+
+# An image is already a row of features when it reaches the model.
+
+UNKNOWN = 2  # features; not 1, which a fusion takes for a score that nothing may follow
+
+
+class FeatureRows(nn.Module):
+    """Hands on the `dim` features of each image, through layers of `hidden` units where given.
+
+    `rows` says whose they are, `networks` and `seed` how many and which untrained networks', to
+    whoever opens the bags (`lymphoml/features/instance_store.py`). `dim`, and `widths`, those of the parts of
+    `rows`, are None in a configuration, until the rows have been opened and are known. `alike`
+    weighs the features of a part by the root of how much narrower than the average part it is:
+    parts whose features vary alike then count alike, few or many.
+    `norm` is taken, since the default experiment names one for any encoder, and means nothing.
+    """
+
+    def __init__(
+        self,
+        rows: str,
+        dim: int | None = None,
+        norm: str | None = None,
+        hidden: Sequence[int] = (),
+        alike: bool = False,
+        widths: Sequence[int] | None = None,
+        seed: int = 0,
+        networks: int = 1,
+    ):
+        if any(units < 1 for units in hidden):
+            raise ValueError(f"hidden is {list(hidden)}; allowed are 1 or more units a layer")
+        super().__init__()
+        layers = [dim or UNKNOWN, *hidden]
+        self.dim = layers[-1]
+        self.layers = nn.Sequential()
+        for before, after in pairwise(layers):
+            self.layers.extend([nn.Linear(before, after), nn.ReLU()])
+        self.weights: Tensor
+        self.register_buffer("weights", _alike(widths if alike and widths else ()), False)
+
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+        return self.layers(features * self.weights if len(self.weights) else features)
+
+
+def _alike(widths: Sequence[int]) -> Tensor:
+    """A factor for each feature of the parts."""
+    factors = [(sum(widths) / len(widths) / width) ** 0.5 for width in widths]
+    return torch.tensor(factors).repeat_interleave(torch.tensor(widths, dtype=torch.int64))

@@ -1,0 +1,175 @@
+"""One logit an instance: what the poolings of scores have in common."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from lymphoml.models.segments import (
+    at_least_single,
+    segment_logmeanexp,
+    segment_logsumexp,
+    segment_max,
+    segment_quantiles,
+    segment_softmax,
+    segment_sum,
+    segment_top_mean,
+)
+
+
+class Scorer(nn.Module):
+    """s_k = w^T h_k + b"""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.w = nn.Linear(dim, 1)
+
+    def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """Above 0 says that the instance is positive."""
+        return self.w(features).squeeze(1)
+
+
+# The highest scores of a bag.
+
+
+class TopShare(Scorer):
+    """z = mean of the highest `share` of a bag's scores s_k = w^T h_k + b.
+
+    Top-k pooling with k = share N, a share and not a count, so that the size of the bag plays no
+    part; k is no whole number: the last score counts in part. A share of 0 keeps the highest score
+    alone: mi-Net (Wang et al. 2018, "Revisiting Multiple Instance Neural Networks"). A share of 1
+    is the mean. Raises ValueError for a share outside 0 to 1.
+    """
+
+    def __init__(self, dim: int, share: float = 0.1):
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is {share}; it must lie between 0 and 1")
+        super().__init__(dim)
+        self.dim = 1
+        self.share = share
+
+    def forward(
+        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b 1"]:
+        return segment_top_mean(self.score(features).unsqueeze(1), lengths, self.share)
+
+
+# The highest and the lowest scores of a bag.
+
+
+class Chowder(Scorer):
+    """z = R low and R high quantiles of a bag's scores s_k = w^T h_k + b, in rising order.
+
+    Courtiol et al. 2018, "Classification and Disease Localization in Histopathology Using Only
+    Global Labels", takes the R lowest and R highest scores. Here they are quantiles at the middles
+    of R equal parts of the lowest and of the highest `share` of the bag: the same scores where
+    share N = R, and blind to the size of the bag. The paper's perceptron on top is left to the
+    fusion. Raises ValueError for a share outside 0 to 0.5.
+    """
+
+    def __init__(self, dim: int, r: int = 5, share: float = 0.2):
+        if r < 1 or not 0 < share <= 0.5:
+            raise ValueError(
+                f"r is {r} and share {share}; r must be 1 or more, share above 0 and up to 0.5"
+            )
+        super().__init__(dim)
+        self.dim = 2 * r
+        low = [(i + 0.5) / r * share for i in range(r)]
+        self.levels = low + [1 - level for level in reversed(low)]
+
+    def forward(
+        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b r"]:
+        return segment_quantiles(self.score(features), lengths, self.levels)
+
+
+# The probability that an instance is positive, if each one is so independently.
+
+
+class NoisyOrSeesSize(Scorer):
+    """z = logit(1 - prod_k (1 - p_k)) with p_k = sigmoid(w^T h_k + b).
+
+    Maron and Lozano-Pérez 1997, "A Framework for Multiple-Instance Learning". Any instance more
+    makes a bag more positive: large bags are suspect by their size alone.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__(dim)
+        self.dim = 1
+
+    def forward(
+        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b 1"]:
+        return _logit(segment_logsumexp(self._log_surprise(features), lengths))
+
+    def _log_surprise(self, features: Tensor) -> Float[Tensor, "n 1"]:
+        """log(-log(1 - p_k)), of which log(-log(1 - P)) is the logarithm of a sum or mean."""
+        score = at_least_single(self.score(features)).unsqueeze(1)
+        # softplus(s) is -log(1 - p). Far below 0 it underflows, and is exp(s) by then.
+        return torch.where(score < -15, score, softplus(score.clamp(min=-15)).log())
+
+
+class NoisyOr(NoisyOrSeesSize):
+    """z = logit(1 - prod_k (1 - p_k)^(1/N)) with p_k = sigmoid(w^T h_k + b).
+
+    The noisy-or with the geometric mean in place of the product, blind to the size of the bag.
+    """
+
+    def forward(
+        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b 1"]:
+        return _logit(segment_logmeanexp(self._log_surprise(features), lengths))
+
+
+def _logit(log_surprise: Tensor) -> Tensor:
+    """The logit of P from log(-log(1 - P)): log(exp(m) - 1) with m = -log(1 - P).
+
+    Each branch is clamped to where it holds, so that no gradient is a product of 0 and infinity.
+    """
+    large = log_surprise.clamp(min=0).exp()
+    small = log_surprise.clamp(max=0)
+    m = small.exp().clamp(min=1e-6)
+    return torch.where(
+        log_surprise > 0,
+        large + (-(-large).expm1()).log(),
+        small + (m.expm1() / m).log(),
+    )
+
+
+# Two streams: the most suspicious instance, and the instances that resemble it.
+
+
+class DSMIL(Scorer):
+    """z = [sum_k a_k h_k, s_m] with m = argmax_k s_k and a_k = softmax_k(q_k^T q_m / √e).
+
+    Li, Li and Eliceiri 2021, "Dual-stream Multiple Instance Learning Network", equations 2 to 5,
+    with s_k = w^T h_k + b and q_k = Q h_k + c of e = `hidden` numbers. The paper scores the streams
+    apart, averages them, and adds the first one's own loss; here both stand side by side, and the
+    fusion weighs them.
+    """
+
+    def __init__(self, dim: int, hidden: int = 128):
+        super().__init__(dim)
+        self.dim = dim + 1
+        self.q = nn.Linear(dim, hidden)
+
+    def forward(
+        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b e"]:
+        highest = segment_max(self.score(features).unsqueeze(1), lengths)
+        weights = self.weights(features, lengths).unsqueeze(1)
+        return torch.cat([segment_sum(weights * features, lengths), highest], dim=1)
+
+    def weights(
+        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
+    ) -> Float[Tensor, " n"]:
+        """How much each instance resembles the one of the highest score."""
+        queries = at_least_single(self.q(features))
+        scores = self.score(features).split(lengths.tolist())
+        starts = (lengths.cumsum(0) - lengths).tolist()
+        critical = torch.stack(
+            [start + bag.argmax() for start, bag in zip(starts, scores, strict=True)]
+        )
+        owner = torch.repeat_interleave(critical, lengths.to(critical.device))
+        alike = (queries * queries[owner]).sum(1) / queries.shape[1] ** 0.5
+        return segment_softmax(alike, lengths)

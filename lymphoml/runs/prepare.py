@@ -1,0 +1,195 @@
+"""Whatever can be refused is refused here, before a run folder is made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from lymphoml.cli.schema import check, folds_asked, refuse_idle
+from lymphoml.core.errors import InputError
+from lymphoml.data.cohort import Cohort, read_cohort
+from lymphoml.data.datamodule import BagDataModule
+from lymphoml.data.feature_store import RowStore
+from lymphoml.data.folds import make_folds, read_folds
+from lymphoml.data.image_store import ImageStore
+from lymphoml.data.pretraining_exposure import account, described
+from lymphoml.features.extractors import PretrainedEncoder
+from lymphoml.features.instance_store import check_rows, open_instances, rows_wanted
+from lymphoml.features.pretraining.encoder_file import of_weights
+from lymphoml.features.pretraining.settings import gives_weights, refuse_pretraining, settle
+from lymphoml.models.build import uses_images
+from lymphoml.runs.encoders import Encoders
+from lymphoml.runs.fold_lock import is_done
+from lymphoml.training import hardware
+from lymphoml.training.hardware import fitting_chunk, refuse_unset_gradients, try_size
+from lymphoml.training.lightning_module import BagClassifier
+from lymphoml.training.trainer import make_trainer
+
+
+class Prepared(NamedTuple):
+    """What the folds of a job have in common."""
+
+    cohort: Cohort  # labelled patients
+    store: ImageStore | RowStore | None  # None where the model looks at no image
+    folds: pd.DataFrame  # patient, fold
+    asked: list[int]  # the folds to train
+    fingerprint: str  # of table and images
+    settings: str  # how this machine computes, in words
+    chunk_size: int | None  # what `auto` means for a run that begins now
+    encoders: Encoders | None  # pretrained, where the configuration uses any
+    account: dict[str, Any] | None  # what numbers must say of the encoder's pretraining
+    weights: Path | None  # the file that the encoder begins with, if it does with one
+
+
+def prepare(
+    config: dict[str, Any], folder: Path, jobs: int = 1, words: Sequence[str] = ()
+) -> Prepared:
+    """Read, check and build everything once, for one of `jobs` side by side. Raises InputError.
+
+    `words` are those of a single job, which are refused where they are for a pretraining and it
+    has none.
+
+    Sets `trainer.precision` to what `auto` means here, which then counts as configured: a run
+    never mixes the arithmetic of two machines. Likewise the width of rows of features.
+    """
+    check(config)
+    check_rows(config)
+    pretraining = settle(config, rows_wanted(config["model"]))
+    if pretraining is None:
+        refuse_pretraining(words)
+    data, options = config["data"], config["trainer"]
+    asked = folds_asked(config)
+    options["precision"] = hardware.precision(options["precision"], options["accelerator"])
+    settings = hardware.settle(options, jobs)
+    module = new_module(config, clinical_dim=1)
+    if getattr(module.model.fusion, "fits_images", False):
+        if module.automatic_optimization:
+            raise InputError(
+                "model/fusion=additive_ridge and stacked are fitted once, to an encoder and a "
+                "pooling that stay as they are, and these learn; take model/fusion=additive, or an "
+                "encoder of rows"
+            )
+        refuse_idle(config)
+    module.configure_optimizers()
+    make_trainer(options, folder, logger=False, callbacks=[])
+    everybody = read_cohort(data)
+    cohort = _labelled(everybody, data)
+    folds = _folds(config, cohort, folder)
+    encoders, told = None, _account(config, pretraining)
+    lacking = [fold for fold in asked if not is_done(folder, fold)]
+    if pretraining is not None:
+        encoders = Encoders(config, pretraining, everybody, folds, folder)
+        encoders.refuse_drifted(lacking)
+    store, fingerprint = _open_images(config, cohort, encoders, (lacking or asked)[0])
+    chunk_size = None if options["chunk_size"] == "auto" else options["chunk_size"]
+    if isinstance(store, RowStore):
+        told = told or store.account
+        config["model"]["encoder"]["dim"] = len(store.names)
+        if config["model"]["encoder"].get("alike"):
+            config["model"]["encoder"]["widths"] = store.widths
+        new_module(config, clinical_dim=1)  # of this width
+    elif store is not None:
+        try_size(module.model.encoder, str(config["model"]["encoder"].get("name")), store.size)
+        if options["precision"] == "bf16-mixed" and not hardware.uses_cuda(options["accelerator"]):
+            refuse_unset_gradients(module.model.encoder, store.size)
+        if options["chunk_size"] == "auto":
+            chunk_size = _chunk_size(config, store, module, jobs)
+    for fold in asked:
+        BagDataModule(data, cohort, None, folds, fold, config["seed"])
+    if told is not None:
+        settings += f", {described(told)}"
+    return Prepared(
+        cohort, store, folds, asked, fingerprint, settings, chunk_size, encoders, told,
+        _weights_file(config),
+    )  # fmt: skip
+
+
+def new_module(
+    config: dict[str, Any], clinical_dim: int, encoder: Path | None = None, **more: Any
+) -> BagClassifier:
+    """`encoder` is the file that `model.encoder.weights=pretrained` stands for."""
+    model = config["model"]
+    if gives_weights(config):
+        weights = None if encoder is None else str(encoder)
+        model = model | {"encoder": model["encoder"] | {"weights": weights}}
+    return BagClassifier(model, config["optim"], config["scheduler"], clinical_dim, **more)
+
+
+def fold_store(
+    config: dict[str, Any], prepared: Prepared, fold: int, encoder: PretrainedEncoder | None
+) -> ImageStore | RowStore | None:
+    """What the fold's bags hold: rows of its own where its encoder has not seen its patients."""
+    rows = isinstance(prepared.store, RowStore)
+    if not rows or prepared.encoders is None or not prepared.encoders.one_a_fold:
+        return prepared.store
+    return open_instances(config["model"], config["data"], prepared.cohort.images, encoder)[0]
+
+
+def _weights_file(config: dict[str, Any]) -> Path | None:
+    weights = (config["model"].get("encoder") or {}).get("weights")
+    return Path(weights) if weights and Path(weights).is_file() else None
+
+
+def _account(config: dict[str, Any], pretraining: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Of this configuration's pretraining, or of that which the file of weights tells."""
+    if pretraining is not None:
+        return account(pretraining)
+    weights = (config["model"].get("encoder") or {}).get("weights")
+    return of_weights(Path(weights), config["data"]) if weights else None
+
+
+def _labelled(everybody: Cohort, data: dict[str, Any]) -> Cohort:
+    cohort = everybody.labelled
+    if cohort.table.empty:
+        raise InputError(
+            f"data.root={data['root']}: no patient has a label; data.label_column="
+            f"{data['label_column']} must name the column that holds them"
+        )
+    return cohort
+
+
+def _folds(config: dict[str, Any], cohort: Cohort, folder: Path) -> pd.DataFrame:
+    """The user's folds, the run's if it has been begun, or new ones."""
+    data, begun = config["data"], folder / "folds.csv"
+    given = Path(data["fold_file"]).expanduser() if data["fold_file"] else None
+    if given or begun.exists():
+        return read_folds(given or begun, cohort.table, data["folds"], data["repeats"])
+    return make_folds(cohort.table, data["folds"], data["repeats"], config["seed"])
+
+
+def _open_images(
+    config: dict[str, Any], cohort: Cohort, encoders: Encoders | None, fold: int
+) -> tuple[ImageStore | RowStore | None, str]:
+    """What the bags hold, None where the model looks at no image, and the cohort's fingerprint.
+
+    Rows of encoders that differ from fold to fold are those of `fold`.
+    """
+    table = cohort.fingerprint()
+    if not uses_images(config["model"]):
+        return None, table
+    made = None
+    if encoders is not None and not gives_weights(config):
+        made = encoders.of(fold)
+    store, key = open_instances(config["model"], config["data"], cohort.images, made)
+    turns = [key for key, off in (("rotate", False), ("tta", 1)) if config["data"][key] != off]
+    if isinstance(store, ImageStore) and turns and store.size[0] != store.size[1]:
+        height, width = store.size
+        raise InputError(
+            f"data.{turns[0]} needs square images, these are {width} x {height}; set data.crop"
+        )
+    return store, f"{table[:16]}-{key[:16]}"
+
+
+def _chunk_size(
+    config: dict[str, Any], store: ImageStore, module: BagClassifier, jobs: int
+) -> int | None:
+    data, options = config["data"], config["trainer"]
+    lengths = sorted(min(length, data["max_instances"] or length) for length in store.lengths)
+    return fitting_chunk(
+        module.model.encoder,
+        sum(lengths[-data["bags_per_batch"] :]),
+        store.size,
+        autocast=options["precision"] != "32-true",
+        free=hardware.free_bytes(hardware.uses_cuda(options["accelerator"]), jobs),
+    )

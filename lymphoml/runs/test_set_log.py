@@ -1,0 +1,83 @@
+"""How often a run has looked at patients without a label: `ledger.jsonl`, a line a use.
+
+Each line is an object: `when` (UTC), `run` (the folder's name), `kind`, `sha256` of the file,
+`patients`, how many of them had no label, and `transductive`, whether the encoder had been
+pretrained on unlabelled patients' images (null where the run tells nothing; an earlier version's
+lines lack it); of a submission also `competition`. Kinds are `predict`;
+`attempt`, before a file is sent; and `confirmed`, with Kaggle's `confirmation`. No line names a
+patient, a path or a user. It is a record for the honest: whoever owns the folder can change it.
+"""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lymphoml.core.files import naming
+
+LEDGER = "ledger.jsonl"
+
+
+def record(run: Path, kind: str, sha256: str, patients: int, **more: str | bool | None) -> None:
+    """Append a line to the run's ledger, on disk when this returns; OSError where it cannot be.
+
+    One write at the file's end, one process at a time: lines never mix, and a kill leaves a torn
+    line at worst, which the next one does not join.
+    """
+    path = run / LEDGER
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    told = {"when": now, "run": run.resolve().name, "kind": kind, "sha256": sha256}
+    line = json.dumps(told | {"patients": patients} | more).encode() + b"\n"
+    with naming(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            size = os.fstat(handle).st_size
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            if os.write(handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the ledgers of some runs tell together."""
+
+    uses: int  # predictions of patients without a label
+    files: int  # different ones among them
+    attempts: int  # files sent
+    confirmed: int  # of these, by Kaggle
+    torn: int  # lines that cannot be read
+
+
+def tally(runs: Iterable[Path]) -> Tally | None:
+    """None where none of the runs has a ledger."""
+    ledgers = [path for run in runs if (path := run / LEDGER).is_file()]
+    if not ledgers:
+        return None
+    lines = [_read(line) for path in ledgers for line in path.read_bytes().splitlines() if line]
+    kinds = [line["kind"] for line in lines if line]
+    return Tally(
+        uses=kinds.count("predict"),
+        files=len({line["sha256"] for line in lines if line and line["kind"] == "predict"}),
+        attempts=kinds.count("attempt"),
+        confirmed=kinds.count("confirmed"),
+        torn=lines.count(None),
+    )
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    """None where it is no line of a ledger, such as half of one."""
+    try:
+        content = json.loads(line)
+        return content if {"kind", "sha256"} <= content.keys() else None
+    except (ValueError, AttributeError):
+        return None

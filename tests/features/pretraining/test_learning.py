@@ -1,0 +1,123 @@
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from lymphoml.cli.config import data_config, pretrain_config
+from lymphoml.core.errors import InputError
+from lymphoml.data.cohort import read_cohort
+from lymphoml.data.image_store import read_images
+from lymphoml.features.pretraining.settings import METHODS, check, trainable
+from lymphoml.features.pretraining.train import one_cycle
+from lymphoml.features.pretraining.views import Cells
+
+
+def told(folder):
+    (path,) = folder.glob("pretrained/*/pretrained.json")
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_lowers_its_loss_and_equal_seeds_give_equal_bytes(pretrain, tmp_path, method):
+    words = [f"method={method}", "pretrain.epochs=6"]
+    words += ["pretrain.loss.width=4"] if method == "autoencoder" else []
+    first = pretrain(*words, cache="one")
+    losses = told(tmp_path / "one")["losses"]
+    assert losses[-1] < 0.99 * losses[0]
+    assert pretrain(*words, cache="other") == first
+    assert pretrain(*words, "pretrain.seed=1", cache="seed") != first
+
+
+def test_a_second_call_trains_nothing(pretrain, monkeypatch):
+    first = pretrain("pretrain.epochs=1")
+    monkeypatch.setattr(
+        "lymphoml.features.pretraining.train.learn", lambda *_: pytest.fail("learned")
+    )
+    assert pretrain("pretrain.epochs=1") == first
+
+
+def test_the_rate_rises_for_a_tenth_and_falls_to_nothing():
+    rates = np.array([one_cycle(done) for done in np.linspace(0, 1, 101)])
+    assert rates[0] == pytest.approx(0.04)
+    assert rates.argmax() == 10
+    assert rates[10] == pytest.approx(1)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    assert (np.diff(rates[:11]) > 0).all()
+    assert (np.diff(rates[10:]) < 0).all()
+
+
+def test_cells_are_the_images_in_their_order_and_an_epoch_shows_each_once(cohort, tmp_path):
+    data = data_config("synthetic", {"root": str(cohort), "cache": str(tmp_path)})
+    images = read_cohort(data).labelled.images
+    store, _ = read_images(images, data)
+    cells = Cells(store)
+    every = torch.from_numpy(np.concatenate([store.bag(each) for each in images]))
+    expected = every.permute(0, 3, 1, 2)
+    numbers = np.random.default_rng(0).permutation(len(cells))
+    assert torch.equal(cells.take(numbers), expected[numbers])
+    drawn = torch.cat(list(cells.batches(1, 0, 3)))
+    assert not torch.equal(drawn, expected)
+    assert sorted(map(bytes, drawn.numpy())) == sorted(map(bytes, expected.numpy()))
+    assert torch.equal(torch.cat(list(cells.batches(1, 0, 3))), drawn)
+    sizes = [len(batch) for batch in cells.batches(16, 0, 0)]
+    assert sizes == [16] * (len(cells) // 16)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("method", "dino", "simclr, vicreg, autoencoder"),
+        ("scope", "test", "cohort, fold"),
+        ("epochs", 0, "1 or more"),
+        ("batch_size", 1, "2 or more"),
+        ("zoom", 0.0, "above 0 to 1"),
+        ("shift", 1.0, "0 to below 1"),
+        ("colour", -0.1, "0 to below 1"),
+        ("lr", 0.0, "above 0"),
+        ("crop", 0, "1 or more"),
+        ("stain_norm", "none", "reinhard"),
+    ],
+)
+def test_what_means_nothing_is_refused_by_name(key, value, allowed):
+    settings, _ = pretrain_config("simclr", "resnet18", {}, {})
+    check(settings)
+    with pytest.raises(InputError, match=rf"pretrain\.{key}=.*allowed.*{allowed}"):
+        check(settings | {key: value})
+
+
+def test_rows_cannot_be_pretrained():
+    with pytest.raises(InputError, match="hold no pixels"):
+        trainable({"_target_": "lymphoml.models.encoders.FeatureRows", "rows": "morphology"})
+
+
+def test_statistics_that_a_model_freezes_are_learned_beforehand():
+    given = {"_target_": "x", "norm": "frozen", "weights": "pretrained", "learns": False}
+    assert trainable(given) == {"_target_": "x", "norm": "batch"}
+    assert trainable(given | {"norm": "group"}) == {"_target_": "x", "norm": "group"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["method=dino"], "method=dino: choose autoencoder, simclr, vicreg"),
+        (["encoder=resnet19"], "encoder=resnet19: choose"),
+        (["encoder=morphology"], "hold no pixels"),
+        (["pretrain.scope=fold"], "only a run has folds"),
+        (["pretrain.epoch=3"], "epoch"),
+        (["data.crop=64"], r"data\.crop: what the encoder sees is pretrain\.crop here"),
+        (["data.normalise=false", "data.stain_norm=null"], r"pretrain\.normalise, pretrain\.stain"),
+        (["out=rows.npz"], r"ends in \.safetensors"),
+        (["pretrain.crop=64"], "smaller than"),
+        (["trainer.precision=64-true"], "pretraining knows bf16-mixed and 32-true"),
+        (["pretrain.lr=1e30", "pretrain.epochs=3"], "has diverged.*pretrain.lr"),
+    ],
+)
+def test_the_command_refuses_in_a_line(pretrain, words, said, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        pretrain(*words)
+    assert stopped.value.code == (1 if "lr" in words[0] else 2)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert all(line.startswith("error: ") for line in lines)
+    assert re.search(said, lines[0])

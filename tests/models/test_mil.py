@@ -1,0 +1,206 @@
+"""The whole network: every part alive in every combination, bags apart from one another."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lymphoml.models.bag_augmentation import drop_instances
+from lymphoml.models.fusion import ClinicalOnly
+from lymphoml.models.mil import MILModel
+from lymphoml.models.pooling import Mean
+from tests.models.options import FITTED, FUSIONS, POOLINGS, SELECT, make_fusion, make_pooling
+
+LENGTHS = torch.tensor([3, 1, 2, 4])
+LABEL = torch.tensor([1.0, 0.0, 0.0, 1.0])
+
+
+class TinyEncoder(nn.Sequential):
+    dim = 12
+
+    def __init__(self) -> None:
+        conv = nn.Conv2d(3, self.dim, kernel_size=3, stride=3)
+        super().__init__(conv, nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def make_model(pooling="mean", fusion="concat", dropout=0.0) -> MILModel:
+    torch.manual_seed(0)
+    if fusion == "clinical":
+        return MILModel(None, None, ClinicalOnly(0, 2))
+    encoder = TinyEncoder()
+    made = make_pooling(pooling, encoder.dim)
+    return MILModel(encoder, made, make_fusion(fusion, made.dim, 2), dropout)
+
+
+def make_inputs() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    tint = torch.rand(int(LENGTHS.sum()), 3, 1, 1)
+    return tint * torch.rand(len(tint), 3, 6, 6), torch.randn(len(LENGTHS), 2)
+
+
+def loss_of(model: MILModel, images: Tensor, clinical: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(model(images, LENGTHS, clinical), LABEL)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_parameter_learns(pooling, fusion):
+    """From the second step on: what starts at 0 lets nothing through in the first."""
+    model, (images, clinical) = make_model(pooling, fusion), make_inputs()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss_of(model, images, clinical).backward()
+        optimizer.step()
+    still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    fitted = {"additive": ("clinical",)} | dict.fromkeys(FITTED, ("clinical", "image"))
+    parts = fitted.get(fusion, ())
+    assert still == {f"fusion.{part}.{kind}" for part in parts for kind in ("weight", "bias")}
+    for name, parameter in model.named_parameters():
+        if name not in still:
+            assert parameter.grad is not None, name
+            assert (parameter.grad != 0).all(), name
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@torch.no_grad()
+def test_nothing_after_the_encoder_is_in_half_precision(pooling):
+    """A logit of 8 bits would make ties of patients."""
+    model, features = make_model(pooling, "none").eval(), torch.randn(10, 12).bfloat16()
+    clinical = torch.zeros(len(LENGTHS), 2)
+    plain = model.classify(features.float(), LENGTHS, clinical)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.classify(features, LENGTHS, clinical), plain)
+
+
+@pytest.mark.parametrize("fusion", ["none", "mixture", "product"])
+def test_one_number_an_image_is_no_logit(fusion):
+    """A pooling of scores gives one; the mean of a single feature does not."""
+    with pytest.raises(ValueError, match="takes for a logit"):
+        MILModel(TinyEncoder(), Mean(1), make_fusion(fusion, 1, 2))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("fusion", FUSIONS)
+@torch.no_grad()
+def test_every_input_changes_its_own_bag_alone(pooling, fusion):
+    model, (images, clinical) = make_model(pooling, fusion).eval(), make_inputs()
+    for parameter in model.fusion.parameters():
+        parameter += 0.1 * torch.randn(parameter.shape)  # some start at 0
+    logits = model(images, LENGTHS, clinical)
+    bag_of = torch.arange(len(LENGTHS)).repeat_interleave(LENGTHS)
+    reached = torch.zeros(len(LENGTHS), dtype=torch.bool)
+    for image in range(len(images)):
+        other = images.clone()
+        other[image] = other[image].flip(0)  # channels
+        changed = model(other, LENGTHS, clinical) != logits
+        own = torch.arange(len(LENGTHS)) == bag_of[image]
+        assert not changed[~own].any()
+        assert changed[own] or pooling in SELECT or fusion == "clinical"
+        reached |= changed
+    assert reached.tolist() == [fusion != "clinical"] * len(LENGTHS)
+    for bag, column in itertools.product(range(4), range(2)):
+        patients = clinical.clone()
+        patients[bag, column] += 0.5
+        changed = model(images, LENGTHS, patients) != logits
+        assert changed.tolist() == [fusion != "none" and i == bag for i in range(4)]
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@torch.no_grad()
+def test_bags_alone_equal_bags_together(pooling):
+    model, (images, clinical) = make_model(pooling, "mixture").eval(), make_inputs()
+    together = model(images, LENGTHS, clinical)
+    for i, bag in enumerate(images.split(LENGTHS.tolist())):
+        alone = model(bag, LENGTHS[i : i + 1], clinical[i : i + 1])
+        torch.testing.assert_close(alone[0], together[i], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@torch.no_grad()
+def test_images_can_be_embedded_in_pieces(pooling):
+    model, (images, clinical) = make_model(pooling).eval(), make_inputs()
+    features = torch.cat([model.embed(piece) for piece in images.split(4)])
+    logits = model.classify(features, LENGTHS, clinical)
+    torch.testing.assert_close(logits, model(images, LENGTHS, clinical), atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_clinical_only_needs_no_images():
+    model, (images, clinical) = make_model(fusion="clinical"), make_inputs()
+    none = torch.empty(0, 3, 1, 1)
+    assert torch.equal(model(none, LENGTHS, clinical), model(images, LENGTHS, clinical))
+    assert [name for name, _ in model.named_children()] == ["fusion"]
+
+
+@pytest.mark.parametrize(
+    ("pooling", "fusion"),
+    [(pooling, "mixture") for pooling in POOLINGS]
+    + [("attention", fusion) for fusion in FUSIONS if fusion != "clinical"],
+)
+def test_autocast_encodes_in_half_and_decides_in_single_precision(pooling, fusion):
+    model, (images, clinical) = make_model(pooling, fusion), make_inputs()
+    reference = model(images, LENGTHS, clinical)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.embed(images).dtype == torch.bfloat16
+        logits = model(images, LENGTHS, clinical)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, reference, atol=0.02, rtol=0.02)
+    logits.sum().backward()
+    learning = [each for each in model.parameters() if each.requires_grad]
+    assert all(parameter.grad.isfinite().all() for parameter in learning)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "fusion"),
+    [(pooling, "concat") for pooling in POOLINGS]
+    + [("mean", fusion) for fusion in FUSIONS if fusion != "stacked"],  # four patients shrink it
+)
+def test_overfits_one_batch(pooling, fusion):
+    model, (images, clinical) = make_model(pooling, fusion), make_inputs()
+    clinical[:, 0] += 3 * LABEL  # a line can tell them apart
+    if fusion.startswith("additive"):
+        model.fusion.fit_clinical(clinical, LABEL, 1.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = loss_of(model, images, clinical)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+
+
+def test_instance_dropout_leaves_out_the_share_it_says_and_never_a_whole_bag():
+    torch.manual_seed(0)
+    lengths = torch.tensor([1, 2, 3] * 500)
+    features = torch.arange(3000.0).unsqueeze(1)
+    kept, left = drop_instances(features, lengths, 0.4)
+    assert left.min() == 1
+    assert left.sum() == len(kept)
+    rows = [set(bag.flatten().tolist()) for bag in features.split(lengths.tolist())]
+    for bag, row in zip(kept.split(left.tolist()), rows, strict=True):
+        assert set(bag.flatten().tolist()) <= row
+    # A bag of m keeps m (1 - p) on average, and one where it would lose all.
+    expected = torch.tensor([m * 0.6 + 0.4**m for m in (1, 2, 3)]).mean() * 1500
+    assert left.sum().item() == pytest.approx(expected.item(), rel=0.03)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_instance_dropout_is_of_training_alone_and_of_the_global_seed(pooling):
+    (images, clinical), lengths = make_inputs(), torch.tensor([10])
+    model, plain = make_model(pooling, dropout=0.5), make_model(pooling)
+    one = (images, lengths, clinical[:1])
+    assert torch.equal(model.eval()(*one), plain.eval()(*one))
+    found = []
+    for seed in (1, *range(1, 12)):
+        torch.manual_seed(seed)
+        found.append(model.train()(*one).item())
+    assert found[0] == found[1]
+    assert len(set(found)) > 1
+
+
+def test_instance_dropout_of_everything_is_refused():
+    with pytest.raises(ValueError, match=r"instance_dropout is 1\.0; allowed is 0 to below 1"):
+        make_model(dropout=1.0)

@@ -1,0 +1,157 @@
+"""Segment reductions against a dense oracle: a bag-by-row membership matrix in double precision."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lymphoml.models.segments import (
+    segment_logmeanexp,
+    segment_logsumexp,
+    segment_max,
+    segment_mean,
+    segment_quantiles,
+    segment_softmax,
+    segment_sum,
+    segment_top_mean,
+)
+
+REDUCTIONS = [
+    segment_sum,
+    segment_mean,
+    segment_max,
+    segment_logsumexp,
+    segment_logmeanexp,
+    segment_softmax,
+]
+
+
+def dense(reduction, values: Tensor, lengths: list[int]) -> Tensor:
+    member = torch.zeros(len(lengths), len(values), dtype=torch.float64)
+    start = 0
+    for bag, length in enumerate(lengths):
+        member[bag, start : start + length] = 1
+        start += length
+    exponentials = values.exp()
+    return {
+        segment_sum: member @ values,
+        segment_mean: member @ values / member.sum(1, keepdim=True),
+        segment_max: torch.where(member.bool()[:, :, None], values, -torch.inf).amax(1),
+        segment_logsumexp: (member @ exponentials).log(),
+        segment_logmeanexp: (member @ exponentials / member.sum(1, keepdim=True)).log(),
+        segment_softmax: exponentials / (member.T @ (member @ exponentials)),
+    }[reduction]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@settings(max_examples=25, deadline=None)
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), seed=st.integers(0, 999))
+def test_equals_the_dense_oracle(reduction, lengths, seed):
+    draw = torch.Generator().manual_seed(seed)
+    values = 3 * torch.randn(sum(lengths), 4, generator=draw, dtype=torch.float64)
+    found = reduction(values, torch.tensor(lengths))
+    torch.testing.assert_close(found, dense(reduction, values, lengths))
+    # One number an instance is reduced like a column of features.
+    torch.testing.assert_close(reduction(values[:, 0], torch.tensor(lengths)), found[:, 0])
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_gradient(reduction):
+    torch.manual_seed(0)
+    values = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v: reduction(v, torch.tensor([1, 3, 2])), values)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_deterministic_and_blind_to_other_bags(reduction):
+    torch.manual_seed(0)
+    values, lengths = torch.randn(130, 5), torch.tensor([40, 1, 89])
+    torch.use_deterministic_algorithms(True)
+    try:
+        runs = []
+        for _ in range(2):
+            leaf = values.clone().requires_grad_()
+            found = reduction(leaf, lengths)
+            found.square().sum().backward()
+            runs.append((found.detach(), leaf.grad))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert torch.equal(runs[0][1], runs[1][1])
+    alone = torch.cat(
+        [reduction(bag, torch.tensor([len(bag)])) for bag in values.split([40, 1, 89])]
+    )
+    assert torch.equal(alone, runs[0][0])  # to the bit
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_is_reduced_in_single(autocast):
+    ones = torch.ones(1000, 1, dtype=torch.bfloat16)  # bfloat16 cannot count beyond 256
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        for reduction in REDUCTIONS:
+            assert reduction(ones, torch.tensor([1000])).dtype == torch.float32
+        assert segment_sum(ones, torch.tensor([1000])).item() == 1000
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("lengths", [[2, 2], [2, 4]])
+def test_lengths_must_add_up(reduction, lengths):
+    with pytest.raises(RuntimeError, match="sum exactly to 5"):
+        reduction(torch.rand(5, 2), torch.tensor(lengths))
+
+
+def test_stable_for_large_values():
+    values = torch.tensor([1e4, 1e4, -1e4])
+    pooled = segment_logsumexp(values, torch.tensor([2, 1]))
+    torch.testing.assert_close(pooled, torch.tensor([1e4 + math.log(2), -1e4]))
+    assert segment_softmax(values, torch.tensor([3])).tolist() == [0.5, 0.5, 0.0]
+
+
+def test_ties_share_the_gradient_of_the_maximum():
+    values = torch.tensor([2.0, 2.0, 1.0], requires_grad=True)
+    segment_max(values, torch.tensor([3])).sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [0.5, 0.5, 0.0]
+
+
+# No binary fractions: 0.14 * 50 and 0.55 * 100 lie a hair above the whole numbers they mean.
+LEVELS = [n / 100 for n in range(101)]
+SIZES = st.sampled_from([1, 2, 7, 25, 40, 50, 100])
+
+
+@settings(max_examples=50, deadline=None)
+@given(lengths=st.lists(SIZES, min_size=1, max_size=3), seed=st.integers(0, 999))
+def test_quantiles_invert_the_step_function(lengths, seed):
+    draw = torch.Generator().manual_seed(seed)
+    values = torch.randint(0, 20, (sum(lengths), 2), generator=draw).double()  # ties among them
+    found = segment_quantiles(values, torch.tensor(lengths), LEVELS)
+    for quantiles, bag in zip(found, values.split(lengths), strict=True):
+        for column, found_levels in zip(bag.T.tolist(), quantiles.T.tolist(), strict=True):
+            for hundredths, value in enumerate(found_levels):
+                rank = max(-(-hundredths * len(column) // 100), 1)  # in whole numbers, rounded up
+                assert value == sorted(column)[rank - 1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(length=st.integers(1, 40), tenths=st.integers(0, 10), seed=st.integers(0, 999))
+def test_top_mean_takes_the_last_row_in_part(length, tenths, seed):
+    values = torch.randn(length, 2, generator=torch.Generator().manual_seed(seed)).double()
+    found = segment_top_mean(values, torch.tensor([length]), tenths / 10)[0]
+    copies = values.repeat_interleave(10, 0).sort(0, descending=True).values
+    expected = copies[: max(tenths * length, 10)].mean(0)  # at least one row, ten copies of it
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("reduce", [
+    lambda values, lengths: segment_quantiles(values, lengths, [0.2, 0.5]),
+    lambda values, lengths: segment_top_mean(values, lengths, 0.4),
+], ids=["quantiles", "top_mean"])  # fmt: skip
+def test_gradient_of_what_is_sorted(reduce):
+    torch.manual_seed(0)
+    values = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v: reduce(v, torch.tensor([1, 3, 2])), values)
+    half = reduce(values.bfloat16(), torch.tensor([6]))
+    assert half.dtype == torch.float32

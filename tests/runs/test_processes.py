@@ -1,0 +1,187 @@
+"""What a user types, in processes of their own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lymphoml.data.synthetic.cohort import synthesize
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["data=synthetic", "model/fusion=clinical", "trainer.max_epochs=1", "trainer.threads=1",
+         "logger=none"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort") / "cohort"
+    synthesize(folder, patients=30, test_patients=3, images=(1, 2), size=16, seed=0)
+    return folder
+
+
+def python(*words, cwd):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+def train(*words, cwd):
+    return python(str(ROOT / "train.py"), *words, cwd=cwd)
+
+
+def test_the_readmes_sweep_is_four_jobs_and_a_second_call_trains_nothing(cohort, tmp_path):
+    words = ["-m", "optim=sgd,adam", "lr=1e-3,1e-4", *QUICK, f"data.root={cohort}"]
+    first = train(*words, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    runs = sorted(path.parent for path in (tmp_path / "runs" / "cv").glob("*/metrics.json"))
+    assert len(runs) == 4
+    for run in runs:
+        assert {f"lr={lr}" in run.name for lr in ("0.001", "0.0001")} == {True, False}
+        assert len(list(run.glob("fold-*/done.json"))) == 5
+    assert "out of fold, 30 patients" in first.stdout
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.c*")}
+    second = train(*words, cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.c*")}
+    assert before == after
+
+
+def test_the_papers_ablation_side_by_side_and_its_figure(cohort, tmp_path):
+    sweep = ["-cd", str(ROOT / "sweeps"), "-cn", "ablation"]
+    quick = [*QUICK, "data.folds=2", f"data.root={cohort}"]
+    done = train(*sweep, *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = python("-m", "lymphoml", "ablation", "runs=runs/ablation", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    table = pd.read_csv(tmp_path / "runs" / "ablation" / "ablation.csv")
+    table = table[table["baseline"].isna()]
+    expected = {(o, lr, d) for o in ("SGD", "Adam") for lr in (1e-3, 1e-4) for d in (True, False)}
+    found = zip(table["optimiser"], table["lr"], table["decay"].notna(), strict=True)
+    assert len(table) == 8
+    assert set(found) == expected
+    assert (tmp_path / "runs" / "ablation" / "ablation.png").stat().st_size > 10_000
+    assert (tmp_path / "runs" / "ablation" / "ablation_best.csv").exists()
+
+
+def test_folds_side_by_side_are_one_run(cohort, tmp_path):
+    sweep = ["-cd", str(ROOT / "sweeps"), "-cn", "folds"]
+    done = train(*sweep, *QUICK, f"data.root={cohort}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = (path for path in (tmp_path / "runs" / "cv").iterdir() if path.is_dir())
+    assert (run / "metrics.json").exists()
+    alone = train(*QUICK, f"data.root={cohort}", "hydra.run.dir=runs/alone", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    for name in ("predictions.csv", "metrics.json"):
+        assert (run / name).read_bytes() == (tmp_path / "runs" / "alone" / name).read_bytes()
+
+
+def test_one_failing_job_is_told_by_name_and_stops_no_other(cohort, tmp_path):
+    words = ["-m", "fold=0", "data.folds=2,99,3", *QUICK, f"data.root={cohort}"]
+    done = train(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert len(lines) == 1
+    assert "job data.folds=99,data=synthetic" in lines[0]
+    assert len(list((tmp_path / "runs").glob("cv/*/fold-0/done.json"))) == 2
+
+
+def test_words_of_pretraining_are_for_those_jobs_of_a_sweep_that_pretrain(cohort, tmp_path):
+    words = ["fold=0", "data.folds=2", "pretrain.epochs=20", *QUICK, f"data.root={cohort}"]
+    assert "this run pretrains nothing" in train(*words, cwd=tmp_path).stderr
+    swept = train("-m", *words, cwd=tmp_path)
+    assert swept.returncode == 0, swept.stderr
+    assert len(list(tmp_path.glob("runs/cv/*/fold-0/done.json"))) == 1
+
+
+def no_folder(cohort):
+    patient = next(path for path in sorted((cohort / "trainset").iterdir()) if path.is_dir())
+    shutil.rmtree(patient)
+    return patient.name
+
+
+def text_image(cohort):
+    image = next((cohort / "trainset").rglob("*.jpg"))
+    image.write_text("not an image")
+    return image.name
+
+
+def bad_date(cohort):
+    path = cohort / "trainset" / "trainset_true.csv"
+    table = pd.read_csv(path, dtype=str)
+    table.loc[4, "DOB"] = "30-02-1950"
+    table.to_csv(path, index=False)
+    return f"row 6, patient {table.loc[4, 'ID']}: DOB is not a date"
+
+
+@pytest.mark.parametrize("spoil", [no_folder, text_image, bad_date])
+def test_a_wrong_cohort_is_one_line_and_exit_code_2(cohort, tmp_path, spoil):
+    spoiled = shutil.copytree(cohort, tmp_path / "spoiled")
+    named = spoil(spoiled)
+    done = train("data=synthetic", "logger=none", f"data.root={spoiled}", cwd=tmp_path)
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert named in line
+    assert done.returncode == 2
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").rglob("*.*"))
+
+
+@pytest.mark.parametrize(("word", "says"), [
+    ("optm=sgd", "optm"),
+    ("lr=abc", "abc"),
+    ("optim=sdg", "sdg"),
+    ("model/pooling=median", "median"),
+    ("model.pooling._target_=os.system", "os.system"),
+    ("data.fold_file=runs/lr=1/folds.csv", "lr=1/folds.csv': cannot be read as key=value; a value"),
+    ("seed=rang(0,5)", "seed=rang(0,5)': 'rang(0,5)': Unknown function 'rang'"),
+    ("lr=(1", "goes in quotes of its own: \"key='value'\""),
+])  # fmt: skip
+def test_a_wrong_word_is_one_line_and_exit_code_2(tmp_path, word, says):
+    done = train(word, "logger=none", cwd=tmp_path)
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    assert done.returncode == 2
+
+
+def test_a_mistyped_sweep_leaves_no_record_that_names_folders(tmp_path):
+    done = train("-m", "optim=sgd,typo", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "optim/typo" in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_both_missing_tables_are_told_at_once(tmp_path):
+    done = train("data.root=nowhere", "logger=none", cwd=tmp_path)
+    assert done.returncode == 2
+    for line, name in zip(done.stderr.splitlines(), ("trainset", "testset"), strict=True):
+        assert line.startswith(f"error: nowhere/{name}/")
+
+
+def test_help_is_instant_and_lists_the_commands(tmp_path):
+    started = time.process_time(), os.times().children_user
+    for words in (["-m", "lymphoml", "--help"], ["-m", "lymphoml", "predict", "--help"]):
+        assert "predict" in python(*words, cwd=tmp_path).stdout.lower()
+    assert os.times().children_user - started[1] < 6  # two processes; Lightning alone takes 4 each
+
+
+def test_synthesize_predict_and_report_from_the_command_line(tmp_path):
+    made = python("-m", "lymphoml", "synthesize", "out=data/synthetic", "patients=15",
+                  "test_patients=4", "images=[1,2]", "size=16", cwd=tmp_path)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    done = train("name=x", *QUICK, "data.folds=2", "hydra.run.dir=runs/x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    predicted = python(str(ROOT / "predict.py"), "run=runs/x", cwd=tmp_path)
+    assert predicted.returncode == 0, predicted.stderr
+    assert len(pd.read_csv(tmp_path / "runs" / "x" / "test" / "submission.csv")) == 4
+    reported = python("-m", "lymphoml", "report", "run=runs/x", cwd=tmp_path)
+    assert reported.returncode == 0, reported.stderr
+    assert "<html" in (tmp_path / "runs" / "x" / "report.html").read_text()
+    environment = json.loads((tmp_path / "runs" / "x" / "environment.json").read_text())
+    assert str(tmp_path) not in json.dumps(environment)

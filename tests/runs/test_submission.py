@@ -1,0 +1,173 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lymphoml.core.errors import InputError
+from lymphoml.runs.submission import check_submission, submit, write_submission
+
+from .fake_kaggle import COMPETITION, TOKEN, fake_kaggle
+
+TEST_IDS = ["P75", "P7", "P12"]
+
+
+@pytest.fixture
+def predictions():
+    return pd.DataFrame({"patient": ["P12", "P7", "P75"], "label": [1, 0, 1]})
+
+
+def test_rows_follow_the_test_table_not_the_predictions(predictions, tmp_path):
+    path = tmp_path / "submission.csv"
+    write_submission(predictions, TEST_IDS, path, header=("Id", "Predicted"))
+    assert path.read_bytes() == b"Id,Predicted\nP75,1\nP7,0\nP12,1\n"
+    check_submission(path, TEST_IDS, header=("Id", "Predicted"))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", [float, bool, np.int8])
+def test_any_number_type_is_written_as_0_or_1(predictions, tmp_path, kind):
+    path = tmp_path / "submission.csv"
+    write_submission(predictions.astype({"label": kind}), TEST_IDS, path)
+    assert path.read_text() == "ID,LABEL\nP75,1\nP7,0\nP12,1\n"
+
+
+@pytest.mark.parametrize(
+    ("patients", "labels", "problem"),
+    [
+        (["P12", "P7"], [1, 0], r"1 test patients without a label, must have one: P75"),
+        (["P12", "P7", "P75", "P1"], [1, 0, 1, 0], r"not in the test table, leave them out: P1$"),
+        (["P12", "P7", "P75", "P7"], [1, 0, 1, 0], r"given more than once, keep one: P7$"),
+        (["P12", "P7", "P75"], [1, 0, -1], r"labels other than 0 and 1: P75=-1"),
+        (["P12", "P7", "P75"], [1, 0, 0.7], r"labels other than 0 and 1: P75=0.7"),
+        (["P12", "P7", "P75"], [1, 0, np.nan], r"labels other than 0 and 1: P75=nan"),
+    ],
+)
+def test_wrong_predictions_are_refused_and_the_old_file_stays(tmp_path, patients, labels, problem):
+    path = tmp_path / "submission.csv"
+    path.write_text("older")
+    with pytest.raises(InputError, match=problem):
+        write_submission(pd.DataFrame({"patient": patients, "label": labels}), TEST_IDS, path)
+    assert path.read_text() == "older"
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    wrong = pd.DataFrame({"patient": ["P7", "P7", "P1"], "label": [0, 1, 2]})
+    with pytest.raises(InputError) as refusal:
+        write_submission(wrong, TEST_IDS, tmp_path / "submission.csv")
+    assert len(refusal.value.problems) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "line 1: the header is nothing, must be ID,LABEL"),
+        ("Id,Predicted\nP75,1\n", "line 1: the header is Id,Predicted, must be ID,LABEL"),
+        ("ID,LABEL\nP75,1\nP7\nP12,1\n", "line 3: must have exactly 2 values"),
+        ("ID,LABEL\nP75,1\nP7,0\n", "without a label, must have one: P12"),
+        ("ID,LABEL\nP75,1\nP7,0\nP12,tumoral\n", "other than 0 and 1: P12=tumoral"),
+    ],
+)
+def test_wrong_files_are_refused(tmp_path, content, problem):
+    path = tmp_path / "submission.csv"
+    path.write_text(content)
+    with pytest.raises(InputError, match=problem):
+        check_submission(path, TEST_IDS)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    for attempt in (
+        lambda: check_submission(tmp_path / "none.csv", TEST_IDS),
+        lambda: submit(tmp_path / "none.csv", COMPETITION, "message"),
+    ):
+        with pytest.raises(InputError, match=r"none\.csv: no such file"):
+            attempt()
+
+
+# Below, Kaggle's real client talks to the stand-in: about 2 s each.
+
+
+@pytest.fixture
+def kaggle(tmp_path, monkeypatch):
+    with fake_kaggle() as server:
+        for name, value in server.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
+            monkeypatch.delenv(name, raising=False)
+        yield server
+
+
+@pytest.fixture
+def submission(tmp_path, predictions):
+    path = tmp_path / "submission.csv"
+    write_submission(predictions, TEST_IDS, path)
+    return path
+
+
+def test_a_confirmed_submission_arrives_whole_with_its_message(kaggle, submission, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    confirmation = submit(submission, COMPETITION, message="-mean pooling, été")
+    assert confirmation == "Successfully submitted to Spot the Lymphoma"
+    assert kaggle.uploads == [submission.read_bytes()]
+    [received] = kaggle.submissions
+    assert received["submissionDescription"] == "-mean pooling, été"
+    assert received["blobFileTokens"] == "blob"
+
+
+def test_the_token_file_that_the_advice_names_is_read(kaggle, submission, tmp_path):
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle" / "access_token").write_text(f"{TOKEN}\n")
+    assert submit(submission, COMPETITION, "message").startswith("Successfully")
+
+
+def test_an_unknown_competition_is_told(kaggle, submission, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    with pytest.raises(InputError, match=r"not confirmed as submitted to another.*said: Not found"):
+        submit(submission, "another", "message")
+    assert not kaggle.uploads
+
+
+def test_a_failed_upload_is_no_success_although_the_client_exits_with_0(
+    kaggle, submission, monkeypatch
+):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    kaggle.refuse_uploads = True
+    with pytest.raises(InputError, match="said: Could not submit to competition"):
+        submit(submission, COMPETITION, "message")
+    assert kaggle.requests[-1] == "upload"
+    assert not kaggle.submissions
+
+
+def test_a_wrong_token_is_explained_without_showing_it(kaggle, submission, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "wrong-token")
+    with pytest.raises(InputError, match=r"no valid credentials.*KAGGLE_API_TOKEN") as refusal:
+        submit(submission, COMPETITION, "message")
+    assert "wrong-token" not in str(refusal.value)
+    assert len(refusal.value.problems) == 1
+
+
+@pytest.mark.parametrize("token", ["odd1\nlines", "odd2" * 100])
+def test_a_malformed_token_that_the_client_quotes_is_hidden(kaggle, submission, monkeypatch, token):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", token)
+    with pytest.raises(InputError) as refusal:
+        submit(submission, COMPETITION, "message")
+    assert "***" in str(refusal.value)
+    assert token[:4] not in str(refusal.value)
+    assert not kaggle.submissions
+
+
+def test_without_credentials_nobody_is_called(kaggle, submission):
+    with pytest.raises(InputError, match="no valid credentials"):
+        submit(submission, COMPETITION, "message")
+    assert kaggle.requests == []
+
+
+def test_a_server_that_hangs_is_given_up(kaggle, submission, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    kaggle.hang_on = "IntrospectToken"
+    with pytest.raises(InputError, match=r"not answer within 2 seconds; .*before sending it again"):
+        submit(submission, COMPETITION, "message", timeout=2)
+
+
+def test_a_missing_client_is_told(submission, monkeypatch):
+    monkeypatch.setattr("lymphoml.runs.submission.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="not installed"):
+        submit(submission, COMPETITION, "message")

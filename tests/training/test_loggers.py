@@ -1,0 +1,468 @@
+import getpass
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, TensorDataset
+
+from lymphoml.core.errors import InputError
+from lymphoml.training.loggers import Tracker
+from lymphoml.training.loggers import wandb as wandb_runs
+from lymphoml.training.loggers.public import numbers, public_config, public_slug
+
+from .fake_wandb import ENTITY, PROJECT, SWEEP, fake_wandb, read_runs
+
+ROOT = Path(__file__).parents[2]
+SLUG = "lr=0.1,optim=sgd"
+PATIENT, HOST, USER = "PCANARY7", "canary-host", "canary-user"
+METRICS = {
+    "n_patients": 4,
+    "folds": [{"fold": 0, "balanced_accuracy": 0.75}, {"fold": 1, "balanced_accuracy": 0.5}],
+    "balanced_accuracy": {"value": 0.625, "low": 0.4, "high": 0.8},
+    "best_epoch_balanced_accuracy": {"mean": 0.7, "std": None},
+}
+
+
+def configuration(home: Path = Path("/home/someone"), **logger) -> dict:
+    return {
+        "name": "cv",
+        "tags": ["blood"],
+        "seed": 0,
+        "fold": "all",
+        "lr": 0.1,
+        "optim": {"_target_": "torch.optim.SGD", "lr": 0.1},
+        "scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.95},
+        "model": {"encoder": {"weights": str(home / "weights.pt"), "norm": "batch"}},
+        "data": {"root": str(home / "cohort"), "folds": 2, "date_formats": {"/": "%m/%d/%Y"}},
+        "logger": {"wandb": True, "tensorboard": True, "mode": "auto", "project": "lymphoml",
+                   "entity": None} | logger,
+    }  # fmt: skip
+
+
+PREDICTIONS = pd.DataFrame(
+    {
+        "patient": [PATIENT, "P2", "P3", "P4"],
+        "fold": 0,
+        "label": [0, 0, 1, 1],
+        "probability": [0.1, 0.6, 0.5, 0.9],
+    }
+)
+
+
+class Slope(pl.LightningModule):
+    """One weight; logs what BagClassifier logs, with scores that rise and fall again."""
+
+    def __init__(self, root: str):
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, batch_idx):
+        loss = self.layer(batch[0]).square().mean()
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=2)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", [2.0, 1.0, 3.0][self.current_epoch], batch_size=2)
+        score = torch.tensor([0.5, 0.75, 0.625])[self.current_epoch]
+        self.log("val/balanced_accuracy", score, batch_size=2)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(loggers: list, root: str = ".", epochs: int = 3) -> None:
+    data = DataLoader(TensorDataset(torch.ones(4, 1)), batch_size=2)
+    pl.Trainer(
+        max_epochs=epochs, logger=loggers, accelerator="cpu", log_every_n_steps=1,
+        num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False,
+    ).fit(Slope(root), data, data)  # fmt: skip
+
+
+def track_epochs(tracker: Tracker, fold: int, epochs: int) -> None:
+    """What a Trainer would tell the loggers, without one."""
+    with tracker.fold(fold) as loggers:
+        for epoch in range(epochs):
+            for logger in loggers:
+                logger.log_metrics({"val/loss": 1.0 / (1 + epoch), "epoch": epoch}, step=9)
+
+
+@pytest.fixture(autouse=True)
+def _no_wandb_environment(monkeypatch):
+    for name in os.environ:
+        if name.startswith("WANDB_") and name not in ("WANDB_CACHE_DIR", "WANDB_ERROR_REPORTING"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """Two folds and their cross-validation, tracked offline without a network.
+
+    Under a home, a user and a host that must never be told; `leaks` is what a look at the disk
+    found of them, in the middle of the folds and at the end.
+    """
+    home = tmp_path_factory.mktemp("home")
+    run_dir = home / "runs" / SLUG
+    run_dir.mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"HOME": str(home), "USER": USER, "LOGNAME": USER}.items():
+            patch.setenv(name, value)
+        for name in ("WANDB_API_KEY", "WANDB_MODE"):
+            patch.delenv(name, raising=False)
+        assert getpass.getuser() == USER
+        patch.setattr(socket, "gethostname", lambda: HOST)
+        patch.setattr(socket.socket, "connect", only_local(socket.socket.connect))
+        leaks = []
+        with Tracker(configuration(home), run_dir, run_dir.name) as tracker:
+            for fold in range(2):
+                with tracker.fold(fold) as loggers:
+                    fit(loggers, root=str(home))
+                    leaks += find_leaks(run_dir, home)
+                    tracker.log_fold(fold, PREDICTIONS, {"balanced_accuracy": 0.75, "n": 4})
+            tracker.log_cross_validation(METRICS)
+        runs = read_runs(run_dir)
+        leaks += find_leaks(run_dir, home)
+    return SimpleNamespace(home=home, run_dir=run_dir, runs=runs, leaks=leaks)
+
+
+def only_local(connect):
+    def refuse(self, address):
+        if self.family != socket.AF_UNIX:
+            raise AssertionError(f"a connection to {address}")
+        return connect(self, address)
+
+    return refuse
+
+
+def find_leaks(run_dir: Path, home: Path) -> list[str]:
+    canaries = [PATIENT, HOST, USER, str(home), str(ROOT)]
+    if len(platform.node()) > 5:  # a shorter one is found by chance
+        canaries.append(platform.node())
+    found = []
+    for path in run_dir.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        text = str(path.relative_to(run_dir)).encode() + content
+        found += [f"{canary} in {path.name}" for canary in canaries if canary.encode() in text]
+    return found
+
+
+def test_a_run_for_each_fold_and_one_for_all(job):
+    assert [run.name for run in job.runs] == [f"fold 0 {SLUG}", f"fold 1 {SLUG}", SLUG]
+    assert [run.job_type for run in job.runs] == ["fold", "fold", "cv"]
+    for run in job.runs:
+        assert (run.group, run.project, run.tags) == (SLUG, "lymphoml", ["blood", "cv"])
+        assert (run.exit_code, run.sweep_id) == (0, "")
+
+
+def test_runs_compare_by_a_word_each(job):
+    factors = {"optim": "sgd", "lr": 0.1, "scheduler": "exponential"}
+    for run, fold in zip(job.runs, ({"fold": 0}, {"fold": 1}, {}), strict=True):
+        told = {key: value for key, value in run.config.items() if not key.startswith("_wandb")}
+        assert told.pop("cfg") == {
+            "name": "cv",
+            "tags": ["blood"],
+            "seed": 0,
+            "fold": "all",
+            "lr": 0.1,
+            "optim": {"_target_": "torch.optim.SGD", "lr": 0.1},
+            "scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.95},
+            "model": {"encoder": {"weights": "(path)", "norm": "batch"}},
+            "data": {"folds": 2, "date_formats": {"/": "%m/%d/%Y"}},
+        }
+        assert told == factors | fold
+
+
+def test_history_has_one_row_an_epoch(job):
+    for run in job.runs[:2]:
+        assert [row["epoch"] for row in run.history] == [0, 1, 2]
+        assert [row["_step"] for row in run.history] == [0, 1, 2]
+        assert [row["val/loss"] for row in run.history] == [2, 1, 3]
+        assert [row["val/balanced_accuracy"] for row in run.history] == [0.5, 0.75, 0.625]
+        assert all("train/loss" in row for row in run.history)
+    assert job.runs[0].history[0]["train/loss"] != job.runs[1].history[0]["train/loss"]
+
+
+def test_summaries_hold_the_best_and_the_last_epoch(job):
+    for run in job.runs[:2]:
+        assert run.summary["val/balanced_accuracy"] == {"max": 0.75, "last": 0.625}
+        assert run.summary["val/loss"] == {"min": 1, "last": 3}
+        assert run.summary["balanced_accuracy"] == 0.75
+
+
+def test_fold_tables(job):
+    for run in job.runs[:2]:
+        assert run.table("confusion_table") == [
+            ["reactive", "reactive", 1],
+            ["reactive", "tumoral", 1],
+            ["tumoral", "reactive", 1],  # 0.5 is not above the threshold
+            ["tumoral", "tumoral", 1],
+        ]
+        curve = [("tumoral", 0, 0), ("tumoral", 0, 0.5), ("tumoral", 0.5, 0.5), ("tumoral", 0.5, 1),
+                 ("tumoral", 1, 1)]  # fmt: skip
+        assert [tuple(row) for row in run.table("roc_table")] == curve
+        assert "artifact" not in run.kinds  # they would be copied under the home folder
+
+
+def test_cross_validation_run(job):
+    summary = job.runs[2].summary
+    assert summary["balanced_accuracy"] == 0.625
+    assert (summary["balanced_accuracy/low"], summary["balanced_accuracy/high"]) == (0.4, 0.8)
+    assert summary["best_epoch_balanced_accuracy/mean"] == 0.7
+    assert job.runs[2].table("folds") == [[0, 0.75], [1, 0.5]]
+
+
+def test_nothing_tells_of_patient_machine_or_user(job):
+    assert job.leaks == []
+    assert not (job.home / ".local").exists()
+    assert not (job.home / ".cache" / "wandb").exists()
+    assert not list(job.run_dir.glob("wandb/*/logs"))
+
+
+def test_a_search_for_leaks_finds_one(tmp_path):
+    (tmp_path / HOST).write_bytes(b"\0" + PATIENT.encode())
+    assert find_leaks(tmp_path, tmp_path / "home") == [f"{PATIENT} in {HOST}", f"{HOST} in {HOST}"]
+
+
+def test_tensorboard_reads_its_files(job):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for fold in range(2):
+        (file,) = (job.run_dir / f"fold-{fold}" / "tensorboard").iterdir()
+        read = EventAccumulator(str(file)).Reload()
+        scores = {event.step: event.value for event in read.Scalars("val/balanced_accuracy")}
+        assert scores == {0: 0.5, 1: 0.75, 2: 0.625}
+        assert sorted(read.Tags()["scalars"]) == ["train/loss", "val/balanced_accuracy", "val/loss"]
+        session = read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        assert all(word in session for word in (b"optim", b"sgd", b"scheduler", b"fold", b"lr"))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failing_fold_ends_its_run_and_no_other(error, tmp_path):
+    tracker = Tracker(configuration(tensorboard=False, mode="offline"), tmp_path, SLUG)
+    with tracker:
+        with pytest.raises(error), tracker.fold(0) as loggers:  # noqa: PT012
+            fit(loggers, epochs=1)
+            raise error
+        track_epochs(tracker, 1, epochs=2)
+    failed, good = read_runs(tmp_path)
+    assert (failed.exit_code, len(failed.history)) == (1, 1)
+    assert (good.exit_code, len(good.history), good.config["fold"]) == (0, 2, 1)
+
+
+def test_a_resumed_fold_is_a_complete_new_run(tmp_path):
+    config = configuration(tensorboard=False, mode="offline")
+    (tmp_path / "fold-0").mkdir()
+    (tmp_path / "fold-0" / "history.csv").write_text("epoch,val/loss\n0,5.0\n1,4.0\n2,\n")
+    with Tracker(config, tmp_path, SLUG) as tracker, tracker.fold(0) as loggers:
+        for epoch, loss in ((2, 3.0), (3, 2.0)):  # the checkpoint was one epoch behind
+            loggers[0].log_metrics({"val/loss": loss, "epoch": epoch})
+    (run,) = read_runs(tmp_path)
+    assert [(row["epoch"], row["val/loss"]) for row in run.history] == [
+        (0, 5.0), (1, 4.0), (2, 3.0), (3, 2.0),
+    ]  # fmt: skip
+
+
+def test_a_sweeps_run_is_the_parent(tmp_path, monkeypatch):
+    """Also where the run folder was finished before: its numbers are told again."""
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    monkeypatch.setenv("WANDB_RUN_ID", "job1")
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
+    with Tracker(configuration(tensorboard=False, mode="offline"), tmp_path, SLUG) as tracker:
+        assert not {"WANDB_SWEEP_ID", "WANDB_RUN_ID"} & os.environ.keys()
+        track_epochs(tracker, 0, epochs=1)
+    fold, parent = read_runs(tmp_path)
+    assert (parent.job_type, parent.sweep_id, parent.folder.name[-4:]) == ("cv", "s1", "job1")
+    assert (fold.job_type, fold.sweep_id, fold.group) == ("fold", "", parent.group)
+    assert parent.summary["balanced_accuracy"] == 0.625
+
+
+def test_one_class_has_no_curve(tmp_path):
+    with Tracker(configuration(mode="offline"), tmp_path, SLUG) as tracker, tracker.fold(0):
+        tracker.log_fold(0, PREDICTIONS[PREDICTIONS["label"] == 1], {"auroc": float("nan")})
+    (run,) = read_runs(tmp_path)
+    assert run.table("confusion_table")[0] == ["reactive", "reactive", 0]
+    assert not {"roc_table/path", "auroc"} & run.summary.keys()
+
+
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [
+        ("wandb", ["tensorboard", "wandb"]),
+        ("tensorboard", ["tensorboard"]),
+        ("csv", []),
+        ("none", []),
+    ],
+)
+def test_options(option, names, tmp_path, monkeypatch):
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        options = OmegaConf.to_container(compose(f"logger/{option}").logger)
+    assert options.keys() == configuration()["logger"].keys()
+    if "wandb" not in names:
+        monkeypatch.setattr(wandb_runs, "_client", lambda: pytest.fail("wandb was imported"))
+    with (
+        Tracker(configuration(**options | {"mode": "offline"}), tmp_path, SLUG) as tracker,
+        tracker.fold(0) as loggers,
+    ):
+        assert [logger.name for logger in loggers] == names
+        tracker.log_fold(0, PREDICTIONS, {})
+        tracker.log_cross_validation(METRICS)
+
+
+def test_only_the_first_process_of_a_job_tracks(tmp_path, monkeypatch):
+    monkeypatch.setattr(pl.utilities.rank_zero_only, "rank", 1)
+    with Tracker(configuration(), tmp_path, SLUG) as tracker, tracker.fold(0) as loggers:
+        assert (loggers, list(tmp_path.iterdir())) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "key", "mode"),
+    [
+        ("auto", None, False, "offline"),
+        ("auto", None, True, "online"),
+        ("auto", "offline", True, "offline"),
+        ("auto", "disabled", True, "disabled"),
+        ("offline", None, True, "offline"),
+        ("offline", "online", True, "offline"),
+        ("online", None, True, "online"),
+        ("disabled", None, True, "disabled"),
+    ],
+)
+def test_mode(asked, environment, key, mode, monkeypatch):
+    import wandb
+
+    if environment:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    client = SimpleNamespace(login=lambda prompt, verify: key, errors=wandb.errors)
+    monkeypatch.setattr(wandb_runs, "_client", lambda: client)
+    assert wandb_runs.mode(asked) == mode
+
+
+def test_wrong_modes_are_told(monkeypatch):
+    with pytest.raises(InputError, match=r"^logger.mode=onlin: allowed are auto, offline, online,"):
+        wandb_runs.mode("onlin")
+    with pytest.raises(InputError, match=r"^logger.mode=online: .*`wandb login`"):
+        wandb_runs.mode("online")
+
+
+@pytest.mark.parametrize(
+    ("slug", "public"),
+    [
+        ("default", "default"),
+        ("lr=.001,optim=sgd", "lr=.001,optim=sgd"),
+        ("data.clinical=[age,sex],lr=1e-3", "data.clinical=[age,sex],lr=1e-3"),
+        ("data.fold_file=.home.me.folds.csv,optim=sgd", "optim=sgd"),
+        ("model.encoder.weights=.home.me.w.pt", "default"),
+        ("model.encoder.weights=default", "model.encoder.weights=default"),
+    ],
+)
+def test_public_slug(slug, public):
+    assert public_slug(slug) == public
+
+
+@given(st.lists(st.integers(0, 10**9), max_size=40, unique=True))
+def test_slugs_fit_and_stay_apart(values):
+    words = [f"model.width={value}" for value in values]
+    public = {public_slug(",".join(words[start:])) for start in range(len(words))}
+    assert len(public) == len(words)
+    assert all(len(slug) <= 128 for slug in public)
+
+
+@pytest.mark.parametrize("path", ["/a/b", "~/a", "../a", "C:\\a", "a/../../b"])
+def test_paths_are_not_public(path):
+    assert public_config({"a": [path, 1], "b": {"c": path, "cache": "x"}}) == {
+        "a": ["(path)", 1],
+        "b": {"c": "(path)"},
+    }
+
+
+def test_numbers():
+    mixed = {"a": 1, "b": None, "c": "P1", "d": float("nan"), "e": {"value": 0.5, "low": 0}}
+    assert numbers(mixed) == {"a": 1, "e": 0.5, "e/low": 0}
+
+
+PROGRAM = f"""
+import sys
+from pathlib import Path
+import pandas as pd
+sys.path.insert(0, {str(ROOT)!r})
+from lymphoml.tracking import Tracker
+
+words = dict(word.split("=") for word in sys.argv[1:])
+config = {{
+    "name": words["name"], "tags": [], "fold": "all", "lr": float(words["lr"]), "data": {{}},
+    "optim": {{"_target_": f"torch.optim.{{words['optim'].upper()}}"}},
+    "scheduler": {{"_target_": None}},
+    "logger": {{"wandb": True, "tensorboard": False, "mode": "auto", "project": "elsewhere",
+               "entity": None}},
+}}
+Path("run").mkdir()
+with Tracker(config, Path("run"), ",".join(sys.argv[1:])) as tracker:
+    for fold in range(2):
+        with tracker.fold(fold) as loggers:
+            loggers[0].log_metrics({{"epoch": 0, "val/loss": 1.0}})
+            tracker.log_fold(fold, pd.DataFrame({PREDICTIONS.to_dict("list")!r}), {{}})
+    tracker.log_cross_validation({METRICS!r})
+"""
+# `wandb sweep` and `wandb agent`, in one process and without the agent's pauses of 5 seconds.
+COMMANDS = f"""
+from wandb.cli.cli import cli
+from wandb.wandb_agent import Agent
+Agent.POLL_INTERVAL = 0.1
+cli(["sweep", "sweep.yaml"], standalone_mode=False)
+cli(["agent", "--count", "1", "{ENTITY}/{PROJECT}/{SWEEP}"], standalone_mode=False)
+"""
+
+
+def test_wandb_agent(tmp_path):
+    """The sweep file under W&B's own agent, online, with a program that only tracks."""
+    sweep = yaml.safe_load((ROOT / "sweeps" / "wandb_ablation.yaml").read_text())
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep | {"program": "program.py"}))
+    (tmp_path / "program.py").write_text(PROGRAM)
+    with fake_wandb() as server:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            [sys.executable, "-c", COMMANDS], cwd=tmp_path, text=True, capture_output=True,
+            env=server.environment(tmp_path) | {"PATH": path, "USER": USER, "LOGNAME": USER,
+                                                "WANDB_ERROR_REPORTING": "false"},
+        )  # fmt: skip
+    assert (done.returncode, server.unknown) == (0, set()), done.stderr
+    assert list(server.exit_codes.values()) == [0, 0, 0], done.stderr
+    parent, *folds = sorted(server.runs.values(), key=lambda run: run["jobType"])
+    group = "experiment=paper,lr=0.001,name=wandb_ablation,optim=sgd,scheduler=exponential"
+    assert (parent["name"], parent["jobType"], parent["sweep"]) == ("job0", "cv", SWEEP)
+    assert sorted(parent["groupName"].split(",")) == group.split(",")
+    assert {fold["groupName"] for fold in folds} == {parent["groupName"]}
+    assert [(fold["jobType"], fold.get("sweep")) for fold in folds] == [("fold", None)] * 2
+    assert {run["project"] for run in server.runs.values()} == {PROJECT}  # the sweep's
+    assert server.summaries["job0"][sweep["metric"]["name"]] == 0.625
+    said = [text for text in server.received if b"createAgent" not in text]  # W&B's own, says host
+    for canary in (PATIENT, USER, str(tmp_path), str(ROOT), socket.gethostname()):
+        if len(canary) > 5:
+            assert not [text for text in said if canary.encode() in text]
+
+
+def test_sweep_is_the_papers_grid():
+    sweep = yaml.safe_load((ROOT / "sweeps" / "wandb_ablation.yaml").read_text())
+    grid = {key: each["values"] for key, each in sweep["parameters"].items()}
+    assert grid == {"optim": ["sgd", "adam"], "lr": [1e-3, 1e-4],
+                    "scheduler": ["exponential", "none"]}  # fmt: skip
+    assert (sweep["program"], sweep["method"]) == ("train.py", "grid")
+    for group in ("optim", "scheduler"):
+        for option in grid[group]:
+            assert (ROOT / "conf" / group / f"{option}.yaml").exists()
