@@ -2,10 +2,10 @@
 
 import sys
 
-from lymphoml.core.signals import stop_on_signals
+from lymphoml.core.signals import install_signal_handlers
 
 if __name__ == "__main__":
-    stop_on_signals("give the same command again")
+    install_signal_handlers("give the same command again")
 
     from lymphoml.cli.main import main
 

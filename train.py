@@ -2,15 +2,15 @@
 
 import sys
 
-from lymphoml.core.signals import stop_on_signals
+from lymphoml.core.signals import install_signal_handlers
 
 if __name__ == "__main__":  # before all that takes time
-    stop_on_signals("the same command goes on from the last finished epoch")
+    install_signal_handlers("the same command goes on from the last finished epoch")
 
 import hydra
 from omegaconf import DictConfig
 
-from lymphoml.cli.entry import entry, forget_sweeps, job
+from lymphoml.cli.entry import clean_sweep_records, entry, job
 from lymphoml.cli.hydra_guard import check_command_line
 
 
@@ -28,11 +28,11 @@ def main(config: DictConfig) -> float:
 
 def checked() -> None:
     check_command_line(sys.argv[1:])
-    forget_sweeps()  # of one that was killed
+    clean_sweep_records()  # of one that was killed
     try:
         main()
     finally:
-        forget_sweeps()
+        clean_sweep_records()
 
 
 if __name__ == "__main__":

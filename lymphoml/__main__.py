@@ -1,6 +1,6 @@
-from lymphoml.core.signals import stop_on_signals
+from lymphoml.core.signals import install_signal_handlers
 
-stop_on_signals("give the same command again")
+install_signal_handlers("give the same command again")
 
 from lymphoml.cli.main import main
 

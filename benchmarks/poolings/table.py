@@ -15,7 +15,7 @@ Written by `python -m lymphoml poolings {command}`. Every number is an AUROC, th
 seeds.
 
 The unit tests of Raff and Holt 2023 train on bags that a decoy tells apart as well, and test on
-bags where the decoy is turned round. `single_concept`: one positive instance makes a bag positive,
+bags where the decoy is dihedral round. `single_concept`: one positive instance makes a bag positive,
 and a poison in negative bags is the decoy. `two_concepts`: both concepts must be there; poisoned
 likewise. `false_frequency`: the decoy is how often a concept is there. A cell is the AUROC in test,
 and in brackets that on bags drawn as in training. *Violates*: learned, and below 1/2 in test. *No

@@ -2,7 +2,7 @@
 
 "Reproducibility in Multiple Instance Learning: A Case For Algorithmic Unit Tests", NeurIPS 2023,
 algorithms 1 to 3. Each draws training bags that are told apart in two ways: by what makes a bag
-positive, and by a decoy, which is easier and must not count. In the test bags the decoy is turned
+positive, and by a decoy, which is easier and must not count. In the test bags the decoy is dihedral
 round. So an AUROC below 1/2 in test is that of a model that learned the decoy.
 
 Negative instances are N(0, 1) in every dimension. What the paper leaves open is drawn as in

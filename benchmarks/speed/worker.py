@@ -46,7 +46,7 @@ def _recipe(job: Job) -> Reference | Plain:
     training = split(everybody)[0]
     if job.variant == "reference":
         return Reference(Network(), training, everybody, device, job.condition.workers)
-    hardware.keep_freed()
+    hardware.tune_malloc()
     store, bf16 = Path(job.cache) / "plain.npy", job.precision == "bf16-mixed"
     return Plain(Network(), training, everybody, store, bf16, device, job.condition.workers)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from lymphoml.audit.problems import Finding, below, count
 from lymphoml.core.cores import available_cores
 from lymphoml.core.untrusted import read_bytes
-from lymphoml.data.decoding import Framing, open_rgb
+from lymphoml.data.decoding import Preprocessing, open_rgb
 from lymphoml.data.image_store import Images, progress_bar
 
 CHANNELS = ["red", "green", "blue"]
@@ -34,7 +34,7 @@ EXPLAINED = {  # what a problem's line contains: kind
 }
 
 
-def examine(images: Images, root: Path, framing: Framing) -> pd.DataFrame:
+def examine(images: Images, root: Path, framing: Preprocessing) -> pd.DataFrame:
     """A row for each file, in the order given, on all cores.
 
     `patient`, `file` (below `root`) and `problem` (empty where the image can be used) are known of
@@ -65,7 +65,7 @@ def examine(images: Images, root: Path, framing: Framing) -> pd.DataFrame:
     )
 
 
-def _examine_file(path: Path, framing: Framing) -> dict:
+def _examine_file(path: Path, framing: Preprocessing) -> dict:
     try:
         content = read_bytes(path)
     except OSError as error:
@@ -94,7 +94,7 @@ def _means(image: Image.Image) -> dict[str, float]:
     return {channel: float(mean) for channel, mean in zip(CHANNELS, means, strict=True)}
 
 
-def image_findings(records: pd.DataFrame, framing: Framing) -> Iterator[Finding]:
+def image_findings(records: pd.DataFrame, framing: Preprocessing) -> Iterator[Finding]:
     """What would be refused in training is an error, what would be read otherwise a warning."""
     bad = records[records["problem"] != ""]
     for kind, rows in bad.groupby(bad["problem"].map(_kind)):

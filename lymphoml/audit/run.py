@@ -24,8 +24,8 @@ from lymphoml.audit.shortcuts import (
 )
 from lymphoml.core.errors import InputError
 from lymphoml.data.clinical import ClinicalEncoder
-from lymphoml.data.cohort import Cohort, root_folder, survey_cohort, table_paths
-from lymphoml.data.decoding import Framing
+from lymphoml.data.cohort import Cohort, load_cohort_lenient, root_folder, table_paths
+from lymphoml.data.decoding import Preprocessing
 
 PRIVATE = "names patients by id and tells ages in years; treat it as you treat the cohort"
 
@@ -59,8 +59,8 @@ def audit(data: dict) -> dict[str, Any]:
                                  auroc, hard: {value, low, high, tumoral, reactive} or None,
                                  likelihood_ratio: {statistic, p} or {reason} or None}]}
     """
-    root, survey = root_folder(data), survey_cohort(data)
-    framing = Framing(data["crop"], data["resize"])
+    root, survey = root_folder(data), load_cohort_lenient(data)
+    framing = Preprocessing(data["crop"], data["resize"])
     paths = [path for pair in table_paths(data) for path in pair]
     findings = [table_finding(problem, root, paths) for problem in survey.problems]
     records = examine(survey.images, root, framing)

@@ -13,7 +13,7 @@ from yaml import YAMLError
 from lymphoml.cli.schema import DataConfig, TrainConfig
 from lymphoml.core.cores import side_by_side
 from lymphoml.core.errors import InputError, quoted
-from lymphoml.core.untrusted import check_yaml, read_yaml, refuse_links, texts
+from lymphoml.core.untrusted import check_yaml, read_yaml, reject_symlinks, texts
 from lymphoml.runs.provenance import slug
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> d
     Raises InputError for a folder that is no run, an unknown key, a value of the wrong type, and
     where the cohort lay outside the working directory: a run folder does not tell where.
     """
-    refuse_links(folder)
+    reject_symlinks(folder)
     path = folder / "config.yaml"
     if not path.exists():
         raise InputError(f"run={folder}: {path} is missing; give the folder that train.py wrote")

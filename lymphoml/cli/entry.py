@@ -15,9 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from lymphoml.cli.config import first_line, plain
 from lymphoml.cli.schema import folds_asked
 from lymphoml.core.cores import available_cores
-from lymphoml.core.errors import InputError, Told, quoted, told
-from lymphoml.core.signals import end_with_parent, raise_stop
-from lymphoml.core.untrusted import refuse_links
+from lymphoml.core.errors import InputError, UserFacingError, quoted, told
+from lymphoml.core.signals import end_with_parent, reraise_interrupt
+from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.runs.fold_lock import fold_lock, is_done
 
 EVALUATING = " while evaluating "  # as Hydra says it
@@ -42,14 +42,14 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int, boo
         (folder.parent / SWEEP).unlink(missing_ok=True)
     try:
         settings = plain(config)
-        refuse_links(folder)
+        reject_symlinks(folder)
         with ExitStack() as stack:
             for fold in folds_asked(settings):
                 if not is_done(folder, fold):
                     stack.enter_context(fold_lock(folder, fold))
             yield settings, folder, _words(), _jobs_side_by_side() if sweep else 1, sweep
     except Exception as error:
-        raise_stop()
+        reraise_interrupt()
         if sweep:
             _tell(told(error) or error, f"job {folder.name}: ")
             error.told = True  # type: ignore[attr-defined]
@@ -59,7 +59,7 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int, boo
         raise
 
 
-def forget_sweeps() -> None:
+def clean_sweep_records() -> None:
     """Remove the records of sweeps that began no job, below `runs`."""
     for record in Path("runs").glob(f"*/{SWEEP}"):
         with suppress(OSError):  # somebody else's, in a folder that is shared
@@ -101,7 +101,7 @@ def entry(main: Callable[[], Any]) -> None:
         sys.exit(lines.code)
 
 
-def _lines(error: Exception) -> Told | None:
+def _lines(error: Exception) -> UserFacingError | None:
     """As `told` does, also what Hydra says of the command line and the configuration."""
     if isinstance(error, OverrideParseException):
         for line in str(error).splitlines():
@@ -118,5 +118,5 @@ def _lines(error: Exception) -> Told | None:
 
 
 def _tell(error: Exception, prefix: str = "") -> None:
-    for problem in error.problems if isinstance(error, Told) else [repr(error)]:
+    for problem in error.problems if isinstance(error, UserFacingError) else [repr(error)]:
         print(f"error: {prefix}{problem}", file=sys.stderr)

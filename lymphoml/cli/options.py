@@ -25,7 +25,7 @@ def pair(key: str, values: list[T]) -> tuple[T, T]:
     return values[0], values[1]
 
 
-def listed_runs(text: str, key: str = "runs") -> list[Path]:
+def parse_run_list(text: str, key: str = "runs") -> list[Path]:
     """Folders in square brackets; one that holds a comma stands in quotes."""
     try:
         items = yaml.safe_load(text)

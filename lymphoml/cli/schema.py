@@ -253,7 +253,7 @@ def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and value > 0
 
 
-def refuse_idle(config: dict[str, Any]) -> None:
+def reject_unused_options(config: dict[str, Any]) -> None:
     """Raises InputError for settings of training by steps, where the model learns by none."""
     problems = []
     for words, off in OF_STEPS.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 
-class Told(Exception):
+class UserFacingError(Exception):
     """Every entry point prints its problems and exits with `code`.
 
     Each problem is one line that says what is wrong, where (file, row, patient), what is allowed
@@ -28,13 +28,13 @@ class Told(Exception):
         return type(self), (self.problems,), self.__dict__
 
 
-class InputError(Told):
+class InputError(UserFacingError):
     """Something given to lymphoml is wrong, and the same command will fail again."""
 
     code = 2
 
 
-class Failure(Told):
+class RuntimeFailure(UserFacingError):
     """What was asked for is right, and the machine or the training gave out on the way.
 
     Everything earlier is intact; the same command goes on once the cause is gone.
@@ -84,9 +84,9 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memo
                  "Unable to allocate")  # fmt: skip
 
 
-def cache_refusal(what: str, error: OSError, need: str = "") -> Told:
-    """For `what` in `data.cache`, of size `need`; a Failure where the machine gave out."""
-    kind = Failure if error.errno in MACHINE else InputError
+def cache_refusal(what: str, error: OSError, need: str = "") -> UserFacingError:
+    """For `what` in `data.cache`, of size `need`; a RuntimeFailure where the machine gave out."""
+    kind = RuntimeFailure if error.errno in MACHINE else InputError
     room = f"it needs {need}: make room" if need else "make room"
     return kind(
         f"{what} cannot be written ({error.strerror}); {room}, or set data.cache=DIR to another "
@@ -94,13 +94,13 @@ def cache_refusal(what: str, error: OSError, need: str = "") -> Told:
     )
 
 
-def told(error: BaseException) -> Told | None:
+def told(error: BaseException) -> UserFacingError | None:
     """The error as lines for the user; None where only a programmer can make sense of it."""
     text, number = _original(error)
-    if isinstance(error, Told):
+    if isinstance(error, UserFacingError):
         return type(error)(text) if text != str(error) else error
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
-        return Failure(f"not enough memory ({_short(text)}); {LESS}, {AGAIN}")
+        return RuntimeFailure(f"not enough memory ({_short(text)}); {LESS}, {AGAIN}")
     if isinstance(error, OSError):
         return _of_system(number, error.filename, text)
     if isinstance(error, RuntimeError):
@@ -108,25 +108,29 @@ def told(error: BaseException) -> Told | None:
     return None
 
 
-def _of_system(number: int | None, filename: object, text: str) -> Failure | None:
+def _of_system(number: int | None, filename: object, text: str) -> RuntimeFailure | None:
     name = f"{filename}: " if filename else ""
     if number in FULL:
         free = f", {decimal(_free(Path(str(filename))))} free" if filename else ""
-        return Failure(f"{name}no space left on the disk{free}; make room, {AGAIN}")
+        return RuntimeFailure(f"{name}no space left on the disk{free}; make room, {AGAIN}")
     if number == errno.ENOENT and not filename:
         return None
-    return Failure(f"{name or f'{_short(text)}: '}{SYSTEM[number]}") if number in SYSTEM else None
+    return (
+        RuntimeFailure(f"{name or f'{_short(text)}: '}{SYSTEM[number]}")
+        if number in SYSTEM
+        else None
+    )
 
 
-def _of_loader(text: str) -> Told | None:
+def _of_loader(text: str) -> UserFacingError | None:
     if died := re.search(r"killed by signal: (\w+( \w+)?)|exited unexpectedly", text):
         signal = f" ({died[1]})" if died[1] else ""
-        return Failure(
+        return RuntimeFailure(
             f"a loader worker died{signal}, most often of too little memory or shared memory "
             f"(/dev/shm); set fewer data.workers if it comes again, {AGAIN}"
         )
     if hung := re.search(r"timed out after ([\d.]+) seconds", text):
-        return Failure(
+        return RuntimeFailure(
             f"a loader worker gave nothing for {float(hung[1]):g} seconds: it hangs, or the disk "
             f"does; set data.worker_timeout higher if the bags are that large, {AGAIN}"
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lymphoml.core.errors import InputError, quoted
-from lymphoml.core.untrusted import harmless
+from lymphoml.core.untrusted import is_safe_text
 
 if TYPE_CHECKING:  # half a second that most commands need not wait for
     import pandas as pd
@@ -39,7 +39,7 @@ def replacing(path: Path, private: bool = False) -> Iterator[BinaryIO]:
         try:
             with open(temporary, "wb") as file:
                 yield file
-                to_disk(file)
+                fsync(file)
             if not private and not is_private(path):
                 os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's own is 0600
             os.replace(temporary, path)
@@ -66,12 +66,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def to_disk(file: BinaryIO) -> None:
+def fsync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
 
 
-def remove_leftovers(folder: Path, names: Iterable[str] = ("*",)) -> None:
+def remove_stale_temp_files(folder: Path, names: Iterable[str] = ("*",)) -> None:
     """What killed processes left of these files; the caller is the only one who writes them."""
     for name in names:
         for leftover in folder.glob(f".{name}.????????"):  # as mkstemp calls them
@@ -96,7 +96,7 @@ def csv_text(path: Path, table: "pd.DataFrame") -> str:
     for name in table.select_dtypes(include=["object", "string", "category"]):
         words += [each for each in table[name] if isinstance(each, str)]
     for word in words:
-        if not harmless(word):
+        if not is_safe_text(word):
             raise InputError(
                 f"{path}: {quoted(word, 60)} is a formula to a spreadsheet, or cannot be seen; "
                 f"rename it where it comes from"

@@ -31,7 +31,7 @@ class _Stop:
     advice = ""  # what the user is told to do next
 
 
-def stop_on_signals(advice: str) -> None:
+def install_signal_handlers(advice: str) -> None:
     """From now on SIGTERM and SIGINT end this process, with exit code 143 or 130 and one line.
 
     Call it first, in the main thread. Children that are forked ignore SIGINT, which a terminal
@@ -44,7 +44,7 @@ def stop_on_signals(advice: str) -> None:
         signal.signal(each, _stop)
 
 
-def raise_stop() -> None:
+def reraise_interrupt() -> None:
     """To be called wherever an Exception is caught: once a signal has come, it is nobody's error.
 
     A block that is left may fail and lose the stop: torch's zip writer does.

@@ -132,7 +132,7 @@ def texts(value: Any) -> Iterator[str]:
             yield from texts(each)
 
 
-def harmless(name: str) -> bool:
+def is_safe_text(name: str) -> bool:
     """Whether a name can stand in a table and on a terminal: no formula, nothing unprintable.
 
     A sign alone is no formula: the separator of a date is one.
@@ -155,13 +155,13 @@ def _refuse_constant(name: str) -> None:
 # A run folder reaches no other place: a link in one that was sent would lead out of it.
 
 
-def refuse_links(run: Path) -> None:
+def reject_symlinks(run: Path) -> None:
     """Raises InputError where something in `run` or a folder of its is a link, pipe or device.
 
     What is read through one is another's, what is written lands elsewhere. The run folder itself
     may be a link: its user named it.
     """
-    if not harmless(run.name):
+    if not is_safe_text(run.name):
         raise InputError(f"run folder {run}: its name is a formula, or cannot be seen; rename it")
     if not run.is_dir():
         return

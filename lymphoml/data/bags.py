@@ -11,9 +11,9 @@ from torch.utils.data import Dataset, Sampler
 from lymphoml.core.errors import InputError
 from lymphoml.core.seeding import keyed_generator
 from lymphoml.core.types import Batch
-from lymphoml.data.feature_store import RowStore
+from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.image_store import ImageStore
-from lymphoml.data.transforms import DRAWN
+from lymphoml.data.transforms import NOISE_SIZES
 
 Key = tuple[int, int]  # epoch, position of the patient
 
@@ -42,7 +42,7 @@ class BagDataset(Dataset[Bag]):
         sources: Sequence[str],
         clinical: np.ndarray,
         labels: Sequence[int],
-        store: ImageStore | RowStore | None,
+        store: ImageStore | FeatureStore | None,
         max_instances: int | None,
         augment: bool,
         seed: int,
@@ -76,7 +76,7 @@ class BagDataset(Dataset[Bag]):
                     keyed_generator(self.seed, key, epoch, patient).random(
                         (len(images), count), np.float32
                     )
-                    for key, count in DRAWN.items()
+                    for key, count in NOISE_SIZES.items()
                 ],
                 axis=1,
             )
@@ -89,7 +89,7 @@ def permuted_order(patients: Sequence[str], seed: int) -> list[str]:
     return [patients[position] for position in order]
 
 
-class EpochOrder(Sampler[Key]):
+class EpochSampler(Sampler[Key]):
     """All patients once: shuffled by (seed, epoch) for training, in their order otherwise.
 
     Lightning calls `set_epoch`, but a resumed fold's workers draw their first batches before it

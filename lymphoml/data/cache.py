@@ -25,7 +25,7 @@ MISSING = "missing"
 BYTES, FLOATS = "|u1", "<f4"  # of pixels, of rows, as numpy's header writes them
 
 Shape = tuple[int, ...]
-Stamp = tuple[int, int, int]  # inode, bytes, time of the last change in ns
+FileStat = tuple[int, int, int]  # inode, bytes, time of the last change in ns
 
 
 class Source(NamedTuple):
@@ -45,7 +45,7 @@ class Source(NamedTuple):
         return folder / f"{hashlib.sha256(content).hexdigest()[:32]}.npy"
 
 
-def write_part(path: Path, shape: Shape, images: Iterable[np.ndarray], dtype: str = BYTES) -> None:
+def write_entry(path: Path, shape: Shape, images: Iterable[np.ndarray], dtype: str = BYTES) -> None:
     """Write images of (h, w, 3) as they come; an exception from them leaves no part behind."""
     digest = _begun(path)
     with replacing(path) as file:
@@ -81,7 +81,7 @@ def check_part(path: Path, dtype: str = BYTES) -> Shape | str:
         return f"unreadable ({error.strerror})"
 
 
-def stamp(path: Path) -> Stamp | None:
+def stamp(path: Path) -> FileStat | None:
     """Differs once something has written to the file, or put another in its place; None: gone."""
     try:
         found = os.stat(path)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.columns import Categorical, Column, DateOfBirth, declare_columns
-from lymphoml.data.image_folders import bag_names, find_bags, refuse_stray
+from lymphoml.data.image_folders import assert_inside_root, bag_names, find_bags
 from lymphoml.data.mil_table import LAYOUT, read_bags
 from lymphoml.data.tables import (
     duplicate_problems,
@@ -69,7 +69,7 @@ def read_sources(data: dict, columns: Sequence[Column]) -> Sources:
     sound: dict[int, pd.Series] = {}
     for number, (path, folder) in enumerate(table_paths(data)):
         try:
-            refuse_stray(path, root)
+            assert_inside_root(path, root)
             raw = read_table(path, {*headings.values()} - optional, optional)
         except InputError as error:
             found.problems += error.problems
@@ -101,7 +101,7 @@ def read_sources(data: dict, columns: Sequence[Column]) -> Sources:
 def _read_mil_table(data: dict) -> Sources:
     root, path = root_folder(data), mil_path(data)
     try:
-        refuse_stray(path, root)
+        assert_inside_root(path, root)
         bags = read_bags(path)
     except InputError as error:
         return Sources(problems=list(error.problems))
@@ -149,7 +149,7 @@ class Cohort:
         return sha256(self.table.drop(columns="group").to_csv().encode()).hexdigest()
 
 
-class Survey(NamedTuple):
+class LenientCohort(NamedTuple):
     """What can be read of a cohort, however much is wrong with the rest."""
 
     cohort: Cohort | None  # the patients without fault; None without any
@@ -157,7 +157,7 @@ class Survey(NamedTuple):
     problems: list[str]  # all, in which no cell of a birth date is quoted
 
 
-def read_cohort(data: dict) -> Cohort:
+def load_cohort(data: dict) -> Cohort:
     """The cohort that a configuration's `data` describes; raises InputError for all that is wrong.
 
     Birth dates go no further than this function: ages and groups are made from them.
@@ -171,13 +171,13 @@ def read_cohort(data: dict) -> Cohort:
     return _assemble(data, columns, sources)
 
 
-def survey_cohort(data: dict) -> Survey:
+def load_cohort_lenient(data: dict) -> LenientCohort:
     """The same as far as it goes; raises InputError only for settings that mean nothing."""
     columns = declare_columns(data)
     sources = read_sources(data, columns)
     readable = any(len(table) for table in sources.tables.values())
     cohort = _assemble(data, columns, sources) if readable else None
-    return Survey(cohort, sources.images, sources.problems)
+    return LenientCohort(cohort, sources.images, sources.problems)
 
 
 def _assemble(data: dict, columns: Sequence[Column], sources: Sources) -> Cohort:

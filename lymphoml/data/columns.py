@@ -15,7 +15,7 @@ import pandera.pandas as pa
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.privacy import hide_dates
-from lymphoml.core.untrusted import harmless
+from lymphoml.core.untrusted import is_safe_text
 
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 OLDEST = 120  # years
@@ -154,7 +154,7 @@ Column = Numeric | Categorical | DateOfBirth
 LAYOUTS = ("kaggle", "table", "mil_table")
 POLICIES = ("refuse", "impute")
 LABELS = (1, 0, -1)
-RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "intake")
+RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
 DAY = "%Y-%m-%d"
 KEYS = {  # kind: what may stand beside `kind` and `column`
     "numeric": {"log", "positive"},
@@ -198,7 +198,7 @@ def _setting_problems(data: dict) -> Iterator[str]:
             known = ", ".join(data["columns"]) or "none"
             yield f"data.clinical: no column {name} is declared in data.columns; there is {known}"
     yield from _stratum_problems(data)
-    if not re.fullmatch(r"(?!\.)[\w .-]+", data["name"]) or not harmless(data["name"]):
+    if not re.fullmatch(r"(?!\.)[\w .-]+", data["name"]) or not is_safe_text(data["name"]):
         yield f"data.name {data['name']!r}: letters, digits, space, _ . and - only"
     for name in data["columns"]:
         if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
@@ -241,7 +241,7 @@ def _column_problems(spec: object, data: dict) -> Iterator[str]:
             yield ".values: list each value of the table with its category, such as {F: F, f: F}"
         elif not all(type(each) in (str, int) for pair in values.items() for each in pair):
             yield ".values: quote what YAML does not read as text, such as 'yes', 'no' and 'null'"
-        elif not all(harmless(str(category)) for category in values.values()):
+        elif not all(is_safe_text(str(category)) for category in values.values()):
             yield ".values: a category must not begin with = + - @, and can be seen"
 
 

@@ -12,13 +12,13 @@ from torch.utils.data import DataLoader
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.core.signals import end_with_parent
 from lymphoml.core.types import Batch
-from lymphoml.data.bags import BagDataset, EpochOrder, Key, collate, permuted_order
+from lymphoml.data.bags import BagDataset, EpochSampler, Key, collate, permuted_order
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
-from lymphoml.data.feature_store import RowStore, RowView
-from lymphoml.data.folds import inner_split, split
+from lymphoml.data.feature_store import FeatureScaler, FeatureStore
+from lymphoml.data.folds import inner_validation_split, split
 from lymphoml.data.image_store import ImageStore
-from lymphoml.data.transforms import View
+from lymphoml.data.transforms import BatchTransform
 
 
 class PatientBags(pl.LightningDataModule):
@@ -33,17 +33,17 @@ class PatientBags(pl.LightningDataModule):
         self,
         data: dict[str, Any],
         cohort: Cohort,
-        store: ImageStore | RowStore | None,
+        store: ImageStore | FeatureStore | None,
         patients: list[str],
         clinical: ClinicalEncoder,
         seed: int,
         fold: int,
-        rows: RowView | None = None,
+        rows: FeatureScaler | None = None,
     ):
         super().__init__()
         self.data, self.cohort, self.store, self.patients = data, cohort, store, patients
         self.clinical = clinical
-        self.view = rows or View(data)
+        self.view = rows or BatchTransform(data)
         self.keyed = keyed_seed(seed, fold)
         self.first_epoch = 0
 
@@ -75,7 +75,7 @@ class PatientBags(pl.LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=data["bags_per_batch"] if training else 1,
-            sampler=EpochOrder(len(patients), self.keyed, training, self.first_epoch),
+            sampler=EpochSampler(len(patients), self.keyed, training, self.first_epoch),
             collate_fn=collate,
             num_workers=data["workers"],
             persistent_workers=data["workers"] > 0,
@@ -97,7 +97,7 @@ class BagDataModule(PatientBags):
         self,
         data: dict[str, Any],
         cohort: Cohort,
-        store: ImageStore | RowStore | None,
+        store: ImageStore | FeatureStore | None,
         folds: pd.DataFrame,
         fold: int,
         seed: int,
@@ -106,7 +106,9 @@ class BagDataModule(PatientBags):
         self.inner_patients: list[str] = []
         if data["inner_fraction"]:
             table = cohort.table.loc[self.train_patients]
-            self.inner_patients = sorted(inner_split(table, data["inner_fraction"], seed, fold))
+            self.inner_patients = sorted(
+                inner_validation_split(table, data["inner_fraction"], seed, fold)
+            )
             self.train_patients = sorted(set(self.train_patients) - set(self.inner_patients))
         clinical = ClinicalEncoder.fit(
             cohort.table.loc[self.train_patients],
@@ -115,7 +117,11 @@ class BagDataModule(PatientBags):
             standardise=data["standardise"],
             missing=data["missing"],
         )
-        rows = RowView.fit(store, self.train_patients) if isinstance(store, RowStore) else None
+        rows = (
+            FeatureScaler.fit(store, self.train_patients)
+            if isinstance(store, FeatureStore)
+            else None
+        )
         super().__init__(data, cohort, store, held_out, clinical, seed, fold, rows)
 
     def training_clinical(self) -> tuple[Tensor, Tensor]:
@@ -145,7 +151,7 @@ class BagDataModule(PatientBags):
             yield collate([dataset[key] for key in keys])
 
     def _batches(self, epoch: int) -> list[list[Key]]:
-        order = list(EpochOrder(len(self.train_patients), self.keyed, shuffle=True, epoch=epoch))
+        order = list(EpochSampler(len(self.train_patients), self.keyed, shuffle=True, epoch=epoch))
         size = self.data["bags_per_batch"]
         return [order[first : first + size] for first in range(0, len(order), size)]
 
@@ -160,7 +166,7 @@ class BagDataModule(PatientBags):
             "clinical": self.clinical.state(),
             "schema": self.cohort.schema,
             "image_size": list(self.store.size) if isinstance(self.store, ImageStore) else None,
-            "rows": self.view.state() if isinstance(self.view, RowView) else None,
+            "rows": self.view.state() if isinstance(self.view, FeatureScaler) else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

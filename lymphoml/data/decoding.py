@@ -26,7 +26,7 @@ DENSEST = 100
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
-class Framing(NamedTuple):
+class Preprocessing(NamedTuple):
     """The central `crop` x `crop` pixels, made `resize` x `resize`; None leaves a step out.
 
     `stain_norm` then makes each patient's stain alike, a key of `stain_normalization.NORMALISERS`.
@@ -55,7 +55,9 @@ class Opened(NamedTuple):
     animated: bool  # only the first frame is decoded
 
 
-def decode(path: Path, digest: bytes, framing: Framing, size: tuple[int, int]) -> np.ndarray | str:
+def decode(
+    path: Path, digest: bytes, framing: Preprocessing, size: tuple[int, int]
+) -> np.ndarray | str:
     """The image as uint8 (*size, 3), or what is wrong with it, from the header where that tells.
 
     `digest` is the SHA-256 that the file must still have. Pillow's warnings count as wrong where
@@ -74,7 +76,7 @@ def decode(path: Path, digest: bytes, framing: Framing, size: tuple[int, int]) -
     return pixels
 
 
-def open_unchanged(path: Path, digest: bytes, framing: Framing) -> Opened | str:
+def open_unchanged(path: Path, digest: bytes, framing: Preprocessing) -> Opened | str:
     """The file's image before it is framed, or what is wrong; `digest` as above."""
     try:
         content = read_bytes(path)
@@ -85,7 +87,7 @@ def open_unchanged(path: Path, digest: bytes, framing: Framing) -> Opened | str:
     return open_rgb(content, framing)
 
 
-def open_rgb(content: bytes, framing: Framing) -> Opened | str:
+def open_rgb(content: bytes, framing: Preprocessing) -> Opened | str:
     """A file's bytes as an image, fully decoded, or what is wrong with it.
 
     Size and mode are checked before a pixel is decoded. Warnings count as above.
@@ -108,7 +110,7 @@ def open_image(content: bytes) -> ImageFile:
     return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
-def size_from_header(path: Path, framing: Framing) -> tuple[int, int] | None:
+def size_from_header(path: Path, framing: Preprocessing) -> tuple[int, int] | None:
     """(h, w) of what `decode` will make; None where the header tells that it will refuse."""
     try:
         content = read_bytes(path)
@@ -120,7 +122,7 @@ def size_from_header(path: Path, framing: Framing) -> tuple[int, int] | None:
         return None
 
 
-def _frame(image: Image.Image, framing: Framing) -> Image.Image:
+def _frame(image: Image.Image, framing: Preprocessing) -> Image.Image:
     crop, resize, _ = framing
     if crop is not None:
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
@@ -130,7 +132,7 @@ def _frame(image: Image.Image, framing: Framing) -> Image.Image:
     return image
 
 
-def _refusal(header: Image.Image, framing: Framing, file_size: int) -> str | None:
+def _refusal(header: Image.Image, framing: Preprocessing, file_size: int) -> str | None:
     width, height = header.size
     if width * height > MAX_PIXELS:
         return f"{width} x {height} pixels; at most {MAX_PIXELS} allowed"
@@ -154,7 +156,7 @@ class Unstained(Exception):
 
 
 def decode_patient(
-    source: Source, framing: Framing, size: tuple[int, int]
+    source: Source, framing: Preprocessing, size: tuple[int, int]
 ) -> Iterator[np.ndarray | str]:
     """Each image as uint8 (*size, 3), or a line that says why it cannot be used.
 
@@ -169,7 +171,7 @@ def decode_patient(
             yield image if normalise is None else normalise(image)
 
 
-def patient_normaliser(source: Source, framing: Framing) -> Normaliser | None:
+def patient_normaliser(source: Source, framing: Preprocessing) -> Normaliser | None:
     """As `framing.stain_norm` asks for, None for none; by the whole images, whatever the crop.
 
     Images that cannot be used are left out: decoding tells of them. Raises Unstained.

@@ -19,8 +19,8 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError, one_line, quoted
 from lymphoml.core.files import replacing, write_csv
-from lymphoml.core.untrusted import harmless, read_bytes
-from lymphoml.data.feature_store import RowStore
+from lymphoml.core.untrusted import is_safe_text, read_bytes
+from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.image_store import Images
 from lymphoml.data.pretraining_exposure import ACCOUNT, checked
 
@@ -30,7 +30,7 @@ SHOWN = 20  # problems; a file of another cohort has thousands
 LARGEST = 1 << 30  # bytes of a file, unpacked: half a million images of 512 features
 
 
-def read_rows(path: Path, images: Images) -> tuple[RowStore, str]:
+def read_rows(path: Path, images: Images) -> tuple[FeatureStore, str]:
     """The rows of exactly these patients' images, and a digest of them.
 
     Raises InputError with a line for each image that lacks a row, each row of a patient's that has
@@ -49,10 +49,10 @@ def read_rows(path: Path, images: Images) -> tuple[RowStore, str]:
         # In the order of memory that measured rows have: sums are the same to the last bit.
         rows[patient] = np.ascontiguousarray(indexed.loc[wanted].to_numpy(np.float32))
         whole.update(f"{patient}\x1f{len(paths)}\x1f".encode() + rows[patient].tobytes())
-    return RowStore(rows, list(indexed.columns), account=account), whole.hexdigest()
+    return FeatureStore(rows, list(indexed.columns), account=account), whole.hexdigest()
 
 
-def write_rows(path: Path, store: RowStore, images: Images) -> None:
+def write_rows(path: Path, store: FeatureStore, images: Images) -> None:
     """What `read_rows` reads, its owner's alone.
 
     Raises InputError for other than SUFFIXES, and as `check_telling` does.
@@ -121,7 +121,7 @@ def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any] | None]:
         )
     if repeated := sorted(set(table.columns[table.columns.duplicated()])):
         raise InputError(f"features {path}: column {repeated[0]} stands there twice")
-    if odd := [name for name in map(str, table.columns) if not harmless(name)]:
+    if odd := [name for name in map(str, table.columns) if not is_safe_text(name)]:
         raise InputError(
             f"features {path}: column {quoted(odd[0], 60)} is a formula to a spreadsheet, or "
             f"cannot be seen; rename it"

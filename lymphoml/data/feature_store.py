@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 
-class RowStore:
+class FeatureStore:
     """The rows of each patient's images, float32 (m, d), in the order of the cohort's images.
 
     `names` are those of the d columns, `widths` how many of them each part has that stands side by
@@ -39,15 +39,15 @@ class RowStore:
         return [len(rows) for rows in self._rows.values()]
 
 
-def side_by_side(stores: Sequence[RowStore], patients: Iterable[str]) -> RowStore:
+def side_by_side(stores: Sequence[FeatureStore], patients: Iterable[str]) -> FeatureStore:
     """The rows of several stores of the same images as one, each of them a part."""
     rows = {each: np.concatenate([store.bag(each) for store in stores], 1) for each in patients}
     names = [name for store in stores for name in store.names]
-    return RowStore(rows, names, [len(store.names) for store in stores])
+    return FeatureStore(rows, names, [len(store.names) for store in stores])
 
 
 @dataclass(frozen=True)
-class RowView:
+class FeatureScaler:
     """What a model sees of rows: each column at zero mean and unit variance over training images.
 
     Holds nothing but primitives, so that `state` can travel in a checkpoint.
@@ -59,7 +59,7 @@ class RowView:
     random = False  # rows are not augmented
 
     @classmethod
-    def fit(cls, store: RowStore, patients: Sequence[str]) -> "RowView":
+    def fit(cls, store: FeatureStore, patients: Sequence[str]) -> "FeatureScaler":
         """From every image of these patients, each counting once."""
         mean, scale = moments(np.concatenate([store.bag(patient) for patient in patients]))
         return cls(store.names, mean.tolist(), scale.tolist())

@@ -69,7 +69,7 @@ def split(folds: pd.DataFrame, fold: int, per_repeat: int) -> tuple[list[str], l
     return sorted(repeat["patient"][~held_out]), sorted(repeat["patient"][held_out])
 
 
-def inner_split(table: pd.DataFrame, fraction: float, *keys: int | str) -> list[str]:
+def inner_validation_split(table: pd.DataFrame, fraction: float, *keys: int | str) -> list[str]:
     """The patients to set apart from a fold's training patients: whole groups, stratified."""
     splits = max(2, round(1 / fraction))
     fewest = people(table).min()

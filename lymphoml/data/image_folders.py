@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lymphoml.core.errors import InputError, quoted
-from lymphoml.core.untrusted import FORMULA, harmless
+from lymphoml.core.untrusted import FORMULA, is_safe_text
 
 
 def bag_names(folder: Path) -> list[str]:
@@ -26,7 +26,7 @@ def find_bags(
     folders (.DS_Store, ._000.jpg) are passed over, and so are files that do not match `pattern`.
     """
     try:
-        refuse_stray(folder, root)
+        assert_inside_root(folder, root)
         present = {each.name: each for each in _visible(folder) if os.path.isdir(each)}
     except (OSError, InputError) as error:
         return {}, [f"no folder of images: {error}; check data.root"]
@@ -42,7 +42,7 @@ def find_bags(
             continue
         try:
             if present[patient].is_symlink():
-                refuse_stray(folder / patient, root)
+                assert_inside_root(folder / patient, root)
             bags[patient] = _images(folder / patient, root, pattern)
         except (OSError, InputError) as error:
             problems.append(f"{place}: {error}")
@@ -54,14 +54,14 @@ def _images(bag: Path, root: Path, pattern: str) -> tuple[Path, ...]:
     for entry in _visible(bag):
         if fnmatchcase(entry.name, pattern):
             if entry.is_symlink():
-                refuse_stray(bag / entry.name, root)
+                assert_inside_root(bag / entry.name, root)
             if pattern == "*" and entry.is_dir():
                 continue
             if not entry.is_file():
                 raise InputError(
                     f"{bag / entry.name} is no file; put the image there, or remove it"
                 )
-            if not harmless(entry.name):
+            if not is_safe_text(entry.name):
                 raise InputError(
                     f"{bag} holds a file called {quoted(entry.name, 60)}; a name must not begin "
                     f"with {' '.join(FORMULA)}, and hold letters that can be seen only"
@@ -77,7 +77,7 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
         return [entry for entry in entries if not entry.name.startswith(".")]
 
 
-def refuse_stray(path: Path, root: Path) -> None:
+def assert_inside_root(path: Path, root: Path) -> None:
     """Raises InputError for a path that leads out of `root`, by a link or by .. in it."""
     try:
         target = Path(os.path.realpath(path))

@@ -17,30 +17,30 @@ from rich import get_console
 from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lymphoml.core.errors import Failure, InputError, cache_refusal
+from lymphoml.core.errors import InputError, RuntimeFailure, cache_refusal
 from lymphoml.data.cache import (
     MISSING,
+    FileStat,
     Shape,
     Source,
-    Stamp,
     check_part,
     open_part,
     part_bytes,
     stamp,
-    write_part,
+    write_entry,
 )
-from lymphoml.data.decoding import Framing, Unstained, decode_patient, size_from_header
+from lymphoml.data.decoding import Preprocessing, Unstained, decode_patient, size_from_header
 
 # The parts that an image store lacks are decoded, once, whoever else wants them too.
 
 Size = tuple[int, int]
 
 
-def complete(sources: Sequence[Source], folder: Path, framing: Framing) -> Size:
+def complete(sources: Sequence[Source], folder: Path, framing: Preprocessing) -> Size:
     """Build the parts that `folder` lacks or holds damaged; (h, w) of all images.
 
     Raises InputError with a line for each image that cannot be used, and a line where the folder
-    cannot take the parts: Failure where that is the machine's fault. Good patients' parts stay,
+    cannot take the parts: RuntimeFailure where that is the machine's fault. Good patients' parts stay,
     whatever is wrong with the others'.
     """
     found = _check(sources, folder)
@@ -72,7 +72,9 @@ def _state(source: Source, folder: Path) -> Shape | str:
     return state if isinstance(state, str) or state[0] == len(source.paths) else "of another length"
 
 
-def _first_size(sources: Sequence[Source], found: Sequence[Shape | str], framing: Framing) -> Size:
+def _first_size(
+    sources: Sequence[Source], found: Sequence[Shape | str], framing: Preprocessing
+) -> Size:
     """The size that all images must share, by the first that can be used; 0 x 0 without any."""
     with warnings.catch_warnings(action="error"):
         for source, state in zip(sources, found, strict=True):
@@ -122,7 +124,7 @@ def _need(sources: Sequence[Source], size: Size) -> int:
     return sum(part_bytes((len(source.paths), *size, 3)) for source in sources)
 
 
-def _build(sources: Sequence[Source], folder: Path, framing: Framing, size: Size) -> None:
+def _build(sources: Sequence[Source], folder: Path, framing: Preprocessing, size: Size) -> None:
     if not sources:
         return
     need, free = _need(sources, size), shutil.disk_usage(folder).free
@@ -133,7 +135,7 @@ def _build(sources: Sequence[Source], folder: Path, framing: Framing, size: Size
         flush=True,
     )
     if need > free:
-        raise Failure(
+        raise RuntimeFailure(
             f"image store {folder} needs {decimal(need)}, only {decimal(free)} are free there; "
             f"make room, or set data.cache=DIR to another folder"
         )
@@ -160,7 +162,7 @@ def progress_bar() -> Progress:
 
 
 def _build_part(
-    source: Source, folder: Path, framing: Framing, size: Size, tick: Callable[[], None]
+    source: Source, folder: Path, framing: Preprocessing, size: Size, tick: Callable[[], None]
 ) -> list[str]:
     """Write a part if all of its images can be used; what is wrong with those that cannot."""
     problems = []
@@ -176,7 +178,7 @@ def _build_part(
             raise InputError(problems)
 
     try:
-        write_part(source.part(folder), (len(source.paths), *size, 3), images())
+        write_entry(source.part(folder), (len(source.paths), *size, 3), images())
     except InputError:
         return problems
     except Unstained as error:
@@ -202,14 +204,14 @@ class ImageStore:
         self.size = size
         self._folder = folder
         self._parts = {each.patient: (each.part(folder).name, len(each.paths)) for each in sources}
-        self._stamps: dict[str, Stamp | None] = {
+        self._stamps: dict[str, FileStat | None] = {
             patient: stamp(folder / name) for patient, (name, _) in self._parts.items()
         }
 
     def bag(self, patient: str) -> np.ndarray:
         """A memory map, not a copy. It holds a file open for as long as it lives.
 
-        Raises Failure where the part is no longer what it was: to read a map of a file that was
+        Raises RuntimeFailure where the part is no longer what it was: to read a map of a file that was
         cut short would kill the process.
         """
         path = self._folder / self._parts[patient][0]
@@ -221,7 +223,7 @@ class ImageStore:
         """Another job may have built the part anew, to the same bytes."""
         now = stamp(path)
         if isinstance(state := check_part(path), str):
-            raise Failure(
+            raise RuntimeFailure(
                 f"patient {patient}: the decoded images {path} are {state} since the run began; "
                 f"the same command decodes them again and goes on"
             )
@@ -246,7 +248,7 @@ def read_images(images: Images, data: dict[str, Any]) -> tuple[ImageStore, str]:
     be used, or one where the cache cannot take them.
     """
     sources = hash_images(images)
-    framing = Framing(data["crop"], data["resize"], data["stain_norm"])
+    framing = Preprocessing(data["crop"], data["resize"], data["stain_norm"])
     folder = Path(data["cache"]).expanduser() / "images" / framing.name
     size = complete(sources, folder, framing)
     return ImageStore(folder, sources, size), content_key(sources)

@@ -23,7 +23,7 @@ from scipy.sparse import issparse
 from lymphoml.core.errors import InputError, quoted
 from lymphoml.core.untrusted import read_bytes
 from lymphoml.data.columns import NUMBER
-from lymphoml.data.feature_store import RowStore
+from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.image_store import Images
 from lymphoml.data.tables import SAFE_ID
 
@@ -316,7 +316,7 @@ def _features(instances: list[Instance], path: Path) -> np.ndarray:
 # The rows of a benchmark set's bags, as the store that a model's bags come from.
 
 
-def read_bag_rows(path: Path, images: Images) -> tuple[RowStore, str]:
+def read_bag_rows(path: Path, images: Images) -> tuple[FeatureStore, str]:
     """The rows of these bags, and a digest of them."""
     rows = read_bags(path).rows
     kept = {bag: rows[bag] for bag in images}
@@ -324,4 +324,4 @@ def read_bag_rows(path: Path, images: Images) -> tuple[RowStore, str]:
     for bag, values in kept.items():
         whole.update(f"{bag}\x1f{values.shape}\x1f".encode() + values.tobytes())
     width = next(iter(rows.values())).shape[1]
-    return RowStore(kept, [f"f{number}" for number in range(1, width + 1)]), whole.hexdigest()
+    return FeatureStore(kept, [f"f{number}" for number in range(1, width + 1)]), whole.hexdigest()

@@ -31,7 +31,9 @@ def strata(cohort: Cohort, data: dict[str, Any]) -> pd.DataFrame:
             found[column.name] = _told(values, values >= OLD, f"{OLD} and above", f"below {OLD}")
             found[f"{column.name} format"] = origin[f"{column.name} format"].fillna("unknown")
     middle = origin["row"].groupby(origin["table"]).transform("median")
-    found["intake"] = (origin["row"] > middle).map({True: "later half", False: "earlier half"})
+    found["acquisition_half"] = (origin["row"] > middle).map(
+        {True: "later half", False: "earlier half"}
+    )
     return found
 
 

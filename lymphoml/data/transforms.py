@@ -51,13 +51,13 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 # Random numbers an image, by the key of their generator, so that a new option changes no other's:
 # two mirrors, a turn, contrast, brightness; scale and shift of three stains; magnification.
-DRAWN = {"augment": 5, "stain": 6, "zoom": 1}
-DRAWS = sum(DRAWN.values())
+NOISE_SIZES = {"augment": 5, "stain": 6, "zoom": 1}
+DRAWS = sum(NOISE_SIZES.values())
 # The settings of a view that shows every image as it is.
-STILL = {"flip": False, "rotate": False, "zoom": 0.0, "colour": 0.0, "stain": 0.0, "tta": 1}
+IDENTITY = {"flip": False, "rotate": False, "zoom": 0.0, "colour": 0.0, "stain": 0.0, "tta": 1}
 
 
-class View:
+class BatchTransform:
     """The configured transforms: what is the same for every image, and what its `draws` decide.
 
     `data` is the configuration's group of that name. The draws of an image are DRAWS numbers,
@@ -87,12 +87,12 @@ class View:
         # Half precision has fewer steps than a byte.
         with torch.autocast(images.device.type, enabled=False):
             unit = to_unit(images) if draws is None else self._changed(images, draws)
-            return turned(normalise(unit) if self.normalise else unit, symmetry)
+            return dihedral(normalise(unit) if self.normalise else unit, symmetry)
 
     def _changed(
         self, images: UInt8[Tensor, "n c h w"], draws: Float[Tensor, "n 12"]
     ) -> Float[Tensor, "n c h w"]:
-        augment, stain, zoom = draws.split(list(DRAWN.values()), dim=1)
+        augment, stain, zoom = draws.split(list(NOISE_SIZES.values()), dim=1)
         if self.flip:
             images = flip(images, augment[:, :2])
         if self.rotate and self.rotate != "any":
@@ -126,7 +126,7 @@ def flip(images: UInt8[Tensor, "n c h w"], draws: Float[Tensor, "n 2"]) -> UInt8
 def rotate(
     images: UInt8[Tensor, "n c h w"], draws: Float[Tensor, " n"]
 ) -> UInt8[Tensor, "n c h w"]:
-    """Each image turned by as many right angles as its draw has quarters. Images must be square."""
+    """Each image dihedral by as many right angles as its draw has quarters. Images must be square."""
     (quarter,) = _each_image((draws * 4).floor().unsqueeze(1))
     rotated = images
     for turns in (1, 2, 3):
@@ -134,7 +134,7 @@ def rotate(
     return rotated
 
 
-def turned(images: Float[Tensor, "n c h w"], symmetry: int) -> Float[Tensor, "n c h w"]:
+def dihedral(images: Float[Tensor, "n c h w"], symmetry: int) -> Float[Tensor, "n c h w"]:
     """One of the square's eight symmetries, 0 none: right angles, from 4 on after a mirror."""
     if symmetry >= 4:
         images = images.flip(-1)
@@ -144,7 +144,7 @@ def turned(images: Float[Tensor, "n c h w"], symmetry: int) -> Float[Tensor, "n 
 def resample(
     images: Float[Tensor, "n c h w"], angle: Float[Tensor, " n"], scale: Float[Tensor, " n"]
 ) -> Float[Tensor, "n c h w"]:
-    """Each image turned by its angle (radians, counter-clockwise) and magnified about its centre.
+    """Each image dihedral by its angle (radians, counter-clockwise) and magnified about its centre.
 
     Between pixels bilinear; beyond the edge the image goes on as its mirror. Must be square.
     """

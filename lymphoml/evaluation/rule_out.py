@@ -63,7 +63,7 @@ def sensitivity_bound(rank: int, n: int, confidence: float = CONFIDENCE) -> floa
 
 
 def worst_average(rank: int, n: int, folds: int) -> float:
-    """The sensitivity of `outranked` on average however models differ, in one cross-validation.
+    """The sensitivity of `below_rank` on average however models differ, in one cross-validation.
 
     1 - 2 k / (n + 1) - min(2 (1 - 1 / K) / (n / K + 1), (1 - K / n) / (K + 1)) with K folds of
     equal size: Barber et al. 2021, Annals of Statistics 49:486, theorem 4. In practice it is about
@@ -98,7 +98,7 @@ def held_out(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions.groupby("patient")[["label", "probability"]].mean().astype({"label": int})
 
 
-def outranked(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
+def below_rank(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
     """For each new patient, how many tumoral patients are no higher, judged by the same models.
 
     `new` holds the probability that each fold's model (column) gives each new patient (row). A

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.feature_store import RowStore, side_by_side
+from lymphoml.data.feature_store import FeatureStore, side_by_side
 from lymphoml.data.image_store import Images, content_key, hash_images
 from lymphoml.features.feature_cache import Extractor, read_features
 
@@ -28,7 +28,7 @@ def computed(
     encoder: PretrainedEncoder | None = None,
     seed: int = 0,
     networks: int = 1,
-) -> tuple[RowStore, str]:
+) -> tuple[FeatureStore, str]:
     """The rows of some of KINDS side by side, a part each, and the images' content key.
 
     `encoder` is that of pretrained rows. An untrained part is of so many `networks`; those of

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from lymphoml.core.errors import InputError, cache_refusal
-from lymphoml.data.cache import FLOATS, MISSING, Shape, Source, check_part, open_part, write_part
-from lymphoml.data.feature_store import RowStore
+from lymphoml.data.cache import FLOATS, MISSING, Shape, Source, check_part, open_part, write_entry
+from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.image_store import locked, progress_bar, shortened
 
 Rows = np.ndarray  # float32 (m, d)
@@ -33,7 +33,7 @@ class Extractor(Protocol):
 
 def read_features(
     sources: Sequence[Source], extractor: Extractor, data: dict[str, Any]
-) -> RowStore:
+) -> FeatureStore:
     """The features of each patient's images.
 
     Computes those that `data.cache` lacks. Raises InputError with a line for each image that
@@ -48,7 +48,7 @@ def read_features(
     except OSError as error:
         raise cache_refusal(f"features {folder}", error) from None
     rows = {source.patient: np.array(open_part(source.part(folder))) for source in sources}
-    return RowStore(rows, extractor.names)
+    return FeatureStore(rows, extractor.names)
 
 
 def _lacking(sources: Sequence[Source], folder: Path, width: int) -> list[Source]:
@@ -72,7 +72,7 @@ def _build(sources: Sequence[Source], folder: Path, extractor: Extractor) -> Non
             if isinstance(rows, list):
                 problems += rows
             else:
-                write_part(source.part(folder), rows.shape, rows, FLOATS)
+                write_entry(source.part(folder), rows.shape, rows, FLOATS)
             bar.advance(task, len(source.paths))
     if problems:
         raise InputError(shortened(problems))

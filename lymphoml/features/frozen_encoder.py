@@ -15,12 +15,12 @@ from torch import nn
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256
 from lymphoml.data.cache import Source
-from lymphoml.data.decoding import Framing, Unstained, decode_patient, size_from_header
+from lymphoml.data.decoding import Preprocessing, Unstained, decode_patient, size_from_header
 from lymphoml.data.image_store import Images
-from lymphoml.data.transforms import STILL, View
+from lymphoml.data.transforms import IDENTITY, BatchTransform
 from lymphoml.models.build import bounded, build
 
-WHOLE = Framing(crop=None, resize=None)
+WHOLE = Preprocessing(crop=None, resize=None)
 VERSION = 1  # of what this file makes of an image: another number, another place in the cache
 AT_ONCE = 64  # images
 UNTRAINED = {"_target_": "lymphoml.models.encoders.torchvision_encoder", "name": "resnet18"}
@@ -28,7 +28,7 @@ STAGES = 4  # of a ResNet
 CROP, RESIZE = 128, 64  # pixels: the cell without its neighbours, at half the resolution
 
 
-class Encoded:
+class FrozenEncoder:
     """An Extractor: the features of each image by the encoder that `spec` describes, unchanged.
 
     Its weights are drawn by `seed` where `spec` names none. `data` is the configuration's group of
@@ -48,7 +48,7 @@ class Encoded:
             torch.manual_seed(seed)
             self.encoder = _up_to(build(spec).eval(), stages)
         self.framing = _framing(data)
-        self.view = View(data | STILL)
+        self.view = BatchTransform(data | IDENTITY)
         self.names = tuple(f"{name}_{column}" for column in range(self.encoder.dim))
         kept = {} if stages == STAGES else {"stages": stages}
         self.settings = _settings(spec | kept, data, seed)
@@ -72,7 +72,7 @@ class Encoded:
         return torch.cat(parts).float().numpy()
 
 
-def untrained(images: Images, seed: int = 0) -> Encoded:
+def untrained(images: Images, seed: int = 0) -> FrozenEncoder:
     """The default network before any training: the control of every trained one.
 
     Of images smaller than CROP or RESIZE it sees the whole, and the columns' names say so: what a
@@ -80,13 +80,13 @@ def untrained(images: Images, seed: int = 0) -> Encoded:
     would be mostly brightness to it.
     """
     data = _seen(images, RESIZE)
-    return Encoded(UNTRAINED, data, seed, f"feature{_smaller(data)}")
+    return FrozenEncoder(UNTRAINED, data, seed, f"feature{_smaller(data)}")
 
 
-def untrained_layer3(images: Images, seed: int = 0) -> Encoded:
+def untrained_layer3(images: Images, seed: int = 0) -> FrozenEncoder:
     """The same network up to its layer3, at full resolution: the texture of small places."""
     data = _seen(images, CROP)
-    return Encoded(UNTRAINED, data, seed, f"layer3{_smaller(data)}", stages=3)
+    return FrozenEncoder(UNTRAINED, data, seed, f"layer3{_smaller(data)}", stages=3)
 
 
 def _seen(images: Images, resize: int) -> dict[str, Any]:
@@ -99,13 +99,13 @@ def _smaller(data: dict[str, Any]) -> str:
     return "" if data["crop"] == CROP else f"-{data['crop']}-pixels"
 
 
-def pretrained(path: Path, settings: dict[str, Any]) -> Encoded:
+def pretrained(path: Path, settings: dict[str, Any]) -> FrozenEncoder:
     """The encoder in the file `path`, made as `settings`, the group `pretrain`, says.
 
     The columns' names hold the file's digest: a model of one encoder's features takes no other's.
     """
     spec = settings["encoder"] | {"weights": str(path)}
-    return Encoded(spec, settings, name=f"pretrained-{sha256(path)[:16]}")
+    return FrozenEncoder(spec, settings, name=f"pretrained-{sha256(path)[:16]}")
 
 
 def _up_to(network: Any, stages: int) -> Any:
@@ -116,9 +116,9 @@ def _up_to(network: Any, stages: int) -> Any:
     return network
 
 
-def _framing(data: dict[str, Any]) -> Framing:
+def _framing(data: dict[str, Any]) -> Preprocessing:
     # A run of an earlier version has a group `pretrain` without stain_norm.
-    return Framing(data["crop"], data["resize"], data.get("stain_norm"))
+    return Preprocessing(data["crop"], data["resize"], data.get("stain_norm"))
 
 
 def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
@@ -135,7 +135,7 @@ def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
     return f"{spec.get('name', 'encoder')}-v{VERSION},crop={framing.crop},{digest[:16]}"
 
 
-def _first_size(sources: Sequence[Source], framing: Framing) -> tuple[int, int]:
+def _first_size(sources: Sequence[Source], framing: Preprocessing) -> tuple[int, int]:
     """(h, w) that all images must share, by the first that can be used."""
     with warnings.catch_warnings(action="error"):
         for path in (path for source in sources for path in source.paths):
@@ -144,7 +144,9 @@ def _first_size(sources: Sequence[Source], framing: Framing) -> tuple[int, int]:
     return 0, 0
 
 
-def _decode_all(source: Source, framing: Framing, size: tuple[int, int]) -> np.ndarray | list[str]:
+def _decode_all(
+    source: Source, framing: Preprocessing, size: tuple[int, int]
+) -> np.ndarray | list[str]:
     with warnings.catch_warnings(action="error"):
         try:
             decoded = list(decode_patient(source, framing, size))

@@ -6,7 +6,7 @@ from typing import Any
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import mil_path
 from lymphoml.data.feature_files import read_rows
-from lymphoml.data.feature_store import RowStore
+from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.image_store import Images, ImageStore, read_images
 from lymphoml.data.mil_table import LAYOUT, read_bag_rows
 from lymphoml.features.extractors import KINDS, UNTRAINED, PretrainedEncoder, computed
@@ -14,13 +14,16 @@ from lymphoml.models.build import uses_images
 
 OF_PIXELS = {"stain": 0.0, "stain_norm": None, "zoom": 0.0, "tta": 1}  # settings, when off
 FILE = "file"  # the user's own
-DRAWN = {"seed": 0, "networks": 1}  # of untrained networks: their settings by default, and least
+NOISE_SIZES = {
+    "seed": 0,
+    "networks": 1,
+}  # of untrained networks: their settings by default, and least
 MOST = {"seed": 2**32, "networks": 64}
 BESIDE = "+"  # parts those that stand side by side in a row
-Store = ImageStore | RowStore
+Store = ImageStore | FeatureStore
 
 
-def open_instances(
+def open_instance_store(
     model: dict[str, Any],
     data: dict[str, Any],
     images: Images,
@@ -36,7 +39,7 @@ def open_instances(
     if kinds == [FILE]:
         return read_rows(Path(data["features"]).expanduser(), images)
     if kinds:
-        drawn = {key: model["encoder"][key] for key in DRAWN if key in model["encoder"]}
+        drawn = {key: model["encoder"][key] for key in NOISE_SIZES if key in model["encoder"]}
         return computed(kinds, images, data, encoder, **drawn)
     return read_images(images, data)
 
@@ -47,7 +50,7 @@ def rows_wanted(model: dict[str, Any]) -> list[str]:
     return str(kinds).split(BESIDE) if kinds else []
 
 
-def check_rows(config: dict[str, Any]) -> None:
+def check_features(config: dict[str, Any]) -> None:
     """Raises InputError where a file of rows is asked for and not given, or the reverse.
 
     And where pixels are to be changed that nobody looks at.
@@ -79,7 +82,7 @@ def check_rows(config: dict[str, Any]) -> None:
 
 
 def _check_networks(encoder: dict[str, Any], kinds: list[str]) -> None:
-    for key, least in DRAWN.items():
+    for key, least in NOISE_SIZES.items():
         value = encoder.get(key, least)
         if type(value) is not int or value < least:
             raise InputError(f"model.encoder.{key}={value}: allowed are whole numbers from {least}")

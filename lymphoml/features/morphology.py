@@ -18,10 +18,10 @@ from scipy import ndimage
 from skimage.measure import perimeter, regionprops
 
 from lymphoml.core.cores import available_cores
-from lymphoml.core.errors import Failure
+from lymphoml.core.errors import RuntimeFailure
 from lymphoml.core.signals import end_with_parent
 from lymphoml.data.cache import Source
-from lymphoml.data.decoding import Framing, open_unchanged
+from lymphoml.data.decoding import Preprocessing, open_unchanged
 from lymphoml.features.segmentation import Cell, segment
 from lymphoml.features.texture import TEXTURES, granularity, textures
 
@@ -122,7 +122,7 @@ def _colours(pixels: Array) -> list[float]:
 
 # The morphology of every image of a cohort, over all cores.
 
-WHOLE = Framing(crop=None, resize=None)  # always measured on the image as it lies in its file
+WHOLE = Preprocessing(crop=None, resize=None)  # always measured on the image as it lies in its file
 FEW = 400  # images that are measured before other processes would have started
 
 
@@ -146,7 +146,7 @@ class Morphology:
         try:
             yield from pool.map(measure_patient, sources)
         except BrokenProcessPool:
-            raise Failure(
+            raise RuntimeFailure(
                 "features: a process that measures cells was killed, often for want of memory; "
                 "the same command goes on"
             ) from None

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def embed_in_chunks(
+def encode_in_chunks(
     encoder: nn.Module,
     view: Callable[..., Tensor],
     size: int | None,
@@ -48,7 +48,7 @@ def embed_in_chunks(
             embed,
             *rows,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), _statistics_kept(encoder)),
+            context_fn=lambda: (nullcontext(), freeze_running_stats(encoder)),
         )
         for rows in chunks
     ]
@@ -56,7 +56,7 @@ def embed_in_chunks(
 
 
 @contextmanager
-def _statistics_kept(encoder: nn.Module) -> Iterator[None]:
+def freeze_running_stats(encoder: nn.Module) -> Iterator[None]:
     """The second time through updates no running statistics."""
     tracking: list[Any] = [
         layer for layer in encoder.modules() if getattr(layer, "track_running_stats", False)

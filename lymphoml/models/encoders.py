@@ -142,7 +142,7 @@ def _convolution(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, nn.
 UNKNOWN = 2  # features; not 1, which a fusion takes for a score that nothing may follow
 
 
-class FeatureRows(nn.Module):
+class FeatureEncoder(nn.Module):
     """Hands on the `dim` features of each image, through layers of `hidden` units where given.
 
     `rows` says whose they are, `networks` and `seed` how many and which untrained networks', to

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lymphoml.models.bag_augmentation import Mixup, drop_instances
-from lymphoml.models.chunking import embed_in_chunks
+from lymphoml.models.chunking import encode_in_chunks
 from lymphoml.models.pooling.instance_scores import Scorer
 from lymphoml.models.segments import at_least_single
 
@@ -64,7 +64,7 @@ class MILModel(nn.Module):
         """
         if self.encoder is None:
             return None
-        return embed_in_chunks(self.encoder, view, chunk_size, images, *per_image)
+        return encode_in_chunks(self.encoder, view, chunk_size, images, *per_image)
 
     def pool(
         self, features: Float[Tensor, "n d"] | None, lengths: Int[Tensor, " b"]

@@ -91,7 +91,7 @@ NAMES = {
 }  # fmt: skip
 
 
-def check_archive(path: Path) -> None:
+def check_torch_archive(path: Path) -> None:
     """Raises ValueError with what is wrong in a few words, OSError where it cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -179,7 +179,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             check_header(path)
             content = load_file(path)
         else:
-            check_archive(path)
+            check_torch_archive(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"encoder weights: {path} does not exist") from None

@@ -14,7 +14,7 @@ import yaml
 
 from lymphoml.core.errors import InputError, listed
 from lymphoml.core.files import write_csv, write_json, write_text
-from lymphoml.core.untrusted import refuse_links
+from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.data import pretraining_exposure
 from lymphoml.evaluation.summary import summarise
 from lymphoml.reports.comparison.compare import align
@@ -81,7 +81,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
 def _refuse_taken(out: Path, names: list[str]) -> None:
     if not out.exists():
         return
-    refuse_links(out)
+    reject_symlinks(out)
     known = read_config(out) if out.is_dir() else None
     empty = out.is_dir() and not any(out.iterdir())
     if not empty and (known is None or known.get(KEY) != names):

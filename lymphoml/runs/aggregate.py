@@ -6,44 +6,45 @@ from typing import Any
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_json
 from lymphoml.core.untrusted import read_mapping
-from lymphoml.data.feature_store import RowStore
+from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.pretraining_exposure import ACCOUNT
 from lymphoml.data.strata import strata
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
-from lymphoml.runs import folder as runs
-from lymphoml.runs import provenance
+from lymphoml.runs import provenance, run_folder
 from lymphoml.runs.baselines.table import baseline_features, baseline_predictions
-from lymphoml.runs.prepare import Prepared
+from lymphoml.runs.prepare import RunContext
 from lymphoml.training.loggers import Tracker
 
 
-def complete(config: dict[str, Any], folder: Path, prepared: Prepared, tracker: Tracker) -> float:
+def complete(config: dict[str, Any], folder: Path, prepared: RunContext, tracker: Tracker) -> float:
     """Complete the run if all its folds are done; the score pooled over what there is."""
     every = sorted(prepared.folds["fold"].unique().tolist())
     per_repeat = config["data"]["folds"]
-    if not all(runs.is_done(folder, fold) for fold in every):
-        part = runs.read_predictions(folder, prepared.asked)
+    if not all(run_folder.is_done(folder, fold) for fold in every):
+        part = run_folder.read_predictions(folder, prepared.asked)
         return score_fold(part["label"], part["probability"])["balanced_accuracy"]
-    with runs.run_lock(folder):
+    with run_folder.run_lock(folder):
         if not (folder / "metrics.json").exists():
-            predictions = runs.read_predictions(folder, every)
+            predictions = run_folder.read_predictions(folder, every)
             baselines = baseline_predictions(
                 config["data"], prepared.cohort, prepared.folds, _features(config, prepared)
             )
             groups = strata(prepared.cohort, config["data"])
             stratum = config["data"]["hard_stratum"]
             metrics = summarise(
-                predictions, runs.read_histories(folder, every), per_repeat,
+                predictions, run_folder.read_histories(folder, every), per_repeat,
                 groups, baselines, stratum and stratum["at_most"],
             )  # fmt: skip
-            if drifted := runs.read_environment(folder).get(provenance.KEY):
+            if drifted := run_folder.read_environment(folder).get(provenance.KEY):
                 metrics[provenance.KEY] = drifted
             if prepared.account is not None:
                 metrics[ACCOUNT] = prepared.account
-            runs.write_table(folder / "predictions.csv", predictions)
-            runs.write_table(folder / "baselines.csv", baselines)
-            runs.write_table(folder / "strata.csv", groups.rename_axis("patient").reset_index())
+            run_folder.write_table(folder / "predictions.csv", predictions)
+            run_folder.write_table(folder / "baselines.csv", baselines)
+            run_folder.write_table(
+                folder / "strata.csv", groups.rename_axis("patient").reset_index()
+            )
             tracker.log_cross_validation(metrics)
             write_json(folder / "metrics.json", metrics)
     return _pooled(folder / "metrics.json")
@@ -58,7 +59,7 @@ def _pooled(path: Path) -> float:
     return float(value)
 
 
-def _features(config: dict[str, Any], prepared: Prepared) -> dict[str, RowStore]:
+def _features(config: dict[str, Any], prepared: RunContext) -> dict[str, FeatureStore]:
     """For the baselines of images; none where the run looks at none or they cannot be measured."""
     if prepared.store is None:
         return {}

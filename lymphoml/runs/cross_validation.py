@@ -16,18 +16,18 @@ from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.pooled import pool
 from lymphoml.runs import provenance, run_folder
 from lymphoml.runs.aggregate import complete
-from lymphoml.runs.fold_errors import FoldErrors, Place
+from lymphoml.runs.fold_errors import FailureContextCallback, FoldErrorPolicy
 from lymphoml.runs.fold_lock import fold_lock
-from lymphoml.runs.prepare import Prepared, fold_store, new_module, prepare
+from lymphoml.runs.prepare import RunContext, fold_store, new_module, prepare
 from lymphoml.training import hardware
 from lymphoml.training.callbacks import History, KeyedSeeds, Patience
 from lymphoml.training.checkpoint import (
     PREVIOUS,
     AtomicCheckpointIO,
     SaveEpoch,
+    find_resume_checkpoint,
     load_checkpoint,
     reported_checkpoint,
-    starting_point,
 )
 from lymphoml.training.loggers import Tracker
 from lymphoml.training.predict_fold import checkpoint_predictions
@@ -50,28 +50,28 @@ def cross_validate(
     or, while folds are missing, over those of the folds asked for. `words` are the command line's,
     for the record; `jobs` share the machine, this one included; `sweep` says that the words are
     other jobs' as well, so one of them may mean nothing here. Whatever can be refused is, before
-    the folder is made. Raises Failure, at the end, where folds failed and `on_fold_error` says to
+    the folder is made. Raises RuntimeFailure, at the end, where folds failed and `on_fold_error` says to
     go on with the others.
     """
-    if (threads := run_folder.begun_threads(folder)) and threads <= available_cores():
+    if (threads := run_folder.stored_threads(folder)) and threads <= available_cores():
         config["trainer"]["threads"] = config["trainer"]["threads"] or threads
     tracker = Tracker(config, folder, folder.name)
     prepared = prepare(config, folder, jobs, () if sweep else words)
-    hardware = hardware.hardware(config["trainer"]["accelerator"])
+    device_name = hardware.hardware(config["trainer"]["accelerator"])
     environment = provenance.describe(
-        prepared.fingerprint, words, hardware, prepared.settings, hardware.threads(),
+        prepared.fingerprint, words, device_name, prepared.settings, hardware.threads(),
         prepared.weights,
     )  # fmt: skip
     run_folder.claim(folder, config, environment, prepared.chunk_size, prepared.asked)
-    run_folder.settle_folds(folder, prepared.folds, config["data"]["fold_file"])
+    run_folder.write_or_verify_folds(folder, prepared.folds, config["data"]["fold_file"])
     if not all(run_folder.is_done(folder, fold) for fold in prepared.asked):
         chunk = config["trainer"]["chunk_size"]
         chunks = f", {chunk} images at a time" if chunk else ""
-        print(f"{folder}: {hardware}, {prepared.settings}{chunks}", flush=True)
+        print(f"{folder}: {device_name}, {prepared.settings}{chunks}", flush=True)
 
     with tracker:
         options, epochs = config["trainer"], config["trainer"]["max_epochs"]
-        errors = FoldErrors(going_on=config["on_fold_error"] == "continue")
+        errors = FoldErrorPolicy(going_on=config["on_fold_error"] == "continue")
         with progress_bar(options["progress"], len(prepared.asked) * epochs) as bar:
             for fold in prepared.asked:
                 with errors.fold(fold), fold_lock(folder, fold) as path:
@@ -89,7 +89,7 @@ def train_fold(
     config: dict[str, Any],
     path: Path,
     fold: int,
-    prepared: Prepared,
+    prepared: RunContext,
     tracker: Tracker,
     bar: Bar,
 ) -> None:
@@ -121,13 +121,13 @@ def train_fold(
         history,
         FoldProgress(bar, fold, options["max_epochs"]),
         save,
-        where := Place(bags),
+        where := FailureContextCallback(bags),
     ]
     if average is not None:
         callbacks.append(average)
     if options["patience"] is not None:
         callbacks.append(Patience(options["patience"], options["validate_every"]))
-    start = starting_point(path, fold)
+    start = find_resume_checkpoint(path, fold)
     if start.told:
         bar.say(start.told)
     with tracker.fold(fold) as loggers:

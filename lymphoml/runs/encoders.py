@@ -12,7 +12,12 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import split
 from lymphoml.features.extractors import PretrainedEncoder
-from lymphoml.features.pretraining.encoder_file import ENCODER, copy_encoder, is_whole, refuse_other
+from lymphoml.features.pretraining.encoder_file import (
+    ENCODER,
+    assert_same_settings,
+    copy_encoder,
+    is_whole,
+)
 from lymphoml.features.pretraining.train import pretrained
 from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.run_folder import run_lock
@@ -44,14 +49,14 @@ class Encoders:
         """Raises InputError where the run holds one of these folds' made by other settings."""
         for place in {carried_in(self.run, fold, self.settings) for fold in folds}:
             if is_whole(place):
-                refuse_other(place, self.settings)
+                assert_same_settings(place, self.settings)
 
     def of(self, fold: int) -> PretrainedEncoder:
         """The run's, if it holds one already."""
         place = carried_in(self.run, fold, self.settings)
         if not is_whole(place):
             return PretrainedEncoder(self._made(fold) / ENCODER, self.settings)
-        refuse_other(place, self.settings)  # another process may have carried it since
+        assert_same_settings(place, self.settings)  # another process may have carried it since
         return PretrainedEncoder(place / ENCODER, self.settings)
 
     def carried(self, fold: int) -> PretrainedEncoder:

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from lymphoml.core.errors import InputError, listed, quoted
-from lymphoml.core.untrusted import refuse_links
+from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.runs.run_folder import read_config
 from lymphoml.runs.tables import AGAIN, read_columns
 
@@ -50,14 +50,14 @@ def member_names(run: Path) -> list[str]:
     return names
 
 
-def find_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
+def resolve_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
     """The run folders whose models speak for `run`: itself, or an ensemble's members.
 
     These lie beside the ensemble under the names that it knows, or are `given` in any order. Raises
     InputError where they do not, where one is an ensemble itself, and where what they said of
     their held-out patients is not what the ensemble was made of.
     """
-    refuse_links(run)
+    reject_symlinks(run)
     names = member_names(run)
     if not names:
         if given:
@@ -72,7 +72,7 @@ def find_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
     known = _said(run)
     theirs = []
     for member in members:
-        refuse_links(member)
+        reject_symlinks(member)
         if member_names(member):
             raise InputError(
                 f"member {member} is an ensemble itself; make {run} of runs that were trained"

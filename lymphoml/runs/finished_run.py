@@ -8,7 +8,7 @@ import pandas as pd
 
 from lymphoml.core import untrusted
 from lymphoml.core.errors import InputError
-from lymphoml.core.untrusted import refuse_links
+from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.data import pretraining_exposure
 from lymphoml.runs import provenance
 from lymphoml.runs.ensemble import member_names
@@ -60,7 +60,7 @@ class Run:
 
 def read_run(path: Path) -> Run:
     """The finished run in folder `path`; InputError where it is none, unfinished or damaged."""
-    refuse_links(path)
+    reject_symlinks(path)
     if not (path / "config.yaml").is_file():
         raise InputError(f"{path} is no run: it has no config.yaml; give a folder of train.py")
     if (gap := _missing(path)) is not None:
@@ -117,7 +117,7 @@ def find_runs(folder: Path, but: Path | None = None) -> list[Path]:
     if but is not None:
         paths = [path for path in paths if path.resolve() != but.resolve()]
     for path in paths:
-        refuse_links(path)
+        reject_symlinks(path)
     if not paths:
         raise InputError(f"{folder} holds no run; give the folder of a sweep, runs/NAME")
     gaps = [(path, _missing(path)) for path in paths]

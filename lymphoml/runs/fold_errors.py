@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 import pytorch_lightning as pl
 
-from lymphoml.core.errors import Failure, Told, told
-from lymphoml.core.signals import raise_stop
+from lymphoml.core.errors import RuntimeFailure, UserFacingError, told
+from lymphoml.core.signals import reraise_interrupt
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.training.finite import place
 
 
-class FoldErrors:
+class FoldErrorPolicy:
     """Of a job's folds, each in a `fold` block; `missing` are those that failed.
 
     With `going_on` a fold's error is printed and the next one's block is entered. Otherwise it is
@@ -30,7 +30,7 @@ class FoldErrors:
         try:
             yield
         except Exception as error:
-            raise_stop()
+            reraise_interrupt()
             lines = told(error)
             if lines is not None:
                 named = f"fold {fold}"
@@ -47,16 +47,16 @@ class FoldErrors:
                 print(f"error: {line}", file=sys.stderr)
 
     def close(self) -> None:
-        """Raises Failure where a fold is missing."""
+        """Raises RuntimeFailure where a fold is missing."""
         if self.missing:
             folds = ", ".join(map(str, self.missing))
-            raise Failure(
+            raise RuntimeFailure(
                 f"missing: fold{'s' * (len(self.missing) > 1)} {folds}, for the reasons above; the "
                 f"same command tries again, and leaves alone what is done"
             )
 
 
-class Place(pl.Callback):
+class FailureContextCallback(pl.Callback):
     """Where in a fold a machine's failure hit: epoch, batch and patients."""
 
     def __init__(self, bags: BagDataModule):
@@ -90,6 +90,6 @@ class Place(pl.Callback):
             lines = told(error)
             if lines is None:
                 raise
-            if not isinstance(error, Told) and self.where:
+            if not isinstance(error, UserFacingError) and self.where:
                 lines = type(lines)(f"{self.where}: {each}" for each in lines.problems)
             raise lines from None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.files import naming, remove_leftovers
+from lymphoml.core.files import naming, remove_stale_temp_files
 
 DYING = 0.5  # seconds that the workers of a killed process may still hold its locks
 
@@ -43,7 +43,7 @@ def fold_lock(folder: Path, fold: int) -> Iterator[Path]:
         )
     _held.add(lock)
     try:
-        remove_leftovers(path)
+        remove_stale_temp_files(path)
         yield path
     finally:
         os.ftruncate(descriptor, 0)

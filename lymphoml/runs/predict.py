@@ -10,19 +10,18 @@ import pandas as pd
 from lymphoml.cli.schema import check
 from lymphoml.core.errors import InputError, quoted
 from lymphoml.core.files import csv_text, write_text
-from lymphoml.core.untrusted import refuse_links
+from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.data.clinical import ClinicalEncoder
-from lymphoml.data.cohort import Cohort, read_cohort
+from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import PatientBags
-from lymphoml.data.feature_store import RowStore, RowView
+from lymphoml.data.feature_store import FeatureScaler, FeatureStore
 from lymphoml.data.folds import split
 from lymphoml.data.image_store import ImageStore
 from lymphoml.features.extractors import PRETRAINED, UNTRAINED
-from lymphoml.features.instance_store import check_rows, open_instances, rows_wanted
+from lymphoml.features.instance_store import check_features, open_instance_store, rows_wanted
 from lymphoml.features.pretraining.settings import INPUTS
 from lymphoml.models.build import uses_images
-from lymphoml.runs import folder as runs
-from lymphoml.runs import provenance, test_set_log
+from lymphoml.runs import provenance, run_folder, test_set_log
 from lymphoml.runs.encoders import carried_by
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.provenance import fingerprints
@@ -43,15 +42,15 @@ YOUNGER = {"data.tta": 1, "model.encoder.seed": 0}
 
 def check_run(run: Path, config: dict[str, Any]) -> list[int]:
     """The folds of a run that can predict with `config`; InputError where one is not finished."""
-    refuse_links(run)
+    reject_symlinks(run)
     check(config)
-    check_rows(config)
+    check_features(config)
     table = read_columns(run / "folds.csv", ("patient", "fold"))
     folds = sorted(table["fold"].unique().tolist())
     for fold in folds:
-        if not runs.is_done(run, fold):
+        if not run_folder.is_done(run, fold):
             raise InputError(f"run {run}: fold {fold} is not finished; give its command again")
-    sessions = runs.read_environment(run).get(provenance.KEY, [])
+    sessions = run_folder.read_environment(run).get(provenance.KEY, [])
     changed = {
         change["what"]
         for session in sessions
@@ -95,9 +94,9 @@ def fold_probabilities(
     for fold in folds:
         if uses and (store is None or (pretrains and config["pretrain"]["scope"] == "fold")):
             encoder = carried_by(run, fold, config["pretrain"]) if pretrains else None
-            store, _ = open_instances(config["model"], config["data"], cohort.images, encoder)
-        path = runs.fold_folder(run, fold)
-        reported = reported_checkpoint(path, runs.selected_epoch(run, fold))
+            store, _ = open_instance_store(config["model"], config["data"], cohort.images, encoder)
+        path = run_folder.fold_folder(run, fold)
+        reported = reported_checkpoint(path, run_folder.selected_epoch(run, fold))
         checkpoint = load_checkpoint(reported)
         try:
             check_complete(checkpoint)
@@ -116,16 +115,16 @@ def _bags(
     fold: int,
     config: dict[str, Any],
     cohort: Cohort,
-    store: ImageStore | RowStore | None,
+    store: ImageStore | FeatureStore | None,
     ids: list[str],
 ) -> PatientBags:
     """The cohort's bags, scaled as the fold's data module `state` says; InputError if unlike it."""
     size = list(store.size) if isinstance(store, ImageStore) else None
-    rows = RowView(**state["rows"]) if state.get("rows") else None
+    rows = FeatureScaler(**state["rows"]) if state.get("rows") else None
     for what, trained, given in (
         ("clinical columns", state["schema"], cohort.schema),
         ("image size after crop and resize", state["image_size"], size),
-        ("features", rows and rows.names, store.names if isinstance(store, RowStore) else None),
+        ("features", rows and rows.names, store.names if isinstance(store, FeatureStore) else None),
     ):
         if trained != given:
             raise InputError(
@@ -146,7 +145,7 @@ def predict(
 ) -> pd.DataFrame:
     """Write `predictions.csv` and `submission.csv` into `out`, a row a patient of the cohort.
 
-    `members` are the runs whose models speak for `run`, itself or an ensemble's (`find_members`),
+    `members` are the runs whose models speak for `run`, itself or an ensemble's (`resolve_members`),
     each with its own configuration, but for where the cohort lies and what the machine can do;
     `patients` is `unlabelled` or `all`. Columns: patient, probability (mean over folds; in each
     fold that of the members' mean logit), standard_deviation (over folds, blank where one model
@@ -157,13 +156,13 @@ def predict(
     Where anybody has no label, the run's ledger counts it. Raises InputError where the cohort does
     not fit the run.
     """
-    refuse_links(run)
+    reject_symlinks(run)
     numbers = {member: check_run(member, config) for member, config in members.items()}
     rule = read_rule(run)
     said: list[pd.DataFrame] = []
     own = True
     for member, config in members.items():
-        everybody = read_cohort(config["data"])
+        everybody = load_cohort(config["data"])
         own &= _is_own_cohort(member, everybody)
         cohort = _choose(everybody, patients)
         ids = list(cohort.table.index)
@@ -205,7 +204,9 @@ def predict(
     if unknown := int((cohort.table["label"] < 0).sum()):
         # Before the files: nobody is predicted unrecorded, wherever a kill strikes.
         digest = sha256(content.encode()).hexdigest()
-        test_set_log.record(run, "predict", digest, unknown, transductive=runs.transductive(run))
+        test_set_log.record(
+            run, "predict", digest, unknown, transductive=run_folder.transductive(run)
+        )
     write_submission(predictions, ids, out / "submission.csv", header)
     write_text(out / "predictions.csv", content)
     return predictions
@@ -213,7 +214,7 @@ def predict(
 
 def _is_own_cohort(run: Path, cohort: Cohort) -> bool:
     table = cohort.labelled.fingerprint()[:16]
-    return any(known.startswith(table) for known in fingerprints(runs.read_environment(run)))
+    return any(known.startswith(table) for known in fingerprints(run_folder.read_environment(run)))
 
 
 def _leave_trained_out(

@@ -6,32 +6,32 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lymphoml.cli.schema import check, folds_asked, refuse_idle
+from lymphoml.cli.schema import check, folds_asked, reject_unused_options
 from lymphoml.core.errors import InputError
-from lymphoml.data.cohort import Cohort, read_cohort
+from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import BagDataModule
-from lymphoml.data.feature_store import RowStore
+from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import make_folds, read_folds
 from lymphoml.data.image_store import ImageStore
 from lymphoml.data.pretraining_exposure import account, described
 from lymphoml.features.extractors import PretrainedEncoder
-from lymphoml.features.instance_store import check_rows, open_instances, rows_wanted
+from lymphoml.features.instance_store import check_features, open_instance_store, rows_wanted
 from lymphoml.features.pretraining.encoder_file import of_weights
 from lymphoml.features.pretraining.settings import gives_weights, refuse_pretraining, settle
 from lymphoml.models.build import uses_images
 from lymphoml.runs.encoders import Encoders
 from lymphoml.runs.fold_lock import is_done
 from lymphoml.training import hardware
-from lymphoml.training.hardware import fitting_chunk, refuse_unset_gradients, try_size
+from lymphoml.training.hardware import auto_chunk_size, check_input_size, refuse_unset_gradients
 from lymphoml.training.lightning_module import BagClassifier
 from lymphoml.training.trainer import make_trainer
 
 
-class Prepared(NamedTuple):
+class RunContext(NamedTuple):
     """What the folds of a job have in common."""
 
     cohort: Cohort  # labelled patients
-    store: ImageStore | RowStore | None  # None where the model looks at no image
+    store: ImageStore | FeatureStore | None  # None where the model looks at no image
     folds: pd.DataFrame  # patient, fold
     asked: list[int]  # the folds to train
     fingerprint: str  # of table and images
@@ -44,7 +44,7 @@ class Prepared(NamedTuple):
 
 def prepare(
     config: dict[str, Any], folder: Path, jobs: int = 1, words: Sequence[str] = ()
-) -> Prepared:
+) -> RunContext:
     """Read, check and build everything once, for one of `jobs` side by side. Raises InputError.
 
     `words` are those of a single job, which are refused where they are for a pretraining and it
@@ -54,7 +54,7 @@ def prepare(
     never mixes the arithmetic of two machines. Likewise the width of rows of features.
     """
     check(config)
-    check_rows(config)
+    check_features(config)
     pretraining = settle(config, rows_wanted(config["model"]))
     if pretraining is None:
         refuse_pretraining(words)
@@ -70,10 +70,10 @@ def prepare(
                 "pooling that stay as they are, and these learn; take model/fusion=additive, or an "
                 "encoder of rows"
             )
-        refuse_idle(config)
+        reject_unused_options(config)
     module.configure_optimizers()
     make_trainer(options, folder, logger=False, callbacks=[])
-    everybody = read_cohort(data)
+    everybody = load_cohort(data)
     cohort = _labelled(everybody, data)
     folds = _folds(config, cohort, folder)
     encoders, told = None, _account(config, pretraining)
@@ -83,14 +83,16 @@ def prepare(
         encoders.refuse_drifted(lacking)
     store, fingerprint = _open_images(config, cohort, encoders, (lacking or asked)[0])
     chunk_size = None if options["chunk_size"] == "auto" else options["chunk_size"]
-    if isinstance(store, RowStore):
+    if isinstance(store, FeatureStore):
         told = told or store.account
         config["model"]["encoder"]["dim"] = len(store.names)
         if config["model"]["encoder"].get("alike"):
             config["model"]["encoder"]["widths"] = store.widths
         new_module(config, clinical_dim=1)  # of this width
     elif store is not None:
-        try_size(module.model.encoder, str(config["model"]["encoder"].get("name")), store.size)
+        check_input_size(
+            module.model.encoder, str(config["model"]["encoder"].get("name")), store.size
+        )
         if options["precision"] == "bf16-mixed" and not hardware.uses_cuda(options["accelerator"]):
             refuse_unset_gradients(module.model.encoder, store.size)
         if options["chunk_size"] == "auto":
@@ -99,7 +101,7 @@ def prepare(
         BagDataModule(data, cohort, None, folds, fold, config["seed"])
     if told is not None:
         settings += f", {described(told)}"
-    return Prepared(
+    return RunContext(
         cohort, store, folds, asked, fingerprint, settings, chunk_size, encoders, told,
         _weights_file(config),
     )  # fmt: skip
@@ -117,13 +119,13 @@ def new_module(
 
 
 def fold_store(
-    config: dict[str, Any], prepared: Prepared, fold: int, encoder: PretrainedEncoder | None
-) -> ImageStore | RowStore | None:
+    config: dict[str, Any], prepared: RunContext, fold: int, encoder: PretrainedEncoder | None
+) -> ImageStore | FeatureStore | None:
     """What the fold's bags hold: rows of its own where its encoder has not seen its patients."""
-    rows = isinstance(prepared.store, RowStore)
+    rows = isinstance(prepared.store, FeatureStore)
     if not rows or prepared.encoders is None or not prepared.encoders.one_a_fold:
         return prepared.store
-    return open_instances(config["model"], config["data"], prepared.cohort.images, encoder)[0]
+    return open_instance_store(config["model"], config["data"], prepared.cohort.images, encoder)[0]
 
 
 def _weights_file(config: dict[str, Any]) -> Path | None:
@@ -160,7 +162,7 @@ def _folds(config: dict[str, Any], cohort: Cohort, folder: Path) -> pd.DataFrame
 
 def _open_images(
     config: dict[str, Any], cohort: Cohort, encoders: Encoders | None, fold: int
-) -> tuple[ImageStore | RowStore | None, str]:
+) -> tuple[ImageStore | FeatureStore | None, str]:
     """What the bags hold, None where the model looks at no image, and the cohort's fingerprint.
 
     Rows of encoders that differ from fold to fold are those of `fold`.
@@ -171,7 +173,7 @@ def _open_images(
     made = None
     if encoders is not None and not gives_weights(config):
         made = encoders.of(fold)
-    store, key = open_instances(config["model"], config["data"], cohort.images, made)
+    store, key = open_instance_store(config["model"], config["data"], cohort.images, made)
     turns = [key for key, off in (("rotate", False), ("tta", 1)) if config["data"][key] != off]
     if isinstance(store, ImageStore) and turns and store.size[0] != store.size[1]:
         height, width = store.size
@@ -186,7 +188,7 @@ def _chunk_size(
 ) -> int | None:
     data, options = config["data"], config["trainer"]
     lengths = sorted(min(length, data["max_instances"] or length) for length in store.lengths)
-    return fitting_chunk(
+    return auto_chunk_size(
         module.model.encoder,
         sum(lengths[-data["bags_per_batch"] :]),
         store.size,

@@ -103,14 +103,14 @@ def _without_folders(word: str) -> str:
 
 # These say where and how a run is made, never what is learned: they name no run folder, and may
 # differ between two calls on one.
-FREE = {"fold", "name", "tags", "logger", "hydra", "data.root", "data.cache", "data.workers",
+RUNTIME_KEYS = {"fold", "name", "tags", "logger", "hydra", "data.root", "data.cache", "data.workers",
         "data.worker_timeout", "data.image_baselines", "trainer.progress", "trainer.threads",
         "resume", "on_fold_error"}  # fmt: skip
 LONGEST_NAME = 160  # of the 255 bytes that file systems allow
 
 
-def is_free(key: str) -> bool:
-    return any(f"{key}.".startswith(f"{free}.") for free in FREE)
+def is_runtime_key(key: str) -> bool:
+    return any(f"{key}.".startswith(f"{free}.") for free in RUNTIME_KEYS)
 
 
 def slug(overrides: Iterable[str]) -> str:
@@ -123,7 +123,7 @@ def slug(overrides: Iterable[str]) -> str:
     for word in overrides:
         key, equals, value = word.lstrip("+").partition("=")
         key = key.replace("/", ".")
-        if not is_free(key):
+        if not is_runtime_key(key):
             kept.append(f"{key}{equals}{_canonical(_last_part(value))}")
     name = ",".join(sorted(kept)) or "default"
     if len(name.encode()) <= LONGEST_NAME:
@@ -149,7 +149,7 @@ def leaves(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(config, dict) and config:
         for part, value in config.items():
             yield from leaves(value, f"{key}.{part}".lstrip("."))
-    elif not is_free(key):
+    elif not is_runtime_key(key):
         yield key, config
 
 

@@ -11,9 +11,9 @@ import yaml
 from filelock import FileLock
 
 from lymphoml.core.errors import InputError, one_line
-from lymphoml.core.files import remove_leftovers, write_csv, write_json, write_text
+from lymphoml.core.files import remove_stale_temp_files, write_csv, write_json, write_text
 from lymphoml.core.privacy import portable
-from lymphoml.core.untrusted import read_bytes, read_mapping, refuse_links
+from lymphoml.core.untrusted import read_bytes, read_mapping, reject_symlinks
 from lymphoml.data import pretraining_exposure
 from lymphoml.runs import provenance
 from lymphoml.runs.fold_lock import fold_folder
@@ -40,7 +40,7 @@ def claim(
     the folds `asked` not done, of other code, libraries or arithmetic; with `resume.allow_drift`
     such a fold goes on and `environment.json` records what differed.
     """
-    refuse_links(folder)
+    reject_symlinks(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with run_lock(folder):
         _claim(folder, config, environment, chunk_size, asked)
@@ -123,7 +123,7 @@ def _account(folder: Path) -> dict[str, Any] | None:
         raise InputError(f"{path}: {error}; {AGAIN}") from None
 
 
-def begun_threads(folder: Path) -> int | None:
+def stored_threads(folder: Path) -> int | None:
     """Of the run's arithmetic; None where it has not been begun, or does not tell."""
     begun = (folder / "environment.json").exists()
     return read_environment(folder).get("threads") if begun else None
@@ -141,11 +141,11 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 def run_lock(folder: Path) -> Iterator[None]:
     """What lies in the run folder itself is written by one process at a time; the others wait."""
     with FileLock(folder / ".lock"):
-        remove_leftovers(folder, WRITTEN)
+        remove_stale_temp_files(folder, WRITTEN)
         yield
 
 
-def settle_folds(folder: Path, folds: pd.DataFrame, given: str | None) -> None:
+def write_or_verify_folds(folder: Path, folds: pd.DataFrame, given: str | None) -> None:
     """Write `folds.csv`, or raise InputError where the run was begun with other folds."""
     path = folder / "folds.csv"
     if not path.exists():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lymphoml.core.errors import InputError, one_line, quoted
-from lymphoml.core.untrusted import harmless, read_bytes
+from lymphoml.core.untrusted import is_safe_text, read_bytes
 from lymphoml.data.tables import SAFE_ID
 
 AGAIN = "run the same train.py command again"
@@ -34,7 +34,7 @@ def _wrong_cell(table: pd.DataFrame, columns: Sequence[str]) -> str | None:
     """An id that would be a formula in a spreadsheet, a number that is none."""
     for name in ("patient", "image"):
         if name in columns:
-            odd = ~table[name].astype(str).map(harmless)
+            odd = ~table[name].astype(str).map(is_safe_text)
             if name == "patient":
                 odd |= ~table[name].astype(str).str.fullmatch(SAFE_ID)
             if odd.any():

@@ -48,7 +48,7 @@ def record(run: Path, kind: str, sha256: str, patients: int, **more: str | bool 
 
 
 @dataclass(frozen=True)
-class Tally:
+class UsageCount:
     """What the ledgers of some runs tell together."""
 
     uses: int  # predictions of patients without a label
@@ -58,14 +58,14 @@ class Tally:
     torn: int  # lines that cannot be read
 
 
-def tally(runs: Iterable[Path]) -> Tally | None:
+def count_uses(runs: Iterable[Path]) -> UsageCount | None:
     """None where none of the runs has a ledger."""
     ledgers = [path for run in runs if (path := run / LEDGER).is_file()]
     if not ledgers:
         return None
     lines = [_read(line) for path in ledgers for line in path.read_bytes().splitlines() if line]
     kinds = [line["kind"] for line in lines if line]
-    return Tally(
+    return UsageCount(
         uses=kinds.count("predict"),
         files=len({line["sha256"] for line in lines if line and line["kind"] == "predict"}),
         attempts=kinds.count("attempt"),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_json
-from lymphoml.evaluation.rule_out import outranked
+from lymphoml.evaluation.rule_out import below_rank
 from lymphoml.runs.run_folder import read_table
 
 RULE = "triage.json"
@@ -47,7 +47,7 @@ def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> 
     many as there are folds. Their mean is less extreme than any, and each model has a level of its
     own. So the threshold is not held against the mean: each tumoral patient of the run is compared
     with what the models that held that patient out say of the new one, and the new one is spared
-    where fewer than `rank` are no higher (`outranked`). This keeps a bound (`worst_average`). On
+    where fewer than `rank` are no higher (`below_rank`). This keeps a bound (`worst_average`). On
     simulated cohorts of 113 and 50 at level 0.95, five models of two inputs and levels that differ
     by a logit (tests/evaluation/test_conformal.py), it reaches sensitivity 0.956 and spares 0.74;
     mean below threshold 0.969 and 0.67; all models below it 0.987 and 0.51.
@@ -56,7 +56,7 @@ def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> 
     that made the rule were: the held-out probability against the threshold.
     """
     predictions = read_table(run / "predictions.csv")
-    spared = outranked(predictions, probabilities) < rule["rank"]
+    spared = below_rank(predictions, probabilities) < rule["rank"]
     own = probabilities.isna().any(axis=1)
     limit = float("-inf") if rule["threshold"] is None else rule["threshold"]
     spared[own] = probabilities[own].mean(axis=1) < limit

@@ -11,9 +11,9 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from lymphoml.core.errors import InputError, one_line
-from lymphoml.core.files import replacing, sha256, to_disk, write_text
-from lymphoml.models.weights import check_archive
-from lymphoml.training.checkpoint_schema import check_content
+from lymphoml.core.files import fsync, replacing, sha256, write_text
+from lymphoml.models.weights import check_torch_archive
+from lymphoml.training.checkpoint_schema import validate_checkpoint
 from lymphoml.training.finite import check_weights
 
 LAST = "last.ckpt"  # the end of the last finished epoch
@@ -39,7 +39,7 @@ class AtomicCheckpointIO(CheckpointIO):
         old = _digests(path) if path.exists() else []
         with replacing(path) as file:
             _save(checkpoint, file)
-            to_disk(file)  # before anything that is good gives way
+            fsync(file)  # before anything that is good gives way
             new = sha256(Path(file.name))
             _note(path, [*old, new])
             if rotates:
@@ -73,7 +73,7 @@ def damage(path: Path) -> str | None:
     return f"differs from its {sidecar.name}: it is truncated, corrupted or was changed"
 
 
-def vouch_for(path: Path, place: Path) -> None:
+def write_digest(path: Path, place: Path) -> None:
     """Let the sidecar of `place` name the file `path`, which is about to be moved there."""
     _note(place, [sha256(path)])
 
@@ -81,20 +81,20 @@ def vouch_for(path: Path, place: Path) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """What `path` holds, on the CPU: tensors and primitives; InputError where it is not whole."""
     if problem := damage(path):
-        raise InputError(f"checkpoint {path} {problem}; {afresh(path.parent)}")
+        raise InputError(f"checkpoint {path} {problem}; {retrain_hint(path.parent)}")
     try:
-        check_archive(path)
+        check_torch_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-        check_content(content)
+        validate_checkpoint(content)
         return content
     except Exception as error:  # whatever a foreign file makes the unpickler say
         raise InputError(
             f"checkpoint {path} cannot be read as weights ({one_line(error)[:120]}); "
-            f"{afresh(path.parent)}"
+            f"{retrain_hint(path.parent)}"
         ) from None
 
 
-def afresh(fold_folder: Path) -> str:
+def retrain_hint(fold_folder: Path) -> str:
     """What to do about a fold that cannot be mended."""
     return (
         f"remove {fold_folder} and give the run's command again: it trains this fold from its start"
@@ -136,7 +136,7 @@ class SaveEpoch(pl.callbacks.Checkpoint):
         if self.selected_epoch is not None and (problem := damage(self.folder / SELECTED)):
             raise InputError(
                 f"checkpoint {self.folder / SELECTED} {problem}, and no later epoch makes it "
-                f"again; {afresh(self.folder)}"
+                f"again; {retrain_hint(self.folder)}"
             )
 
 
@@ -179,7 +179,7 @@ class Start(NamedTuple):
     told: str | None  # what the user should know: what is damaged, what is lost
 
 
-def starting_point(folder: Path, fold: int) -> Start:
+def find_resume_checkpoint(folder: Path, fold: int) -> Start:
     """Of the fold in `folder`. A damaged `last.ckpt` gives way to `previous.ckpt`.
 
     Raises InputError where epochs were trained and no good checkpoint is left of them.
@@ -191,7 +191,9 @@ def starting_point(folder: Path, fold: int) -> Start:
     if not last.exists() and not previous.exists():
         return _without_checkpoint(folder, fold)
     if older := damage(previous):
-        raise InputError(f"fold {fold}: {last} {problem}, and {PREVIOUS} {older}; {afresh(folder)}")
+        raise InputError(
+            f"fold {fold}: {last} {problem}, and {PREVIOUS} {older}; {retrain_hint(folder)}"
+        )
     epoch = load_checkpoint(previous)["epoch"] + 1
     _take_place(previous, last)
     return Start(
@@ -206,7 +208,7 @@ def _without_checkpoint(folder: Path, fold: int) -> Start:
     if epochs > 1:
         raise InputError(
             f"fold {fold}: {history} tells of {epochs} epochs, and {LAST} and {PREVIOUS} are "
-            f"missing; {afresh(folder)}"
+            f"missing; {retrain_hint(folder)}"
         )
     lost = f"fold {fold}: stopped before {LAST} was first written; it begins anew"
     return Start(None, lost if epochs else None)
@@ -214,5 +216,5 @@ def _without_checkpoint(folder: Path, fold: int) -> Start:
 
 def _take_place(previous: Path, last: Path) -> None:
     """Of the damaged one: the next epoch's end must not move it over the good one."""
-    vouch_for(previous, last)
+    write_digest(previous, last)
     os.replace(previous, last)

@@ -16,7 +16,7 @@ DEEPEST = 40
 LEARNING, AVERAGING = "current_model_state", "averaging_state"
 
 
-def check_content(content: Any) -> None:
+def validate_checkpoint(content: Any) -> None:
     """Raises ValueError with what is wrong, in a few words; parts may be missing."""
     _expect(isinstance(content, dict), "it is no mapping")
     for part, check in CHECKS.items():
@@ -31,7 +31,7 @@ def check_complete(content: dict[str, Any]) -> None:
         _expect(part in content, f"it has no {part}")
 
 
-def check_fits(module: nn.Module, content: dict[str, Any]) -> None:
+def assert_compatible(module: nn.Module, content: dict[str, Any]) -> None:
     """Whether `module`, and an optimiser of all its parameters, can take the content's state."""
     check_complete(content)
     check_weights(module, content["state_dict"])

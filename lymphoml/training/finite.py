@@ -5,19 +5,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lymphoml.core.errors import Failure
+from lymphoml.core.errors import RuntimeFailure
 
 LOWER = "try a lower lr in a run of another name, or trainer.precision=32-true"
 
 
-def check_losses(
+def check_finite_loss(
     losses: Sequence[Tensor],
     patients: Sequence[Sequence[str]],
     first: int,
     epoch: int,
     model: nn.Module,
 ) -> None:
-    """Raises Failure for the first batch whose loss is nan or infinite.
+    """Raises RuntimeFailure for the first batch whose loss is nan or infinite.
 
     `losses` (b each) and `patients` are those of the epoch's batches from number `first` on.
     Waits once for the device.
@@ -29,23 +29,25 @@ def check_losses(
                if not -float("inf") < value < float("inf")]  # fmt: skip
         if bad:
             earlier = _broken(model) and ", after weights that an earlier step broke"
-            raise Failure(
+            raise RuntimeFailure(
                 f"{place(epoch, batch, bad)}: the training has diverged, its loss is no number"
                 f"{earlier or ''}; {LOWER}"
             )
 
 
 def check_weights(model: nn.Module, epoch: int) -> None:
-    """Raises Failure where a weight or running statistic is nan or infinite."""
+    """Raises RuntimeFailure where a weight or running statistic is nan or infinite."""
     if name := _broken(model):
-        raise Failure(f"epoch {epoch + 1}: the training has diverged, {name} is no number; {LOWER}")
+        raise RuntimeFailure(
+            f"epoch {epoch + 1}: the training has diverged, {name} is no number; {LOWER}"
+        )
 
 
 def check_pretraining(losses: Tensor, network: nn.Module, epoch: int, batch: int) -> None:
     """Likewise of losses without patients, and of the weights that gave them."""
     broken = None if losses.isfinite().all() else "its loss"
     if broken := broken or _broken(network):
-        raise Failure(
+        raise RuntimeFailure(
             f"pretraining, epoch {epoch + 1}, batch {batch + 1}: it has diverged, {broken} is no "
             f"number; try a lower pretrain.lr, or trainer.precision=32-true"
         )

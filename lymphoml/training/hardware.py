@@ -18,7 +18,7 @@ from lymphoml.models.chunking import activation_bytes, has_batch_norm
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
-def keep_freed() -> bool:
+def tune_malloc() -> bool:
     """Have glibc keep what is freed for the next step; False where there is no glibc.
 
     By default it returns large blocks to the system, which clears every page anew in each step: 7 %
@@ -84,7 +84,7 @@ def settle(options: dict[str, Any], jobs: int = 1) -> str:
     ]
     if uses_cuda(accelerator):
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in single precision
-    elif keep_freed():
+    elif tune_malloc():
         words.append("freed memory kept")
     return ", ".join(words)
 
@@ -131,7 +131,7 @@ SHARE = 0.5  # of the free memory that one step may take
 FEWEST, MOST = 8, 32  # images of a chunk: more are hardly faster
 
 
-def try_size(encoder: nn.Module, name: str, size: tuple[int, int]) -> None:
+def check_input_size(encoder: nn.Module, name: str, size: tuple[int, int]) -> None:
     """Raises InputError where the encoder can't look at images of this (height, width)."""
     try:
         with torch.inference_mode():
@@ -171,7 +171,7 @@ def refuse_unset_gradients(encoder: nn.Module, size: tuple[int, int]) -> None:
         )
 
 
-def fitting_chunk(
+def auto_chunk_size(
     encoder: nn.Module, images: int, size: tuple[int, int], *, autocast: bool, free: int | None
 ) -> int | None:
     """How many images a step of `images` should take at a time; None: all.

@@ -15,8 +15,8 @@ from lymphoml.core.privacy import last_parts
 from lymphoml.core.types import Batch
 from lymphoml.models.bag_augmentation import draw_mixup
 from lymphoml.models.build import build, build_model
-from lymphoml.training.checkpoint_schema import check_fits
-from lymphoml.training.finite import check_losses
+from lymphoml.training.checkpoint_schema import assert_compatible
+from lymphoml.training.finite import check_finite_loss
 
 # Images that evaluation looks at together: the same on every machine, and no larger bag costs more
 # memory.
@@ -112,7 +112,7 @@ class BagClassifier(pl.LightningModule):
         self.train()
 
     def on_train_epoch_start(self) -> None:
-        # Told once an epoch: a call of `log` takes a millisecond, some steps take no more than ten.
+        # UserFacingError once an epoch: a call of `log` takes a millisecond, some steps take no more than ten.
         self._losses: list[Tensor] = []
         self._trained: list[tuple[str, ...]] = []
 
@@ -135,7 +135,7 @@ class BagClassifier(pl.LightningModule):
         on_cpu = self._losses[-1].device.type == "cpu"
         if on_cpu or self.trainer.is_last_batch:
             first = batch_idx if on_cpu else 0
-            check_losses(
+            check_finite_loss(
                 self._losses[first:], self._trained[first:], first, self.current_epoch, self.model
             )
 
@@ -184,7 +184,7 @@ class BagClassifier(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises InputError where a run to be resumed is of another model or optimiser."""
         try:
-            check_fits(self, checkpoint)
+            assert_compatible(self, checkpoint)
         except ValueError as error:
             raise InputError(f"checkpoint to resume from: {error}; train the fold again") from None
 

@@ -16,7 +16,7 @@ from lymphoml.audit.terminal import print_audit
 from lymphoml.cli.commands.audit import Audit, run
 from lymphoml.cli.config import data_config
 from lymphoml.core.errors import InputError
-from lymphoml.data.cohort import read_cohort
+from lymphoml.data.cohort import load_cohort
 from tests.audit.cohorts import write_cohort
 
 TRAIN = "trainset/trainset_true.csv"
@@ -53,7 +53,7 @@ def test_a_clean_cohort(data, tmp_path):
         "persons": {"tumoral": 16, "reactive": 8}, "most_folds": 8,
     }  # fmt: skip
     assert content["dates"]["age"]["-"] == {"dates": 28, "ambiguous": 11}
-    assert content["fingerprint"] == read_cohort(data).labelled.fingerprint()[:16]
+    assert content["fingerprint"] == load_cohort(data).labelled.fingerprint()[:16]
     json.dumps(content, allow_nan=False)
     assert any(note["what"].endswith("at most 8 folds") for note in of(content, "note"))
     (error,) = of(audit(data | {"folds": 9}), "error")

@@ -15,7 +15,7 @@ from lymphoml.audit.duplicates import (
     near_duplicates,
 )
 from lymphoml.audit.images import examine
-from lymphoml.data.decoding import Framing
+from lymphoml.data.decoding import Preprocessing
 
 
 def smooth(seed):
@@ -57,7 +57,7 @@ def records(tmp_path):
     again.save(paths["P3"][2], quality=60)
     paths["P1"] += (tmp_path / "P1" / "3.jpg",)
     paths["P1"][3].write_text("not an image: the other hashes must keep their 64 bits")
-    return examine(paths, tmp_path, Framing(None, None))
+    return examine(paths, tmp_path, Preprocessing(None, None))
 
 
 def test_exact_and_near(records):

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from lymphoml.audit.images import REMARKS, examine, image_findings
-from lymphoml.data.decoding import MAX_PIXELS, Framing
+from lymphoml.data.decoding import MAX_PIXELS, Preprocessing
 
-WHOLE = Framing(None, None)
+WHOLE = Preprocessing(None, None)
 
 
 def save(path, mode="RGB", size=(20, 20), **more):
@@ -92,9 +92,9 @@ def test_sixteen_bit_colour_is_told(tmp_path):
 
 def test_sizes_may_differ_where_they_are_made_equal(bad, tmp_path):
     some = {name: bad[name] for name in ("a", "b", "wide")}
-    (only,) = found(some, tmp_path, Framing(16, None)).values()
+    (only,) = found(some, tmp_path, Preprocessing(16, None)).values()
     assert only.severity == "warning"
-    (small,) = found(some, tmp_path, Framing(25, None)).values()
+    (small,) = found(some, tmp_path, Preprocessing(25, None)).values()
     assert small.what == "3 images: of a size that data.crop does not take"
 
 

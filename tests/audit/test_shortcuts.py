@@ -14,8 +14,8 @@ from lymphoml.audit.shortcuts import (
     shortcut_fields,
     shortcut_findings,
 )
-from lymphoml.data.cohort import read_cohort
-from lymphoml.data.decoding import Framing
+from lymphoml.data.cohort import load_cohort
+from lymphoml.data.decoding import Preprocessing
 from tests.audit.cohorts import write_cohort
 
 
@@ -102,8 +102,8 @@ def test_one_class_or_one_patient_of_it_is_not_tested():
 
 def test_fields_of_a_cohort(tmp_path):
     data = write_cohort(tmp_path)
-    cohort = read_cohort(data)
-    records = examine(cohort.images, tmp_path, Framing(None, None))
+    cohort = load_cohort(data)
+    records = examine(cohort.images, tmp_path, Preprocessing(None, None))
     fields = shortcut_fields(cohort, records)
     assert fields.columns.tolist() == [
         "date format (- in age)", "row order", "bag size", "file number", "id number",

@@ -13,7 +13,7 @@ from lymphoml.cli.commands.predict import Predict
 from lymphoml.cli.commands.submit import Submit
 from lymphoml.cli.commands.synthesize import Synthesize
 from lymphoml.cli.config import parse, plain
-from lymphoml.cli.schema import check, refuse_idle
+from lymphoml.cli.schema import check, reject_unused_options
 from lymphoml.core.errors import InputError
 from lymphoml.models.build import build_model
 from lymphoml.runs.provenance import describe, leaves, slug
@@ -63,9 +63,9 @@ def test_every_pooling_and_fusion_builds(pooling, fusion):
      ("trainer.max_epochs=3", "trainer.max_epochs=3: .*; set trainer.max_epochs=1")],
 )  # fmt: skip
 def test_settings_of_steps_are_refused_where_all_is_fitted(word, told):
-    refuse_idle(configured("experiment=best"))
+    reject_unused_options(configured("experiment=best"))
     with pytest.raises(InputError, match=f"^{told}"):
-        refuse_idle(configured("experiment=best", word))
+        reject_unused_options(configured("experiment=best", word))
 
 
 def test_instance_dropout_reaches_the_model():

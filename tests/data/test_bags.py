@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.bags import Bag, BagDataset, EpochOrder, collate, permuted_order
+from lymphoml.data.bags import Bag, BagDataset, EpochSampler, collate, permuted_order
 from lymphoml.data.image_store import ImageStore
 
 SIZES = {"P1": 5, "P2": 3, "P3": 9}
@@ -87,11 +87,11 @@ def test_a_single_bag_is_not_copied():
 
 
 def test_training_order_is_a_permutation_keyed_by_epoch():
-    order = EpochOrder(50, seed=3, shuffle=True)
+    order = EpochSampler(50, seed=3, shuffle=True)
     first = list(order)
     order.set_epoch(1)
     second = list(order)
-    again = EpochOrder(50, seed=3, shuffle=True)
+    again = EpochSampler(50, seed=3, shuffle=True)
     again.set_epoch(1)
     assert second == list(again)
     assert sorted(position for _, position in second) == list(range(50))
@@ -100,14 +100,14 @@ def test_training_order_is_a_permutation_keyed_by_epoch():
 
 
 def test_evaluation_keeps_order_and_subset_whatever_the_epoch():
-    order = EpochOrder(3, seed=0, shuffle=False)
+    order = EpochSampler(3, seed=0, shuffle=False)
     order.set_epoch(9)
     assert list(order) == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_worker_processes_change_nothing():
     def batches(workers):
-        order = EpochOrder(3, 0, shuffle=True)
+        order = EpochSampler(3, 0, shuffle=True)
         loader = DataLoader(dataset(4), 2, sampler=order, collate_fn=collate, num_workers=workers)
         return [(b.ids, b.images.tolist()) for b in loader]
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from lymphoml.core import files
-from lymphoml.core.errors import Failure, InputError
+from lymphoml.core.errors import InputError, RuntimeFailure
 from lymphoml.data import decoding, image_store
 
 ROOT = Path(__file__).parents[2]
@@ -214,7 +214,7 @@ def test_a_killed_build_keeps_its_finished_parts_and_blocks_nobody(
 def test_too_little_space_is_one_line_before_anything_is_decoded(images, opened, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
     monkeypatch.setattr(decoding, "decode", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(Failure) as refused:
+    with pytest.raises(RuntimeFailure) as refused:
         opened()
     (line,) = refused.value.problems
     assert "needs 7.7 kB, only 5.0 kB are free there; make room, or set data.cache=DIR" in line
@@ -231,7 +231,7 @@ def test_a_disk_that_runs_full_is_one_line_and_keeps_finished_parts(
     monkeypatch.setattr(image_store.os, "cpu_count", lambda: 1)
     with monkeypatch.context() as running:
         running.setattr(files.os, "fsync", full)
-        with pytest.raises(Failure) as refused:
+        with pytest.raises(RuntimeFailure) as refused:
             opened()
     (line,) = refused.value.problems
     assert f"{tmp_path}/cache/images/" in line
@@ -246,11 +246,11 @@ def test_a_disk_that_runs_full_is_one_line_and_keeps_finished_parts(
 MOUNT = 'mount -t tmpfs -o size=8k none "$0" && exec "$@"'
 FULL = """
 import shutil, sys, types
-from lymphoml.errors import Failure
+from lymphoml.errors import RuntimeFailure
 shutil.disk_usage = lambda _: types.SimpleNamespace(free=10**9)
 try:
     exec(sys.argv.pop())
-except Failure as error:
+except RuntimeFailure as error:
     print(error)
 print(*sorted(path.name for path in cache.glob("images/*/*")), sep="\\n")
 """

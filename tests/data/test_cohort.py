@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.cohort import Cohort, read_cohort
+from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.columns import Column, declare_columns
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
@@ -62,7 +62,7 @@ def write_bags(folder: Path, ids: list[str]) -> None:
 
 def problems_of(data: dict) -> tuple[str, ...]:
     with pytest.raises(InputError) as caught:
-        read_cohort(data)
+        load_cohort(data)
     assert all("\n" not in line for line in caught.value.problems)
     return caught.value.problems
 
@@ -80,7 +80,7 @@ def same(a: Cohort, b: Cohort) -> bool:
 
 
 def test_kaggle_layout(tmp_path: Path) -> None:
-    cohort = read_cohort(write_kaggle(tmp_path))
+    cohort = load_cohort(write_kaggle(tmp_path))
     table = cohort.table
     assert list(table.index) == list(cohort.images) == ["P1", "P10", "P2", "P3"]
     assert list(table.columns) == ["label", "group", "age", "lymphocyte_count", "sex"]
@@ -98,7 +98,7 @@ def test_kaggle_layout(tmp_path: Path) -> None:
 
 
 def test_origin_tells_how_each_record_was_written(tmp_path: Path) -> None:
-    origin = read_cohort(write_kaggle(tmp_path)).origin
+    origin = load_cohort(write_kaggle(tmp_path)).origin
     assert origin.to_dict("list") == {
         "table": [0, 0, 0, 1],
         "row": [3, 2, 4, 2],
@@ -108,7 +108,7 @@ def test_origin_tells_how_each_record_was_written(tmp_path: Path) -> None:
 
 
 def test_labelled_and_unlabelled_share_the_cohort_out(tmp_path: Path) -> None:
-    cohort = read_cohort(write_kaggle(tmp_path))
+    cohort = load_cohort(write_kaggle(tmp_path))
     assert list(cohort.labelled.table.index) == list(cohort.labelled.images) == ["P1", "P10", "P2"]
     assert list(cohort.unlabelled.table.index) == list(cohort.unlabelled.images) == ["P3"]
     assert same(cohort.subset(["P3", "P2", "P1", "P10"]), cohort)
@@ -118,16 +118,16 @@ def test_labelled_and_unlabelled_share_the_cohort_out(tmp_path: Path) -> None:
 
 def test_the_order_of_rows_plays_no_part(tmp_path: Path) -> None:
     data = write_kaggle(tmp_path)
-    cohort = read_cohort(data)
+    cohort = load_cohort(data)
     table = tmp_path / "trainset/trainset_true.csv"
     table.write_text("\n".join([HEADER, *reversed(TRAIN)]))
-    assert same(read_cohort(data), cohort)
+    assert same(load_cohort(data), cohort)
 
 
 def test_fingerprint_tells_tables_apart_but_not_their_neighbours(tmp_path: Path) -> None:
-    one = read_cohort(write_kaggle(tmp_path / "one"))
-    more = read_cohort(write_kaggle(tmp_path / "more", test=["A1,-1,F,1/1/1950,3", *TEST]))
-    other = read_cohort(write_kaggle(tmp_path / "other", [TRAIN[0] + "1", *TRAIN[1:]]))
+    one = load_cohort(write_kaggle(tmp_path / "one"))
+    more = load_cohort(write_kaggle(tmp_path / "more", test=["A1,-1,F,1/1/1950,3", *TEST]))
+    other = load_cohort(write_kaggle(tmp_path / "other", [TRAIN[0] + "1", *TRAIN[1:]]))
     assert one.labelled.fingerprint() == more.labelled.fingerprint()
     assert one.labelled.fingerprint() != other.labelled.fingerprint()
 
@@ -139,31 +139,31 @@ def test_one_birth_date_and_sex_is_one_person(tmp_path: Path) -> None:
         "P3,0,M,7-1-1948,5",
         "P4,0,F,1-7-1948,5",  # 1 July
     ]
-    table = read_cohort(write_kaggle(tmp_path, train, ["A1,-1,F,1/07/1948,5"])).table
+    table = load_cohort(write_kaggle(tmp_path, train, ["A1,-1,F,1/07/1948,5"])).table
     assert table["group"].to_dict() == {"A1": 0, "P1": 0, "P2": 0, "P3": 1, "P4": 2}
 
 
 def test_without_birth_date_or_sex_everybody_stands_alone(tmp_path: Path) -> None:
     text = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nP1,1,F,,5\nP2,1,F,,5\nP3,0,M,1/7/1948,5\n"
     data = write_table(tmp_path, text, ["P1", "P2", "P3"])
-    assert read_cohort(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
+    assert load_cohort(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
     data["columns"].pop("sex")
-    assert read_cohort(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
+    assert load_cohort(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
 
 
 def test_a_header_alone_is_a_test_table_without_patients(tmp_path: Path) -> None:
-    assert len(read_cohort(write_kaggle(tmp_path, test=[])).unlabelled.table) == 0
+    assert len(load_cohort(write_kaggle(tmp_path, test=[])).unlabelled.table) == 0
 
 
 def test_an_unlabelled_cohort_needs_no_label_column(tmp_path: Path) -> None:
     text = "ID,GENDER,DOB,LYMPH_COUNT\nP1,F,1/7/1948,5\n"
-    assert read_cohort(write_table(tmp_path, text, ["P1"])).table["label"].tolist() == [-1]
+    assert load_cohort(write_table(tmp_path, text, ["P1"])).table["label"].tolist() == [-1]
 
 
 def test_missing_values_may_be_left_to_the_model(tmp_path: Path) -> None:
     text = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nP1,1,n/a,,5\nP2,0,NaN,,NA\n"
     data = write_table(tmp_path, text, ["P1", "P2"])
-    table = read_cohort(data | {"missing": "impute"}).table
+    table = load_cohort(data | {"missing": "impute"}).table
     assert table[["age", "sex"]].isna().all(axis=None)
     assert table["lymphocyte_count"].isna().tolist() == [False, True]
     assert table.dtypes.astype(str).to_dict() == {
@@ -182,7 +182,7 @@ def test_a_category_may_be_called_na(tmp_path: Path) -> None:
         "origin": {"kind": "categorical", "column": "GENDER", "values": {"NA": "north", "F": "f"}},
         "sex": {"kind": "categorical", "column": "GENDER", "values": {"NA": 1, 0: 0}},
     }
-    table = read_cohort(data).table
+    table = load_cohort(data).table
     assert table.loc["NA", ["origin", "sex"]].tolist() == ["north", "1"]
 
 
@@ -210,9 +210,9 @@ def test_any_dialect_gives_the_same_cohort(separator, newline, mark, remarks, or
     with tempfile.TemporaryDirectory() as folder:
         ids = ["P10", "P1", "P2", "P3"]
         plain = write_table(Path(folder), "\n".join([HEADER, *TRAIN, *TEST]), ids)
-        cohort = read_cohort(plain)
+        cohort = load_cohort(plain)
         write_table(Path(folder), ("\ufeff" * mark + text).encode(), ids)
-        assert same(read_cohort(plain), cohort)
+        assert same(load_cohort(plain), cohort)
 
 
 def test_rows_are_counted_as_an_editor_counts(tmp_path: Path) -> None:
@@ -357,11 +357,11 @@ def test_thousands_of_problems_are_shortened(tmp_path: Path) -> None:
 def test_a_folder_may_link_within_the_root_only(tmp_path: Path) -> None:
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     data = write_kaggle(root)
-    cohort = read_cohort(data)
+    cohort = load_cohort(data)
     write_bags(elsewhere, ["P1", "P2"])
     (root / "trainset/P1").rename(root / "stored")
     (root / "trainset/P1").symlink_to("../stored")
-    assert same(read_cohort(data), cohort)
+    assert same(load_cohort(data), cohort)
 
     (root / "trainset/P1").unlink()
     (root / "trainset/P1").symlink_to(elsewhere / "P1")
@@ -386,7 +386,7 @@ def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
     write_kaggle(tmp_path / "stored")
     (tmp_path / "root").symlink_to("stored")
     data = shipped("lymphocytosis") | {"root": str(tmp_path / "root")}
-    assert read_cohort(data).images["P1"][0] == tmp_path / "root/trainset/P1/000000.jpg"
+    assert load_cohort(data).images["P1"][0] == tmp_path / "root/trainset/P1/000000.jpg"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -447,7 +447,7 @@ def test_columns_that_mean_nothing_are_refused(spec: object, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["id", "label", "group", "place", "patient", "hard", "right", "intake"]
+    "name", ["id", "label", "group", "place", "patient", "hard", "right", "acquisition_half"]
 )
 def test_names_of_our_own_are_taken(name: str) -> None:
     data = shipped("lymphocytosis")
@@ -456,8 +456,8 @@ def test_names_of_our_own_are_taken(name: str) -> None:
 
 
 def test_the_shipped_synthetic_option_is_the_kaggle_layout(tmp_path: Path) -> None:
-    cohort = read_cohort(write_kaggle(tmp_path))
-    assert same(read_cohort(shipped("synthetic") | {"root": str(tmp_path)}), cohort)
+    cohort = load_cohort(write_kaggle(tmp_path))
+    assert same(load_cohort(shipped("synthetic") | {"root": str(tmp_path)}), cohort)
 
 
 def test_the_shipped_table_option_reads_what_its_comments_say(tmp_path: Path) -> None:
@@ -466,9 +466,9 @@ def test_the_shipped_table_option_reads_what_its_comments_say(tmp_path: Path) ->
     text = "ID,LABEL,DOB,LYMPH_COUNT,GENDER\nP1,1,07/01/1948,52.1,F\n"
     (tmp_path / "clinical.csv").write_text(text)
     data = shipped("table") | {"root": str(tmp_path)}
-    slashes = read_cohort(data)
+    slashes = load_cohort(data)
     (tmp_path / "clinical.csv").write_text(text.replace("07/01/1948", "1948-01-07"))
-    assert same(read_cohort(data), slashes)
+    assert same(load_cohort(data), slashes)
     assert slashes.table["age"].item() == pytest.approx(71.98, abs=0.01)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lymphoml.data.decoding import Framing, decode, size_from_header
+from lymphoml.data.decoding import Preprocessing, decode, size_from_header
 
 
 def save(path, mode="RGB", size=(23, 23), **options):
@@ -32,21 +32,23 @@ def test_pixels_are_those_of_pillow(tmp_path, name, mode, crop, resize):
         expected = expected.crop((start, start, start + crop, start + crop))
     if resize:
         expected = expected.resize((resize, resize), Image.Resampling.BICUBIC)
-    size = size_from_header(path, Framing(crop, resize))
+    size = size_from_header(path, Preprocessing(crop, resize))
     assert size == (expected.height, expected.width)
-    np.testing.assert_array_equal(decoded(path, Framing(crop, resize), size), np.asarray(expected))
+    np.testing.assert_array_equal(
+        decoded(path, Preprocessing(crop, resize), size), np.asarray(expected)
+    )
 
 
 def test_height_comes_before_width(tmp_path):
     path = save(tmp_path / "wide.png", size=(30, 20))
-    assert size_from_header(path, Framing(None, None)) == (20, 30)
-    assert decoded(path, Framing(None, None), (20, 30)).shape == (20, 30, 3)
+    assert size_from_header(path, Preprocessing(None, None)) == (20, 30)
+    assert decoded(path, Preprocessing(None, None), (20, 30)).shape == (20, 30, 3)
 
 
 @pytest.mark.parametrize(("size", "framing", "says"), [
-    ((30, 20), Framing(25, None), "30 x 20 pixels are smaller than data.crop=25"),
-    ((30, 20), Framing(None, 8), "30 x 20 pixels are no square; set data.crop first"),
-    ((30, 20), Framing(None, None), "30 x 20 pixels where the first has 10 x 10"),
+    ((30, 20), Preprocessing(25, None), "30 x 20 pixels are smaller than data.crop=25"),
+    ((30, 20), Preprocessing(None, 8), "30 x 20 pixels are no square; set data.crop first"),
+    ((30, 20), Preprocessing(None, None), "30 x 20 pixels where the first has 10 x 10"),
 ])  # fmt: skip
 def test_a_size_that_does_not_fit_is_told(tmp_path, size, framing, says):
     assert decoded(save(tmp_path / "x.png", size=size), framing, (10, 10)).startswith(says)
@@ -58,8 +60,8 @@ def test_a_huge_or_16_bit_header_is_refused_before_a_pixel_is_decoded(tmp_path, 
     Image.fromarray(np.zeros((20, 20), np.uint16)).save(deep)
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
     for path, says in ((huge, "9000 x 9000 pixels; at most 64000000"), (deep, "mode I;16")):
-        assert decoded(path, Framing(None, None), (20, 20)).startswith(says)
-        assert size_from_header(path, Framing(None, None)) is None
+        assert decoded(path, Preprocessing(None, None), (20, 20)).startswith(says)
+        assert size_from_header(path, Preprocessing(None, None)) is None
 
 
 def test_bytes_that_make_no_sense_are_told(tmp_path):
@@ -72,23 +74,23 @@ def test_bytes_that_make_no_sense_are_told(tmp_path):
     ):
         (tmp_path / "bad.png").write_bytes(content)
         with warnings.catch_warnings(action="error"):
-            told = decoded(tmp_path / "bad.png", Framing(None, None), (23, 23))
+            told = decoded(tmp_path / "bad.png", Preprocessing(None, None), (23, 23))
         assert says in told
         assert told.endswith("replace the file or remove it")
 
 
 def test_a_file_that_changed_or_vanished_since_it_was_hashed_is_told(tmp_path):
     path = save(tmp_path / "x.png")
-    assert decode(path, b"other", Framing(None, None), (23, 23)).startswith("changed while")
+    assert decode(path, b"other", Preprocessing(None, None), (23, 23)).startswith("changed while")
     path.unlink()
-    told = decode(path, b"other", Framing(None, None), (23, 23))
+    told = decode(path, b"other", Preprocessing(None, None), (23, 23))
     assert told.startswith("cannot be read (No such file")
 
 
 def test_the_name_tells_versions_crop_and_resize(monkeypatch):
-    names = {Framing(crop, resize).name for crop in (None, 8) for resize in (None, 8)}
+    names = {Preprocessing(crop, resize).name for crop in (None, 8) for resize in (None, 8)}
     monkeypatch.setattr("PIL.__version__", "0.1")
-    names.add(Framing(None, None).name)
+    names.add(Preprocessing(None, None).name)
     monkeypatch.setattr("lymphoml.data.decoding.VERSION", 99)
-    names.add(Framing(None, None).name)
+    names.add(Preprocessing(None, None).name)
     assert len(names) == 6

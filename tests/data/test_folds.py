@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.folds import inner_split, make_folds, read_folds, split
+from lymphoml.data.folds import inner_validation_split, make_folds, read_folds, split
 
 
 def test_folds_partition_the_patients_once_a_repeat(patients):
@@ -93,8 +93,8 @@ def test_a_fold_file_that_splits_a_person_is_refused(patients, tmp_path):
 
 
 def test_inner_split_is_stratified_keyed_and_about_the_fraction(patients):
-    inner = inner_split(patients, 0.25, 0, 2)
-    assert inner == inner_split(patients, 0.25, 0, 2)
-    assert inner != inner_split(patients, 0.25, 0, 3)
+    inner = inner_validation_split(patients, 0.25, 0, 2)
+    assert inner == inner_validation_split(patients, 0.25, 0, 2)
+    assert inner != inner_validation_split(patients, 0.25, 0, 3)
     assert 7 <= len(inner) <= 13
     assert patients.loc[inner, "label"].nunique() == 2

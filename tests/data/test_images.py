@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from lymphoml.core.errors import InputError
 from lymphoml.data import cache as parts
 from lymphoml.data import decoding, image_store
-from lymphoml.data.bags import BagDataset, EpochOrder, collate
+from lymphoml.data.bags import BagDataset, EpochSampler, collate
 from lymphoml.data.image_store import read_images
 
 
@@ -80,7 +80,7 @@ def test_loader_workers_read_the_same_bags(images, opened):
     dataset = BagDataset(
         [*images], [*images], np.zeros((3, 1), np.float32), [0, 1, 0], opened(), None, False, 0
     )
-    loader = DataLoader(dataset, 2, sampler=EpochOrder(3, 0, shuffle=False), collate_fn=collate,
+    loader = DataLoader(dataset, 2, sampler=EpochSampler(3, 0, shuffle=False), collate_fn=collate,
                         num_workers=1, multiprocessing_context="spawn")  # fmt: skip
     read = [batch.images.permute(0, 2, 3, 1).numpy() for batch in loader]
     expected = np.concatenate([pixels(paths) for paths in images.values()])

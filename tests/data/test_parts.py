@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from lymphoml.data.cache import Source, check_part, open_part, part_bytes, write_part
+from lymphoml.data.cache import Source, check_part, open_part, part_bytes, write_entry
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), dtype=np.uint8)
 
@@ -11,7 +11,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), dtype=np.uint8)
 @pytest.fixture
 def part(tmp_path):
     path = tmp_path / "0123.npy"
-    write_part(path, PIXELS.shape, iter(PIXELS))
+    write_entry(path, PIXELS.shape, iter(PIXELS))
     return path
 
 
@@ -61,7 +61,7 @@ def test_images_that_fail_midway_leave_nothing(tmp_path):
         raise KeyError
 
     with pytest.raises(KeyError):
-        write_part(tmp_path / "0123.npy", PIXELS.shape, failing())
+        write_entry(tmp_path / "0123.npy", PIXELS.shape, failing())
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ import torch
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.feature_files import read_rows, write_rows
-from lymphoml.data.feature_store import RowStore, RowView, moments
+from lymphoml.data.feature_store import FeatureScaler, FeatureStore, moments
 
 IMAGES = {"007": (Path("a/0.png"), Path("a/1.png")), "NA": (Path("b/0.png"),)}
 ROWS = {
@@ -19,7 +19,7 @@ ROWS = {
 @pytest.fixture(params=[".csv", ".npz"])
 def path(request, tmp_path):
     path = tmp_path / f"rows{request.param}"
-    write_rows(path, RowStore(ROWS, ["one", "two"]), IMAGES)
+    write_rows(path, FeatureStore(ROWS, ["one", "two"]), IMAGES)
     return path
 
 
@@ -132,11 +132,11 @@ def test_a_view_is_fitted_on_the_patients_given_alone():
     random = np.random.default_rng(0)
     rows = {p: random.normal(5, 3, (20, 2)).astype(np.float32) for p in "ABC"}
     rows["C"] += 1e6
-    view = RowView.fit(RowStore(rows, ["one", "two"]), ["A", "B"])
+    view = FeatureScaler.fit(FeatureStore(rows, ["one", "two"]), ["A", "B"])
     seen = view(torch.from_numpy(np.concatenate([rows["A"], rows["B"]])))
     assert seen.mean(0).numpy() == pytest.approx(0, abs=1e-5)
     assert seen.std(0, correction=0).numpy() == pytest.approx(1, abs=1e-5)
-    assert RowView(**view.state()) == view
+    assert FeatureScaler(**view.state()) == view
 
 
 def test_a_constant_column_is_not_blown_up():

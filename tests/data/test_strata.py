@@ -44,7 +44,7 @@ def test_every_way_to_part_the_cohort(cohort, data):
         "age": ["below 65", "65 and above", "65 and above", "unknown"],
         "age format": ["/", "-", "/", "unknown"],
         "sex": ["F", "M", "unknown", "M"],
-        "intake": ["later half", "earlier half", "later half", "earlier half"],
+        "acquisition_half": ["later half", "earlier half", "later half", "earlier half"],
     }
     assert list(found.index) == list(cohort.table.index)
 

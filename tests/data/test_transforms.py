@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from lymphoml.data import transforms
-from lymphoml.data.transforms import DRAWS, STILL, View
+from lymphoml.data.transforms import DRAWS, IDENTITY, BatchTransform
 
-PLAIN = STILL | {"normalise": False}
+PLAIN = IDENTITY | {"normalise": False}
 ALL = PLAIN | {"flip": True, "rotate": True, "zoom": 0.2, "colour": 0.2, "stain": 0.1}
 ALL["normalise"] = True
 
@@ -59,22 +59,22 @@ def test_jitter_stays_in_the_unit_range_and_keeps_its_bound():
 def test_without_draws_only_what_is_the_same_for_all_is_done():
     images = pictures(4)
     expected = transforms.normalise(transforms.to_unit(images))
-    assert torch.equal(View(ALL)(images), expected)
-    assert torch.equal(View(PLAIN)(images, uniform(4, DRAWS)), transforms.to_unit(images))
+    assert torch.equal(BatchTransform(ALL)(images), expected)
+    assert torch.equal(BatchTransform(PLAIN)(images, uniform(4, DRAWS)), transforms.to_unit(images))
 
 
 @pytest.mark.parametrize("key", ["flip", "rotate", "zoom", "colour", "stain"])
 def test_each_option_alone_changes_images_by_their_draws(key):
-    images, view = pictures(8), View(PLAIN | {key: ALL[key]})
+    images, view = pictures(8), BatchTransform(PLAIN | {key: ALL[key]})
     assert view.random
     changed = view(images, uniform(8, DRAWS))
     assert not torch.equal(changed, view(images))
     assert not torch.equal(changed, view(images, uniform(8, DRAWS, seed=1)))
-    assert not View(PLAIN).random
+    assert not BatchTransform(PLAIN).random
 
 
 def test_a_part_of_a_batch_is_viewed_as_in_the_whole():
-    images, draws, view = pictures(9), uniform(9, DRAWS), View(ALL)
+    images, draws, view = pictures(9), uniform(9, DRAWS), BatchTransform(ALL)
     parts = [view(images[part], draws[part]) for part in (slice(0, 4), slice(4, 9))]
     assert torch.equal(torch.cat(parts), view(images, draws))
 
@@ -85,8 +85,8 @@ def test_a_view_of_any_angle_turns_by_its_draw_and_keeps_the_centre():
     images[:, :, :10] //= 2  # the upper half darker
     draws = torch.zeros(3, DRAWS)
     draws[1:, 2] = torch.tensor([1 / 4, 1 / 8])
-    out = View(PLAIN | {"rotate": "any"})(images, draws)
-    expected = View(PLAIN)(images)
+    out = BatchTransform(PLAIN | {"rotate": "any"})(images, draws)
+    expected = BatchTransform(PLAIN)(images)
     torch.testing.assert_close(out[0], expected[0], atol=1e-4, rtol=0)
     torch.testing.assert_close(out[1], torch.rot90(expected[1], 1, (-2, -1)), atol=1e-4, rtol=0)
     corner = out[2, 0].rot90(-1)
@@ -100,7 +100,7 @@ def test_zoom_magnifies_about_the_centre_by_its_bound():
     out = transforms.resample(ramp, angle, torch.tensor([1.25, 0.8]))
     assert out[0, 0, 20, 30] == pytest.approx(0.5 + 0.25 / 1.25, abs=1e-5)
     assert out[1, 0, 20, 30] == pytest.approx(0.5 + 0.25 / 0.8, abs=1e-5)
-    sizes = View(PLAIN | {"zoom": 0.25})
+    sizes = BatchTransform(PLAIN | {"zoom": 0.25})
     draws = torch.zeros(2, DRAWS)
     draws[1, -1] = 1
     bytes_ = (ramp * 255).to(torch.uint8)
@@ -110,7 +110,7 @@ def test_zoom_magnifies_about_the_centre_by_its_bound():
 
 def test_symmetries_are_the_eight_of_the_square():
     image = pictures(1).float()
-    found = [transforms.turned(image, symmetry) for symmetry in range(8)]
+    found = [transforms.dihedral(image, symmetry) for symmetry in range(8)]
     assert torch.equal(found[0], image)
     assert all(torch.equal(found[turns], image.rot90(turns, (-2, -1))) for turns in range(4))
     assert len({tuple(each.flatten().tolist()) for each in found}) == 8
@@ -121,15 +121,18 @@ def test_symmetries_are_the_eight_of_the_square():
 
 def test_evaluation_has_as_many_views_as_asked_for_and_the_first_is_the_plain_one():
     images = pictures(3)
-    assert [torch.equal(view(images), View(ALL)(images)) for view in View(ALL).evaluated] == [True]
-    eight = View(ALL | {"tta": 8}).evaluated
+    assert [
+        torch.equal(view(images), BatchTransform(ALL)(images))
+        for view in BatchTransform(ALL).evaluated
+    ] == [True]
+    eight = BatchTransform(ALL | {"tta": 8}).evaluated
     for symmetry, view in enumerate(eight):
-        assert torch.equal(view(images), transforms.turned(View(ALL)(images), symmetry))
+        assert torch.equal(view(images), transforms.dihedral(BatchTransform(ALL)(images), symmetry))
     assert len(eight) == 8
 
 
 def test_autocast_changes_no_pixel():
-    images, draws, view = pictures(4), uniform(4, DRAWS), View(ALL | {"rotate": "any"})
+    images, draws, view = pictures(4), uniform(4, DRAWS), BatchTransform(ALL | {"rotate": "any"})
     with torch.autocast("cpu", torch.bfloat16):
         halved = view(images, draws)
     assert halved.dtype == torch.float32

@@ -10,10 +10,10 @@ from scipy.stats import binomtest
 from lymphoml.evaluation.rule_out import (
     average_rank,
     average_size,
+    below_rank,
     confident_rank,
     confident_size,
     held_out,
-    outranked,
     sample_rank,
     sensitivity_bound,
     threshold,
@@ -117,7 +117,7 @@ def test_outranked_counted_by_hand():
     )
     new = pd.DataFrame({0: [0.1, 0.3, 0.6], 1: [0.5, 0.3, 0.4]}, index=["x", "y", "z"])
     # x: c alone is no higher; y: a; z: all three, two of them equal. d is reactive.
-    assert outranked(predictions, new).to_dict() == {"x": 1, "y": 1, "z": 3}
+    assert below_rank(predictions, new).to_dict() == {"x": 1, "y": 1, "z": 3}
 
 
 def test_outranked_of_repeats_compares_means_over_the_models_that_held_out():
@@ -131,9 +131,9 @@ def test_outranked_of_repeats_compares_means_over_the_models_that_held_out():
     )
     new = pd.DataFrame({0: [0.1], 1: [0.9], 2: [0.4], 3: [0.48]}, index=["x"])
     # a, 0.3, against models 0 and 3, 0.29; b, 0.7, against models 1 and 2, 0.65.
-    assert outranked(predictions, new)["x"] == 0
+    assert below_rank(predictions, new)["x"] == 0
     new[3] = 0.52
-    assert outranked(predictions, new)["x"] == 1
+    assert below_rank(predictions, new)["x"] == 1
 
 
 def test_models_that_agree_make_outranked_the_threshold():
@@ -148,7 +148,7 @@ def test_models_that_agree_make_outranked_the_threshold():
     )
     said = random.random(500)
     new = pd.DataFrame(dict.fromkeys(range(5), said))
-    spared = outranked(predictions, new) < 5
+    spared = below_rank(predictions, new) < 5
     assert (spared == (said < threshold(predictions["probability"], 5))).all()
 
 
@@ -192,7 +192,7 @@ def test_model_by_model_keeps_the_level_and_spares_more_than_the_mean_or_a_vote(
         for said in (tumoral, reactive):
             rows.append(
                 (
-                    (outranked(predictions, said) < 5).mean(),
+                    (below_rank(predictions, said) < 5).mean(),
                     (said.mean(axis=1) < limit).mean(),
                     (said < limit).all(axis=1).mean(),
                 )

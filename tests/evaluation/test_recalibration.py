@@ -56,9 +56,9 @@ def test_each_fold_is_scaled_by_the_fit_of_the_others_of_its_repeat(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_folds_own_labels_play_no_part_in_its_probabilities(method):
     table = predictions(repeats=1)
-    turned = table.copy()
-    turned.loc[turned["fold"] == 2, "label"] = 1 - turned["label"]
-    one, other = recalibrate(table, 5, method), recalibrate(turned, 5, method)
+    dihedral = table.copy()
+    dihedral.loc[dihedral["fold"] == 2, "label"] = 1 - dihedral["label"]
+    one, other = recalibrate(table, 5, method), recalibrate(dihedral, 5, method)
     own = table["fold"] == 2
     np.testing.assert_array_equal(one["probability"][own], other["probability"][own])
     assert (one["probability"][~own] != other["probability"][~own]).all()

@@ -4,10 +4,10 @@ import torch
 from PIL import Image
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.decoding import Framing
+from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_store import hash_images, read_images
 from lymphoml.features.feature_cache import read_features
-from lymphoml.features.frozen_encoder import UNTRAINED, Encoded, untrained, untrained_layer3
+from lymphoml.features.frozen_encoder import UNTRAINED, FrozenEncoder, untrained, untrained_layer3
 from lymphoml.models.build import build
 
 SPEC = {"_target_": "lymphoml.models.encoders.timm_encoder", "name": "test_resnet"}
@@ -20,7 +20,7 @@ def rows(images, data, extractor):
 
 def test_features_are_the_encoders_of_the_configured_view(images, data):
     data = data | {"crop": 24, "normalise": True}
-    extractor = Encoded(SPEC, data)
+    extractor = FrozenEncoder(SPEC, data)
     found = rows(images, data, extractor)
     image = np.asarray(Image.open(images["P1"][0]))[4:28, 4:28]
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
@@ -32,7 +32,7 @@ def test_features_are_the_encoders_of_the_configured_view(images, data):
 
 def test_features_are_those_of_the_pixels_that_training_would_see(images, data):
     data = data | {"stain_norm": "reinhard"}
-    extractor = Encoded(SPEC, data)
+    extractor = FrozenEncoder(SPEC, data)
     found = read_features(hash_images(images), extractor, data)
     pixels, _ = read_images(images, data)
     for patient in images:
@@ -40,7 +40,7 @@ def test_features_are_those_of_the_pixels_that_training_would_see(images, data):
         with torch.inference_mode():
             expected = extractor.encoder(extractor.view(seen)).numpy()
         np.testing.assert_allclose(found.bag(patient), expected, rtol=1e-4, atol=1e-5)
-    as_they_are = rows(images, data, Encoded(SPEC, data | {"stain_norm": None}))
+    as_they_are = rows(images, data, FrozenEncoder(SPEC, data | {"stain_norm": None}))
     assert not np.allclose(rows(images, data, extractor), as_they_are, atol=1e-3)
 
 
@@ -48,7 +48,7 @@ def test_a_patient_without_stain_is_named(images, data):
     Image.new("RGB", (32, 32), (240, 240, 240)).save(images["P10"][0])
     data = data | {"stain_norm": "macenko"}
     with pytest.raises(InputError, match=r"patient P10: .*data\.stain_norm=macenko"):
-        read_features(hash_images(images), Encoded(SPEC, data), data)
+        read_features(hash_images(images), FrozenEncoder(SPEC, data), data)
 
 
 def test_a_seed_gives_the_same_features_and_leaves_the_global_generator(images, data, tmp_path):
@@ -70,18 +70,18 @@ def test_whatever_decides_on_the_features_decides_on_their_place(images, data, t
         return SPEC | {"weights": str(weights)}
 
     places = [
-        Encoded(SPEC, data).settings,
-        Encoded(SPEC, data, seed=1).settings,
-        Encoded(SPEC, data | {"crop": 24}).settings,
-        Encoded(SPEC, data | {"normalise": True}).settings,
-        Encoded(SPEC, data | {"stain_norm": "reinhard"}).settings,
-        Encoded(SPEC | {"norm": "group"}, data).settings,
-        Encoded(saved(0), data).settings,
-        Encoded(saved(1), data).settings,  # the same path, another content
+        FrozenEncoder(SPEC, data).settings,
+        FrozenEncoder(SPEC, data, seed=1).settings,
+        FrozenEncoder(SPEC, data | {"crop": 24}).settings,
+        FrozenEncoder(SPEC, data | {"normalise": True}).settings,
+        FrozenEncoder(SPEC, data | {"stain_norm": "reinhard"}).settings,
+        FrozenEncoder(SPEC | {"norm": "group"}, data).settings,
+        FrozenEncoder(saved(0), data).settings,
+        FrozenEncoder(saved(1), data).settings,  # the same path, another content
     ]
     assert len(set(places)) == len(places)
-    assert Encoded(SPEC, data).settings == places[0]
-    assert Encoded(SPEC | {"weights": str(weights)}, data, seed=5).settings == places[-1]
+    assert FrozenEncoder(SPEC, data).settings == places[0]
+    assert FrozenEncoder(SPEC | {"weights": str(weights)}, data, seed=5).settings == places[-1]
 
 
 def test_weights_are_those_of_the_file(images, data, tmp_path):
@@ -89,13 +89,13 @@ def test_weights_are_those_of_the_file(images, data, tmp_path):
     network = build(SPEC)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     spec = SPEC | {"weights": str(tmp_path / "weights.pt")}
-    one, other = (rows(images, data, Encoded(spec, data, seed)) for seed in (0, 1))
+    one, other = (rows(images, data, FrozenEncoder(spec, data, seed)) for seed in (0, 1))
     assert np.array_equal(one, other)
-    assert not np.allclose(one, rows(images, data, Encoded(SPEC, data)))
+    assert not np.allclose(one, rows(images, data, FrozenEncoder(SPEC, data)))
 
 
 def test_the_control_sees_small_images_whole(images):
-    assert untrained(images).framing == untrained_layer3(images).framing == Framing(32, 32)
+    assert untrained(images).framing == untrained_layer3(images).framing == Preprocessing(32, 32)
     assert untrained(images).names[0] == "feature-32-pixels_0"  # no model of 128 takes these
     assert UNTRAINED["name"] == "resnet18"
 
@@ -106,7 +106,7 @@ def test_layer3_is_that_of_the_same_network_at_full_resolution(images, data, tmp
             pixels = np.random.default_rng(number).integers(0, 256, (140, 140, 3), np.uint8)
             Image.fromarray(pixels).save(path)
     whole, middle = untrained(images, seed=2), untrained_layer3(images, seed=2)
-    assert (whole.framing, middle.framing) == (Framing(128, 64), Framing(128, 128))
+    assert (whole.framing, middle.framing) == (Preprocessing(128, 64), Preprocessing(128, 128))
     assert middle.names[255] == "layer3_255"
     image = np.asarray(Image.open(images["P1"][0]))[6:134, 6:134]
     pixels = middle.view(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])

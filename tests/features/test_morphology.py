@@ -55,10 +55,12 @@ def test_texture_tells_clumped_chromatin_from_smooth():
     assert other["chromatin_homogeneity"] < one["chromatin_homogeneity"]
 
 
-@pytest.mark.parametrize("turned", [lambda i: np.rot90(i), lambda i: i[::-1], lambda i: i[:, ::-1]])
-def test_a_turned_or_mirrored_cell_is_the_same_cell(turned):
+@pytest.mark.parametrize(
+    "dihedral", [lambda i: np.rot90(i), lambda i: i[::-1], lambda i: i[:, ::-1]]
+)
+def test_a_turned_or_mirrored_cell_is_the_same_cell(dihedral):
     image = cell(3)
-    assert measure(turned(image).copy()) == pytest.approx(measure(image), rel=0.02, abs=0.02)
+    assert measure(dihedral(image).copy()) == pytest.approx(measure(image), rel=0.02, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from hydra import compose, initialize_config_dir
 from lymphoml.cli.config import plain, run_config
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
-from lymphoml.data.cohort import read_cohort
+from lymphoml.data.cohort import load_cohort
 from lymphoml.data.synthetic.cohort import synthesize
-from lymphoml.features.instance_store import open_instances
+from lymphoml.features.instance_store import open_instance_store
 from lymphoml.features.morphology import NAMES
-from lymphoml.models.encoders import FeatureRows
+from lymphoml.models.encoders import FeatureEncoder
 from lymphoml.runs import cross_validation as training
 from lymphoml.runs.predict import predict
 from lymphoml.training.callbacks import History
@@ -100,8 +100,8 @@ def test_rows_of_two_kinds_stand_side_by_side(configured, cohort):
 
     def opened(encoder):
         config = configured(f"model/encoder={encoder}")
-        images = read_cohort(config["data"]).images
-        return images, open_instances(config["model"], config["data"], images)[0]
+        images = load_cohort(config["data"]).images
+        return images, open_instance_store(config["model"], config["data"], images)[0]
 
     images, both = opened("cells")
     parts = [opened(encoder)[1] for encoder in ("morphology", "random_features")]
@@ -113,11 +113,11 @@ def test_rows_of_two_kinds_stand_side_by_side(configured, cohort):
 
 def test_parts_that_are_alike_count_alike_whatever_their_width():
     widths = (38, 512)
-    rows = FeatureRows("morphology+untrained", sum(widths), alike=True, widths=widths)
+    rows = FeatureEncoder("morphology+untrained", sum(widths), alike=True, widths=widths)
     seen = rows(torch.ones(1, sum(widths)))[0].square()
     parts = [part.sum().item() for part in seen.split(widths)]
     assert parts == pytest.approx([275, 275])  # of 550 features, as without weights
-    assert torch.equal(FeatureRows("untrained", 3)(torch.ones(1, 3)), torch.ones(1, 3))
+    assert torch.equal(FeatureEncoder("untrained", 3)(torch.ones(1, 3)), torch.ones(1, 3))
 
 
 def test_best_is_fitted_to_the_training_patients_alone(configured, cohort, tmp_path):
@@ -161,8 +161,8 @@ def test_a_model_that_does_not_fit_together_is_refused(configured, file, tmp_pat
 def test_another_seed_is_another_untrained_network_and_nothing_else(configured, cohort):
     def opened(seed):
         config = configured("model/encoder=cells", f"model.encoder.seed={seed}")
-        images = read_cohort(config["data"]).images
-        store, _ = open_instances(config["model"], config["data"], images)
+        images = load_cohort(config["data"]).images
+        store, _ = open_instance_store(config["model"], config["data"], images)
         return np.concatenate([store.bag(patient) for patient in images])
 
     one, other = opened(0), opened(1)
@@ -187,8 +187,8 @@ def test_networks_side_by_side_are_one_part_and_another_seed_has_others(configur
 
     def opened(rows, *words):
         config = configured("model/encoder=cells", f"model.encoder.rows={rows}", *words)
-        images = read_cohort(config["data"]).images
-        return images, open_instances(config["model"], config["data"], images)[0]
+        images = load_cohort(config["data"]).images
+        return images, open_instance_store(config["model"], config["data"], images)[0]
 
     both = "morphology+untrained+untrained_layer3"
     images, store = opened(both, "model.encoder.networks=2", "model.encoder.seed=1")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lymphoml.models.chunking import activation_bytes, embed_in_chunks, has_batch_norm
+from lymphoml.models.chunking import activation_bytes, encode_in_chunks, has_batch_norm
 from lymphoml.models.encoders import timm_encoder
 
 IMAGES = torch.rand(11, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -18,7 +18,7 @@ def view(images, scales):
 def features_and_gradients(norm, size):
     torch.manual_seed(0)
     encoder = timm_encoder("test_resnet", norm=norm)
-    features = embed_in_chunks(encoder, view, size, IMAGES, SCALES)
+    features = encode_in_chunks(encoder, view, size, IMAGES, SCALES)
     features.mean(0).square().sum().backward()
     return encoder, features.detach(), [p.grad for p in encoder.parameters()]
 
@@ -51,7 +51,7 @@ def test_random_layers_draw_the_same_both_times_through():
     encoder, drawn = nn.Sequential(nn.Flatten(), nn.Dropout(0.5)), []
     encoder.append(nn.Linear(3 * 32 * 32, 2))
     encoder[1].register_forward_hook(lambda _, inputs, output: drawn.append(output.detach() == 0))
-    embed_in_chunks(encoder, view, 4, IMAGES, SCALES).sum().backward()
+    encode_in_chunks(encoder, view, 4, IMAGES, SCALES).sum().backward()
     first, again = torch.cat(drawn[:3]), drawn[3:]
     assert len(again) == 3
     # Backward begins with whichever chunk it likes.
@@ -70,17 +70,17 @@ def test_nothing_but_features_waits_for_the_gradient():
 
     images = torch.rand(40, 3, 32, 32)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        embed_in_chunks(encoder, lambda images: images, None, images)
+        encode_in_chunks(encoder, lambda images: images, None, images)
         at_once = sum(largest)
         largest.clear()
-        embed_in_chunks(encoder, lambda images: images, 4, images)
+        encode_in_chunks(encoder, lambda images: images, 4, images)
     assert sum(largest) <= images.numel() < at_once / 10
 
 
 def test_evaluation_keeps_no_graph_and_gives_the_same_features():
     encoder = timm_encoder("test_resnet").eval()
     with torch.no_grad():
-        features = embed_in_chunks(encoder, view, 3, IMAGES, SCALES)
+        features = encode_in_chunks(encoder, view, 3, IMAGES, SCALES)
         torch.testing.assert_close(features, encoder(view(IMAGES, SCALES)))
     assert not features.requires_grad
 
@@ -93,7 +93,7 @@ def test_chunks_are_of_one_size_but_for_one_image():
         return images.flatten(1)
 
     with torch.no_grad():
-        embed_in_chunks(nn.Identity(), spy, 5, IMAGES)
+        encode_in_chunks(nn.Identity(), spy, 5, IMAGES)
     assert seen == [4, 4, 3]
 
 

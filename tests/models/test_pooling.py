@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lymphoml.core.errors import InputError
 from lymphoml.models.build import build
-from lymphoml.models.pooling import LogSumExp, Max, Mean, SigmoidMean, TopShare
+from lymphoml.models.pooling import LogSumExp, Max, Mean, SigmoidWeightedMean, TopFractionPooling
 from tests.models.equations import ONE_BAG
 from tests.models.options import POOLINGS, SELECT, make_pooling
 
@@ -29,7 +29,7 @@ def pooling(name) -> nn.Module:
     pooling = make_pooling(name, DIM).eval()
     for weight in pooling.parameters():
         nn.init.normal_(weight)  # far from uniform attention
-    if isinstance(pooling, SigmoidMean):
+    if isinstance(pooling, SigmoidWeightedMean):
         nn.init.constant_(pooling.norm.running_mean, 0.7)
         nn.init.constant_(pooling.norm.running_var, 2.0)
     return pooling
@@ -151,13 +151,13 @@ def test_logsumexp_lies_between_mean_and_maximum(features):
 
 
 def test_a_share_of_everything_is_the_mean_score(features):
-    pooling, lengths = TopShare(DIM, share=1.0), torch.tensor(LENGTHS)
+    pooling, lengths = TopFractionPooling(DIM, share=1.0), torch.tensor(LENGTHS)
     expected = Mean(DIM)(pooling.score(features).unsqueeze(1), lengths)
     torch.testing.assert_close(pooling(features, lengths), expected)
 
 
 def test_sigmoid_mean_normalises_in_training_by_the_batch(features):
-    pooling = SigmoidMean(DIM)
+    pooling = SigmoidWeightedMean(DIM)
     score = pooling.score(features)
     assert score.mean().item() == pytest.approx(0, abs=1e-5)
     assert score.std(correction=0).item() == pytest.approx(1, abs=1e-3)

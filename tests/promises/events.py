@@ -39,8 +39,8 @@ def count(how: str, at: tuple[str, int] | None) -> None:
     known = set(sys.modules)
     atexit.register(lambda: Path("modules.txt").write_text("\n".join({*sys.modules} - known)))
     for owner, name, event in (
-        (preparation, "read_cohort", "cohort"),
-        (preparation, "try_size", "size"),
+        (preparation, "load_cohort", "cohort"),
+        (preparation, "check_input_size", "size"),
         (image_store.Source, "read", "hash"),
         (patient_stain, "decode", "decode"),
         (callbacks.History, "on_train_epoch_start", "epoch"),

@@ -15,8 +15,8 @@ from lymphoml.training.checkpoint import (
     PREVIOUS,
     SELECTED,
     AtomicCheckpointIO,
+    find_resume_checkpoint,
     load_checkpoint,
-    starting_point,
 )
 from tests.promises.jobs import CLINICAL, outcome, predict, refusal
 
@@ -218,32 +218,34 @@ def test_no_moment_of_a_save_leaves_fewer_than_one_good_checkpoint(tmp_path, rec
                 break
             except Killed:
                 tried += 1
-        start = starting_point(folder, fold=0)
+        start = find_resume_checkpoint(folder, fold=0)
         held = load_checkpoint(start.checkpoint)
         assert held["epoch"] in (1, 2)
         assert held["weight"].tolist() == [held["epoch"]] * 100
         save(folder, held["epoch"] + 1)
         assert load_checkpoint(folder / LAST)["epoch"] == held["epoch"] + 1
         (folder / LAST).write_bytes(b"")
-        assert load_checkpoint(starting_point(folder, 0).checkpoint)["epoch"] == held["epoch"]
+        assert (
+            load_checkpoint(find_resume_checkpoint(folder, 0).checkpoint)["epoch"] == held["epoch"]
+        )
     assert tried >= 20
     record_property("tried", tried)
 
 
 def test_a_good_checkpoint_is_gone_on_from_without_a_word(tmp_path):
     save(tmp_path, 0)
-    assert starting_point(tmp_path, 0) == (tmp_path / LAST, None)
+    assert find_resume_checkpoint(tmp_path, 0) == (tmp_path / LAST, None)
 
 
 def test_a_second_fall_is_no_way_back_to_the_damaged_one(tmp_path):
     for epoch in range(3):
         save(tmp_path, epoch)
     (tmp_path / LAST).write_bytes(b"damaged")
-    assert load_checkpoint(starting_point(tmp_path, 0).checkpoint)["epoch"] == 1
-    assert starting_point(tmp_path, 0).told is None
+    assert load_checkpoint(find_resume_checkpoint(tmp_path, 0).checkpoint)["epoch"] == 1
+    assert find_resume_checkpoint(tmp_path, 0).told is None
     (tmp_path / LAST).write_bytes(b"damaged again")
     with pytest.raises(InputError, match=r"previous.ckpt is missing"):
-        starting_point(tmp_path, 0)
+        find_resume_checkpoint(tmp_path, 0)
 
 
 def test_a_finished_fold_keeps_no_second_checkpoint(configured, tmp_path):

@@ -11,7 +11,7 @@ import yaml
 
 from lymphoml.cli.config import run_config
 from lymphoml.cli.main import main
-from lymphoml.data.cohort import read_cohort
+from lymphoml.data.cohort import load_cohort
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.predict import fold_probabilities
@@ -43,7 +43,7 @@ def said(root: Path) -> pd.DataFrame:
     tables = []
     for member in map(Path, ("first", "second")):
         config = run_config(member, {"root": str(root)}, {})
-        new = read_cohort(config["data"]).unlabelled
+        new = load_cohort(config["data"]).unlabelled
         tables.append(fold_probabilities(member, config, new, [0, 1]))
     return pd.DataFrame(mean_probability(tables), tables[0].index, [0, 1])
 

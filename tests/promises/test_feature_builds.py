@@ -13,10 +13,10 @@ MEASURE = """
 import sys
 from lymphoml.cli import main
 from lymphoml.features import cells
-from lymphoml.stopping import stop_on_signals
+from lymphoml.stopping import install_signal_handlers
 cells.FEW, cells.available_cores = 1, lambda: 2
 if __name__ == "__main__":
-    stop_on_signals("again")
+    install_signal_handlers("again")
     main(["features", "cohort=synthetic", *sys.argv[1:]])
 """
 CODES = {"TERM": 143, "INT": 130, "KILL": -9}

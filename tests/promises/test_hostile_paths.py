@@ -10,7 +10,7 @@ import pytest
 from lymphoml.cli.config import data_config
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_bytes
-from lymphoml.data.cohort import read_cohort
+from lymphoml.data.cohort import load_cohort
 from lymphoml.data.folds import read_folds
 from lymphoml.data.image_store import read_images
 from lymphoml.data.synthetic.cohort import synthesize
@@ -38,7 +38,7 @@ def cohort(made, tmp_path):
 
 def read(cohort, **changes):
     data = data_config("synthetic", {"root": str(cohort), "cache": f"{cohort}/../cache"} | changes)
-    found = read_cohort(data)
+    found = load_cohort(data)
     read_images(found.images, data)
     return found
 

@@ -12,7 +12,7 @@ from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.data import feature_files
 from lymphoml.data.feature_files import read_rows, write_rows
-from lymphoml.data.feature_store import RowStore
+from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises.hostile import Canary, cost
 
@@ -139,7 +139,7 @@ def test_rows_are_private(suffix, tmp_path):
 
 
 def test_a_name_that_is_a_formula_is_not_written(tmp_path):
-    store = RowStore({"P1": np.ones((1, 1), np.float32)}, ["=cmd()"])
+    store = FeatureStore({"P1": np.ones((1, 1), np.float32)}, ["=cmd()"])
     with pytest.raises(InputError, match="formula"):
         write_rows(tmp_path / "rows.csv", store, IMAGES)
     assert not list(tmp_path.iterdir())

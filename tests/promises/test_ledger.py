@@ -13,7 +13,7 @@ import pytest
 
 from lymphoml.cli.main import _run
 from lymphoml.core.errors import InputError
-from lymphoml.runs.test_set_log import LEDGER, Tally, record, tally
+from lymphoml.runs.test_set_log import LEDGER, UsageCount, count_uses, record
 from tests.fake_kaggle import COMPETITION, TOKEN, fake_kaggle
 from tests.promises.conftest import PATIENTS
 from tests.promises.journey import ROOT
@@ -71,7 +71,9 @@ def test_writers_at_once_do_not_mix_their_lines(tmp_path, record_property):
         each.communicate()
     told = lines(tmp_path)
     assert len(told) == len({line["sha256"] for line in told}) == 400
-    assert tally([tmp_path]) == Tally(uses=400, files=400, attempts=0, confirmed=0, torn=0)
+    assert count_uses([tmp_path]) == UsageCount(
+        uses=400, files=400, attempts=0, confirmed=0, torn=0
+    )
     record_property("tried", len(told))
 
 
@@ -111,7 +113,7 @@ def test_a_torn_line_harms_no_other(tmp_path, room):
     done = limited(tmp_path, size + room)
     assert str(tmp_path / LEDGER) in done.stderr.splitlines()[-1]
     record(tmp_path, "attempt", "next", 1)
-    assert tally([tmp_path]) == Tally(1, 1, 1, 0, torn=int(room > 0))
+    assert count_uses([tmp_path]) == UsageCount(1, 1, 1, 0, torn=int(room > 0))
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
@@ -157,13 +159,13 @@ def test_a_submission_is_recorded_before_it_is_sent(predicted, tmp_path, monkeyp
         server.refuse_uploads = True
         with pytest.raises(InputError, match="not confirmed"):
             _run(words)
-        assert tally([predicted]) == Tally(0, 0, 1, 0, 0)
+        assert count_uses([predicted]) == UsageCount(0, 0, 1, 0, 0)
         assert "1 sent, 0 confirmed" in capsys.readouterr().out
         server.refuse_uploads = False
         _run(words)
-    assert tally([predicted]) == Tally(0, 0, 2, 1, 0)
+    assert count_uses([predicted]) == UsageCount(0, 0, 2, 1, 0)
     assert "2 sent, 0 confirmed" in capsys.readouterr().out
-    assert tally([predicted, sibling]) == Tally(0, 0, 3, 1, 0)
+    assert count_uses([predicted, sibling]) == UsageCount(0, 0, 3, 1, 0)
 
 
 @pytest.mark.promise(
@@ -174,7 +176,7 @@ def test_nobody_the_run_learned_from_is_submitted(predicted):
     (predicted / "folds.csv").write_text("patient,fold\nP1,0\nP4,1\n")
     with pytest.raises(InputError, match=r"holds 1 patients whom the run learned from; run pred"):
         _run(["submit", f"run={predicted}", "message=m"])
-    assert tally([predicted]) is None
+    assert count_uses([predicted]) is None
 
 
 def test_lines_of_an_earlier_version_count(tmp_path):
@@ -182,12 +184,12 @@ def test_lines_of_an_earlier_version_count(tmp_path):
             "patients": 3}  # fmt: skip
     (tmp_path / LEDGER).write_text(json.dumps(line) + "\n")
     record(tmp_path, "predict", "y", 3, transductive=None)
-    assert tally([tmp_path]) == Tally(uses=2, files=2, attempts=0, confirmed=0, torn=0)
+    assert count_uses([tmp_path]) == UsageCount(uses=2, files=2, attempts=0, confirmed=0, torn=0)
 
 
 def test_the_same_file_twice_is_two_uses_of_one_file(tmp_path):
     for digest in ("a", "a", "b"):
         record(tmp_path, "predict", digest, 3)
-    assert tally([tmp_path]) == Tally(uses=3, files=2, attempts=0, confirmed=0, torn=0)
-    assert tally([tmp_path / "none"]) is None
+    assert count_uses([tmp_path]) == UsageCount(uses=3, files=2, attempts=0, confirmed=0, torn=0)
+    assert count_uses([tmp_path / "none"]) is None
     assert os.listdir(tmp_path) == [LEDGER]

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.untrusted import refuse_links
+from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.data.synthetic.cohort import synthesize
 from lymphoml.runs.fold_lock import fold_lock
 from tests.promises.processes import ROOT, end, wait_until
@@ -135,7 +135,7 @@ def test_what_vanishes_is_no_link(tmp_path):
     other.start()
     try:
         for _ in range(2000):
-            refuse_links(tmp_path)
+            reject_symlinks(tmp_path)
     finally:
         done.set()
         other.join()

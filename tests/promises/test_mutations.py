@@ -20,7 +20,7 @@ from lymphoml.audit.run import audit
 from lymphoml.cli.config import data_config
 from lymphoml.core.errors import InputError
 from lymphoml.data.clinical import ClinicalEncoder
-from lymphoml.data.cohort import read_cohort
+from lymphoml.data.cohort import load_cohort
 from lymphoml.data.folds import make_folds
 from lymphoml.data.image_store import read_images
 from lymphoml.data.synthetic.cohort import synthesize
@@ -48,7 +48,7 @@ def settings(cohort, cache):
 
 def read(data):
     """All that a job does with a cohort before its first step; values by patient and column."""
-    cohort = read_cohort(data)
+    cohort = load_cohort(data)
     store, _ = read_images(cohort.images, data)
     labelled = cohort.labelled
     make_folds(labelled.table, data["folds"], 1, seed=0)

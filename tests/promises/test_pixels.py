@@ -50,8 +50,8 @@ def test_settings_that_would_change_nothing_are_refused(
 def turn_every_image(cohort: Path) -> None:
     for path in cohort.rglob("*.jpg"):
         with Image.open(path) as image:
-            turned = image.transpose(Image.Transpose.ROTATE_90)
-        turned.save(path.with_suffix(".png"))
+            dihedral = image.transpose(Image.Transpose.ROTATE_90)
+        dihedral.save(path.with_suffix(".png"))
         path.unlink()
 
 
@@ -63,13 +63,13 @@ def lossless(cohort: Path) -> None:
 
 
 @pytest.mark.promise(
-    "every image of a cohort lies turned by a right angle", "data.tta=8 predicts the same"
+    "every image of a cohort lies dihedral by a right angle", "data.tta=8 predicts the same"
 )
 def test_turned_images_are_predicted_alike(tmp_path, configured, record_property):
-    drawn, turned = tmp_path / "drawn", tmp_path / "turned"
+    drawn, dihedral = tmp_path / "drawn", tmp_path / "dihedral"
     synthesize(drawn, patients=15, test_patients=8, images=(2, 4), size=32, seed=3)
-    shutil.copytree(drawn, turned)
-    turn_every_image(turned)
+    shutil.copytree(drawn, dihedral)
+    turn_every_image(dihedral)
     lossless(drawn)
     png = f"data.root={drawn}", "data.image_pattern=*.png"
     found = {}
@@ -79,7 +79,7 @@ def test_turned_images_are_predicted_alike(tmp_path, configured, record_property
         config = configured(*png, *words)
         cross_validate(config, run)
         found[tta] = []
-        for root in (drawn, turned):
+        for root in (drawn, dihedral):
             config["data"]["root"] = str(root)
             predict(config, run)
             table = pd.read_csv(run / "test" / "predictions.csv")

@@ -17,9 +17,9 @@ from lymphoml.cli.config import plain
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.data import pretraining_exposure
-from lymphoml.data.cohort import read_cohort
+from lymphoml.data.cohort import load_cohort
 from lymphoml.data.folds import make_folds, split
-from lymphoml.features.frozen_encoder import Encoded
+from lymphoml.features.frozen_encoder import FrozenEncoder
 from lymphoml.features.instance_store import rows_wanted
 from lymphoml.features.pretraining import train as learning
 from lymphoml.features.pretraining.settings import settle
@@ -83,7 +83,7 @@ def encoders(configured, tmp_path):
     def of(folds, *words):
         config = configured(*WEIGHTS, "pretrain.scope=fold", *words)
         settings = settle(config, rows_wanted(config["model"]))
-        everybody = read_cohort(config["data"])
+        everybody = load_cohort(config["data"])
         return Encoders(config, settings, everybody, folds, tmp_path / "no-run")
 
     return of
@@ -174,7 +174,7 @@ def test_no_label_is_read(encoder, cohort, copied):
 @pytest.mark.parametrize("change", ["no image", "another image"])
 def test_a_fold_never_opens_its_validation_patients(change, encoders, copied, tmp_path):
     config_words = [f"data.root={copied}"]
-    everybody = read_cohort(encoders(None, *config_words).config["data"])
+    everybody = load_cohort(encoders(None, *config_words).config["data"])
     folds = make_folds(everybody.labelled.table, 2, 1, 0)
     before = encoders(folds, *config_words).of(0).path.read_bytes()
     training, held_out = split(folds, 0, 2)
@@ -201,7 +201,7 @@ def test_a_fold_never_sees_other_records_of_whom_it_holds_out(encoders, copied, 
     others.loc[0, ["DOB", "GENDER"]] = person.loc[0, ["DOB", "GENDER"]]
     others.to_csv(test, index=False)
     words = [f"data.root={copied}", "pretrain.include_test=true"]
-    table = read_cohort(encoders(None, *words).config["data"]).labelled.table
+    table = load_cohort(encoders(None, *words).config["data"]).labelled.table
     folds = make_folds(table, 2, 1, 0).set_index("patient")["fold"]
     seen_by_fold = {}
     for fold in (0, 1):
@@ -433,8 +433,8 @@ def test_features_of_a_trained_encoder_differ_from_those_of_an_untrained(configu
     settings = config["pretrain"]
     images = torch.rand(4, 3, 32, 32)
     path = str(tmp_path / "run" / "encoder.safetensors")
-    trained = Encoded(settings["encoder"] | {"weights": path}, settings).encoder
-    untrained = Encoded(settings["encoder"], settings).encoder
+    trained = FrozenEncoder(settings["encoder"] | {"weights": path}, settings).encoder
+    untrained = FrozenEncoder(settings["encoder"], settings).encoder
     with torch.inference_mode():
         assert not torch.allclose(trained(images), untrained(images), rtol=0.05)
 

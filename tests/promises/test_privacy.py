@@ -12,7 +12,7 @@ from lymphoml.audit.run import audit
 from lymphoml.cli.config import data_config, run_config
 from lymphoml.core.errors import InputError
 from lymphoml.core.privacy import PRIVATE, hide_dates, is_private
-from lymphoml.data.cohort import read_cohort
+from lymphoml.data.cohort import load_cohort
 from tests.promises.conftest import PATIENTS
 from tests.promises.journey import (
     ARCHIVE,
@@ -126,7 +126,7 @@ def test_a_cell_that_may_be_a_birth_date_is_never_quoted(tmp_path, column, recor
     table.to_csv(path, index=False)
     data = data_config("table", {"root": str(tmp_path / "cohort")})
     with pytest.raises(InputError) as refused:
-        read_cohort(data)
+        load_cohort(data)
     told = [*refused.value.problems, str(audit(data))]
     assert len(refused.value.problems) >= len(SLIPPED)
     for text in told:

@@ -111,7 +111,7 @@ def test_no_exception_goes_through_an_import(tmp_path, started):
         "except BaseException:\n"
         "    os.abort()\n"
     )
-    begin = "from lymphoml.core.signals import stop_on_signals; stop_on_signals('go on')"
+    begin = "from lymphoml.core.signals import install_signal_handlers; install_signal_handlers('go on')"
     process = started("-c", f"{begin}; import module", cwd=tmp_path)
     assert process.communicate(timeout=SOON)[1] == "stopped; go on\n"
     assert process.returncode == 143
@@ -125,7 +125,7 @@ def test_a_bar_that_is_not_closed_gives_the_cursor_back(tmp_path, started):
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)\n"
     )
     begin = (
-        "from lymphoml.core.signals import stop_on_signals; stop_on_signals('go on')\n"
+        "from lymphoml.core.signals import install_signal_handlers; install_signal_handlers('go on')\n"
         "from lymphoml.training.progress import progress_bar\n"
         "with progress_bar(True, 9): import module"
     )
@@ -193,8 +193,8 @@ def test_a_stop_writes_nothing(born, cohort, tmp_path):
 
 SWALLOWED = """
 import os, signal, sys, time
-from lymphoml.stopping import stop_on_signals
-stop_on_signals("tested")
+from lymphoml.stopping import install_signal_handlers
+install_signal_handlers("tested")
 
 class Deaf:
     def __del__(self):
@@ -206,8 +206,8 @@ while True:
 """
 REPLACED = """
 import os, signal
-from lymphoml.stopping import stop_on_signals
-stop_on_signals("tested")
+from lymphoml.stopping import install_signal_handlers
+install_signal_handlers("tested")
 try:
     os.kill(os.getpid(), signal.SIGTERM)
 finally:
@@ -215,8 +215,8 @@ finally:
 """
 FULL_PIPE = """
 import os, signal, sys
-from lymphoml.stopping import stop_on_signals
-stop_on_signals("tested")
+from lymphoml.stopping import install_signal_handlers
+install_signal_handlers("tested")
 sys.stdout.write("ready")
 sys.stdout.flush()
 while True:
@@ -226,7 +226,7 @@ TWICE = """
 import os, signal, sys, time
 from lymphoml import stopping
 signals.UNWINDING = 1000
-signals.stop_on_signals("tested")
+signals.install_signal_handlers("tested")
 try:
     print("ready", flush=True)
     time.sleep(1000)

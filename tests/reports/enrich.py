@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lymphoml.data.cohort import read_cohort
+from lymphoml.data.cohort import load_cohort
 from tests.reports.fabricate import config, make_predictions, make_run
 
 MEASURES = ("balanced_accuracy", "sensitivity", "specificity", "auroc", "average_precision", "f1",
@@ -92,7 +92,7 @@ def make_run_of(cohort: Path, path: Path, **changes: Any) -> Path:
         f"data.{key}": value for key, value in changes.items()
     }
     settings = config(**changes)
-    labelled, repeats = read_cohort(settings["data"]).labelled, settings["data"]["repeats"]
+    labelled, repeats = load_cohort(settings["data"]).labelled, settings["data"]["repeats"]
     predictions = make_predictions(len(labelled.table), 2, repeats, skill=2.0, seed=0)
     predictions = predictions.assign(
         patient=list(labelled.table.index) * repeats, label=list(labelled.table["label"]) * repeats

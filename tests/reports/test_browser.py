@@ -1,4 +1,4 @@
-"""The page in a real browser: clicked, tabbed through, turned dark, printed."""
+"""The page in a real browser: clicked, tabbed through, dihedral dark, printed."""
 
 import re
 from pathlib import Path

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.cohort import read_cohort
+from lymphoml.data.cohort import load_cohort
 from lymphoml.data.image_store import content_key, hash_images
 from lymphoml.reports.page import thumbnails as module
 from lymphoml.reports.page.chart_plotly import plotly_bundle
@@ -81,7 +81,7 @@ def test_other_images_beside_the_same_table_are_refused(cohort, tmp_path):
     shutil.copytree(cohort, tmp_path / "own")
     path = make_run_of(tmp_path / "own", tmp_path / "run")
     run = read_run(path)
-    labelled = read_cohort(run.config["data"]).labelled
+    labelled = load_cohort(run.config["data"]).labelled
     digest = content_key(hash_images(labelled.images))[:16]
     run.environment["data_fingerprint"] = f"{labelled.fingerprint()[:16]}-{digest}"
     patient, image = first_of(run)
@@ -116,14 +116,14 @@ def test_a_broken_image_is_told_without_patient_and_file(
     shutil.copytree(cohort, tmp_path / "own")
     path = make_run_of(tmp_path / "own", tmp_path / "run")
     patient, image = first_of(read_run(path))
-    file, real = tmp_path / "own" / "trainset" / patient / image, module.read_cohort
+    file, real = tmp_path / "own" / "trainset" / patient / image, module.load_cohort
 
     def reading(data):  # breaks once the images are listed, before they are opened
         read = real(data)
         file.unlink() if content is None else file.write_bytes(content)
         return read
 
-    monkeypatch.setattr(module, "read_cohort", reading)
+    monkeypatch.setattr(module, "load_cohort", reading)
     page = write_report(path, tmp_path / "page.html", Choices()).read_text()
     page = page.replace(plotly_bundle(), "")
     assert said in page

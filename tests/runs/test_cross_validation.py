@@ -18,10 +18,10 @@ from sklearn.metrics import balanced_accuracy_score
 
 from lymphoml.cli.config import plain, run_config
 from lymphoml.cli.main import main
-from lymphoml.core.errors import Failure, InputError
+from lymphoml.core.errors import InputError, RuntimeFailure
 from lymphoml.data.clinical import ClinicalEncoder
-from lymphoml.data.cohort import read_cohort
-from lymphoml.data.transforms import View
+from lymphoml.data.cohort import load_cohort
+from lymphoml.data.transforms import BatchTransform
 from lymphoml.models.build import build_model
 from lymphoml.runs import cross_validation as training
 from lymphoml.runs.cross_validation import cross_validate
@@ -114,7 +114,7 @@ def test_eight_views_say_the_mean_logit_of_each_of_bags_and_of_images(
     together, each = logits("together"), []
     for symmetry in range(8):
         one = property(lambda view, symmetry=symmetry: [partial(view, symmetry=symmetry)])
-        monkeypatch.setattr(View, "evaluated", one)
+        monkeypatch.setattr(BatchTransform, "evaluated", one)
         each.append(logits(str(symmetry)))
     np.testing.assert_allclose(np.mean(each, axis=0), together, atol=1e-4)
     assert np.std(each, axis=0).max() > 1e-3
@@ -250,7 +250,7 @@ def test_a_person_whom_the_run_knows_by_another_id_is_predicted_by_the_models_th
     config = run_config(run, {"root": str(changed)}, {})
     table = predict(run, {run: config}, tmp_path / "out", "unlabelled", ("ID", "LABEL"))
     table = table.set_index("patient")
-    again = fold_probabilities(run, config, read_cohort(config["data"]).unlabelled, [0, 1])
+    again = fold_probabilities(run, config, load_cohort(config["data"]).unlabelled, [0, 1])
     person = new.loc[0, "ID"]
     assert table.index[table["standard_deviation"].isna()].tolist() == [person]
     assert table["probability"][person] == again.loc[person, fold]
@@ -264,7 +264,7 @@ def test_late_fusion_is_fitted_to_the_training_patients_of_its_fold(configured, 
     folds = pd.read_csv(run / "folds.csv", dtype=str).set_index("patient")["fold"]
     stored = pd.read_csv(run / "predictions.csv").set_index("patient")
     data = configured()["data"]
-    table = read_cohort(data).labelled.table
+    table = load_cohort(data).labelled.table
     for fold in ("0", "1"):
         train, held_out = (sorted(folds.index[chosen]) for chosen in (folds != fold, folds == fold))
         encoder = ClinicalEncoder.fit(
@@ -525,7 +525,7 @@ def test_changed_folds_of_the_users_own_are_refused(configured, tmp_path):
 
 def test_a_diverged_fold_is_no_finished_fold(configured, tmp_path):
     words = ("lr=1e30", "trainer.max_epochs=1", "fold=0")
-    with pytest.raises(Failure, match=r"fold 0, epoch 1, .* diverged"):
+    with pytest.raises(RuntimeFailure, match=r"fold 0, epoch 1, .* diverged"):
         cross_validate(configured(*words), tmp_path / "run")
     assert not (tmp_path / "run" / "fold-0" / "done.json").exists()
 

@@ -4,8 +4,7 @@ import pytest
 
 from lymphoml.core.errors import InputError
 from lymphoml.runs.submission import check_submission, submit, write_submission
-
-from .fake_kaggle import COMPETITION, TOKEN, fake_kaggle
+from tests.fake_kaggle import COMPETITION, TOKEN, fake_kaggle
 
 TEST_IDS = ["P75", "P7", "P12"]
 

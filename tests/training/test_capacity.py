@@ -10,14 +10,14 @@ from lymphoml.models.encoders import timm_encoder
 from lymphoml.training import hardware
 from lymphoml.training.hardware import (
     activation_bytes,
-    fitting_chunk,
+    auto_chunk_size,
     refuse_unset_gradients,
     set_threads,
 )
 
 
 def chunk(images, free, norm="group"):
-    return fitting_chunk(
+    return auto_chunk_size(
         timm_encoder("test_resnet", norm=norm), images, (32, 32), autocast=False, free=free
     )
 
@@ -102,9 +102,9 @@ def test_limits_of_the_groups_above_count_and_file_pages_are_no_loss(groups):
 
 
 def test_freed_memory_is_kept_where_there_is_glibc(monkeypatch):
-    assert hardware.keep_freed()
+    assert hardware.tune_malloc()
     monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: nn.Module())
-    assert not hardware.keep_freed()
+    assert not hardware.tune_malloc()
 
 
 @pytest.mark.parametrize(("allowed", "asked", "jobs", "expected"), [

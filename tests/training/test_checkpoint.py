@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lymphoml.core.errors import InputError
-from lymphoml.training.checkpoint import AtomicCheckpointIO, load_checkpoint, starting_point
-from lymphoml.training.checkpoint_schema import check_content
+from lymphoml.training.checkpoint import AtomicCheckpointIO, find_resume_checkpoint, load_checkpoint
+from lymphoml.training.checkpoint_schema import validate_checkpoint
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_killed_around_the_move_either_file_is_recognised(path, monkeypatch, mom
     with pytest.raises(KeyboardInterrupt):
         AtomicCheckpointIO().save_checkpoint({"epoch": 4}, path)
     monkeypatch.undo()
-    start = starting_point(path.parent, fold=0)
+    start = find_resume_checkpoint(path.parent, fold=0)
     assert load_checkpoint(start.checkpoint)["epoch"] == (4 if moment == "after the move" else 3)
 
 
@@ -84,7 +84,7 @@ def test_a_checkpoint_of_before_there_were_rows_is_read():
     column = {"kind": "numeric", "log": False}
     clinical = {"columns": {"age": column}, "fill": {}, "mean": [50.0], "scale": [10.0]}
     data = {"next_epoch": 1, "clinical": clinical, "schema": {}, "image_size": None}
-    check_content({"BagDataModule": data})
-    check_content({"BagDataModule": data | {"rows": None}})
+    validate_checkpoint({"BagDataModule": data})
+    validate_checkpoint({"BagDataModule": data | {"rows": None}})
     with pytest.raises(ValueError, match="does not hold"):
-        check_content({"BagDataModule": data | {"other": None}})
+        validate_checkpoint({"BagDataModule": data | {"other": None}})

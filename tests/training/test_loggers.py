@@ -21,8 +21,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.training.loggers import Tracker
 from lymphoml.training.loggers import wandb as wandb_runs
 from lymphoml.training.loggers.public import numbers, public_config, public_slug
-
-from .fake_wandb import ENTITY, PROJECT, SWEEP, fake_wandb, read_runs
+from tests.fake_wandb import ENTITY, PROJECT, SWEEP, fake_wandb, read_runs
 
 ROOT = Path(__file__).parents[2]
 SLUG = "lr=0.1,optim=sgd"

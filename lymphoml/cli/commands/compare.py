@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from lymphoml.cli.options import listed_runs, option
+from lymphoml.cli.options import option, parse_run_list
 from lymphoml.core.errors import InputError
 
 
@@ -39,7 +39,7 @@ def run(options: Compare) -> None:
     if options.resamples < 100:
         raise InputError(f"resamples={options.resamples}: give 100 or more, 2000 to report")
     listed = options.runs.startswith("[")
-    paths = listed_runs(options.runs) if listed else find_runs(Path(options.runs))
+    paths = parse_run_list(options.runs) if listed else find_runs(Path(options.runs))
     reference: Path | str
     if options.reference is not None:
         reference = _given(options.reference, paths)

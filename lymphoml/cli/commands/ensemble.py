@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from lymphoml.cli.options import listed_runs, option
+from lymphoml.cli.options import option, parse_run_list
 
 
 @dataclass
@@ -24,7 +24,7 @@ def run(options: Ensemble) -> None:
 
     out = Path(options.out)
     listed = options.runs.startswith("[")
-    paths = listed_runs(options.runs) if listed else find_runs(Path(options.runs), but=out)
+    paths = parse_run_list(options.runs) if listed else find_runs(Path(options.runs), but=out)
     if not listed:  # among a sweep's runs lie ensembles of some of them
         paths = [path for path in paths if not member_names(path)]
     write_ensemble(paths, out)

@@ -36,7 +36,7 @@ def run(options: Features) -> None:
     data = data_config(options.cohort, options.data)
     out = Path(options.out).expanduser() if options.out else None
 
-    from lymphoml.data.cohort import read_cohort
+    from lymphoml.data.cohort import load_cohort
     from lymphoml.data.feature_files import check_suffix, check_telling, write_rows
     from lymphoml.data.image_store import hash_images
     from lymphoml.data.mil_table import refuse_bags
@@ -50,7 +50,7 @@ def run(options: Features) -> None:
     account = _account(options, data)
     if out is not None:
         check_telling(out, account)
-    cohort = read_cohort(data)
+    cohort = load_cohort(data)
     store = read_features(hash_images(cohort.images), _extractor(options, data, cohort), data)
     store.account = account
     count = sum(store.lengths)
@@ -93,6 +93,6 @@ def _extractor(options: Features, data: dict[str, Any], cohort: "Cohort") -> "Ex
                 f"files; leave it out, or name a network"
             )
         return extractor(options.encoder, cohort.images, seed=options.seed)
-    from lymphoml.features.frozen_encoder import Encoded
+    from lymphoml.features.frozen_encoder import FrozenEncoder
 
-    return Encoded(encoder_config(options.encoder, changes), data, options.seed)
+    return FrozenEncoder(encoder_config(options.encoder, changes), data, options.seed)

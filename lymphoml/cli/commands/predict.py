@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from lymphoml.cli.config import run_config
-from lymphoml.cli.options import listed_runs, option, pair
+from lymphoml.cli.options import option, pair, parse_run_list
 
 
 @dataclass
@@ -25,17 +25,17 @@ class Predict:
 
 def run(options: Predict) -> None:
     from lymphoml.runs import provenance
-    from lymphoml.runs.ensemble import find_members
+    from lymphoml.runs.ensemble import resolve_members
     from lymphoml.runs.predict import predict as run_folds
     from lymphoml.runs.run_folder import pretraining, read_environment
 
     run = Path(options.run)
     out = Path(options.out) if options.out else run / "test"
     header = pair("header", options.header)
-    given = listed_runs(options.members, "members") if options.members else []
+    given = parse_run_list(options.members, "members") if options.members else []
     members = {
         member: run_config(member, _heeded(options.data, member, run), options.trainer)
-        for member in find_members(run, given)
+        for member in resolve_members(run, given)
     }
     drifted = provenance.summary(read_environment(run).get(provenance.KEY, []))
     table = run_folds(run, members, out, options.patients, header)

@@ -30,7 +30,7 @@ def run(options: Pretrain) -> None:
     out = Path(options.out).expanduser() if options.out else None
 
     from lymphoml.core.files import replacing
-    from lymphoml.data.cohort import read_cohort
+    from lymphoml.data.cohort import load_cohort
     from lymphoml.features.pretraining.encoder_file import ENCODER, word
     from lymphoml.features.pretraining.settings import INPUTS, check, trainable
     from lymphoml.features.pretraining.train import pretrained
@@ -50,7 +50,7 @@ def run(options: Pretrain) -> None:
             raise InputError(f"out={out}: give a file that ends in .safetensors")
         refuse_out(out, Path(data["root"]), ENCODER)
     print(hardware.settle(trainer))
-    cohort = read_cohort(data)
+    cohort = load_cohort(data)
     seen = cohort if settings["include_test"] else cohort.labelled
     path = pretrained(settings, seen.images, data["cache"], trainer) / ENCODER
     if out is not None:

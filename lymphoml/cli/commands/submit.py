@@ -39,7 +39,7 @@ def run(options: Submit) -> None:
             f"predict.py again, without patients=all, or give other persons other ids"
         )
     check_submission(folder / "submission.csv", patients, pair("header", options.header))
-    told = test_set_log.tally(siblings(run))
+    told = test_set_log.count_uses(siblings(run))
     print(
         f"submissions before this one, of all runs in {run.parent}: "
         f"{told.attempts if told else 0} sent, {told.confirmed if told else 0} confirmed"

@@ -41,7 +41,7 @@ def is_whole(folder: Path) -> bool:
     return told.get("sha256") == sha256(folder / ENCODER)
 
 
-def refuse_other(folder: Path, settings: dict[str, Any]) -> None:
+def assert_same_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Raises InputError where the encoder in `folder` was made by other settings than these."""
     told = read_mapping(folder / TOLD, f"remove {folder}").get("settings") or {}
     other = [key for key in settings if key in told and told[key] != settings[key]]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lymphoml.core.errors import InputError, cache_refusal
-from lymphoml.core.files import remove_leftovers
+from lymphoml.core.files import remove_stale_temp_files
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.data.image_store import (
     Images,
@@ -45,7 +45,7 @@ def learn(
 ) -> list[float]:
     """Train `network`, an `encoder` and a `method`, from the last epoch that `folder` keeps.
 
-    The mean loss of each epoch. Raises Failure where one is no number.
+    The mean loss of each epoch. Raises RuntimeFailure where one is no number.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
     network.to(how.device).to(memory_format=torch.channels_last).train()
@@ -155,7 +155,7 @@ def pretrained(
 
     `settings` are the settled group `pretrain`, `trainer` the group of that name. No label is
     given, so none is read. Killed anywhere, the same call goes on from the last finished epoch and
-    ends in the same bytes. Raises InputError, and Failure where training or machine give out.
+    ends in the same bytes. Raises InputError, and RuntimeFailure where training or machine give out.
     """
     precision = hardware.precision(trainer["precision"], trainer["accelerator"])
     if precision not in PRECISIONS:
@@ -172,7 +172,7 @@ def pretrained(
     device = "cuda" if hardware.uses_cuda(trainer["accelerator"]) else "cpu"
     try:
         with locked(folder):
-            remove_leftovers(folder)
+            remove_stale_temp_files(folder)
             if not is_whole(folder):  # whoever held it before may have finished it
                 _make(folder, told, store, Arithmetic(device, PRECISIONS[precision]))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Views of cells: turned by any angle, mirrored, nearer, moved, of other contrast and colours."""
+"""Views of cells: dihedral by any angle, mirrored, nearer, moved, of other contrast and colours."""
 
 import math
 from collections.abc import Iterator

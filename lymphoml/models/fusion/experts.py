@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from lymphoml.models.fusion.linear import image_expert
+from lymphoml.models.fusion.linear import image_head
 
 
 class MixtureOfExperts(nn.Module):
@@ -21,7 +21,7 @@ class MixtureOfExperts(nn.Module):
 
     def __init__(self, image_dim: int, clinical_dim: int):
         super().__init__()
-        self.image = image_expert(image_dim)
+        self.image = image_head(image_dim)
         self.clinical = nn.Linear(clinical_dim, 1)
         self.gate = nn.Linear(image_dim + clinical_dim, 1)
 
@@ -60,7 +60,7 @@ class ProductOfProbabilities(nn.Module):
 
     def __init__(self, image_dim: int, clinical_dim: int):
         super().__init__()
-        self.image = image_expert(image_dim)
+        self.image = image_head(image_dim)
         self.clinical = nn.Linear(clinical_dim, 1)
 
     def forward(

@@ -72,7 +72,7 @@ def fit_bags(
 # What late fusions share: a linear part for the images and one for the clinical values, added.
 
 
-class LinearParts(nn.Module):
+class LateFusion(nn.Module):
     """logit = image + clinical, either part 0 until it is fitted or trained.
 
     Penalties, None where there is none, are on squared weights: ValueError unless above 0.
@@ -110,13 +110,13 @@ class LinearParts(nn.Module):
         return fit_bags(bag, label, pos_weight, self.image_penalty, offset)
 
 
-def set_part(part: nn.Linear, weight: Float[Tensor, " k"], bias: Float[Tensor, " 1"]) -> None:
+def assign_linear(part: nn.Linear, weight: Float[Tensor, " k"], bias: Float[Tensor, " 1"]) -> None:
     """Give a part what was fitted."""
     part.weight.data.copy_(weight.unsqueeze(0))
     part.bias.data.copy_(bias)
 
 
-class StackedLogit(LinearParts):
+class StackedLogit(LateFusion):
     """logit = weight * image + clinical: a logistic regression on both (Wolpert 1992).
 
     The image part is a logistic regression on the bags alone (`image_penalty`, in units in which
@@ -157,10 +157,10 @@ class StackedLogit(LinearParts):
         unit = unseen.std(correction=0).clamp_min(torch.finfo(bag.dtype).tiny)
         both = torch.cat([(unseen / unit).unsqueeze(1), clinical.double()], dim=1)
         weights, bias = fit_logistic(both, label, pos_weight, self.penalty)
-        set_part(self.clinical, weights[1:], bias)
+        assign_linear(self.clinical, weights[1:], bias)
         trust = weights[0] / unit
         weight, bias = self.fitted_image(bag, label, pos_weight)
-        set_part(self.image, trust * weight, trust * bias)
+        assign_linear(self.image, trust * weight, trust * bias)
 
     def _unseen_logits(
         self, bag: Float[Tensor, "b d"], label: Float[Tensor, " b"], pos_weight: float
@@ -179,7 +179,7 @@ class StackedLogit(LinearParts):
 # Late fusion: the logit of the images on top of a clinical model that was fitted first.
 
 
-class AdditiveLogit(LinearParts):
+class AdditiveLogit(LateFusion):
     """logit = image + clinical, both linear.
 
     The clinical part is the logistic regression of `fit_clinical`, with squared weights as penalty
@@ -209,7 +209,7 @@ class AdditiveLogit(LinearParts):
         self, clinical: Float[Tensor, "b k"], label: Float[Tensor, " b"], pos_weight: float
     ) -> None:
         """Fit the clinical part to the training patients; `pos_weight` as in the loss."""
-        set_part(self.clinical, *fit_logistic(clinical, label, pos_weight, self.penalty))
+        assign_linear(self.clinical, *fit_logistic(clinical, label, pos_weight, self.penalty))
 
     def fit_images(
         self,
@@ -224,4 +224,4 @@ class AdditiveLogit(LinearParts):
         which bags lie at a mean squared distance of 1 from their mean.
         """
         known = self.clinical(clinical).squeeze(1)
-        set_part(self.image, *self.fitted_image(bag, label, pos_weight, known))
+        assign_linear(self.image, *self.fitted_image(bag, label, pos_weight, known))

@@ -74,7 +74,7 @@ class FiLM(nn.Module):
 # What the images alone say, as a logit.
 
 
-def image_expert(image_dim: int) -> nn.Module:
+def image_head(image_dim: int) -> nn.Module:
     """A linear layer over the bag (b d -> b 1); nothing where the pooling gives one logit already.
 
     A layer there could turn the sign of an instance's score, and with it the assumption that a
@@ -93,7 +93,7 @@ class NoClinical(nn.Module):
 
     def __init__(self, image_dim: int, clinical_dim: int):
         super().__init__()
-        self.image = image_expert(image_dim)
+        self.image = image_head(image_dim)
 
     def forward(
         self, bag: Float[Tensor, "b d"], clinical: Float[Tensor, "b k"]

@@ -14,30 +14,30 @@ from lymphoml.models.pooling.attention import (
     Attention,
     GatedAttention,
     MultiheadAttention,
-    SigmoidMean,
+    SigmoidWeightedMean,
 )
 from lymphoml.models.pooling.instance_scores import (
     DSMIL,
-    Chowder,
+    ChowderPooling,
     NoisyOr,
-    NoisyOrSeesSize,
-    TopShare,
+    NoisyOrMean,
+    TopFractionPooling,
 )
-from lymphoml.models.pooling.statistics import Distribution, LogSumExp, Max, Mean, MeanAndSpread
+from lymphoml.models.pooling.statistics import Distribution, LogSumExp, Max, Mean, MeanStd
 
 __all__ = [
     "DSMIL",
     "Attention",
-    "Chowder",
+    "ChowderPooling",
     "Distribution",
     "GatedAttention",
     "LogSumExp",
     "Max",
     "Mean",
-    "MeanAndSpread",
+    "MeanStd",
     "MultiheadAttention",
     "NoisyOr",
-    "NoisyOrSeesSize",
-    "SigmoidMean",
-    "TopShare",
+    "NoisyOrMean",
+    "SigmoidWeightedMean",
+    "TopFractionPooling",
 ]

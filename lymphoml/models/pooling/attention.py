@@ -105,7 +105,7 @@ class MultiheadAttention(nn.Module):
 # An average with weights that do not compete.
 
 
-class SigmoidMean(nn.Module):
+class SigmoidWeightedMean(nn.Module):
     """z = sum_k a_k h_k / sum_k a_k with a_k = sigmoid(BN(w^T h_k)).
 
     Several instances can count in full, where a softmax makes them compete. No paper is followed:

@@ -32,7 +32,7 @@ class Scorer(nn.Module):
 # The highest scores of a bag.
 
 
-class TopShare(Scorer):
+class TopFractionPooling(Scorer):
     """z = mean of the highest `share` of a bag's scores s_k = w^T h_k + b.
 
     Top-k pooling with k = share N, a share and not a count, so that the size of the bag plays no
@@ -57,7 +57,7 @@ class TopShare(Scorer):
 # The highest and the lowest scores of a bag.
 
 
-class Chowder(Scorer):
+class ChowderPooling(Scorer):
     """z = R low and R high quantiles of a bag's scores s_k = w^T h_k + b, in rising order.
 
     Courtiol et al. 2018, "Classification and Disease Localization in Histopathology Using Only
@@ -86,7 +86,7 @@ class Chowder(Scorer):
 # The probability that an instance is positive, if each one is so independently.
 
 
-class NoisyOrSeesSize(Scorer):
+class NoisyOr(Scorer):
     """z = logit(1 - prod_k (1 - p_k)) with p_k = sigmoid(w^T h_k + b).
 
     Maron and Lozano-Pérez 1997, "A Framework for Multiple-Instance Learning". Any instance more
@@ -109,7 +109,7 @@ class NoisyOrSeesSize(Scorer):
         return torch.where(score < -15, score, softplus(score.clamp(min=-15)).log())
 
 
-class NoisyOr(NoisyOrSeesSize):
+class NoisyOrMean(NoisyOr):
     """z = logit(1 - prod_k (1 - p_k)^(1/N)) with p_k = sigmoid(w^T h_k + b).
 
     The noisy-or with the geometric mean in place of the product, blind to the size of the bag.

@@ -46,7 +46,7 @@ class Max(nn.Module):
 # The average instance, and how much the others differ from it.
 
 
-class MeanAndSpread(nn.Module):
+class MeanStd(nn.Module):
     """z = [mean, spread], feature by feature; the spread is (1/N sum_k (h_k - mean)^2 + eps)^(1/2).
 
     What the baselines of images rest on too. `eps` keeps the gradient finite where all are alike.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
-from lymphoml.runs.provenance import is_free
+from lymphoml.runs.provenance import is_runtime_key
 
 FIRST = ("optim", "lr", "scheduler")
 OF_THE_RUN = {"seed"}  # what a group may have as well
@@ -27,7 +27,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Settings:
             )
         elif isinstance(value, dict):
             flat |= flatten(value, f"{key}.")
-        elif not is_free(key):
+        elif not is_runtime_key(key):
             flat[key] = value
     return flat
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_bytes
-from lymphoml.data.cohort import Cohort, read_cohort
-from lymphoml.data.decoding import Framing, open_rgb
+from lymphoml.data.cohort import Cohort, load_cohort
+from lymphoml.data.decoding import Preprocessing, open_rgb
 from lymphoml.data.image_store import content_key, hash_images
 from lymphoml.reports.page.wording import shown
 from lymphoml.runs.finished_run import Run
@@ -59,7 +59,7 @@ def _cohort(run: Run) -> Cohort:
         raise InputError("a run does not tell where its cohort lies; give data.root=DIR")
     place = shown(data["root"])
     try:
-        cohort = read_cohort(data)
+        cohort = load_cohort(data)
     except InputError as error:
         raise InputError(
             f"the cohort cannot be read at data.root={place} ({len(error.problems)} problems); run "
@@ -84,7 +84,7 @@ def _field(path: Path, width: int) -> Image.Image:
         raise InputError(LEFT) from None
     except OSError:
         raise InputError("an image cannot be read; run the audit") from None
-    opened = open_rgb(content, Framing(None, None))
+    opened = open_rgb(content, Preprocessing(None, None))
     if isinstance(opened, str):
         raise InputError("an image cannot be decoded; run the audit")
     image = opened.image

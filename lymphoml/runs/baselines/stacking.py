@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from lymphoml.data.feature_store import RowStore
+from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import people
 from lymphoml.runs.baselines.folds import Array, Fold
 
@@ -55,7 +55,7 @@ def _people(fold: Fold) -> int:
 # A bag of any size as one row: how its images' features are distributed.
 
 
-def bag_statistics(store: RowStore, patients: Sequence[str]) -> pd.DataFrame:
+def bag_statistics(store: FeatureStore, patients: Sequence[str]) -> pd.DataFrame:
     """Mean and standard deviation of each column, a row a patient.
 
     How alike a patient's cells are is what a cytologist looks at: a clone is uniform. Neither grows

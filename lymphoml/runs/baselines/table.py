@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lymphoml.data.cohort import Cohort
-from lymphoml.data.feature_store import RowStore
+from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import split
 from lymphoml.features.extractors import computed
 from lymphoml.runs.baselines.folds import Array, Fold
@@ -25,7 +25,7 @@ def baseline_predictions(
     data: dict[str, Any],
     cohort: Cohort,
     folds: pd.DataFrame,
-    features: Mapping[str, RowStore] | None = None,
+    features: Mapping[str, FeatureStore] | None = None,
 ) -> pd.DataFrame:
     """Out-of-fold probabilities: patient, fold, and a column for each baseline.
 
@@ -56,7 +56,7 @@ def baseline_predictions(
 KINDS = {"morphology": "morphology", "random_features": "untrained"}  # baseline: its rows
 
 
-def baseline_features(data: dict[str, Any], cohort: Cohort) -> dict[str, RowStore]:
+def baseline_features(data: dict[str, Any], cohort: Cohort) -> dict[str, FeatureStore]:
     """By the names in `data.image_baselines`; computed once, then found in the cache."""
     return {
         name: computed([KINDS[name]], cohort.images, data)[0] for name in data["image_baselines"]

@@ -56,7 +56,7 @@ class Turned(nn.Module):
 
 def test_a_layer_that_turns_the_sign_is_seen(monkeypatch):
     """What makes a pooling of scores keep the assumption is that nothing follows it."""
-    expert = "lymphoml.models.fusion.linear.image_expert"
+    expert = "lymphoml.models.fusion.linear.image_head"
     monkeypatch.setattr(expert, lambda image_dim: Turned())
     result = try_pooling(POOLINGS["noisy_or"], UNIT_TESTS["single_concept"], 0, QUICK)
     assert verdict(result).startswith("violates"), result

@@ -7,7 +7,7 @@ import torch
 
 from lymphoml.cli.config import data_config, pretrain_config
 from lymphoml.core.errors import InputError
-from lymphoml.data.cohort import read_cohort
+from lymphoml.data.cohort import load_cohort
 from lymphoml.data.image_store import read_images
 from lymphoml.features.pretraining.settings import METHODS, check, trainable
 from lymphoml.features.pretraining.train import one_cycle
@@ -50,7 +50,7 @@ def test_the_rate_rises_for_a_tenth_and_falls_to_nothing():
 
 def test_cells_are_the_images_in_their_order_and_an_epoch_shows_each_once(cohort, tmp_path):
     data = data_config("synthetic", {"root": str(cohort), "cache": str(tmp_path)})
-    images = read_cohort(data).labelled.images
+    images = load_cohort(data).labelled.images
     store, _ = read_images(images, data)
     cells = Cells(store)
     every = torch.from_numpy(np.concatenate([store.bag(each) for each in images]))
@@ -89,7 +89,7 @@ def test_what_means_nothing_is_refused_by_name(key, value, allowed):
 
 def test_rows_cannot_be_pretrained():
     with pytest.raises(InputError, match="hold no pixels"):
-        trainable({"_target_": "lymphoml.models.encoders.FeatureRows", "rows": "morphology"})
+        trainable({"_target_": "lymphoml.models.encoders.FeatureEncoder", "rows": "morphology"})
 
 
 def test_statistics_that_a_model_freezes_are_learned_beforehand():

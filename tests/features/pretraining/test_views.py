@@ -30,9 +30,9 @@ def test_the_identity_moves_nothing():
 
 def test_a_quarter_turn_is_a_quarter_turn():
     images = torch.rand(1, 3, 8, 8)
-    turned = move(images, torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]]))
-    assert torch.allclose(turned, torch.rot90(images, 1, (2, 3)), atol=1e-5) or torch.allclose(
-        turned, torch.rot90(images, -1, (2, 3)), atol=1e-5
+    dihedral = move(images, torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]]))
+    assert torch.allclose(dihedral, torch.rot90(images, 1, (2, 3)), atol=1e-5) or torch.allclose(
+        dihedral, torch.rot90(images, -1, (2, 3)), atol=1e-5
     )
 
 

@@ -36,7 +36,7 @@ from lymphoml.reports.page.sections.calibration import LEGEND, decision_chart
 from lymphoml.reports.page.sections.tripod_items import ITEMS
 from lymphoml.reports.triage import set_rule
 from lymphoml.runs.finished_run import read_run
-from lymphoml.runs.test_set_log import Tally, record
+from lymphoml.runs.test_set_log import UsageCount, record
 from tests.reports.enrich import enrich
 from tests.reports.fabricate import config, make_predictions, make_run
 
@@ -374,7 +374,7 @@ def test_what_was_tried_counts_neighbours_and_draws_those_on_the_same_folds(tmp_
     record(tmp_path / "b", "predict", "ab", 4)
     told = tried.content(read_run(tmp_path / "a"), ANY)
     assert (told["tried"], told["comparable"]) == (4, 2)
-    assert told["tally"] == Tally(uses=2, files=1, attempts=0, confirmed=0, torn=0)
+    assert told["count_uses"] == UsageCount(uses=2, files=1, attempts=0, confirmed=0, torn=0)
     assert len(told["chart"].named) == 2
     told = tried.content(read_run(tmp_path / "c"), ANY)
     assert (told["comparable"], told["chart"]) == (1, None)

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from lymphoml.cli.config import plain
 from lymphoml.data.cohort import Cohort
-from lymphoml.data.feature_store import RowStore
+from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import make_folds, split
 from lymphoml.runs.baselines.folds import Fold
 from lymphoml.runs.baselines.stacking import bag_statistics, can_stack, image_model, stacked
@@ -46,7 +46,7 @@ def drawn(seed=0, patients=80, told=1.0, labels=None):
     }  # fmt: skip
     images = {patient: (Path("0.jpg"),) * len(rows[patient]) for patient in ids}
     cohort = Cohort("tiny", table, images, pd.DataFrame(index=ids))
-    return cohort, RowStore(rows, [f"feature_{i}" for i in range(6)])
+    return cohort, FeatureStore(rows, [f"feature_{i}" for i in range(6)])
 
 
 def auroc(table, cohort, name):
@@ -101,8 +101,10 @@ def test_held_out_rows_and_labels_change_nothing(data):
 
 def test_statistics_ignore_order_and_the_size_of_the_bag():
     rows = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
-    store = RowStore({"one": rows, "turned": rows[::-1], "thrice": np.tile(rows, (3, 1))}, "abc")
-    table = bag_statistics(store, ["one", "turned", "thrice"])
+    store = FeatureStore(
+        {"one": rows, "dihedral": rows[::-1], "thrice": np.tile(rows, (3, 1))}, "abc"
+    )
+    table = bag_statistics(store, ["one", "dihedral", "thrice"])
     expected = np.concatenate([rows.mean(axis=0), rows.std(axis=0)])
     for patient in table.index:
         assert table.loc[patient].to_numpy() == pytest.approx(expected, abs=1e-6)
@@ -119,7 +121,9 @@ def test_too_few_people_are_not_stacked_on(data):
 
 def test_one_image_a_patient_is_enough(data):
     cohort, store = drawn()
-    single = RowStore({patient: store.bag(patient)[:1] for patient in cohort.images}, store.names)
+    single = FeatureStore(
+        {patient: store.bag(patient)[:1] for patient in cohort.images}, store.names
+    )
     folds = make_folds(cohort.table, 4, 1, 0)
     table = baseline_predictions(data, cohort, folds, {"morphology": single})
     assert table["morphology"].between(0, 1, inclusive="neither").all()

@@ -8,7 +8,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.reports.page.choices import Choices
 from lymphoml.reports.page.sweep_chart import sweep_chart
 from lymphoml.runs.finished_run import Run, read_run, siblings
-from lymphoml.runs.test_set_log import tally
+from lymphoml.runs.test_set_log import count_uses
 
 TITLE = "What was tried"
 
@@ -20,7 +20,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "tried": len(beside),
         "comparable": len(comparable),
         "chart": sweep_chart(comparable) if len(comparable) > 1 else None,
-        "tally": tally(beside),
+        "count_uses": count_uses(beside),
     }
 
 
