@@ -15,7 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; processes that th
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["lymphoml.nn", "lymphoml.core.types", "lymphoml.data.transforms", "lymphoml.data.bags"],
+    ["lymphoml.models", "lymphoml.core.types", "lymphoml.data.transforms", "lymphoml.data.bags"],
     "beartype.beartype",
 )
 

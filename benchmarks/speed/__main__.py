@@ -21,7 +21,9 @@ class Bench:
     precision: str = option("auto", "of the loop and lymphoml; the report's recipe is in 32-true")
     accelerator: str = option("auto", "auto, cpu or gpu")
     memory_gib: float = option(6.0, "what would hold more is left out, or stopped")
-    words: list[str] = option([], "more for lymphoml's train.py: [optim=adam,data.flip=true]")
+    words: list[str] = option(
+        [], "more for lymphoml's train.py: [optim=adam,data.augment.flip=true]"
+    )
     out: str = option("benchmarks", "folder of results.json and speed.png")
 
 

@@ -61,8 +61,8 @@ def _launch(job: Job, folder: Path) -> list[str]:
         "-m", "benchmarks.speed.launch", "answer.json", str(job.steps or 0),
         str(ROOT / "train.py"), "experiment=paper", "data=synthetic", "fold=0", "name=bench",
         "data.image_baselines=[]", f"data.root={job.cohort}", f"data.cache={job.cache}",
-        f"data.workers={job.condition.workers}", f"trainer.max_epochs={epochs}",
-        f"trainer.threads={job.threads}", f"trainer.precision={job.precision}",
+        f"data.num_workers={job.condition.workers}", f"trainer.max_epochs={epochs}",
+        f"trainer.num_threads={job.threads}", f"trainer.precision={job.precision}",
         f"trainer.accelerator={job.accelerator}", f"hydra.run.dir={folder / 'run'}", *job.words,
     ]  # fmt: skip
 

@@ -140,7 +140,7 @@ def _shortcuts(
     hard = pd.Series(False, index=labels.index)
     stratum = data["hard_stratum"]
     if stratum is not None:
-        hard = cohort.table[stratum["column"]] <= stratum["at_most"]
+        hard = cohort.table[stratum["column"]] <= stratum["max"]
         reactive, tumoral = (int((hard & (labels == label)).sum()) for label in (0, 1))
         stratum = stratum | {"tumoral": tumoral, "reactive": reactive}
     fields = shortcut_fields(cohort, records)

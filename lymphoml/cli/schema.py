@@ -12,6 +12,21 @@ from lymphoml.core.errors import InputError
 
 
 @dataclass
+class AugmentConfig:
+    flip: bool = False
+    rotate: Any = False
+    scale: float = 0.0
+    color_jitter: float = 0.0
+    stain_jitter: float = 0.0
+
+
+@dataclass
+class LossConfig:
+    pos_weight: Any = None
+    label_smoothing: float = 0.0
+
+
+@dataclass
 class DataConfig:
     name: str = MISSING
     layout: str = MISSING
@@ -26,36 +41,32 @@ class DataConfig:
     columns: dict[str, Any] = field(default_factory=dict)
     date_formats: dict[str, str] = field(default_factory=dict)
     reference_date: str = "2020-01-01"
-    missing: str = "refuse"
+    missing: str = "error"
     clinical: list[str] = field(default_factory=list)
     hard_stratum: Any = None
-    standardise: bool = True
+    standardize_clinical: bool = True
     # Folds.
     folds: int = 5
     repeats: int = 1
-    fold_file: str | None = None
-    inner_fraction: float = 0.0
+    folds_csv: str | None = None
+    inner_val_fraction: float = 0.0
     # Bags.
-    bags_per_batch: int = 1
-    max_instances: int | None = None
-    eval_max_instances: int | None = None
-    permute_bags: bool = False
+    batch_size: int = 1
+    train_bag_size: int | None = None
+    eval_bag_size: int | None = None
+    shuffle_bag_labels: bool = False
     # Images.
     cache: str = ".cache"
     crop: int | None = None
     resize: int | None = None
-    normalise: bool = False
-    flip: bool = False
-    rotate: Any = False
-    zoom: float = 0.0
-    colour: float = 0.0
-    stain: float = 0.0
+    normalize_images: bool = False
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     stain_norm: str | None = None
-    tta: int = 1
+    eval_tta: int = 1
     features: str | None = None
     image_baselines: list[str] = field(default_factory=list)
-    workers: int = 0
-    worker_timeout: int = 600
+    num_workers: int = 0
+    timeout: int = 600
 
 
 @dataclass
@@ -67,7 +78,7 @@ class PretrainConfig:
     encoder: Any = field(default_factory=dict)
     crop: int | None = 128
     resize: int | None = 64
-    normalise: bool = True
+    normalize_images: bool = True
     stain_norm: str | None = None
     zoom: float = 0.65
     shift: float = 0.1
@@ -84,11 +95,11 @@ class TrainerConfig:
     max_epochs: int = 20
     accelerator: str = "auto"
     precision: str = "auto"
-    threads: int | None = None
-    chunk_size: Any = "auto"
-    validate_every: int = 1
+    num_threads: int | None = None
+    encoder_chunk_size: Any = "auto"
+    check_val_every_n_epoch: int = 1
     patience: int | None = None
-    progress: bool = True
+    enable_progress_bar: bool = True
 
 
 @dataclass
@@ -109,7 +120,7 @@ class WeightAveragingConfig:
 
 @dataclass
 class ResumeConfig:
-    allow_drift: bool = False
+    allow_changes: bool = False
 
 
 @dataclass
@@ -118,10 +129,9 @@ class TrainConfig:
     tags: list[str] = field(default_factory=list)
     seed: int = 0
     fold: Any = "all"
-    on_fold_error: str = "stop"
+    on_fold_error: str = "raise"
     lr: float = MISSING
-    pos_weight: Any = None
-    label_smoothing: float = 0.0
+    loss: LossConfig = field(default_factory=LossConfig)
     bag_mixup: float = 0.0
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = field(default_factory=dict)
@@ -138,26 +148,25 @@ class TrainConfig:
 
 AT_LEAST_ONE = {
     "data": (
-        "worker_timeout",
+        "timeout",
         "repeats",
-        "bags_per_batch",
-        "max_instances",
-        "eval_max_instances",
+        "batch_size",
+        "train_bag_size",
+        "eval_bag_size",
         "crop",
         "resize",
     ),
-    "trainer": ("max_epochs", "validate_every", "patience", "threads"),
+    "trainer": ("max_epochs", "check_val_every_n_epoch", "patience", "num_threads"),
 }
 CHOICES = {
-    "rotate": (False, True, "any"),
     "stain_norm": (None, "reinhard", "macenko"),
-    "tta": (1, 8),
+    "eval_tta": (1, 8),
 }
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")  # others would turn pixels too
 IMAGE_BASELINES = ("morphology", "random_features")
 # Of training by steps, when off; by the words that set them.
 OF_STEPS = {
-    "label_smoothing": 0.0,
+    "loss.label_smoothing": 0.0,
     "bag_mixup": 0.0,
     "weight_averaging.kind": None,
     "model.instance_dropout": 0.0,
@@ -173,21 +182,28 @@ def check(config: dict[str, Any]) -> None:
             value = config[group][key]
             if value is not None and value < 1:
                 problems.append(f"{group}.{key}: {value} is too small, allowed is 1 or more")
-    if data["workers"] < 0:
-        problems.append(f"data.workers={data['workers']}: allowed is 0 or more")
-    if config["on_fold_error"] not in ("stop", "continue"):
-        problems.append(f"on_fold_error={config['on_fold_error']}: allowed are stop and continue")
+    if data["num_workers"] < 0:
+        problems.append(f"data.num_workers={data['num_workers']}: allowed is 0 or more")
+    if config["on_fold_error"] not in ("raise", "skip"):
+        problems.append(f"on_fold_error={config['on_fold_error']}: allowed are raise and skip")
     if options["precision"] not in PRECISIONS:
         problems.append(
             f"trainer.precision={options['precision']}: allowed are {', '.join(PRECISIONS)}"
         )
-    if options["validate_every"] > options["max_epochs"]:
-        problems.append("trainer.validate_every is above trainer.max_epochs: nothing is validated")
-    if not 0 <= data["inner_fraction"] <= 0.5:
-        problems.append(f"data.inner_fraction={data['inner_fraction']}: allowed are 0 to 0.5")
-    for key in ("colour", "stain", "zoom"):
-        if not 0 <= data[key] < 1:
-            problems.append(f"data.{key}={data[key]}: allowed are 0 to below 1")
+    if options["check_val_every_n_epoch"] > options["max_epochs"]:
+        problems.append(
+            "trainer.check_val_every_n_epoch is above trainer.max_epochs: nothing is validated"
+        )
+    if not 0 <= data["inner_val_fraction"] <= 0.5:
+        problems.append(
+            f"data.inner_val_fraction={data['inner_val_fraction']}: allowed are 0 to 0.5"
+        )
+    augment = data["augment"]
+    if augment["rotate"] not in (False, True, "any"):
+        problems.append(f"data.augment.rotate={augment['rotate']}: allowed are false, true, any")
+    for key in ("color_jitter", "stain_jitter", "scale"):
+        if not 0 <= augment[key] < 1:
+            problems.append(f"data.augment.{key}={augment[key]}: allowed are 0 to below 1")
     for key, allowed in CHOICES.items():
         if data[key] not in allowed:
             told = ", ".join("null" if each is None else str(each).lower() for each in allowed)
@@ -197,23 +213,32 @@ def check(config: dict[str, Any]) -> None:
             f"data.image_baselines: {', '.join(sorted(unknown))}; "
             f"allowed are {', '.join(IMAGE_BASELINES)}"
         )
-    if options["patience"] is not None and not data["inner_fraction"]:
+    if options["patience"] is not None and not data["inner_val_fraction"]:
         problems.append(
-            "trainer.patience needs data.inner_fraction above 0: a fold's own patients never "
+            "trainer.patience needs data.inner_val_fraction above 0: a fold's own patients never "
             "choose when to stop"
         )
-    if options["chunk_size"] not in ("auto", None) and not _whole(options["chunk_size"]):
+    if options["encoder_chunk_size"] not in ("auto", None) and not _whole(
+        options["encoder_chunk_size"]
+    ):
         problems.append(
-            f"trainer.chunk_size={options['chunk_size']}: allowed are auto, null, and 1 or more"
+            f"trainer.encoder_chunk_size={options['encoder_chunk_size']}: allowed are auto, null, and 1 or more"
         )
-    if not (config["pos_weight"] in (None, "balanced") or _positive(config["pos_weight"])):
-        problems.append(f"pos_weight={config['pos_weight']}: null, balanced or a number above 0")
-    if not 0 <= config["label_smoothing"] < 1:
-        problems.append(f"label_smoothing={config['label_smoothing']}: allowed are 0 to below 1")
+    if not (
+        config["loss"]["pos_weight"] in (None, "balanced")
+        or _positive(config["loss"]["pos_weight"])
+    ):
+        problems.append(
+            f"loss.pos_weight={config['loss']['pos_weight']}: null, balanced or a number above 0"
+        )
+    if not 0 <= config["loss"]["label_smoothing"] < 1:
+        problems.append(
+            f"loss.label_smoothing={config['loss']['label_smoothing']}: allowed are 0 to below 1"
+        )
     if not 0 <= config["bag_mixup"] <= 100:
         problems.append(f"bag_mixup={config['bag_mixup']}: allowed are 0 to 100")
-    if config["bag_mixup"] and data["bags_per_batch"] < 2:
-        problems.append("bag_mixup blends the patients of a step; set data.bags_per_batch above 1")
+    if config["bag_mixup"] and data["batch_size"] < 2:
+        problems.append("bag_mixup blends the patients of a step; set data.batch_size above 1")
     problems += _of_averaging(config["weight_averaging"])
     if problems:
         raise InputError(problems)

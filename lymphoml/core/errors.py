@@ -79,7 +79,7 @@ SYSTEM = {
     errno.ENOENT: f"it or its folder was removed meanwhile; {AGAIN}",
 }
 MACHINE = FULL | SYSTEM.keys() - {errno.ENOENT}
-LESS = "set trainer.chunk_size, data.max_instances or fewer data.bags_per_batch"
+LESS = "set trainer.encoder_chunk_size, data.train_bag_size or fewer data.batch_size"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory",
                  "Unable to allocate")  # fmt: skip
 
@@ -127,12 +127,12 @@ def _of_loader(text: str) -> UserFacingError | None:
         signal = f" ({died[1]})" if died[1] else ""
         return RuntimeFailure(
             f"a loader worker died{signal}, most often of too little memory or shared memory "
-            f"(/dev/shm); set fewer data.workers if it comes again, {AGAIN}"
+            f"(/dev/shm); set fewer data.num_workers if it comes again, {AGAIN}"
         )
     if hung := re.search(r"timed out after ([\d.]+) seconds", text):
         return RuntimeFailure(
             f"a loader worker gave nothing for {float(hung[1]):g} seconds: it hangs, or the disk "
-            f"does; set data.worker_timeout higher if the bags are that large, {AGAIN}"
+            f"does; set data.timeout higher if the bags are that large, {AGAIN}"
         )
     if "loading state_dict" in text or "loaded state dict" in text:
         return InputError(

@@ -25,7 +25,7 @@ PRIVATE = {  # file name: what it tells of whom
 LOCAL = (
     "root",
     "cache",
-    "fold_file",
+    "folds_csv",
     "features",
 )  # of `data`: where something lies on this machine
 

@@ -31,7 +31,7 @@ class BagDataset(Dataset[Bag]):
     """The bags of some patients; what `(epoch, position)` gives depends on nothing else.
 
     Patient i's images are those of `sources[i]`: of the patient, but in the control that permutes
-    bags. `store` None loads no image. `max_instances` draws that many images of a larger bag,
+    bags. `store` None loads no image. `train_bag_size` draws that many images of a larger bag,
     without replacement, anew for each epoch and patient; `augment` the numbers that change each
     image.
     """
@@ -43,7 +43,7 @@ class BagDataset(Dataset[Bag]):
         clinical: np.ndarray,
         labels: Sequence[int],
         store: ImageStore | FeatureStore | None,
-        max_instances: int | None,
+        train_bag_size: int | None,
         augment: bool,
         seed: int,
     ):
@@ -52,7 +52,7 @@ class BagDataset(Dataset[Bag]):
         self.clinical = clinical
         self.labels = list(labels)
         self.store = store
-        self.max_instances = max_instances
+        self.train_bag_size = train_bag_size
         self.augment = augment
         self.seed = seed
 
@@ -66,9 +66,9 @@ class BagDataset(Dataset[Bag]):
             images = np.empty((0, 1, 1, 3), np.uint8)
         else:
             images = self.store.bag(self.sources[position])
-            if self.max_instances is not None and len(images) > self.max_instances:
+            if self.train_bag_size is not None and len(images) > self.train_bag_size:
                 draw = keyed_generator(self.seed, "instances", epoch, patient)
-                images = images[np.sort(draw.permutation(len(images))[: self.max_instances])]
+                images = images[np.sort(draw.permutation(len(images))[: self.train_bag_size])]
         draws = None
         if self.augment:
             draws = np.concatenate(

@@ -81,7 +81,7 @@ class ClinicalEncoder:
             values = table[name].fillna(self.fill[name]) if name in self.fill else table[name]
             if values.isna().any():
                 raise InputError(
-                    f"patient {patient}: {name} is missing, which data.missing=refuse of the run "
+                    f"patient {patient}: {name} is missing, which data.missing=error of the run "
                     "does not allow; fill it in, or train with data.missing=impute"
                     for patient in values.index[values.isna()]
                 )

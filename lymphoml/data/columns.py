@@ -254,7 +254,7 @@ def _stratum_problems(data: dict) -> Iterator[str]:
         for name, spec in data["columns"].items()
         if isinstance(spec, dict) and spec.get("kind") == "numeric"
     ]
-    if set(stratum) != {"column", "at_most"}:
+    if set(stratum) != {"column", "max"}:
         yield f"data.hard_stratum: {stratum}; give column and at_most, or null"
     elif stratum["column"] not in numeric:
         known = ", ".join(numeric) or "none"
@@ -262,8 +262,8 @@ def _stratum_problems(data: dict) -> Iterator[str]:
             f"data.hard_stratum.column {stratum['column']!r}: not a numeric column of "
             f"data.columns; there is {known}"
         )
-    elif isinstance(stratum["at_most"], bool) or not isinstance(stratum["at_most"], int | float):
-        yield f"data.hard_stratum.at_most {stratum['at_most']!r}: give a number"
+    elif isinstance(stratum["max"], bool) or not isinstance(stratum["max"], int | float):
+        yield f"data.hard_stratum.max {stratum['at_most']!r}: give a number"
 
 
 def _is_day(text: str) -> bool:

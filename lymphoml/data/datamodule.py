@@ -57,7 +57,7 @@ class PatientBags(pl.LightningDataModule):
         return moved._replace(lengths=batch.lengths)
 
     def _loader(self, patients: list[str], training: bool, permuted: bool = False) -> DataLoader:
-        """Batches of `data.bags_per_batch` patients in training, of one in evaluation.
+        """Batches of `data.batch_size` patients in training, of one in evaluation.
 
         One bag at a time bounds evaluation's memory, and no batch mate can change a prediction.
         """
@@ -68,19 +68,19 @@ class PatientBags(pl.LightningDataModule):
             self.clinical.transform(table),
             table["label"].tolist(),
             self.store,
-            data["max_instances"] if training else data["eval_max_instances"],
+            data["train_bag_size"] if training else data["eval_bag_size"],
             training and self.store is not None and self.view.random,
             self.keyed,
         )
         return DataLoader(
             dataset,
-            batch_size=data["bags_per_batch"] if training else 1,
+            batch_size=data["batch_size"] if training else 1,
             sampler=EpochSampler(len(patients), self.keyed, training, self.first_epoch),
             collate_fn=collate,
-            num_workers=data["workers"],
-            persistent_workers=data["workers"] > 0,
+            num_workers=data["num_workers"],
+            persistent_workers=data["num_workers"] > 0,
             worker_init_fn=end_with_parent,
-            timeout=data["worker_timeout"] if data["workers"] else 0,
+            timeout=data["timeout"] if data["num_workers"] else 0,
             pin_memory=self.trainer is not None
             and self.trainer.strategy.root_device.type == "cuda",
         )
@@ -104,17 +104,17 @@ class BagDataModule(PatientBags):
     ):
         self.train_patients, held_out = split(folds, fold, data["folds"])
         self.inner_patients: list[str] = []
-        if data["inner_fraction"]:
+        if data["inner_val_fraction"]:
             table = cohort.table.loc[self.train_patients]
             self.inner_patients = sorted(
-                inner_validation_split(table, data["inner_fraction"], seed, fold)
+                inner_validation_split(table, data["inner_val_fraction"], seed, fold)
             )
             self.train_patients = sorted(set(self.train_patients) - set(self.inner_patients))
         clinical = ClinicalEncoder.fit(
             cohort.table.loc[self.train_patients],
             data["columns"],
             data["clinical"],
-            standardise=data["standardise"],
+            standardise=data["standardize_clinical"],
             missing=data["missing"],
         )
         rows = (
@@ -132,11 +132,11 @@ class BagDataModule(PatientBags):
 
     def training_bags(self) -> DataLoader:
         """The training patients one by one, as evaluation sees bags."""
-        permuted = self.data["permute_bags"]
+        permuted = self.data["shuffle_bag_labels"]
         return self._loader(self.train_patients, training=False, permuted=permuted)
 
     def train_dataloader(self) -> DataLoader:
-        permuted = self.data["permute_bags"]
+        permuted = self.data["shuffle_bag_labels"]
         return self._loader(self.train_patients, training=True, permuted=permuted)
 
     def batch_patients(self, epoch: int, batch: int) -> list[str]:
@@ -152,7 +152,7 @@ class BagDataModule(PatientBags):
 
     def _batches(self, epoch: int) -> list[list[Key]]:
         order = list(EpochSampler(len(self.train_patients), self.keyed, shuffle=True, epoch=epoch))
-        size = self.data["bags_per_batch"]
+        size = self.data["batch_size"]
         return [order[first : first + size] for first in range(0, len(order), size)]
 
     def val_dataloader(self) -> list[DataLoader]:

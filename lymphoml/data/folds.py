@@ -41,7 +41,7 @@ def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.D
             fold[held_out] = repeat * folds + k
         parts.append(pd.DataFrame({"patient": table.index, "fold": fold}))
     assignment = pd.concat(parts, ignore_index=True)
-    advice = "; set data.folds lower, or data.fold_file, since records of one person share a fold"
+    advice = "; set data.folds lower, or data.folds_csv, since records of one person share a fold"
     _check(assignment, table, folds, repeats, "data.folds: the generated folds", advice)
     return assignment
 
@@ -75,7 +75,7 @@ def inner_validation_split(table: pd.DataFrame, fraction: float, *keys: int | st
     fewest = people(table).min()
     if splits > fewest:
         raise InputError(
-            f"data.inner_fraction={fraction}: with {fewest} people in the smaller class of a "
+            f"data.inner_val_fraction={fraction}: with {fewest} people in the smaller class of a "
             f"fold's training patients, allowed is {1 / max(fewest, 2):.2f} or more"
         )
     splitter = StratifiedGroupKFold(

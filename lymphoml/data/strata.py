@@ -22,7 +22,7 @@ def strata(cohort: Cohort, data: dict[str, Any]) -> pd.DataFrame:
     found = pd.DataFrame(index=table.index)
     if stratum := data["hard_stratum"]:
         values = table[stratum["column"]]
-        found["hard"] = _told(values, values <= stratum["at_most"], "1", "0")
+        found["hard"] = _told(values, values <= stratum["max"], "1", "0")
     for column in declare_columns(data):
         values = table[column.name]
         if isinstance(column, Categorical):

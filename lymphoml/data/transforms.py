@@ -54,7 +54,16 @@ STD = (0.229, 0.224, 0.225)
 NOISE_SIZES = {"augment": 5, "stain": 6, "zoom": 1}
 DRAWS = sum(NOISE_SIZES.values())
 # The settings of a view that shows every image as it is.
-IDENTITY = {"flip": False, "rotate": False, "zoom": 0.0, "colour": 0.0, "stain": 0.0, "tta": 1}
+IDENTITY = {
+    "augment": {
+        "flip": False,
+        "rotate": False,
+        "scale": 0.0,
+        "color_jitter": 0.0,
+        "stain_jitter": 0.0,
+    },
+    "eval_tta": 1,
+}
 
 
 class BatchTransform:
@@ -65,9 +74,10 @@ class BatchTransform:
     """
 
     def __init__(self, data: dict[str, Any]):
-        self.flip, self.rotate, self.zoom = data["flip"], data["rotate"], data["zoom"]
-        self.colour, self.stain = data["colour"], data["stain"]
-        self.normalise, self.tta = data["normalise"], data["tta"]
+        augment = data["augment"]
+        self.flip, self.rotate, self.zoom = augment["flip"], augment["rotate"], augment["scale"]
+        self.colour, self.stain = augment["color_jitter"], augment["stain_jitter"]
+        self.normalise, self.tta = data["normalize_images"], data["eval_tta"]
 
     @property
     def random(self) -> bool:

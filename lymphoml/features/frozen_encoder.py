@@ -92,7 +92,7 @@ def untrained_layer3(images: Images, seed: int = 0) -> FrozenEncoder:
 def _seen(images: Images, resize: int) -> dict[str, Any]:
     paths = (path for bag in images.values() for path in bag)
     side = min(next(filter(None, (size_from_header(path, WHOLE) for path in paths)), (CROP,)))
-    return {"crop": min(CROP, side), "resize": min(resize, side), "normalise": True}
+    return {"crop": min(CROP, side), "resize": min(resize, side), "normalize_images": True}
 
 
 def _smaller(data: dict[str, Any]) -> str:
@@ -130,7 +130,7 @@ def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
         origin = sha256(path)
     kept = {key: value for key, value in spec.items() if key != "weights"}
     libraries = [version(name) for name in ("torch", "torchvision", "timm")]
-    decisive = [VERSION, kept, origin, framing.name, bool(data["normalise"]), libraries]
+    decisive = [VERSION, kept, origin, framing.name, bool(data["normalize_images"]), libraries]
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return f"{spec.get('name', 'encoder')}-v{VERSION},crop={framing.crop},{digest[:16]}"
 

@@ -12,13 +12,14 @@ from lymphoml.data.mil_table import LAYOUT, read_bag_rows
 from lymphoml.features.extractors import KINDS, UNTRAINED, PretrainedEncoder, computed
 from lymphoml.models.build import uses_images
 
-OF_PIXELS = {"stain": 0.0, "stain_norm": None, "zoom": 0.0, "tta": 1}  # settings, when off
+# Settings of pixels, when off.
+OF_PIXELS = {"augment.stain_jitter": 0.0, "stain_norm": None, "augment.scale": 0.0, "eval_tta": 1}
 FILE = "file"  # the user's own
-NOISE_SIZES = {
+LEAST = {
     "seed": 0,
-    "networks": 1,
+    "num_networks": 1,
 }  # of untrained networks: their settings by default, and least
-MOST = {"seed": 2**32, "networks": 64}
+MOST = {"seed": 2**32, "num_networks": 64}
 BESIDE = "+"  # parts those that stand side by side in a row
 Store = ImageStore | FeatureStore
 
@@ -39,7 +40,7 @@ def open_instance_store(
     if kinds == [FILE]:
         return read_rows(Path(data["features"]).expanduser(), images)
     if kinds:
-        drawn = {key: model["encoder"][key] for key in NOISE_SIZES if key in model["encoder"]}
+        drawn = {key: model["encoder"][key] for key in LEAST if key in model["encoder"]}
         return computed(kinds, images, data, encoder, **drawn)
     return read_images(images, data)
 
@@ -75,14 +76,16 @@ def check_features(config: dict[str, Any]) -> None:
         )
     if kinds != [FILE] and given:
         raise InputError(f"data.features={given}: is read by model/encoder=features alone")
-    asked = {key: config["data"][key] for key in OF_PIXELS}
+    data = config["data"]
+    flat = data | {f"augment.{key}": value for key, value in data["augment"].items()}
+    asked = {key: flat[key] for key in OF_PIXELS}
     changed = [f"data.{key}={value}" for key, value in asked.items() if value != OF_PIXELS[key]]
     if changed and (kinds or not uses_images(config["model"])):
         raise InputError(f"{', '.join(changed)}: this model looks at no pixels; leave it out")
 
 
 def _check_networks(encoder: dict[str, Any], kinds: list[str]) -> None:
-    for key, least in NOISE_SIZES.items():
+    for key, least in LEAST.items():
         value = encoder.get(key, least)
         if type(value) is not int or value < least:
             raise InputError(f"model.encoder.{key}={value}: allowed are whole numbers from {least}")

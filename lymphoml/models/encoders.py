@@ -1,7 +1,7 @@
 """Encoders: networks from images (n c h w) to features (n d); attribute `dim` is the width d.
 
 `weights` is None to start from scratch, "default" for the library's ImageNet weights, else the
-path of a file (see `nn.weights`). `norm` is one of `nn.norms.NORMS`. `learns` false keeps every
+path of a file (see `nn.weights`). `norm` is one of `nn.norms.NORMS`. `trainable` false keeps every
 weight as it begins. Each factory imports its library itself, since either takes seconds and a run
 needs at most one.
 """
@@ -27,7 +27,7 @@ TORCHVISION_HEADS = {"resnet18": "fc", "resnet34": "fc", "efficientnet_b0": "cla
 
 
 def torchvision_encoder(
-    name: str, weights: str | None = None, norm: str = "batch", learns: bool = True
+    name: str, weights: str | None = None, norm: str = "batch", trainable: bool = True
 ) -> nn.Module:
     """A network of torchvision's without its classifier, with torchvision's initialisation."""
     from torchvision import models
@@ -39,11 +39,15 @@ def torchvision_encoder(
         network = models.get_model(name, weights="DEFAULT" if weights == "default" else None)
     dim = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1].in_features
     setattr(network, TORCHVISION_HEADS[name], nn.Identity())
-    return finished(network, dim, weights, norm, learns)
+    return finished(network, dim, weights, norm, trainable)
 
 
 def timm_encoder(
-    name: str, weights: str | None = None, norm: str = "batch", learns: bool = True, **options: Any
+    name: str,
+    weights: str | None = None,
+    norm: str = "batch",
+    trainable: bool = True,
+    **options: Any,
 ) -> nn.Module:
     """Any of timm's networks, pooled over the image and without its classifier.
 
@@ -65,28 +69,28 @@ def timm_encoder(
         network: Any = timm.create_model(
             name, pretrained=weights == "default", num_classes=0, **options
         )
-    return finished(network, network.head_hidden_size, weights, norm, learns)
+    return finished(network, network.head_hidden_size, weights, norm, trainable)
 
 
 def finished(
-    network: Any, dim: int, weights: str | None, norm: str, learns: bool = True
+    network: Any, dim: int, weights: str | None, norm: str, trainable: bool = True
 ) -> nn.Module:
     """The network with its norm and weights as asked for, and its width `dim`."""
-    if not learns and norm == "batch":
+    if not trainable and norm == "batch":
         raise InputError(
-            "encoder learns: false with norm: batch, whose statistics would still move; set "
+            "encoder trainable: false with norm: batch, whose statistics would still move; set "
             "model.encoder.norm=frozen"
         )
     if weights == "default" and norm == "group":
         raise InputError(
             "encoder norm: group with weights: default; those were trained with BatchNorm, set "
-            "model.encoder.norm=frozen or batch, and data.normalise=true"
+            "model.encoder.norm=frozen or batch, and data.normalize_images=true"
         )
     set_norm(network, norm)
     if weights is not None and weights != "default":
         load_weights(network, Path(weights))
     network.dim = dim
-    return network.requires_grad_(learns)
+    return network.requires_grad_(trainable)
 
 
 @contextmanager
@@ -106,7 +110,7 @@ def _explained_download(name: str, weights: str | None) -> Iterator[None]:
 
 
 def resnet10(
-    width: int, weights: str | None = None, norm: str = "batch", learns: bool = True
+    width: int, weights: str | None = None, norm: str = "batch", trainable: bool = True
 ) -> nn.Module:
     """Four stages of one basic block each (He et al. 2016, "Deep Residual Learning").
 
@@ -127,7 +131,7 @@ def resnet10(
         layers.append(BasicBlock(inputs, channels, stride, shortcut))
         inputs = channels
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return finished(network, inputs, weights, norm, learns)
+    return finished(network, inputs, weights, norm, trainable)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, nn.Module]:
@@ -147,7 +151,7 @@ class FeatureEncoder(nn.Module):
 
     `rows` says whose they are, `networks` and `seed` how many and which untrained networks', to
     whoever opens the bags (`lymphoml/features/instance_store.py`). `dim`, and `widths`, those of the parts of
-    `rows`, are None in a configuration, until the rows have been opened and are known. `alike`
+    `rows`, are None in a configuration, until the rows have been opened and are known. `balance_blocks`
     weighs the features of a part by the root of how much narrower than the average part it is:
     parts whose features vary alike then count alike, few or many.
     `norm` is taken, since the default experiment names one for any encoder, and means nothing.
@@ -159,10 +163,10 @@ class FeatureEncoder(nn.Module):
         dim: int | None = None,
         norm: str | None = None,
         hidden: Sequence[int] = (),
-        alike: bool = False,
+        balance_blocks: bool = False,
         widths: Sequence[int] | None = None,
         seed: int = 0,
-        networks: int = 1,
+        num_networks: int = 1,
     ):
         if any(units < 1 for units in hidden):
             raise ValueError(f"hidden is {list(hidden)}; allowed are 1 or more units a layer")
@@ -173,7 +177,7 @@ class FeatureEncoder(nn.Module):
         for before, after in pairwise(layers):
             self.layers.extend([nn.Linear(before, after), nn.ReLU()])
         self.weights: Tensor
-        self.register_buffer("weights", _alike(widths if alike and widths else ()), False)
+        self.register_buffer("weights", _alike(widths if balance_blocks and widths else ()), False)
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         return self.layers(features * self.weights if len(self.weights) else features)

@@ -41,8 +41,8 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     align(members)
     first = members[0]
     names = [path.resolve().name for path in paths]
-    control = any(run.config["data"].get("permute_bags") for run in members)
-    data = {**first.config["data"], "permute_bags": control}
+    control = any(run.config["data"].get("shuffle_bag_labels") for run in members)
+    data = {**first.config["data"], "shuffle_bag_labels": control}
     config = {**first.config, "data": data, KEY: names}
     _refuse_taken(out, names)
     predictions = mean_of_logits([member.predictions for member in members])

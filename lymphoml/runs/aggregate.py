@@ -34,7 +34,7 @@ def complete(config: dict[str, Any], folder: Path, prepared: RunContext, tracker
             stratum = config["data"]["hard_stratum"]
             metrics = summarise(
                 predictions, run_folder.read_histories(folder, every), per_repeat,
-                groups, baselines, stratum and stratum["at_most"],
+                groups, baselines, stratum and stratum["max"],
             )  # fmt: skip
             if drifted := run_folder.read_environment(folder).get(provenance.KEY):
                 metrics[provenance.KEY] = drifted

@@ -54,7 +54,7 @@ def cross_validate(
     go on with the others.
     """
     if (threads := run_folder.stored_threads(folder)) and threads <= available_cores():
-        config["trainer"]["threads"] = config["trainer"]["threads"] or threads
+        config["trainer"]["num_threads"] = config["trainer"]["num_threads"] or threads
     tracker = Tracker(config, folder, folder.name)
     prepared = prepare(config, folder, jobs, () if sweep else words)
     device_name = hardware.hardware(config["trainer"]["accelerator"])
@@ -63,16 +63,16 @@ def cross_validate(
         prepared.weights,
     )  # fmt: skip
     run_folder.claim(folder, config, environment, prepared.chunk_size, prepared.asked)
-    run_folder.write_or_verify_folds(folder, prepared.folds, config["data"]["fold_file"])
+    run_folder.write_or_verify_folds(folder, prepared.folds, config["data"]["folds_csv"])
     if not all(run_folder.is_done(folder, fold) for fold in prepared.asked):
-        chunk = config["trainer"]["chunk_size"]
+        chunk = config["trainer"]["encoder_chunk_size"]
         chunks = f", {chunk} images at a time" if chunk else ""
         print(f"{folder}: {device_name}, {prepared.settings}{chunks}", flush=True)
 
     with tracker:
         options, epochs = config["trainer"], config["trainer"]["max_epochs"]
         errors = FoldErrorPolicy(going_on=config["on_fold_error"] == "continue")
-        with progress_bar(options["progress"], len(prepared.asked) * epochs) as bar:
+        with progress_bar(options["enable_progress_bar"], len(prepared.asked) * epochs) as bar:
             for fold in prepared.asked:
                 with errors.fold(fold), fold_lock(folder, fold) as path:
                     if run_folder.is_done(folder, fold):
@@ -99,15 +99,15 @@ def train_fold(
     store = fold_store(config, prepared, fold, encoder)
     pl.seed_everything(keyed_seed(config["seed"], fold, "weights") % 2**32, verbose=False)
     bags = BagDataModule(config["data"], cohort, store, folds, fold, config["seed"])
-    weight = _pos_weight(config["pos_weight"], cohort.table.loc[bags.train_patients])
+    weight = _pos_weight(config["loss"]["pos_weight"], cohort.table.loc[bags.train_patients])
     module = new_module(
         config,
         len(bags.clinical.names),
         None if encoder is None else encoder.path,
         pos_weight=weight,
-        chunk_size=options["chunk_size"],
+        chunk_size=options["encoder_chunk_size"],
         view=bags.view,
-        label_smoothing=config["label_smoothing"],
+        label_smoothing=config["loss"]["label_smoothing"],
         bag_mixup=config["bag_mixup"],
     )
     module.fit_clinical(*bags.training_clinical())
@@ -126,7 +126,7 @@ def train_fold(
     if average is not None:
         callbacks.append(average)
     if options["patience"] is not None:
-        callbacks.append(Patience(options["patience"], options["validate_every"]))
+        callbacks.append(Patience(options["patience"], options["check_val_every_n_epoch"]))
     start = find_resume_checkpoint(path, fold)
     if start.told:
         bar.say(start.told)

@@ -37,7 +37,7 @@ from lymphoml.training.trainer import make_trainer
 # What the model of each of a run's folds says of a cohort's patients.
 
 # What a run began with that was begun before there were such settings.
-YOUNGER = {"data.tta": 1, "model.encoder.seed": 0}
+YOUNGER = {"data.eval_tta": 1, "model.encoder.seed": 0}
 
 
 def check_run(run: Path, config: dict[str, Any]) -> list[int]:
@@ -69,9 +69,9 @@ def _looks(config: dict[str, Any]) -> set[str]:
     """The settings that say how a fold's model looks at a patient."""
     if not uses_images(config["model"]):
         return set()
-    rows, looks = rows_wanted(config["model"]), {"data.eval_max_instances"}
+    rows, looks = rows_wanted(config["model"]), {"data.eval_bag_size"}
     if not rows:
-        looks |= {f"data.{key}" for key in (*INPUTS, "tta")}
+        looks |= {f"data.{key}" for key in (*INPUTS, "eval_tta")}
     if PRETRAINED in rows:
         looks |= {f"pretrain.{key}" for key in INPUTS}
     if set(rows) & set(UNTRAINED):

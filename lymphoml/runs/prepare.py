@@ -82,11 +82,11 @@ def prepare(
         encoders = Encoders(config, pretraining, everybody, folds, folder)
         encoders.refuse_drifted(lacking)
     store, fingerprint = _open_images(config, cohort, encoders, (lacking or asked)[0])
-    chunk_size = None if options["chunk_size"] == "auto" else options["chunk_size"]
+    chunk_size = None if options["encoder_chunk_size"] == "auto" else options["encoder_chunk_size"]
     if isinstance(store, FeatureStore):
         told = told or store.account
         config["model"]["encoder"]["dim"] = len(store.names)
-        if config["model"]["encoder"].get("alike"):
+        if config["model"]["encoder"].get("balance_blocks"):
             config["model"]["encoder"]["widths"] = store.widths
         new_module(config, clinical_dim=1)  # of this width
     elif store is not None:
@@ -95,7 +95,7 @@ def prepare(
         )
         if options["precision"] == "bf16-mixed" and not hardware.uses_cuda(options["accelerator"]):
             refuse_unset_gradients(module.model.encoder, store.size)
-        if options["chunk_size"] == "auto":
+        if options["encoder_chunk_size"] == "auto":
             chunk_size = _chunk_size(config, store, module, jobs)
     for fold in asked:
         BagDataModule(data, cohort, None, folds, fold, config["seed"])
@@ -154,7 +154,7 @@ def _labelled(everybody: Cohort, data: dict[str, Any]) -> Cohort:
 def _folds(config: dict[str, Any], cohort: Cohort, folder: Path) -> pd.DataFrame:
     """The user's folds, the run's if it has been begun, or new ones."""
     data, begun = config["data"], folder / "folds.csv"
-    given = Path(data["fold_file"]).expanduser() if data["fold_file"] else None
+    given = Path(data["folds_csv"]).expanduser() if data["folds_csv"] else None
     if given or begun.exists():
         return read_folds(given or begun, cohort.table, data["folds"], data["repeats"])
     return make_folds(cohort.table, data["folds"], data["repeats"], config["seed"])
@@ -174,7 +174,9 @@ def _open_images(
     if encoders is not None and not gives_weights(config):
         made = encoders.of(fold)
     store, key = open_instance_store(config["model"], config["data"], cohort.images, made)
-    turns = [key for key, off in (("rotate", False), ("tta", 1)) if config["data"][key] != off]
+    data = config["data"]
+    turns = ["augment.rotate"] if data["augment"]["rotate"] else []
+    turns += ["eval_tta"] if data["eval_tta"] != 1 else []
     if isinstance(store, ImageStore) and turns and store.size[0] != store.size[1]:
         height, width = store.size
         raise InputError(
@@ -187,10 +189,10 @@ def _chunk_size(
     config: dict[str, Any], store: ImageStore, module: BagClassifier, jobs: int
 ) -> int | None:
     data, options = config["data"], config["trainer"]
-    lengths = sorted(min(length, data["max_instances"] or length) for length in store.lengths)
+    lengths = sorted(min(length, data["train_bag_size"] or length) for length in store.lengths)
     return auto_chunk_size(
         module.model.encoder,
-        sum(lengths[-data["bags_per_batch"] :]),
+        sum(lengths[-data["batch_size"] :]),
         store.size,
         autocast=options["precision"] != "32-true",
         free=hardware.free_bytes(hardware.uses_cuda(options["accelerator"]), jobs),

@@ -103,8 +103,8 @@ def _without_folders(word: str) -> str:
 
 # These say where and how a run is made, never what is learned: they name no run folder, and may
 # differ between two calls on one.
-RUNTIME_KEYS = {"fold", "name", "tags", "logger", "hydra", "data.root", "data.cache", "data.workers",
-        "data.worker_timeout", "data.image_baselines", "trainer.progress", "trainer.threads",
+RUNTIME_KEYS = {"fold", "name", "tags", "logger", "hydra", "data.root", "data.cache", "data.num_workers",
+        "data.timeout", "data.image_baselines", "trainer.enable_progress_bar", "trainer.num_threads",
         "resume", "on_fold_error"}  # fmt: skip
 LONGEST_NAME = 160  # of the 255 bytes that file systems allow
 

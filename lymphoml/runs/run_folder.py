@@ -34,10 +34,10 @@ def claim(
 ) -> None:
     """Make `folder` the run of this configuration and environment, or check that it already is.
 
-    Of jobs that begin together the first settles `trainer.chunk_size`: where the configuration
+    Of jobs that begin together the first settles `trainer.encoder_chunk_size`: where the configuration
     says `auto`, it becomes what the run was begun with, else `chunk_size`. Raises InputError, a
     line a difference, where the folder holds a run of other configuration or data, or, with one of
-    the folds `asked` not done, of other code, libraries or arithmetic; with `resume.allow_drift`
+    the folds `asked` not done, of other code, libraries or arithmetic; with `resume.allow_changes`
     such a fold goes on and `environment.json` records what differed.
     """
     reject_symlinks(folder)
@@ -54,9 +54,9 @@ def _claim(
     asked: list[int],
 ) -> None:
     stored = read_config(folder)
-    if config["trainer"]["chunk_size"] == "auto":
-        config["trainer"]["chunk_size"] = (
-            chunk_size if stored is None else stored["trainer"].get("chunk_size")
+    if config["trainer"]["encoder_chunk_size"] == "auto":
+        config["trainer"]["encoder_chunk_size"] = (
+            chunk_size if stored is None else stored["trainer"].get("encoder_chunk_size")
         )
     if stored is None:
         write_json(folder / "environment.json", environment)
@@ -64,11 +64,15 @@ def _claim(
         return
     # Keys that a run of version 0.1.0's first days does not tell: it permuted nothing, looked at
     # each image once, and may be scored by the stratum asked for now.
-    younger = {"hard_stratum": config["data"]["hard_stratum"], "permute_bags": False, "tta": 1}
+    younger = {
+        "hard_stratum": config["data"]["hard_stratum"],
+        "shuffle_bag_labels": False,
+        "eval_tta": 1,
+    }
     stored["data"] = younger | stored["data"]
     stored["model"] = {"instance_dropout": 0.0} | stored["model"]
     if "seed" in (encoder := stored["model"].get("encoder") or {}):
-        stored["model"]["encoder"] = {"networks": 1} | encoder
+        stored["model"]["encoder"] = {"num_networks": 1} | encoder
     stored = {"label_smoothing": 0.0, "bag_mixup": 0.0} | stored
     begun = read_environment(folder)
     try:
@@ -81,10 +85,10 @@ def _claim(
         found = [change for change in found if not provenance.is_arithmetic(change)]
     if not found:
         return
-    if only_read or not config["resume"]["allow_drift"]:
+    if only_read or not config["resume"]["allow_changes"]:
         advice = "choose another name=..., or remove the folder"
         if not only_read:
-            advice += "; or resume.allow_drift=true goes on all the same, and records this"
+            advice += "; or resume.allow_changes=true goes on all the same, and records this"
         raise InputError(
             [f"run folder {folder}: {provenance.described(change)}" for change in found]
             + [f"run folder {folder}: {advice}"]
@@ -153,7 +157,7 @@ def write_or_verify_folds(folder: Path, folds: pd.DataFrame, given: str | None) 
             write_table(path, folds)
     elif given and not _same_folds(read_table(path), folds):
         raise InputError(
-            f"data.fold_file={given}: its content has changed since run {folder} was begun; "
+            f"data.folds_csv={given}: its content has changed since run {folder} was begun; "
             f"choose another name=..., or remove the folder"
         )
 

@@ -91,12 +91,12 @@ def _rounded(value: Tensor) -> float:
 class Patience(pl.callbacks.EarlyStopping):
     """Stop when the inner loss has not improved for so many epochs; also a fold resumed there.
 
-    It is known every `validate_every` epochs. Lightning restores the count, and forgets that it had
+    It is known every `check_val_every_n_epoch` epochs. Lightning restores the count, and forgets that it had
     said stop.
     """
 
-    def __init__(self, epochs: int, validate_every: int):
-        super().__init__("inner/loss", patience=math.ceil(epochs / validate_every))
+    def __init__(self, epochs: int, check_val_every_n_epoch: int):
+        super().__init__("inner/loss", patience=math.ceil(epochs / check_val_every_n_epoch))
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience

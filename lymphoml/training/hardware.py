@@ -76,7 +76,7 @@ def settle(options: dict[str, Any], jobs: int = 1) -> str:
 
     Returns the settings in words.
     """
-    accelerator, threads = options["accelerator"], set_threads(options["threads"], jobs)
+    accelerator, threads = options["accelerator"], set_threads(options["num_threads"], jobs)
     words = [
         f"precision {precision(options['precision'], accelerator)}",
         f"{threads} thread{'s' if threads > 1 else ''}",
@@ -189,7 +189,7 @@ def auto_chunk_size(
         return chunk
     print(
         f"a step of {images} images may need {decimal(images * each)} of the {decimal(free)} that "
-        f"are free; if memory does not suffice: trainer.chunk_size={chunk}, each chunk a batch of "
+        f"are free; if memory does not suffice: trainer.encoder_chunk_size={chunk}, each chunk a batch of "
         f"its own for BatchNorm, or model.encoder.norm=group, which nothing changes"
     )
     return None

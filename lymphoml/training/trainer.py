@@ -45,7 +45,7 @@ def _trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Trainer:
         devices=1,
         precision=hardware.precision(asked, accelerator),  # type: ignore[arg-type]
         max_epochs=options["max_epochs"],
-        check_val_every_n_epoch=options["validate_every"],
+        check_val_every_n_epoch=options["check_val_every_n_epoch"],
         deterministic="warn",
         num_sanity_val_steps=0,
         log_every_n_steps=1,

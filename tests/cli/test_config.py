@@ -57,7 +57,7 @@ def test_every_pooling_and_fusion_builds(pooling, fusion):
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("label_smoothing=0.1", "label_smoothing=0.1"), ("bag_mixup=0.2", "bag_mixup=0.2"),
+    [("loss.label_smoothing=0.1", "loss.label_smoothing=0.1"), ("bag_mixup=0.2", "bag_mixup=0.2"),
      ("weight_averaging=ema", "weight_averaging.kind=ema"),
      ("model.instance_dropout=0.2", "model.instance_dropout=0.2"),
      ("trainer.max_epochs=3", "trainer.max_epochs=3: .*; set trainer.max_epochs=1")],
@@ -146,9 +146,9 @@ def test_warm_up_comes_before_the_cosine_and_leaves_an_epoch_for_it():
 
 
 @pytest.mark.parametrize(("words", "says"), [
-    (["label_smoothing=1"], "label_smoothing=1.0: allowed are 0 to below 1"),
-    (["bag_mixup=-1", "data.bags_per_batch=2"], "bag_mixup=-1.0: allowed are 0 to 100"),
-    (["bag_mixup=0.4"], "set data.bags_per_batch above 1"),
+    (["loss.label_smoothing=1"], "loss.label_smoothing=1.0: allowed are 0 to below 1"),
+    (["bag_mixup=-1", "data.batch_size=2"], "bag_mixup=-1.0: allowed are 0 to 100"),
+    (["bag_mixup=0.4"], "set data.batch_size above 1"),
     (["weight_averaging=ema", "weight_averaging.decay=1"], "weight_averaging.decay=1.0: allowed"),
     (["weight_averaging=swa", "weight_averaging.start=null"], "weight_averaging.start=None: allo"),
     (["weight_averaging=ema", "weight_averaging.start=0.5"], "weight_averaging=ema has none"),
@@ -164,10 +164,10 @@ def test_values_of_training_that_mean_nothing_are_refused(words, says):
 
 def test_every_choice_of_training_is_off_unless_asked_for():
     config = configured()
-    assert (config["label_smoothing"], config["bag_mixup"]) == (0, 0)
+    assert (config["loss"]["label_smoothing"], config["bag_mixup"]) == (0, 0)
     assert set(config["weight_averaging"].values()) == {None}
     check(configured("weight_averaging=ema"))
-    check(configured("weight_averaging=swa", "bag_mixup=0.4", "data.bags_per_batch=2"))
+    check(configured("weight_averaging=swa", "bag_mixup=0.4", "data.batch_size=2"))
 
 
 @pytest.mark.parametrize("choice", options("../sweeps/choice"))
@@ -199,10 +199,18 @@ def test_paper_is_the_reports_recipe():
     }  # fmt: skip
     assert config["scheduler"]["gamma"] == 0.95
     assert config["trainer"]["max_epochs"] == 20
-    assert (data["folds"], data["bags_per_batch"]) == (5, 1)
+    assert (data["folds"], data["batch_size"]) == (5, 1)
     assert data["clinical"] == ["age", "lymphocyte_count"]
     assert not data["columns"]["lymphocyte_count"]["log"]
-    changed = ("standardise", "normalise", "flip", "rotate", "colour", "crop", "max_instances")
+    changed = (
+        "standardize_clinical",
+        "normalize_images",
+        "flip",
+        "rotate",
+        "colour",
+        "crop",
+        "train_bag_size",
+    )
     assert not any(data[key] for key in changed)
 
 
@@ -224,7 +232,7 @@ def test_hydra_interpolation_stays_out_of_job_configuration():
 
 @pytest.mark.parametrize(("word", "told"), [
     ("lr=1e-3", "lr=1e-3"),
-    ("data.fold_file='runs/lr=1/folds.csv'", "data.fold_file='runs/lr=1/folds.csv'"),
+    ("data.folds_csv='runs/lr=1/folds.csv'", "data.folds_csv='runs/lr=1/folds.csv'"),
     ("model.encoder.hidden=[64,32]", "model.encoder.hidden=[64,32]"),
     ("data.root=/home/me/cohort", "data.root=cohort"),
     ("data.root='/home/me/a,b'", "data.root=a,b"),
@@ -243,10 +251,13 @@ def test_slug_is_sorted_and_leaves_out_what_changes_nothing():
     words = ["optim=sgd", "lr=1e-3", "fold=2", "data.root=/x", "model/pooling=max"]
     assert slug(words) == "lr=0.001,model.pooling=max,optim=sgd"
     assert slug([]) == "default"
-    assert slug(["lr=1e-5", "seed=007", "data.flip=True"]) == "data.flip=true,lr=1e-05,seed=007"
+    assert (
+        slug(["lr=1e-5", "seed=007", "data.augment.flip=True"])
+        == "data.augment.flip=true,lr=1e-05,seed=007"
+    )
     assert slug(["data=synthetic"]) == "data=synthetic"
     assert slug(["model.encoder.weights=/home/me/w.pt"]) == "model.encoder.weights=w.pt"
-    assert slug(["data.fold_file='runs/lr=1/folds.csv'"]) == "data.fold_file=folds.csv"
+    assert slug(["data.folds_csv='runs/lr=1/folds.csv'"]) == "data.folds_csv=folds.csv"
     many = [f"data.key{number}={'x' * 20}" for number in range(30)]
     assert len(slug(many)) < 200
     assert slug(many) != slug([*many, "seed=1"])

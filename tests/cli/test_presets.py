@@ -17,9 +17,9 @@ PRESETS = SWEEP["hydra"]["sweeper"]["params"]["experiment"].split(",")
 # In features/test_rows_in_training.py, test_training.py and benchmark/test_same_work.py.
 ELSEWHERE = {"best", "morphology", "trained_linear", "default", "paper"}
 SMALL = ["data=synthetic", "data.folds=2", "fold=0", "data.crop=null", "data.resize=null",
-         "data.max_instances=2", "data.image_baselines=[]", "pretrain.crop=null",
+         "data.train_bag_size=2", "data.image_baselines=[]", "pretrain.crop=null",
          "pretrain.resize=null", "pretrain.batch_size=16", "pretrain.epochs=1", "logger=none",
-         "trainer.max_epochs=1", "trainer.threads=1", "trainer.progress=false"]  # fmt: skip
+         "trainer.max_epochs=1", "trainer.num_threads=1", "trainer.enable_progress_bar=false"]  # fmt: skip
 OFFLINE = {"lcsdn": ["model.encoder.weights=null"]}  # ImageNet's are a download
 
 

@@ -22,10 +22,10 @@ class Store(ImageStore):
         return np.broadcast_to(values[:, None, None, None], (len(values), 2, 2, 3)).copy()
 
 
-def dataset(max_instances=None, seed=0, patients=tuple(SIZES), augment=False):
+def dataset(train_bag_size=None, seed=0, patients=tuple(SIZES), augment=False):
     clinical = np.arange(2 * len(patients), dtype=np.float32).reshape(-1, 2)
     labels = [1, 0, -1][: len(patients)]
-    return BagDataset(patients, patients, clinical, labels, Store(), max_instances, augment, seed)
+    return BagDataset(patients, patients, clinical, labels, Store(), train_bag_size, augment, seed)
 
 
 def numbers(bag):
@@ -51,8 +51,8 @@ def test_an_empty_bag_among_others_is_refused():
         collate([full, bag])
 
 
-def test_max_instances_draws_without_replacement_anew_each_epoch_and_patient():
-    bags = dataset(max_instances=4)
+def test_train_bag_size_draws_without_replacement_anew_each_epoch_and_patient():
+    bags = dataset(train_bag_size=4)
     drawn = [tuple(numbers(bags[epoch, 2])) for epoch in range(30)]
     assert all(len(set(draw)) == 4 and list(draw) == sorted(draw) for draw in drawn)
     assert len(set(drawn)) > 20
@@ -61,7 +61,7 @@ def test_max_instances_draws_without_replacement_anew_each_epoch_and_patient():
 
 
 def test_what_is_drawn_depends_on_seed_epoch_and_patient_alone():
-    whole, alone = dataset(max_instances=4), dataset(max_instances=4, patients=("P3",))
+    whole, alone = dataset(train_bag_size=4), dataset(train_bag_size=4, patients=("P3",))
     assert numbers(whole[7, 2]) == numbers(alone[7, 0])
     assert any(
         numbers(dataset(4, seed=1)[epoch, 2]) != numbers(whole[epoch, 2]) for epoch in range(5)

@@ -34,7 +34,7 @@ TABLE = pd.DataFrame(
 
 
 def fit(names: list[str], table: pd.DataFrame = TABLE, **options) -> ClinicalEncoder:
-    options = {"standardise": True, "missing": "refuse"} | options
+    options = {"standardize_clinical": True, "missing": "error"} | options
     return ClinicalEncoder.fit(table, COLUMNS, names, **options)
 
 

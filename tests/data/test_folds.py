@@ -57,7 +57,7 @@ def test_folds_that_grouping_leaves_without_a_class_are_refused_with_advice():
         make_folds(table, 2, 1, 0)
 
 
-def test_own_fold_file_comes_back_as_written(patients, tmp_path):
+def test_own_folds_csv_comes_back_as_written(patients, tmp_path):
     folds = make_folds(patients, 4, 2, 0)
     folds.to_csv(tmp_path / "folds.csv", index=False)
     pd.testing.assert_frame_equal(read_folds(tmp_path / "folds.csv", patients, 4, 2), folds)
@@ -81,7 +81,7 @@ def test_bad_fold_files_are_refused(patients, tmp_path, spoil, says):
         read_folds(tmp_path / "f.csv", patients, 4, 1)
 
 
-def test_a_fold_file_that_splits_a_person_is_refused(patients, tmp_path):
+def test_a_folds_csv_that_splits_a_person_is_refused(patients, tmp_path):
     alone = patients.assign(group=range(40))
     for seed in range(20):
         folds = make_folds(alone, 4, 1, seed)

@@ -57,8 +57,8 @@ def test_no_stratum_declared_means_none(cohort, data):
     ("stratum", "told"),
     [
         ({"column": "lymphocyte_count"}, "give column and at_most"),
-        ({"column": "sex", "at_most": 8}, "not a numeric column.*there is lymphocyte_count"),
-        ({"column": "lymphocyte_count", "at_most": "8"}, "give a number"),
+        ({"column": "sex", "max": 8}, "not a numeric column.*there is lymphocyte_count"),
+        ({"column": "lymphocyte_count", "max": "8"}, "give a number"),
     ],
 )
 def test_a_stratum_that_means_nothing_is_refused(data, stratum, told):

@@ -7,9 +7,9 @@ import torch
 from lymphoml.data import transforms
 from lymphoml.data.transforms import DRAWS, IDENTITY, BatchTransform
 
-PLAIN = IDENTITY | {"normalise": False}
+PLAIN = IDENTITY | {"normalize_images": False}
 ALL = PLAIN | {"flip": True, "rotate": True, "zoom": 0.2, "colour": 0.2, "stain": 0.1}
-ALL["normalise"] = True
+ALL["normalize_images"] = True
 
 
 def uniform(*shape, seed=0):
@@ -125,7 +125,7 @@ def test_evaluation_has_as_many_views_as_asked_for_and_the_first_is_the_plain_on
         torch.equal(view(images), BatchTransform(ALL)(images))
         for view in BatchTransform(ALL).evaluated
     ] == [True]
-    eight = BatchTransform(ALL | {"tta": 8}).evaluated
+    eight = BatchTransform(ALL | {"eval_tta": 8}).evaluated
     for symmetry, view in enumerate(eight):
         assert torch.equal(view(images), transforms.dihedral(BatchTransform(ALL)(images), symmetry))
     assert len(eight) == 8

@@ -22,7 +22,12 @@ def images(tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    return {"cache": str(tmp_path / "cache"), "crop": None, "resize": None, "normalise": False}
+    return {
+        "cache": str(tmp_path / "cache"),
+        "crop": None,
+        "resize": None,
+        "normalize_images": False,
+    }
 
 
 @pytest.fixture

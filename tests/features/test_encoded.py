@@ -19,7 +19,7 @@ def rows(images, data, extractor):
 
 
 def test_features_are_the_encoders_of_the_configured_view(images, data):
-    data = data | {"crop": 24, "normalise": True}
+    data = data | {"crop": 24, "normalize_images": True}
     extractor = FrozenEncoder(SPEC, data)
     found = rows(images, data, extractor)
     image = np.asarray(Image.open(images["P1"][0]))[4:28, 4:28]
@@ -73,7 +73,7 @@ def test_whatever_decides_on_the_features_decides_on_their_place(images, data, t
         FrozenEncoder(SPEC, data).settings,
         FrozenEncoder(SPEC, data, seed=1).settings,
         FrozenEncoder(SPEC, data | {"crop": 24}).settings,
-        FrozenEncoder(SPEC, data | {"normalise": True}).settings,
+        FrozenEncoder(SPEC, data | {"normalize_images": True}).settings,
         FrozenEncoder(SPEC, data | {"stain_norm": "reinhard"}).settings,
         FrozenEncoder(SPEC | {"norm": "group"}, data).settings,
         FrozenEncoder(saved(0), data).settings,

@@ -19,7 +19,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 def configured(folder, table, *overrides):
     words = ["experiment=mil_table", f"data.root={folder}", f"data.table={table}", "logger=none",
-             "trainer.progress=false", "trainer.threads=1", "data.repeats=1",
+             "trainer.enable_progress_bar=false", "trainer.num_threads=1", "data.repeats=1",
              *overrides]  # fmt: skip
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return plain(compose("train", overrides=words))

@@ -26,7 +26,7 @@ from lymphoml.training.checkpoint import load_checkpoint
 
 CONF = Path(__file__).parents[2] / "conf"
 TINY = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=3",
-        "trainer.progress=false", "trainer.threads=1"]  # fmt: skip
+        "trainer.enable_progress_bar=false", "trainer.num_threads=1"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_best_is_fitted_to_the_training_patients_alone(configured, cohort, tmp_p
     assert held_out.sum() == 10
     clinical.loc[held_out, "LABEL"] = clinical.loc[held_out, "LABEL"].map({"0": "1", "1": "0"})
     clinical.to_csv(table, index=False)
-    given = f"data.fold_file={tmp_path / 'run' / 'folds.csv'}"
+    given = f"data.folds_csv={tmp_path / 'run' / 'folds.csv'}"
     config = configured(*words, given, f"data.root={tmp_path / 'other'}")
     training.cross_validate(config, tmp_path / "relabelled")
     one, other = (
@@ -175,7 +175,7 @@ def test_folds_of_other_untrained_networks_do_not_predict_together(
 ):
     run, words = tmp_path / "run", ["model/encoder=cells", "data.image_baselines=[]"]
     training.cross_validate(configured(*words, "fold=0"), run)
-    drifted = ["model.encoder.seed=1", "resume.allow_drift=true"]
+    drifted = ["model.encoder.seed=1", "resume.allow_changes=true"]
     training.cross_validate(configured(*words, "fold=1", *drifted), run)
     config = run_config(run, {"root": str(cohort), "cache": str(cache)}, {})
     with pytest.raises(InputError, match=r"model\.encoder\.seed changed while it was trained"):
@@ -191,7 +191,7 @@ def test_networks_side_by_side_are_one_part_and_another_seed_has_others(configur
         return images, open_instance_store(config["model"], config["data"], images)[0]
 
     both = "morphology+untrained+untrained_layer3"
-    images, store = opened(both, "model.encoder.networks=2", "model.encoder.seed=1")
+    images, store = opened(both, "model.encoder.num_networks=2", "model.encoder.seed=1")
     assert store.widths == [38, 2 * 512, 2 * 256]
     assert len(set(store.names)) == len(store.names)
     alone = [
@@ -225,7 +225,7 @@ def test_an_interrupted_run_on_rows_ends_in_the_same_bytes(configured, tmp_path,
     def run(name):
         training.cross_validate(configured(*words), tmp_path / name)
 
-    words = ("experiment=trained_linear", "trainer.max_epochs=3", "data.max_instances=3",
+    words = ("experiment=trained_linear", "trainer.max_epochs=3", "data.train_bag_size=3",
              "data.image_baselines=[]")  # fmt: skip
     real = History.on_train_epoch_end
     run("whole")
@@ -290,7 +290,7 @@ def test_a_changed_row_is_not_the_run_that_was_begun(configured, file, tmp_path)
         (["model/encoder=morphology", "model.encoder.rows=words"], r"rows=words: allowed are"),
         (["model/encoder=cells", "model.encoder.rows=file+untrained"], r"allowed are file, morph"),
         (["model/encoder=cells", "model.encoder.rows=untrained+untrained"], r"and morphology\+un"),
-        (["model/encoder=cells", "model.encoder.networks=0"], r"networks=0: allowed are whole"),
+        (["model/encoder=cells", "model.encoder.num_networks=0"], r"networks=0: allowed are whole"),
         (
             ["model/encoder=cells", "model.encoder.seed=x"],
             r"seed=x: allowed are whole numbers",

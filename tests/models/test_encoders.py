@@ -71,13 +71,13 @@ def test_resnet10_has_no_weights_of_its_own():
 
 def test_an_encoder_that_does_not_learn_stays_as_it_began():
     torch.manual_seed(0)
-    encoder = torchvision_encoder("resnet18", norm="frozen", learns=False).train()
+    encoder = torchvision_encoder("resnet18", norm="frozen", trainable=False).train()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     features = encoder(torch.rand(4, 3, 32, 32))
     assert not features.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
     with pytest.raises(InputError, match="norm=frozen"):
-        resnet10(16, norm="batch", learns=False)
+        resnet10(16, norm="batch", trainable=False)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "frozen"])

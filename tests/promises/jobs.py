@@ -14,9 +14,9 @@ from lymphoml.runs.cross_validation import cross_validate
 
 ROOT = Path(__file__).parents[2]
 TINY = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=3",
-        "trainer.progress=false", "trainer.threads=1", "model/encoder=timm",
+        "trainer.enable_progress_bar=false", "trainer.num_threads=1", "model/encoder=timm",
         "model.encoder.name=test_resnet", "data.image_baselines=[]"]  # fmt: skip
-CLINICAL = ["model/fusion=clinical", "data.bags_per_batch=8"]
+CLINICAL = ["model/fusion=clinical", "data.batch_size=8"]
 OUTCOME = ["predictions.csv", "metrics.json", "folds.csv", "baselines.csv", "strata.csv"]
 
 

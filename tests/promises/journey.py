@@ -178,9 +178,9 @@ def travel(home: Path, patients: int) -> Journey:
     torch.save(timm.create_model(ENCODER, num_classes=0).state_dict(), weights)
     root, cache = f"data.root={it.cohort}", f"data.cache={it.home / 'images'}"
     train = [str(ROOT / "train.py"), "-m", "lr=1e-3,1e-4", "data=table", root, cache,
-             "data.missing=impute", "data.folds=2", "data.workers=1", "model/encoder=timm",
+             "data.missing=impute", "data.folds=2", "data.num_workers=1", "model/encoder=timm",
              f"model.encoder.name={ENCODER}", f"model.encoder.weights={weights}",
-             "trainer.max_epochs=2", "trainer.threads=1", "trainer.accelerator=cpu",
+             "trainer.max_epochs=2", "trainer.num_threads=1", "trainer.accelerator=cpu",
              "trainer.precision=32-true", "logger.mode=offline",
              "data.hard_stratum=null"]  # fmt: skip
 

@@ -36,7 +36,7 @@ DAMAGES = {
        for place in (0.0, 0.3, 0.6, 1.0)},
     "missing": None,
 }  # fmt: skip
-ADAM = ["optim=adam", "data.flip=true", "data.max_instances=2", "data.inner_fraction=0.3",
+ADAM = ["optim=adam", "data.augment.flip=true", "data.train_bag_size=2", "data.inner_val_fraction=0.3",
         "trainer.patience=5"]  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def test_two_damaged_checkpoints_are_refused(configured, tmp_path, capsys, recor
     "one line before any training, exit code 2; no other epoch is reported in its place",
 )
 def test_a_damaged_selected_checkpoint_is_refused(configured, tmp_path, capsys, record_property):
-    words = [*CLINICAL, "data.inner_fraction=0.3", "optim=adam", "lr=1e-2"]
+    words = [*CLINICAL, "data.inner_val_fraction=0.3", "optim=adam", "lr=1e-2"]
     stopped = stopped_after_two_epochs(configured(*words), tmp_path / "stopped")
     for name in ("truncated", "empty", "missing"):
         run = shutil.copytree(stopped, tmp_path / name)

@@ -15,10 +15,10 @@ from tests.reports.fabricate import config, make_predictions, make_run
 
 CHOICES = {
     "ema": ["weight_averaging=ema", "weight_averaging.decay=0.8", "model.encoder.norm=batch",
-            "optim=adam", "bag_mixup=0.4", "label_smoothing=0.1", "data.inner_fraction=0.3",
-            "scheduler=cosine_with_warmup", "scheduler.warmup_epochs=1", "data.flip=true"],
+            "optim=adam", "bag_mixup=0.4", "loss.label_smoothing=0.1", "data.inner_val_fraction=0.3",
+            "scheduler=cosine_with_warmup", "scheduler.warmup_epochs=1", "data.augment.flip=true"],
     "swa": ["weight_averaging=swa", "weight_averaging.start=0.4", "model.encoder.norm=batch",
-            "data.workers=1", "model.instance_dropout=0.3", "trainer.validate_every=2"],
+            "data.num_workers=1", "model.instance_dropout=0.3", "trainer.check_val_every_n_epoch=2"],
 }  # fmt: skip
 # Kinds of events that averages are made, swapped, stored or read at.
 MOMENTS = ["train", "validate", "epoch", "replace last.ckpt", "replaced last.ckpt", "predict"]
@@ -57,7 +57,7 @@ def test_averages_resume_exactly(born, cohort, tmp_path, record_property, name, 
 
 
 @pytest.mark.parametrize("words", [
-    ["bag_mixup=0.4", "data.bags_per_batch=1"], ["label_smoothing=1"], ["weight_averaging.kind=x"],
+    ["bag_mixup=0.4", "data.batch_size=1"], ["loss.label_smoothing=1"], ["weight_averaging.kind=x"],
     ["weight_averaging=ema", "weight_averaging.decay=1.5"],
     ["scheduler=cosine_with_warmup", "scheduler.warmup_epochs=3"],
 ])  # fmt: skip
@@ -69,7 +69,7 @@ def test_averages_resume_exactly(born, cohort, tmp_path, record_property, name, 
 def test_choices_that_mean_nothing_are_refused(configured, tmp_path, capsys, words):
     code, lines = refusal(capsys, configured(*CLINICAL, *words), tmp_path / "run")
     assert (code, len(lines)) == (2, 1)
-    assert "allowed" in lines[0] or "set data.bags_per_batch" in lines[0]
+    assert "allowed" in lines[0] or "set data.batch_size" in lines[0]
     assert not (tmp_path / "run").exists()
 
 
@@ -131,12 +131,12 @@ def test_an_ensemble_of_what_does_not_fit_is_refused(runs, capsys, words, says):
 
 
 @pytest.mark.promise(
-    "another seed with `data.fold_file` of the first one's run",
+    "another seed with `data.folds_csv` of the first one's run",
     "the same folds, other draws; the two make an ensemble",
 )
 def test_seeds_share_the_folds_of_a_file(configured, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = ["data.fold_file=first/folds.csv", "seed=1"]
+    given = ["data.folds_csv=first/folds.csv", "seed=1"]
     for name, words in (("first", []), ("second", given), ("others", ["seed=1"])):
         cross_validate(configured(*CLINICAL, *words), Path(name))
     tables = {name: Path(name, "folds.csv").read_bytes() for name in ("first", "second", "others")}
@@ -153,7 +153,7 @@ def test_seeds_share_the_folds_of_a_file(configured, tmp_path, monkeypatch):
 )
 def test_an_ensemble_trains_nobody(configured, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    given = ["data.fold_file=first/folds.csv", "seed=1"]
+    given = ["data.folds_csv=first/folds.csv", "seed=1"]
     for name, words in (("first", []), ("second", given)):
         cross_validate(configured(*CLINICAL, *words), Path(name))
     main(["ensemble", "runs=[first,second]", "out=both"])

@@ -15,7 +15,7 @@ from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.training import hardware
 from tests.promises.jobs import CLINICAL, ROOT, outcome, predict, refusal
 
-ALLOWED = "resume.allow_drift=true"
+ALLOWED = "resume.allow_changes=true"
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def other_data(cohort, tmp_path) -> Path:
 
 DRIFTS = {
     "code": (other_code, [], ["lymphoml/training/lightning_module.py has changed since it was begun",
-                              "lymphoml/nn/new.py is new since it was begun"]),
+                              "lymphoml/models/new.py is new since it was begun"]),
     "libraries": (other_libraries, [], ["version of torch is '2.", "' there and '0.0' now"]),
     "machine": (other_machine, [], ["hardware is '", "' there and 'abacus' now"]),
     "threads": (other_threads, [], ["threads is 1 there and 64 now"]),
@@ -90,7 +90,7 @@ def drifted(configured, cohort, tmp_path, monkeypatch):
 @pytest.mark.promise(
     "an unfinished run is gone on with under other configuration, data, code, library versions, "
     "hardware or number of threads",
-    "refused with a line a difference, exit code 2, nothing changed; with resume.allow_drift=true "
+    "refused with a line a difference, exit code 2, nothing changed; with resume.allow_changes=true "
     "it goes on, and provenance.json, metrics.json, the page and the terminal tell it",
 )
 def test_drift_is_refused_or_recorded(drifted, begun, capsys, name):
@@ -105,7 +105,7 @@ def test_drift_is_refused_or_recorded(drifted, begun, capsys, name):
     after = {path: path.read_bytes() for path in begun.rglob("*.*") if path.is_file()}
     assert after == before
 
-    config["resume"]["allow_drift"] = True
+    config["resume"]["allow_changes"] = True
     cross_validate(config, begun)
     (session,) = json.loads((begun / "provenance.json").read_text())["drift"]
     assert len(session["changes"]) == len(lines) - 1
@@ -171,9 +171,9 @@ def test_a_begun_run_keeps_its_threads(configured, tmp_path, monkeypatch):
     config = configured(*CLINICAL, "fold=0")
     cross_validate(config, tmp_path / "run")
     monkeypatch.setattr(hardware, "share", lambda jobs: 2)
-    config = configured(*CLINICAL, "fold=1", "trainer.threads=null")
+    config = configured(*CLINICAL, "fold=1", "trainer.num_threads=null")
     cross_validate(config, tmp_path / "run")
-    assert config["trainer"]["threads"] == 1
+    assert config["trainer"]["num_threads"] == 1
 
 
 @pytest.mark.promise(
@@ -198,7 +198,7 @@ def test_code_that_only_looks_on_is_no_drift(tmp_path):
     assert {"lymphoml/training/lightning_module.py", "lymphoml/models/mil.py", "train.py"} <= set(
         known
     )
-    assert not [file for file in known if file.startswith("lymphoml/report")]
+    assert not [file for file in known if file.startswith("lymphoml/reports")]
 
 
 def test_a_run_of_before_tells_no_code_and_goes_on(configured, begun):

@@ -20,7 +20,7 @@ from tests.promises.jobs import CLINICAL
 from tests.promises.test_choices import refused
 
 # Of the same patients in the same folds; it declares fewer columns, so its cohort is another.
-OTHERS = ["data.clinical=[age]", "~data.columns.sex", "data.fold_file=first/folds.csv"]
+OTHERS = ["data.clinical=[age]", "~data.columns.sex", "data.folds_csv=first/folds.csv"]
 
 
 @pytest.fixture

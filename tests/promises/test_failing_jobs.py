@@ -21,7 +21,7 @@ from lymphoml.training.checkpoint import LAST, load_checkpoint
 from lymphoml.training.lightning_module import BagClassifier
 from tests.promises.jobs import CLINICAL, ROOT, outcome, predict, refusal
 
-ALONE = ["trainer.max_epochs=2", "data.bags_per_batch=2"]
+ALONE = ["trainer.max_epochs=2", "data.batch_size=2"]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def check_last_good(run, line, words, configured, undisturbed):
     "nothing looks finished, and the same command ends in the undisturbed run's bytes",
 )
 def test_a_lost_worker(configured, undisturbed, tmp_path, capsys, fault, says):
-    words, run = [*CLINICAL, *ALONE, "data.workers=1", "data.worker_timeout=2"], tmp_path / "run"
+    words, run = [*CLINICAL, *ALONE, "data.num_workers=1", "data.timeout=2"], tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         fails_in_second_epoch(patch, fault)
         code, (line,) = refusal(capsys, configured(*words), run)
@@ -108,7 +108,7 @@ def flip(path: Path) -> None:
     "stays, and the same command ends in the undisturbed run's bytes",
 )
 def test_a_part_broken_in_the_middle(configured, undisturbed, tmp_path, capsys, spoil, workers):
-    words, run = [*ALONE, f"data.workers={workers}", "optim=adam"], tmp_path / "run"
+    words, run = [*ALONE, f"data.num_workers={workers}", "optim=adam"], tmp_path / "run"
     original = History.on_train_epoch_start
 
     def spoils(self, trainer, module):
@@ -193,13 +193,13 @@ def test_divergence(configured, undisturbed, tmp_path, capsys, step, batch, says
     "last good checkpoint stays, and the same command ends in the undisturbed run's bytes",
 )
 def test_too_little_memory(configured, undisturbed, tmp_path, capsys, fault, workers):
-    words, run = [*CLINICAL, *ALONE, f"data.workers={workers}"], tmp_path / "run"
+    words, run = [*CLINICAL, *ALONE, f"data.num_workers={workers}"], tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         fails_in_second_epoch(patch, fault)
         code, (line,) = refusal(capsys, configured(*words), run)
     assert code == 1
     assert "epoch 2, batch 1 (patients P" in line
-    assert "set trainer.chunk_size, data.max_instances" in line
+    assert "set trainer.encoder_chunk_size, data.train_bag_size" in line
     check_last_good(run, line, words, configured, undisturbed)
 
 
@@ -213,7 +213,7 @@ def a_full_disk():
 
 @pytest.mark.parametrize("fault", [a_bug, a_full_disk])
 @pytest.mark.promise(
-    "a fold fails with on_fold_error=continue",
+    "a fold fails with on_fold_error=skip",
     "the other folds go on; exit code 1 and a line with the missing folds; no metrics.json; the "
     "same command trains what is missing, to the undisturbed run's bytes",
 )
@@ -221,7 +221,7 @@ def test_other_folds_go_on(configured, undisturbed, tmp_path, capsys, monkeypatc
     words, run = [*CLINICAL, *ALONE, "data.folds=3"], tmp_path / "run"
     with monkeypatch.context() as patch:
         fails_in_second_epoch(patch, fault)
-        config = configured(*words, "on_fold_error=continue")
+        config = configured(*words, "on_fold_error=skip")
         with pytest.raises(SystemExit) as left:
             entry(lambda: cross_validate(config, run))
     lines = [each for each in capsys.readouterr().err.splitlines() if each.startswith("error: ")]
@@ -241,7 +241,7 @@ def test_other_folds_go_on(configured, undisturbed, tmp_path, capsys, monkeypatc
 )
 def test_other_jobs_go_on(cohort, tmp_path):
     words = ["-m", "lr=3e38,1e-3", "data=synthetic", "logger=none", "trainer.max_epochs=1",
-             "data.folds=2", "trainer.threads=1", "model/fusion=clinical",
+             "data.folds=2", "trainer.num_threads=1", "model/fusion=clinical",
              f"data.root={cohort}"]  # fmt: skip
     done = subprocess.run(
         [sys.executable, ROOT / "train.py", *words], cwd=tmp_path, capture_output=True, text=True

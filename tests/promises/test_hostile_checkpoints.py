@@ -26,7 +26,7 @@ from tests.promises.hostile import Canary, cost, one_line, python, refused
 from tests.promises.table import ROOT
 
 WORDS = ["data=synthetic", "model/fusion=clinical", "trainer.max_epochs=2", "data.folds=2",
-         "trainer.threads=1", "trainer.progress=false", "logger=none", "optim=adam"]  # fmt: skip
+         "trainer.num_threads=1", "trainer.enable_progress_bar=false", "logger=none", "optim=adam"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

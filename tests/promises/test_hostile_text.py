@@ -164,7 +164,7 @@ def poison(value: Any, text: str) -> Any:
 def hostile_run(path: Path, text: str) -> Path:
     settings = config(name=text, tags=[text])
     settings["data"] |= {"name": text, "root": text, "image_pattern": text, "hard_stratum": {
-        "column": text, "at_most": 8}}  # fmt: skip
+        "column": text, "max": 8}}  # fmt: skip
     settings["optim"][text] = text
     settings[text] = text
     run = enrich(make_run(path, settings, n=20, epochs=2))

@@ -21,16 +21,21 @@ SEED = 5
 KILLS = 3  # of one run, one after the other
 CODES = {"KILL": -9, "TERM": 143, "INT": 130, "MEMORY": 1}
 RUN = ["model/encoder=timm", "model.encoder.name=test_resnet", "data=synthetic", "logger=none",
-       "data.folds=2", "data.bags_per_batch=3", "trainer.max_epochs=3", "trainer.threads=1",
-       "trainer.progress=false", "hydra.run.dir=run", "data.image_baselines=[]"]  # fmt: skip
-AUGMENTED = ["data.flip=true", "data.rotate=true", "data.colour=0.1", "data.stain=0.1",
-             "data.zoom=0.1", "data.max_instances=2"]  # fmt: skip
-STOPPED_EARLY = ["data.inner_fraction=0.3", "trainer.patience=1", "trainer.max_epochs=6", "lr=0.5"]
+       "data.folds=2", "data.batch_size=3", "trainer.max_epochs=3", "trainer.num_threads=1",
+       "trainer.enable_progress_bar=false", "hydra.run.dir=run", "data.image_baselines=[]"]  # fmt: skip
+AUGMENTED = ["data.augment.flip=true", "data.augment.rotate=true", "data.augment.color_jitter=0.1", "data.augment.stain_jitter=0.1",
+             "data.augment.scale=0.1", "data.train_bag_size=2"]  # fmt: skip
+STOPPED_EARLY = [
+    "data.inner_val_fraction=0.3",
+    "trainer.patience=1",
+    "trainer.max_epochs=6",
+    "lr=0.5",
+]
 CONFIGURATIONS = {
     "SGD, augmented": ["optim=sgd", *AUGMENTED],
-    "Adam, augmented, 2 workers": ["optim=adam", "data.workers=2", *AUGMENTED],
+    "Adam, augmented, 2 workers": ["optim=adam", "data.num_workers=2", *AUGMENTED],
     "SGD, stopped early": ["optim=sgd", "model/pooling=attention", *STOPPED_EARLY],
-    "Adam, stopped early, 2 workers": ["optim=adam", "data.workers=2", *STOPPED_EARLY],
+    "Adam, stopped early, 2 workers": ["optim=adam", "data.num_workers=2", *STOPPED_EARLY],
 }
 
 

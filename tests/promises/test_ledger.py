@@ -124,7 +124,7 @@ def test_nobody_is_predicted_unrecorded(journey, tmp_path):
     try:
         with pytest.raises(IsADirectoryError):
             _run(["predict", f"run={run}", f"data.root={journey.cohort}", f"out={tmp_path / 'out'}",
-                  f"data.cache={journey.home / 'images'}", "data.workers=0"])  # fmt: skip
+                  f"data.cache={journey.home / 'images'}", "data.num_workers=0"])  # fmt: skip
     finally:
         (run / LEDGER).rmdir()
     assert not (tmp_path / "out").exists()

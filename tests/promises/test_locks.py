@@ -15,7 +15,7 @@ from lymphoml.runs.fold_lock import fold_lock
 from tests.promises.processes import ROOT, end, wait_until
 
 SOON = 10  # seconds, of which two are promised
-RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.threads=1", "hydra.run.dir=run",
+RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.num_threads=1", "hydra.run.dir=run",
        "model/fusion=clinical"]  # fmt: skip
 TAKEN = (
     r"error: fold {} of .*run is taken by process {} since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d; .*\n"

@@ -181,7 +181,7 @@ def test_the_audit_outlives_every_mutation(count, sound, tmp_path, record_proper
 )
 def test_mutations_through_the_command_line(count, sound, tmp_path, record_property):
     words = ["data=synthetic", "model/fusion=clinical", "trainer.max_epochs=1", "data.folds=2",
-             "trainer.threads=1", "trainer.progress=false", "logger=none"]  # fmt: skip
+             "trainer.num_threads=1", "trainer.enable_progress_bar=false", "logger=none"]  # fmt: skip
     for seed in range(2000, 2000 + 7 * count, 7):
         spoiled = tmp_path / str(seed)
         shutil.copytree(sound[0], spoiled)

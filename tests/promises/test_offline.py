@@ -59,7 +59,7 @@ def test_the_guard_catches_a_child(journey, tmp_path, how, kind):
 
 
 TELEMETRY = """
-from lymphoml.nn.encoders import timm_encoder
+from lymphoml.models.encoders import timm_encoder
 timm_encoder("test_resnet")
 import huggingface_hub.constants as hub
 print(hub.HF_HUB_DISABLE_TELEMETRY)

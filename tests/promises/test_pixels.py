@@ -16,9 +16,14 @@ from tests.promises.jobs import predict, refusal
 
 ROWS = ["+model.encoder.rows=morphology"]
 BLIND = ["model/fusion=clinical"]
-SETTINGS = ["data.stain=0.1", "data.zoom=0.1", "data.tta=8", "data.stain_norm=reinhard"]
-WRONG = ["data.stain=1", "data.zoom=-0.1", "data.tta=4", "data.stain_norm=vahadane",
-         "data.rotate=sometimes"]  # fmt: skip
+SETTINGS = [
+    "data.augment.stain_jitter=0.1",
+    "data.augment.scale=0.1",
+    "data.eval_tta=8",
+    "data.stain_norm=reinhard",
+]
+WRONG = ["data.augment.stain_jitter=1", "data.augment.scale=-0.1", "data.eval_tta=4", "data.stain_norm=vahadane",
+         "data.augment.rotate=sometimes"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,7 @@ def lossless(cohort: Path) -> None:
 
 
 @pytest.mark.promise(
-    "every image of a cohort lies dihedral by a right angle", "data.tta=8 predicts the same"
+    "every image of a cohort lies dihedral by a right angle", "data.eval_tta=8 predicts the same"
 )
 def test_turned_images_are_predicted_alike(tmp_path, configured, record_property):
     drawn, dihedral = tmp_path / "drawn", tmp_path / "dihedral"
@@ -75,7 +80,7 @@ def test_turned_images_are_predicted_alike(tmp_path, configured, record_property
     found = {}
     for tta in (1, 8):
         run = tmp_path / f"run-{tta}"
-        words = f"data.tta={tta}", "model/fusion=none", "trainer.precision=32-true", "lr=1e-2"
+        words = f"data.eval_tta={tta}", "model/fusion=none", "trainer.precision=32-true", "lr=1e-2"
         config = configured(*png, *words)
         cross_validate(config, run)
         found[tta] = []
@@ -152,7 +157,13 @@ def test_images_without_stain_are_named(smears, configured, tmp_path, capsys, na
     "training with stain jitter, any angle and zoom is done twice", "the same bytes"
 )
 def test_drawn_stains_are_a_function_of_their_keys(cohort, configured, tmp_path):
-    words = ["fold=0", "data.stain=0.2", "data.zoom=0.2", "data.rotate=any", "trainer.max_epochs=1"]
+    words = [
+        "fold=0",
+        "data.augment.stain_jitter=0.2",
+        "data.augment.scale=0.2",
+        "data.augment.rotate=any",
+        "trainer.max_epochs=1",
+    ]
     for name in ("a", "b"):
         cross_validate(configured(*words), tmp_path / name)
     cross_validate(configured(*words[:1], *words[2:]), tmp_path / "unstained")

@@ -37,10 +37,10 @@ from tests.promises.jobs import ROOT, outcome, predict, refusal
 from tests.promises.processes import end, start, wait_until
 
 COMMAND = ["pretrain.crop=null", "pretrain.resize=null", "pretrain.batch_size=8",
-           "pretrain.encoder.width=2", "pretrain.epochs=3", "trainer.threads=1"]  # fmt: skip
+           "pretrain.encoder.width=2", "pretrain.epochs=3", "trainer.num_threads=1"]  # fmt: skip
 USED = [each for each in COMMAND if not each.startswith("trainer")]
 RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=2",
-       "trainer.progress=false", "trainer.threads=1", "data.image_baselines=[]", *USED]  # fmt: skip
+       "trainer.enable_progress_bar=false", "trainer.num_threads=1", "data.image_baselines=[]", *USED]  # fmt: skip
 ROWS = ["experiment=trained_linear", "model.encoder.rows=morphology+pretrained"]
 DAMAGED = ["last.ckpt", "last.ckpt and previous.ckpt", "encoder.safetensors"]
 WEIGHTS = ["model/encoder=resnet10_half", "model.encoder.width=2", "model.encoder.norm=batch",
@@ -275,7 +275,7 @@ def test_a_file_tells_what_it_saw(configured, encoder, tmp_path):
     encoder("cache", configured()["data"]["root"], "pretrain.include_test=true")
     file = tmp_path / "cache" / "out.safetensors"
     words = [*WEIGHTS, f"model.encoder.weights={file}", "trainer.max_epochs=1"]
-    cross_validate(configured(*words, "data.normalise=true"), tmp_path / "run")
+    cross_validate(configured(*words, "data.normalize_images=true"), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["pretraining"][
         "transductive"
     ]
@@ -287,8 +287,8 @@ def test_a_file_begins_an_encoder_that_stays_as_it_is(configured, encoder, cohor
     encoder("cache", cohort, "pretrain.stain_norm=reinhard")
     file = tmp_path / "cache" / "out.safetensors"
     words = ["model/encoder=resnet10_half", "model.encoder.width=2", "model.encoder.norm=frozen",
-             "+model.encoder.learns=false", f"model.encoder.weights={file}",
-             "data.normalise=true"]  # fmt: skip
+             "+model.encoder.trainable=false", f"model.encoder.weights={file}",
+             "data.normalize_images=true"]  # fmt: skip
     cross_validate(configured(*words, "data.stain_norm=reinhard"), tmp_path / "run")
     account = json.loads((tmp_path / "run" / "metrics.json").read_text())["pretraining"]
     assert account["validation_images_seen"]
@@ -303,7 +303,7 @@ def test_a_file_begins_an_encoder_that_stays_as_it_is(configured, encoder, cohor
 
 def test_features_tell_what_their_encoder_saw(configured, encoder, cohort, tmp_path, capsys):
     encoder("cache", cohort, "pretrain.include_test=true", "pretrain.encoder.width=16")
-    words = ["features", "cohort=synthetic", f"data.root={cohort}", "data.normalise=true",
+    words = ["features", "cohort=synthetic", f"data.root={cohort}", "data.normalize_images=true",
              f"data.cache={tmp_path / 'cache'}", "encoder=resnet10_quarter"]  # fmt: skip
     words += [f"weights={tmp_path / 'cache' / 'out.safetensors'}"]
     file = tmp_path / "rows.npz"
@@ -352,9 +352,11 @@ def test_folds_whose_encoders_look_differently_do_not_predict_together(
 ):
     run, words = tmp_path / "run", [*ROWS, "pretrain.scope=fold", "trainer.max_epochs=1"]
     cross_validate(configured(*words, "fold=0"), run)
-    drifted = ["pretrain.normalise=false", "resume.allow_drift=true"]
+    drifted = ["pretrain.normalize_images=false", "resume.allow_changes=true"]
     cross_validate(configured(*words, "fold=1", *drifted), run)
-    assert "pretrain.normalise changed while it was trained" in _refused(configured, run, capsys)
+    assert "pretrain.normalize_images changed while it was trained" in _refused(
+        configured, run, capsys
+    )
 
 
 def _refused(configured, run, capsys):
@@ -405,7 +407,7 @@ def test_pretraining_counts_where_it_is_used(configured, tmp_path, capsys):
 
 @pytest.mark.parametrize("words", [ROWS, WEIGHTS], ids=["rows", "weights"])
 def test_what_the_runs_encoder_forbids_is_no_drift_of_it(words, configured, tmp_path, capsys):
-    run, allowed = tmp_path / "run", "resume.allow_drift=true"
+    run, allowed = tmp_path / "run", "resume.allow_changes=true"
     cross_validate(configured(*words, "fold=0"), run)
     before = (run / "environment.json").read_bytes()
     code, lines = refusal(capsys, configured(*words, "fold=1", "pretrain.epochs=5", allowed), run)

@@ -20,10 +20,10 @@ from tests.promises.processes import ROOT, alive, handles, wait_until
 SOON = 10  # seconds, of which two are promised: machines that run tests are slow
 CODES = {"TERM": 143, "INT": 130}
 GOES_ON = "stopped; the same command goes on from the last finished epoch\n"
-RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.threads=1", "hydra.run.dir=run",
+RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.num_threads=1", "hydra.run.dir=run",
        "data.image_baselines=[]"]  # fmt: skip
 IMAGES = [*RUN, "model/encoder=timm", "model.encoder.name=test_resnet", "trainer.max_epochs=2",
-          "data.bags_per_batch=4"]  # fmt: skip
+          "data.batch_size=4"]  # fmt: skip
 ENDLESS = [*RUN, "model/fusion=clinical", "trainer.max_epochs=100000"]
 MOMENTS = [("cohort", 0), ("hash", 3), ("decode", 9), ("size", 0), ("train", 0), ("train", 1),
            ("validate", 5), ("write", 400), ("fsync", 2), ("replace last.ckpt", 0),
@@ -53,7 +53,7 @@ def born():
 @pytest.mark.parametrize(("how", "workers"), [("TERM", 0), ("INT", 2)])
 def test_it_stops_in_any_stage(born, cohort, tmp_path, record_property, how, workers):
     """One run, stopped at each moment in turn, and gone on with."""
-    words = [*IMAGES, f"data.root={cohort}", f"data.workers={workers}"]
+    words = [*IMAGES, f"data.root={cohort}", f"data.num_workers={workers}"]
     latencies = {}
     for moment in MOMENTS:
         outcome = born.run(Trial(words, str(tmp_path), how, moment))
@@ -277,7 +277,7 @@ def test_a_second_signal_ends_it(tmp_path, started):
 )
 def test_control_c_in_a_terminal(cohort, tmp_path, started):
     master, slave = os.openpty()
-    words = [*ENDLESS, f"data.root={cohort}", "data.workers=2"]
+    words = [*ENDLESS, f"data.root={cohort}", "data.num_workers=2"]
     process = started(
         str(ROOT / "train.py"), *words, cwd=tmp_path, stdin=slave, stdout=slave, stderr=slave,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
@@ -311,7 +311,7 @@ def test_control_c_in_a_terminal(cohort, tmp_path, started):
     "`kill -9` of a training process with 2 loader workers", "none of them outlives it"
 )
 def test_no_loader_worker_outlives_its_parent(born, cohort, tmp_path):
-    words = [*IMAGES, f"data.root={cohort}", "data.workers=2"]
+    words = [*IMAGES, f"data.root={cohort}", "data.num_workers=2"]
     outcome = born.run(Trial(words, str(tmp_path), "KILL", ("validate", 2)))
     assert outcome.code == -9
     wait_until(lambda: not alive(outcome.session), 3)
@@ -325,7 +325,7 @@ def test_no_loader_worker_outlives_its_parent(born, cohort, tmp_path):
 def test_a_stopped_sweep_leaves_no_job(cohort, tmp_path, started, how):
     words = ["-m", "fold=0,1", *ENDLESS, f"data.root={cohort}", "hydra/launcher=side_by_side",
              "hydra.sweep.dir=run", "hydra.sweep.subdir=.", "hydra.launcher.n_jobs=2",
-             "trainer.progress=false"]  # fmt: skip
+             "trainer.enable_progress_bar=false"]  # fmt: skip
     sweep = started(str(ROOT / "train.py"), *words, cwd=tmp_path)
     wait_until(lambda: len(list((tmp_path / "run").glob("fold-*/history.csv"))) == 2)
     assert len(alive(sweep.pid)) >= 3

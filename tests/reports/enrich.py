@@ -21,9 +21,9 @@ DATA = {
         "sex": {"kind": "categorical", "column": "GENDER",
                 "values": {"F": "F", "f": "F", "M": "M"}},
     },
-    "clinical": ["age", "lymphocyte_count"], "missing": "refuse",
-    "hard_stratum": {"column": "lymphocyte_count", "at_most": 8.0}, "standardise": True,
-    "folds": 2, "repeats": 1, "inner_fraction": 0.0, "crop": None,
+    "clinical": ["age", "lymphocyte_count"], "missing": "error",
+    "hard_stratum": {"column": "lymphocyte_count", "max": 8.0}, "standardize_clinical": True,
+    "folds": 2, "repeats": 1, "inner_val_fraction": 0.0, "crop": None,
 }  # fmt: skip
 
 

@@ -67,12 +67,12 @@ def test_what_members_do_not_share_is_left_out_or_told(members, tmp_path):
     table = pd.read_csv(file).assign(logistic_regression=0.6, morphology=0.3)
     table.to_csv(file, index=False)
     content = yaml.safe_load((members[2] / "config.yaml").read_text())
-    content["data"]["permute_bags"] = True
+    content["data"]["shuffle_bag_labels"] = True
     (members[2] / "config.yaml").write_text(yaml.safe_dump(content))
     write_ensemble(members, out)
     assert list(pd.read_csv(out / "baselines.csv")) == ["patient", "fold"]
     assert json.loads((out / "metrics.json").read_text())["gain"] is None
-    assert read_run(out).config["data"]["permute_bags"] is True
+    assert read_run(out).config["data"]["shuffle_bag_labels"] is True
     with pytest.raises(InputError, match=r"ensemble is an ensemble itself; give the runs"):
         write_ensemble([members[0], out], tmp_path / "other")
 

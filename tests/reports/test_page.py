@@ -145,7 +145,9 @@ def test_a_run_that_tells_all_shows_all(full):
 def test_no_patient_is_named_unless_asked(full, tmp_path):
     audit = tmp_path / "audit.json"
     audit.write_text(
-        json.dumps({"findings": [{"severity": "warning", "what": "alike", "where": ["P1, P999"]}]})
+        json.dumps(
+            {"findings": [{"severity": "warning", "what": "balance_blocks", "where": ["P1, P999"]}]}
+        )
     )
     names = set(re.findall(r"^(P\d+),", (full / "predictions.csv").read_text(), re.MULTILINE))
     assert len(names) == 15
@@ -235,7 +237,7 @@ def test_the_clinical_baseline_of_an_earlier_version_stands_beside_the_score(tmp
 
 
 def test_a_control_is_not_taken_for_a_result(tmp_path):
-    path = small(tmp_path / "run", **{"data.permute_bags": True})
+    path = small(tmp_path / "run", **{"data.shuffle_bag_labels": True})
     assert "This is a control" in read(write_report(path, tmp_path / "page.html"))
 
 
@@ -258,5 +260,5 @@ def test_repeats_are_told(tmp_path):
 
 
 def test_the_inner_split_names_the_epoch_that_counts(tmp_path):
-    path = small(tmp_path / "run", **{"data.inner_fraction": 0.2})
+    path = small(tmp_path / "run", **{"data.inner_val_fraction": 0.2})
     assert "epoch chosen on inner split" in read(write_report(path, tmp_path / "page.html"))

@@ -60,8 +60,8 @@ def test_a_missing_scheduler_is_the_same_as_one_without_class():
 def test_switches_and_words():
     settings = differing(
         [
-            config(**{"data.flip": True, "data.x": "a"}),
-            config(**{"data.flip": False, "data.x": "b"}),
+            config(**{"data.augment.flip": True, "data.x": "a"}),
+            config(**{"data.augment.flip": False, "data.x": "b"}),
         ]
     )
     assert [label(setting) for setting in settings] == ["flip, a", "no flip, b"]
@@ -72,7 +72,7 @@ def test_a_name_says_whose_where_another_has_it_as_well():
     assert label({"pretrain.seed": 3}) == "pretrain seed 3"
     assert label({"data.crop": 112, "pretrain.crop": 64}) == "data crop 112, pretrain crop 64"
     assert label({"data.crop": 112}, {"pretrain.crop"}) == "data crop 112"
-    learns = {"model.encoder.learns": True, "pretrain.encoder.learns": False}
+    learns = {"model.encoder.trainable": True, "pretrain.encoder.trainable": False}
     assert label(learns) == "model encoder learns, no pretrain encoder learns"
 
 

@@ -33,8 +33,8 @@ from lymphoml.training.lightning_module import BagClassifier
 
 CONF = Path(__file__).parents[2] / "conf"
 TINY = ["model/encoder=timm", "model.encoder.name=test_resnet", "data=synthetic", "logger=none",
-        "data.folds=2", "trainer.max_epochs=3", "trainer.progress=false", "data.image_baselines=[]",
-        "trainer.threads=1"]  # fmt: skip
+        "data.folds=2", "trainer.max_epochs=3", "trainer.enable_progress_bar=false", "data.image_baselines=[]",
+        "trainer.num_threads=1"]  # fmt: skip
 RUN = ["baselines.csv", "config.yaml", "environment.json", "folds.csv", "metrics.json",
        "predictions.csv", "strata.csv"]  # fmt: skip
 FOLD = ["done.json", "history.csv", "instances.csv", "last.ckpt", "last.ckpt.sha256",
@@ -102,7 +102,13 @@ def test_each_image_is_told_what_a_bag_of_it_alone_would_be(configured, tmp_path
 def test_eight_views_say_the_mean_logit_of_each_of_bags_and_of_images(
     configured, tmp_path, monkeypatch
 ):
-    words = ["fold=0", "data.tta=8", "trainer.max_epochs=1", "trainer.precision=32-true", "lr=1e-2"]
+    words = [
+        "fold=0",
+        "data.eval_tta=8",
+        "trainer.max_epochs=1",
+        "trainer.precision=32-true",
+        "lr=1e-2",
+    ]
 
     def logits(name):
         cross_validate(configured(*words), tmp_path / name)
@@ -123,29 +129,34 @@ def test_eight_views_say_the_mean_logit_of_each_of_bags_and_of_images(
 
 
 def test_images_that_were_drawn_are_not_named(configured, tmp_path):
-    cross_validate(configured("fold=0", "data.eval_max_instances=2"), tmp_path / "run")
+    cross_validate(configured("fold=0", "data.eval_bag_size=2"), tmp_path / "run")
     images = pd.read_csv(tmp_path / "run" / "fold-0" / "instances.csv")
     assert images.groupby("patient").size().le(2).all()
 
 
 @pytest.mark.parametrize("model", [
-    [], ["+model.encoder.learns=false", "model.encoder.norm=frozen", "model/fusion=additive_ridge"],
+    [], ["+model.encoder.trainable=false", "model.encoder.norm=frozen", "model/fusion=additive_ridge"],
 ], ids=["trained", "fitted"])  # fmt: skip
 def test_permuted_bags_leave_the_clinical_values_and_the_held_out_images(
     configured, tmp_path, model
 ):
-    words = ("fold=0", "trainer.max_epochs=1", "data.bags_per_batch=8", "scheduler=none", *model)
-    for name, more in (("plain", ()), ("permuted", ("data.permute_bags=true",))):
+    words = ("fold=0", "trainer.max_epochs=1", "data.batch_size=8", "scheduler=none", *model)
+    for name, more in (("plain", ()), ("permuted", ("data.shuffle_bag_labels=true",))):
         cross_validate(configured(*words, *more), tmp_path / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lymphoml.data.datamodule.permuted_order", lambda patients, _: patients)
-        cross_validate(configured(*words, "data.permute_bags=true"), tmp_path / "undone")
+        cross_validate(configured(*words, "data.shuffle_bag_labels=true"), tmp_path / "undone")
     assert same_bytes(tmp_path / "plain", tmp_path / "undone", ["fold-0/predictions.csv"])
     assert not same_bytes(tmp_path / "plain", tmp_path / "permuted", ["fold-0/predictions.csv"])
 
 
 def test_one_seed_gives_identical_bytes_and_another_seed_others(configured, tmp_path):
-    augmented = ["data.flip=true", "data.rotate=true", "data.colour=0.1", "data.max_instances=2"]
+    augmented = [
+        "data.augment.flip=true",
+        "data.augment.rotate=true",
+        "data.augment.color_jitter=0.1",
+        "data.train_bag_size=2",
+    ]
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         cross_validate(configured(f"seed={seed}", "optim=adam", *augmented), tmp_path / name)
     assert same_bytes(tmp_path / "a", tmp_path / "b")
@@ -168,16 +179,16 @@ def test_folds_run_apart_in_any_order_end_in_the_same_files(configured, tmp_path
 
 @pytest.mark.parametrize("overrides", [
     ["optim=sgd"],
-    ["optim=adam", "data.flip=true", "data.max_instances=2", "data.inner_fraction=0.3",
-     "trainer.patience=5", "data.workers=1"],
-    ["optim=adam", "model/fusion=additive", "model.fusion.frozen=false", "pos_weight=balanced",
+    ["optim=adam", "data.augment.flip=true", "data.train_bag_size=2", "data.inner_val_fraction=0.3",
+     "trainer.patience=5", "data.num_workers=1"],
+    ["optim=adam", "model/fusion=additive", "model.fusion.frozen=false", "loss.pos_weight=balanced",
      "model/pooling=sigmoid_mean", "model.instance_dropout=0.3", "model.encoder.norm=frozen"],
     ["optim=adamw", "weight_averaging=ema", "weight_averaging.decay=0.8",
-     "model.encoder.norm=batch", "data.flip=true", "data.bags_per_batch=4", "bag_mixup=0.4",
-     "label_smoothing=0.1",
-     "scheduler=cosine_with_warmup", "scheduler.warmup_epochs=1", "data.inner_fraction=0.3"],
+     "model.encoder.norm=batch", "data.augment.flip=true", "data.batch_size=4", "bag_mixup=0.4",
+     "loss.label_smoothing=0.1",
+     "scheduler=cosine_with_warmup", "scheduler.warmup_epochs=1", "data.inner_val_fraction=0.3"],
     ["weight_averaging=swa", "weight_averaging.start=0.4", "model.encoder.norm=batch",
-     "data.workers=1", "model.instance_dropout=0.3"],
+     "data.num_workers=1", "model.instance_dropout=0.3"],
 ], ids=["sgd", "adam", "additive", "ema", "swa"])  # fmt: skip
 @pytest.mark.parametrize("moment", ["on_train_epoch_start", "on_train_batch_end"])
 def test_interrupted_and_run_again_gives_the_same_bytes(
@@ -359,7 +370,7 @@ def test_prediction_refuses_a_cohort_of_another_schema(configured, tmp_path, coh
         ({"clinical": ["age"]}, "clinical columns"),
         ({"rot": "x"}, "rot"),
         ({"crop": "large"}, "large"),
-        ({"workers": -1}, "data.workers=-1"),
+        ({"workers": -1}, "data.num_workers=-1"),
         ({"root": "nowhere"}, "nowhere"),
     ):
         with pytest.raises(InputError, match=says):
@@ -399,9 +410,9 @@ def test_words_for_a_pretraining_that_is_not_there_are_refused(configured, tmp_p
 
 
 def test_folds_that_look_differently_do_not_predict_together(configured, tmp_path, cohort):
-    run, allowed = tmp_path / "run", "resume.allow_drift=true"
+    run, allowed = tmp_path / "run", "resume.allow_changes=true"
     cross_validate(configured("fold=0", "trainer.max_epochs=1"), run)
-    words = ("fold=1", "trainer.max_epochs=1", "data.normalise=true", allowed)
+    words = ("fold=1", "trainer.max_epochs=1", "data.normalize_images=true", allowed)
     cross_validate(configured(*words), run)
     config = run_config(run, {"root": str(cohort)}, {})
     with pytest.raises(InputError, match=r"data\.normalise changed while it was trained"):
@@ -411,7 +422,7 @@ def test_folds_that_look_differently_do_not_predict_together(configured, tmp_pat
 def test_folds_that_look_at_no_pixels_predict_whatever_these_become(configured, tmp_path, cohort):
     run, words = tmp_path / "run", ("model/fusion=clinical", "trainer.max_epochs=1")
     cross_validate(configured("fold=0", *words), run)
-    drifted = ("data.crop=16", "data.normalise=true", "resume.allow_drift=true")
+    drifted = ("data.crop=16", "data.normalize_images=true", "resume.allow_changes=true")
     cross_validate(configured("fold=1", *words, *drifted), run)
     config = run_config(run, {"root": str(cohort)}, {})
     predict(run, {run: config}, tmp_path / "out", "all", ("ID", "LABEL"))
@@ -421,13 +432,13 @@ def test_a_run_of_before_test_time_augmentation_goes_on_and_predicts(configured,
     run, words = tmp_path / "run", ("trainer.max_epochs=1",)
     cross_validate(configured("fold=0", *words), run)
     stored = yaml.safe_load((run / "config.yaml").read_text())
-    del stored["data"]["tta"]
+    del stored["data"]["eval_tta"]
     (run / "config.yaml").write_text(yaml.safe_dump(stored))
     cross_validate(configured("fold=1", *words), run)
     environment = json.loads((run / "environment.json").read_text())
     assert "drift" not in environment
     # As an earlier version recorded it.
-    change = {"what": "data.tta", "before": None, "now": 1}
+    change = {"what": "data.eval_tta", "before": None, "now": 1}
     environment["drift"] = [{"when": "2026-11-20T08:00:00+00:00", "changes": [change]}]
     (run / "environment.json").write_text(json.dumps(environment))
     given = {"root": str(cohort), "cache": str(tmp_path / "cache")}
@@ -451,7 +462,7 @@ def test_clinical_alone_loads_no_image(configured, cohort, tmp_path):
 
 
 def test_the_inner_split_chooses_the_epoch_without_the_held_out_patients(configured, tmp_path):
-    words = ["data.inner_fraction=0.3", "optim=adam", "lr=1e-2", "model/fusion=clinical"]
+    words = ["data.inner_val_fraction=0.3", "optim=adam", "lr=1e-2", "model/fusion=clinical"]
     cross_validate(configured(*words), tmp_path / "run")
     fold = tmp_path / "run" / "fold-0"
     rows = pd.read_csv(fold / "history.csv")
@@ -501,21 +512,21 @@ def test_a_run_of_before_is_scored_anew_without_training(configured, tmp_path, m
     cross_validate(configured(), tmp_path / "run")
     before = (tmp_path / "run" / "metrics.json").read_bytes()
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    del config["data"]["hard_stratum"], config["data"]["permute_bags"]
+    del config["data"]["hard_stratum"], config["data"]["shuffle_bag_labels"]
     del config["model"]["instance_dropout"]
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "run" / "metrics.json").unlink()
     monkeypatch.setattr(pl.Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
     cross_validate(configured(), tmp_path / "run")
     assert (tmp_path / "run" / "metrics.json").read_bytes() == before
-    with pytest.raises(InputError, match="permute_bags is False there and True now"):
-        cross_validate(configured("data.permute_bags=true"), tmp_path / "run")
+    with pytest.raises(InputError, match="shuffle_bag_labels is False there and True now"):
+        cross_validate(configured("data.shuffle_bag_labels=true"), tmp_path / "run")
 
 
 def test_changed_folds_of_the_users_own_are_refused(configured, tmp_path):
     cross_validate(configured("model/fusion=clinical", "trainer.max_epochs=1"), tmp_path / "first")
     mine = shutil.copy(tmp_path / "first" / "folds.csv", tmp_path / "mine.csv")
-    words = ("model/fusion=clinical", "trainer.max_epochs=1", f"data.fold_file={mine}", "fold=0")
+    words = ("model/fusion=clinical", "trainer.max_epochs=1", f"data.folds_csv={mine}", "fold=0")
     cross_validate(configured(*words), tmp_path / "run")
     table = pd.read_csv(mine)
     pd.DataFrame({"patient": table["patient"], "fold": 1 - table["fold"]}).to_csv(mine, index=False)
@@ -531,7 +542,7 @@ def test_a_diverged_fold_is_no_finished_fold(configured, tmp_path):
 
 
 def test_stopped_early_and_killed_before_the_end_stays_stopped(configured, tmp_path, monkeypatch):
-    words = ("data.inner_fraction=0.3", "trainer.patience=1", "trainer.max_epochs=20", "lr=30",
+    words = ("data.inner_val_fraction=0.3", "trainer.patience=1", "trainer.max_epochs=20", "lr=30",
              "model/fusion=clinical", "fold=0")  # fmt: skip
     cross_validate(configured(*words), tmp_path / "whole")
     assert len(history(tmp_path / "whole")) < 20
@@ -545,8 +556,8 @@ def test_stopped_early_and_killed_before_the_end_stays_stopped(configured, tmp_p
 
 
 def test_patience_counts_epochs_however_rarely_they_are_validated(configured, tmp_path):
-    words = ("data.inner_fraction=0.3", "trainer.max_epochs=20", "lr=30", "model/fusion=clinical",
-             "fold=0", "trainer.validate_every=3", "trainer.patience=3")  # fmt: skip
+    words = ("data.inner_val_fraction=0.3", "trainer.max_epochs=20", "lr=30", "model/fusion=clinical",
+             "fold=0", "trainer.check_val_every_n_epoch=3", "trainer.patience=3")  # fmt: skip
     cross_validate(configured(*words), tmp_path / "run")
     rows = history(tmp_path / "run")
     losses = rows["inner/loss"][2::3].to_numpy()
@@ -580,17 +591,17 @@ def test_train_loss_is_the_mean_over_patients_also_with_a_short_last_step(config
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BagClassifier, "_loss", spy)
-        words = ("fold=0", "data.bags_per_batch=3", "trainer.max_epochs=1")
+        words = ("fold=0", "data.batch_size=3", "trainer.max_epochs=1")
         cross_validate(configured(*words), tmp_path / "run")
     assert len(seen) == 8
     assert history(tmp_path / "run")["train/loss"][0] == pytest.approx(np.mean(seen), rel=1e-6)
 
 
 def test_chunks_change_the_memory_and_not_the_learning(configured, tmp_path):
-    words = ("model.encoder.norm=group", "data.flip=true", "data.colour=0.1", "fold=0",
+    words = ("model.encoder.norm=group", "data.augment.flip=true", "data.augment.color_jitter=0.1", "fold=0",
              "trainer.precision=32-true")  # fmt: skip
-    cross_validate(configured(*words, "trainer.chunk_size=null"), tmp_path / "whole")
-    cross_validate(configured(*words, "trainer.chunk_size=2"), tmp_path / "chunks")
+    cross_validate(configured(*words, "trainer.encoder_chunk_size=null"), tmp_path / "whole")
+    cross_validate(configured(*words, "trainer.encoder_chunk_size=2"), tmp_path / "chunks")
     one, other = history(tmp_path / "whole"), history(tmp_path / "chunks")
     pd.testing.assert_frame_equal(one, other, rtol=1e-3)
 
@@ -598,12 +609,18 @@ def test_chunks_change_the_memory_and_not_the_learning(configured, tmp_path):
 def test_a_begun_run_keeps_the_chunks_it_was_begun_with(configured, tmp_path, cohort, monkeypatch):
     monkeypatch.setattr(hardware, "free_bytes", lambda cuda, jobs: 10_000)
     cross_validate(configured("fold=0"), tmp_path / "run")
-    assert run_config(tmp_path / "run", {"root": str(cohort)}, {})["trainer"]["chunk_size"] == 8
+    assert (
+        run_config(tmp_path / "run", {"root": str(cohort)}, {})["trainer"]["encoder_chunk_size"]
+        == 8
+    )
     monkeypatch.undo()
     cross_validate(configured("fold=1"), tmp_path / "run")  # though memory is plenty now
-    assert run_config(tmp_path / "run", {"root": str(cohort)}, {})["trainer"]["chunk_size"] == 8
+    assert (
+        run_config(tmp_path / "run", {"root": str(cohort)}, {})["trainer"]["encoder_chunk_size"]
+        == 8
+    )
     with pytest.raises(InputError, match=r"chunk_size is 8 there and 4 now"):
-        cross_validate(configured("trainer.chunk_size=4"), tmp_path / "run")
+        cross_validate(configured("trainer.encoder_chunk_size=4"), tmp_path / "run")
 
 
 def test_an_encoder_that_wants_other_images_is_refused(configured, tmp_path):
@@ -618,15 +635,15 @@ def test_an_encoder_that_wants_other_images_is_refused(configured, tmp_path):
     ("fold=x", "fold=x: allowed"),
     ("fold=true", "fold=True: allowed"),
     ("data.folds=9", "2 to [1-8] folds"),
-    ("data.max_instances=0", "data.max_instances: 0"),
-    ("data.inner_fraction=0.9", "0 to 0.5"),
-    ("trainer.patience=3", "needs data.inner_fraction"),
-    ("data.inner_fraction=0.05", "allowed is 0.[0-9]+ or more"),
-    ("trainer.validate_every=9", "nothing is validated"),
+    ("data.train_bag_size=0", "data.train_bag_size: 0"),
+    ("data.inner_val_fraction=0.9", "0 to 0.5"),
+    ("trainer.patience=3", "needs data.inner_val_fraction"),
+    ("data.inner_val_fraction=0.05", "allowed is 0.[0-9]+ or more"),
+    ("trainer.check_val_every_n_epoch=9", "nothing is validated"),
     ("trainer.precision=half", "trainer.precision=half"),
     ("trainer.precision=16-true", "16-true: allowed are auto, 32-true, bf16-mixed, 16-mixed"),
     ("trainer.precision=16-mixed", "16-mixed: needs a CUDA GPU"),
-    ("trainer.chunk_size=0", "trainer.chunk_size=0: allowed are auto, null, and 1 or more"),
+    ("trainer.encoder_chunk_size=0", "trainer.encoder_chunk_size=0: allowed are auto, null, and 1 or more"),
     ("trainer.accelerator=abacus", "trainer.accelerator=abacus"),
     ("scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau", "ReduceLROnPlateau"),
     ("lr=-1", "learning rate"),

@@ -14,7 +14,7 @@ import pytest
 from lymphoml.data.synthetic.cohort import synthesize
 
 ROOT = Path(__file__).parents[2]
-QUICK = ["data=synthetic", "model/fusion=clinical", "trainer.max_epochs=1", "trainer.threads=1",
+QUICK = ["data=synthetic", "model/fusion=clinical", "trainer.max_epochs=1", "trainer.num_threads=1",
          "logger=none"]  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def test_a_wrong_cohort_is_one_line_and_exit_code_2(cohort, tmp_path, spoil):
     ("optim=sdg", "sdg"),
     ("model/pooling=median", "median"),
     ("model.pooling._target_=os.system", "os.system"),
-    ("data.fold_file=runs/lr=1/folds.csv", "lr=1/folds.csv': cannot be read as key=value; a value"),
+    ("data.folds_csv=runs/lr=1/folds.csv", "lr=1/folds.csv': cannot be read as key=value; a value"),
     ("seed=rang(0,5)", "seed=rang(0,5)': 'rang(0,5)': Unknown function 'rang'"),
     ("lr=(1", "goes in quotes of its own: \"key='value'\""),
 ])  # fmt: skip

@@ -39,8 +39,8 @@ class Pipeline:
         for i in range(patients):
             (self.root / f"P{i}").mkdir(parents=True)
             (self.root / f"P{i}" / "0.png").touch()  # found, never opened
-        words = ["data=table", "model/fusion=clinical", "logger=none", "trainer.progress=false",
-                 "trainer.threads=1", f"data.root={self.root}", "data.image_dir=.",
+        words = ["data=table", "model/fusion=clinical", "logger=none", "trainer.enable_progress_bar=false",
+                 "trainer.num_threads=1", f"data.root={self.root}", "data.image_dir=.",
                  "data.clinical=[x]", *words]  # fmt: skip
         with initialize_config_dir(str(CONF), version_base="1.3"):
             self.config = plain(compose("train", overrides=words))
@@ -74,8 +74,8 @@ def true_accuracy(folder, distance):
 def test_permuted_labels_score_one_half(tmp_path):
     n, random = 800, np.random.default_rng(0)
     pipeline = Pipeline(tmp_path, n, "data.folds=2", "trainer.max_epochs=3", "optim=adam",
-                        "lr=0.05", "data.bags_per_batch=50",
-                        "trainer.validate_every=3")  # fmt: skip
+                        "lr=0.05", "data.batch_size=50",
+                        "trainer.check_val_every_n_epoch=3")  # fmt: skip
     labels, x = np.arange(n) % 2, random.normal(size=n)
     scores = []
     for repetition in range(12):
@@ -90,7 +90,7 @@ def test_a_planted_accuracy_is_found_without_bias_and_the_best_epoch_flatters(tm
     """Training at so high a rate that epochs differ, as they do on the real cohort."""
     n, distance, random = 165, 2 * norm.isf(0.15), np.random.default_rng(0)
     pipeline = Pipeline(tmp_path, n, "data.folds=5", "trainer.max_epochs=5", "optim=adam",
-                        "lr=0.3", "data.bags_per_batch=33", "scheduler=none")  # fmt: skip
+                        "lr=0.3", "data.batch_size=33", "scheduler=none")  # fmt: skip
     labels = np.arange(n) % 2
     errors, gaps, truths = [], [], []
     for repetition in range(20):

@@ -65,7 +65,7 @@ def test_free_memory_never_decides_what_batch_norm_learns_but_is_told(capsys):
     assert chunk(5000, free=1, norm="batch") is None
     (line,) = capsys.readouterr().out.splitlines()
     assert "a step of 5000 images" in line
-    assert f"trainer.chunk_size={hardware.FEWEST}" in line
+    assert f"trainer.encoder_chunk_size={hardware.FEWEST}" in line
 
 
 def test_free_memory_is_shared_by_jobs_and_kept_within_the_groups_allowance(monkeypatch):

@@ -365,7 +365,7 @@ def test_wrong_modes_are_told(monkeypatch):
         ("default", "default"),
         ("lr=.001,optim=sgd", "lr=.001,optim=sgd"),
         ("data.clinical=[age,sex],lr=1e-3", "data.clinical=[age,sex],lr=1e-3"),
-        ("data.fold_file=.home.me.folds.csv,optim=sgd", "optim=sgd"),
+        ("data.folds_csv=.home.me.folds.csv,optim=sgd", "optim=sgd"),
         ("model.encoder.weights=.home.me.w.pt", "default"),
         ("model.encoder.weights=default", "model.encoder.weights=default"),
     ],
@@ -400,7 +400,7 @@ import sys
 from pathlib import Path
 import pandas as pd
 sys.path.insert(0, {str(ROOT)!r})
-from lymphoml.tracking import Tracker
+from lymphoml.training.loggers import Tracker
 
 words = dict(word.split("=") for word in sys.argv[1:])
 config = {{

@@ -20,9 +20,9 @@ from tests.promises.jobs import configuration
 
 EMA = ["weight_averaging=ema", "weight_averaging.decay=0.9"]
 SWA = ["weight_averaging=swa", "weight_averaging.start=0.4"]
-STEPS = ["fold=0", "optim=adam", "lr=1e-2", "data.bags_per_batch=3", "trainer.max_epochs=5"]
+STEPS = ["fold=0", "optim=adam", "lr=1e-2", "data.batch_size=3", "trainer.max_epochs=5"]
 CLINICAL = ["model/fusion=clinical", *STEPS]
-NETWORK = ["model.encoder.norm=batch", "data.flip=true", *STEPS, "trainer.max_epochs=3"]
+NETWORK = ["model.encoder.norm=batch", "data.augment.flip=true", *STEPS, "trainer.max_epochs=3"]
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_batch_norm_has_the_statistics_of_the_averaged_weights(train, words, eve
             found["bags"] = self
 
     monkeypatch.setattr(training, "BagDataModule", Kept)
-    more = ["model/pooling=sigmoid_mean", f"trainer.validate_every={every}"]
+    more = ["model/pooling=sigmoid_mean", f"trainer.check_val_every_n_epoch={every}"]
     run = train("run", *NETWORK, *words, *more)
     kept, bags = last(run), found["bags"]
     module = BagClassifier(**kept["hyper_parameters"], view=bags.view)
@@ -139,7 +139,7 @@ def test_what_is_validated_reported_and_predicted_is_the_average(train, cohort, 
 
 
 def test_the_selected_checkpoint_holds_the_average(train):
-    run = train("run", *NETWORK, *EMA, "data.inner_fraction=0.3", "trainer.max_epochs=1")
+    run = train("run", *NETWORK, *EMA, "data.inner_val_fraction=0.3", "trainer.max_epochs=1")
     selected = load_checkpoint(run / "fold-0" / "selected.ckpt")
     same(selected["state_dict"], last(run)["state_dict"], rtol=0, atol=0)
 
@@ -177,5 +177,5 @@ def test_epochs_that_were_not_validated_refresh_nothing(train, monkeypatch):
         training.BagDataModule, "training_batches",
         lambda self, epoch: seen.append(epoch) or original(self, epoch),
     )  # fmt: skip
-    train("run", *NETWORK, *EMA, "trainer.validate_every=2", "trainer.max_epochs=3")
+    train("run", *NETWORK, *EMA, "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3")
     assert seen == [1, 2]

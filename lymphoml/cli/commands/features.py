@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lymphoml.data.cohort import Cohort
     from lymphoml.features.feature_cache import Extractor
 
-OF_NETWORKS = ("crop", "resize", "normalise", "stain_norm")  # what an encoder is to see
+OF_NETWORKS = ("crop", "resize", "normalize_images", "stain_norm")  # what an encoder is to see
 
 
 @dataclass

@@ -18,7 +18,7 @@ class Pretrain:
     method: str = option("simclr", "simclr, vicreg or autoencoder, as pretrain=... of train.py")
     encoder: str = option("resnet10_quarter", "one of conf/model/encoder that looks at pixels")
     pretrain: dict[str, Any] = option({}, "changes to conf/pretrain: pretrain.epochs=20")
-    trainer: dict[str, Any] = option({}, "changes to conf/trainer: trainer.threads=1")
+    trainer: dict[str, Any] = option({}, "changes to conf/trainer: trainer.num_threads=1")
     out: str | None = option(None, "a .safetensors that model.encoder.weights=FILE takes")
 
 

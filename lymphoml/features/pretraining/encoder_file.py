@@ -78,7 +78,7 @@ def of_weights(path: Path, data: dict[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         told = json.loads(text)
-        found, made = checked(told), {"normalise": bool(told["normalise"])}
+        found, made = checked(told), {"normalize_images": bool(told["normalize_images"])}
         if "stain_norm" in told:  # an earlier version's file tells none
             made["stain_norm"] = told["stain_norm"]
             if made["stain_norm"] not in (None, *NORMALISERS):

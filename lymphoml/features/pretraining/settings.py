@@ -9,7 +9,7 @@ from lymphoml.features.extractors import PRETRAINED
 
 METHODS = ("simclr", "vicreg", "autoencoder")
 SCOPES = ("cohort", "fold")
-INPUTS = ("crop", "resize", "normalise", "stain_norm")  # of images to what an encoder sees
+INPUTS = ("crop", "resize", "normalize_images", "stain_norm")  # of images to what an encoder sees
 
 
 def gives_weights(config: dict[str, Any]) -> bool:
@@ -57,7 +57,7 @@ def trainable(encoder: dict[str, Any]) -> dict[str, Any]:
             "pretrain.encoder: rows hold no pixels; give a network, as "
             "model/encoder@pretrain.encoder=resnet18"
         )
-    kept = {key: value for key, value in encoder.items() if key not in ("weights", "learns")}
+    kept = {key: value for key, value in encoder.items() if key not in ("weights", "trainable")}
     return kept | {"norm": "batch"} if kept.get("norm") == "frozen" else kept
 
 

@@ -22,7 +22,7 @@ class Views:
 
     def __init__(self, settings: dict):
         self.zoom, self.shift, self.colour = (settings[key] for key in ("zoom", "shift", "colour"))
-        self.normalise = settings["normalise"]
+        self.normalise = settings["normalize_images"]
 
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         moved = move(to_unit(images), affine(len(images), self.zoom, self.shift).to(images.device))
@@ -55,7 +55,7 @@ def move(
 def jitter_colours(images: Float[Tensor, "n c h w"], amount: float) -> Float[Tensor, "n c h w"]:
     """Contrast by up to `amount` about an image's mean, each colour's level by up to half of it.
 
-    Of red, green and blue as they are: unlike `data.stain` it knows no dye.
+    Of red, green and blue as they are: unlike `data.augment.stain_jitter` it knows no dye.
     """
     contrast = 1 + amount * _either_way(len(images), 1, 1, 1).to(images.device)
     level = amount / 2 * _either_way(len(images), images.shape[1], 1, 1).to(images.device)

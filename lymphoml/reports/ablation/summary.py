@@ -85,7 +85,7 @@ def _listed(runs: Sequence[Run], names: Mapping[Path, str]) -> str:
 def fold_table(run: Run) -> pd.DataFrame:
     """The scores of each fold, then their mean and their sample standard deviation.
 
-    The epoch whose score counts is the last one, or, with `data.inner_fraction`, the one that the
+    The epoch whose score counts is the last one, or, with `data.inner_val_fraction`, the one that the
     inner split chose. Beside it stands the best epoch of the fold, which is optimistic.
     """
     rows = pd.DataFrame(run.metrics["folds"]).set_index("fold")
@@ -113,7 +113,7 @@ def epoch_curve(run: Run) -> pd.DataFrame:
     scores = pd.concat(folds, axis="columns").dropna()
     if scores.empty:
         raise InputError(
-            f"{run.path} has no validated epoch to draw; set trainer.validate_every to at most "
+            f"{run.path} has no validated epoch to draw; set trainer.check_val_every_n_epoch to at most "
             f"trainer.max_epochs"
         )
     return pd.DataFrame(

@@ -10,7 +10,7 @@ from typing import Any
 from lymphoml.core.privacy import leaves_project
 
 # Settings that say where something lies on this machine, and where the trackers themselves are.
-LOCAL = {"root", "cache", "fold_file", "table", "image_dir", "logger"}
+LOCAL = {"root", "cache", "folds_csv", "table", "image_dir", "logger"}
 LONGEST_GROUP = 128  # characters, W&B's limit
 
 

@@ -43,7 +43,7 @@ def root(tmp_path_factory):
 def lymphoml(root, tmp_path_factory):
     """Initial weights, losses of the first steps in fp32, then held-out probabilities."""
     folder = tmp_path_factory.mktemp("run")
-    words = ["experiment=paper", "data=synthetic", f"data.root={root}", "trainer.threads=1",
+    words = ["experiment=paper", "data=synthetic", f"data.root={root}", "trainer.num_threads=1",
              f"data.cache={folder}", "trainer.precision=32-true", "fold=0",
              "trainer.accelerator=cpu", "trainer.max_epochs=1"]  # fmt: skip
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -6,7 +6,7 @@ from lymphoml.cli.main import main
 from lymphoml.data.synthetic.cohort import synthesize
 
 TINY = ["encoder=resnet10_quarter", "pretrain.crop=null", "pretrain.resize=null",
-        "pretrain.batch_size=16", "pretrain.encoder.width=4", "trainer.threads=1"]  # fmt: skip
+        "pretrain.batch_size=16", "pretrain.encoder.width=4", "trainer.num_threads=1"]  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ from lymphoml.features.pretraining.encoder_file import (
 from lymphoml.models.weights import load_weights
 
 SETTINGS = {"method": "simclr", "scope": "cohort", "include_test": True, "crop": 128, "resize": 64,
-            "normalise": True, "stain_norm": None, "encoder": {}}  # fmt: skip
-DATA = {"normalise": True, "stain_norm": None}
+            "normalize_images": True, "stain_norm": None, "encoder": {}}  # fmt: skip
+DATA = {"normalize_images": True, "stain_norm": None}
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_changed_file_is_not_whole(folder, tmp_path_factory):
 
 def test_inputs_of_another_kind_are_refused(folder):
     with pytest.raises(InputError, match=r"pretrained with data\.normalise=true; set it likewise"):
-        of_weights(folder / ENCODER, DATA | {"normalise": False})
+        of_weights(folder / ENCODER, DATA | {"normalize_images": False})
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_other_stains_are_refused(tmp_path, made, asked, word):
 
 
 def test_a_file_of_before_tells_no_stain(tmp_path):
-    text = json.dumps(pretraining_exposure.account(SETTINGS) | {"normalise": True})
+    text = json.dumps(pretraining_exposure.account(SETTINGS) | {"normalize_images": True})
     save_file({"weight": torch.zeros(2)}, tmp_path / "old.safetensors", {"lymphoml": text})
     assert of_weights(tmp_path / "old.safetensors", DATA | {"stain_norm": "macenko"})
 
@@ -90,15 +90,19 @@ def test_files_that_tell_nothing_are_taken_as_they_are(tmp_path):
         "{}",
         json.dumps(pretraining_exposure.account(SETTINGS)),  # nothing on its inputs
         json.dumps(
-            pretraining_exposure.account(SETTINGS) | {"normalise": True, "method": "<script>"}
+            pretraining_exposure.account(SETTINGS)
+            | {"normalize_images": True, "method": "<script>"}
         ),
         json.dumps(
-            pretraining_exposure.account(SETTINGS) | {"normalise": True, "transductive": "no"}
+            pretraining_exposure.account(SETTINGS)
+            | {"normalize_images": True, "transductive": "no"}
         ),
         json.dumps(
-            pretraining_exposure.account(SETTINGS) | {"normalise": True, "stain_norm": "\n"}
+            pretraining_exposure.account(SETTINGS) | {"normalize_images": True, "stain_norm": "\n"}
         ),
-        json.dumps(pretraining_exposure.account(SETTINGS) | {"normalise": True, "stain_norm": []}),
+        json.dumps(
+            pretraining_exposure.account(SETTINGS) | {"normalize_images": True, "stain_norm": []}
+        ),
         "[" * 100_000,
     ],
 )

@@ -93,7 +93,7 @@ def test_rows_cannot_be_pretrained():
 
 
 def test_statistics_that_a_model_freezes_are_learned_beforehand():
-    given = {"_target_": "x", "norm": "frozen", "weights": "pretrained", "learns": False}
+    given = {"_target_": "x", "norm": "frozen", "weights": "pretrained", "trainable": False}
     assert trainable(given) == {"_target_": "x", "norm": "batch"}
     assert trainable(given | {"norm": "group"}) == {"_target_": "x", "norm": "group"}
 
@@ -107,7 +107,10 @@ def test_statistics_that_a_model_freezes_are_learned_beforehand():
         (["pretrain.scope=fold"], "only a run has folds"),
         (["pretrain.epoch=3"], "epoch"),
         (["data.crop=64"], r"data\.crop: what the encoder sees is pretrain\.crop here"),
-        (["data.normalise=false", "data.stain_norm=null"], r"pretrain\.normalise, pretrain\.stain"),
+        (
+            ["data.normalize_images=false", "data.stain_norm=null"],
+            r"pretrain\.normalise, pretrain\.stain",
+        ),
         (["out=rows.npz"], r"ends in \.safetensors"),
         (["pretrain.crop=64"], "smaller than"),
         (["trainer.precision=64-true"], "pretraining knows bf16-mixed and 32-true"),

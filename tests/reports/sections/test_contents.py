@@ -41,7 +41,7 @@ from tests.reports.enrich import enrich
 from tests.reports.fabricate import config, make_predictions, make_run
 
 ANY = Choices()
-WHITE = {"column": "white_cells", "at_most": 8.5}
+WHITE = {"column": "white_cells", "max": 8.5}
 
 
 def small(path, **changes):
@@ -268,7 +268,7 @@ def test_net_benefit_does_not_hang_on_how_training_weighed_the_classes(tmp_path,
     choices, curves = Choices(prevalence=prevalence), []
     for name, weight, made_for in (("a", None, 2 / 3), ("b", "balanced", 0.5), ("c", 3, 6 / 7)):
         rows = plain.assign(probability=shift_prevalence(plain["probability"], 2 / 3, made_for))
-        changes = {"data.folds": 2, "pos_weight": weight}
+        changes = {"data.folds": 2, "loss.pos_weight": weight}
         path = make_run(tmp_path / name, config(**changes), epochs=1, predictions=rows)
         clinical = shift_prevalence(plain["probability"], 2 / 3, 0.5)
         rows[["patient", "fold"]].assign(logistic_regression=clinical).to_csv(
@@ -456,9 +456,9 @@ def test_tripod_tells_of_persons_kept_together_only_where_they_can_be_suspected(
 
 def test_tripod_tells_no_optimiser_where_all_is_fitted(tmp_path):
     columns = {"age": {"kind": "numeric"}, "lymphocyte_count": {"kind": "numeric", "log": True}}
-    changes = {"model.fusion.image_penalty": 0.02, "data.fold_file": "mine.csv",
+    changes = {"model.fusion.image_penalty": 0.02, "data.folds_csv": "mine.csv",
                "data.columns": columns, "data.clinical": ["age"],
-               "data.standardise": True}  # fmt: skip
+               "data.standardize_clinical": True}  # fmt: skip
     rows = tripod.content(read_run(small(tmp_path / "run", **changes)), ANY)["rows"]
     told = {row[0]: row[4] for row in rows}
     assert "fitted to the training patients at once" in told["12c"]
@@ -468,11 +468,11 @@ def test_tripod_tells_no_optimiser_where_all_is_fitted(tmp_path):
 
 
 def test_paths_of_the_machine_stay_there(tmp_path):
-    places = {"data.root": "/home/someone/cohort", "data.fold_file": "/home/someone/mine.csv"}
+    places = {"data.root": "/home/someone/cohort", "data.folds_csv": "/home/someone/mine.csv"}
     run = read_run(small(tmp_path / "run", **places))
     shown = configuration.content(run, ANY)["settings"]["data"]
     assert "root" not in shown
-    assert shown["fold_file"] == ".../mine.csv"
+    assert shown["folds_csv"] == ".../mine.csv"
 
 
 @pytest.mark.parametrize("environment", [None, {}, {"versions": {}, "git_commit": None}])

@@ -84,10 +84,10 @@ CLINICAL = {"model.fusion": {"_target_": "lymphoml.models.fusion.ClinicalOnly"}}
 @pytest.mark.parametrize(
     ("settings", "files", "said"),
     [
-        ({"data.eval_max_instances": 3}, True, "models saw 3 images at most"),
-        ({"data.eval_max_instances": 3}, False, "an earlier version"),
+        ({"data.eval_bag_size": 3}, True, "models saw 3 images at most"),
+        ({"data.eval_bag_size": 3}, False, "an earlier version"),
         (CLINICAL, True, "looks at no images"),
-        (CLINICAL | {"data.eval_max_instances": 3}, False, "looks at no images"),
+        (CLINICAL | {"data.eval_bag_size": 3}, False, "looks at no images"),
     ],
 )
 def test_why_no_cells_are_shown_is_what_the_configuration_tells(tmp_path, settings, files, said):
@@ -101,7 +101,7 @@ def test_why_no_cells_are_shown_is_what_the_configuration_tells(tmp_path, settin
 
 
 def test_patients_of_whom_not_all_images_were_seen_have_no_cells(cohort, tmp_path):
-    path = make_run_of(cohort, tmp_path / "run", eval_max_instances=5)
+    path = make_run_of(cohort, tmp_path / "run", eval_bag_size=5)
     for fold in range(2):
         file = path / f"fold-{fold}" / "instances.csv"
         cells = pd.read_csv(file)
@@ -109,4 +109,4 @@ def test_patients_of_whom_not_all_images_were_seen_have_no_cells(cohort, tmp_pat
     told = content(read_run(path), Choices(), 1_000_000)
     assert 0 < len(told["cells"]) < len(told["rows"])
     page = " ".join(render("", "patients", told, []).split())
-    assert "Beside a patient of at most 5 images (data.eval_max_instances) stand" in page
+    assert "Beside a patient of at most 5 images (data.eval_bag_size) stand" in page

@@ -87,7 +87,7 @@ def trained_prevalence(run: Run, share: float) -> float:
 
     An ensemble's configuration, and so its weight, is its first member's.
     """
-    weight = run.config.get("pos_weight")
+    weight = (run.config.get("loss") or {}).get("pos_weight")
     if weight == "balanced":
         return BALANCED
     return weighted_prevalence(share, weight) if isinstance(weight, int | float) else share

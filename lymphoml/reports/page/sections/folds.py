@@ -21,7 +21,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "spread": run.metrics.get("split_spread"),
         "gap": run.metrics.get("best_epoch_gap"),
         "epoch": "epoch chosen on inner split"
-        if run.config["data"].get("inner_fraction")
+        if run.config["data"].get("inner_val_fraction")
         else "last epoch",
         "chart": _chart(run),
     }

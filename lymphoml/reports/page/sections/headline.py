@@ -32,7 +32,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "drift": run.drift,
         "pretraining": run.pretraining,
         "transductive": run.transductive,
-        "control": bool(run.config["data"].get("permute_bags")),
+        "control": bool(run.config["data"].get("shuffle_bag_labels")),
         "gain": run.metrics.get("gain"),
         "gain_verdict": gain_verdict(run.metrics.get("gain")),
         "charts": [

@@ -34,7 +34,7 @@ def content(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
         "ids": choices.ids,
         "cells": cells,
         "missing": missing,
-        "most": run.config["data"].get("eval_max_instances"),
+        "most": run.config["data"].get("eval_bag_size"),
         "repeats": run.repeat.nunique(),
         "hard_known": bool(table["hard"].notna().any()),
     }
@@ -113,8 +113,8 @@ def _why_none(run: Run, untold: bool) -> str:
         return "an ensemble has no model that could look at one; its members' pages show them"
     if untold:
         return "an earlier version of lymphoml trained this run, without fold-K/instances.csv"
-    if most := run.config["data"].get("eval_max_instances"):
-        return f"of a patient, models saw {most} images at most (data.eval_max_instances)"
+    if most := run.config["data"].get("eval_bag_size"):
+        return f"of a patient, models saw {most} images at most (data.eval_bag_size)"
     return "the run tells nothing of single images"
 
 

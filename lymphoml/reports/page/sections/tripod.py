@@ -45,7 +45,7 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
     """Only what the run folder states; a guess would read like a report."""
     data, flat, n = run.config["data"], flatten(run.config), counts(run)
     folds, repeats = data["folds"], run.repeat.nunique()
-    weight = run.config.get("pos_weight")
+    weight = (run.config.get("loss") or {}).get("pos_weight")
     accuracy = run.metrics["balanced_accuracy"]
     answers = {
         "4": "development, with internal validation by cross-validation",
@@ -78,8 +78,12 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
             "refuse": "a patient with a missing value is refused",
             "impute": "median or most frequent value of the fold's training patients",
         }.get(data["missing"], shown(data["missing"]))
-    if "standardise" in data:
-        scaled = "standardised on the training patients" if data["standardise"] else "as measured"
+    if "standardize_clinical" in data:
+        scaled = (
+            "standardised on the training patients"
+            if data["standardize_clinical"]
+            else "as measured"
+        )
         columns, used = data.get("columns", {}), data.get("clinical") or []
         logged = [name for name in used if columns.get(name, {}).get("log")]
         answers["12b"] = f"clinical values {scaled}" + (
@@ -103,7 +107,7 @@ def _predictors(run: Run) -> str:
 
 def _origin(data: dict[str, Any]) -> str:
     """Of the folds; a configuration leaves out a file that lies elsewhere."""
-    return "folds of a given file" if data.get("fold_file", "?") else "stratified by label"
+    return "folds of a given file" if data.get("folds_csv", "?") else "stratified by label"
 
 
 def _grouping(data: dict[str, Any]) -> str:
@@ -118,6 +122,6 @@ def _learning(run: Run) -> str:
     if flat.get("model.fusion.image_penalty") is not None:
         return "fitted to the training patients at once, by no optimiser"
     epochs = f"{flat.get('optim', 'optimiser')}, {flat.get('trainer.max_epochs', 'some')} epochs"
-    if run.config["data"].get("inner_fraction"):
+    if run.config["data"].get("inner_val_fraction"):
         return f"{epochs}, the one that counts chosen on an inner split"
     return f"{epochs}, the last one counts"
