@@ -64,7 +64,7 @@ def collect(
 def machine(accelerator: str) -> dict[str, Any]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return {
-        "hardware": hardware.hardware(accelerator),
+        "hardware": hardware.device_name(accelerator),
         "cores": available_cores(),
         "memory_gib": round(memory),
         "system": f"{platform.system()} {platform.machine()}",

@@ -14,6 +14,7 @@ from benchmarks.speed.profiles import Profile
 from benchmarks.speed.results import collect
 from benchmarks.speed.sweeps import bound, sweep
 from benchmarks.speed.terminal import show
+from lymphoml.core.cores import threads_per_job
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_json
 from lymphoml.reports.ablation.figure import write_png
@@ -41,8 +42,8 @@ def run(
         condition=profile.condition,
         cohort="",
         cache="",
-        threads=hardware.set_threads(threads),
-        precision=hardware.precision(precision, accelerator),
+        threads=threads or threads_per_job(1),
+        precision=hardware.resolve_precision(precision, accelerator),
         accelerator=accelerator,
         epochs=profile.epochs,
         passes=1,

@@ -11,7 +11,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from lymphoml.cli.schema import DataConfig, TrainConfig
-from lymphoml.core.cores import side_by_side
+from lymphoml.core.cores import parallel_jobs
 from lymphoml.core.errors import InputError, quoted
 from lymphoml.core.untrusted import check_yaml, read_yaml, reject_symlinks, texts
 from lymphoml.runs.provenance import slug
@@ -25,7 +25,7 @@ ConfigStore.instance().store(name="schema", node=TrainConfig)
 for resolver in ("oc.env", "oc.decode", "oc.create", "oc.deprecated"):
     OmegaConf.clear_resolver(resolver)
 OmegaConf.register_new_resolver("slug", slug, replace=True)
-OmegaConf.register_new_resolver("side_by_side", side_by_side, replace=True)
+OmegaConf.register_new_resolver("side_by_side", parallel_jobs, replace=True)
 
 
 def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> dict[str, Any]:

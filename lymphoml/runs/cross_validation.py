@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
+import torch
 
 from lymphoml.core.cores import available_cores
 from lymphoml.core.files import write_json
@@ -57,9 +58,9 @@ def cross_validate(
         config["trainer"]["num_threads"] = config["trainer"]["num_threads"] or threads
     tracker = Tracker(config, folder, folder.name)
     prepared = prepare(config, folder, jobs, () if sweep else words)
-    device_name = hardware.hardware(config["trainer"]["accelerator"])
+    device_name = hardware.device_name(config["trainer"]["accelerator"])
     environment = provenance.describe(
-        prepared.fingerprint, words, device_name, prepared.settings, hardware.threads(),
+        prepared.fingerprint, words, device_name, prepared.settings, torch.get_num_threads(),
         prepared.weights,
     )  # fmt: skip
     run_folder.claim(folder, config, environment, prepared.chunk_size, prepared.asked)

@@ -86,7 +86,7 @@ def fold_probabilities(
 
     Raises InputError where the cohort does not fit the run.
     """
-    hardware.settle(config["trainer"])
+    hardware.configure_torch(hardware.resolve_hardware(config["trainer"]))
     ids = list(cohort.table.index)
     uses = uses_images(config["model"])
     pretrains = PRETRAINED in rows_wanted(config["model"])

@@ -21,8 +21,7 @@ from lymphoml.features.pretraining.settings import gives_weights, refuse_pretrai
 from lymphoml.models.build import uses_images
 from lymphoml.runs.encoders import Encoders
 from lymphoml.runs.fold_lock import is_done
-from lymphoml.training import hardware
-from lymphoml.training.hardware import auto_chunk_size, check_input_size, refuse_unset_gradients
+from lymphoml.training.hardware import Resolved, check_input_size, configure_torch, resolve_hardware
 from lymphoml.training.lightning_module import BagClassifier
 from lymphoml.training.trainer import make_trainer
 
@@ -60,8 +59,10 @@ def prepare(
         refuse_pretraining(words)
     data, options = config["data"], config["trainer"]
     asked = folds_asked(config)
-    options["precision"] = hardware.precision(options["precision"], options["accelerator"])
-    settings = hardware.settle(options, jobs)
+    resolved = resolve_hardware(options, jobs)
+    options["precision"] = resolved.precision
+    configure_torch(resolved)
+    settings = str(resolved)
     module = new_module(config, clinical_dim=1)
     if getattr(module.model.fusion, "fits_images", False):
         if module.automatic_optimization:
@@ -91,12 +92,10 @@ def prepare(
         new_module(config, clinical_dim=1)  # of this width
     elif store is not None:
         check_input_size(
-            module.model.encoder, str(config["model"]["encoder"].get("name")), store.size
-        )
-        if options["precision"] == "bf16-mixed" and not hardware.uses_cuda(options["accelerator"]):
-            refuse_unset_gradients(module.model.encoder, store.size)
-        if options["encoder_chunk_size"] == "auto":
-            chunk_size = _chunk_size(config, store, module, jobs)
+            module.model.encoder, str(config["model"]["encoder"].get("name")), store.size,
+            bf16_on_cpu=resolved.precision == "bf16-mixed" and not resolved.cuda,
+        )  # fmt: skip
+        chunk_size = _resolved(config, store, module, jobs).encoder_chunk_size
     for fold in asked:
         BagDataModule(data, cohort, None, folds, fold, config["seed"])
     if told is not None:
@@ -185,15 +184,12 @@ def _open_images(
     return store, f"{table[:16]}-{key[:16]}"
 
 
-def _chunk_size(
+def _resolved(
     config: dict[str, Any], store: ImageStore, module: BagClassifier, jobs: int
-) -> int | None:
-    data, options = config["data"], config["trainer"]
+) -> Resolved:
+    data = config["data"]
     lengths = sorted(min(length, data["train_bag_size"] or length) for length in store.lengths)
-    return auto_chunk_size(
-        module.model.encoder,
-        sum(lengths[-data["batch_size"] :]),
-        store.size,
-        autocast=options["precision"] != "32-true",
-        free=hardware.free_bytes(hardware.uses_cuda(options["accelerator"]), jobs),
-    )
+    return resolve_hardware(
+        config["trainer"], jobs, encoder=module.model.encoder,
+        step_images=sum(lengths[-data["batch_size"] :]), image_size=store.size,
+    )  # fmt: skip

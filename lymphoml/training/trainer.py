@@ -43,7 +43,7 @@ def _trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Trainer:
     return pl.Trainer(
         accelerator=accelerator,
         devices=1,
-        precision=hardware.precision(asked, accelerator),  # type: ignore[arg-type]
+        precision=hardware.resolve_precision(asked, accelerator),  # type: ignore[arg-type]
         max_epochs=options["max_epochs"],
         check_val_every_n_epoch=options["check_val_every_n_epoch"],
         deterministic="warn",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
+import torch
 
 from lymphoml.cli.main import main
 from lymphoml.reports.run_summary import print_run
@@ -40,11 +41,11 @@ def other_libraries(patch, tmp_path):
 
 
 def other_machine(patch, tmp_path):
-    patch.setattr(hardware, "hardware", lambda accelerator: "abacus")
+    patch.setattr(hardware, "device_name", lambda accelerator: "abacus")
 
 
 def other_threads(patch, tmp_path):
-    patch.setattr(hardware, "threads", lambda: 64)
+    patch.setattr(torch, "get_num_threads", lambda: 64)
 
 
 def nothing(patch, tmp_path):
@@ -170,7 +171,7 @@ def test_drift_is_told_once(configured, tmp_path, capsys):
 def test_a_begun_run_keeps_its_threads(configured, tmp_path, monkeypatch):
     config = configured(*CLINICAL, "fold=0")
     cross_validate(config, tmp_path / "run")
-    monkeypatch.setattr(hardware, "share", lambda jobs: 2)
+    monkeypatch.setattr(hardware, "threads_per_job", lambda jobs: 2)
     config = configured(*CLINICAL, "fold=1", "trainer.num_threads=null")
     cross_validate(config, tmp_path / "run")
     assert config["trainer"]["num_threads"] == 1

@@ -49,7 +49,9 @@ def run(options: Pretrain) -> None:
         if out.suffix != ".safetensors":
             raise InputError(f"out={out}: give a file that ends in .safetensors")
         refuse_out(out, Path(data["root"]), ENCODER)
-    print(hardware.settle(trainer))
+    resolved = hardware.resolve_hardware(trainer)
+    hardware.configure_torch(resolved)
+    print(resolved)
     cohort = load_cohort(data)
     seen = cohort if settings["include_test"] else cohort.labelled
     path = pretrained(settings, seen.images, data["cache"], trainer) / ENCODER

@@ -157,7 +157,7 @@ def pretrained(
     given, so none is read. Killed anywhere, the same call goes on from the last finished epoch and
     ends in the same bytes. Raises InputError, and RuntimeFailure where training or machine give out.
     """
-    precision = hardware.precision(trainer["precision"], trainer["accelerator"])
+    precision = hardware.resolve_precision(trainer["precision"], trainer["accelerator"])
     if precision not in PRECISIONS:
         raise InputError(
             f"trainer.precision={precision}: pretraining knows {' and '.join(PRECISIONS)}"

@@ -77,10 +77,11 @@ def test_lymphoml_keeps_up_with_the_plain_loop(tmp_path):
     The median over interleaved rounds of the ratio within a round. Where 3 rounds fall short, 4
     more are measured, and the median of all 7 counts: nothing is thrown away.
     """
+    from lymphoml.core.cores import threads_per_job
     from lymphoml.training import hardware
 
-    job = Job("plain", Condition(size=112, bag=24, patients=15), "", "", hardware.set_threads(None),
-              hardware.precision("auto", "cpu"), accelerator="cpu", epochs=2)  # fmt: skip
+    job = Job("plain", Condition(size=112, bag=24, patients=15), "", "", threads_per_job(1),
+              hardware.resolve_precision("auto", "cpu"), accelerator="cpu", epochs=2)  # fmt: skip
     runs, pair = [], ("plain", "lymphoml")
     for first, rounds in ((0, 3), (3, 4)):
         runs += compare(job, tmp_path, rounds, 6000, lambda _: None, pair, first)

@@ -1,0 +1,129 @@
+"""What `auto` means on a machine: memory and cores, shared by jobs, within a container's limits."""
+
+import pytest
+import torch
+from torch import nn
+
+from lymphoml.core import cores
+from lymphoml.core.errors import InputError
+from lymphoml.models.encoders import timm_encoder
+from lymphoml.training import hardware
+from lymphoml.training.hardware import Resolved, auto_chunk_size, check_input_size, resolve_hardware
+
+AUTO = {
+    "precision": "auto",
+    "accelerator": "cpu",
+    "num_threads": None,
+    "encoder_chunk_size": "auto",
+}
+STORED = Resolved("32-true", 3, 16, cuda=False, device_name="abacus")
+
+
+def small_encoder(norm="group"):
+    encoder = timm_encoder("test_resnet", norm=norm)
+    return encoder.to(memory_format=torch.channels_last)
+
+
+def test_a_map_of_one_pixel_before_a_stride_is_refused():
+    """torch 2.15's bf16 leaves gradients unset there: some are what was in memory."""
+    check_input_size(small_encoder(), "test_resnet", (16, 16))
+    with pytest.raises(InputError, match=r"trainer\.precision=32-true"):
+        check_input_size(small_encoder(), "test_resnet", (16, 16), bf16_on_cpu=True)
+
+
+def test_an_accepted_size_has_all_its_gradients():
+    encoder = small_encoder()
+    check_input_size(encoder, "test_resnet", (32, 32), bf16_on_cpu=True)
+    for _ in range(10):
+        torch.full((1 << 20,), float("nan"))  # what is left in freed memory
+        encoder.train().zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encoder(torch.rand(3, 3, 32, 32))
+        features.float().square().sum().backward()
+        assert all(weight.grad.isfinite().all() for weight in encoder.parameters())
+
+
+@pytest.mark.parametrize(("images", "free", "chunk"), [
+    (100, 10**12, None), (10**9, None, None), (5000, 4000, 20),
+    (5000, 1, hardware.MIN_CHUNK), (5000, 400_000, hardware.MAX_CHUNK),
+])  # fmt: skip
+def test_a_step_is_chunked_to_its_share_of_the_memory(images, free, chunk):
+    assert auto_chunk_size(images, 100, free) == chunk
+
+
+@pytest.mark.parametrize(("norm", "chunk"), [("group", hardware.MIN_CHUNK), ("batch", None)])
+def test_free_memory_never_decides_what_batch_norm_learns(norm, chunk, monkeypatch, capsys):
+    monkeypatch.setattr(hardware, "free_bytes", lambda cuda, jobs: 10_000)
+    step = {"encoder": small_encoder(norm), "step_images": 5000, "image_size": (32, 32)}
+    assert resolve_hardware(AUTO, **step).encoder_chunk_size == chunk
+    hint = f"trainer.encoder_chunk_size={hardware.MIN_CHUNK}"
+    assert (hint in capsys.readouterr().out) == (chunk is None)
+
+
+def test_an_existing_run_keeps_its_threads_and_chunks(monkeypatch):
+    monkeypatch.setattr(hardware, "available_cores", lambda: 4)
+    resolved = resolve_hardware(AUTO, stored=STORED)
+    assert (resolved.num_threads, resolved.encoder_chunk_size) == (3, 16)
+    chosen = resolve_hardware(AUTO | {"num_threads": 1, "encoder_chunk_size": 4}, stored=STORED)
+    assert (chosen.num_threads, chosen.encoder_chunk_size) == (1, 4)
+    monkeypatch.setattr(hardware, "available_cores", lambda: 2)
+    monkeypatch.setattr(hardware, "threads_per_job", lambda jobs: 2)
+    assert resolve_hardware(AUTO, stored=STORED).num_threads == 2
+
+
+def test_free_memory_is_shared_by_jobs_and_limited_by_the_control_group(monkeypatch):
+    assert 2**20 < hardware.free_bytes(cuda=False, jobs=1) < 2**50
+    monkeypatch.setattr(hardware, "cgroup_limits", lambda: (None, 12000))
+    assert hardware.free_bytes(cuda=False, jobs=1) == 12000
+    assert hardware.free_bytes(cuda=False, jobs=4) == 3000
+
+
+@pytest.fixture
+def cgroup(tmp_path, monkeypatch):
+    """A job's group below its scheduler's, which is the one with limits."""
+    job = tmp_path / "scheduler" / "job"
+    job.mkdir(parents=True)
+    (tmp_path / "own").write_text("0::/scheduler/job\n")
+    monkeypatch.setattr(cores, "CGROUPS", tmp_path)
+    monkeypatch.setattr(cores, "OWN_CGROUP", tmp_path / "own")
+    return job
+
+
+def test_limits_of_the_groups_above_count_and_file_pages_are_free(cgroup):
+    assert cores.cgroup_limits() == (None, None)
+    (cgroup / "cpu.max").write_text("max 100000\n")
+    (cgroup / "memory.max").write_text("max\n")
+    (cgroup / "memory.current").write_text("10\n")
+    (cgroup.parent / "cpu.max").write_text("150000 100000\n")
+    (cgroup.parent / "memory.max").write_text("1000\n")
+    (cgroup.parent / "memory.current").write_text("900\n")
+    (cgroup.parent / "memory.stat").write_text("anon 300\ninactive_file 500\n")
+    assert cores.cgroup_limits() == (1.5, 600)
+    assert cores.available_cores() == 1
+
+
+def test_malloc_is_tuned_where_there_is_glibc(monkeypatch):
+    assert hardware.tune_malloc()
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: nn.Module())
+    assert not hardware.tune_malloc()
+
+
+@pytest.mark.parametrize(("allowed", "jobs", "threads"), [
+    ("", 1, 8), ("", 3, 2), ("", 99, 1), ("3", 1, 3), ("64", 2, 4), ("x", 1, 8),
+])  # fmt: skip
+def test_threads_are_the_jobs_share(monkeypatch, allowed, jobs, threads):
+    monkeypatch.setattr(cores, "available_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+    assert resolve_hardware(AUTO, jobs).num_threads == threads
+    assert resolve_hardware(AUTO | {"num_threads": 5}, jobs).num_threads == 5
+
+
+def test_as_many_parallel_jobs_as_cores_and_one_with_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(cores, "available_cores", lambda: 4)
+    monkeypatch.setattr(cores, "DEVICES", tmp_path)
+    sweeps = {"fold": "0,1,2"}, {"optim": "sgd,adam", "lr": "1e-3,1e-4"}, {"seed": 1}, {}, None
+    assert [cores.parallel_jobs(params) for params in sweeps] == [3, 4, 1, 4, 4]
+    (tmp_path / "nvidiactl").touch()
+    assert cores.parallel_jobs(None) == 4
+    (tmp_path / "nvidia3").touch()
+    assert cores.parallel_jobs(None) == 1
