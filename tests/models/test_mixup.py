@@ -78,7 +78,7 @@ def trained(monkeypatch):
 
 
 def test_smoothing_moves_labels_in_training_alone(trained):
-    module, batch, losses, validation = trained(loss.label_smoothing=0.2)
+    module, batch, losses, validation = trained(label_smoothing=0.2)
     logits, weight = module(batch), torch.tensor(3.0)
     smooth = torch.tensor([0.9, 0.1, 0.9])
     expected = binary_cross_entropy_with_logits(logits, smooth, reduction="none", pos_weight=weight)
@@ -88,7 +88,7 @@ def test_smoothing_moves_labels_in_training_alone(trained):
 
 
 def test_labels_are_blended_as_their_bags(trained):
-    module, batch, losses, validation = trained(bag_mixup=0.7, loss.label_smoothing=0.1)
+    module, batch, losses, validation = trained(bag_mixup=0.7, label_smoothing=0.1)
     torch.manual_seed(7)
     mixup = draw_mixup(3, 0.7)
     logits = module.model.fusion(None, mixup(batch.clinical))
