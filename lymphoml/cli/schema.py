@@ -73,8 +73,6 @@ class DataConfig:
 class PretrainConfig:
     method: str = "simclr"
     loss: dict[str, Any] = field(default_factory=dict)
-    scope: str = "cohort"
-    include_test: bool = False
     encoder: Any = field(default_factory=dict)
     crop: int | None = 128
     resize: int | None = 64

@@ -2,17 +2,14 @@
 
 A table (.csv, .parquet) with the columns `patient`, `image` (the file's name in the patient's
 folder) and one for each feature; or a .npz with the arrays `patient` and `image`, texts of shape
-(n), and `features`, numbers of shape (n, d), and if one likes `names`, texts of shape (d). Where an
-encoder made them that was pretrained, the .npz says in the text `pretraining` what that saw.
+(n), and `features`, numbers of shape (n, d), and optionally `names`, texts of shape (d).
 """
 
 import io
-import json
 import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +19,6 @@ from lymphoml.core.files import replacing, write_csv
 from lymphoml.core.untrusted import is_safe_text, read_bytes
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.image_store import Images
-from lymphoml.data.pretraining_exposure import ACCOUNT, checked
 
 KEYS = ["patient", "image"]
 SUFFIXES = (".csv", ".parquet", ".npz")
@@ -37,7 +33,7 @@ def read_rows(path: Path, images: Images) -> tuple[FeatureStore, str]:
     no image, each row that stands twice, and each cell that is no finite number. Rows of other
     patients are passed over: one file may serve several cohorts.
     """
-    table, account = _read(path)
+    table = _read(path)
     problems = [*_row_problems(table, images, path), *_cell_problems(table, path)]
     if problems:
         rest = len(problems) - SHOWN
@@ -49,16 +45,12 @@ def read_rows(path: Path, images: Images) -> tuple[FeatureStore, str]:
         # In the order of memory that measured rows have: sums are the same to the last bit.
         rows[patient] = np.ascontiguousarray(indexed.loc[wanted].to_numpy(np.float32))
         whole.update(f"{patient}\x1f{len(paths)}\x1f".encode() + rows[patient].tobytes())
-    return FeatureStore(rows, list(indexed.columns), account=account), whole.hexdigest()
+    return FeatureStore(rows, list(indexed.columns)), whole.hexdigest()
 
 
 def write_rows(path: Path, store: FeatureStore, images: Images) -> None:
-    """What `read_rows` reads, its owner's alone.
-
-    Raises InputError for other than SUFFIXES, and as `check_telling` does.
-    """
+    """What `read_rows` reads, its owner's alone. Raises InputError for other than SUFFIXES."""
     check_suffix(path)
-    check_telling(path, store.account)
     keys = [(patient, file.name) for patient, paths in images.items() for file in paths]
     features = np.concatenate([store.bag(patient) for patient in images])
     table = pd.DataFrame(keys, columns=KEYS).join(pd.DataFrame(features, columns=store.names))
@@ -70,12 +62,8 @@ def write_rows(path: Path, store: FeatureStore, images: Images) -> None:
             table.to_parquet(file, index=False)
         else:
             patient, image = (np.array(column) for column in zip(*keys, strict=True))
-            told: dict[str, Any] = {}
-            if store.account is not None:
-                told[ACCOUNT] = np.array(json.dumps(store.account))
             np.savez_compressed(
-                file, patient=patient, image=image, features=features, names=np.array(store.names),
-                **told,
+                file, patient=patient, image=image, features=features, names=np.array(store.names)
             )  # fmt: skip
 
 
@@ -84,17 +72,8 @@ def check_suffix(path: Path) -> None:
         raise InputError(f"{path}: allowed are files that end in {', '.join(SUFFIXES)}")
 
 
-def check_telling(path: Path, account: dict[str, Any] | None) -> None:
-    """Raises InputError where a file of this name can't hold the account that its rows have."""
-    if account is not None and path.suffix != ".npz":
-        raise InputError(
-            f"{path}: the encoder was pretrained; write .npz, which tells what pretraining saw"
-        )
-
-
-def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+def _read(path: Path) -> pd.DataFrame:
     check_suffix(path)
-    account = None
     try:
         file = io.BytesIO(read_bytes(path, LARGEST))
         if path.suffix == ".csv":
@@ -102,7 +81,7 @@ def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any] | None]:
         elif path.suffix == ".parquet":
             table = pd.read_parquet(file)
         else:
-            table, account = _from_arrays(file)
+            table = _from_arrays(file)
         table = table.astype(dict.fromkeys(KEYS, str))
     except ImportError:
         raise InputError(
@@ -126,10 +105,10 @@ def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any] | None]:
             f"features {path}: column {quoted(odd[0], 60)} is a formula to a spreadsheet, or "
             f"cannot be seen; rename it"
         )
-    return table, account
+    return table
 
 
-def _from_arrays(file: io.BytesIO) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+def _from_arrays(file: io.BytesIO) -> pd.DataFrame:
     with zipfile.ZipFile(file) as archive:
         if sum(each.file_size for each in archive.infolist()) > LARGEST:
             raise ValueError(f"larger than {LARGEST >> 20} MiB when unpacked")
@@ -140,10 +119,9 @@ def _from_arrays(file: io.BytesIO) -> tuple[pd.DataFrame, dict[str, Any] | None]
         names = arrays["names"] if "names" in arrays else range(features.shape[1])
         table = pd.DataFrame(features, columns=[str(name) for name in names])
         keys = pd.DataFrame({key: arrays[key] for key in KEYS})
-        account = checked(json.loads(str(arrays[ACCOUNT]))) if ACCOUNT in arrays else None
     if len(keys) != len(table):
         raise ValueError(f"{len(keys)} images, but {len(table)} rows of features")
-    return pd.concat([keys, table], axis=1), account
+    return pd.concat([keys, table], axis=1)
 
 
 def _row_problems(table: pd.DataFrame, images: Images, path: Path) -> Iterator[str]:

@@ -12,8 +12,7 @@ class FeatureStore:
     """The rows of each patient's images, float32 (m, d), in the order of the cohort's images.
 
     `names` are those of the d columns, `widths` how many of them each part has that stands side by
-    side, `account` what their file tells of pretraining (`lymphoml.data.pretraining_exposure`). Stands where an
-    ImageStore does.
+    side. Stands where an ImageStore does.
     """
 
     def __init__(
@@ -21,9 +20,7 @@ class FeatureStore:
         rows: Mapping[str, np.ndarray],
         names: Sequence[str],
         widths: Sequence[int] | None = None,
-        account: dict[str, Any] | None = None,
     ):
-        self.account = account
         self.names = list(names)
         self.widths = list(widths or [len(self.names)])
         self._rows = dict(rows)

@@ -15,7 +15,6 @@ import yaml
 from lymphoml.core.errors import InputError, listed
 from lymphoml.core.files import write_csv, write_json, write_text
 from lymphoml.core.untrusted import reject_symlinks
-from lymphoml.data import pretraining_exposure
 from lymphoml.evaluation.summary import summarise
 from lymphoml.reports.comparison.compare import align
 from lymphoml.reports.comparison.reference import ROUNDING
@@ -53,10 +52,6 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
         None if strata is None else strata.set_index("patient").astype(str), baselines,
         first.metrics.get("hard_cut"),
     )  # fmt: skip
-    if accounts := [
-        told for run in members if (told := run.metrics.get(pretraining_exposure.ACCOUNT))
-    ]:
-        metrics[pretraining_exposure.ACCOUNT] = pretraining_exposure.together(accounts)
 
     (out / "metrics.json").unlink(missing_ok=True)  # unfinished, from here on
     write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))

@@ -48,8 +48,6 @@ def print_run(folder: Path, console: Console | None = None) -> None:
         console.print(line, markup=False)
     tried = f"configurations tried, in {run.path.parent}"
     console.print(f"  {tried}: {len(siblings(run.path))}", markup=False)
-    if run.pretraining:
-        console.print(f"  {run.pretraining}", markup=False)
     for line in run.drift:
         console.print(f"  drifted, {line}", markup=False)
 

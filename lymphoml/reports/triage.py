@@ -10,7 +10,6 @@ from rich.table import Table
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_json
-from lymphoml.data.pretraining_exposure import ACCOUNT, described, held_out_seen
 from lymphoml.evaluation.rule_out import (
     RANKS,
     as_plain,
@@ -28,24 +27,18 @@ from lymphoml.runs.triage_rule import RULE, fingerprint
 # A rule-out rule told in the terminal: what it does, what it aims at, what that rests on.
 
 KINDS = {"average": "on average", "confidence": "in 95 % of cohorts"}
-NOT_ALIKE = (
-    "The encoder saw the images of these patients without labels, and not those of a new one: "
-    "neither guarantee nor bound is known. With pretrain.scope=fold they are."
-)
 
 
 def assumptions(rule: dict[str, Any]) -> list[str]:
     folds, rank, n = rule["folds"], rule["rank"], rule["n_tumoral"]
-    if not_alike := held_out_seen(rule.get(ACCOUNT)):
-        bound = "no bound is known where the encoder saw their images"
-    elif rule["repeats"] == 1 and n:
+    if rule["repeats"] == 1 and n:
         bound = (
             f"however they differ, the average sensitivity is, with folds of equal size, at least "
             f"{_down(worst_average(rank, n, folds))} (Barber et al. 2021)"
         )
     else:
         bound = "no bound is known for means over repeats"
-    return [NOT_ALIKE] * not_alike + [
+    return [
         "New tumoral patients are exchangeable with these: referred, smeared, stained and imaged "
         "alike. Another hospital needs a rule of its own.",
         "On average, nominally: over cohorts like this one and the patient to come, not for this "
@@ -70,8 +63,6 @@ def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
         f"rule-out at sensitivity {rule['sensitivity']:g}, out of fold, {n} tumoral and "
         f"{rule['n_reactive']} reactive patients, 95 % intervals"
     )
-    if rule[ACCOUNT] is not None:
-        console.print(described(rule[ACCOUNT]), markup=False)
     console.print(_table(str(folder), rule, rule))
     if rule["baseline"] is not None:
         console.print(_table("logistic regression on the clinical values", rule["baseline"], rule))
@@ -106,20 +97,19 @@ def _table(title: str, source: dict[str, Any], rule: dict[str, Any]) -> Table:
             "tumoral patients missed", "reactive patients spared", "their share"]  # fmt: skip
     if rule["prevalence"] is not None:
         rows.append(f"negative predictive value at {rule['prevalence']:g}")
-    promised = not held_out_seen(source.get(ACCOUNT))
-    columns = [_cells(outcome, rule, promised) for outcome in source["outcomes"].values()]
+    columns = [_cells(outcome, rule) for outcome in source["outcomes"].values()]
     for row in zip(rows, *columns, strict=False):  # the last cell is left out with its name
         table.add_row(*row)
     return table
 
 
-def _cells(outcome: dict[str, Any], rule: dict[str, Any], promised: bool) -> list[str]:
+def _cells(outcome: dict[str, Any], rule: dict[str, Any]) -> list[str]:
     if outcome["rank"] == 0:
         return ["nobody", "1", "1", "0", "0", "0", "-"]
     return [
         f"{outcome['threshold']:.4f}",
-        _down(outcome["average_sensitivity"]) if promised else "unknown",
-        _down(outcome["sensitivity_bound"]) if promised else "unknown",
+        _down(outcome["average_sensitivity"]),
+        _down(outcome["sensitivity_bound"]),
         f"{outcome['missed']} of {rule['n_tumoral']}",
         f"{outcome['spared']} of {rule['n_reactive']}",
         _estimate(outcome["spared_share"], ".2f"),
@@ -183,7 +173,6 @@ def make_rule(
         "folds": run.config["data"]["folds"],
         "repeats": repeats,
         "prevalence": prevalence,
-        ACCOUNT: run.metrics.get(ACCOUNT),
         "outcomes": {name: as_plain(outcome) for name, outcome in outcomes.items()},
         "baseline": _baseline(run, patients, ranks, prevalence),
     }

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.files import write_json
+from lymphoml.core.files import sha256, write_json
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.pretraining_exposure import ACCOUNT
 from lymphoml.data.strata import strata
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
@@ -38,8 +37,11 @@ def complete(config: dict[str, Any], folder: Path, prepared: RunContext, tracker
             )  # fmt: skip
             if drifted := run_folder.read_environment(folder).get(provenance.KEY):
                 metrics[provenance.KEY] = drifted
-            if prepared.account is not None:
-                metrics[ACCOUNT] = prepared.account
+            if prepared.weights is not None:
+                metrics["encoder_weights"] = {
+                    "file": prepared.weights.name,
+                    "sha256": sha256(prepared.weights),
+                }
             run_folder.write_table(folder / "predictions.csv", predictions)
             run_folder.write_table(folder / "baselines.csv", baselines)
             run_folder.write_table(

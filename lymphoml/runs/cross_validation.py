@@ -96,7 +96,7 @@ def train_fold(
 ) -> None:
     """A fresh model on the fold's training patients, or the rest of an interrupted one's epochs."""
     options, cohort, folds = config["trainer"], prepared.cohort, prepared.folds
-    encoder = None if prepared.encoders is None else prepared.encoders.carried(fold)
+    encoder = None if prepared.encoders is None else prepared.encoders.store(fold)
     store = fold_store(config, prepared, fold, encoder)
     pl.seed_everything(keyed_seed(config["seed"], fold, "weights") % 2**32, verbose=False)
     bags = BagDataModule(config["data"], cohort, store, folds, fold, config["seed"])

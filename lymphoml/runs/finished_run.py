@@ -9,7 +9,6 @@ import pandas as pd
 from lymphoml.core import untrusted
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import reject_symlinks
-from lymphoml.data import pretraining_exposure
 from lymphoml.runs import provenance
 from lymphoml.runs.ensemble import member_names
 from lymphoml.runs.run_folder import read_environment
@@ -37,22 +36,6 @@ class Run:
         return provenance.summary(self.environment.get(provenance.KEY, []))
 
     @property
-    def pretraining(self) -> str | None:
-        """Which images the encoder saw beforehand; None where it was not pretrained."""
-        told = self.metrics.get(pretraining_exposure.ACCOUNT)
-        return None if told is None else pretraining_exposure.described(told)
-
-    @property
-    def transductive(self) -> bool:
-        """Whether unlabelled patients' images were among them."""
-        return bool((self.metrics.get(pretraining_exposure.ACCOUNT) or {}).get("transductive"))
-
-    @property
-    def held_out_seen(self) -> bool:
-        """Whether images of the patients that each fold held out were among them."""
-        return pretraining_exposure.held_out_seen(self.metrics.get(pretraining_exposure.ACCOUNT))
-
-    @property
     def repeat(self) -> pd.Series:
         """Which repeat of the cross-validation each row of `predictions` belongs to."""
         return self.predictions["fold"] // self.config["data"]["folds"]
@@ -73,7 +56,7 @@ def read_run(path: Path) -> Run:
         path=path,
         config=read_mapping(path / "config.yaml"),
         environment=read_environment(path) if _has(path, "environment.json") else {},
-        metrics=_metrics(path / "metrics.json"),
+        metrics=read_mapping(path / "metrics.json"),
         folds=folds,
         predictions=read_columns(
             path / "predictions.csv", ("patient", "fold", "label", "probability")
@@ -85,16 +68,6 @@ def read_run(path: Path) -> Run:
         if all("seconds" in fold for fold in done)
         else None,
     )
-
-
-def _metrics(path: Path) -> dict[str, Any]:
-    metrics = read_mapping(path)
-    if pretraining_exposure.ACCOUNT in metrics:
-        try:
-            pretraining_exposure.checked(metrics[pretraining_exposure.ACCOUNT])
-        except ValueError as error:
-            raise InputError(f"{path}: {error}; remove it, and {AGAIN}") from None
-    return metrics
 
 
 def siblings(path: Path) -> list[Path]:

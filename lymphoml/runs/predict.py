@@ -22,7 +22,7 @@ from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining.settings import INPUTS
 from lymphoml.models.build import uses_images
 from lymphoml.runs import provenance, run_folder, test_set_log
-from lymphoml.runs.encoders import carried_by
+from lymphoml.runs.encoders import load_run_encoder
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.provenance import fingerprints
 from lymphoml.runs.submission import write_submission
@@ -92,8 +92,8 @@ def fold_probabilities(
     pretrains = PRETRAINED in rows_wanted(config["model"])
     store, columns = None, {}
     for fold in folds:
-        if uses and (store is None or (pretrains and config["pretrain"]["scope"] == "fold")):
-            encoder = carried_by(run, fold, config["pretrain"]) if pretrains else None
+        if uses and (store is None or pretrains):
+            encoder = load_run_encoder(run, fold, config["pretrain"]) if pretrains else None
             store, _ = open_instance_store(config["model"], config["data"], cohort.images, encoder)
         path = run_folder.fold_folder(run, fold)
         reported = reported_checkpoint(path, run_folder.selected_epoch(run, fold))
@@ -204,9 +204,7 @@ def predict(
     if unknown := int((cohort.table["label"] < 0).sum()):
         # Before the files: nobody is predicted unrecorded, wherever a kill strikes.
         digest = sha256(content.encode()).hexdigest()
-        test_set_log.record(
-            run, "predict", digest, unknown, transductive=run_folder.transductive(run)
-        )
+        test_set_log.record(run, "predict", digest, unknown)
     write_submission(predictions, ids, out / "submission.csv", header)
     write_text(out / "predictions.csv", content)
     return predictions

@@ -13,13 +13,12 @@ from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import make_folds, read_folds
 from lymphoml.data.image_store import ImageStore
-from lymphoml.data.pretraining_exposure import account, described
 from lymphoml.features.extractors import PretrainedEncoder
 from lymphoml.features.instance_store import check_features, open_instance_store, rows_wanted
-from lymphoml.features.pretraining.encoder_file import of_weights
+from lymphoml.features.pretraining.encoder_file import check_inputs
 from lymphoml.features.pretraining.settings import gives_weights, refuse_pretraining, settle
 from lymphoml.models.build import uses_images
-from lymphoml.runs.encoders import Encoders
+from lymphoml.runs.encoders import RunEncoders
 from lymphoml.runs.fold_lock import is_done
 from lymphoml.training.hardware import Resolved, check_input_size, configure_torch, resolve_hardware
 from lymphoml.training.lightning_module import BagClassifier
@@ -36,8 +35,7 @@ class RunContext(NamedTuple):
     fingerprint: str  # of table and images
     settings: str  # how this machine computes, in words
     chunk_size: int | None  # what `auto` means for a run that begins now
-    encoders: Encoders | None  # pretrained, where the configuration uses any
-    account: dict[str, Any] | None  # what numbers must say of the encoder's pretraining
+    encoders: RunEncoders | None  # pretrained, where the configuration uses any
     weights: Path | None  # the file that the encoder begins with, if it does with one
 
 
@@ -77,15 +75,16 @@ def prepare(
     everybody = load_cohort(data)
     cohort = _labelled(everybody, data)
     folds = _folds(config, cohort, folder)
-    encoders, told = None, _account(config, pretraining)
+    encoders, weights = None, _weights_file(config)
+    if weights is not None:
+        check_inputs(weights, data)
     lacking = [fold for fold in asked if not is_done(folder, fold)]
     if pretraining is not None:
-        encoders = Encoders(config, pretraining, everybody, folds, folder)
-        encoders.refuse_drifted(lacking)
+        encoders = RunEncoders(config, pretraining, cohort, folds, folder)
+        encoders.check_stored(lacking)
     store, fingerprint = _open_images(config, cohort, encoders, (lacking or asked)[0])
     chunk_size = None if options["encoder_chunk_size"] == "auto" else options["encoder_chunk_size"]
     if isinstance(store, FeatureStore):
-        told = told or store.account
         config["model"]["encoder"]["dim"] = len(store.names)
         if config["model"]["encoder"].get("balance_blocks"):
             config["model"]["encoder"]["widths"] = store.widths
@@ -98,12 +97,9 @@ def prepare(
         chunk_size = _resolved(config, store, module, jobs).encoder_chunk_size
     for fold in asked:
         BagDataModule(data, cohort, None, folds, fold, config["seed"])
-    if told is not None:
-        settings += f", {described(told)}"
     return RunContext(
-        cohort, store, folds, asked, fingerprint, settings, chunk_size, encoders, told,
-        _weights_file(config),
-    )  # fmt: skip
+        cohort, store, folds, asked, fingerprint, settings, chunk_size, encoders, weights
+    )
 
 
 def new_module(
@@ -120,9 +116,9 @@ def new_module(
 def fold_store(
     config: dict[str, Any], prepared: RunContext, fold: int, encoder: PretrainedEncoder | None
 ) -> ImageStore | FeatureStore | None:
-    """What the fold's bags hold: rows of its own where its encoder has not seen its patients."""
+    """What the fold's bags hold: features of its own encoder where that is pretrained."""
     rows = isinstance(prepared.store, FeatureStore)
-    if not rows or prepared.encoders is None or not prepared.encoders.one_a_fold:
+    if not rows or prepared.encoders is None:
         return prepared.store
     return open_instance_store(config["model"], config["data"], prepared.cohort.images, encoder)[0]
 
@@ -130,14 +126,6 @@ def fold_store(
 def _weights_file(config: dict[str, Any]) -> Path | None:
     weights = (config["model"].get("encoder") or {}).get("weights")
     return Path(weights) if weights and Path(weights).is_file() else None
-
-
-def _account(config: dict[str, Any], pretraining: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Of this configuration's pretraining, or of that which the file of weights tells."""
-    if pretraining is not None:
-        return account(pretraining)
-    weights = (config["model"].get("encoder") or {}).get("weights")
-    return of_weights(Path(weights), config["data"]) if weights else None
 
 
 def _labelled(everybody: Cohort, data: dict[str, Any]) -> Cohort:
@@ -160,7 +148,7 @@ def _folds(config: dict[str, Any], cohort: Cohort, folder: Path) -> pd.DataFrame
 
 
 def _open_images(
-    config: dict[str, Any], cohort: Cohort, encoders: Encoders | None, fold: int
+    config: dict[str, Any], cohort: Cohort, encoders: RunEncoders | None, fold: int
 ) -> tuple[ImageStore | FeatureStore | None, str]:
     """What the bags hold, None where the model looks at no image, and the cohort's fingerprint.
 
@@ -171,7 +159,7 @@ def _open_images(
         return None, table
     made = None
     if encoders is not None and not gives_weights(config):
-        made = encoders.of(fold)
+        made = encoders.get(fold)
     store, key = open_instance_store(config["model"], config["data"], cohort.images, made)
     data = config["data"]
     turns = ["augment.rotate"] if data["augment"]["rotate"] else []

@@ -14,15 +14,13 @@ from lymphoml.core.errors import InputError, one_line
 from lymphoml.core.files import remove_stale_temp_files, write_csv, write_json, write_text
 from lymphoml.core.privacy import portable
 from lymphoml.core.untrusted import read_bytes, read_mapping, reject_symlinks
-from lymphoml.data import pretraining_exposure
 from lymphoml.runs import provenance
 from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.fold_lock import is_done as is_done
 
 # Under the run's lock.
 WRITTEN = ("environment.json", "config.yaml", "folds.csv", "predictions.csv", "baselines.csv",
-           "strata.csv", "metrics.json", "encoder.safetensors", "pretrained.json")  # fmt: skip
-AGAIN = "remove it and give the run's command again"
+           "strata.csv", "metrics.json")  # fmt: skip
 
 
 def claim(
@@ -103,28 +101,6 @@ def read_environment(folder: Path) -> dict[str, Any]:
         return provenance.checked(read_mapping(path, "remove the folder"))
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}; remove the folder") from None
-
-
-def pretraining(folder: Path) -> str | None:
-    """Which images the encoder of a finished run saw beforehand; None where it tells of none."""
-    told = _account(folder)
-    return None if told is None else pretraining_exposure.described(told)
-
-
-def transductive(folder: Path) -> bool | None:
-    """Whether unlabelled patients' images were among them; None of a run without metrics.json."""
-    if not (folder / "metrics.json").exists():
-        return None
-    return bool((_account(folder) or {}).get("transductive"))
-
-
-def _account(folder: Path) -> dict[str, Any] | None:
-    path = folder / "metrics.json"
-    told = read_mapping(path, AGAIN).get(pretraining_exposure.ACCOUNT) if path.exists() else None
-    try:
-        return None if told is None else pretraining_exposure.checked(told)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; {AGAIN}") from None
 
 
 def stored_threads(folder: Path) -> int | None:

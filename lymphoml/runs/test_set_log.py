@@ -1,9 +1,7 @@
 """How often a run has looked at patients without a label: `ledger.jsonl`, a line a use.
 
 Each line is an object: `when` (UTC), `run` (the folder's name), `kind`, `sha256` of the file,
-`patients`, how many of them had no label, and `transductive`, whether the encoder had been
-pretrained on unlabelled patients' images (null where the run tells nothing; an earlier version's
-lines lack it); of a submission also `competition`. Kinds are `predict`;
+and `patients`, how many of them had no label; of a submission also `competition`. Kinds are `predict`;
 `attempt`, before a file is sent; and `confirmed`, with Kaggle's `confirmation`. No line names a
 patient, a path or a user. It is a record for the honest: whoever owns the folder can change it.
 """
@@ -23,7 +21,7 @@ from lymphoml.core.files import naming
 LEDGER = "ledger.jsonl"
 
 
-def record(run: Path, kind: str, sha256: str, patients: int, **more: str | bool | None) -> None:
+def record(run: Path, kind: str, sha256: str, patients: int, **more: str) -> None:
     """Append a line to the run's ledger, on disk when this returns; OSError where it cannot be.
 
     One write at the file's end, one process at a time: lines never mix, and a kill leaves a torn

@@ -19,7 +19,7 @@ from tests.promises.conftest import PATIENTS
 from tests.promises.journey import ROOT
 
 pytestmark = pytest.mark.timeout(1200)  # the journey takes a minute where nothing else runs
-KEYS = {"when", "run", "kind", "sha256", "patients", "transductive"}
+KEYS = {"when", "run", "kind", "sha256", "patients"}
 WRITER = """
 import sys
 from pathlib import Path
@@ -54,7 +54,6 @@ def test_predictions_and_submissions_are_recorded_and_told(journey):
     for name, line in (("predictions.csv", predict), ("submission.csv", attempt)):
         assert line["sha256"] == sha256((run / "test" / name).read_bytes()).hexdigest()
     assert {line["patients"] for line in told} == {PATIENTS // 5}
-    assert {line["transductive"] for line in told} == {False}
     assert {line["run"] for line in told} == {run.name}
     assert journey.submissions == 1
     assert any("before this one, of all runs in runs/cv: 0 sent, 0 confirmed" in step.stdout
@@ -177,14 +176,6 @@ def test_nobody_the_run_learned_from_is_submitted(predicted):
     with pytest.raises(InputError, match=r"holds 1 patients whom the run learned from; run pred"):
         _run(["submit", f"run={predicted}", "message=m"])
     assert count_uses([predicted]) is None
-
-
-def test_lines_of_an_earlier_version_count(tmp_path):
-    line = {"when": "2026-01-01T00:00:00+00:00", "run": "a", "kind": "predict", "sha256": "x",
-            "patients": 3}  # fmt: skip
-    (tmp_path / LEDGER).write_text(json.dumps(line) + "\n")
-    record(tmp_path, "predict", "y", 3, transductive=None)
-    assert count_uses([tmp_path]) == UsageCount(uses=2, files=2, attempts=0, confirmed=0, torn=0)
 
 
 def test_the_same_file_twice_is_two_uses_of_one_file(tmp_path):

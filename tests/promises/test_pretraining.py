@@ -16,22 +16,16 @@ from safetensors.torch import load_file
 from lymphoml.cli.config import plain
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
-from lymphoml.data import pretraining_exposure
+from lymphoml.core.files import sha256
 from lymphoml.data.cohort import load_cohort
 from lymphoml.data.folds import make_folds, split
 from lymphoml.features.frozen_encoder import FrozenEncoder
 from lymphoml.features.instance_store import rows_wanted
 from lymphoml.features.pretraining import train as learning
 from lymphoml.features.pretraining.settings import settle
-from lymphoml.reports.comparison.compare import compare_runs
-from lymphoml.reports.comparison.file import write_comparison
-from lymphoml.reports.comparison.terminal import pretraining_lines
-from lymphoml.reports.page.overview import write_overview
-from lymphoml.reports.page.page import write_report
 from lymphoml.runs.cross_validation import cross_validate
-from lymphoml.runs.encoders import Encoders
+from lymphoml.runs.encoders import RunEncoders
 from lymphoml.runs.provenance import facts
-from lymphoml.runs.test_set_log import LEDGER
 from lymphoml.training.checkpoint import load_checkpoint
 from tests.promises.jobs import ROOT, outcome, predict, refusal
 from tests.promises.processes import end, start, wait_until
@@ -81,10 +75,10 @@ def encoders(configured, tmp_path):
     """Those of each fold of a run that pretrains without the patients it holds out."""
 
     def of(folds, *words):
-        config = configured(*WEIGHTS, "pretrain.scope=fold", *words)
+        config = configured(*WEIGHTS, *words)
         settings = settle(config, rows_wanted(config["model"]))
         everybody = load_cohort(config["data"])
-        return Encoders(config, settings, everybody, folds, tmp_path / "no-run")
+        return RunEncoders(config, settings, everybody.labelled, folds, tmp_path / "no-run")
 
     return of
 
@@ -168,7 +162,7 @@ def test_no_label_is_read(encoder, cohort, copied):
 
 
 @pytest.mark.promise(
-    "`pretrain.scope=fold`, and images that the fold holds out are changed or cannot be read",
+    "images that a fold holds out are changed or cannot be read, and its encoder is pretrained",
     "the fold's encoder keeps its bytes: they were never opened",
 )
 @pytest.mark.parametrize("change", ["no image", "another image"])
@@ -176,113 +170,24 @@ def test_a_fold_never_opens_its_validation_patients(change, encoders, copied, tm
     config_words = [f"data.root={copied}"]
     everybody = load_cohort(encoders(None, *config_words).config["data"])
     folds = make_folds(everybody.labelled.table, 2, 1, 0)
-    before = encoders(folds, *config_words).of(0).path.read_bytes()
+    before = encoders(folds, *config_words).get(0).path.read_bytes()
     training, held_out = split(folds, 0, 2)
     donor = everybody.images[training[0]][0].read_bytes()
     for patient in held_out:
         for path in everybody.images[patient]:
             path.write_bytes(donor if change == "another image" else b"no image")
     words = [*config_words, f"data.cache={tmp_path / 'fresh'}"]
-    assert encoders(folds, *words).of(0).path.read_bytes() == before
+    assert encoders(folds, *words).get(0).path.read_bytes() == before
     # The canary sings: an image of a training patient counts.
     for path in everybody.images[training[1]]:
         path.write_bytes(donor)
-    assert encoders(folds, *words).of(0).path.read_bytes() != before
+    assert encoders(folds, *words).get(0).path.read_bytes() != before
 
 
 @pytest.mark.promise(
-    "`pretrain.scope=fold pretrain.include_test=true`, and an unlabelled record is of somebody "
-    "whom a fold holds out",
-    "that fold's encoder does not see it; the other folds' do",
+    "a pretrained encoder's file begins another run's encoder",
+    "metrics.json names the file and its digest; other colours than it learned from are refused",
 )
-def test_a_fold_never_sees_other_records_of_whom_it_holds_out(encoders, copied, monkeypatch):
-    labelled, test = copied / "trainset/trainset_true.csv", copied / "testset/testset_data.csv"
-    person, others = pd.read_csv(labelled, dtype=str), pd.read_csv(test, dtype=str)
-    others.loc[0, ["DOB", "GENDER"]] = person.loc[0, ["DOB", "GENDER"]]
-    others.to_csv(test, index=False)
-    words = [f"data.root={copied}", "pretrain.include_test=true"]
-    table = load_cohort(encoders(None, *words).config["data"]).labelled.table
-    folds = make_folds(table, 2, 1, 0).set_index("patient")["fold"]
-    seen_by_fold = {}
-    for fold in (0, 1):
-        monkeypatch.setattr(
-            "lymphoml.runs.encoders.pretrained",
-            lambda settings, images, *_, fold=fold: seen_by_fold.setdefault(fold, set(images)),
-        )
-        encoders(folds.reset_index(), *words)._made(fold)
-    theirs = folds[person.loc[0, "ID"]]
-    assert others["ID"][0] not in seen_by_fold[theirs]
-    assert set(others["ID"]) <= seen_by_fold[1 - theirs]
-    assert set(others["ID"][1:]) <= seen_by_fold[theirs]
-
-
-@pytest.mark.promise(
-    "an encoder that saw unlabelled patients' images",
-    "metrics.json, page, overview, compare, triage, instances, predict and the ledger say "
-    "transductive",
-)
-def test_transductive_is_said_wherever_a_number_stands(configured, cohort, tmp_path, capsys):
-    runs = {}
-    for name, words in (("yes", ["pretrain.include_test=true"]), ("no", [])):
-        runs[name] = tmp_path / "runs" / name
-        config = configured(*ROWS, *words)
-        cross_validate(config, runs[name])
-    capsys.readouterr()
-    for name, run in runs.items():
-        told = json.loads((run / "metrics.json").read_text())["pretraining"]
-        for command in ("triage", "instances"):
-            truth = [f"truth={cohort / 'truth.json'}"] * (command == "instances")
-            main([command, f"run={run}", *truth])
-            printed = capsys.readouterr().out
-            assert pretraining_exposure.SEEN in printed
-            assert (pretraining_exposure.TRANSDUCTIVE in printed) == (name == "yes")
-        rule = json.loads((run / "triage.json").read_text())
-        assert rule["pretraining"] == told
-        assert "neither guarantee nor bound is known" in rule["assumed"][0]
-        assert told == {"method": "simclr", "scope": "cohort", "validation_images_seen": True,
-                        "transductive": name == "yes"}  # fmt: skip
-        settings = json.loads((run / "environment.json").read_text())["settings"]
-        page = write_report(run, run / "report.html").read_text()
-        config = configured(*ROWS)
-        predict(config, run)
-        printed = capsys.readouterr().out
-        (line,) = (run / LEDGER).read_text().splitlines()
-        assert json.loads(line)["transductive"] is (name == "yes")
-        for text in (settings, page, printed):
-            assert pretraining_exposure.SEEN in text
-            assert (pretraining_exposure.TRANSDUCTIVE in text) == (name == "yes")
-    overview = write_overview(list(runs.values()), tmp_path / "overview.html").read_text()
-    assert overview.count(pretraining_exposure.TRANSDUCTIVE) == 1
-    comparison = compare_runs(list(runs.values()), runs["no"], 100)
-    _, table = write_comparison(comparison, tmp_path)
-    told = pd.read_csv(table).set_index("run")["pretraining"]
-    for name in runs:
-        assert told[name].str.contains(pretraining_exposure.SEEN).all()
-        assert (told[name].str.contains(pretraining_exposure.TRANSDUCTIVE) == (name == "yes")).all()
-    lines = list(pretraining_lines(comparison))
-    assert [
-        (pretraining_exposure.TRANSDUCTIVE in line) for line in lines if line.startswith("yes")
-    ] == [True]
-    assert [
-        (pretraining_exposure.TRANSDUCTIVE in line) for line in lines if line.startswith("no")
-    ] == [False]
-
-
-@pytest.mark.promise(
-    "a transductive encoder's file begins another run's encoder", "that run says transductive too"
-)
-def test_a_file_tells_what_it_saw(configured, encoder, tmp_path):
-    encoder("cache", configured()["data"]["root"], "pretrain.include_test=true")
-    file = tmp_path / "cache" / "out.safetensors"
-    words = [*WEIGHTS, f"model.encoder.weights={file}", "trainer.max_epochs=1"]
-    cross_validate(configured(*words, "data.normalize_images=true"), tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["pretraining"][
-        "transductive"
-    ]
-    with pytest.raises(InputError, match=r"pretrained with data\.normalise=true; set it likewise"):
-        cross_validate(configured(*words), tmp_path / "other")
-
-
 def test_a_file_begins_an_encoder_that_stays_as_it_is(configured, encoder, cohort, tmp_path):
     encoder("cache", cohort, "pretrain.stain_norm=reinhard")
     file = tmp_path / "cache" / "out.safetensors"
@@ -290,8 +195,8 @@ def test_a_file_begins_an_encoder_that_stays_as_it_is(configured, encoder, cohor
              "+model.encoder.trainable=false", f"model.encoder.weights={file}",
              "data.normalize_images=true"]  # fmt: skip
     cross_validate(configured(*words, "data.stain_norm=reinhard"), tmp_path / "run")
-    account = json.loads((tmp_path / "run" / "metrics.json").read_text())["pretraining"]
-    assert account["validation_images_seen"]
+    used = json.loads((tmp_path / "run" / "metrics.json").read_text())["encoder_weights"]
+    assert used == {"file": file.name, "sha256": sha256(file)}
     learned = load_checkpoint(tmp_path / "run" / "fold-0" / "last.ckpt")["state_dict"]
     for name, tensor in load_file(file).items():
         if "num_batches" not in name:
@@ -301,33 +206,13 @@ def test_a_file_begins_an_encoder_that_stays_as_it_is(configured, encoder, cohor
     assert not (tmp_path / "other").exists()
 
 
-def test_features_tell_what_their_encoder_saw(configured, encoder, cohort, tmp_path, capsys):
-    encoder("cache", cohort, "pretrain.include_test=true", "pretrain.encoder.width=16")
-    words = ["features", "cohort=synthetic", f"data.root={cohort}", "data.normalize_images=true",
-             f"data.cache={tmp_path / 'cache'}", "encoder=resnet10_quarter"]  # fmt: skip
-    words += [f"weights={tmp_path / 'cache' / 'out.safetensors'}"]
-    file = tmp_path / "rows.npz"
-    main([*words, f"out={file}"])
-    assert pretraining_exposure.TRANSDUCTIVE in capsys.readouterr().out
-    cross_validate(configured("model/encoder=features", f"data.features={file}"), tmp_path / "run")
-    told = json.loads((tmp_path / "run" / "metrics.json").read_text())["pretraining"]
-    assert told["transductive"]
-    assert told["validation_images_seen"]
-    for suffix in ("csv", "parquet"):
-        with pytest.raises(SystemExit):
-            main([*words, f"out={tmp_path / f'rows.{suffix}'}"])
-        (line,) = capsys.readouterr().err.splitlines()
-        assert "write .npz, which tells what pretraining saw" in line
-
-
 @pytest.mark.promise(
     "a run on pretrained features predicts where no cache is",
     "it finds the very encoder in its folder; a missing, damaged or other one is refused",
 )
-@pytest.mark.parametrize("scope", ["cohort", "fold"])
-def test_a_run_carries_its_encoder(scope, configured, tmp_path, capsys):
+def test_a_run_carries_its_encoder(configured, tmp_path, capsys):
     run = tmp_path / "run"
-    words = [*ROWS, f"pretrain.scope={scope}", "trainer.max_epochs=1"]
+    words = [*ROWS, "trainer.max_epochs=1"]
     cross_validate(configured(*words), run)
     predict(configured(*words), run)
     first = (run / "test" / "predictions.csv").read_bytes()
@@ -336,10 +221,10 @@ def test_a_run_carries_its_encoder(scope, configured, tmp_path, capsys):
     assert (run / "test" / "predictions.csv").read_bytes() == first
     assert not list((tmp_path / "elsewhere").glob("pretrained/*"))
 
-    place = run if scope == "cohort" else run / "fold-1"
+    place = run / "fold-1"
     other = tmp_path / "other"
     cross_validate(configured(*words, "pretrain.seed=1"), other)
-    source = other if scope == "cohort" else other / "fold-1"
+    source = other / "fold-1"
     for name in ("encoder.safetensors", "pretrained.json"):
         shutil.copy(source / name, place / name)
     assert _refused(configured, run, capsys) == "has other features than"
@@ -350,7 +235,7 @@ def test_a_run_carries_its_encoder(scope, configured, tmp_path, capsys):
 def test_folds_whose_encoders_look_differently_do_not_predict_together(
     configured, tmp_path, capsys
 ):
-    run, words = tmp_path / "run", [*ROWS, "pretrain.scope=fold", "trainer.max_epochs=1"]
+    run, words = tmp_path / "run", [*ROWS, "trainer.max_epochs=1"]
     cross_validate(configured(*words, "fold=0"), run)
     drifted = ["pretrain.normalize_images=false", "resume.allow_changes=true"]
     cross_validate(configured(*words, "fold=1", *drifted), run)
@@ -375,7 +260,7 @@ def _refused(configured, run, capsys):
 )
 @pytest.mark.parametrize("words", [ROWS, WEIGHTS], ids=["rows", "weights"])
 def test_a_run_goes_on_with_its_encoder(words, configured, tmp_path, monkeypatch):
-    words = [*words, "pretrain.scope=fold", "trainer.max_epochs=2"]
+    words = [*words, "trainer.max_epochs=2"]
     cross_validate(configured(*words), tmp_path / "whole")
     cross_validate(configured(*words, "fold=0"), tmp_path / "parted")
     shutil.rmtree(tmp_path / "cache" / "pretrained")
@@ -434,7 +319,7 @@ def test_features_of_a_trained_encoder_differ_from_those_of_an_untrained(configu
     cross_validate(config, tmp_path / "run")
     settings = config["pretrain"]
     images = torch.rand(4, 3, 32, 32)
-    path = str(tmp_path / "run" / "encoder.safetensors")
+    path = str(tmp_path / "run" / "fold-0" / "encoder.safetensors")
     trained = FrozenEncoder(settings["encoder"] | {"weights": path}, settings).encoder
     untrained = FrozenEncoder(settings["encoder"], settings).encoder
     with torch.inference_mode():

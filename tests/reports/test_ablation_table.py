@@ -24,7 +24,7 @@ def told(folder):
 
 @pytest.fixture
 def full(tmp_path):
-    """Two repeats with baselines and a hard stratum, one of two encoders pretrained."""
+    """Two repeats with baselines and a hard stratum."""
     rows = make_predictions(40, folds=2, repeats=2, skill=1.0, seed=0)
     poor, fair = (make_predictions(40, 2, 2, skill, seed=9)["probability"] for skill in (0.0, 1.5))
     baselines = rows[["patient", "fold"]].assign(logistic_regression=poor, random_forest=fair)
@@ -40,11 +40,6 @@ def full(tmp_path):
         metrics = summarise(
             predictions, read_run(path).histories, 2, strata.set_index("patient"), baselines, 8.0
         )
-        if name == "weak":
-            metrics["pretraining"] = {
-                "method": "simclr", "scope": "cohort", "validation_images_seen": True,
-                "transductive": False,
-            }  # fmt: skip
         (path / "metrics.json").write_text(json.dumps(metrics))
     return tmp_path
 
@@ -55,7 +50,7 @@ def test_a_sweep_is_told_with_its_spread_its_hard_stratum_and_its_baselines(full
     assert rows["run"].tolist()[:2] == ["strong", "weak"]
     assert rows["baseline"].isna().tolist() == [True, True, False, False]
     assert rows["baseline"].tolist()[2:] == ["random_forest", "logistic_regression"]  # best first
-    assert rows.loc[2:, ["run", "lr", "seconds", "pretraining"]].isna().all(axis=None)
+    assert rows.loc[2:, ["run", "lr", "seconds"]].isna().all(axis=None)
     metrics = json.loads((full / "strong" / "metrics.json").read_text())
     first, forest = rows.iloc[0], rows.iloc[2]
     told_of = (metrics["scores"], metrics["baselines"]["random_forest"])
@@ -76,7 +71,6 @@ def test_a_sweep_is_told_with_its_spread_its_hard_stratum_and_its_baselines(full
             for part in (inside & (table["fold"] // 2 == repeat).to_numpy() for repeat in (0, 1))
         ]
         assert row["hard_auroc_spread"] == pytest.approx(np.std(each, ddof=1))
-    assert rows["pretraining"][1].startswith("encoder pretrained by simclr, images of")
 
     assert f"{first['auroc']:.3f} ± {first['auroc_spread']:.3f}" in printed
     assert f"[{forest['hard_auroc_low']:.3f}, {forest['hard_auroc_high']:.3f}]" in printed
@@ -85,7 +79,6 @@ def test_a_sweep_is_told_with_its_spread_its_hard_stratum_and_its_baselines(full
     assert "Best of 2: lr 0.001" in printed  # a baseline is no configuration
     assert "Baselines: those of lr 0.001, in the same folds." in printed
     assert "other clinical columns" not in printed
-    assert "lr 0.1: encoder pretrained by simclr, images of" in printed
     assert pd.read_csv(paths[2])["configurations_tried"].tolist() == [2] * 6
 
 

@@ -85,22 +85,6 @@ def test_certainty_stays_finite():
     assert 0.999 < mean[0] < 1
 
 
-@pytest.mark.parametrize("whose", [[0], [2], [0, 1], []])
-def test_it_says_what_any_members_encoder_saw(members, tmp_path, whose):
-    """Wherever a number stands that descends from a pretrained encoder."""
-    for number in whose:
-        path = members[number] / "metrics.json"
-        account = {"method": ["simclr", "vicreg", "simclr"][number], "scope": "fold",
-                   "validation_images_seen": False, "transductive": number != 1}  # fmt: skip
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"pretraining": account}))
-    out = tmp_path / "runs" / "ensemble"
-    write_ensemble(members, out)
-    told = read_run(out)
-    assert told.transductive == bool(whose)
-    method = {1: "simclr", 2: "several", 0: None}[len(whose)]
-    assert (told.pretraining or "").startswith(f"encoder pretrained by {method}") == bool(whose)
-
-
 def test_everything_after_training_takes_it_as_a_run(members, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main(["ensemble", "runs=runs", "out=runs/ensemble"])

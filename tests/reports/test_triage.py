@@ -50,22 +50,6 @@ def test_the_rule_is_written_and_its_counts_are_those_of_the_predictions(run):
     assert "Abstains" not in text
 
 
-def test_no_sensitivity_is_promised_where_the_encoder_saw_the_patients(run):
-    write_baselines(run)
-    metrics = json.loads((run / "metrics.json").read_text())
-    account = {"method": "simclr", "scope": "fold", "validation_images_seen": False,
-               "transductive": False}  # fmt: skip
-    for seen in (False, True):
-        account["validation_images_seen"] = seen
-        (run / "metrics.json").write_text(json.dumps(metrics | {"pretraining": account}))
-        rule, text = told(run)
-        assert rule["pretraining"] == account
-        assert "encoder pretrained by simclr, images of the validation patients" in text
-        assert ("neither guarantee nor bound is known" in text) == seen
-        assert ("at least 0.837 (Barber" in text) != seen
-        assert text.count("unknown") == 4 * seen  # of the run's, none of the regression's
-
-
 def test_confidence_chooses_the_stricter_threshold(run):
     average, _ = told(run)
     sure, text = told(run, guarantee="confidence")

@@ -37,41 +37,28 @@ def run(options: Features) -> None:
     out = Path(options.out).expanduser() if options.out else None
 
     from lymphoml.data.cohort import load_cohort
-    from lymphoml.data.feature_files import check_suffix, check_telling, write_rows
+    from lymphoml.data.feature_files import check_suffix, write_rows
     from lymphoml.data.image_store import hash_images
     from lymphoml.data.mil_table import refuse_bags
-    from lymphoml.data.pretraining_exposure import described
     from lymphoml.features.feature_cache import read_features
+    from lymphoml.features.pretraining.encoder_file import check_inputs
 
     refuse_bags(data, "features")
     if out is not None:
         check_suffix(out)
         refuse_out(out, Path(data["root"]), "features.npz")
-    account = _account(options, data)
-    if out is not None:
-        check_telling(out, account)
+    if options.weights:
+        check_inputs(Path(options.weights), data)
     cohort = load_cohort(data)
     store = read_features(hash_images(cohort.images), _extractor(options, data, cohort), data)
-    store.account = account
     count = sum(store.lengths)
     print(f"{count:,} images of {len(store.lengths)} patients, {len(store.names)} features each")
-    if account is not None:
-        print(described(account))
     if options.encoder == "morphology":
         found = sum(float(store.bag(patient)[:, 0].sum()) for patient in cohort.images)
         print(f"a nucleus was found in {100 * found / count:.1f} % of them")
     if out is not None:
         write_rows(out, store, cohort.images)
         print(out)
-
-
-def _account(options: Features, data: dict[str, Any]) -> dict[str, Any] | None:
-    """What the file of weights tells of its pretraining."""
-    if not options.weights:
-        return None
-    from lymphoml.features.pretraining.encoder_file import of_weights
-
-    return of_weights(Path(options.weights), data)
 
 
 def _extractor(options: Features, data: dict[str, Any], cohort: "Cohort") -> "Extractor":

@@ -20,7 +20,6 @@ class Instances:
 def run(options: Instances) -> None:
     from lymphoml.evaluation.instances import find_instances
     from lymphoml.reports.instance_truth import with_truth
-    from lymphoml.runs.run_folder import pretraining
 
     found = find_instances(with_truth(Path(options.run), Path(options.truth)))
     if not found.bags:
@@ -29,5 +28,3 @@ def run(options: Instances) -> None:
         f"AUROC of single images, within patients: {found.value:.3f} [{found.low:.3f}, "
         f"{found.high:.3f}], the mean of {found.bags} patients with both kinds; chance 0.5"
     )
-    if told := pretraining(Path(options.run)):
-        print(told)

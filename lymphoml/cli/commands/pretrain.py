@@ -43,8 +43,6 @@ def run(options: Pretrain) -> None:
         )
     settings["encoder"] = trainable(settings["encoder"])
     check(settings)
-    if settings["scope"] == "fold":
-        raise InputError("pretrain.scope=fold: only a run has folds; give it to train.py")
     if out is not None:
         if out.suffix != ".safetensors":
             raise InputError(f"out={out}: give a file that ends in .safetensors")
@@ -52,9 +50,8 @@ def run(options: Pretrain) -> None:
     resolved = hardware.resolve_hardware(trainer)
     hardware.configure_torch(resolved)
     print(resolved)
-    cohort = load_cohort(data)
-    seen = cohort if settings["include_test"] else cohort.labelled
-    path = pretrained(settings, seen.images, data["cache"], trainer) / ENCODER
+    images = load_cohort(data).labelled.images
+    path = pretrained(settings, images, data["cache"], trainer) / ENCODER
     if out is not None:
         with replacing(out) as file:
             file.write(path.read_bytes())

@@ -23,7 +23,7 @@ class Submit:
 def run(options: Submit) -> None:
     from lymphoml.runs import test_set_log
     from lymphoml.runs.finished_run import siblings
-    from lymphoml.runs.run_folder import read_table, transductive
+    from lymphoml.runs.run_folder import read_table
     from lymphoml.runs.submission import check_submission
     from lymphoml.runs.submission import submit as send
 
@@ -46,10 +46,9 @@ def run(options: Submit) -> None:
     )
     digest = sha256((folder / "submission.csv").read_bytes()).hexdigest()
 
-    told_by = {"transductive": transductive(run), "competition": options.competition}
-
     def record(kind: str, **more: str) -> None:
-        test_set_log.record(run, kind, digest, len(patients), **told_by, **more)
+        competition = options.competition
+        test_set_log.record(run, kind, digest, len(patients), competition=competition, **more)
 
     record("attempt")  # before: what a kill cuts short may have arrived
     confirmation = send(folder / "submission.csv", options.competition, options.message)

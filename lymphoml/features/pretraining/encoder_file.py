@@ -11,7 +11,6 @@ from torch import nn
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import replacing, sha256, write_json
 from lymphoml.core.untrusted import read_mapping
-from lymphoml.data.pretraining_exposure import account, checked
 from lymphoml.data.stain_normalization import NORMALISERS
 from lymphoml.features.pretraining.settings import INPUTS
 
@@ -20,14 +19,14 @@ KEY = "lymphoml"  # of the file's metadata; one key, since safetensors sorts non
 
 
 def write_encoder(folder: Path, encoder: nn.Module, told: dict[str, Any]) -> None:
-    """`told`, with the encoder's digest, becomes `pretrained.json`.
+    """Write the encoder, whose metadata say how its inputs are made, then `pretrained.json`.
 
-    The encoder's own metadata say how its inputs were made, and what its numbers must say.
+    The latter holds `told` and the encoder's digest.
     """
     tensors = {name: each.cpu().contiguous() for name, each in encoder.state_dict().items()}
     settings = told["settings"]
     inputs = {key: settings[key] for key in INPUTS}
-    metadata = {KEY: json.dumps(account(settings) | inputs, sort_keys=True)}
+    metadata = {KEY: json.dumps(inputs, sort_keys=True)}
     with replacing(folder / ENCODER) as file:
         file.write(save(tensors, metadata))
     write_json(folder / TOLD, told | {"sha256": sha256(folder / ENCODER)})
@@ -64,34 +63,31 @@ def copy_encoder(source: Path, place: Path) -> None:
             file.write((source / name).read_bytes())
 
 
-def of_weights(path: Path, data: dict[str, Any]) -> dict[str, Any] | None:
-    """What a file of weights tells of its pretraining; None where it tells nothing.
+def check_inputs(path: Path, data: dict[str, Any]) -> None:
+    """Check that an encoder pretrained here gets the colours that it learned from.
 
-    Raises InputError where it was pretrained on other colours than `data`, the configuration's
-    group, makes. Another size is a choice: whoever goes on learning may want more pixels.
+    Raises InputError where `data`, the configuration's group, normalises otherwise. Another image
+    size is allowed. A file of another origin is not checked.
     """
     if path.suffix != ".safetensors" or not path.is_file():
-        return None
+        return
     with safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(KEY)
     if not text:
-        return None
+        return
     try:
-        told = json.loads(text)
-        found, made = checked(told), {"normalize_images": bool(told["normalize_images"])}
-        if "stain_norm" in told:  # an earlier version's file tells none
-            made["stain_norm"] = told["stain_norm"]
-            if made["stain_norm"] not in (None, *NORMALISERS):
-                raise ValueError("stain_norm is none")
-    except (ValueError, KeyError, RecursionError):
+        inputs = json.loads(text)
+        learned = bool(inputs["normalize_images"]), inputs["stain_norm"]
+        if learned[1] not in (None, *NORMALISERS):
+            raise ValueError("unknown stain_norm")
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
-            f"encoder weights: {path}: what it tells of its pretraining is damaged; make it again "
-            "by python -m lymphoml pretrain"
+            f"encoder weights: {path}: its metadata are damaged; make it again by "
+            f"python -m lymphoml pretrain"
         ) from None
-    for key, value in made.items():
+    for key, value in zip(("normalize_images", "stain_norm"), learned, strict=True):
         if value != data[key]:
             raise InputError(
                 f"encoder weights: {path} was pretrained with data.{key}={word(value)}; "
                 "set it likewise"
             )
-    return found

@@ -8,7 +8,6 @@ from lymphoml.data.stain_normalization import NORMALISERS
 from lymphoml.features.extractors import PRETRAINED
 
 METHODS = ("simclr", "vicreg", "autoencoder")
-SCOPES = ("cohort", "fold")
 INPUTS = ("crop", "resize", "normalize_images", "stain_norm")  # of images to what an encoder sees
 
 
@@ -63,11 +62,9 @@ def trainable(encoder: dict[str, Any]) -> dict[str, Any]:
 
 def check(settings: dict[str, Any]) -> None:
     """Raises InputError naming every value that means nothing, and what is allowed."""
-    problems = [
-        f"pretrain.{key}={settings[key]}: allowed are {', '.join(allowed)}"
-        for key, allowed in (("method", METHODS), ("scope", SCOPES))
-        if settings[key] not in allowed
-    ]
+    problems = [f"pretrain.method={settings['method']}: allowed are {', '.join(METHODS)}"] * (
+        settings["method"] not in METHODS
+    )
     for key, least in (("epochs", 1), ("batch_size", 2), ("crop", 1), ("resize", 1)):
         if settings[key] is not None and settings[key] < least:
             problems.append(f"pretrain.{key}={settings[key]}: allowed is {least} or more")

@@ -58,7 +58,7 @@ def _row(run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     row["best_epoch_balanced_accuracy_std_optimistic"] = best["std"]
     seconds = run.seconds
     row["seconds_per_fold"] = None if seconds is None else seconds / len(run.histories)
-    row |= {"seconds": seconds, "pretraining": run.pretraining}
+    row["seconds"] = seconds
     return row | {"baseline": None, "run": run.path.name}
 
 

@@ -73,9 +73,6 @@ def _lines(runs: Sequence[Run], names: Mapping[Path, str], teller: Run) -> Itera
         yield f"Baselines: those of {names[teller.path]}, in the same folds."
         if others := with_other_baselines(runs, teller):
             yield f"Baselines of other clinical columns or data settings: {_listed(others, names)}."
-    for run in runs:
-        if run.pretraining:
-            yield f"{names[run.path]}: {run.pretraining}."
 
 
 def _listed(runs: Sequence[Run], names: Mapping[Path, str]) -> str:

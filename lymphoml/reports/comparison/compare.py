@@ -199,7 +199,6 @@ def _compare(given: _Aligned, stratum: str, inside: np.ndarray) -> Comparison:
         clinical=clinical_account(next(iter(given.runs.values())), stratum),
         baseline=None if given.baseline is None else _scores(given.baseline, patients),
         drifted=tuple(name for name, run in given.runs.items() if run.drift),
-        pretraining={name: run.pretraining for name, run in given.runs.items() if run.pretraining},
     )
 
 

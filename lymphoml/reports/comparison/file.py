@@ -25,11 +25,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """`comparison.json`, everything, and `comparison.csv`, the tables, below `folder`."""
     table, content = folder / "comparison.csv", folder / "comparison.json"
     tables = [
-        part.table.assign(
-            stratum=name,
-            reference=part.reference,
-            pretraining=part.table["run"].map(part.pretraining),
-        )
+        part.table.assign(stratum=name, reference=part.reference)
         for name, part in parts(comparison).items()
     ]
     write_csv(table, pd.concat(tables))
@@ -47,7 +43,6 @@ def _told(comparison: Comparison) -> dict[str, Any]:
         "tests": comparison.tests,
         "clinical": comparison.clinical,
         "drifted": list(comparison.drifted),
-        "pretraining": dict(comparison.pretraining),
         "runs": comparison.table.to_dict("records"),
         "smallest_detectable": comparison.detectable,
         "best": {
@@ -79,7 +74,6 @@ def _part(content: Mapping[str, Any]) -> Comparison:
         best={score: _best(content["best"][score]) for score in SCORES},
         clinical=str(content["clinical"]),
         baseline=baseline and {score: _numbers(baseline[score]) for score in SCORES},
-        pretraining=content.get("pretraining", {}),
     )
 
 

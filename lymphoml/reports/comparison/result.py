@@ -1,7 +1,7 @@
 """What a comparison of runs tells."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ class Comparison:
     score. `clinical` is a line on what the clinical values alone reach.
     `hard` is the same of the hard stratum alone, with a correction of its own; None where the runs
     tell of none, or it lacks a class. `drifted` are the runs whose code, libraries, data or machine
-    changed while they were made; `pretraining` says by run which images its encoder had seen.
+    changed while they were made.
     """
 
     reference: str
@@ -32,7 +32,6 @@ class Comparison:
     baseline: Mapping[str, Mapping[str, float]] | None = None  # by score: value, low, high
     hard: "Comparison | None" = None
     drifted: tuple[str, ...] = ()
-    pretraining: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def unseen(self) -> int:

@@ -21,8 +21,6 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         _print_part(part, "" if stratum == "everybody" else HARD, console)
     for line in tried_lines(comparison):
         console.print(line)
-    for line in pretraining_lines(comparison):
-        console.print(line, markup=False)
     if comparison.drifted:
         drifted = ", ".join(comparison.drifted)
         console.print(
@@ -75,11 +73,6 @@ def tried_lines(comparison: Comparison) -> Iterator[str]:
         f"two differences of each, at p = 1; what choosing among them flattered is in no expected "
         f"score or gain."
     )
-
-
-def pretraining_lines(comparison: Comparison) -> Iterator[str]:
-    for name, told in comparison.pretraining.items():
-        yield f"{name}: {told}."
 
 
 def reference_words(comparison: Comparison) -> str:

@@ -59,7 +59,6 @@ def _row(run: Run, names: dict[Path, str], links: dict[Path, Path], out: Path) -
     return {
         "name": names[run.path],
         "link": _link(links[run.path], out),
-        "pretraining": run.pretraining,
         "scores": [everybody.get(key) for key in COLUMNS] + [hard.get(key) for key in HARD],
         "gain": (gain.get("everybody") or {}).get("balanced_accuracy"),
         "drifted": bool(run.drift),

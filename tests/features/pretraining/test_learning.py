@@ -69,7 +69,6 @@ def test_cells_are_the_images_in_their_order_and_an_epoch_shows_each_once(cohort
     ("key", "value", "allowed"),
     [
         ("method", "dino", "simclr, vicreg, autoencoder"),
-        ("scope", "test", "cohort, fold"),
         ("epochs", 0, "1 or more"),
         ("batch_size", 1, "2 or more"),
         ("zoom", 0.0, "above 0 to 1"),
@@ -104,12 +103,11 @@ def test_statistics_that_a_model_freezes_are_learned_beforehand():
         (["method=dino"], "method=dino: choose autoencoder, simclr, vicreg"),
         (["encoder=resnet19"], "encoder=resnet19: choose"),
         (["encoder=morphology"], "hold no pixels"),
-        (["pretrain.scope=fold"], "only a run has folds"),
         (["pretrain.epoch=3"], "epoch"),
         (["data.crop=64"], r"data\.crop: what the encoder sees is pretrain\.crop here"),
         (
             ["data.normalize_images=false", "data.stain_norm=null"],
-            r"pretrain\.normalise, pretrain\.stain",
+            r"pretrain\.normalize_images, pretrain\.stain",
         ),
         (["out=rows.npz"], r"ends in \.safetensors"),
         (["pretrain.crop=64"], "smaller than"),

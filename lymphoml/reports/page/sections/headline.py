@@ -30,8 +30,6 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "baselines": baselines,
         "clinical": baselines.get(baseline_name("logistic_regression")),
         "drift": run.drift,
-        "pretraining": run.pretraining,
-        "transductive": run.transductive,
         "control": bool(run.config["data"].get("shuffle_bag_labels")),
         "gain": run.metrics.get("gain"),
         "gain_verdict": gain_verdict(run.metrics.get("gain")),

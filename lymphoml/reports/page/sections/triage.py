@@ -20,7 +20,6 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     baseline = rule.get("baseline")
     return {
         "rule": rule,
-        "promised": not run.held_out_seen,
         "guarantees": GUARANTEES,
         "outcomes": _by_guarantee(rule),
         "baseline": baseline and baseline_name(baseline["name"]),
