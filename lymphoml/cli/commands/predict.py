@@ -27,7 +27,7 @@ def run(options: Predict) -> None:
     from lymphoml.runs import provenance
     from lymphoml.runs.ensemble import resolve_members
     from lymphoml.runs.predict import predict as run_folds
-    from lymphoml.runs.run_folder import pretraining, read_environment
+    from lymphoml.runs.run_folder import read_environment
 
     run = Path(options.run)
     out = Path(options.out) if options.out else run / "test"
@@ -49,8 +49,6 @@ def run(options: Predict) -> None:
         )
     else:
         print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
-    if told := pretraining(run):
-        print(told)
     for line in drifted:
         print(f"the run has drifted, {line}")
     print(f"Kaggle file: {out / 'submission.csv'}")
