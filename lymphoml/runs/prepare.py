@@ -65,7 +65,7 @@ def prepare(
     if getattr(module.model.fusion, "fits_images", False):
         if module.automatic_optimization:
             raise InputError(
-                "model/fusion=additive_ridge and stacked are fitted once, to an encoder and a "
+                "model/fusion=additive_fitted and stacking are fitted once, to an encoder and a "
                 "pooling that stay as they are, and these learn; take model/fusion=additive, or an "
                 "encoder of rows"
             )

@@ -148,7 +148,7 @@ def test_best_is_fitted_to_the_training_patients_alone(configured, cohort, tmp_p
 
 def test_a_model_that_does_not_fit_together_is_refused(configured, file, tmp_path):
     with pytest.raises(InputError, match="these learn; take model/fusion=additive"):
-        training.cross_validate(configured("model/fusion=additive_ridge"), tmp_path / "run")
+        training.cross_validate(configured("model/fusion=additive_fitted"), tmp_path / "run")
     one = ("model/encoder=feature_network", "model.encoder.hidden=[4,1]", "model/fusion=none")
     with pytest.raises(InputError, match="one number an image, which this fusion takes for a log"):
         training.cross_validate(configured(*one, f"data.features={file}"), tmp_path / "run")

@@ -53,19 +53,19 @@ def scores(pooling: nn.Module, bag: Bag) -> list[float]:
     return [float(pooling.w.weight[0] @ h + pooling.w.bias) for h in bag]
 
 
-def noisy_or_sees_size(pooling: nn.Module, bag: Bag) -> Tensor:
+def noisy_or(pooling: nn.Module, bag: Bag) -> Tensor:
     negative = math.prod(1 / (1 + math.exp(s)) for s in scores(pooling, bag))
     return torch.tensor([math.log((1 - negative) / negative)]).double()
 
 
-def noisy_or(pooling: nn.Module, bag: Bag) -> Tensor:
+def noisy_or_mean(pooling: nn.Module, bag: Bag) -> Tensor:
     negative = math.prod(1 / (1 + math.exp(s)) for s in scores(pooling, bag)) ** (1 / len(bag))
     return torch.tensor([math.log((1 - negative) / negative)]).double()
 
 
-def top_share(pooling: nn.Module, bag: Bag) -> Tensor:
+def top_fraction(pooling: nn.Module, bag: Bag) -> Tensor:
     """Every score ten times over, of which the highest tenth is a whole number of scores."""
-    assert pooling.share == 0.1
+    assert pooling.fraction == 0.1
     ranked = sorted(10 * scores(pooling, bag), reverse=True)[: len(bag)]
     return torch.tensor([sum(ranked) / len(bag)]).double()
 
@@ -94,14 +94,14 @@ def dsmil(pooling: nn.Module, bag: Bag) -> Tensor:
     return torch.cat([weighted(alike, bag), torch.tensor([max(own)]).double()])
 
 
-def sigmoid_mean(pooling: nn.Module, bag: Bag) -> Tensor:
+def sigmoid_weighted_mean(pooling: nn.Module, bag: Bag) -> Tensor:
     norm = pooling.norm
     normal = [(pooling.w.weight[0] @ h - norm.running_mean) / (norm.running_var + 1e-5).sqrt()
               for h in bag]  # fmt: skip
     return weighted([1 / (1 + math.exp(-norm.weight * s - norm.bias)) for s in normal], bag)
 
 
-def mean_and_spread(pooling: nn.Module, bag: Bag) -> Tensor:
+def mean_std(pooling: nn.Module, bag: Bag) -> Tensor:
     average = sum(bag) / len(bag)
     variance = sum((h - average) ** 2 for h in bag) / len(bag)
     return torch.cat([average, (variance + 1e-4).sqrt()])
@@ -127,13 +127,13 @@ ONE_BAG = {
     "attention": attention,
     "gated_attention": gated_attention,
     "multihead_attention": multihead_attention,
+    "noisy_or_mean": noisy_or_mean,
     "noisy_or": noisy_or,
-    "noisy_or_sees_size": noisy_or_sees_size,
-    "top_share": top_share,
+    "top_fraction": top_fraction,
     "max_score": max_score,
     "chowder": chowder,
     "dsmil": dsmil,
-    "sigmoid_mean": sigmoid_mean,
+    "sigmoid_weighted_mean": sigmoid_weighted_mean,
     "distribution": distribution,
-    "mean_and_spread": mean_and_spread,
+    "mean_std": mean_std,
 }

@@ -19,9 +19,9 @@ def read(group: str) -> dict[str, dict[str, Any]]:
 
 
 POOLINGS, FUSIONS = read("pooling"), read("fusion")
-FITTED = ("additive_ridge", "stacked")  # whole, by no gradient step
+FITTED = ("additive_fitted", "stacking")  # whole, by no gradient step
 # Where an instance that is neither among the highest nor the lowest of its bag changes nothing.
-SELECT = {"top_share", "max_score", "chowder"}
+SELECT = {"top_fraction", "max_score", "chowder"}
 
 
 def make_pooling(name: str, dim: int) -> nn.Module:

@@ -33,7 +33,7 @@ def test_shares_are_of_a_beta_and_partners_a_permutation():
 
 @pytest.mark.parametrize("fusion", ["additive", "concat", "mixture", "clinical"])
 def test_the_fusion_sees_blends_of_bags_and_clinical_values(fusion):
-    spec = configured("model/encoder=morphology", "model/pooling=mean_and_spread",
+    spec = configured("model/encoder=morphology", "model/pooling=mean_std",
                       f"model/fusion={fusion}")["model"]  # fmt: skip
     spec["encoder"]["dim"] = 5
     torch.manual_seed(0)

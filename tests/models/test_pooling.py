@@ -15,7 +15,7 @@ from tests.models.options import POOLINGS, SELECT, make_pooling
 
 DIM = 6
 LENGTHS = [5, 1, 30, 2]
-SEES_SIZE = {name for name in POOLINGS if name.endswith("_sees_size")}
+SEES_SIZE = {name for name in POOLINGS if name == "noisy_or"}
 
 
 @pytest.fixture(params=POOLINGS)
@@ -137,7 +137,7 @@ def test_the_poolings_that_tell_of_instances():
     made = {name: make_pooling(name, DIM) for name in POOLINGS}
     silent = {name for name in made if not hasattr(made[name], "score")
               and not hasattr(made[name], "weights")}  # fmt: skip
-    assert silent == {"mean", "max", "logsumexp", "distribution", "mean_and_spread"}
+    assert silent == {"mean", "max", "logsumexp", "distribution", "mean_std"}
 
 
 def test_logsumexp_lies_between_mean_and_maximum(features):
@@ -151,12 +151,12 @@ def test_logsumexp_lies_between_mean_and_maximum(features):
 
 
 def test_a_share_of_everything_is_the_mean_score(features):
-    pooling, lengths = TopFractionPooling(DIM, share=1.0), torch.tensor(LENGTHS)
+    pooling, lengths = TopFractionPooling(DIM, fraction=1.0), torch.tensor(LENGTHS)
     expected = Mean(DIM)(pooling.score(features).unsqueeze(1), lengths)
     torch.testing.assert_close(pooling(features, lengths), expected)
 
 
-def test_sigmoid_mean_normalises_in_training_by_the_batch(features):
+def test_sigmoid_weighted_mean_normalises_in_training_by_the_batch(features):
     pooling = SigmoidWeightedMean(DIM)
     score = pooling.score(features)
     assert score.mean().item() == pytest.approx(0, abs=1e-5)
@@ -168,15 +168,15 @@ def test_sigmoid_mean_normalises_in_training_by_the_batch(features):
     ("logsumexp", "r", 0.0, "r is 0.0; it must be above 0"),
     ("logsumexp", "r", -1.0, "must be above 0"),
     ("logsumexp", "r", math.nan, "must be above 0"),
-    ("top_share", "share", 1.5, "share is 1.5; it must lie between 0 and 1"),
-    ("top_share", "share", math.nan, "must lie between 0 and 1"),
-    ("chowder", "r", 0, "r must be 1 or more"),
-    ("chowder", "share", 0.6, "up to 0.5"),
+    ("top_fraction", "fraction", 1.5, "fraction is 1.5; it must lie between 0 and 1"),
+    ("top_fraction", "fraction", math.nan, "must lie between 0 and 1"),
+    ("chowder", "r", 0, "r must be >= 1"),
+    ("chowder", "fraction", 0.6, "up to 0.5"),
     ("multihead_attention", "heads", 4, "heads is 4; it must divide 6"),
     ("multihead_attention", "heads", 0, "must divide"),
     ("distribution", "levels", [0.5, 2.0], "levels must lie between 0 and 1"),
     ("distribution", "eps", 0.0, "eps above 0"),
-    ("mean_and_spread", "eps", 0.0, "eps is 0.0"),
+    ("mean_std", "eps", 0.0, "eps is 0.0"),
 ])  # fmt: skip
 def test_arguments_out_of_range_are_refused(name, argument, value, says):
     with pytest.raises(InputError, match=says):

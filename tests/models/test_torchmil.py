@@ -107,7 +107,7 @@ def test_both_streams_of_dsmil(features):
 
 @torch.no_grad()
 def test_scores_are_those_of_the_instance_stream(features):
-    ours, other = TopFractionPooling(DIM, share=0.0), models.DSMIL((DIM,))
+    ours, other = TopFractionPooling(DIM, fraction=0.0), models.DSMIL((DIM,))
     copy(other.inst_classifier, ours.w)
     for bag in features.split(LENGTHS):
         _, scores = other(bag.unsqueeze(0), return_inst_pred=True)

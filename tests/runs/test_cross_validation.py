@@ -135,7 +135,7 @@ def test_images_that_were_drawn_are_not_named(configured, tmp_path):
 
 
 @pytest.mark.parametrize("model", [
-    [], ["+model.encoder.trainable=false", "model.encoder.norm=frozen", "model/fusion=additive_ridge"],
+    [], ["+model.encoder.trainable=false", "model.encoder.norm=frozen", "model/fusion=additive_fitted"],
 ], ids=["trained", "fitted"])  # fmt: skip
 def test_permuted_bags_leave_the_clinical_values_and_the_held_out_images(
     configured, tmp_path, model
@@ -182,7 +182,7 @@ def test_folds_run_apart_in_any_order_end_in_the_same_files(configured, tmp_path
     ["optim=adam", "data.augment.flip=true", "data.train_bag_size=2", "data.inner_val_fraction=0.3",
      "trainer.patience=5", "data.num_workers=1"],
     ["optim=adam", "model/fusion=additive", "model.fusion.frozen=false", "loss.pos_weight=balanced",
-     "model/pooling=sigmoid_mean", "model.instance_dropout=0.3", "model.encoder.norm=frozen"],
+     "model/pooling=sigmoid_weighted_mean", "model.instance_dropout=0.3", "model.encoder.norm=frozen"],
     ["optim=adamw", "weight_averaging=ema", "weight_averaging.decay=0.8",
      "model.encoder.norm=batch", "data.augment.flip=true", "data.batch_size=4", "bag_mixup=0.4",
      "loss.label_smoothing=0.1",

@@ -100,7 +100,7 @@ def test_batch_norm_has_the_statistics_of_the_averaged_weights(train, words, eve
             found["bags"] = self
 
     monkeypatch.setattr(training, "BagDataModule", Kept)
-    more = ["model/pooling=sigmoid_mean", f"trainer.check_val_every_n_epoch={every}"]
+    more = ["model/pooling=sigmoid_weighted_mean", f"trainer.check_val_every_n_epoch={every}"]
     run = train("run", *NETWORK, *words, *more)
     kept, bags = last(run), found["bags"]
     module = BagClassifier(**kept["hyper_parameters"], view=bags.view)

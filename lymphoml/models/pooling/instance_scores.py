@@ -33,25 +33,25 @@ class Scorer(nn.Module):
 
 
 class TopFractionPooling(Scorer):
-    """z = mean of the highest `share` of a bag's scores s_k = w^T h_k + b.
+    """z = mean of the highest `fraction` of a bag's scores s_k = w^T h_k + b.
 
-    Top-k pooling with k = share N, a share and not a count, so that the size of the bag plays no
-    part; k is no whole number: the last score counts in part. A share of 0 keeps the highest score
-    alone: mi-Net (Wang et al. 2018, "Revisiting Multiple Instance Neural Networks"). A share of 1
-    is the mean. Raises ValueError for a share outside 0 to 1.
+    Top-k pooling with k = fraction N, a fraction and not a count, so that the size of the bag plays no
+    part; k is no whole number: the last score counts in part. A fraction of 0 keeps the highest score
+    alone: mi-Net (Wang et al. 2018, "Revisiting Multiple Instance Neural Networks"). A fraction of 1
+    is the mean. Raises ValueError for a fraction outside 0 to 1.
     """
 
-    def __init__(self, dim: int, share: float = 0.1):
-        if not 0 <= share <= 1:
-            raise ValueError(f"share is {share}; it must lie between 0 and 1")
+    def __init__(self, dim: int, fraction: float = 0.1):
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction is {fraction}; it must lie between 0 and 1")
         super().__init__(dim)
         self.dim = 1
-        self.share = share
+        self.fraction = fraction
 
     def forward(
         self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
     ) -> Float[Tensor, "b 1"]:
-        return segment_top_mean(self.score(features).unsqueeze(1), lengths, self.share)
+        return segment_top_mean(self.score(features).unsqueeze(1), lengths, self.fraction)
 
 
 # The highest and the lowest scores of a bag.
@@ -62,19 +62,19 @@ class ChowderPooling(Scorer):
 
     Courtiol et al. 2018, "Classification and Disease Localization in Histopathology Using Only
     Global Labels", takes the R lowest and R highest scores. Here they are quantiles at the middles
-    of R equal parts of the lowest and of the highest `share` of the bag: the same scores where
-    share N = R, and blind to the size of the bag. The paper's perceptron on top is left to the
-    fusion. Raises ValueError for a share outside 0 to 0.5.
+    of R equal parts of the lowest and of the highest `fraction` of the bag: the same scores where
+    fraction N = R, and blind to the size of the bag. The paper's perceptron on top is left to the
+    fusion. Raises ValueError for a fraction outside 0 to 0.5.
     """
 
-    def __init__(self, dim: int, r: int = 5, share: float = 0.2):
-        if r < 1 or not 0 < share <= 0.5:
+    def __init__(self, dim: int, r: int = 5, fraction: float = 0.2):
+        if r < 1 or not 0 < fraction <= 0.5:
             raise ValueError(
-                f"r is {r} and share {share}; r must be 1 or more, share above 0 and up to 0.5"
+                f"r is {r} and fraction {fraction}; r must be >= 1, fraction above 0 and up to 0.5"
             )
         super().__init__(dim)
         self.dim = 2 * r
-        low = [(i + 0.5) / r * share for i in range(r)]
+        low = [(i + 0.5) / r * fraction for i in range(r)]
         self.levels = low + [1 - level for level in reversed(low)]
 
     def forward(
