@@ -130,7 +130,6 @@ class TrainConfig:
     on_fold_error: str = "raise"
     lr: float = MISSING
     loss: LossConfig = field(default_factory=LossConfig)
-    bag_mixup: float = 0.0
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = field(default_factory=dict)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
@@ -165,7 +164,6 @@ IMAGE_BASELINES = ("morphology", "random_features")
 # Of training by steps, when off; by the words that set them.
 OF_STEPS = {
     "loss.label_smoothing": 0.0,
-    "bag_mixup": 0.0,
     "weight_averaging.kind": None,
     "model.instance_dropout": 0.0,
     "trainer.max_epochs": 1,
@@ -233,10 +231,6 @@ def check(config: dict[str, Any]) -> None:
         problems.append(
             f"loss.label_smoothing={config['loss']['label_smoothing']}: allowed are 0 to below 1"
         )
-    if not 0 <= config["bag_mixup"] <= 100:
-        problems.append(f"bag_mixup={config['bag_mixup']}: allowed are 0 to 100")
-    if config["bag_mixup"] and data["batch_size"] < 2:
-        problems.append("bag_mixup blends the patients of a step; set data.batch_size above 1")
     problems += _of_averaging(config["weight_averaging"])
     if problems:
         raise InputError(problems)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
 from lymphoml.core.errors import InputError, one_line, quoted
+from lymphoml.models.fusion.interface import Fusion
 
 # A network may not outgrow what it was said to hold: told while it is built, not afterwards.
 
@@ -93,8 +94,11 @@ def build_model(spec: dict[str, Any], clinical_dim: int) -> Any:
 
 
 def uses_images(spec: dict[str, Any]) -> bool:
-    """Whether a model of this configuration looks at images at all."""
-    return getattr(_resolve(str(spec["fusion"].get("_target_"))), "uses_images", True)
+    """Whether a model of this configuration uses images at all."""
+    fusion = _resolve(str(spec["fusion"].get("_target_")))
+    if not (isinstance(fusion, type) and issubclass(fusion, Fusion)):
+        raise InputError(f"model.fusion._target_: {fusion.__name__} is not a fusion")
+    return fusion.uses_images
 
 
 def _refuse_nested(value: Any, where: str) -> None:

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lymphoml.models.bag_augmentation import Mixup, drop_instances
 from lymphoml.models.chunking import encode_in_chunks
-from lymphoml.models.pooling.instance_scores import Scorer
+from lymphoml.models.fusion.interface import Fusion
+from lymphoml.models.pooling.instance_scores import InstanceScorer
 from lymphoml.models.segments import at_least_single
 
 
@@ -16,25 +16,24 @@ class MILModel(nn.Module):
     """Encoder -> pooling -> fusion -> one logit a bag.
 
     Encoder and pooling are None where `fusion.uses_images` is false; the images may then be an
-    empty tensor. In training each instance is left out of its bag with probability
-    `instance_dropout`. Pooling and fusion cost nothing, and what they give is the result: they are
-    never computed in half precision. A bag larger than memory goes through `embed` in chunks, then
-    through `classify`, which is what `forward` does in one go.
+    empty tensor. In training each instance is dropped from its bag with probability
+    `instance_dropout`. Pooling and fusion run in single precision also under autocast: they cost
+    little, and their output is the result. `forward` is `embed`, then `classify`; large bags go
+    through `embed` in chunks.
     """
 
     def __init__(
         self,
         encoder: nn.Module | None,
         pooling: nn.Module | None,
-        fusion: nn.Module,
+        fusion: Fusion,
         instance_dropout: float = 0.0,
     ):
         if not 0 <= instance_dropout < 1:
-            raise ValueError(f"instance_dropout is {instance_dropout}; allowed is 0 to below 1")
-        takes_logit = isinstance(getattr(fusion, "image", None), nn.Identity)
-        if takes_logit and not isinstance(pooling, Scorer):
+            raise ValueError(f"instance_dropout is {instance_dropout}; must be >= 0 and < 1")
+        if fusion.takes_image_logit and not isinstance(pooling, InstanceScorer):
             raise ValueError(
-                "the encoder gives one number an image, which this fusion takes for a logit; take "
+                "the encoder gives one number an image, which this fusion takes for a logit; use "
                 "an encoder of two or more, or model/fusion=concat, additive or film"
             )
         super().__init__()
@@ -58,9 +57,9 @@ class MILModel(nn.Module):
         view: Callable[..., Tensor] = lambda images: images,
         chunk_size: int | None = None,
     ) -> Float[Tensor, "n d"] | None:
-        """The features of each image, whatever bag it is in; None where no image is looked at.
+        """Return the features of each image, whatever its bag; None where no images are used.
 
-        The encoder sees `view(images, *per_image)`, `chunk_size` images at a time.
+        The encoder gets `view(images, *per_image)`, `chunk_size` images at a time.
         """
         if self.encoder is None:
             return None
@@ -69,7 +68,7 @@ class MILModel(nn.Module):
     def pool(
         self, features: Float[Tensor, "n d"] | None, lengths: Int[Tensor, " b"]
     ) -> Float[Tensor, "b e"] | None:
-        """Each bag's vector; None where no image is looked at."""
+        """Return each bag's vector; None where no images are used."""
         if self.pooling is None or features is None:
             return None
         with torch.autocast(features.device.type, enabled=False):
@@ -80,13 +79,25 @@ class MILModel(nn.Module):
         features: Float[Tensor, "n d"] | None,
         lengths: Int[Tensor, " b"],
         clinical: Float[Tensor, "b k"],
-        mixup: Mixup | None = None,
     ) -> Float[Tensor, " b"]:
-        """The logit of each bag, from the features of its images; of blends of them by `mixup`."""
+        """Return the logit of each bag, from the features of its images."""
         if features is not None and self.training and self.instance_dropout:
             features, lengths = drop_instances(features, lengths, self.instance_dropout)
         bag = self.pool(features, lengths)
-        if mixup is not None:
-            bag, clinical = None if bag is None else mixup(bag), mixup(clinical)
         with torch.autocast(clinical.device.type, enabled=False):
             return self.fusion(bag, clinical)
+
+
+def drop_instances(
+    features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"], probability: float
+) -> tuple[Float[Tensor, "m d"], Int[Tensor, " b"]]:
+    """Return features and lengths without the instances dropped, each with `probability`.
+
+    A bag that would lose every instance keeps the one with the highest draw. Draws come from the
+    global CPU generator, which is re-seeded at every batch: the same on every device and after a
+    resume.
+    """
+    draws = torch.rand(len(features)).split(lengths.tolist())
+    kept = [(draw >= probability) | (draw == draw.max()) for draw in draws]
+    lengths = torch.stack([keep.sum() for keep in kept]).to(lengths)
+    return features[torch.cat(kept).to(features.device)], lengths

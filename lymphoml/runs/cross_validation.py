@@ -109,7 +109,6 @@ def train_fold(
         chunk_size=options["encoder_chunk_size"],
         view=bags.view,
         label_smoothing=config["loss"]["label_smoothing"],
-        bag_mixup=config["bag_mixup"],
     )
     module.fit_clinical(*bags.training_clinical())
     module.fit_images(bags.training_bags())

@@ -62,7 +62,7 @@ def prepare(
     configure_torch(resolved)
     settings = str(resolved)
     module = new_module(config, clinical_dim=1)
-    if getattr(module.model.fusion, "fits_images", False):
+    if module.model.fusion.fits_images:
         if module.automatic_optimization:
             raise InputError(
                 "model/fusion=additive_fitted and stacking are fitted once, to an encoder and a "

@@ -71,7 +71,6 @@ def _claim(
     stored["model"] = {"instance_dropout": 0.0} | stored["model"]
     if "seed" in (encoder := stored["model"].get("encoder") or {}):
         stored["model"]["encoder"] = {"num_networks": 1} | encoder
-    stored = {"label_smoothing": 0.0, "bag_mixup": 0.0} | stored
     begun = read_environment(folder)
     try:
         before = provenance.current(portable(stored), begun)

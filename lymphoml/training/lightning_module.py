@@ -13,7 +13,6 @@ from torchmetrics.classification import MulticlassAccuracy
 from lymphoml.core.errors import InputError
 from lymphoml.core.privacy import last_parts
 from lymphoml.core.types import Batch
-from lymphoml.models.bag_augmentation import draw_mixup
 from lymphoml.models.build import build, build_model
 from lymphoml.training.checkpoint_schema import assert_compatible
 from lymphoml.training.finite import check_finite_loss
@@ -38,9 +37,8 @@ class BagClassifier(pl.LightningModule):
     `model`, `optim` and `scheduler` are specifications for `build`. `pos_weight` weighs tumoral
     patients in the loss. `view` makes a batch's bytes (and its draws) the encoder's input; where it
     has views `evaluated`, evaluation averages their logits. In training alone: `chunk_size` images
-    go through the encoder at a time, None: all; labels are `label_smoothing` / 2 away from 0 and 1;
-    patients of a step are blended in shares of Beta(`bag_mixup`, `bag_mixup`), 0: not at all. Its
-    checkpoints hold weights and primitives, nothing that runs, and no path of this machine.
+    go through the encoder at a time, None: all; labels are `label_smoothing` / 2 away from 0 and 1.
+    Its checkpoints hold weights and primitives, nothing that runs, and no path of this machine.
     """
 
     def __init__(
@@ -53,7 +51,6 @@ class BagClassifier(pl.LightningModule):
         chunk_size: int | None = None,
         view: Callable[..., Tensor] = lambda images: images,
         label_smoothing: float = 0.0,
-        bag_mixup: float = 0.0,
     ):
         super().__init__()
         self.save_hyperparameters(
@@ -66,7 +63,7 @@ class BagClassifier(pl.LightningModule):
             }
         )
         self.chunk_size, self.view = chunk_size, view
-        self.label_smoothing, self.bag_mixup = label_smoothing, bag_mixup
+        self.label_smoothing = label_smoothing
         self.model = build_model(model, clinical_dim).to(memory_format=torch.channels_last)
         # Where all is fitted, no gradient is there for Lightning to follow.
         self.automatic_optimization = any(each.requires_grad for each in self.model.parameters())
@@ -88,9 +85,7 @@ class BagClassifier(pl.LightningModule):
 
         Deterministic, so that a resumed fold may do it again.
         """
-        fit = getattr(self.model.fusion, "fit_clinical", None)
-        if fit is not None:
-            fit(clinical, label, self.hparams["pos_weight"] or 1.0)
+        self.model.fusion.fit_clinical(clinical, label, self.hparams["pos_weight"] or 1.0)
 
     @torch.no_grad()
     def fit_images(self, batches: Iterable[Batch]) -> None:
@@ -98,7 +93,7 @@ class BagClassifier(pl.LightningModule):
 
         Comes after `fit_clinical`, and is as deterministic.
         """
-        if not getattr(self.model.fusion, "fits_images", False):
+        if not self.model.fusion.fits_images:
             return
         self.eval()
         bags, clinical, label = [], [], []
@@ -118,9 +113,7 @@ class BagClassifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         features, label = self.embed(batch), batch.label
-        mixup = draw_mixup(len(label), self.bag_mixup) if self.bag_mixup else None
-        logits = self.model.classify(features, batch.lengths, batch.clinical, mixup)
-        label = label if mixup is None else mixup(label)
+        logits = self.model.classify(features, batch.lengths, batch.clinical)
         losses = self._loss(logits, label + self.label_smoothing * (0.5 - label))
         self._losses.append(losses.detach())
         self._trained.append(batch.ids)

@@ -57,7 +57,7 @@ def test_every_pooling_and_fusion_builds(pooling, fusion):
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("loss.label_smoothing=0.1", "loss.label_smoothing=0.1"), ("bag_mixup=0.2", "bag_mixup=0.2"),
+    [("loss.label_smoothing=0.1", "loss.label_smoothing=0.1"),
      ("weight_averaging=ema", "weight_averaging.kind=ema"),
      ("model.instance_dropout=0.2", "model.instance_dropout=0.2"),
      ("trainer.max_epochs=3", "trainer.max_epochs=3: .*; set trainer.max_epochs=1")],
@@ -147,8 +147,6 @@ def test_warm_up_comes_before_the_cosine_and_leaves_an_epoch_for_it():
 
 @pytest.mark.parametrize(("words", "says"), [
     (["loss.label_smoothing=1"], "loss.label_smoothing=1.0: allowed are 0 to below 1"),
-    (["bag_mixup=-1", "data.batch_size=2"], "bag_mixup=-1.0: allowed are 0 to 100"),
-    (["bag_mixup=0.4"], "set data.batch_size above 1"),
     (["weight_averaging=ema", "weight_averaging.decay=1"], "weight_averaging.decay=1.0: allowed"),
     (["weight_averaging=swa", "weight_averaging.start=null"], "weight_averaging.start=None: allo"),
     (["weight_averaging=ema", "weight_averaging.start=0.5"], "weight_averaging=ema has none"),
@@ -164,10 +162,10 @@ def test_values_of_training_that_mean_nothing_are_refused(words, says):
 
 def test_every_choice_of_training_is_off_unless_asked_for():
     config = configured()
-    assert (config["loss"]["label_smoothing"], config["bag_mixup"]) == (0, 0)
+    assert config["loss"]["label_smoothing"] == 0
     assert set(config["weight_averaging"].values()) == {None}
     check(configured("weight_averaging=ema"))
-    check(configured("weight_averaging=swa", "bag_mixup=0.4", "data.batch_size=2"))
+    check(configured("weight_averaging=swa"))
 
 
 @pytest.mark.parametrize("choice", options("../sweeps/choice"))

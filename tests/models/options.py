@@ -39,8 +39,7 @@ def make_fusion(name: str, image_dim: int, clinical_dim: int) -> nn.Module:
     draw = torch.Generator().manual_seed(0)
     clinical = torch.randn(4, clinical_dim, generator=draw)
     label = torch.tensor([1.0, 0.0, 0.0, 1.0])
-    if hasattr(fusion, "fit_clinical"):
-        fusion.fit_clinical(clinical, label, 1.0)
-    if getattr(fusion, "fits_images", False):
+    fusion.fit_clinical(clinical, label, 1.0)
+    if fusion.fits_images:
         fusion.fit_images(torch.randn(4, image_dim, generator=draw), clinical, label, 1.0)
     return fusion

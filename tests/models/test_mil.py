@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lymphoml.models.bag_augmentation import drop_instances
 from lymphoml.models.fusion import ClinicalOnly
-from lymphoml.models.mil import MILModel
+from lymphoml.models.mil import MILModel, drop_instances
 from lymphoml.models.pooling import Mean
 from tests.models.options import FITTED, FUSIONS, POOLINGS, SELECT, make_fusion, make_pooling
 
@@ -202,5 +201,5 @@ def test_instance_dropout_is_of_training_alone_and_of_the_global_seed(pooling):
 
 
 def test_instance_dropout_of_everything_is_refused():
-    with pytest.raises(ValueError, match=r"instance_dropout is 1\.0; allowed is 0 to below 1"):
+    with pytest.raises(ValueError, match=r"instance_dropout is 1\.0; must be >= 0"):
         make_model(dropout=1.0)

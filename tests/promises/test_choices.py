@@ -15,7 +15,7 @@ from tests.reports.fabricate import config, make_predictions, make_run
 
 CHOICES = {
     "ema": ["weight_averaging=ema", "weight_averaging.decay=0.8", "model.encoder.norm=batch",
-            "optim=adam", "bag_mixup=0.4", "loss.label_smoothing=0.1", "data.inner_val_fraction=0.3",
+            "optim=adam", "loss.label_smoothing=0.1", "data.inner_val_fraction=0.3",
             "scheduler=cosine_with_warmup", "scheduler.warmup_epochs=1", "data.augment.flip=true"],
     "swa": ["weight_averaging=swa", "weight_averaging.start=0.4", "model.encoder.norm=batch",
             "data.num_workers=1", "model.instance_dropout=0.3", "trainer.check_val_every_n_epoch=2"],
@@ -57,7 +57,7 @@ def test_averages_resume_exactly(born, cohort, tmp_path, record_property, name, 
 
 
 @pytest.mark.parametrize("words", [
-    ["bag_mixup=0.4", "data.batch_size=1"], ["loss.label_smoothing=1"], ["weight_averaging.kind=x"],
+    ["loss.label_smoothing=1"], ["weight_averaging.kind=x"],
     ["weight_averaging=ema", "weight_averaging.decay=1.5"],
     ["scheduler=cosine_with_warmup", "scheduler.warmup_epochs=3"],
 ])  # fmt: skip

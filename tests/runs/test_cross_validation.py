@@ -184,7 +184,7 @@ def test_folds_run_apart_in_any_order_end_in_the_same_files(configured, tmp_path
     ["optim=adam", "model/fusion=additive", "model.fusion.frozen=false", "loss.pos_weight=balanced",
      "model/pooling=sigmoid_weighted_mean", "model.instance_dropout=0.3", "model.encoder.norm=frozen"],
     ["optim=adamw", "weight_averaging=ema", "weight_averaging.decay=0.8",
-     "model.encoder.norm=batch", "data.augment.flip=true", "data.batch_size=4", "bag_mixup=0.4",
+     "model.encoder.norm=batch", "data.augment.flip=true", "data.batch_size=4",
      "loss.label_smoothing=0.1",
      "scheduler=cosine_with_warmup", "scheduler.warmup_epochs=1", "data.inner_val_fraction=0.3"],
     ["weight_averaging=swa", "weight_averaging.start=0.4", "model.encoder.norm=batch",

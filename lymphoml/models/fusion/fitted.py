@@ -1,84 +1,24 @@
-"""Late fusion: how far the images are to be trusted beside the clinical values, by inner folds."""
+"""Late fusion by fitting: the logit of the images is added to that of the clinical values.
+
+Parts are fitted by penalised logistic regression, to convergence: the same on every machine.
+"""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-# Logistic regression, fitted to the last digit: the same on every machine and in every order.
+from lymphoml.models.fusion.interface import Fusion
 
-STEPS = 50  # Newton's method takes fewer than ten; only a single class never settles
+MAX_NEWTON_STEPS = 50  # fewer than ten are usual; only a single class never converges
 
 
-def fit_logistic(
-    values: Float[Tensor, "b k"],
-    label: Float[Tensor, " b"],
-    pos_weight: float,
-    penalty: float,
-    offset: Float[Tensor, " b"] | None = None,
-) -> tuple[Float[Tensor, " k"], Float[Tensor, " 1"]]:
-    """Weights and bias that minimise the summed cross-entropy + penalty / 2 * |weights|^2.
+class LateFusion(Fusion):
+    """logit = image + clinical, both linear and 0 until fitted or trained.
 
-    Patients of label 1 count `pos_weight` times; `offset` is a logit that each has beforehand.
-    Newton's method in double precision, a step halved as long as it does not improve: 1 / penalty
-    is scikit-learn's C.
+    `penalty` and `image_penalty` weigh half the squared weights of a fitted part; None for a part
+    that is not fitted. Raises ValueError unless above 0.
     """
-    x = torch.cat([values, values.new_ones(len(values), 1)], dim=1).double()
-    y, ridge = label.double(), torch.full((x.shape[1],), penalty, dtype=torch.float64)
-    ridge[-1] = 0  # the bias is free
-    counts = torch.where(y == 1, pos_weight, 1.0).double()
-    known = torch.zeros_like(y) if offset is None else offset.double()
-
-    def loss(beta: Tensor) -> Tensor:
-        each = binary_cross_entropy_with_logits(known + x @ beta, y, counts, reduction="sum")
-        return each + 0.5 * (ridge * beta.square()).sum()
-
-    beta = torch.zeros_like(ridge)
-    for _ in range(STEPS):
-        p = torch.sigmoid(known + x @ beta)
-        gradient = x.T @ (counts * (p - y)) + ridge * beta
-        curvature = x.T @ ((counts * p * (1 - p)).unsqueeze(1) * x) + ridge.diag()
-        # A hair on the diagonal: with a single class the bias has no curvature left.
-        step = torch.linalg.solve(curvature + 1e-12 * torch.eye(len(beta)).to(beta), gradient)
-        while loss(beta - step) > loss(beta) and step.abs().max() > 1e-12:
-            step = step / 2
-        beta = beta - step
-        if step.abs().max() < 1e-10:
-            break
-    return beta[:-1].to(values), beta[-1:].to(values)
-
-
-def fit_bags(
-    bag: Float[Tensor, "b d"],
-    label: Float[Tensor, " b"],
-    pos_weight: float,
-    penalty: float,
-    offset: Float[Tensor, " b"] | None = None,
-) -> tuple[Float[Tensor, " d"], Float[Tensor, " 1"]]:
-    """Likewise for bags, in units in which their mean squared distance from their mean is 1.
-
-    The weights lie in the span of the bags, so they are fitted in that span, as those of kernel
-    logistic regression with a linear kernel are, however wide a bag's vector. In double precision.
-    """
-    centre = bag.double().mean(0)
-    apart = bag.double() - centre
-    unit = apart.square().sum(1).mean().sqrt().clamp_min(torch.finfo(bag.dtype).tiny)
-    left, sizes, directions = torch.linalg.svd(apart / unit, full_matrices=False)
-    weight, bias = fit_logistic(left * sizes, label, pos_weight, penalty, offset)
-    weight = directions.T @ weight / unit
-    return weight, bias - weight @ centre
-
-
-# What late fusions share: a linear part for the images and one for the clinical values, added.
-
-
-class LateFusion(nn.Module):
-    """logit = image + clinical, either part 0 until it is fitted or trained.
-
-    Penalties, None where there is none, are on squared weights: ValueError unless above 0.
-    """
-
-    uses_images = True
 
     def __init__(
         self, image_dim: int, clinical_dim: int, penalty: float, image_penalty: float | None
@@ -105,89 +45,19 @@ class LateFusion(nn.Module):
         pos_weight: float,
         offset: Float[Tensor, " b"] | None = None,
     ) -> tuple[Float[Tensor, " d"], Float[Tensor, " 1"]]:
-        """Weights and bias of `fit_bags` under `image_penalty`."""
+        """Return weights and bias of `fit_bags` under `image_penalty`."""
         assert self.image_penalty is not None
         return fit_bags(bag, label, pos_weight, self.image_penalty, offset)
 
 
-def assign_linear(part: nn.Linear, weight: Float[Tensor, " k"], bias: Float[Tensor, " 1"]) -> None:
-    """Give a part what was fitted."""
-    part.weight.data.copy_(weight.unsqueeze(0))
-    part.bias.data.copy_(bias)
-
-
-class StackedLogit(LateFusion):
-    """logit = weight * image + clinical: a logistic regression on both (Wolpert 1992).
-
-    The image part is a logistic regression on the bags alone (`image_penalty`, in units in which
-    they lie at a mean squared distance of 1 from their mean). A training patient's image logit
-    comes from a model of the `inner_folds` that did not train on that patient, as no model has
-    trained on a held-out one: the patient's own would be bolder, and be trusted too much. So
-    weighed, with `penalty` on the squared weights of that logit at unit variance and of the
-    clinical values, the image part of all training patients is what stays. All of it is fitted, by
-    `fit_images`; unfitted it is 0. Inner folds are stratified, and of patients: a person with two
-    records may be in two of them.
-    """
-
-    fits_images = True
-
-    def __init__(
-        self,
-        image_dim: int,
-        clinical_dim: int,
-        penalty: float = 1.0,
-        image_penalty: float = 0.02,
-        inner_folds: int = 5,
-    ):
-        super().__init__(image_dim, clinical_dim, penalty, image_penalty)
-        if inner_folds < 2:
-            raise ValueError(f"inner_folds is {inner_folds}; allowed are 2 or more")
-        self.requires_grad_(False)
-        self.inner_folds = inner_folds
-
-    def fit_images(
-        self,
-        bag: Float[Tensor, "b d"],
-        clinical: Float[Tensor, "b k"],
-        label: Float[Tensor, " b"],
-        pos_weight: float,
-    ) -> None:
-        """Fit both parts to the training patients; `pos_weight` as in the loss."""
-        unseen = self._unseen_logits(bag, label, pos_weight)
-        unit = unseen.std(correction=0).clamp_min(torch.finfo(bag.dtype).tiny)
-        both = torch.cat([(unseen / unit).unsqueeze(1), clinical.double()], dim=1)
-        weights, bias = fit_logistic(both, label, pos_weight, self.penalty)
-        assign_linear(self.clinical, weights[1:], bias)
-        trust = weights[0] / unit
-        weight, bias = self.fitted_image(bag, label, pos_weight)
-        assign_linear(self.image, trust * weight, trust * bias)
-
-    def _unseen_logits(
-        self, bag: Float[Tensor, "b d"], label: Float[Tensor, " b"], pos_weight: float
-    ) -> Float[Tensor, " b"]:
-        """Each patient's image logit by a model of the other inner folds."""
-        fold = torch.empty(len(label), dtype=torch.long)
-        fold[label.argsort(stable=True)] = torch.arange(len(label)) % self.inner_folds
-        logits = torch.zeros(len(label), dtype=torch.float64)
-        for each in range(self.inner_folds):
-            train, held_out = fold != each, fold == each
-            weight, bias = self.fitted_image(bag[train], label[train], pos_weight)
-            logits[held_out] = bag[held_out].double() @ weight + bias
-        return logits
-
-
-# Late fusion: the logit of the images on top of a clinical model that was fitted first.
-
-
 class AdditiveLogit(LateFusion):
-    """logit = image + clinical, both linear.
+    """logit = image + clinical, the clinical part fitted first.
 
-    The clinical part is the logistic regression of `fit_clinical`, with squared weights as penalty
-    (`penalty` times one half of their sum; 1 is scikit-learn's default). The image part starts at
-    0, so training begins at the clinical model and learns what that leaves open. `frozen` keeps
-    the clinical part as it was fitted; else it is trained on from there. With an `image_penalty`
-    the image part is fitted as well, by `fit_images`, and stays as it is. Fitted weights are part
-    of the checkpoint. Unfitted, either part is 0.
+    The clinical part is the logistic regression of `fit_clinical` (a `penalty` of 1 is
+    scikit-learn's default). The image part starts at 0, so training starts at the clinical model
+    and learns what it leaves open. `frozen` keeps the clinical part as fitted; otherwise it trains
+    on from there. With an `image_penalty` the image part is fitted too, by `fit_images`, and
+    stays as fitted. Fitted weights are part of the checkpoint.
     """
 
     def __init__(
@@ -208,7 +78,6 @@ class AdditiveLogit(LateFusion):
     def fit_clinical(
         self, clinical: Float[Tensor, "b k"], label: Float[Tensor, " b"], pos_weight: float
     ) -> None:
-        """Fit the clinical part to the training patients; `pos_weight` as in the loss."""
         assign_linear(self.clinical, *fit_logistic(clinical, label, pos_weight, self.penalty))
 
     def fit_images(
@@ -218,10 +87,127 @@ class AdditiveLogit(LateFusion):
         label: Float[Tensor, " b"],
         pos_weight: float,
     ) -> None:
-        """Fit the image part to the training patients, the clinical logit being known.
+        """Fit the image part with the clinical logit as offset."""
+        offset = self.clinical(clinical).squeeze(1)
+        assign_linear(self.image, *self.fitted_image(bag, label, pos_weight, offset))
 
-        A logistic regression with `image_penalty` as its penalty on squared weights, in units in
-        which bags lie at a mean squared distance of 1 from their mean.
-        """
-        known = self.clinical(clinical).squeeze(1)
-        assign_linear(self.image, *self.fitted_image(bag, label, pos_weight, known))
+
+class StackedLogit(LateFusion):
+    """logit = weight * image + clinical: a logistic regression on both (Wolpert 1992).
+
+    The image part is a logistic regression on the bags alone. For the weight, each training
+    patient's image logit comes from a model of the other `inner_folds`, since a model is
+    overconfident about its own training patients. That logit at unit variance and the clinical
+    values share `penalty`; the final image part is fitted to all training patients. Everything is
+    fitted by `fit_images`. Inner folds are stratified but not grouped: two records of one person
+    may be in two of them.
+    """
+
+    fits_images = True
+
+    def __init__(
+        self,
+        image_dim: int,
+        clinical_dim: int,
+        penalty: float = 1.0,
+        image_penalty: float = 0.02,
+        inner_folds: int = 5,
+    ):
+        super().__init__(image_dim, clinical_dim, penalty, image_penalty)
+        if inner_folds < 2:
+            raise ValueError(f"inner_folds is {inner_folds}; must be >= 2")
+        self.requires_grad_(False)
+        self.inner_folds = inner_folds
+
+    def fit_images(
+        self,
+        bag: Float[Tensor, "b d"],
+        clinical: Float[Tensor, "b k"],
+        label: Float[Tensor, " b"],
+        pos_weight: float,
+    ) -> None:
+        """Fit both parts to the training patients."""
+        logits = self._out_of_fold_logits(bag, label, pos_weight)
+        scale = logits.std(correction=0).clamp_min(torch.finfo(bag.dtype).tiny)
+        both = torch.cat([(logits / scale).unsqueeze(1), clinical.double()], dim=1)
+        weights, bias = fit_logistic(both, label, pos_weight, self.penalty)
+        assign_linear(self.clinical, weights[1:], bias)
+        image_weight = weights[0] / scale
+        weight, bias = self.fitted_image(bag, label, pos_weight)
+        assign_linear(self.image, image_weight * weight, image_weight * bias)
+
+    def _out_of_fold_logits(
+        self, bag: Float[Tensor, "b d"], label: Float[Tensor, " b"], pos_weight: float
+    ) -> Float[Tensor, " b"]:
+        fold = torch.empty(len(label), dtype=torch.long)
+        fold[label.argsort(stable=True)] = torch.arange(len(label)) % self.inner_folds
+        logits = torch.zeros(len(label), dtype=torch.float64)
+        for number in range(self.inner_folds):
+            train, held_out = fold != number, fold == number
+            weight, bias = self.fitted_image(bag[train], label[train], pos_weight)
+            logits[held_out] = bag[held_out].double() @ weight + bias
+        return logits
+
+
+def assign_linear(layer: nn.Linear, weight: Float[Tensor, " k"], bias: Float[Tensor, " 1"]) -> None:
+    layer.weight.data.copy_(weight.unsqueeze(0))
+    layer.bias.data.copy_(bias)
+
+
+def fit_bags(
+    bag: Float[Tensor, "b d"],
+    label: Float[Tensor, " b"],
+    pos_weight: float,
+    penalty: float,
+    offset: Float[Tensor, " b"] | None = None,
+) -> tuple[Float[Tensor, " d"], Float[Tensor, " 1"]]:
+    """Return weights and bias of `fit_logistic` on bags scaled to unit mean squared distance.
+
+    That is the distance from the mean bag, so `penalty` means the same for every encoder. The
+    weights lie in the span of the bags and are fitted there (kernel logistic regression with a
+    linear kernel), in double precision, however wide a bag's vector.
+    """
+    center = bag.double().mean(0)
+    centered = bag.double() - center
+    scale = centered.square().sum(1).mean().sqrt().clamp_min(torch.finfo(bag.dtype).tiny)
+    u, sizes, directions = torch.linalg.svd(centered / scale, full_matrices=False)
+    weight, bias = fit_logistic(u * sizes, label, pos_weight, penalty, offset)
+    weight = directions.T @ weight / scale
+    return weight, bias - weight @ center
+
+
+def fit_logistic(
+    values: Float[Tensor, "b k"],
+    label: Float[Tensor, " b"],
+    pos_weight: float,
+    penalty: float,
+    offset: Float[Tensor, " b"] | None = None,
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " 1"]]:
+    """Return weights and bias that minimise summed cross-entropy + penalty / 2 * |weights|^2.
+
+    Patients of label 1 count `pos_weight` times; `offset` is added to the logit; 1 / penalty is
+    scikit-learn's C. Newton's method with step halving, in double precision.
+    """
+    x = torch.cat([values, values.new_ones(len(values), 1)], dim=1).double()
+    y, ridge = label.double(), torch.full((x.shape[1],), penalty, dtype=torch.float64)
+    ridge[-1] = 0  # no penalty on the bias
+    counts = torch.where(y == 1, pos_weight, 1.0).double()
+    base = torch.zeros_like(y) if offset is None else offset.double()
+
+    def loss(beta: Tensor) -> Tensor:
+        total = binary_cross_entropy_with_logits(base + x @ beta, y, counts, reduction="sum")
+        return total + 0.5 * (ridge * beta.square()).sum()
+
+    beta = torch.zeros_like(ridge)
+    for _ in range(MAX_NEWTON_STEPS):
+        p = torch.sigmoid(base + x @ beta)
+        gradient = x.T @ (counts * (p - y)) + ridge * beta
+        hessian = x.T @ ((counts * p * (1 - p)).unsqueeze(1) * x) + ridge.diag()
+        # A small diagonal: with a single class the bias has no curvature left.
+        step = torch.linalg.solve(hessian + 1e-12 * torch.eye(len(beta)).to(beta), gradient)
+        while loss(beta - step) > loss(beta) and step.abs().max() > 1e-12:
+            step = step / 2
+        beta = beta - step
+        if step.abs().max() < 1e-10:
+            break
+    return beta[:-1].to(values), beta[-1:].to(values)

@@ -1,37 +1,37 @@
-"""Bag and clinical values side by side."""
+"""Fusions linear in the bag: concatenation, FiLM, and either input alone."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lymphoml.models.fusion.interface import Fusion
 
-class Concat(nn.Module):
-    """One linear layer over the bag and the clinical values side by side, as in the report.
 
-    `equal_parts` multiplies the k clinical values by sqrt(d / k): of one scale with the d features
-    of the bag, they are then as large a part of the layer's input. A gradient step moves a part of
-    the logit by that part's squared norm, so without it two clinical values learn d / k times
-    slower than the images.
+def image_head(image_dim: int) -> nn.Module:
+    """Return a linear layer from the bag (b d) to a logit (b 1); the identity where d is 1.
+
+    A pooling of one number gives a logit already. A layer on top could flip its sign, and with it
+    the assumption that a positive instance makes a bag positive.
     """
+    return nn.Identity() if image_dim == 1 else nn.Linear(image_dim, 1)
 
-    uses_images = True
 
-    def __init__(self, image_dim: int, clinical_dim: int, equal_parts: bool = False):
+class NoClinical(Fusion):
+    """Images only: one linear layer over the bag."""
+
+    def __init__(self, image_dim: int, clinical_dim: int):
         super().__init__()
-        self.both = nn.Linear(image_dim + clinical_dim, 1)
-        self.clinical_scale = (image_dim / max(clinical_dim, 1)) ** 0.5 if equal_parts else 1.0
+        self.image = image_head(image_dim)
+        self.takes_image_logit = image_dim == 1
 
     def forward(
         self, bag: Float[Tensor, "b d"], clinical: Float[Tensor, "b k"]
     ) -> Float[Tensor, " b"]:
-        return self.both(torch.cat([bag, self.clinical_scale * clinical], dim=1)).squeeze(1)
+        return self.image(bag).squeeze(1)
 
 
-# The clinical values alone.
-
-
-class ClinicalOnly(nn.Module):
-    """No images: logistic regression on the clinical values, the floor to beat."""
+class ClinicalOnly(Fusion):
+    """Clinical values only: logistic regression, the baseline to beat."""
 
     uses_images = False
 
@@ -45,17 +45,31 @@ class ClinicalOnly(nn.Module):
         return self.clinical(clinical).squeeze(1)
 
 
-# Clinical values that change what the images mean.
+class Concat(Fusion):
+    """One linear layer over the bag concatenated with the clinical values, as in the paper.
 
-
-class FiLM(nn.Module):
-    """logit = w^T ((1 + γ) * z + β) + b, with scale γ and shift β linear in the clinical values.
-
-    Feature-wise linear modulation, Perez et al. 2018, "FiLM: Visual Reasoning with a General
-    Conditioning Layer", of the pooled features z. γ and β start at 0: a model of the images alone.
+    `equal_parts` multiplies the k clinical values by sqrt(d / k), so that they are as large a part
+    of the layer's input as the d features of the bag. A gradient step moves the logit by the
+    squared norm of each part: without scaling, clinical values learn d / k times slower.
     """
 
-    uses_images = True
+    def __init__(self, image_dim: int, clinical_dim: int, equal_parts: bool = False):
+        super().__init__()
+        self.both = nn.Linear(image_dim + clinical_dim, 1)
+        self.clinical_scale = (image_dim / max(clinical_dim, 1)) ** 0.5 if equal_parts else 1.0
+
+    def forward(
+        self, bag: Float[Tensor, "b d"], clinical: Float[Tensor, "b k"]
+    ) -> Float[Tensor, " b"]:
+        return self.both(torch.cat([bag, self.clinical_scale * clinical], dim=1)).squeeze(1)
+
+
+class FiLM(Fusion):
+    """logit = w^T ((1 + γ) * z + β) + b, with scale γ and shift β linear in the clinical values.
+
+    Feature-wise linear modulation of the pooled features z (Perez et al. 2018, "FiLM: Visual
+    Reasoning with a General Conditioning Layer"). γ and β start at 0: a model of the images alone.
+    """
 
     def __init__(self, image_dim: int, clinical_dim: int):
         super().__init__()
@@ -69,33 +83,3 @@ class FiLM(nn.Module):
     ) -> Float[Tensor, " b"]:
         gamma, beta = self.modulation(clinical).chunk(2, dim=1)
         return self.image(torch.addcmul(bag + beta, gamma, bag)).squeeze(1)
-
-
-# What the images alone say, as a logit.
-
-
-def image_head(image_dim: int) -> nn.Module:
-    """A linear layer over the bag (b d -> b 1); nothing where the pooling gives one logit already.
-
-    A layer there could turn the sign of an instance's score, and with it the assumption that a
-    positive instance makes a bag positive.
-    """
-    return nn.Identity() if image_dim == 1 else nn.Linear(image_dim, 1)
-
-
-# The images alone.
-
-
-class NoClinical(nn.Module):
-    """Images only: one linear layer over the bag."""
-
-    uses_images = True
-
-    def __init__(self, image_dim: int, clinical_dim: int):
-        super().__init__()
-        self.image = image_head(image_dim)
-
-    def forward(
-        self, bag: Float[Tensor, "b d"], clinical: Float[Tensor, "b k"]
-    ) -> Float[Tensor, " b"]:
-        return self.image(bag).squeeze(1)

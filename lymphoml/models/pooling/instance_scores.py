@@ -17,7 +17,7 @@ from lymphoml.models.segments import (
 )
 
 
-class Scorer(nn.Module):
+class InstanceScorer(nn.Module):
     """s_k = w^T h_k + b"""
 
     def __init__(self, dim: int):
@@ -32,7 +32,7 @@ class Scorer(nn.Module):
 # The highest scores of a bag.
 
 
-class TopFractionPooling(Scorer):
+class TopFractionPooling(InstanceScorer):
     """z = mean of the highest `fraction` of a bag's scores s_k = w^T h_k + b.
 
     Top-k pooling with k = fraction N, a fraction and not a count, so that the size of the bag plays no
@@ -57,7 +57,7 @@ class TopFractionPooling(Scorer):
 # The highest and the lowest scores of a bag.
 
 
-class ChowderPooling(Scorer):
+class ChowderPooling(InstanceScorer):
     """z = R low and R high quantiles of a bag's scores s_k = w^T h_k + b, in rising order.
 
     Courtiol et al. 2018, "Classification and Disease Localization in Histopathology Using Only
@@ -86,7 +86,7 @@ class ChowderPooling(Scorer):
 # The probability that an instance is positive, if each one is so independently.
 
 
-class NoisyOr(Scorer):
+class NoisyOr(InstanceScorer):
     """z = logit(1 - prod_k (1 - p_k)) with p_k = sigmoid(w^T h_k + b).
 
     Maron and Lozano-Pérez 1997, "A Framework for Multiple-Instance Learning". Any instance more
@@ -139,7 +139,7 @@ def _logit(log_surprise: Tensor) -> Tensor:
 # Two streams: the most suspicious instance, and the instances that resemble it.
 
 
-class DSMIL(Scorer):
+class DSMIL(InstanceScorer):
     """z = [sum_k a_k h_k, s_m] with m = argmax_k s_k and a_k = softmax_k(q_k^T q_m / √e).
 
     Li, Li and Eliceiri 2021, "Dual-stream Multiple Instance Learning Network", equations 2 to 5,
