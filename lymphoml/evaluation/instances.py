@@ -20,7 +20,7 @@ class Found(NamedTuple):
     bags: int
 
 
-def find_instances(table: pd.DataFrame) -> Found:
+def within_bag_auroc(table: pd.DataFrame) -> Found:
     """Of the columns patient, probability and truth (0 or 1), a row an instance.
 
     Within bags: that bags differ is what the model was trained on. Each bag counts once, whatever

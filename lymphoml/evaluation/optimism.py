@@ -19,11 +19,11 @@ class Best(NamedTuple):
     expected: float  # of new patients, after choosing
     low: float  # its 95 % interval
     high: float
-    flattery: float  # score - expected
+    optimism: float  # score - expected
     gain: Estimate | None = None  # expected of new patients, after choosing, over a reference
 
 
-def best_of(
+def best_of_n_bias(
     labels: ArrayLike,
     configurations: Mapping[str, np.ndarray],
     resamples: int = 2000,

@@ -62,7 +62,7 @@ def pool(predictions: pd.DataFrame, folds_per_repeat: int, names: Sequence[str] 
     return {name: {"value": mean[name]} | intervals[name]._asdict() for name in names}
 
 
-def split_spread(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, float]:
+def split_std(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, float]:
     """Standard deviation over repeats of the pooled scores: what the split alone does to them."""
     repeats = predictions.groupby(predictions["fold"] // folds_per_repeat)
     each = pd.DataFrame([score_fold(rows["label"], rows["probability"]) for _, rows in repeats])

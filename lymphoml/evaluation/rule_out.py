@@ -140,9 +140,9 @@ class Outcome(NamedTuple):
     missed: int  # tumoral patients below the threshold: rank - 1 but for ties, by construction
     average_sensitivity: float  # 1 - rank / (n + 1)
     sensitivity_bound: float  # what 95 % of cohorts reach at least
-    spared: int  # reactive patients below the threshold
-    spared_share: Estimate
-    predictive_value: Estimate  # negative, at the prevalence given; NaN without one
+    ruled_out: int  # reactive patients below the threshold
+    specificity: Estimate  # of the threshold
+    negative_predictive_value: Estimate  # at the prevalence given; NaN without one
 
 
 def assess(patients: pd.DataFrame, rank: int, prevalence: float | None = None) -> Outcome:
@@ -160,9 +160,9 @@ def assess(patients: pd.DataFrame, rank: int, prevalence: float | None = None) -
         missed=int(missed),
         average_sensitivity=1 - rank / (len(tumoral) + 1),
         sensitivity_bound=sensitivity_bound(rank, len(tumoral)),
-        spared=int(spared),
-        spared_share=proportion(int(spared), len(reactive)),
-        predictive_value=UNDEFINED
+        ruled_out=int(spared),
+        specificity=proportion(int(spared), len(reactive)),
+        negative_predictive_value=UNDEFINED
         if prevalence is None
         else negative_predictive_value(rank, len(tumoral), int(spared), len(reactive), prevalence),
     )
@@ -195,7 +195,7 @@ def negative_predictive_value(
     return Estimate(value(ratio), value(ratio * np.exp(above)), value(ratio * np.exp(-below)))
 
 
-def difference_spared(
+def specificity_difference(
     patients: pd.DataFrame, baseline: pd.DataFrame, rank: int, resamples: int = 2000, seed: int = 0
 ) -> Estimate:
     """Share of reactive patients spared, minus that of a baseline at the same rank.

@@ -23,7 +23,7 @@ def score_strata(
 ) -> dict[str, Any]:
     """By `scores`, `baselines`, `gain` and `image_gain`; tables as `summarise` takes them.
 
-    Each tells of `everybody` and of `hard`, None where no patient is in it. A gain is None without
+    Each tells of `all` and of `hard`, None where no patient is in it. A gain is None without
     its reference.
     """
     parts = _parts(predictions, strata)
@@ -38,7 +38,7 @@ def _parts(predictions: pd.DataFrame, strata: pd.DataFrame) -> dict[str, pd.Data
     hard = None
     if "hard" in strata:
         hard = predictions[predictions["patient"].map(strata["hard"]) == "1"]
-    return {"everybody": predictions, "hard": hard}
+    return {"all": predictions, "hard": hard}
 
 
 def _pooled(rows: pd.DataFrame | None, folds_per_repeat: int) -> dict[str, Any] | None:
@@ -71,9 +71,7 @@ def _beside(
         return {"reference": reference} | told
 
     images = {
-        name: found[name]["everybody"]["auroc"]["value"]
-        for name in IMAGE_REFERENCES
-        if name in names
+        name: found[name]["all"]["auroc"]["value"] for name in IMAGE_REFERENCES if name in names
     }
     best = max(images, key=lambda name: images[name]) if images else None
     return {"baselines": found, "gain": gain(REFERENCE), "image_gain": gain(best)}

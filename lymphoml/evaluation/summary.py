@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.evaluation.metrics import score_fold
-from lymphoml.evaluation.pooled import pool, split_spread
+from lymphoml.evaluation.pooled import pool, split_std
 from lymphoml.evaluation.strata import averaged, score_strata, subgroups
 from lymphoml.evaluation.thresholds import thresholds
 
@@ -21,14 +21,14 @@ def summarise(
     folds_per_repeat: int,
     strata: pd.DataFrame | None = None,
     baselines: pd.DataFrame | None = None,
-    hard_cut: float | None = None,
+    hard_max: float | None = None,
 ) -> dict[str, Any]:
     """All that a run's out-of-fold predictions say, ready for JSON: None where undefined.
 
     `predictions` has the columns patient, fold, label, probability, and `histories` each fold's
     `history.csv`. Folds are numbered through all repeats, so a fold's repeat is
     `fold // folds_per_repeat`. `strata`, indexed by patient, has a column for each way to part the
-    cohort, `hard` ("1" inside) among them where there is a hard stratum, which ends at `hard_cut`.
+    cohort, `hard` ("1" inside) among them where there is a hard stratum, which ends at `hard_max`.
     `baselines` has the columns patient, fold and one of probabilities for each baseline.
 
     `best_epoch_balanced_accuracy` picks each fold's epoch on the patients it is scored on, as the
@@ -46,14 +46,14 @@ def summarise(
     several = predictions["fold"].max() >= folds_per_repeat
     summary = {
         "n_patients": predictions["patient"].nunique(),
-        **{name: told["scores"]["everybody"][name] for name in HEADLINE},
+        **{name: told["scores"]["all"][name] for name in HEADLINE},
         "folds": folds,
         "best_epoch_balanced_accuracy": {"mean": best.mean(), "std": best.std(ddof=1)},
         "best_epoch_gap": best.mean() - reported.mean(),
         **told,
         "averaged": averaged(predictions, strata, baselines, folds_per_repeat),
-        "hard_cut": hard_cut,
-        "split_spread": split_spread(predictions, folds_per_repeat) if several else None,
+        "hard_max": hard_max,
+        "split_std": split_std(predictions, folds_per_repeat) if several else None,
         "thresholds": thresholds(predictions, folds_per_repeat),
         "subgroups": subgroups(predictions, strata),
     }

@@ -50,7 +50,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     metrics = summarise(
         predictions, histories, first.config["data"]["folds"],
         None if strata is None else strata.set_index("patient").astype(str), baselines,
-        first.metrics.get("hard_cut"),
+        first.metrics.get("hard_max"),
     )  # fmt: skip
 
     (out / "metrics.json").unlink(missing_ok=True)  # unfinished, from here on

@@ -59,15 +59,15 @@ def _of_fold(row: Mapping[str, Any], score: str) -> str:
 
 def _account(metrics: dict[str, Any]) -> Iterator[str]:
     """The scores, each beside what the clinical values alone reach in the same folds."""
-    best, cut = metrics["best_epoch_balanced_accuracy"], metrics.get("hard_cut")
+    best, cut = metrics["best_epoch_balanced_accuracy"], metrics.get("hard_max")
     yield f"out of fold, {metrics['n_patients']} patients, 95 % intervals:"
     yield from _scores(metrics, cut)
     if nested := (metrics.get("thresholds") or {}).get("nested_95"):
         rates = (f"{name} {_interval(nested[name])}" for name in ("sensitivity", "specificity"))
         yield _line("  thresholds from the other folds", ", ".join(rates))
     if images := metrics.get("image_gain"):
-        scores = metrics["baselines"][images["reference"]]["everybody"]
-        gain = _interval(images["everybody"]["auroc"], sign="+")
+        scores = metrics["baselines"][images["reference"]]["all"]
+        gain = _interval(images["all"]["auroc"], sign="+")
         name = f"{baseline_name(images['reference'])}, AUROC"
         yield _line(name, f"{_interval(scores['auroc'])}   gain {gain}")
     told = f"{_number(best['mean'])} ± {_number(best['std'])}"
@@ -80,10 +80,10 @@ def _account(metrics: dict[str, Any]) -> Iterator[str]:
 def _scores(told: Mapping[str, Any], cut: float | None) -> Iterator[str]:
     """A line a score and stratum; what the run or its stratum does not tell is left out."""
     hard = "hard stratum" if cut is None else f"hard stratum (up to {cut:g})"
-    for part, where in (("everybody", ""), ("hard", f", {hard}")):
+    for part, where in (("all", ""), ("hard", f", {hard}")):
         for score in ("balanced_accuracy", "auroc"):
             yield from _score(told, part, score, where)
-    yield from _score(told, "everybody", "specificity_at_95", "")
+    yield from _score(told, "all", "specificity_at_95", "")
 
 
 def _score(told: Mapping[str, Any], part: str, score: str, where: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from lymphoml.evaluation.rule_out import (
     assess,
     average_size,
     confident_size,
-    difference_spared,
+    specificity_difference,
     held_out,
     worst_average,
 )
@@ -73,7 +73,7 @@ def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
                 f"{KINDS[kind]}; it would need {size}."
             )
     if rule["baseline"] is not None:
-        for kind, difference in rule["baseline"]["difference_spared"].items():
+        for kind, difference in rule["baseline"]["specificity_difference"].items():
             if rule["outcomes"][kind]["rank"] == 0:
                 continue
             console.print(
@@ -111,9 +111,9 @@ def _cells(outcome: dict[str, Any], rule: dict[str, Any]) -> list[str]:
         _down(outcome["average_sensitivity"]),
         _down(outcome["sensitivity_bound"]),
         f"{outcome['missed']} of {rule['n_tumoral']}",
-        f"{outcome['spared']} of {rule['n_reactive']}",
-        _estimate(outcome["spared_share"], ".2f"),
-        _estimate(outcome["predictive_value"], ".3f"),
+        f"{outcome['ruled_out']} of {rule['n_reactive']}",
+        _estimate(outcome["specificity"], ".2f"),
+        _estimate(outcome["negative_predictive_value"], ".3f"),
     ]
 
 
@@ -201,8 +201,8 @@ def _baseline(
         "outcomes": {
             name: as_plain(assess(baseline, rank, prevalence)) for name, rank in ranks.items()
         },
-        "difference_spared": {
-            name: difference_spared(patients, baseline, rank)._asdict()
+        "specificity_difference": {
+            name: specificity_difference(patients, baseline, rank)._asdict()
             for name, rank in ranks.items()
         },
     }

@@ -150,7 +150,7 @@ def predict(
     `patients` is `unlabelled` or `all`. Columns: patient, probability (mean over folds; in each
     fold that of the members' mean logit), standard_deviation (over folds, blank where one model
     spoke), label (1 where the probability is above 0.5), and, where the run has a rule-out rule,
-    triage (`spare` or `test`, by `lymphoml.runs.triage_rule.apply_rule`). Who is known to the run, by id or
+    triage (`rule_out` or `test`, by `lymphoml.runs.triage_rule.apply_rule`). Who is known to the run, by id or
     as the person suspected behind another, is predicted by the models that did not train on that
     person, and by no other; where the table is not the run's, or the id is new, that is told.
     Where anybody has no label, the run's ledger counts it. Raises InputError where the cohort does

@@ -41,7 +41,7 @@ def read_rule(run: Path) -> dict[str, Any] | None:
 
 
 def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> pd.Series:
-    """`spare` or `test` for each patient (row), from the probability by each fold's model (column).
+    """`rule_out` or `test` for each patient (row), from the probability by each fold's model (column).
 
     The threshold was made for held-out probabilities, each by one model, and a new patient has as
     many as there are folds. Their mean is less extreme than any, and each model has a level of its
@@ -60,4 +60,4 @@ def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> 
     own = probabilities.isna().any(axis=1)
     limit = float("-inf") if rule["threshold"] is None else rule["threshold"]
     spared[own] = probabilities[own].mean(axis=1) < limit
-    return spared.map({True: "spare", False: "test"})
+    return spared.map({True: "rule_out", False: "test"})

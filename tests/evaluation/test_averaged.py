@@ -40,7 +40,7 @@ def test_each_patients_mean_is_scored_once_in_both_strata(cohort):
     predictions, baselines, ours, theirs = cohort
     found = averaged(predictions, STRATA, baselines, FOLDS)
     hard = np.arange(N) % 2 == 1
-    for part, chosen in (("everybody", slice(None)), ("hard", hard)):
+    for part, chosen in (("all", slice(None)), ("hard", hard)):
         for told, mean in (
             (found["scores"], ours),
             (found["baselines"]["logistic_regression"], theirs),
@@ -56,7 +56,7 @@ def test_its_gain_is_of_the_means(cohort):
     found = averaged(predictions, STRATA, baselines, FOLDS)
     expected = paired_differences(LABELS, ours, theirs)
     for name, difference in expected.items():
-        assert found["gain"]["everybody"][name] == pytest.approx(difference._asdict())
+        assert found["gain"]["all"][name] == pytest.approx(difference._asdict())
     assert found["image_gain"]["reference"] == "morphology"
     alone = averaged(predictions, STRATA, None, FOLDS)
     assert alone["gain"] is None

@@ -51,7 +51,7 @@ def strata():
 
 def test_every_score_has_its_value_between_its_limits():
     table = predictions(2.0, 0)
-    scores = summary(table)["scores"]["everybody"]
+    scores = summary(table)["scores"]["all"]
     assert set(scores) == set(SCORES)
     exact = score_fold(table["label"], table["probability"])
     for name, score in scores.items():
@@ -65,10 +65,10 @@ def test_every_score_has_its_value_between_its_limits():
 
 def test_the_hard_stratum_is_scored_apart(strata):
     table = predictions(2.0, 0)
-    found = summary(table, strata=strata, hard_cut=8.0)
+    found = summary(table, strata=strata, hard_max=8.0)
     hard = table[np.arange(N) % 2 == 0]
     assert found["scores"]["hard"] == pool(hard, FOLDS)
-    assert found["hard_cut"] == 8.0
+    assert found["hard_max"] == 8.0
     assert {(row["by"], row["group"]) for row in found["subgroups"]} == {
         ("hard", "0"), ("hard", "1"), ("sex", "F"), ("sex", "M")
     }  # fmt: skip
@@ -94,20 +94,20 @@ def test_gain_is_the_run_minus_the_regression_on_the_same_patients(strata):
     # In whatever order the rows of either come.
     found = summary(table, strata=strata, baselines=baselines.sample(frac=1, random_state=0))
     ours, theirs = found["scores"], found["baselines"]["logistic_regression"]
-    for part in ("everybody", "hard"):
+    for part in ("all", "hard"):
         for name in ("balanced_accuracy", "auroc"):
             gain = found["gain"][part][name]
             expected = ours[part][name]["value"] - theirs[part][name]["value"]
             assert gain["value"] == pytest.approx(expected)
             assert gain["low"] < gain["value"] < gain["high"]
-    assert found["gain"]["everybody"]["auroc"]["p"] < 0.01
-    assert found["baselines"]["prevalence"]["everybody"]["balanced_accuracy"]["value"] == 0.5
+    assert found["gain"]["all"]["auroc"]["p"] < 0.01
+    assert found["baselines"]["prevalence"]["all"]["balanced_accuracy"]["value"] == 0.5
 
 
 def test_nothing_is_gained_over_oneself():
     table = predictions(2.0, 0, repeats=2)
     same = table[["patient", "fold"]].assign(logistic_regression=table["probability"])
-    gain = summary(table, baselines=same)["gain"]["everybody"]["auroc"]
+    gain = summary(table, baselines=same)["gain"]["all"]["auroc"]
     assert gain == {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
 
 
@@ -126,10 +126,10 @@ def test_the_image_gain_is_over_the_better_baseline_of_images():
         morphology=baselines["logistic_regression"], random_features=better
     )
     found = summary(table, baselines=baselines)
-    scores = {name: found["baselines"][name]["everybody"]["auroc"]["value"] for name in baselines
+    scores = {name: found["baselines"][name]["all"]["auroc"]["value"] for name in baselines
               if name in ("morphology", "random_features")}  # fmt: skip
     assert found["image_gain"]["reference"] == max(scores, key=scores.get) == "random_features"
-    gain = found["image_gain"]["everybody"]["auroc"]
+    gain = found["image_gain"]["all"]["auroc"]
     assert gain["value"] == pytest.approx(found["auroc"]["value"] - scores["random_features"])
     assert found["gain"]["reference"] == "logistic_regression"
     assert summary(table, baselines=beside(table, 1.0, 1))["image_gain"] is None
@@ -143,13 +143,13 @@ def test_the_best_epochs_gap_is_what_it_adds_to_the_folds_mean():
 
 def test_repeats_tell_what_the_split_alone_does():
     once, twice = predictions(2.0, 0), predictions(2.0, 0, repeats=3)
-    assert summary(once)["split_spread"] is None
+    assert summary(once)["split_std"] is None
     each = [
         score_fold(rows["label"], rows["probability"])["auroc"]
         for _, rows in twice.groupby(twice["fold"] // FOLDS)
     ]
-    assert summary(twice)["split_spread"]["auroc"] == pytest.approx(np.std(each, ddof=1))
-    assert summary(twice)["split_spread"]["specificity_at_95"] > 0
+    assert summary(twice)["split_std"]["auroc"] == pytest.approx(np.std(each, ddof=1))
+    assert summary(twice)["split_std"]["specificity_at_95"] > 0
 
 
 def test_folds_have_intervals_of_their_own_patients():

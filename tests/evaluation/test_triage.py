@@ -9,7 +9,7 @@ from lymphoml.evaluation.intervals import wilson
 from lymphoml.evaluation.rule_out import (
     as_plain,
     assess,
-    difference_spared,
+    specificity_difference,
     negative_predictive_value,
 )
 
@@ -31,24 +31,24 @@ def test_counts_by_hand():
     outcome = assess(table, 2)
     assert outcome.threshold == 0.3
     assert outcome.missed == 1  # 0.2; a patient at the threshold is tested
-    assert outcome.spared == 2  # 0.1 and 0.25
+    assert outcome.ruled_out == 2  # 0.1 and 0.25
     assert outcome.average_sensitivity == pytest.approx(1 - 2 / 5)
-    assert outcome.spared_share == (0.5, *wilson(2, 4))
-    assert np.isnan(outcome.predictive_value).all()
+    assert outcome.specificity == (0.5, *wilson(2, 4))
+    assert np.isnan(outcome.negative_predictive_value).all()
 
 
 def test_ties_at_the_threshold_are_tested():
     outcome = assess(patients([0.3] * 4, [0.3, 0.2]), 3)
-    assert (outcome.missed, outcome.spared) == (0, 1)
+    assert (outcome.missed, outcome.ruled_out) == (0, 1)
 
 
 def test_rank_0_spares_nobody_and_is_plain_json():
     outcome = assess(patients([0.0, 0.5], [0.0, 0.1]), 0, prevalence=0.3)
     assert outcome.threshold is None
-    assert (outcome.missed, outcome.spared, outcome.sensitivity_bound) == (0, 0, 1)
+    assert (outcome.missed, outcome.ruled_out, outcome.sensitivity_bound) == (0, 0, 1)
     plain = json.loads(json.dumps(as_plain(outcome), allow_nan=False))
-    assert plain["predictive_value"] is None
-    assert plain["spared_share"]["value"] == 0
+    assert plain["negative_predictive_value"] is None
+    assert plain["specificity"]["value"] == 0
     full = as_plain(assess(drawn(np.random.default_rng(0)), 5, 0.3))
     assert {type(value) for value in full.values()} == {int, float, dict}
 
@@ -74,8 +74,10 @@ def test_the_intervals_hold_the_truth_of_the_threshold_they_are_of(rank):
         truth = 0.7 * spared / (0.7 * spared + 0.3 * missed)
         covered.append(
             (
-                outcome.spared_share.low <= spared <= outcome.spared_share.high,
-                outcome.predictive_value.low <= truth <= outcome.predictive_value.high,
+                outcome.specificity.low <= spared <= outcome.specificity.high,
+                outcome.negative_predictive_value.low
+                <= truth
+                <= outcome.negative_predictive_value.high,
             )
         )
     assert (np.mean(covered, axis=0) > 0.93).all()
@@ -86,13 +88,13 @@ def test_difference_is_that_of_the_shares_and_paired():
     random = np.random.default_rng(0)
     table = drawn(random)
     other = table.assign(probability=drawn(random, skill=3)["probability"])
-    value, low, high = difference_spared(table, other, 5)
-    shares = [assess(one, 5).spared_share.value for one in (table, other)]
+    value, low, high = specificity_difference(table, other, 5)
+    shares = [assess(one, 5).specificity.value for one in (table, other)]
     assert value == pytest.approx(shares[0] - shares[1])
     assert low < value < high < 0
-    assert difference_spared(other, table, 5).value == -value
+    assert specificity_difference(other, table, 5).value == -value
     # Of two models that agree the difference has no width, since patients are drawn for both.
-    assert difference_spared(table, table**2, 5) == (0, 0, 0)
+    assert specificity_difference(table, table**2, 5) == (0, 0, 0)
 
 
 def test_difference_covers_about_its_level_for_equal_models():
@@ -101,7 +103,7 @@ def test_difference_covers_about_its_level_for_equal_models():
     for _ in range(200):
         table = drawn(random)
         other = table.assign(probability=drawn(random)["probability"])
-        _, low, high = difference_spared(table, other, 5, resamples=300)
+        _, low, high = specificity_difference(table, other, 5, resamples=300)
         covered += low <= 0 <= high
     assert covered / 200 > 0.92
 
@@ -110,4 +112,4 @@ def test_difference_refuses_other_patients():
     table = drawn(np.random.default_rng(0))
     for other in (table.iloc[::-1], table.assign(label=1 - table["label"])):
         with pytest.raises(ValueError, match="other patients or labels"):
-            difference_spared(table, other, 5)
+            specificity_difference(table, other, 5)

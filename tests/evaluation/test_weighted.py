@@ -39,7 +39,7 @@ def patients(decimals, n=40, seed=0):
 def test_each_row_of_weights_scores_as_scikit_learn_does(name, decimals):
     labels, probabilities = patients(decimals)
     weights = resampling.draw_weights(labels, 30, seed=1)
-    ours = getattr(weighted, name)(labels, probabilities, weights)
+    ours = getattr(resampling, name)(labels, probabilities, weights)
     theirs = [ORACLES[name](labels, probabilities, row) for row in weights]
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
 

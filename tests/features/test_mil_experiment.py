@@ -33,8 +33,8 @@ def test_a_planted_signal_is_found(suffix, tmp_path):
     run = tmp_path / "run"
     training.cross_validate(config, run)
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["scores"]["everybody"]["auroc"]["low"] > 0.8
-    assert metrics["scores"]["everybody"]["accuracy"]["low"] > 0.7
+    assert metrics["scores"]["all"]["auroc"]["low"] > 0.8
+    assert metrics["scores"]["all"]["accuracy"]["low"] > 0.7
 
 
 def test_rows_need_no_layers_of_their_own(tmp_path):

@@ -43,7 +43,7 @@ def test_no_averaged_model_has_trained_on_the_patient(finished, tmp_path, record
     again = predict(run, {run: config}, tmp_path, "all", ("ID", "LABEL")).set_index("patient")
     labels, again = ours["label"], again.loc[ours.index, "probability"]
     pd.testing.assert_series_equal(ours["probability"], again, rtol=1e-4)
-    scores = json.loads((run / "metrics.json").read_text())["averaged"]["scores"]["everybody"]
+    scores = json.loads((run / "metrics.json").read_text())["averaged"]["scores"]["all"]
     expected = score_fold(labels, again)
     for name in SCORES:
         assert scores[name]["value"] == pytest.approx(expected[name], abs=1e-4)

@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from lymphoml.cli.main import main
 from lymphoml.evaluation.comparison import holm
-from lymphoml.evaluation.optimism import best_of
+from lymphoml.evaluation.optimism import best_of_n_bias
 from lymphoml.evaluation.resampling import paired_differences
 from tests.evaluation.simulated import simulate
 from tests.reports.fabricate import config, make_predictions, make_run
@@ -56,7 +56,7 @@ def test_choosing_makes_no_gain(count, record_property):
     for simulation in range(count):
         labels, models = simulate(random, (113, 50), [2.2] * 11)
         tried, reference = dict(enumerate(models[:10])), models[10:]
-        best = best_of(labels, tried, 200, simulation, reference)["balanced_accuracy"]
+        best = best_of_n_bias(labels, tried, 200, simulation, reference)["balanced_accuracy"]
         alone = paired_differences(labels, tried[best.name], reference[0], 200, simulation)
         corrected += best.gain.low > 0
         plain += alone["balanced_accuracy"].low > 0

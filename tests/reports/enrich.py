@@ -40,23 +40,23 @@ def enrich(run: Path) -> Path:
     everybody |= {key: metrics[key] for key in ("balanced_accuracy", "auroc")}
     hard = {measure: score(0.711 + 0.01 * i) for i, measure in enumerate(MEASURES)}
     metrics |= {
-        "scores": {"everybody": everybody, "hard": hard},
-        "hard_cut": 8.0,
+        "scores": {"all": everybody, "hard": hard},
+        "hard_max": 8.0,
         "thresholds": {
             "fixed": {"balanced_accuracy": metrics["balanced_accuracy"]},
             "nested": {"balanced_accuracy": score(0.6543)},
             "best_on_fold": {"balanced_accuracy": score(0.7654), "invalid": True},
         },
         "baselines": {
-            "prevalence": {"everybody": {m: score(0.5, None) for m in MEASURES}, "hard": None},
+            "prevalence": {"all": {m: score(0.5, None) for m in MEASURES}, "hard": None},
             "logistic_regression": {
-                "everybody": {m: score(0.6821) for m in MEASURES},
+                "all": {m: score(0.6821) for m in MEASURES},
                 "hard": {m: score(0.5432) for m in MEASURES},
             },
         },
         "gain": {
             "reference": "logistic_regression",
-            "everybody": {"balanced_accuracy": {"value": 0.0421, "low": 0.0012, "high": 0.09,
+            "all": {"balanced_accuracy": {"value": 0.0421, "low": 0.0012, "high": 0.09,
                                                 "p": 0.0317}},
             "hard": {"balanced_accuracy": {"value": -0.0333, "low": -0.12, "high": 0.09, "p": 0.6}},
         },

@@ -56,10 +56,10 @@ def test_a_sweep_is_told_with_its_spread_its_hard_stratum_and_its_baselines(full
     told_of = (metrics["scores"], metrics["baselines"]["random_forest"])
     for row, scores in zip((first, forest), told_of, strict=True):
         for name in ("balanced_accuracy", "auroc", "specificity_at_95", "hard_auroc"):
-            value = scores["hard"]["auroc"] if name == "hard_auroc" else scores["everybody"][name]
+            value = scores["hard"]["auroc"] if name == "hard_auroc" else scores["all"][name]
             limits = [row[f"{name}{end}"] for end in ("", "_low", "_high")]
             assert limits == pytest.approx([value["value"], value["low"], value["high"]])
-    for name, deviation in metrics["split_spread"].items():
+    for name, deviation in metrics["split_std"].items():
         assert first[f"{name}_spread"] == pytest.approx(deviation)
     # Of the hard stratum, and of a baseline, worked out repeat by repeat.
     table = read_run(full / "strong").predictions.sort_values(["fold", "patient"])
@@ -85,7 +85,7 @@ def test_a_sweep_is_told_with_its_spread_its_hard_stratum_and_its_baselines(full
 def test_a_run_with_other_baselines_is_named(full):
     path = full / "weak" / "metrics.json"
     metrics = json.loads(path.read_text())
-    metrics["baselines"]["random_forest"]["everybody"]["auroc"]["value"] -= 0.01
+    metrics["baselines"]["random_forest"]["all"]["auroc"]["value"] -= 0.01
     path.write_text(json.dumps(metrics))
     assert "Baselines of other clinical columns or data settings: lr 0.1." in told(full)[1]
 

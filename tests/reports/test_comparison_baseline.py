@@ -11,7 +11,7 @@ from rich.console import Console
 from lymphoml.cli.main import _run
 from lymphoml.core.errors import InputError
 from lymphoml.evaluation.comparison import holm
-from lymphoml.evaluation.optimism import best_of
+from lymphoml.evaluation.optimism import best_of_n_bias
 from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.resampling import paired_differences
 from lymphoml.reports.comparison.compare import compare_runs
@@ -73,7 +73,7 @@ def test_each_run_is_compared_with_the_baseline_patient_by_patient(sweep):
     pooled = pool(beside.assign(probability=beside[CLINICAL]), 3, SCORES)
     assert told.baseline == {score: pooled[score] for score in SCORES}
     models = {run.name: arrays(run)[1] for run in sweep}
-    assert told.best == best_of(labels, models, 300, reference=floor)
+    assert told.best == best_of_n_bias(labels, models, 300, reference=floor)
     assert told.hard is not None
     assert told.hard.patients == 30
     assert told.hard.baseline != told.baseline
@@ -86,7 +86,7 @@ def test_a_gain_is_the_one_that_the_runs_own_page_tells(sweep):
     assert gain["reference"] == CLINICAL
     for score in SCORES:
         columns = ["difference", "difference_low", "difference_high", "p"]
-        told = [gain["everybody"][score][key] for key in ("value", "low", "high", "p")]
+        told = [gain["all"][score][key] for key in ("value", "low", "high", "p")]
         assert list(rows.loc[("b", score), columns]) == pytest.approx(told)
 
 

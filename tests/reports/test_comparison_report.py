@@ -76,7 +76,7 @@ def test_the_files_say_the_same(comparison, tmp_path):
     assert written["configurations_tried"] == 3
     rows = pd.DataFrame(written["runs"]).set_index(["run", "score"]).astype(float)
     told = pd.read_csv(table).set_index(["run", "score"])
-    assert set(told.pop("stratum")) == {"everybody"}
+    assert set(told.pop("stratum")) == {"all"}
     assert set(told.pop("reference")) == {"a"}
     assert told.pop("pretraining").isna().all()
     pd.testing.assert_frame_equal(rows, told)
@@ -190,7 +190,7 @@ def test_the_hard_stratum_is_compared_apart(with_hard, tmp_path):
     again = read_comparison(content)
     pd.testing.assert_frame_equal(again.hard.table, hard.table, check_dtype=False)
     assert again.hard.best == hard.best
-    assert pd.read_csv(csv)["stratum"].value_counts().to_dict() == {"everybody": 6, "hard": 6}
+    assert pd.read_csv(csv)["stratum"].value_counts().to_dict() == {"all": 6, "hard": 6}
     out = StringIO()
     print_comparison(comparison, Console(file=out, width=140))
     assert "AUROC, hard stratum, out of fold" in out.getvalue()

@@ -34,7 +34,7 @@ def members(tmp_path):
         strata = pd.DataFrame({"patient": sorted(rows["patient"].unique())})
         strata["hard"] = [str(int(place % 2)) for place in range(len(strata))]
         strata.to_csv(path / "strata.csv", index=False)
-        metrics = json.loads((path / "metrics.json").read_text()) | {"hard_cut": 8.0}
+        metrics = json.loads((path / "metrics.json").read_text()) | {"hard_max": 8.0}
         (path / "metrics.json").write_text(json.dumps(metrics))
         paths.append(path)
     return paths

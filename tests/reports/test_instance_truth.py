@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import rankdata
 
 from lymphoml.cli.main import main
-from lymphoml.evaluation.instances import find_instances
+from lymphoml.evaluation.instances import within_bag_auroc
 from lymphoml.reports.instance_truth import with_truth
 from tests.reports.fabricate import config, make_run
 
@@ -31,7 +31,7 @@ def test_the_mean_within_bags():
     for _, bag in rows.groupby("patient"):
         rank, m = rankdata(bag["probability"]), bag["truth"].sum()
         each.append((rank[bag["truth"] == 1].mean() - (m + 1) / 2) / (len(bag) - m))
-    found = find_instances(rows)
+    found = within_bag_auroc(rows)
     assert found.value == pytest.approx(np.mean(each))
     assert found.low < found.value < found.high
     assert found.bags == 40
@@ -39,11 +39,11 @@ def test_the_mean_within_bags():
 
 def test_no_skill_is_chance_and_bags_of_one_kind_do_not_count():
     rows = table(0.0)
-    found = find_instances(rows)
+    found = within_bag_auroc(rows)
     assert found.low < 0.5 < found.high
     rows.loc[rows["patient"] == "Zebra0", "truth"] = 1
-    assert find_instances(rows).bags == 39
-    assert find_instances(rows.assign(truth=0)).bags == 0
+    assert within_bag_auroc(rows).bags == 39
+    assert within_bag_auroc(rows.assign(truth=0)).bags == 0
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def run(tmp_path):
 
 def test_both_kinds_of_truth_say_the_same(run, capsys):
     rows = table(2.0, bags=30, size=6)
-    expected = find_instances(rows)
+    expected = within_bag_auroc(rows)
     for name in ("truth.json", "truth.csv"):
-        found = find_instances(with_truth(run, run.parent / name))
+        found = within_bag_auroc(with_truth(run, run.parent / name))
         assert found == pytest.approx(expected)
         main(["instances", f"run={run}", f"truth={run.parent / name}"])
         assert f"{expected.value:.3f} [{expected.low:.3f}" in capsys.readouterr().out

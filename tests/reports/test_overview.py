@@ -131,7 +131,7 @@ def test_each_run_tells_whom_it_spares(sweep):
     page = overview(sweep)
     assert '<th scope="col">Specificity at sensitivity 0.95</th>' in page
     metrics = json.loads((sweep / "lr=0.2" / "metrics.json").read_text())
-    told = metrics["scores"]["everybody"]["specificity_at_95"]
+    told = metrics["scores"]["all"]["specificity_at_95"]
     assert f"<b>{score(told['value'])}</b> <small>{interval(told)}</small>" in page
 
 

@@ -42,8 +42,8 @@ def test_specificity_stands_beside_what_other_thresholds_reach(repeated):
     path, metrics = repeated
     lines = told(path).splitlines()
     place = next(i for i, line in enumerate(lines) if "specificity at sensitivity 0.95" in line)
-    clinical = metrics["baselines"]["logistic_regression"]["everybody"]["specificity_at_95"]
-    assert interval(metrics["scores"]["everybody"]["specificity_at_95"]) in lines[place]
+    clinical = metrics["baselines"]["logistic_regression"]["all"]["specificity_at_95"]
+    assert interval(metrics["scores"]["all"]["specificity_at_95"]) in lines[place]
     assert f"clinical values alone {interval(clinical)}" in lines[place]
     nested = metrics["thresholds"]["nested_95"]
     assert lines[place + 1].strip().startswith("thresholds from the other folds")
@@ -54,7 +54,7 @@ def test_specificity_stands_beside_what_other_thresholds_reach(repeated):
 def test_the_average_over_repeats_is_told_apart_in_both_strata(repeated):
     path, metrics = repeated
     before, _, after = told(path).partition("averaged over 3 repeats, as predict does:")
-    for part in ("everybody", "hard"):
+    for part in ("all", "hard"):
         for name in ("balanced_accuracy", "auroc"):
             averaged, single = (
                 told["scores"][part][name] for told in (metrics["averaged"], metrics)
@@ -73,9 +73,9 @@ def test_a_single_repeat_has_no_average(tmp_path):
 def test_a_hard_stratum_without_its_cut_is_told_without_it(repeated):
     path, metrics = repeated
     assert "hard stratum (up to 8) " in told(path)
-    (path / "metrics.json").write_text(json.dumps(metrics | {"hard_cut": None}))
+    (path / "metrics.json").write_text(json.dumps(metrics | {"hard_max": None}))
     assert "AUROC, hard stratum  " in told(path)
-    del metrics["hard_cut"]
+    del metrics["hard_max"]
     (path / "metrics.json").write_text(json.dumps(metrics))
     assert "AUROC, hard stratum  " in told(path)
 

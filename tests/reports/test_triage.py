@@ -40,7 +40,7 @@ def test_the_rule_is_written_and_its_counts_are_those_of_the_predictions(run):
     assert rule["threshold"] == tumoral[4]
     spared = ((table["label"] == 0) & (table["probability"] < tumoral[4])).sum()
     outcome = rule["outcomes"]["average"]
-    assert (outcome["missed"], outcome["spared"]) == (4, spared)
+    assert (outcome["missed"], outcome["ruled_out"]) == (4, spared)
     assert rule["outcomes"]["confidence"]["rank"] == 2
     for words in (f"{tumoral[4]:.4f}", "4 of 108", f"{spared} of 55", "value at 0.3",
                   "exchangeable", "Clopper-Pearson",
@@ -87,9 +87,9 @@ def test_the_logistic_regression_stands_beside_with_the_paired_difference(run):
     limit = np.sort(clinical[label == 1])[4]
     outcome = rule["baseline"]["outcomes"]["average"]
     assert outcome["threshold"] == limit
-    assert outcome["spared"] == (clinical[label == 0] < limit).sum()
-    difference = rule["baseline"]["difference_spared"]["average"]
-    gain = rule["outcomes"]["average"]["spared"] - outcome["spared"]
+    assert outcome["ruled_out"] == (clinical[label == 0] < limit).sum()
+    difference = rule["baseline"]["specificity_difference"]["average"]
+    gain = rule["outcomes"]["average"]["ruled_out"] - outcome["ruled_out"]
     assert difference["value"] == pytest.approx(gain / 55)
     assert difference["low"] < difference["value"] < difference["high"]
     assert f"on average: {gain / 55:+.2f} [" in text

@@ -324,8 +324,8 @@ def test_a_rule_makes_a_third_column_and_leaves_the_rest_alone(
     assert list(table) == [*bare, "triage"]
     pd.testing.assert_frame_equal(table[list(bare)], bare)
     assert (out / "submission.csv").read_bytes() == submission
-    assert set(table["triage"]) <= {"spare", "test"}
-    spared = (table["triage"] == "spare").sum()
+    assert set(table["triage"]) <= {"rule_out", "test"}
+    spared = (table["triage"] == "rule_out").sum()
     assert f"triage: {spared} spared" in capsys.readouterr().out
     rule = json.loads((run / "triage.json").read_text())
     everybody = predict(
@@ -338,9 +338,9 @@ def test_a_rule_makes_a_third_column_and_leaves_the_rest_alone(
     own = everybody.set_index("patient").join(
         pd.read_csv(run / "predictions.csv").set_index("patient")["label"].rename("truth")
     )
-    counts = own[own["triage"] == "spare"]["truth"].value_counts()
+    counts = own[own["triage"] == "rule_out"]["truth"].value_counts()
     assert counts.get(1, 0) == rule["outcomes"]["average"]["missed"]
-    assert counts.get(0, 0) == rule["outcomes"]["average"]["spared"]
+    assert counts.get(0, 0) == rule["outcomes"]["average"]["ruled_out"]
     (run / "triage.json").write_text("{}")
     with pytest.raises(InputError, match="is no rule of this program"):
         predict(

@@ -32,11 +32,11 @@ def test_own_patients_are_judged_as_the_rule_counted_them(run, rule):
     said = table.pivot(index="patient", columns="fold", values="probability")
     answer = apply_rule(run, rule, said)
     labels = table.set_index("patient")["label"]
-    spared = answer.index[answer == "spare"]
+    spared = answer.index[answer == "rule_out"]
     outcome = rule["outcomes"]["average"]
     assert (labels[spared] == 1).sum() == outcome["missed"] == 4
-    assert (labels[spared] == 0).sum() == outcome["spared"] > 0
-    assert set(answer) == {"spare", "test"}
+    assert (labels[spared] == 0).sum() == outcome["ruled_out"] > 0
+    assert set(answer) == {"rule_out", "test"}
 
 
 def test_new_patients_are_compared_model_by_model_and_not_by_their_mean(run, rule):
@@ -45,12 +45,12 @@ def test_new_patients_are_compared_model_by_model_and_not_by_their_mean(run, rul
     new = pd.DataFrame(
         {fold: [limit - 1e-6, limit, 0.0, 1.0] for fold in range(5)}, index=["a", "b", "c", "d"]
     )
-    assert apply_rule(run, rule, new).tolist() == ["spare", "test", "spare", "test"]
+    assert apply_rule(run, rule, new).tolist() == ["rule_out", "test", "rule_out", "test"]
     # Fold 0 alone is sure of a tumour: as many tumoral patients as it held out are no higher.
     torn = pd.DataFrame({fold: [1.0 if fold == 0 else 0.0] for fold in range(5)}, index=["e"])
     held_out = ((table["fold"] == 0) & (table["label"] == 1)).sum()
     assert apply_rule(run, rule, torn)["e"] == "test"
-    assert apply_rule(run, rule | {"rank": held_out + 1}, torn)["e"] == "spare"
+    assert apply_rule(run, rule | {"rank": held_out + 1}, torn)["e"] == "rule_out"
 
 
 def test_an_abstaining_rule_tests_everybody(run, rule):

@@ -18,10 +18,10 @@ class Instances:
 
 
 def run(options: Instances) -> None:
-    from lymphoml.evaluation.instances import find_instances
+    from lymphoml.evaluation.instances import within_bag_auroc
     from lymphoml.reports.instance_truth import with_truth
 
-    found = find_instances(with_truth(Path(options.run), Path(options.truth)))
+    found = within_bag_auroc(with_truth(Path(options.run), Path(options.truth)))
     if not found.bags:
         raise InputError(f"truth={options.truth}: no patient has images of both kinds")
     print(

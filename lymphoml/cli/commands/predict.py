@@ -42,7 +42,7 @@ def run(options: Predict) -> None:
     tumoral = int(table["label"].sum())
     print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
     if "triage" in table:
-        spared = int((table["triage"] == "spare").sum())
+        spared = int((table["triage"] == "rule_out").sum())
         print(
             f"triage: {spared} spared flow cytometry, each judged by the rule of "
             f"{run / 'triage.json'} model by model, not by the mean probability shown"

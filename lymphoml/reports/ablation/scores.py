@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from lymphoml.evaluation.pooled import split_spread
+from lymphoml.evaluation.pooled import split_std
 from lymphoml.reports.page.optional import read_baseline, read_hard
 from lymphoml.reports.page.scores import Scores, run_scores, told_baselines
 from lymphoml.reports.page.settings import differing, flatten
@@ -81,10 +81,10 @@ def _spread(run: Run, baseline: str | None = None) -> dict[str, float]:
     if rows is None:
         return {}
     folds, hard = run.config["data"]["folds"], read_hard(run)
-    spread = split_spread(rows, folds)
+    spread = split_std(rows, folds)
     if hard is not None:
         inside = rows[rows["patient"].isin(hard.index[hard])]
-        spread |= {} if inside.empty else {"hard_auroc": split_spread(inside, folds)["auroc"]}
+        spread |= {} if inside.empty else {"hard_auroc": split_std(inside, folds)["auroc"]}
     return spread
 
 

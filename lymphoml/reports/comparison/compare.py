@@ -9,7 +9,7 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError, listed
 from lymphoml.evaluation.comparison import compare
-from lymphoml.evaluation.optimism import best_of
+from lymphoml.evaluation.optimism import best_of_n_bias
 from lymphoml.evaluation.pairs import SCORES
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.comparison.reference import baseline_run
@@ -138,7 +138,7 @@ def compare_runs(
         resamples=resamples,
         seed=seed,
     )
-    whole = _compare(given, "everybody", np.ones(len(labels), bool))
+    whole = _compare(given, "all", np.ones(len(labels), bool))
     hard = read_hard(runs[0])
     if hard is None:
         return whole
@@ -195,7 +195,7 @@ def _compare(given: _Aligned, stratum: str, inside: np.ndarray) -> Comparison:
         patients=len(labels),
         tried=given.tried,
         table=pd.DataFrame(rows).merge(differences, on=["run", "score"], how="left"),
-        best=best_of(labels, models, given.resamples, given.seed, against),
+        best=best_of_n_bias(labels, models, given.resamples, given.seed, against),
         clinical=clinical_account(next(iter(given.runs.values())), stratum),
         baseline=None if given.baseline is None else _scores(given.baseline, patients),
         drifted=tuple(name for name, run in given.runs.items() if run.drift),

@@ -60,4 +60,4 @@ class Comparison:
 def parts(comparison: Comparison) -> dict[str, Comparison]:
     """By stratum."""
     hard = {} if comparison.hard is None else {"hard": comparison.hard}
-    return {"everybody": comparison} | hard
+    return {"all": comparison} | hard

@@ -18,7 +18,7 @@ NAMES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
     console = console or Console(soft_wrap=True)
     for stratum, part in parts(comparison).items():
-        _print_part(part, "" if stratum == "everybody" else HARD, console)
+        _print_part(part, "" if stratum == "all" else HARD, console)
     for line in tried_lines(comparison):
         console.print(line)
     if comparison.drifted:
@@ -119,7 +119,7 @@ def _best(comparison: Comparison, score: str, name: str) -> str:
         gain = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*best.gain)
         told += f", {gain} over {reference_words(comparison)}"
     return (
-        f"{line} Being the best of {here} flatters it by about {best.flattery:.3f}: {told} "
+        f"{line} Being the best of {here} flatters it by about {best.optimism:.3f}: {told} "
         f"(bootstrap bias correction; its intervals err on the wide side)."
     )
 

@@ -54,7 +54,7 @@ def stratum_in_words(run: Run) -> str:
     """Who is in the hard stratum: `lymphocyte count at most 8`."""
     declared = run.config["data"].get("hard_stratum") or {}
     column = str(declared.get("column", "the declared column")).replace("_", " ")
-    cut = declared.get("max", run.metrics.get("hard_cut"))
+    cut = declared.get("max", run.metrics.get("hard_max"))
     return f"{column} at most {'the cut' if cut is None else format(cut, 'g')}"
 
 

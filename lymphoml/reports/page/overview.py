@@ -60,7 +60,7 @@ def _row(run: Run, names: dict[Path, str], links: dict[Path, Path], out: Path) -
         "name": names[run.path],
         "link": _link(links[run.path], out),
         "scores": [everybody.get(key) for key in COLUMNS] + [hard.get(key) for key in HARD],
-        "gain": (gain.get("everybody") or {}).get("balanced_accuracy"),
+        "gain": (gain.get("all") or {}).get("balanced_accuracy"),
         "drifted": bool(run.drift),
         "best": run.metrics["best_epoch_balanced_accuracy"]["mean"],
     }

@@ -8,35 +8,35 @@ from lymphoml.runs.finished_run import Run
 Scores = dict[str, dict[str, float | None]]  # measure: value, low, high
 
 
-def run_scores(run: Run, stratum: str = "everybody") -> Scores | None:
+def run_scores(run: Run, stratum: str = "all") -> Scores | None:
     """By measure; None where the run does not tell of this stratum, or has no patient in it."""
     if (told := run.metrics.get("scores")) is not None:
         return told.get(stratum)
-    return _everybody(run) if stratum == "everybody" else None
+    return _everybody(run) if stratum == "all" else None
 
 
-def averaged_scores(run: Run, stratum: str = "everybody") -> Scores | None:
+def averaged_scores(run: Run, stratum: str = "all") -> Scores | None:
     """Of each patient's mean over repeats; None also where there is one repeat."""
     return (run.metrics.get("averaged") or {}).get("scores", {}).get(stratum)
 
 
-def told_baselines(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
+def told_baselines(run: Run, stratum: str = "all") -> dict[str, Scores]:
     """By the baselines' names in `baselines.csv`."""
     if (told := run.metrics.get("baselines")) is not None:
         return {key: scores[stratum] for key, scores in told.items() if scores.get(stratum)}
     clinical = run.metrics.get("baseline", {}).get("clinical")
-    if clinical is None or stratum != "everybody":
+    if clinical is None or stratum != "all":
         return {}
     return {"logistic_regression": clinical}
 
 
-def baseline_scores(run: Run, stratum: str = "everybody") -> dict[str, Scores]:
+def baseline_scores(run: Run, stratum: str = "all") -> dict[str, Scores]:
     """By the baselines' names in words."""
     told = told_baselines(run, stratum)
     return {baseline_words(run, key): scores for key, scores in told.items()}
 
 
-def clinical_account(run: Run, stratum: str = "everybody") -> str:
+def clinical_account(run: Run, stratum: str = "all") -> str:
     """What the clinical values alone reach in the run's folds, in a line."""
     scores = told_baselines(run, stratum).get("logistic_regression")
     if scores is None:

@@ -70,7 +70,7 @@ def test_the_verdict_is_the_intervals(low, high, said):
     [(0.01, 0.2, "more than"), (-0.2, -0.01, "less than"), (-0.1, 0.1, "not told apart")],
 )
 def test_the_gain_is_believed_by_its_interval_alone(low, high, said):
-    gain = {"everybody": {"balanced_accuracy": {"value": 0.1, "low": low, "high": high}}}
+    gain = {"all": {"balanced_accuracy": {"value": 0.1, "low": low, "high": high}}}
     assert headline.gain_verdict(gain).startswith(said)
     assert headline.gain_verdict(None) is None
 
@@ -89,16 +89,16 @@ def test_repeats_count_each_patient_once_in_the_scores(tmp_path):
 
 def test_the_average_over_repeats_stands_beside_the_scores(tmp_path):
     run = read_run(small(tmp_path / "run", **{"data.repeats": 3}))
-    averaged = run.metrics["averaged"]["scores"]["everybody"]
+    averaged = run.metrics["averaged"]["scores"]["all"]
     told = comparison.content(run, ANY)
-    assert told["measured"] == ["everybody", "everybody, mean of 3 repeats"]
+    assert told["measured"] == ["all", "everybody, mean of 3 repeats"]
     measures = dict(told["measures"])
     assert measures["Specificity at sensitivity 0.95"][1] == averaged["specificity_at_95"]
     top = render("x", "headline", headline.content(run, ANY), [])
     assert "averaged over the 3 repeats" in top
     assert f"{averaged['auroc']['value']:.3f}" in top
     once = read_run(small(tmp_path / "once"))
-    assert comparison.content(once, ANY)["measured"] == ["everybody"]
+    assert comparison.content(once, ANY)["measured"] == ["all"]
     assert "averaged" not in render("x", "headline", headline.content(once, ANY), [])
 
 
@@ -119,7 +119,7 @@ def test_what_a_run_tells_of_its_strata_is_taken_as_told(tmp_path):
     ((reference, gained),) = told["gains"]
     assert reference == "logistic regression on the clinical values"
     assert [(who, measure) for who, measure, _ in gained] == [
-        ("everybody", "Balanced accuracy"), ("hard stratum", "Balanced accuracy"),
+        ("all", "Balanced accuracy"), ("hard stratum", "Balanced accuracy"),
     ]  # fmt: skip
     run.metrics["image_gain"] = run.metrics["gain"] | {"reference": "morphology"}
     references = [reference for reference, _ in comparison.content(run, ANY)["gains"]]
@@ -142,7 +142,7 @@ def test_the_hard_stratum_is_named_by_its_column_or_why_it_is_empty(
     tmp_path, declared, accuracy, said, charts
 ):
     run = read_run(enrich(small(tmp_path / "run", **declared)))
-    run.metrics["hard_cut"] = 8.5
+    run.metrics["hard_max"] = 8.5
     run.metrics["baselines"]["count_rule"] = run.metrics["baselines"]["logistic_regression"]
     run.metrics["scores"]["hard"]["balanced_accuracy"]["value"] = accuracy
     page = render("", "hard", hard.content(run, ANY), [])

@@ -76,9 +76,9 @@ def _whom(run: Run, everybody: Scores) -> dict[str, Scores]:
     """By whom they are of, the run's own scores, then those averaged over its repeats."""
     averaged = f"mean of {run.repeat.nunique()} repeats"
     told = {
-        "everybody": everybody,
+        "all": everybody,
         f"hard stratum, {stratum_in_words(run)}": run_scores(run, "hard"),
-        f"everybody, {averaged}": averaged_scores(run),
+        f"all, {averaged}": averaged_scores(run),
         f"hard stratum, {averaged}": averaged_scores(run, "hard"),
     }
     return {who: scores for who, scores in told.items() if scores is not None}
@@ -86,7 +86,7 @@ def _whom(run: Run, everybody: Scores) -> dict[str, Scores]:
 
 def _gains(gain: dict[str, Any]) -> Any:
     """Who is counted, the measure, and the paired difference."""
-    for key, who in (("everybody", "everybody"), ("hard", "hard stratum")):
+    for key, who in (("all", "all"), ("hard", "hard stratum")):
         for measure, told in (gain.get(key) or {}).items():
             if told and measure in TITLES:
                 yield who, TITLES[measure], told
@@ -112,8 +112,8 @@ def comparison_content(runs: Sequence[Run], names: Mapping[Path, str]) -> dict[s
         return {"state": "other"}
     words = {name: names[run.path] for name, run in zip(folders, runs, strict=True)}
     renamed = {stratum: _renamed(part, words) for stratum, part in parts(comparison).items()}
-    shown = [("" if stratum == "everybody" else HARD, part) for stratum, part in renamed.items()]
-    whole = renamed["everybody"]
+    shown = [("" if stratum == "all" else HARD, part) for stratum, part in renamed.items()]
+    whole = renamed["all"]
     return {
         "state": "shown",
         "reference": reference_words(whole),

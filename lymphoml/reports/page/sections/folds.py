@@ -18,7 +18,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "folds": run.metrics["folds"],
         "means": means(run.metrics["folds"]),
         "repeats": run.repeat.nunique(),
-        "spread": run.metrics.get("split_spread"),
+        "spread": run.metrics.get("split_std"),
         "gap": run.metrics.get("best_epoch_gap"),
         "epoch": "epoch chosen on inner split"
         if run.config["data"].get("inner_val_fraction")

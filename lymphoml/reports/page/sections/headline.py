@@ -49,7 +49,7 @@ def verdict(score: dict[str, float]) -> str:
 
 def gain_verdict(gain: dict[str, Any] | None) -> str | None:
     """What the paired interval says about the images' worth beside the clinical values."""
-    told = ((gain or {}).get("everybody") or {}).get("balanced_accuracy")
+    told = ((gain or {}).get("all") or {}).get("balanced_accuracy")
     if not told or told.get("low") is None:
         return None
     if told["low"] > 0:

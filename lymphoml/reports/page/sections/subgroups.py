@@ -38,7 +38,7 @@ def _chart(run: Run, measure: str, groups: list[dict[str, Any]]) -> Chart:
     series = []
     if overall is not None:
         ends = [-0.6, len(names) - 0.4]
-        series.append(Series("everybody", [overall] * 2, ends, "muted", "dash", width=1.2))
+        series.append(Series("all", [overall] * 2, ends, "muted", "dash", width=1.2))
     for row, (name, each) in enumerate(zip(names, told, strict=True)):
         if each:
             series.append(

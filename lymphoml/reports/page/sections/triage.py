@@ -26,7 +26,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "beside": _by_guarantee(baseline) if baseline else [],
         "differences": [
             (GUARANTEES[key], told)
-            for key, told in (baseline or {}).get("difference_spared", {}).items()
+            for key, told in (baseline or {}).get("specificity_difference", {}).items()
             if rule["outcomes"][key]["rank"] > 0
         ],
     }
