@@ -14,8 +14,8 @@ from scipy.stats import chi2, rankdata
 from lymphoml.audit.images import CHANNELS
 from lymphoml.audit.problems import Finding
 from lymphoml.data.cohort import Cohort
-from lymphoml.evaluation.comparison import holm
 from lymphoml.evaluation.intervals import auroc_interval, delong
+from lymphoml.evaluation.selection import holm
 
 # What should tell nothing of a label, and may: how a patient was filed, counted and lit.
 

@@ -1,4 +1,4 @@
-"""Decision curve: what sending some patients to flow cytometry is worth, against all and none."""
+"""Decision curve: the net benefit of further tests for some patients, against all and none."""
 
 import numpy as np
 import pandas as pd
@@ -18,21 +18,17 @@ def decision_curve(
     thresholds: ArrayLike = THRESHOLDS,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Net benefit of cytometry for those at or above each threshold. One row a patient goes in.
+    """Return the net benefit per patient of testing everyone at or above each threshold.
 
-    Columns: threshold, net_benefit, low, high, all (cytometry for everybody), none (0). In
-    tumoral patients found a patient, each needless test counted as threshold / (1 - threshold):
+    Takes one row per patient. Columns: threshold, net_benefit, low, high, all, none (0).
 
         net benefit = sensitivity p - (1 - specificity) (1 - p) threshold / (1 - threshold)
 
-    with the prevalence p of tumoral patients; Vickers and Elkin 2006, Medical Decision Making
-    26:565, where p is the sample's, as it is here by default. Another p weighs the classes and
-    leaves the probabilities as they are; `shift_prevalence` moves them, too.
-
-    The interval, pointwise, takes p as known: the Wilson intervals of both rates combined by
-    square-and-add (Zou and Donner 2008). The percentile bootstrap would have hardly any
-    width where every tumoral patient is found: of 113 and 50 patients at sensitivity 0.99,
-    specificity 0.2 and threshold 0.05 it covers 0.68, this one 0.96. NaN where a class is absent.
+    with the prevalence p of tumoral patients, by default the sample's. Another p weights the
+    classes and leaves the probabilities; `shift_prevalence` moves them. The pointwise interval
+    combines the Wilson intervals of both rates by square-and-add (Zou and Donner 2008), with p
+    known: a bootstrap has no width where every tumoral patient is found. NaN where a class is
+    absent. Vickers and Elkin 2006, Medical Decision Making 26:565.
     """
     positive = np.asarray(labels) == 1
     probability = np.asarray(probabilities, dtype=float)
@@ -56,21 +52,16 @@ def decision_curve(
 
 
 def weighted_prevalence(prevalence: float, weight: float) -> float:
-    """What probabilities are made for where tumoral patients count `weight` times in the loss.
-
-    Cross-entropy so weighed is least at `weight` times the odds. Half, where the weight balances
-    the classes.
-    """
+    """Return the prevalence that a loss with positives weighted by `weight` fits."""
     return weight * prevalence / (weight * prevalence + 1 - prevalence)
 
 
 def shift_prevalence(
     probabilities: ArrayLike, prevalence: float, new_prevalence: float
 ) -> np.ndarray:
-    """Probabilities learned at one prevalence as they are at another, by Bayes' rule.
+    """Return probabilities learned at one prevalence as of another, by Bayes' rule.
 
-    Holds where the prevalence alone differs: tumoral patients look the same here and there, and
-    so do reactive ones. Elkan 2001, IJCAI, theorem 2. Clipped at CLIP first.
+    Holds where only the prevalence differs. Clipped at CLIP first. Elkan 2001, IJCAI, theorem 2.
     """
     probability = np.clip(np.asarray(probabilities, dtype=float), CLIP, 1 - CLIP)
     return expit(logit(probability) + logit(new_prevalence) - logit(prevalence))

@@ -1,18 +1,17 @@
-"""How well a model that learned from bags alone tells the instances apart."""
+"""How well a model trained on bag labels ranks the instances of a bag."""
 
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lymphoml.evaluation.intervals import delong
-from lymphoml.evaluation.resampling import bootstrap_interval
+from lymphoml.evaluation.intervals import bootstrap_interval, delong
 
 RESAMPLES, SEED = 2000, 0
 
 
-class Found(NamedTuple):
-    """The mean AUROC within bags that hold both kinds, its 95 % interval, and their number."""
+class InstanceAuroc(NamedTuple):
+    """The mean AUROC within bags that hold both classes, its 95 % interval, and their number."""
 
     value: float
     low: float
@@ -20,19 +19,19 @@ class Found(NamedTuple):
     bags: int
 
 
-def within_bag_auroc(table: pd.DataFrame) -> Found:
-    """Of the columns patient, probability and truth (0 or 1), a row an instance.
+def within_bag_auroc(table: pd.DataFrame) -> InstanceAuroc:
+    """Return the AUROC of instances within bags, each bag weighted the same.
 
-    Within bags: that bags differ is what the model was trained on. Each bag counts once, whatever
-    its size; the interval resamples bags. NaN where no bag holds both kinds.
+    `table` has the columns patient, probability and truth (0 or 1), a row per instance. The
+    interval resamples bags. NaN where no bag holds both classes.
     """
-    kinds = table.groupby("patient")["truth"].nunique()
-    mixed = table[table["patient"].isin(kinds.index[kinds == 2])]
+    classes = table.groupby("patient")["truth"].nunique()
+    mixed = table[table["patient"].isin(classes.index[classes == 2])]
     each = np.array(
         [delong(bag["truth"], bag["probability"])[0] for _, bag in mixed.groupby("patient")]
     )
     if not len(each):
-        return Found(np.nan, np.nan, np.nan, 0)
+        return InstanceAuroc(np.nan, np.nan, np.nan, 0)
     drawn = np.random.default_rng(SEED).integers(len(each), size=(RESAMPLES, len(each)))
     interval = bootstrap_interval(each[drawn].mean(axis=1), len(each))
-    return Found(float(each.mean()), *interval, len(each))
+    return InstanceAuroc(float(each.mean()), *interval, len(each))

@@ -1,8 +1,7 @@
 """Confidence intervals that keep their level on samples of 20 to 200 patients.
 
-But for `delong` they take counts or estimates rather than predictions, so that a mean over repeated
-cross-validations can be put in their place: the patients stay the same, the width of an interval
-from counts or from DeLong's variance does too.
+All but `delong` take counts or estimates rather than predictions, so that a mean over repeated
+cross-validations can take their place: the number of patients, and so the width, stays the same.
 """
 
 from math import acos, copysign, cos, pi
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 from scipy.stats import rankdata
+from scipy.stats import t as student
 
 
 class Interval(NamedTuple):
@@ -20,18 +20,34 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion; NaN without observations.
+class Estimate(NamedTuple):
+    """A value and its interval; NaN where undefined, a limit infinite where the sample sets none."""
 
-    `successes` may be fractional. Wilson 1927; Newcombe 1998, Statistics in Medicine 17:857,
-    method 3: the proportions that a score test does not reject.
+    value: float
+    low: float
+    high: float
+
+
+NO_INTERVAL = Interval(np.nan, np.nan)
+UNDEFINED = Estimate(np.nan, np.nan, np.nan)
+
+
+def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
+    """Return Wilson's score interval of a proportion; NaN without observations.
+
+    `successes` may be fractional. Newcombe 1998, Statistics in Medicine 17:857, method 3.
     """
     if n == 0:
-        return Interval(np.nan, np.nan)
-    z = NormalDist().inv_cdf((1 + level) / 2)
+        return NO_INTERVAL
+    z = normal_quantile(level)
     centre = (successes + z**2 / 2) / (n + z**2)
     half = z / (n + z**2) * (successes * (n - successes) / n + z**2 / 4) ** 0.5
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def proportion(successes: float, n: int, level: float = 0.95) -> Estimate:
+    """Return a proportion with Wilson's interval; NaN without observations."""
+    return Estimate(successes / n, *wilson(successes, n, level)) if n else UNDEFINED
 
 
 def balanced_accuracy_interval(
@@ -41,24 +57,21 @@ def balanced_accuracy_interval(
     negatives: int,
     level: float = 0.95,
 ) -> Interval:
-    """Score interval of (sensitivity + specificity) / 2; NaN where a class is absent.
+    """Return the score interval of (sensitivity + specificity) / 2; NaN where a class is absent.
 
-    The values b that the score test of "the balanced accuracy is b" does not reject,
+    It holds the values b that the score test of "the balanced accuracy is b" does not reject:
     |b - estimate| <= z * sqrt(p (1 - p) / m + q (1 - q) / n) / 2, with p and q the likeliest
-    sensitivity and specificity whose mean is b. Counts may be fractional.
-
-    Mee 1984, Biometrics 40:1175; method 5 of Newcombe 1998, Statistics in Medicine 17:873, where
-    2b - 1 is the difference between the rates of positive calls in the two classes. Square-and-add
-    of Wilson's limits is simpler, but covers as little as 0.90 near 1: table in docs/method.md.
+    sensitivity and specificity whose mean is b. Counts may be fractional. Method 5 of Newcombe
+    1998, Statistics in Medicine 17:873, where 2b - 1 is the difference of two proportions.
     """
     if positives == 0 or negatives == 0:
-        return Interval(np.nan, np.nan)
-    z = NormalDist().inv_cdf((1 + level) / 2)
+        return NO_INTERVAL
+    z = normal_quantile(level)
     sensitivity, specificity = true_positive / positives, true_negative / negatives
     value = (sensitivity + specificity) / 2
 
     def limit(outside: float) -> float:
-        """Halve the way between the estimate and a bound 60 times."""
+        """Bisect between the estimate and a bound, 60 times."""
         inside = value
         for _ in range(60):
             middle = (inside + outside) / 2
@@ -75,10 +88,10 @@ def balanced_accuracy_interval(
 
 
 def _likeliest(sensitivity: float, m: int, specificity: float, n: int, mean: float) -> float:
-    """The sensitivity that maximises the likelihood when the mean of both rates is given.
+    """Return the sensitivity of highest likelihood where the mean of both rates is given.
 
-    The middle root of a cubic, in closed form: Farrington and Manning 1990, Statistics in Medicine
-    9:1447, appendix, with p1 the sensitivity, p2 = 1 - specificity, difference 2 * mean - 1.
+    The middle root of a cubic: Farrington and Manning 1990, Statistics in Medicine 9:1447,
+    appendix, with p1 the sensitivity, p2 = 1 - specificity and the difference 2 * mean - 1.
     """
     ratio, other, difference = n / m, 1 - specificity, 2 * mean - 1
     a = 1 + ratio
@@ -93,13 +106,12 @@ def _likeliest(sensitivity: float, m: int, specificity: float, n: int, mean: flo
 
 
 def delong(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
-    """The AUROC and its variance; the variance is NaN with fewer than two patients in a class.
+    """Return the AUROC and its variance, NaN with fewer than two patients in a class.
 
-    The placement of a positive is the share of negatives that it outranks (ties count half), that
-    of a negative the share of positives that outrank it. The AUROC is the mean of either, its
-    variance var(placements of positives) / m + var(placements of negatives) / n.
-    DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837, equations 4 to 6; placements from
-    midranks in O(N log N) as in Sun and Xu 2014, IEEE Signal Processing Letters 21:1389.
+    The placement of a positive is the share of negatives below it (ties count half), that of a
+    negative the share of positives above it. The AUROC is the mean of either, its variance
+    var(placements of positives) / m + var(placements of negatives) / n. DeLong et al. 1988,
+    Biometrics 44:837; from midranks as in Sun and Xu 2014, IEEE Signal Processing Letters 21:1389.
     """
     positive = np.asarray(labels) == 1
     scores = np.asarray(scores, dtype=float)
@@ -118,46 +130,42 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
 def auroc_interval(
     auroc: float, variance: float, positives: int, negatives: int, level: float = 0.95
 ) -> Interval:
-    """Interval of an AUROC from DeLong's variance, on the logit scale; NaN where it is undefined.
+    """Return the interval of an AUROC from DeLong's variance, on the logit scale.
 
-    logit(A) +- z * sqrt(variance) / (A (1 - A)) stays in (0, 1) and is skewed towards 1/2 as the
-    estimate is (Pepe 2003, The Statistical Evaluation of Medical Tests, section 5.2).
-
-    DeLong's variance vanishes when the classes are separated without error and when all scores are
-    equal, and is undefined with one patient in a class. The AUROC is then taken for the proportion
-    of concordant pairs among `min(positives, negatives)` pairs that share no patient, which are
-    independent: Wilson's interval, wider than need be rather than empty.
+    Where that variance vanishes (the classes separated, or all scores equal) or is undefined (one
+    patient in a class), the AUROC counts as a proportion of `min(positives, negatives)`
+    independent pairs: Wilson's interval, too wide rather than empty. Pepe 2003, The Statistical
+    Evaluation of Medical Tests, section 5.2.
     """
     if np.isnan(auroc):
-        return Interval(np.nan, np.nan)
+        return NO_INTERVAL
     if np.isnan(variance) or variance == 0:
         pairs = min(positives, negatives)
         return wilson(auroc * pairs, pairs, level)
-    return logit_interval(auroc, variance**0.5, NormalDist().inv_cdf((1 + level) / 2))
+    return logit_interval(auroc, variance**0.5, normal_quantile(level))
 
 
 def logit_interval(value: float, deviation: float, quantile: float) -> Interval:
-    """value +- quantile * deviation carried over to the logit scale, by the delta method."""
+    """Return value +- quantile * deviation, carried over to the logit scale (delta method)."""
     half = quantile * deviation / (value * (1 - value))
     return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
 
 
-# A number and the interval that goes with it.
+def bootstrap_interval(replicates: np.ndarray, patients: int, level: float = 0.95) -> Interval:
+    """Return the expanded percentile interval; `patients` are those of the smaller class.
+
+    The plain percentile interval is too narrow by the factor sqrt((k - 1) / k), and by taking a
+    normal quantile for Student's with k - 1 degrees of freedom; both are undone. NaN with fewer
+    than two patients. Hesterberg 2015, The American Statistician 69:371.
+    """
+    if patients < 2:
+        return NO_INTERVAL
+    quantile = student.ppf((1 + level) / 2, patients - 1) * (patients / (patients - 1)) ** 0.5
+    tail = NormalDist().cdf(-quantile)
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return Interval(float(low), float(high))
 
 
-class Estimate(NamedTuple):
-    """NaN where undefined; a limit may be infinite where the sample sets none."""
-
-    value: float
-    low: float
-    high: float
-
-
-UNDEFINED = Estimate(np.nan, np.nan, np.nan)
-
-
-def proportion(successes: float, n: int, level: float = 0.95) -> Estimate:
-    """A share with Wilson's interval; NaN without observations."""
-    if n == 0:
-        return UNDEFINED
-    return Estimate(successes / n, *wilson(successes, n, level))
+def normal_quantile(level: float) -> float:
+    """Return z of a two-sided interval, 1.96 at a level of 0.95."""
+    return NormalDist().inv_cdf((1 + level) / 2)

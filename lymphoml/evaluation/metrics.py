@@ -10,17 +10,17 @@ from lymphoml.evaluation.intervals import delong
 from lymphoml.evaluation.rule_out import sample_rank
 
 THRESHOLD = 0.5  # a probability above it is called tumoral; fixed, since tuning it is optimistic
-SENSITIVITY = 0.95  # what a rule-out threshold is to keep
+SENSITIVITY = 0.95  # of specificity_at_95
 SCORES = ("balanced_accuracy", "accuracy", "sensitivity", "specificity", "auroc",
           "specificity_at_95", "average_precision", "f1", "matthews", "brier")  # fmt: skip
 
 
 def score_fold(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
-    """Scores of one set of predictions; NaN where a score needs a class that is absent.
+    """Return n, n_positive and SCORES; NaN where a score needs a class that is absent.
 
     `labels` are 0 or 1. All scores are NaN where any probability is. `specificity_at_95` is the
-    share of reactive patients below `sensitive_threshold` of the same predictions: fit to compare
-    methods with, and no guarantee, which `triage` aims at.
+    specificity at 95 % sensitivity on the same predictions: it compares methods and guarantees
+    nothing for new patients (see `rule_out`).
     """
     positive = np.asarray(labels) == 1
     probability = np.asarray(probabilities, dtype=float)
@@ -31,14 +31,14 @@ def score_fold(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
     both = 0 < positive.sum() < len(positive)
     sensitivity = _mean(called[positive])
     specificity = _mean(~called[~positive])
-    spared = probability[~positive] < sensitive_threshold(positive, probability)
+    below = probability[~positive] < sensitive_threshold(positive, probability)
     return counts | {
         "balanced_accuracy": (sensitivity + specificity) / 2,
         "accuracy": _mean(called == positive),
         "sensitivity": sensitivity,
         "specificity": specificity,
         "auroc": delong(positive, probability)[0],
-        "specificity_at_95": _mean(spared) if both else math.nan,
+        "specificity_at_95": _mean(below) if both else math.nan,
         "average_precision": average_precision_score(positive, probability) if both else math.nan,
         "f1": f1_score(positive, called, zero_division=0.0) if both else math.nan,
         "matthews": matthews_corrcoef(positive, called) if both else math.nan,
@@ -47,10 +47,9 @@ def score_fold(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
 
 
 def sensitive_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The highest that still calls SENSITIVITY of the tumoral patients, where p >= it is called.
+    """Return the highest threshold at which SENSITIVITY of the tumoral patients are called.
 
-    0, which calls everybody, where nobody is tumoral. Below 20 tumoral patients it is the lowest of
-    their probabilities.
+    A probability equal to it is called. 0 without tumoral patients.
     """
     tumoral = np.sort(probabilities[labels == 1])
     return float(tumoral[sample_rank(len(tumoral), SENSITIVITY) - 1]) if len(tumoral) else 0.0

@@ -1,4 +1,8 @@
-"""Out-of-fold predictions of all patients, scored together: every score with its interval."""
+"""Scores of all patients' out-of-fold predictions together, each with its interval.
+
+The scores without a known variance are bootstrapped. Their functions here take labels (n),
+probabilities (n) and weights (b, n), how often a resample drew each patient, and return (b).
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,41 +10,33 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from lymphoml.evaluation import resampling
 from lymphoml.evaluation.intervals import (
+    NO_INTERVAL,
     Interval,
     auroc_interval,
     balanced_accuracy_interval,
+    bootstrap_interval,
     delong,
     logit_interval,
     wilson,
 )
-from lymphoml.evaluation.metrics import SCORES, score_fold
-from lymphoml.evaluation.resampling import bootstrap_interval
+from lymphoml.evaluation.metrics import SCORES, SENSITIVITY, THRESHOLD, score_fold
+from lymphoml.evaluation.paired import draw_patients
+from lymphoml.evaluation.rule_out import sample_rank
 
+Array = np.ndarray
 Scores = dict[str, dict[str, float]]  # value, low and high of each score
 
 RESAMPLES, SEED = 2000, 0
-SPREAD = ("balanced_accuracy", "auroc", "specificity_at_95")
-NONE = Interval(np.nan, np.nan)
-RESAMPLED = {
-    "specificity_at_95": resampling.specificity_at_95,
-    "average_precision": resampling.average_precision,
-    "f1": resampling.f1,
-    "matthews": resampling.matthews,
-    "brier": resampling.brier,
-}
 
 
 def pool(predictions: pd.DataFrame, folds_per_repeat: int, names: Sequence[str] = SCORES) -> Scores:
-    """The scores `names` of `score_fold` with their 95 % intervals; NaN where undefined.
+    """Return the scores `names` of `score_fold` with 95 % intervals; NaN where undefined.
 
-    `predictions` has the columns patient, fold, label, probability. A repeat's predictions are
-    pooled over its folds, and the scores averaged over repeats. Repeating adds no patient:
-    the intervals from counts (balanced accuracy, accuracy, sensitivity, specificity) and from
-    DeLong's variance (AUROC) are as wide as those of one repeat. The others are from a bootstrap
-    of patients within class, which averages over repeats within each resample, and are of that
-    mean.
+    `predictions` has the columns patient, fold, label, probability. Predictions are pooled over the
+    folds of a repeat, and scores averaged over repeats. Repeats add no patient: intervals from
+    counts and from DeLong's variance (AUROC) are as wide as those of one repeat. The others are of
+    a bootstrap of patients within class, averaged over repeats within each resample.
     """
     repeats = [rows for _, rows in predictions.groupby(predictions["fold"] // folds_per_repeat)]
     each = [score_fold(rows["label"], rows["probability"]) for rows in repeats]
@@ -58,36 +54,108 @@ def pool(predictions: pd.DataFrame, folds_per_repeat: int, names: Sequence[str] 
         "specificity": wilson(true_negative, negatives),
         "auroc": auroc_interval(mean["auroc"], variance, positives, negatives),
     }
-    intervals |= _resampled(repeats, {name: mean[name] for name in names if name in RESAMPLED})
+    intervals |= _bootstrap(repeats, {name: mean[name] for name in names if name in RESAMPLED})
     return {name: {"value": mean[name]} | intervals[name]._asdict() for name in names}
 
 
 def split_std(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, float]:
-    """Standard deviation over repeats of the pooled scores: what the split alone does to them."""
+    """Return the standard deviation over repeats of three pooled scores: the effect of the split."""
     repeats = predictions.groupby(predictions["fold"] // folds_per_repeat)
     each = pd.DataFrame([score_fold(rows["label"], rows["probability"]) for _, rows in repeats])
-    return {name: float(each[name].std(ddof=1)) for name in SPREAD}
+    names = ("balanced_accuracy", "auroc", "specificity_at_95")
+    return {name: float(each[name].std(ddof=1)) for name in names}
 
 
-def _resampled(repeats: list[pd.DataFrame], values: Mapping[str, float]) -> dict[str, Interval]:
-    """Each patient is drawn with all of its repeats. NaN where no resample differs from another."""
+def _bootstrap(repeats: list[pd.DataFrame], values: Mapping[str, float]) -> dict[str, Interval]:
+    """Draw each patient with all of its repeats. NaN where all resamples are equal."""
     ordered = [rows.sort_values("patient") for rows in repeats]
     labels = ordered[0]["label"].to_numpy()
     smaller = int(min(labels.sum(), (1 - labels).sum()))
     if not values or smaller < 2:
-        return dict.fromkeys(values, NONE)
-    weights = resampling.draw_weights(labels, RESAMPLES, SEED)
-    found = {}
+        return dict.fromkeys(values, NO_INTERVAL)
+    weights = draw_weights(labels, RESAMPLES, SEED)
+    intervals = {}
     for name, value in values.items():
         score = RESAMPLED[name]
         drawn = [score(labels, rows["probability"].to_numpy(), weights) for rows in ordered]
         replicates = np.mean(drawn, axis=0)
-        if np.ptp(replicates) < 1e-12:  # sums of the same in another order
-            found[name] = NONE
+        if np.ptp(replicates) < 1e-12:  # the same up to rounding
+            intervals[name] = NO_INTERVAL
         elif name == "average_precision" and value < 1:
-            # Its resamples lie too high, the more so near 1: percentiles covered 0.76 to 0.94.
+            # Its resamples are biased upwards, most near 1: percentiles covered 0.76 to 0.94.
             quantile = float(student.ppf(0.975, smaller - 1))
-            found[name] = logit_interval(value, float(replicates.std(ddof=1)), quantile)
+            intervals[name] = logit_interval(value, float(replicates.std(ddof=1)), quantile)
         else:
-            found[name] = bootstrap_interval(replicates, smaller)
-    return found
+            intervals[name] = bootstrap_interval(replicates, smaller)
+    return intervals
+
+
+def draw_weights(labels: Array, resamples: int, seed: int) -> Array:
+    """Draw bootstrap weights (resamples, n): patients with replacement within each class."""
+    positive = labels == 1
+    draws = draw_patients(int(positive.sum()), int((~positive).sum()), resamples, seed)
+    weights = np.empty((resamples, len(labels)))
+    weights[:, positive], weights[:, ~positive] = draws
+    return weights
+
+
+def specificity_at_95(labels: Array, probabilities: Array, weights: Array) -> Array:
+    """Specificity at 95 % sensitivity, each resample with the threshold of its own positives."""
+    tumoral, reactive = labels == 1, labels != 1
+    ordered = np.flatnonzero(tumoral)[np.argsort(probabilities[tumoral])]
+    up_to = np.cumsum(weights[:, ordered], axis=1)
+    ranks = sample_rank(up_to[:, -1:], SENSITIVITY)
+    thresholds = probabilities[ordered][(up_to >= ranks).argmax(axis=1)]
+    below = probabilities[reactive] < thresholds[:, None]
+    return (weights[:, reactive] * below).sum(axis=1) / weights[:, reactive].sum(axis=1)
+
+
+def average_precision(labels: Array, probabilities: Array, weights: Array) -> Array:
+    """The step-wise area under the precision-recall curve; equal probabilities are one step."""
+    order = np.argsort(-probabilities, kind="stable")
+    ordered = probabilities[order]
+    ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
+    true = np.cumsum(weights[:, order] * labels[order], axis=1)[:, ends]
+    called = np.cumsum(weights[:, order], axis=1)[:, ends]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(called > 0, true / called, 0.0)
+        recall = true / true[:, -1:]
+        return np.sum(np.diff(recall, axis=1, prepend=0.0) * precision, axis=1)
+
+
+def f1(labels: Array, probabilities: Array, weights: Array) -> Array:
+    """F1 of the tumoral class at THRESHOLD; 0 without any true or called positive."""
+    true, false_alarm, missed, _ = _confusion(labels, probabilities, weights)
+    return _ratio(2 * true, 2 * true + false_alarm + missed)
+
+
+def matthews(labels: Array, probabilities: Array, weights: Array) -> Array:
+    """Matthews' correlation at THRESHOLD; 0 where all are called alike."""
+    true, false_alarm, missed, rest = _confusion(labels, probabilities, weights)
+    called, tumoral = true + false_alarm, true + missed
+    scale = np.sqrt(called * tumoral * (missed + rest) * (false_alarm + rest))
+    return _ratio(true * rest - false_alarm * missed, scale)
+
+
+def brier(labels: Array, probabilities: Array, weights: Array) -> Array:
+    return weights @ (probabilities - labels) ** 2 / weights.sum(axis=1)
+
+
+def _confusion(labels: Array, probabilities: Array, weights: Array) -> Array:
+    """True positives, false positives, false negatives, true negatives (4, b)."""
+    called, tumoral = probabilities > THRESHOLD, labels == 1
+    groups = (called & tumoral, called & ~tumoral, ~called & tumoral, ~called & ~tumoral)
+    return np.array([weights @ group for group in groups])
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+RESAMPLED = {
+    "specificity_at_95": specificity_at_95,
+    "average_precision": average_precision,
+    "f1": f1,
+    "matthews": matthews,
+    "brier": brier,
+}

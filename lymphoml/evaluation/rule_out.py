@@ -1,10 +1,10 @@
-"""Rule-out thresholds from the order statistics of tumoral patients' probabilities.
+"""Rule-out thresholds from order statistics of tumoral patients' out-of-fold probabilities.
 
-A patient is spared flow cytometry where the probability lies below the k-th smallest of n tumoral
-patients that the models did not train on. If they and the next tumoral patient are exchangeable,
-the next one is missed with probability k / (n + 1) at most: class-conditional (Mondrian) conformal
+A patient is ruled out (no flow cytometry) where the probability is below the k-th smallest of n
+tumoral patients that the models did not train on. If they and the next tumoral patient are
+exchangeable, that one is missed with probability k / (n + 1) at most: class-conditional conformal
 prediction (Vovk, Gammerman and Shafer 2005, Algorithmic Learning in a Random World). The share of
-tumoral patients among those to come plays no part.
+tumoral patients among new ones plays no part.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Count = TypeVar("Count", int, np.ndarray)
 
 
 def average_rank(n: int, sensitivity: float) -> int:
-    """The k that keeps the sensitivity on average over draws of both cohorts; 0 where n is small.
+    """Return the k that keeps the sensitivity on average over cohorts; 0 where n is too small.
 
     k = floor((1 - sensitivity) (n + 1)).
     """
@@ -32,42 +32,46 @@ def average_rank(n: int, sensitivity: float) -> int:
 
 
 def confident_rank(n: int, sensitivity: float, confidence: float = CONFIDENCE) -> int:
-    """The largest k whose threshold keeps the sensitivity in that share of cohorts; 0 if none.
+    """Return the largest k that keeps the sensitivity in that share of cohorts; 0 if none.
 
-    The share missed below the k-th smallest is Beta(k, n + 1 - k) over cohorts (Wilks 1941, Annals
-    of Mathematical Statistics 12:91), so that k must have P(Binomial(n, 1 - sensitivity) < k) at
-    most 1 - confidence.
+    The share missed is Beta(k, n + 1 - k) over cohorts (Wilks 1941, Annals of Mathematical
+    Statistics 12:91): the largest k with P(Binomial(n, 1 - sensitivity) < k) <= 1 - confidence.
     """
     # The quantile is the smallest k of P(X <= k) >= 1 - confidence.
     k = int(binom.ppf(1 - confidence, n, float(_miss(sensitivity))))
     return k + int(binom.cdf(k, n, float(_miss(sensitivity))) <= 1 - confidence)
 
 
-def sample_rank(n: Count, sensitivity: float) -> Count:
-    """The k whose threshold still calls that share of these n patients themselves, ties and all.
+RANKS: dict[str, Callable[[int, float], int]] = {
+    "average": average_rank,
+    "confidence": confident_rank,
+}
 
-    k = floor((1 - sensitivity) n) + 1. It promises nothing of the next patient.
+
+def sample_rank(n: Count, sensitivity: float) -> Count:
+    """Return the k that keeps the sensitivity on these n patients themselves, ties included.
+
+    k = floor((1 - sensitivity) n) + 1. It guarantees nothing for the next patient.
     """
     miss = _miss(sensitivity)
     return n * miss.numerator // miss.denominator + 1
 
 
 def sensitivity_bound(rank: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """The sensitivity that the threshold of `rank` has at least, in that share of cohorts.
+    """Return the sensitivity that the threshold of `rank` keeps in that share of cohorts.
 
-    1 - the confidence quantile of Beta(k, n + 1 - k): the one-sided Clopper-Pearson bound for
-    k - 1 missed of n. It holds although the threshold was taken from the same patients, since k
-    was not: it follows from n and the level asked alone.
+    The one-sided Clopper-Pearson bound for k - 1 missed of n, valid for a threshold from the same
+    patients since k is fixed by n and the sensitivity alone.
     """
     return float(1 - beta.ppf(confidence, rank, n + 1 - rank)) if rank else 1.0
 
 
 def worst_average(rank: int, n: int, folds: int) -> float:
-    """The sensitivity of `below_rank` on average however models differ, in one cross-validation.
+    """Return a lower bound of the average sensitivity of `below_rank`, however models differ.
 
-    1 - 2 k / (n + 1) - min(2 (1 - 1 / K) / (n / K + 1), (1 - K / n) / (K + 1)) with K folds of
-    equal size: Barber et al. 2021, Annals of Statistics 49:486, theorem 4. In practice it is about
-    1 - k / (n + 1), which holds were the models one and the same.
+    1 - 2 k / (n + 1) - min(2 (1 - 1 / K) / (n / K + 1), (1 - K / n) / (K + 1)) for one
+    cross-validation of K folds of equal size: Barber et al. 2021, Annals of Statistics 49:486,
+    theorem 4. Models that agree have 1 - k / (n + 1).
     """
     if not rank:
         return 1.0
@@ -76,22 +80,22 @@ def worst_average(rank: int, n: int, folds: int) -> float:
 
 
 def average_size(sensitivity: float) -> int:
-    """The tumoral patients that `average_rank` needs to be 1."""
+    """Return the number of tumoral patients from which `average_rank` is 1."""
     return ceil(1 / _miss(sensitivity)) - 1
 
 
 def confident_size(sensitivity: float, confidence: float = CONFIDENCE) -> int:
-    """The same for `confident_rank`: sensitivity^n <= 1 - confidence."""
+    """Return the number from which `confident_rank` is 1: sensitivity^n <= 1 - confidence."""
     return ceil(log(1 - confidence) / log(sensitivity))
 
 
 def threshold(tumoral: ArrayLike, rank: int) -> float | None:
-    """The `rank`-th smallest probability; None, where nobody is spared, at rank 0."""
+    """Return the `rank`-th smallest probability; None at rank 0: nobody is ruled out."""
     return float(np.sort(np.asarray(tumoral, dtype=float))[rank - 1]) if rank else None
 
 
 def held_out(predictions: pd.DataFrame) -> pd.DataFrame:
-    """A row a patient, sorted by id: label, and the mean over repeats of the held-out probability.
+    """Return label and mean out-of-fold probability over repeats, a row per patient, sorted by id.
 
     `predictions` has the columns patient, fold, label, probability.
     """
@@ -99,15 +103,13 @@ def held_out(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def below_rank(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
-    """For each new patient, how many tumoral patients are no higher, judged by the same models.
+    """Return for each new patient how many tumoral patients rank no higher, by the same models.
 
-    `new` holds the probability that each fold's model (column) gives each new patient (row). A
-    tumoral patient's held-out probability is compared with what the models that held that patient
-    out say of the new one: their mean over repeats. A new patient is spared at a count below the
-    rank.
-
-    Where all models agree this is the threshold. Else it is cross-conformal prediction (Vovk 2015,
-    Annals of Mathematics and Artificial Intelligence 74:9); see `worst_average`.
+    `new` holds the probability by each fold's model (column) of each new patient (row). A tumoral
+    patient's out-of-fold probability is compared with that of the new patient by the models that
+    held that patient out (their mean over repeats). A count below the rank rules out. Models that
+    agree make this the threshold; else it is cross-conformal prediction (Vovk 2015, Annals of
+    Mathematics and Artificial Intelligence 74:9), see `worst_average`.
     """
     groups: dict[tuple[int, ...], list[float]] = {}  # of tumoral patients held out together
     for _, rows in predictions[predictions["label"] == 1].groupby("patient"):
@@ -120,74 +122,75 @@ def below_rank(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
 
 
 def _miss(sensitivity: float) -> Fraction:
-    """1 - sensitivity, exact: 1 - 0.9 times 10 is 1, not 0.9999999999999998."""
+    """Return 1 - sensitivity, exact: 1 - 0.9 times 10 is 1, not 0.9999999999999998."""
     return 1 - Fraction(str(sensitivity))
 
 
-# What a rule-out threshold does to a cohort: who is spared, who is missed, and at what odds.
-
-RANKS: dict[str, Callable[[int, float], int]] = {
-    "average": average_rank,
-    "confidence": confident_rank,
-}
-
-
 class Outcome(NamedTuple):
-    """One threshold on the held-out patients that it was taken from."""
+    """A threshold applied to the held-out patients that it was taken from."""
 
-    rank: int  # 0: nobody is spared
+    rank: int  # 0: nobody is ruled out
     threshold: float | None
     missed: int  # tumoral patients below the threshold: rank - 1 but for ties, by construction
     average_sensitivity: float  # 1 - rank / (n + 1)
     sensitivity_bound: float  # what 95 % of cohorts reach at least
     ruled_out: int  # reactive patients below the threshold
-    specificity: Estimate  # of the threshold
+    specificity: Estimate
     negative_predictive_value: Estimate  # at the prevalence given; NaN without one
+
+    def to_json(self) -> dict[str, Any]:
+        """Return dicts and plain numbers, None where undefined."""
+        plain = self._asdict()
+        for name, value in plain.items():
+            if isinstance(value, Estimate):
+                plain[name] = None if np.isnan(value.value) else value._asdict()
+        return plain
 
 
 def assess(patients: pd.DataFrame, rank: int, prevalence: float | None = None) -> Outcome:
-    """The threshold of `rank` on `patients`: columns label, probability, one row a patient.
+    """Return what the threshold of `rank` does to `patients` (label, probability), 95 % intervals.
 
-    The intervals are of 95 %, for this threshold. That of the share spared is Wilson's: reactive
-    patients had no part in the threshold.
+    The interval of the specificity is Wilson's: reactive patients do not decide the threshold.
     """
-    tumoral, reactive = split_classes(patients)
+    tumoral, reactive = _by_class(patients)
     limit = threshold(tumoral, rank)
-    missed, spared = (0, 0) if limit is None else ((x < limit).sum() for x in (tumoral, reactive))
+    missed, ruled_out = (
+        (0, 0) if limit is None else (int((x < limit).sum()) for x in (tumoral, reactive))
+    )
+    sizes = (len(tumoral), ruled_out, len(reactive))
     return Outcome(
         rank=rank,
         threshold=limit,
-        missed=int(missed),
+        missed=missed,
         average_sensitivity=1 - rank / (len(tumoral) + 1),
         sensitivity_bound=sensitivity_bound(rank, len(tumoral)),
-        ruled_out=int(spared),
-        specificity=proportion(int(spared), len(reactive)),
+        ruled_out=ruled_out,
+        specificity=proportion(ruled_out, len(reactive)),
         negative_predictive_value=UNDEFINED
         if prevalence is None
-        else negative_predictive_value(rank, len(tumoral), int(spared), len(reactive), prevalence),
+        else negative_predictive_value(rank, *sizes, prevalence),
     )
 
 
 def negative_predictive_value(
-    rank: int, tumoral: int, spared: int, reactive: int, prevalence: float
+    rank: int, tumoral: int, ruled_out: int, reactive: int, prevalence: float
 ) -> Estimate:
-    """The share of reactive patients among those spared, at a prevalence of tumoral ones.
+    """Return the share of reactive patients among those ruled out, at a known prevalence.
 
-        1 / (1 + prevalence / (1 - prevalence) r),  r = share missed / share spared
+        1 / (1 + prevalence / (1 - prevalence) r),  r = share missed / specificity
 
-    The share missed below an order statistic is Beta(k, n + 1 - k), of mean k / (n + 1): the
-    k - 1 counted would flatter. Its quantiles and Wilson's limits of the share spared are combined
-    by square-and-add of the logarithms of both (Zou and Donner 2008, section 3). NaN where nobody
-    is spared. The prevalence is taken as known.
+    The share missed is Beta(k, n + 1 - k), of mean k / (n + 1): the k - 1 counted are optimistic.
+    Its quantiles and Wilson's limits are combined by square-and-add of logarithms (Zou and Donner
+    2008, section 3). NaN where nobody is ruled out.
     """
-    if rank == 0 or spared == 0:
+    if rank == 0 or ruled_out == 0:
         return UNDEFINED
-    share_missed, share_spared = rank / (tumoral + 1), spared / reactive
+    miss_rate, specificity = rank / (tumoral + 1), ruled_out / reactive
     fewest, most = beta.ppf([0.025, 0.975], rank, tumoral + 1 - rank)
-    low, high = wilson(spared, reactive)
-    below = np.hypot(np.log(share_missed / fewest), np.log(high / share_spared))
-    above = np.hypot(np.log(most / share_missed), np.log(share_spared / low))
-    odds, ratio = prevalence / (1 - prevalence), share_missed / share_spared
+    low, high = wilson(ruled_out, reactive)
+    below = np.hypot(np.log(miss_rate / fewest), np.log(high / specificity))
+    above = np.hypot(np.log(most / miss_rate), np.log(specificity / low))
+    odds, ratio = prevalence / (1 - prevalence), miss_rate / specificity
 
     def value(r: float) -> float:
         return float(1 / (1 + odds * r))
@@ -198,44 +201,34 @@ def negative_predictive_value(
 def specificity_difference(
     patients: pd.DataFrame, baseline: pd.DataFrame, rank: int, resamples: int = 2000, seed: int = 0
 ) -> Estimate:
-    """Share of reactive patients spared, minus that of a baseline at the same rank.
+    """Return the specificity minus a baseline's at the same rank, with a 95 % percentile interval.
 
-    Both have the columns label, probability and the same index. Percentile bootstrap, 95 %:
-    patients drawn within their class, together for both, each threshold taken anew. For equal
-    models of 113 and 50 patients it covers 0.96 to 0.99. Of other folds or another training it
-    says nothing. Raises ValueError where patients differ.
+    Both have the columns label, probability and the same index. Patients are drawn within class,
+    together for both, and each resample sets its own thresholds. Raises ValueError where patients
+    differ.
     """
     if not patients.index.equals(baseline.index) or (patients["label"] != baseline["label"]).any():
         raise ValueError("the baseline has other patients or labels")
     if rank == 0:
         return Estimate(0.0, 0.0, 0.0)
     random = np.random.default_rng(seed)
-    pairs = [split_classes(one) for one in (patients, baseline)]
+    pairs = [_by_class(one) for one in (patients, baseline)]
     sizes = [len(values) for values in pairs[0]]
     drawn = [random.integers(n, size=(resamples, n)) for n in sizes]
     every = [np.arange(n)[None] for n in sizes]
 
-    def share(pair: tuple[np.ndarray, np.ndarray], rows: list[np.ndarray]) -> np.ndarray:
+    def specificity(pair: tuple[np.ndarray, np.ndarray], rows: list[np.ndarray]) -> np.ndarray:
         limit = np.sort(pair[0][rows[0]], axis=1)[:, rank - 1]
         return (pair[1][rows[1]] < limit[:, None]).mean(axis=1)
 
-    value, differences = (share(pairs[0], rows) - share(pairs[1], rows) for rows in (every, drawn))
+    value, differences = (
+        specificity(pairs[0], rows) - specificity(pairs[1], rows) for rows in (every, drawn)
+    )
     return Estimate(float(value[0]), *map(float, np.quantile(differences, [0.025, 0.975])))
 
 
-def split_classes(patients: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """The probabilities of tumoral and of reactive patients."""
+def _by_class(patients: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities of tumoral and of reactive patients."""
     probability = patients["probability"].to_numpy(float)
     positive = patients["label"].to_numpy() == 1
     return probability[positive], probability[~positive]
-
-
-def as_plain(outcome: Outcome) -> dict[str, Any]:
-    """For JSON: dicts and plain numbers, None where undefined."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Estimate):
-            return None if np.isnan(value.value) else value._asdict()
-        return value
-
-    return {name: plain(value) for name, value in outcome._asdict().items()}

@@ -1,4 +1,4 @@
-"""Scores of everybody and of the hard stratum, beside those of baselines in the same folds."""
+"""Scores of all patients and of the hard stratum, with those of baselines in the same folds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,12 @@ import pandas as pd
 
 from lymphoml.evaluation.intervals import proportion
 from lymphoml.evaluation.metrics import THRESHOLD
+from lymphoml.evaluation.paired import paired_differences
 from lymphoml.evaluation.pooled import pool
-from lymphoml.evaluation.resampling import paired_differences
 
-REFERENCE = "logistic_regression"  # of the gain: what the clinical values alone are worth
-# What images are worth without training a network: the best of them is a second reference.
-IMAGE_REFERENCES = ("morphology", "random_features")
+REFERENCE = "logistic_regression"  # of `gain`: the clinical values alone
+IMAGE_REFERENCES = ("morphology", "random_features")  # of `image_gain`: images without training
+MIN_GROUP_SIZE = 10  # patients of a class, below which its rate is not estimable
 
 
 def score_strata(
@@ -21,79 +21,65 @@ def score_strata(
     baselines: pd.DataFrame | None,
     folds_per_repeat: int,
 ) -> dict[str, Any]:
-    """By `scores`, `baselines`, `gain` and `image_gain`; tables as `summarise` takes them.
+    """Return `scores`, `baselines`, `gain` and `image_gain`, each by stratum: `all` and `hard`.
 
-    Each tells of `all` and of `hard`, None where no patient is in it. A gain is None without
-    its reference.
+    Takes the tables of `summarise`. A stratum without patients is None, as is a gain without its
+    reference. `image_gain` is over the image baseline of the highest AUROC.
     """
-    parts = _parts(predictions, strata)
-    scores = {name: _pooled(rows, folds_per_repeat) for name, rows in parts.items()}
-    beside: dict[str, Any] = {"baselines": {}, "gain": None, "image_gain": None}
-    if baselines is not None:
-        beside = _beside(parts, baselines, folds_per_repeat)
-    return {"scores": scores} | beside
-
-
-def _parts(predictions: pd.DataFrame, strata: pd.DataFrame) -> dict[str, pd.DataFrame | None]:
     hard = None
     if "hard" in strata:
         hard = predictions[predictions["patient"].map(strata["hard"]) == "1"]
-    return {"all": predictions, "hard": hard}
+    parts: dict[str, pd.DataFrame | None] = {"all": predictions, "hard": hard}
+    scores = {part: _pool(rows, folds_per_repeat) for part, rows in parts.items()}
+    if baselines is None:
+        return {"scores": scores, "baselines": {}, "gain": None, "image_gain": None}
+    joined = {
+        part: None if rows is None else rows.merge(baselines, on=["patient", "fold"])
+        for part, rows in parts.items()
+    }
+    of_baselines = {
+        name: {
+            part: _pool(None if rows is None else rows.assign(probability=rows[name]),
+                        folds_per_repeat)
+            for part, rows in joined.items()
+        }
+        for name in baselines.columns
+        if name not in ("patient", "fold")
+    }  # fmt: skip
+    images = [name for name in IMAGE_REFERENCES if name in of_baselines]
+    best = max(images, key=lambda name: of_baselines[name]["all"]["auroc"]["value"], default=None)
+    clinical = REFERENCE if REFERENCE in of_baselines else None
+    return {
+        "scores": scores,
+        "baselines": of_baselines,
+        "gain": _gains(joined, clinical, folds_per_repeat),
+        "image_gain": _gains(joined, best, folds_per_repeat),
+    }
 
 
-def _pooled(rows: pd.DataFrame | None, folds_per_repeat: int) -> dict[str, Any] | None:
+def _pool(rows: pd.DataFrame | None, folds_per_repeat: int) -> Any:
     return None if rows is None or rows.empty else pool(rows, folds_per_repeat)
 
 
-def _beside(
-    parts: Mapping[str, pd.DataFrame | None], baselines: pd.DataFrame, folds_per_repeat: int
-) -> dict[str, Any]:
-    """The baselines' scores on the same patients, and what the run gains over two of them.
-
-    That of images with the highest AUROC is taken as the second: a choice in the baseline's favour.
-    """
-    names = [name for name in baselines.columns if name not in ("patient", "fold")]
-    found: dict[str, Any] = {name: {} for name in names}
-    joined_parts = {}
-    for part, rows in parts.items():
-        joined = None if rows is None else rows.merge(baselines, on=["patient", "fold"])
-        for name in names:
-            asked = None if joined is None else joined.assign(probability=joined[name])
-            found[name][part] = _pooled(asked, folds_per_repeat)
-        joined_parts[part] = joined
-
-    def gain(reference: str | None) -> dict[str, Any] | None:
-        if reference not in names:
-            return None
-        told = {
-            part: _gain(rows, reference, folds_per_repeat) for part, rows in joined_parts.items()
-        }
-        return {"reference": reference} | told
-
-    images = {
-        name: found[name]["all"]["auroc"]["value"] for name in IMAGE_REFERENCES if name in names
-    }
-    best = max(images, key=lambda name: images[name]) if images else None
-    return {"baselines": found, "gain": gain(REFERENCE), "image_gain": gain(best)}
-
-
-def _gain(
-    rows: pd.DataFrame | None, reference: str, folds_per_repeat: int
+def _gains(
+    parts: Mapping[str, pd.DataFrame | None], reference: str | None, folds_per_repeat: int
 ) -> dict[str, Any] | None:
-    if rows is None or rows["label"].nunique() < 2:
+    """Return by part the paired differences between `probability` and the column `reference`."""
+    if reference is None:
         return None
-    ordered = rows.assign(repeat=rows["fold"] // folds_per_repeat).sort_values(
-        ["repeat", "patient"]
-    )
-    shape = (ordered["repeat"].nunique(), -1)
-    labels, ours, theirs = (
-        ordered[column].to_numpy().reshape(shape) for column in ("label", "probability", reference)
-    )
-    differences = paired_differences(labels[0], ours, theirs)
-    return {name: difference._asdict() for name, difference in differences.items()}
-
-
-# Each patient's mean over the repeats of a cross-validation, scored once.
+    gains: dict[str, Any] = {"reference": reference}
+    for part, rows in parts.items():
+        gains[part] = None
+        if rows is not None and rows["label"].nunique() == 2:
+            rows = rows.assign(repeat=rows["fold"] // folds_per_repeat)
+            rows = rows.sort_values(["repeat", "patient"])
+            labels, candidate, baseline = (
+                rows[column].to_numpy().reshape(rows["repeat"].nunique(), -1)
+                for column in ("label", "probability", reference)
+            )
+            differences = paired_differences(labels[0], candidate, baseline)
+            gains[part] = {name: each._asdict() for name, each in differences.items()}
+    return gains
 
 
 def averaged(
@@ -102,12 +88,10 @@ def averaged(
     baselines: pd.DataFrame | None,
     folds_per_repeat: int,
 ) -> dict[str, Any] | None:
-    """`score_strata` of the mean probabilities, and how many `repeats`; None of a single one.
+    """Return `score_strata` of each patient's mean over `repeats`; None of a single repeat.
 
-    `predict` gives a new patient the mean probability of all models of a run. The other scores are
-    of one model at a time; these are of such a mean, from fewer models: one a repeat, none of which
-    has trained on the patient. The models of a repeat's other folds have, and are left out. As a
-    patient belongs to no one fold here, no threshold can be taken from the other folds.
+    These estimate the mean of several models, as `predict` gives it to a new patient, from the
+    models that did not train on the patient: one per repeat.
     """
     repeats = int(predictions["fold"].max()) // folds_per_repeat + 1
     if repeats == 1:
@@ -117,25 +101,18 @@ def averaged(
 
 
 def over_repeats(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a patient, all of fold 0: the means of the other columns."""
+    """Return a row per patient, all of fold 0: the means of the other columns."""
     return table.drop(columns="fold").groupby("patient").mean().assign(fold=0).reset_index()
 
 
-# Sensitivity and specificity in parts of the cohort, where there are patients enough to say.
-
-FEWEST = 10  # patients of a class, below which its rate is not estimable
-
-
 def subgroups(predictions: pd.DataFrame, groups: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row for each value of each column of `groups`, which is indexed by patient.
+    """Return sensitivity and specificity for each value of each column of `groups`.
 
-    Of a patient's repeats the rate of right calls counts. A rate is None under FEWEST patients of
-    its class; else value, low and high of Wilson's 95 % interval.
+    `groups` is indexed by patient. Over repeats a patient counts by the rate of right calls. A rate
+    is None below MIN_GROUP_SIZE patients of its class, else value, low, high (Wilson, 95 %).
     """
     right = (predictions["probability"] > THRESHOLD) == predictions["label"]
-    patients = pd.DataFrame(
-        {"patient": predictions["patient"], "label": predictions["label"], "right": right}
-    )
+    patients = predictions[["patient", "label"]].assign(right=right)
     patients = patients.groupby("patient").mean().join(groups)
     return [
         {"by": by, "group": str(value)} | _rates(rows)
@@ -145,11 +122,10 @@ def subgroups(predictions: pd.DataFrame, groups: pd.DataFrame) -> list[dict[str,
 
 
 def _rates(rows: pd.DataFrame) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    rates: dict[str, Any] = {}
     for label, name, rate in ((1, "n_tumoral", "sensitivity"), (0, "n_reactive", "specificity")):
         right = rows["right"][rows["label"] == label]
-        found[name] = n = len(right)
-        found[rate] = None
-        if n >= FEWEST:
-            found[rate] = proportion(float(right.sum()), n)._asdict()
-    return found
+        rates[name] = n = len(right)
+        estimable = n >= MIN_GROUP_SIZE
+        rates[rate] = proportion(float(right.sum()), n)._asdict() if estimable else None
+    return rates

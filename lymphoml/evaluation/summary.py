@@ -1,4 +1,4 @@
-"""The content of a run folder's `metrics.json`: the scores, and all that must stand beside them."""
+"""The content of a run folder's `metrics.json`."""
 
 import math
 from collections.abc import Mapping
@@ -23,17 +23,16 @@ def summarise(
     baselines: pd.DataFrame | None = None,
     hard_max: float | None = None,
 ) -> dict[str, Any]:
-    """All that a run's out-of-fold predictions say, ready for JSON: None where undefined.
+    """Return all scores of a run's out-of-fold predictions, ready for JSON: None where undefined.
 
-    `predictions` has the columns patient, fold, label, probability, and `histories` each fold's
-    `history.csv`. Folds are numbered through all repeats, so a fold's repeat is
-    `fold // folds_per_repeat`. `strata`, indexed by patient, has a column for each way to part the
-    cohort, `hard` ("1" inside) among them where there is a hard stratum, which ends at `hard_max`.
-    `baselines` has the columns patient, fold and one of probabilities for each baseline.
+    `predictions` has the columns patient, fold, label, probability; `histories` holds each fold's
+    `history.csv`. Folds are numbered through all repeats: the repeat is fold // folds_per_repeat.
+    `strata`, indexed by patient, has a column per grouping; its column `hard` is "1" inside the
+    hard stratum, which ends at `hard_max`. `baselines` has the columns patient, fold, and the
+    probabilities of a baseline per column.
 
-    `best_epoch_balanced_accuracy` picks each fold's epoch on the patients it is scored on, as the
-    paper does: optimistic by 0.03 to 0.10. Its standard deviation is the sample's (n - 1);
-    `best_epoch_gap` is what it adds to the mean of the folds' reported scores.
+    `best_epoch_balanced_accuracy` chooses each fold's epoch on the patients it is scored on, as the
+    paper does: optimistic by 0.03 to 0.10. `best_epoch_gap` is that optimism.
     """
     folds = [
         {"fold": fold} | _fold(predictions[predictions["fold"] == fold]) | _best_epoch(history)
@@ -42,26 +41,26 @@ def summarise(
     table = pd.DataFrame(folds)[["balanced_accuracy", "best_epoch_balanced_accuracy"]].astype(float)
     best, reported = table["best_epoch_balanced_accuracy"], table["balanced_accuracy"]
     strata = pd.DataFrame() if strata is None else strata
-    told = score_strata(predictions, strata, baselines, folds_per_repeat)
-    several = predictions["fold"].max() >= folds_per_repeat
+    by_stratum = score_strata(predictions, strata, baselines, folds_per_repeat)
+    repeated = predictions["fold"].max() >= folds_per_repeat
     summary = {
         "n_patients": predictions["patient"].nunique(),
-        **{name: told["scores"]["all"][name] for name in HEADLINE},
+        **{name: by_stratum["scores"]["all"][name] for name in HEADLINE},
         "folds": folds,
         "best_epoch_balanced_accuracy": {"mean": best.mean(), "std": best.std(ddof=1)},
         "best_epoch_gap": best.mean() - reported.mean(),
-        **told,
+        **by_stratum,
         "averaged": averaged(predictions, strata, baselines, folds_per_repeat),
         "hard_max": hard_max,
-        "split_std": split_std(predictions, folds_per_repeat) if several else None,
+        "split_std": split_std(predictions, folds_per_repeat) if repeated else None,
         "thresholds": thresholds(predictions, folds_per_repeat),
         "subgroups": subgroups(predictions, strata),
     }
-    return plain(summary)
+    return to_json(summary)
 
 
 def _fold(rows: pd.DataFrame) -> dict[str, Any]:
-    """The scores of one fold, the two that lead with the limits of their intervals."""
+    """Return the scores of one fold, the headline scores with the limits of their intervals."""
     scores: dict[str, Any] = dict(score_fold(rows["label"], rows["probability"]))
     for name, limits in pool(rows, 1, HEADLINE).items():
         scores |= {f"{name}_low": limits["low"], f"{name}_high": limits["high"]}
@@ -69,7 +68,7 @@ def _fold(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _best_epoch(history: pd.DataFrame) -> dict[str, float]:
-    """The first epoch of the highest validation balanced accuracy, and that score."""
+    """Return the first epoch of the highest validation balanced accuracy, and that score."""
     scored = history.dropna(subset="val/balanced_accuracy")
     if scored.empty:
         return {"best_epoch": math.nan, "best_epoch_balanced_accuracy": math.nan}
@@ -80,12 +79,12 @@ def _best_epoch(history: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def plain(value: Any) -> Any:
-    """Numpy's numbers as Python's and NaN as None, since JSON knows neither."""
+def to_json(value: Any) -> Any:
+    """Return plain Python values: numpy's numbers converted, NaN as None."""
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and math.isnan(value) else value

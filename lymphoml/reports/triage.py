@@ -12,12 +12,11 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_json
 from lymphoml.evaluation.rule_out import (
     RANKS,
-    as_plain,
     assess,
     average_size,
     confident_size,
-    specificity_difference,
     held_out,
+    specificity_difference,
     worst_average,
 )
 from lymphoml.runs.finished_run import Run, read_run
@@ -173,7 +172,7 @@ def make_rule(
         "folds": run.config["data"]["folds"],
         "repeats": repeats,
         "prevalence": prevalence,
-        "outcomes": {name: as_plain(outcome) for name, outcome in outcomes.items()},
+        "outcomes": {name: outcome.to_json() for name, outcome in outcomes.items()},
         "baseline": _baseline(run, patients, ranks, prevalence),
     }
     return rule | {"assumed": assumptions(rule)}
@@ -199,7 +198,7 @@ def _baseline(
     return {
         "name": BASELINE,
         "outcomes": {
-            name: as_plain(assess(baseline, rank, prevalence)) for name, rank in ranks.items()
+            name: assess(baseline, rank, prevalence).to_json() for name, rank in ranks.items()
         },
         "specificity_difference": {
             name: specificity_difference(patients, baseline, rank)._asdict()

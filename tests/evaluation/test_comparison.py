@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
-from scipy.stats import binom
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import normal_power
-
 from lymphoml.evaluation.comparison import compare, holm, smallest_detectable
 from lymphoml.evaluation.pairs import SCORES
 from lymphoml.evaluation.permutation_test import swap_test
 from lymphoml.evaluation.resampling import paired_differences, standard_errors
+from scipy.stats import binom
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import normal_power
+
 from tests.evaluation.simulated import simulate, truth
 
 

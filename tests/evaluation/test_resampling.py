@@ -3,10 +3,6 @@ import time
 
 import numpy as np
 import pytest
-from scipy.stats import norm, rankdata
-from scipy.stats import t as student
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-
 from lymphoml.evaluation.pairs import SCORES, score_pairs
 from lymphoml.evaluation.permutation_test import swap_test
 from lymphoml.evaluation.resampling import (
@@ -17,6 +13,10 @@ from lymphoml.evaluation.resampling import (
     resample,
     standard_errors,
 )
+from scipy.stats import norm, rankdata
+from scipy.stats import t as student
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
 from tests.evaluation.simulated import simulate, truth
 
 ORACLES = {

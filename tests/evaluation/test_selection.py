@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-
 from lymphoml.evaluation.optimism import best_of_n_bias
 from lymphoml.evaluation.pairs import SCORES
 from lymphoml.evaluation.resampling import draw_patients
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
 from tests.evaluation.simulated import simulate, truth
 
 

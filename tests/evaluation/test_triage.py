@@ -9,8 +9,8 @@ from lymphoml.evaluation.intervals import wilson
 from lymphoml.evaluation.rule_out import (
     as_plain,
     assess,
-    specificity_difference,
     negative_predictive_value,
+    specificity_difference,
 )
 
 

@@ -9,9 +9,8 @@ import pytest
 from scipy.stats import binom
 
 from lymphoml.cli.main import main
-from lymphoml.evaluation.comparison import holm
-from lymphoml.evaluation.optimism import best_of_n_bias
-from lymphoml.evaluation.resampling import paired_differences
+from lymphoml.evaluation.paired import paired_differences
+from lymphoml.evaluation.selection import best_of_n_bias, holm
 from tests.evaluation.simulated import simulate
 from tests.reports.fabricate import config, make_predictions, make_run
 

@@ -10,10 +10,9 @@ from rich.console import Console
 
 from lymphoml.cli.main import _run
 from lymphoml.core.errors import InputError
-from lymphoml.evaluation.comparison import holm
-from lymphoml.evaluation.optimism import best_of_n_bias
+from lymphoml.evaluation.paired import paired_differences
 from lymphoml.evaluation.pooled import pool
-from lymphoml.evaluation.resampling import paired_differences
+from lymphoml.evaluation.selection import best_of_n_bias, holm
 from lymphoml.reports.comparison.compare import compare_runs
 from lymphoml.reports.comparison.file import read_comparison, write_comparison
 from lymphoml.reports.comparison.terminal import print_comparison

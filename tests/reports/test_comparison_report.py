@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from lymphoml.core.errors import InputError
+from lymphoml.evaluation.paired import paired_differences
 from lymphoml.evaluation.pooled import pool
-from lymphoml.evaluation.resampling import paired_differences
 from lymphoml.reports.comparison.compare import compare_runs
 from lymphoml.reports.comparison.file import read_comparison, write_comparison
 from lymphoml.reports.comparison.reference import papers_run

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, listed
-from lymphoml.evaluation.comparison import compare
-from lymphoml.evaluation.optimism import best_of_n_bias
-from lymphoml.evaluation.pairs import SCORES
+from lymphoml.evaluation.paired import PAIR_SCORES
 from lymphoml.evaluation.pooled import pool
+from lymphoml.evaluation.selection import best_of_n_bias, compare
 from lymphoml.reports.comparison.reference import baseline_run
 from lymphoml.reports.comparison.result import Comparison
 from lymphoml.reports.page.names import short_names
@@ -204,5 +203,5 @@ def _compare(given: _Aligned, stratum: str, inside: np.ndarray) -> Comparison:
 
 def _scores(run: Run, patients: pd.Index) -> dict[str, dict[str, float]]:
     own = run.predictions[run.predictions["patient"].isin(patients)]
-    pooled = pool(own, run.config["data"]["folds"], [*SCORES])
-    return {score: pooled[score] for score in SCORES}
+    pooled = pool(own, run.config["data"]["folds"], [*PAIR_SCORES])
+    return {score: pooled[score] for score in PAIR_SCORES}

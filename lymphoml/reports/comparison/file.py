@@ -11,9 +11,9 @@ import pandas as pd
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_csv, write_json
 from lymphoml.evaluation.intervals import Estimate
-from lymphoml.evaluation.optimism import Best
-from lymphoml.evaluation.pairs import SCORES
-from lymphoml.evaluation.summary import plain
+from lymphoml.evaluation.paired import PAIR_SCORES
+from lymphoml.evaluation.selection import Best
+from lymphoml.evaluation.summary import to_json
 from lymphoml.reports.comparison.result import Comparison, parts
 from lymphoml.runs.finished_run import read_mapping
 
@@ -30,7 +30,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     ]
     write_csv(table, pd.concat(tables))
     hard = comparison.hard and _told(comparison.hard)
-    write_json(content, plain(_told(comparison) | {"hard": hard}))
+    write_json(content, to_json(_told(comparison) | {"hard": hard}))
     return [content, table]
 
 
@@ -71,9 +71,9 @@ def _part(content: Mapping[str, Any]) -> Comparison:
         patients=int(content["n_patients"]),
         tried=int(content["configurations_tried"]),
         table=table,
-        best={score: _best(content["best"][score]) for score in SCORES},
+        best={score: _best(content["best"][score]) for score in PAIR_SCORES},
         clinical=str(content["clinical"]),
-        baseline=baseline and {score: _numbers(baseline[score]) for score in SCORES},
+        baseline=baseline and {score: _numbers(baseline[score]) for score in PAIR_SCORES},
     )
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lymphoml.evaluation.comparison import smallest_detectable
-from lymphoml.evaluation.optimism import Best
-from lymphoml.evaluation.pairs import SCORES
+from lymphoml.evaluation.paired import PAIR_SCORES
+from lymphoml.evaluation.selection import Best, smallest_detectable
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Comparison:
     @property
     def tests(self) -> int:
         """How many differences Holm's correction is over."""
-        return int(self.table["p"].notna().sum()) + self.unseen * len(SCORES)
+        return int(self.table["p"].notna().sum()) + self.unseen * len(PAIR_SCORES)
 
     @property
     def detectable(self) -> dict[str, dict[str, float]]:
@@ -54,7 +53,9 @@ class Comparison:
             score: float(np.nanmedian(rows)) if rows.notna().any() else np.nan
             for score, rows in self.table.groupby("score")["detectable"]
         }
-        return {score: {"one": medians[score], "holm": medians[score] * ratio} for score in SCORES}
+        return {
+            score: {"one": medians[score], "holm": medians[score] * ratio} for score in PAIR_SCORES
+        }
 
 
 def parts(comparison: Comparison) -> dict[str, Comparison]:
