@@ -1,9 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from lymphoml.evaluation.resampling import paired_differences
 
 from lymphoml.evaluation.metrics import SCORES, score_fold
+from lymphoml.evaluation.paired import paired_differences
 from lymphoml.evaluation.strata import averaged, over_repeats
 
 N, FOLDS, REPEATS = 90, 3, 4

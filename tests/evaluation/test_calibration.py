@@ -9,9 +9,7 @@ from lymphoml.evaluation.calibration import (
     CLIP,
     calibration_intercept,
     calibration_slope,
-    expected_calibration_error,
     reliability_bins,
-    reliability_curve,
 )
 from lymphoml.evaluation.intervals import wilson
 
@@ -100,8 +98,6 @@ def test_bins_are_those_of_scikit_learn_with_wilsons_limits():
     assert (bins["n"] == 20).all()
     for row in bins.itertuples():
         assert (row.low, row.high) == wilson(round(row.observed * 20), 20)
-    error = np.mean(np.abs(observed - predicted))  # bins of equal count
-    assert expected_calibration_error(labels, probabilities, 8) == pytest.approx(error)
 
 
 def test_calibration_error_counted_by_hand_weighs_bins_by_patients():
@@ -109,8 +105,6 @@ def test_calibration_error_counted_by_hand_weighs_bins_by_patients():
     labels, probabilities = [0, 1, 0, 1], [0.4, 0.4, 0.4, 0.9]
     bins = reliability_bins(labels, probabilities, bins=2)
     assert bins["n"].tolist() == [3, 1]
-    expected = (3 * abs(1 / 3 - 0.4) + 1 * abs(1 - 0.9)) / 4
-    assert expected_calibration_error(labels, probabilities, 2) == pytest.approx(expected)
 
 
 def test_order_of_rows_changes_no_bin():
@@ -120,17 +114,3 @@ def test_order_of_rows_changes_no_bin():
     one = reliability_bins(labels, probabilities)
     other = reliability_bins(labels[order], probabilities[order])
     np.testing.assert_allclose(one, other)
-
-
-@pytest.mark.parametrize("decimals", [16, 1, 0])
-def test_the_curve_lies_in_its_band_and_follows_the_truth(decimals):
-    labels, probabilities = cohort(400)
-    probabilities = probabilities.round(decimals)
-    curve = reliability_curve(labels, probabilities)
-    assert curve.notna().all(axis=None)
-    assert curve[["low", "observed", "high"]].apply(lambda r: r.is_monotonic_increasing, 1).all()
-    if decimals == 16:
-        truth = expit(0.3 + 0.7 * logit(curve["probability"]))
-        assert (truth - curve["observed"]).abs().iloc[5:-5].max() < 0.1
-        again = reliability_curve(labels, probabilities)
-        np.testing.assert_array_equal(curve, again)

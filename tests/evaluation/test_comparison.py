@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
-from lymphoml.evaluation.comparison import compare, holm, smallest_detectable
-from lymphoml.evaluation.pairs import SCORES
-from lymphoml.evaluation.permutation_test import swap_test
-from lymphoml.evaluation.resampling import paired_differences, standard_errors
 from scipy.stats import binom
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import normal_power
 
+from lymphoml.evaluation.paired import PAIR_SCORES as SCORES
+from lymphoml.evaluation.paired import paired_differences, standard_errors
+from lymphoml.evaluation.paired import permutation_test as swap_test
+from lymphoml.evaluation.selection import compare, holm, smallest_detectable
 from tests.evaluation.simulated import simulate, truth
 
 

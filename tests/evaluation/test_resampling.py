@@ -3,20 +3,21 @@ import time
 
 import numpy as np
 import pytest
-from lymphoml.evaluation.pairs import SCORES, score_pairs
-from lymphoml.evaluation.permutation_test import swap_test
-from lymphoml.evaluation.resampling import (
-    Draws,
-    bootstrap_interval,
-    draw_patients,
-    paired_differences,
-    resample,
-    standard_errors,
-)
 from scipy.stats import norm, rankdata
 from scipy.stats import t as student
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from lymphoml.evaluation.intervals import bootstrap_interval
+from lymphoml.evaluation.paired import PAIR_SCORES as SCORES
+from lymphoml.evaluation.paired import (
+    Draws,
+    draw_patients,
+    paired_differences,
+    resample,
+    score_pairs,
+    standard_errors,
+)
+from lymphoml.evaluation.paired import permutation_test as swap_test
 from tests.evaluation.simulated import simulate, truth
 
 ORACLES = {

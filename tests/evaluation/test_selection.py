@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from lymphoml.evaluation.optimism import best_of_n_bias
-from lymphoml.evaluation.pairs import SCORES
-from lymphoml.evaluation.resampling import draw_patients
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from lymphoml.evaluation.paired import PAIR_SCORES as SCORES
+from lymphoml.evaluation.paired import draw_patients
+from lymphoml.evaluation.selection import best_of_n_bias
 from tests.evaluation.simulated import simulate, truth
 
 

@@ -7,7 +7,6 @@ from scipy.stats import norm
 
 from lymphoml.evaluation.intervals import wilson
 from lymphoml.evaluation.rule_out import (
-    as_plain,
     assess,
     negative_predictive_value,
     specificity_difference,
@@ -46,10 +45,10 @@ def test_rank_0_spares_nobody_and_is_plain_json():
     outcome = assess(patients([0.0, 0.5], [0.0, 0.1]), 0, prevalence=0.3)
     assert outcome.threshold is None
     assert (outcome.missed, outcome.ruled_out, outcome.sensitivity_bound) == (0, 0, 1)
-    plain = json.loads(json.dumps(as_plain(outcome), allow_nan=False))
+    plain = json.loads(json.dumps(outcome.to_json(), allow_nan=False))
     assert plain["negative_predictive_value"] is None
     assert plain["specificity"]["value"] == 0
-    full = as_plain(assess(drawn(np.random.default_rng(0)), 5, 0.3))
+    full = assess(drawn(np.random.default_rng(0)), 5, 0.3).to_json()
     assert {type(value) for value in full.values()} == {int, float, dict}
 
 

@@ -8,7 +8,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from lymphoml.evaluation import resampling
+from lymphoml.evaluation import pooled
 
 
 def specificity_at_95(labels, probabilities, weights):
@@ -38,8 +38,8 @@ def patients(decimals, n=40, seed=0):
 @pytest.mark.parametrize("decimals", [1, 9])
 def test_each_row_of_weights_scores_as_scikit_learn_does(name, decimals):
     labels, probabilities = patients(decimals)
-    weights = resampling.draw_weights(labels, 30, seed=1)
-    ours = getattr(resampling, name)(labels, probabilities, weights)
+    weights = pooled.draw_weights(labels, 30, seed=1)
+    ours = getattr(pooled, name)(labels, probabilities, weights)
     theirs = [ORACLES[name](labels, probabilities, row) for row in weights]
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
@@ -48,15 +48,15 @@ def test_each_row_of_weights_scores_as_scikit_learn_does(name, decimals):
 def test_all_called_alike(constant):
     labels, _ = patients(1)
     same, weights = np.full(len(labels), constant), np.ones((1, len(labels)))
-    assert resampling.matthews(labels, same, weights) == 0
-    assert resampling.f1(labels, same, weights) == pytest.approx(
+    assert pooled.matthews(labels, same, weights) == 0
+    assert pooled.f1(labels, same, weights) == pytest.approx(
         f1_score(labels, same > 0.5, zero_division=0.0)
     )
 
 
 def test_patients_are_drawn_within_class():
     labels, _ = patients(1)
-    weights = resampling.draw_weights(labels, 500, seed=0)
+    weights = pooled.draw_weights(labels, 500, seed=0)
     assert (weights[:, labels == 1].sum(axis=1) == labels.sum()).all()
     assert (weights[:, labels == 0].sum(axis=1) == (1 - labels).sum()).all()
     assert weights.mean(axis=0) == pytest.approx(1, abs=0.2)
