@@ -1,8 +1,7 @@
-"""Where a job can be followed and compared while it trains: Weights & Biases and TensorBoard.
+"""Weights & Biases and TensorBoard: follow and compare a job while it trains.
 
-The run folder holds every number already, each fold's `history.csv` among them; trackers are for
-looking, comparing and sharing. None is told a patient's identifier, a path, the machine or its
-user.
+The run folder has every number already, each fold's `history.csv` among them. No tracker gets a
+patient's identifier, a path, the machine's name or its user.
 """
 
 from lymphoml.training.loggers.tracker import Tracker

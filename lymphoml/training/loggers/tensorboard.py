@@ -1,49 +1,38 @@
-"""TensorBoard's event file, under a name of our own.
+"""TensorBoard's event file, written at once and under a name without the host's.
 
-Every ready-made writer puts the host's name into the file's name.
+Lightning's TensorBoardLogger writes from a thread, which prints a traceback when the disk is full.
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger
 
 from lymphoml.core.files import naming
 
 
-@contextmanager
-def event_file(folder: Path) -> Iterator["EventFile"]:
-    """A new file in `folder`, open for the block; TensorBoard reads all files there as one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # TensorBoard looks for `tfevents` in the name, and reads in the order of names.
-    path = folder / f"events.out.tfevents.{time.time_ns()}"
-    file = open(path, "wb")  # noqa: SIM115
-    try:
-        yield EventFile(file)
-    finally:
-        with naming(path):  # what is still to be written may not fit
-            file.close()
+class TensorBoardEvents(Logger):
+    """A new event file in `folder` with scalars by epoch, and `factors` on the HParams page."""
 
+    name, version = "tensorboard", ""
 
-class EventFile:
-    """Writes scalars by epoch, each epoch at once on disk."""
-
-    def __init__(self, file: BinaryIO):
+    def __init__(self, folder: Path, factors: Mapping[str, Any]):
         from tensorboard.summary.writer.record_writer import RecordWriter
-
-        self._path = Path(file.name)
-        self._records = RecordWriter(file)
-        self._event(file_version="brain.Event:2")
-
-    def describe(self, factors: dict[str, Any]) -> None:
-        """What the HParams page compares runs by."""
         from torch.utils.tensorboard.summary import hparams
 
-        for summary in hparams(factors, {"val/balanced_accuracy": 0, "val/loss": 0}):
-            self._event(summary=summary)
+        super().__init__()
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard looks for `tfevents` in the name, and reads in the order of names.
+        self.path = folder / f"events.out.tfevents.{time.time_ns()}"
+        self.file = open(self.path, "wb")  # noqa: SIM115
+        self._records = RecordWriter(self.file)
+        self._write(file_version="brain.Event:2")
+        for summary in hparams(dict(factors), {"val/balanced_accuracy": 0, "val/loss": 0}):
+            self._write(summary=summary)
 
-    def write(self, metrics: Mapping[str, float], epoch: int) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         values = [
@@ -51,11 +40,18 @@ class EventFile:
             for tag, value in metrics.items()
             if tag != "epoch"
         ]
-        self._event(step=epoch, summary=Summary(value=values))
+        self._write(step=int(metrics["epoch"]), summary=Summary(value=values))
 
-    def _event(self, **fields: Any) -> None:
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Log none: `factors` are."""
+
+    def close(self) -> None:
+        with naming(self.path):  # what is still in the buffer may not fit
+            self.file.close()
+
+    def _write(self, **fields: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
-        with naming(self._path):
+        with naming(self.path):
             self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
             self._records.flush()

@@ -1,4 +1,4 @@
-"""Weights & Biases, with everything off that it collects by itself."""
+"""Weights & Biases, without anything that it collects by itself."""
 
 import atexit
 import functools
@@ -6,65 +6,71 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pytorch_lightning.loggers import WandbLogger
 
 from lymphoml.core.errors import InputError
-from lymphoml.evaluation.metrics import THRESHOLD
 
-MODES = ("auto", "offline", "online", "disabled")
 CLASSES = ["reactive", "tumoral"]
 
 
-def mode(asked: str) -> str:
-    """Where runs go: offline, online or disabled; `auto` is online where a key is configured.
+class EpochWandbLogger(WandbLogger):
+    """Lightning's logger with one row an epoch, and without a module's hyper-parameters."""
 
-    Raises InputError for another word, a malformed key, and `online` without a key.
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.experiment.log(dict(metrics), step=int(metrics["epoch"]))
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Log none: they may contain paths, and the run has the public configuration."""
+
+
+def resolve_mode(mode: str) -> str:
+    """Return offline, online or disabled; `auto` is online where an API key is configured.
+
+    Raises InputError for a malformed key, and for `online` without a key.
     """
-    if asked not in MODES:
-        raise InputError(f"logger.mode={asked}: allowed are {', '.join(MODES)}")
-    chosen = os.environ.get("WANDB_MODE", "auto") if asked == "auto" else asked
+    chosen = os.environ.get("WANDB_MODE", "auto") if mode == "auto" else mode
     if chosen not in ("auto", "online"):
         return chosen
     wandb = _client()
     try:
-        known = wandb.login(prompt=False, verify=False)
+        has_key = wandb.login(prompt=False, verify=False)
     except wandb.errors.AuthenticationError as error:
         raise InputError(f"W&B: {error}") from None
-    if chosen == "online" and not known:
+    if chosen == "online" and not has_key:
         raise InputError(
-            "logger.mode=online: W&B knows no key or is switched off; run `wandb login`, set "
-            "WANDB_API_KEY, or choose logger.mode=offline"
+            "logger.mode=online: W&B has no API key or is switched off. Run `wandb login`, set "
+            "WANDB_API_KEY, or set logger.mode=offline."
         )
-    return "online" if known else "offline"
+    return "online" if has_key else "offline"
 
 
-def start(sweep_id: str | None = None, **named: Any) -> Any:
-    """A new run beside any that is open, never instead of it.
+def start_run(sweep_id: str | None = None, **options: Any) -> Any:
+    """Start a new run, whatever other runs are open.
 
-    The client's own logs name paths. They go while they are being written, so that not even a kill
+    The client's own logs contain paths. They are unlinked while open, so that not even a kill
     leaves them.
     """
     wandb = _client()
-    settings = wandb.Settings(sweep_id=sweep_id)
-    run = wandb.init(reinit="create_new", settings=settings, **named)
+    run = wandb.init(reinit="create_new", settings=wandb.Settings(sweep_id=sweep_id), **options)
     for logs in (run.settings.log_dir, _own_cache() / "wandb" / "logs"):
         shutil.rmtree(logs, ignore_errors=True)
     return run
 
 
-def finish(run: Any, failed: bool) -> None:
-    run.finish(exit_code=int(failed))
-
-
 def log_charts(run: Any, label: np.ndarray, probability: np.ndarray) -> None:
-    """The confusion matrix and, where both classes are present, the ROC curve: chart and table."""
+    """Log the confusion matrix and, where both classes are present, the ROC curve."""
+    from lymphoml.evaluation.metrics import THRESHOLD
+
     plot = _client().plot
-    called = (probability > THRESHOLD).astype(int)
-    charts = {"confusion": plot.confusion_matrix(y_true=label, preds=called, class_names=CLASSES)}
+    predicted = (probability > THRESHOLD).astype(int)
+    confusion = plot.confusion_matrix(y_true=label, preds=predicted, class_names=CLASSES)
+    charts = {"confusion": confusion}
     if len(np.unique(label)) == 2:
         both = np.stack([1 - probability, probability], axis=1)
         charts["roc"] = plot.roc_curve(label, both, labels=CLASSES, classes_to_plot=[1])
@@ -73,8 +79,8 @@ def log_charts(run: Any, label: np.ndarray, probability: np.ndarray) -> None:
     run.log(charts)
 
 
-def table(run: Any, name: str, rows: pd.DataFrame) -> Any:
-    """The rows, to be logged to this run under this name."""
+def make_table(run: Any, name: str, rows: pd.DataFrame) -> Any:
+    """Return the rows as a table to be logged to this run under this name."""
     table = _client().Table(dataframe=rows)
     _keep_in_run(table, run, name)
     return table
@@ -83,7 +89,7 @@ def table(run: Any, name: str, rows: pd.DataFrame) -> Any:
 def _keep_in_run(table: Any, run: Any, name: str) -> None:
     """Make the table a file of the run.
 
-    Left to itself, W&B also makes it an artifact: a copy under the home folder, whose full path it
+    By default W&B also makes it an artifact: a copy under the home folder, whose full path it
     writes into the run.
     """
     table.bind_to_run(run, name, run.step)
@@ -98,27 +104,18 @@ def _own_cache() -> Path:
 
 @functools.cache
 def _client() -> Any:
-    """The wandb module, imported only where W&B is in use."""
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # stack traces name paths
+    """Return the wandb module, imported only where W&B is in use."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # stack traces contain paths
     if "WANDB_CACHE_DIR" not in os.environ:  # else its service logs under the home folder
         os.environ["WANDB_CACHE_DIR"] = str(_own_cache())
     import wandb
 
-    logging.getLogger("wandb").setLevel(logging.CRITICAL)  # a file beside the run that names paths
+    logging.getLogger("wandb").setLevel(logging.CRITICAL)  # a file in the run that contains paths
     wandb.setup(
         wandb.Settings(
-            silent=True,
-            console="off",
-            host="",
-            program="train.py",
-            save_code=False,
-            disable_code=True,
-            disable_git=True,
-            symlink=False,
-            x_disable_meta=True,
-            x_disable_stats=True,
-            x_disable_machine_info=True,
-            x_save_requirements=False,
+            silent=True, console="off", host="", program="train.py", save_code=False,
+            disable_code=True, disable_git=True, symlink=False, x_disable_meta=True,
+            x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False,
         )
-    )
+    )  # fmt: skip
     return wandb

@@ -1,4 +1,4 @@
-"""What trackers may know: of paths nothing, of results numbers only."""
+"""What trackers may receive: settings without paths, and of results numbers only."""
 
 import hashlib
 import math
@@ -9,13 +9,13 @@ from typing import Any
 
 from lymphoml.core.privacy import leaves_project
 
-# Settings that say where something lies on this machine, and where the trackers themselves are.
-LOCAL = {"root", "cache", "folds_csv", "table", "image_dir", "logger"}
-LONGEST_GROUP = 128  # characters, W&B's limit
+# Settings that name a place on this machine, and the trackers' own.
+LOCAL_KEYS = {"root", "cache", "folds_csv", "table", "image_dir", "logger"}
+MAX_GROUP_LENGTH = 128  # characters, W&B's limit
 
 
-def factors(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What runs are compared by, at the top level and in a word or number each."""
+def sweep_factors(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what runs are compared by, each a short name or a number."""
     return {
         "optim": _short_name(config["optim"]),
         "lr": config["lr"],
@@ -24,35 +24,35 @@ def factors(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def public_config(config: Any) -> Any:
-    """The configuration without what is this machine's: LOCAL keys, paths beyond the project."""
+    """Return the configuration without LOCAL_KEYS and paths that leave the project."""
     if isinstance(config, Mapping):
-        return {key: public_config(item) for key, item in config.items() if key not in LOCAL}
-    if isinstance(config, list):
+        return {key: public_config(item) for key, item in config.items() if key not in LOCAL_KEYS}
+    if isinstance(config, list | tuple):
         return [public_config(item) for item in config]
     return "(path)" if isinstance(config, str) and leaves_project(config) else config
 
 
 def public_slug(slug: str) -> str:
-    """A run folder's name without overrides that hold paths, cut to fit a group's name."""
+    """Return a run folder's name without overrides that hold paths, as long as a group may be."""
     kept = []
-    for word in slug.split(","):
-        key, _, value = word.partition("=")
-        # In a folder's name, slashes have become dots.
-        if key.split(".")[-1] not in LOCAL and not re.match(r"~|\.(?!\d)", value):
-            kept.append(word)
+    for override in slug.split(","):
+        key, _, value = override.partition("=")
+        # In a folder's name slashes have become dots.
+        if key.split(".")[-1] not in LOCAL_KEYS and not re.match(r"~|\.(?!\d)", value):
+            kept.append(override)
     name = ",".join(kept) or "default"
-    if len(name) <= LONGEST_GROUP:
+    if len(name) <= MAX_GROUP_LENGTH:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: LONGEST_GROUP - 9]}~{digest}"
+    return f"{name[: MAX_GROUP_LENGTH - 9]}~{digest}"
 
 
-def numbers(metrics: Mapping[Any, Any]) -> dict[str, int | float]:
-    """The finite numbers; of a nested `score`, `value` becomes `score` and `low` `score/low`."""
+def finite_scalars(metrics: Mapping[Any, Any]) -> dict[str, int | float]:
+    """Return the finite numbers; a nested `score` with `value` and `low` gives score, score/low."""
     flat: dict[str, int | float] = {}
     for key, value in metrics.items():
         if isinstance(value, Mapping):
-            for part, number in numbers(value).items():
+            for part, number in finite_scalars(value).items():
                 flat[key if part == "value" else f"{key}/{part}"] = number
         elif isinstance(value, Real) and math.isfinite(value):
             flat[key] = int(value) if isinstance(value, Integral) else float(value)
