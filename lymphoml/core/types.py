@@ -14,6 +14,13 @@ from typing import NamedTuple
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+Features = Float[Tensor, "n d"]  # of each image
+Lengths = Int[Tensor, " b"]  # images of each bag
+Bags = Float[Tensor, "b d"]  # one pooled vector each
+Clinical = Float[Tensor, "b k"]
+PerBag = Float[Tensor, " b"]  # logits or labels
+PerImage = Float[Tensor, " n"]  # scores or weights
+
 
 class Batch(NamedTuple):
     """The bags of `b` patients, concatenated along `n` and never padded.

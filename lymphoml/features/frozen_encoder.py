@@ -18,7 +18,7 @@ from lymphoml.data.cache import Source
 from lymphoml.data.decoding import Preprocessing, Unstained, decode_patient, size_from_header
 from lymphoml.data.image_store import Images
 from lymphoml.data.transforms import IDENTITY, BatchTransform
-from lymphoml.models.build import bounded, build
+from lymphoml.models.build import limit_size, build
 
 WHOLE = Preprocessing(crop=None, resize=None)
 VERSION = 1  # of what this file makes of an image: another number, another place in the cache
@@ -44,7 +44,7 @@ class FrozenEncoder:
         name: str = "feature",
         stages: int = STAGES,
     ):
-        with torch.random.fork_rng(devices=[]), bounded():
+        with torch.random.fork_rng(devices=[]), limit_size():
             torch.manual_seed(seed)
             self.encoder = _up_to(build(spec).eval(), stages)
         self.framing = _framing(data)

@@ -1,13 +1,12 @@
-"""Any number of images through an encoder in the memory of a few: exact gradients, no graph kept.
+"""Encode any number of images in the memory of a few, by activation checkpointing.
 
-The features of all chunks come first, without a graph; once the loss has a gradient for them, each
-chunk goes through the encoder again, with its graph, and hands its part of that gradient on (Chen
-et al. 2016, "Training Deep Nets with Sublinear Memory Cost"; torch.utils.checkpoint does the work).
-It costs one forward pass more, and changes no gradient.
+The features of all chunks are computed first, without a graph; in the backward pass each chunk goes
+through the encoder again, with its graph (Chen et al. 2016, "Training Deep Nets with Sublinear
+Memory Cost"; by torch.utils.checkpoint). This costs one more forward pass and changes no gradient.
 
-BatchNorm in training normalises each chunk by itself, as it would a batch of that size ("ghost
-batch normalisation", Hoffer et al. 2017), and updates its running statistics once a chunk.
-GroupNorm and frozen statistics treat an image alike in any company: chunks change nothing.
+BatchNorm in training normalises each chunk by itself ("ghost batch normalisation", Hoffer et al.
+2017) and updates its running statistics once a chunk. With GroupNorm or frozen statistics chunks
+change nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,57 +26,56 @@ def encode_in_chunks(
     images: Tensor,
     *per_image: Tensor,
 ) -> Float[Tensor, "n d"]:
-    """`encoder(view(images, *per_image))`, at most `size` images at a time; None: all at once.
+    """Return `encoder(view(images, *per_image))`, at most `size` images at a time; None: all.
 
-    `view` is part of each chunk, so that only a chunk's images are ever more than bytes. Chunks
-    differ by at most one image in size.
+    `view` runs on each chunk, so that only one chunk at a time is more than bytes. Chunks differ by
+    at most one image in size.
     """
 
-    def embed(*rows: Tensor) -> Tensor:
-        return encoder(view(*rows))
+    def encode(*inputs: Tensor) -> Tensor:
+        return encoder(view(*inputs))
 
     if size is None or len(images) <= size:
-        return embed(images, *per_image)
-    chunks = zip(
-        *(rows.tensor_split(-(-len(images) // size)) for rows in (images, *per_image)), strict=True
-    )
+        return encode(images, *per_image)
+    count = -(-len(images) // size)
+    chunks = zip(*(tensor.tensor_split(count) for tensor in (images, *per_image)), strict=True)
     if not torch.is_grad_enabled():
-        return torch.cat([embed(*rows) for rows in chunks])
+        return torch.cat([encode(*chunk) for chunk in chunks])
     features = [
         checkpoint(
-            embed,
-            *rows,
+            encode,
+            *chunk,
             use_reentrant=False,
             context_fn=lambda: (nullcontext(), freeze_running_stats(encoder)),
         )
-        for rows in chunks
+        for chunk in chunks
     ]
     return torch.cat(features)
 
 
 @contextmanager
 def freeze_running_stats(encoder: nn.Module) -> Iterator[None]:
-    """The second time through updates no running statistics."""
-    tracking: list[Any] = [
+    """Update no running statistics of the encoder within: for the second forward pass."""
+    norms: list[Any] = [
         layer for layer in encoder.modules() if getattr(layer, "track_running_stats", False)
     ]
-    before = [(layer.momentum, layer.num_batches_tracked) for layer in tracking]
-    for layer in tracking:
-        layer.momentum, layer.num_batches_tracked = 0.0, None
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for layer, (momentum, counted) in zip(tracking, before, strict=True):
-            layer.momentum, layer.num_batches_tracked = momentum, counted
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def activation_bytes(encoder: nn.Module, size: tuple[int, int], autocast: bool) -> int:
-    """What one image of `size` (height, width) leaves in memory for its gradient.
+    """Return the bytes kept for the gradient of one image of `size` (height, width).
 
-    Found by a forward pass of three images.
+    Measured by forward passes of three and of two images.
     """
 
-    def saved(count: int) -> int:
+    def saved_bytes(count: int) -> int:
         storages = {}
 
         def pack(tensor: Tensor) -> Tensor:
@@ -93,9 +91,9 @@ def activation_bytes(encoder: nn.Module, size: tuple[int, int], autocast: bool) 
             encoder(images)
         return sum(storages.values())
 
-    return saved(3) - saved(2)  # the difference leaves out the weights; BatchNorm needs two
+    return saved_bytes(3) - saved_bytes(2)  # cancels the weights; BatchNorm needs two images
 
 
 def has_batch_norm(encoder: nn.Module) -> bool:
-    """Whether a layer normalises over the images of a batch in training, so that chunks differ."""
+    """Return whether a layer normalises over the images of a batch, so that chunks matter."""
     return any(isinstance(layer, nn.BatchNorm2d) and layer.training for layer in encoder.modules())

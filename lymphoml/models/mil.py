@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from lymphoml.core.types import Clinical, Features, Lengths, PerBag
 from lymphoml.models.chunking import encode_in_chunks
 from lymphoml.models.fusion.interface import Fusion
 from lymphoml.models.pooling.instance_scores import InstanceScorer
@@ -43,11 +44,8 @@ class MILModel(nn.Module):
         self.instance_dropout = instance_dropout
 
     def forward(
-        self,
-        images: Float[Tensor, "n c h w"] | Float[Tensor, "n d"],
-        lengths: Int[Tensor, " b"],
-        clinical: Float[Tensor, "b k"],
-    ) -> Float[Tensor, " b"]:
+        self, images: Float[Tensor, "n c h w"] | Features, lengths: Lengths, clinical: Clinical
+    ) -> PerBag:
         return self.classify(self.embed(images), lengths, clinical)
 
     def embed(
@@ -56,7 +54,7 @@ class MILModel(nn.Module):
         *per_image: Tensor,
         view: Callable[..., Tensor] = lambda images: images,
         chunk_size: int | None = None,
-    ) -> Float[Tensor, "n d"] | None:
+    ) -> Features | None:
         """Return the features of each image, whatever its bag; None where no images are used.
 
         The encoder gets `view(images, *per_image)`, `chunk_size` images at a time.
@@ -65,21 +63,14 @@ class MILModel(nn.Module):
             return None
         return encode_in_chunks(self.encoder, view, chunk_size, images, *per_image)
 
-    def pool(
-        self, features: Float[Tensor, "n d"] | None, lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b e"] | None:
+    def pool(self, features: Features | None, lengths: Lengths) -> Float[Tensor, "b e"] | None:
         """Return each bag's vector; None where no images are used."""
         if self.pooling is None or features is None:
             return None
         with torch.autocast(features.device.type, enabled=False):
             return self.pooling(at_least_single(features), lengths)
 
-    def classify(
-        self,
-        features: Float[Tensor, "n d"] | None,
-        lengths: Int[Tensor, " b"],
-        clinical: Float[Tensor, "b k"],
-    ) -> Float[Tensor, " b"]:
+    def classify(self, features: Features | None, lengths: Lengths, clinical: Clinical) -> PerBag:
         """Return the logit of each bag, from the features of its images."""
         if features is not None and self.training and self.instance_dropout:
             features, lengths = drop_instances(features, lengths, self.instance_dropout)
@@ -89,8 +80,8 @@ class MILModel(nn.Module):
 
 
 def drop_instances(
-    features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"], probability: float
-) -> tuple[Float[Tensor, "m d"], Int[Tensor, " b"]]:
+    features: Features, lengths: Lengths, probability: float
+) -> tuple[Float[Tensor, "m d"], Lengths]:
     """Return features and lengths without the instances dropped, each with `probability`.
 
     A bag that would lose every instance keeps the one with the highest draw. Draws come from the

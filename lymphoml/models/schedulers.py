@@ -1,4 +1,4 @@
-"""Learning rates that torch.optim has no single scheduler for."""
+"""Learning rate schedules that torch.optim lacks."""
 
 from math import cos, pi
 
@@ -7,19 +7,17 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def cosine_with_warmup(optimizer: Optimizer, epochs: int, warmup_epochs: int) -> LambdaLR:
-    """Up in equal steps over `warmup_epochs`, then down along half a cosine, a step an epoch.
+    """Return a schedule: up linearly over `warmup_epochs`, then down along half a cosine.
 
-    The top is reached once, in the first epoch after the warm-up. Without warm-up it is
-    CosineAnnealingLR. Raises ValueError where no epoch is left after the warm-up.
+    One step an epoch. The first epoch after the warm-up has the full rate; without warm-up it is
+    CosineAnnealingLR. Raises ValueError where the warm-up takes all epochs.
     """
     if not 0 <= warmup_epochs < epochs:
-        raise ValueError(
-            f"warmup_epochs is {warmup_epochs}; allowed is 0 to below the {epochs} epochs"
-        )
+        raise ValueError(f"warmup_epochs is {warmup_epochs}; must be >= 0 and < {epochs} epochs")
 
-    def share(epoch: int) -> float:
+    def factor(epoch: int) -> float:
         if epoch < warmup_epochs:
             return (epoch + 1) / (warmup_epochs + 1)
         return (1 + cos(pi * (epoch - warmup_epochs) / (epochs - warmup_epochs))) / 2
 
-    return LambdaLR(optimizer, share)
+    return LambdaLR(optimizer, factor)

@@ -1,58 +1,59 @@
-"""Reductions within the segments of a ragged batch: `n` rows, `lengths[i]` of them in bag `i`.
+"""Reductions over the segments of a ragged batch: of `n` instances, bag `i` has `lengths[i]`.
 
-A plain loop over the bags: at the width of an encoder's features it takes no longer than
-`index_add` or `torch.segment_reduce`, runs on every device, gives a bag the same bits alone as
-among others, and stays deterministic on a GPU, where `scatter_reduce` refuses to. Lengths that do
-not add up to `n` are an error. They stay on the CPU.
+Implemented as a loop over bags: at the width of an encoder's features as fast as `index_add` or
+`torch.segment_reduce`, on every device. A bag gives the same bits alone as in a batch, and a GPU
+stays deterministic, which `scatter_reduce` is not. `lengths` is on the CPU and must sum to `n`.
 
-Everything is reduced in at least single precision, also under autocast. Bags are not empty.
+Half precision is reduced in single precision, also under autocast. Bags are not empty.
 """
 
 import math
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from lymphoml.core.types import Bags, Features, Lengths
 
-def segment_sum(values: Float[Tensor, "n *d"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b *d"]:
+
+def segment_sum(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float[Tensor, "b *d"]:
     return _reduce(values, lengths, lambda bag: bag.sum(0))
 
 
-def segment_mean(
-    values: Float[Tensor, "n *d"], lengths: Int[Tensor, " b"]
-) -> Float[Tensor, "b *d"]:
+def segment_mean(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float[Tensor, "b *d"]:
     return _reduce(values, lengths, lambda bag: bag.mean(0))
 
 
-def segment_max(values: Float[Tensor, "n *d"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b *d"]:
-    """Rows that tie for the maximum share its gradient evenly."""
+def segment_variance(values: Features, mean: Bags, lengths: Lengths) -> Bags:
+    """Return the mean squared distance from `mean`, that of each bag."""
+    own_mean = torch.repeat_interleave(mean, lengths.to(mean.device), dim=0)
+    return segment_mean((values - own_mean).square(), lengths)
+
+
+def segment_max(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float[Tensor, "b *d"]:
+    """Return the maximum; instances that tie for it share its gradient evenly."""
     return _reduce(values, lengths, lambda bag: bag.amax(0))
 
 
-def segment_logsumexp(
-    values: Float[Tensor, "n *d"], lengths: Int[Tensor, " b"]
-) -> Float[Tensor, "b *d"]:
+def segment_logsumexp(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float[Tensor, "b *d"]:
     return _reduce(values, lengths, lambda bag: bag.logsumexp(0))
 
 
-def segment_logmeanexp(
-    values: Float[Tensor, "n *d"], lengths: Int[Tensor, " b"]
-) -> Float[Tensor, "b *d"]:
+def segment_logmeanexp(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float[Tensor, "b *d"]:
     return _reduce(values, lengths, lambda bag: bag.logsumexp(0) - math.log(len(bag)))
 
 
 def segment_quantiles(
-    values: Float[Tensor, "n *d"], lengths: Int[Tensor, " b"], levels: Sequence[float]
+    values: Float[Tensor, "n *d"], lengths: Lengths, levels: Sequence[float]
 ) -> Float[Tensor, "b q *d"]:
-    """The smallest value that at least a share `level` of the bag does not exceed.
+    """Return the smallest value that at least a fraction `level` of the bag does not exceed.
 
-    The inverse of the step function: repeating every row as often as you like changes nothing.
+    The inverse of the empirical distribution function: repeating every instance changes nothing.
     """
 
     def quantiles(bag: Tensor) -> Tensor:
-        # Levels are no binary fractions: 0.14 * 50 lies a hair above 7, and means 7.
+        # Levels are not binary fractions: 0.14 * 50 is slightly above 7, and means 7.
         ranks = [max(math.ceil(level * len(bag) - 1e-6), 1) - 1 for level in levels]
         return bag.sort(0).values[ranks]
 
@@ -60,12 +61,12 @@ def segment_quantiles(
 
 
 def segment_top_mean(
-    values: Float[Tensor, "n *d"], lengths: Int[Tensor, " b"], share: float
+    values: Float[Tensor, "n *d"], lengths: Lengths, fraction: float
 ) -> Float[Tensor, "b *d"]:
-    """The mean of the highest `share` of the bag, at least of one row; the last counts in part."""
+    """Return the mean of the highest `fraction` of the bag, at least one; the last in part."""
 
     def top_mean(bag: Tensor) -> Tensor:
-        kept = max(share * len(bag), 1.0)
+        kept = max(fraction * len(bag), 1.0)
         ranked = bag.sort(0, descending=True).values[: math.ceil(kept)]
         ranks = torch.arange(len(ranked), device=bag.device, dtype=bag.dtype)
         weights = (kept - ranks).clamp(max=1) / kept
@@ -74,11 +75,14 @@ def segment_top_mean(
     return _reduce(values, lengths, top_mean)
 
 
-def segment_softmax(
-    values: Float[Tensor, "n *d"], lengths: Int[Tensor, " b"]
-) -> Float[Tensor, "n *d"]:
-    """Each bag's rows sum to one."""
+def segment_softmax(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float[Tensor, "n *d"]:
+    """Return the softmax over each bag, which sums to one there."""
     return torch.cat([bag.softmax(0) for bag in _split(values, lengths)])
+
+
+def at_least_single(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Return half precision as single, double as it is."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _reduce(values: Tensor, lengths: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
@@ -87,8 +91,3 @@ def _reduce(values: Tensor, lengths: Tensor, reduce: Callable[[Tensor], Tensor])
 
 def _split(values: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
     return at_least_single(values).split(lengths.tolist())
-
-
-def at_least_single(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Half precision as single, double as it is."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -12,7 +12,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from lymphoml.core.errors import InputError, one_line
 from lymphoml.core.files import fsync, replacing, sha256, write_text
-from lymphoml.models.weights import check_torch_archive
+from lymphoml.core.tensor_files import check_torch_archive
 from lymphoml.training.checkpoint_schema import validate_checkpoint
 from lymphoml.training.finite import check_weights
 

@@ -11,7 +11,7 @@ import torch
 from lymphoml.core.errors import InputError, one_line
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.datamodule import PatientBags
-from lymphoml.models.build import bounded
+from lymphoml.models.build import limit_size
 from lymphoml.training.checkpoint_schema import check_weights, numbers
 from lymphoml.training.lightning_module import BagClassifier, Predicted
 
@@ -33,7 +33,7 @@ def checkpoint_predictions(
         settings["model"]["encoder"]["weights"] = None
     try:
         # Twice: layers that are exchanged for others on the way count as well.
-        with bounded(5_000_000 + 2 * numbers(checkpoint["state_dict"])):
+        with limit_size(5_000_000 + 2 * numbers(checkpoint["state_dict"])):
             module = BagClassifier(**settings, view=bags.view)
         check_weights(module, checkpoint["state_dict"])
     except (InputError, ValueError) as error:

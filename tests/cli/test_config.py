@@ -141,7 +141,7 @@ def test_warm_up_comes_before_the_cosine_and_leaves_an_epoch_for_it():
         rates(plain, 6), rel=1e-12
     )
     for warmup in (6, -1):
-        with pytest.raises(InputError, match=f"warmup_epochs is {warmup}; allowed is 0 to below"):
+        with pytest.raises(InputError, match=f"warmup_epochs is {warmup}; must be"):
             rates(configured(*words, f"scheduler.warmup_epochs={warmup}"), 1)
 
 

@@ -30,7 +30,7 @@ def test_builds_what_the_target_names():
     "None",
 ])  # fmt: skip
 def test_no_other_target_is_called(target):
-    with pytest.raises(InputError, match="allowed are the classes and functions of"):
+    with pytest.raises(InputError, match="must be a class or function of"):
         build({"_target_": target})
 
 

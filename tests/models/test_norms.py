@@ -123,7 +123,7 @@ def test_frozen_equals_batch_norm_in_evaluation_and_keeps_its_statistics():
 
 
 def test_refusals():
-    with pytest.raises(InputError, match="layer; allowed are batch, group, frozen"):
+    with pytest.raises(InputError, match="layer; must be one of batch, group, frozen"):
         set_norm(make_network(), "layer")
     for norm in ("group", "frozen"):
         with pytest.raises(InputError, match="has no BatchNorm"):

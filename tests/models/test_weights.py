@@ -84,7 +84,7 @@ def test_batch_norm_needs_them(tmp_path):
     saved = Tiny()
     set_norm(saved, "group")
     path = save(saved.state_dict(), tmp_path / "weights.pt")
-    with pytest.raises(InputError, match=r"lacks bn\.running_mean, bn\.running_var$"):
+    with pytest.raises(InputError, match=r"has no bn\.running_mean, bn\.running_var$"):
         load_weights(Tiny(), path)
 
 
@@ -106,7 +106,7 @@ def test_tells_everything_that_does_not_fit_and_loads_nothing(tmp_path):
     with pytest.raises(InputError) as caught:
         load_weights(network, path)
     assert caught.value.problems == (
-        f"encoder weights: {path} lacks conv.bias",
+        f"encoder weights: {path} has no conv.bias",
         f"encoder weights: {path} has, unlike the encoder, layer9.weight",
         f"encoder weights: {path} has the shape conv.weight (5, 3, 1, 1) instead of (4, 3, 1, 1), "
         "bn.weight (5,) instead of (4,), bn.bias (5,) instead of (4,) and 2 more",
@@ -129,7 +129,7 @@ UNREADABLE = "cannot be read as plain tensors"
 REFUSED = {
     "absent.pt": (None, "does not exist"),
     "absent.safetensors": (None, "does not exist"),
-    "weights.bin": (b"", "allowed are null, default, and a .pt, .pth or .safetensors file"),
+    "weights.bin": (b"", "must be null, default, or a .pt"),
     "empty.pt": (b"", UNREADABLE),
     "notes.pth": (b"these are not weights", UNREADABLE),
     "notes.safetensors": (b"these are not weights", UNREADABLE),
@@ -151,7 +151,7 @@ def test_refuses_what_is_no_weights_file(tmp_path, capsys, name):
 
 @pytest.mark.parametrize("content", [[1.0], {"epoch": 3, "state_dict": {}}])
 def test_refuses_what_is_no_state_dict(tmp_path, content):
-    with pytest.raises(InputError, match="is no state dict"):
+    with pytest.raises(InputError, match="is not a state dict"):
         load_weights(Tiny(), save(content, tmp_path / "checkpoint.pt"))
 
 

@@ -25,7 +25,7 @@ from lymphoml.data.image_store import (
 from lymphoml.features.pretraining.encoder_file import ENCODER, is_whole, write_encoder
 from lymphoml.features.pretraining.methods import make_method
 from lymphoml.features.pretraining.views import Cells, Views
-from lymphoml.models.build import bounded, build
+from lymphoml.models.build import limit_size, build
 from lymphoml.training import hardware
 from lymphoml.training.checkpoint import LAST, PREVIOUS, AtomicCheckpointIO, damage, load_checkpoint
 from lymphoml.training.checkpoint_schema import check_weights
@@ -201,6 +201,6 @@ def _make(folder: Path, told: dict[str, Any], store: ImageStore, how: Arithmetic
 
 def _network(settings: dict[str, Any], size: tuple[int, int]) -> nn.ModuleDict:
     torch.manual_seed(keyed_seed(settings["seed"], "pretraining", "weights"))
-    with bounded():
+    with limit_size():
         encoder = build(settings["encoder"])
     return nn.ModuleDict({"encoder": encoder, "method": make_method(settings, encoder.dim, size)})

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from lymphoml.core.types import Bags, Clinical, PerBag
 from lymphoml.models.fusion.interface import Fusion
 from lymphoml.models.fusion.linear import image_head
 
@@ -27,9 +28,7 @@ class MixtureOfExperts(Fusion):
         self.clinical = nn.Linear(clinical_dim, 1)
         self.gate = nn.Linear(image_dim + clinical_dim, 1)
 
-    def forward(
-        self, bag: Float[Tensor, "b d"], clinical: Float[Tensor, "b k"]
-    ) -> Float[Tensor, " b"]:
+    def forward(self, bag: Bags, clinical: Clinical) -> PerBag:
         gate = self.gate(torch.cat([bag, clinical], dim=1))
         return mixture_logit(gate, self.image(bag), self.clinical(clinical)).squeeze(1)
 
@@ -57,9 +56,7 @@ class ProductOfProbabilities(Fusion):
         self.takes_image_logit = image_dim == 1
         self.clinical = nn.Linear(clinical_dim, 1)
 
-    def forward(
-        self, bag: Float[Tensor, "b d"], clinical: Float[Tensor, "b k"]
-    ) -> Float[Tensor, " b"]:
+    def forward(self, bag: Bags, clinical: Clinical) -> PerBag:
         image, other = self.image(bag), self.clinical(clinical)
         log_p = logsigmoid(image) + logsigmoid(other)
         log_not_p = torch.logaddexp(logsigmoid(-image), logsigmoid(image) + logsigmoid(-other))

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from lymphoml.core.types import Bags, Clinical, PerBag
 from lymphoml.models.fusion.interface import Fusion
 
 MAX_NEWTON_STEPS = 50  # fewer than ten are usual; only a single class never converges
@@ -33,17 +34,11 @@ class LateFusion(Fusion):
             nn.init.zeros_(parameter)
         self.penalty, self.image_penalty = penalty, image_penalty
 
-    def forward(
-        self, bag: Float[Tensor, "b d"], clinical: Float[Tensor, "b k"]
-    ) -> Float[Tensor, " b"]:
+    def forward(self, bag: Bags, clinical: Clinical) -> PerBag:
         return (self.image(bag) + self.clinical(clinical)).squeeze(1)
 
     def fitted_image(
-        self,
-        bag: Float[Tensor, "b d"],
-        label: Float[Tensor, " b"],
-        pos_weight: float,
-        offset: Float[Tensor, " b"] | None = None,
+        self, bag: Bags, label: PerBag, pos_weight: float, offset: PerBag | None = None
     ) -> tuple[Float[Tensor, " d"], Float[Tensor, " 1"]]:
         """Return weights and bias of `fit_bags` under `image_penalty`."""
         assert self.image_penalty is not None
@@ -75,18 +70,10 @@ class AdditiveLogit(LateFusion):
         self.fits_images = image_penalty is not None
         self.image.requires_grad_(not self.fits_images)
 
-    def fit_clinical(
-        self, clinical: Float[Tensor, "b k"], label: Float[Tensor, " b"], pos_weight: float
-    ) -> None:
+    def fit_clinical(self, clinical: Clinical, label: PerBag, pos_weight: float) -> None:
         assign_linear(self.clinical, *fit_logistic(clinical, label, pos_weight, self.penalty))
 
-    def fit_images(
-        self,
-        bag: Float[Tensor, "b d"],
-        clinical: Float[Tensor, "b k"],
-        label: Float[Tensor, " b"],
-        pos_weight: float,
-    ) -> None:
+    def fit_images(self, bag: Bags, clinical: Clinical, label: PerBag, pos_weight: float) -> None:
         """Fit the image part with the clinical logit as offset."""
         offset = self.clinical(clinical).squeeze(1)
         assign_linear(self.image, *self.fitted_image(bag, label, pos_weight, offset))
@@ -119,13 +106,7 @@ class StackedLogit(LateFusion):
         self.requires_grad_(False)
         self.inner_folds = inner_folds
 
-    def fit_images(
-        self,
-        bag: Float[Tensor, "b d"],
-        clinical: Float[Tensor, "b k"],
-        label: Float[Tensor, " b"],
-        pos_weight: float,
-    ) -> None:
+    def fit_images(self, bag: Bags, clinical: Clinical, label: PerBag, pos_weight: float) -> None:
         """Fit both parts to the training patients."""
         logits = self._out_of_fold_logits(bag, label, pos_weight)
         scale = logits.std(correction=0).clamp_min(torch.finfo(bag.dtype).tiny)
@@ -136,9 +117,7 @@ class StackedLogit(LateFusion):
         weight, bias = self.fitted_image(bag, label, pos_weight)
         assign_linear(self.image, image_weight * weight, image_weight * bias)
 
-    def _out_of_fold_logits(
-        self, bag: Float[Tensor, "b d"], label: Float[Tensor, " b"], pos_weight: float
-    ) -> Float[Tensor, " b"]:
+    def _out_of_fold_logits(self, bag: Bags, label: PerBag, pos_weight: float) -> PerBag:
         fold = torch.empty(len(label), dtype=torch.long)
         fold[label.argsort(stable=True)] = torch.arange(len(label)) % self.inner_folds
         logits = torch.zeros(len(label), dtype=torch.float64)
@@ -155,11 +134,7 @@ def assign_linear(layer: nn.Linear, weight: Float[Tensor, " k"], bias: Float[Ten
 
 
 def fit_bags(
-    bag: Float[Tensor, "b d"],
-    label: Float[Tensor, " b"],
-    pos_weight: float,
-    penalty: float,
-    offset: Float[Tensor, " b"] | None = None,
+    bag: Bags, label: PerBag, pos_weight: float, penalty: float, offset: PerBag | None = None
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, " 1"]]:
     """Return weights and bias of `fit_logistic` on bags scaled to unit mean squared distance.
 
@@ -177,11 +152,7 @@ def fit_bags(
 
 
 def fit_logistic(
-    values: Float[Tensor, "b k"],
-    label: Float[Tensor, " b"],
-    pos_weight: float,
-    penalty: float,
-    offset: Float[Tensor, " b"] | None = None,
+    values: Clinical, label: PerBag, pos_weight: float, penalty: float, offset: PerBag | None = None
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " 1"]]:
     """Return weights and bias that minimise summed cross-entropy + penalty / 2 * |weights|^2.
 

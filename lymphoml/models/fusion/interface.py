@@ -1,7 +1,8 @@
 """What every fusion offers to the model and to training."""
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
+
+from lymphoml.core.types import Bags, Clinical, PerBag
 
 
 class Fusion(nn.Module):
@@ -16,16 +17,8 @@ class Fusion(nn.Module):
     fits_images: bool = False
     takes_image_logit: bool = False  # the bag is one number, used as the logit of the images
 
-    def fit_clinical(
-        self, clinical: Float[Tensor, "b k"], label: Float[Tensor, " b"], pos_weight: float
-    ) -> None:
+    def fit_clinical(self, clinical: Clinical, label: PerBag, pos_weight: float) -> None:
         """Fit to the clinical values; `pos_weight` as in the loss. Does nothing by default."""
 
-    def fit_images(
-        self,
-        bag: Float[Tensor, "b d"],
-        clinical: Float[Tensor, "b k"],
-        label: Float[Tensor, " b"],
-        pos_weight: float,
-    ) -> None:
+    def fit_images(self, bag: Bags, clinical: Clinical, label: PerBag, pos_weight: float) -> None:
         """Fit to pooled bags and clinical values. Does nothing by default."""

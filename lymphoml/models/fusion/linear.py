@@ -1,9 +1,9 @@
 """Fusions linear in the bag: concatenation, FiLM, and either input alone."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
+from lymphoml.core.types import Bags, Clinical, PerBag
 from lymphoml.models.fusion.interface import Fusion
 
 
@@ -24,9 +24,7 @@ class NoClinical(Fusion):
         self.image = image_head(image_dim)
         self.takes_image_logit = image_dim == 1
 
-    def forward(
-        self, bag: Float[Tensor, "b d"], clinical: Float[Tensor, "b k"]
-    ) -> Float[Tensor, " b"]:
+    def forward(self, bag: Bags, clinical: Clinical) -> PerBag:
         return self.image(bag).squeeze(1)
 
 
@@ -39,9 +37,7 @@ class ClinicalOnly(Fusion):
         super().__init__()
         self.clinical = nn.Linear(clinical_dim, 1)
 
-    def forward(
-        self, bag: Float[Tensor, "b d"] | None, clinical: Float[Tensor, "b k"]
-    ) -> Float[Tensor, " b"]:
+    def forward(self, bag: Bags | None, clinical: Clinical) -> PerBag:
         return self.clinical(clinical).squeeze(1)
 
 
@@ -58,9 +54,7 @@ class Concat(Fusion):
         self.both = nn.Linear(image_dim + clinical_dim, 1)
         self.clinical_scale = (image_dim / max(clinical_dim, 1)) ** 0.5 if equal_parts else 1.0
 
-    def forward(
-        self, bag: Float[Tensor, "b d"], clinical: Float[Tensor, "b k"]
-    ) -> Float[Tensor, " b"]:
+    def forward(self, bag: Bags, clinical: Clinical) -> PerBag:
         return self.both(torch.cat([bag, self.clinical_scale * clinical], dim=1)).squeeze(1)
 
 
@@ -78,8 +72,6 @@ class FiLM(Fusion):
         nn.init.zeros_(self.modulation.bias)
         self.image = nn.Linear(image_dim, 1)
 
-    def forward(
-        self, bag: Float[Tensor, "b d"], clinical: Float[Tensor, "b k"]
-    ) -> Float[Tensor, " b"]:
+    def forward(self, bag: Bags, clinical: Clinical) -> PerBag:
         gamma, beta = self.modulation(clinical).chunk(2, dim=1)
         return self.image(torch.addcmul(bag + beta, gamma, bag)).squeeze(1)

@@ -1,10 +1,11 @@
-"""An average with learned weights."""
+"""Poolings that average the instances with learned weights."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, logsigmoid
 
+from lymphoml.core.types import Bags, Features, Lengths, PerImage
 from lymphoml.models.segments import at_least_single, segment_softmax, segment_sum
 
 
@@ -12,8 +13,8 @@ class Attention(nn.Module):
     """z = sum_k a_k h_k with a_k = softmax_k(w^T tanh(V h_k^T)).
 
     Ilse, Tomczak and Welling 2018, "Attention-based Deep Multiple Instance Learning", equations 7
-    and 8. `hidden` is the number of rows of V. As in the paper's equations there are no biases:
-    one added to the score would cancel in the softmax and never learn.
+    and 8. V has `hidden` rows. As in the equations there are no biases: one added to the score
+    would cancel in the softmax.
     """
 
     def __init__(self, dim: int, hidden: int = 128):
@@ -22,54 +23,42 @@ class Attention(nn.Module):
         self.v = nn.Linear(dim, hidden, bias=False)
         self.w = nn.Linear(hidden, 1, bias=False)
 
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b d"]:
+    def forward(self, features: Features, lengths: Lengths) -> Bags:
         weights = self.weights(features, lengths).unsqueeze(1)
         return segment_sum(weights * features, lengths)
 
-    def weights(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, " n"]:
-        """The attention a_k that each instance gets; those of a bag sum to one."""
+    def weights(self, features: Features, lengths: Lengths) -> PerImage:
+        """Return the attention a_k of each instance; it sums to one over a bag."""
         return segment_softmax(self.score(features), lengths)
 
-    def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """What the softmax is taken of."""
+    def score(self, features: Features) -> PerImage:
+        """Return the logarithm of a_k up to a constant of the bag."""
         return self.w(torch.tanh(self.v(features))).squeeze(1)
-
-
-# An average with learned weights, scored by a gated network.
 
 
 class GatedAttention(Attention):
     """z = sum_k a_k h_k with a_k = softmax_k(w^T (tanh(V h_k^T) * sigmoid(U h_k^T))).
 
-    Ilse, Tomczak and Welling 2018, equations 7 and 9: the gate lets the score leave the nearly
-    linear middle of tanh. `hidden` is the number of rows of V and of U.
+    Ilse, Tomczak and Welling 2018, equations 7 and 9. V and U have `hidden` rows.
     """
 
     def __init__(self, dim: int, hidden: int = 128):
         super().__init__(dim, hidden)
         self.u = nn.Linear(dim, hidden, bias=False)
 
-    def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    def score(self, features: Features) -> PerImage:
         gated = torch.tanh(self.v(features)) * torch.sigmoid(self.u(features))
         return self.w(gated).squeeze(1)
-
-
-# A class token that looks at the instances with several heads.
 
 
 class MultiheadAttention(nn.Module):
     """z = W [z_1 ... z_m] + b with z_j = sum_k a_jk V_j h_k, a_jk = softmax_k(q_j^T K_j h_k / √e).
 
-    A class token of m heads, e = dim / m numbers each, is the only query, as in Vaswani et al.
-    2017, "Attention Is All You Need", and Lee et al. 2019, "Set Transformer" (pooling by multihead
-    attention with one seed). It is no key: a token among the keys takes a share of the softmax
-    that shrinks as the bag grows, and so would see its size. Instances have no position. The
-    query's own projection is part of the learned token, and a bias of the keys would cancel in the
-    softmax. Raises ValueError where `heads` does not divide `dim`.
+    The only query is a learned class token of m `heads` of e = dim / m numbers, as in pooling by
+    multihead attention with one seed (Lee et al. 2019, "Set Transformer"). The token is not a key:
+    as a key it would take less of the softmax in a larger bag, and z would depend on bag size.
+    There are no positions; the query needs no projection, and a bias of the keys would cancel in
+    the softmax. Raises ValueError where `heads` does not divide `dim`.
     """
 
     def __init__(self, dim: int, heads: int = 8):
@@ -82,36 +71,28 @@ class MultiheadAttention(nn.Module):
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b d"]:
-        weights = self._weights_of_heads(features, lengths).unsqueeze(2)
+    def forward(self, features: Features, lengths: Lengths) -> Bags:
+        weights = self._head_weights(features, lengths).unsqueeze(2)
         values = self.value(features).unflatten(1, self.token.shape)
         pooled = segment_sum(weights * values, lengths).flatten(1)
         return self.out(pooled).to(pooled)
 
-    def weights(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, " n"]:
-        """The attention that each instance gets, averaged over heads."""
-        return self._weights_of_heads(features, lengths).mean(1)
+    def weights(self, features: Features, lengths: Lengths) -> PerImage:
+        """Return the attention of each instance, averaged over heads."""
+        return self._head_weights(features, lengths).mean(1)
 
-    def _weights_of_heads(self, features: Tensor, lengths: Tensor) -> Float[Tensor, "n m"]:
+    def _head_weights(self, features: Tensor, lengths: Tensor) -> Float[Tensor, "n m"]:
         keys = self.key(features).unflatten(1, self.token.shape)
         scores = (keys * self.token).sum(2) / self.token.shape[1] ** 0.5
         return segment_softmax(scores, lengths)
 
 
-# An average with weights that do not compete.
-
-
 class SigmoidWeightedMean(nn.Module):
     """z = sum_k a_k h_k / sum_k a_k with a_k = sigmoid(BN(w^T h_k)).
 
-    Several instances can count in full, where a softmax makes them compete. No paper is followed:
-    the equation is the source. BN is a batch normalisation of the one score: in training that of
-    all instances of the batch, so that here batch mates count, in evaluation that of running
-    statistics. A batch of a single instance is normalised by the latter: its weight cancels.
+    Several instances can count in full, where a softmax makes them compete. Not from a paper. BN is
+    batch normalisation of the score: in training over all instances of the batch, so that here the
+    other bags do matter; in evaluation, and for a batch of one instance, by running statistics.
     """
 
     def __init__(self, dim: int):
@@ -120,21 +101,17 @@ class SigmoidWeightedMean(nn.Module):
         self.w = nn.Linear(dim, 1, bias=False)
         self.norm = nn.BatchNorm1d(1)
 
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b d"]:
+    def forward(self, features: Features, lengths: Lengths) -> Bags:
         weights = self.weights(features, lengths).unsqueeze(1)
         return segment_sum(weights * features, lengths)
 
-    def weights(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, " n"]:
-        """What each instance counts; those of a bag sum to one."""
+    def weights(self, features: Features, lengths: Lengths) -> PerImage:
+        """Return the weight of each instance; they sum to one over a bag."""
         # The softmax of log a_k is a_k / sum a_k, and stays finite where all a_k vanish.
         return segment_softmax(logsigmoid(self.score(features)), lengths)
 
-    def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """What the sigmoid is taken of."""
+    def score(self, features: Features) -> PerImage:
+        """Return the logit of a_k."""
         norm, score = self.norm, at_least_single(self.w(features))
         if len(features) > 1:
             return norm(score).squeeze(1)

@@ -1,10 +1,11 @@
-"""One logit an instance: what the poolings of scores have in common."""
+"""Poolings of instance scores: each instance gets one logit, and the bag is pooled from those."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lymphoml.core.types import Features, Lengths, PerImage
 from lymphoml.models.segments import (
     at_least_single,
     segment_logmeanexp,
@@ -24,21 +25,18 @@ class InstanceScorer(nn.Module):
         super().__init__()
         self.w = nn.Linear(dim, 1)
 
-    def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """Above 0 says that the instance is positive."""
+    def score(self, features: Features) -> PerImage:
+        """Return the logit of each instance; above 0 means positive."""
         return self.w(features).squeeze(1)
-
-
-# The highest scores of a bag.
 
 
 class TopFractionPooling(InstanceScorer):
     """z = mean of the highest `fraction` of a bag's scores s_k = w^T h_k + b.
 
-    Top-k pooling with k = fraction N, a fraction and not a count, so that the size of the bag plays no
-    part; k is no whole number: the last score counts in part. A fraction of 0 keeps the highest score
-    alone: mi-Net (Wang et al. 2018, "Revisiting Multiple Instance Neural Networks"). A fraction of 1
-    is the mean. Raises ValueError for a fraction outside 0 to 1.
+    Top-k pooling with k = fraction N, so that bag size has no effect. k is not rounded: the last
+    score counts in part. A fraction of 0 keeps the highest score alone: mi-Net (Wang et al. 2018,
+    "Revisiting Multiple Instance Neural Networks"). A fraction of 1 is the mean. Raises ValueError
+    for a fraction outside 0 to 1.
     """
 
     def __init__(self, dim: int, fraction: float = 0.1):
@@ -48,22 +46,17 @@ class TopFractionPooling(InstanceScorer):
         self.dim = 1
         self.fraction = fraction
 
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b 1"]:
+    def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b 1"]:
         return segment_top_mean(self.score(features).unsqueeze(1), lengths, self.fraction)
 
 
-# The highest and the lowest scores of a bag.
-
-
 class ChowderPooling(InstanceScorer):
-    """z = R low and R high quantiles of a bag's scores s_k = w^T h_k + b, in rising order.
+    """z = `r` low and `r` high quantiles of a bag's scores s_k = w^T h_k + b, in rising order.
 
     Courtiol et al. 2018, "Classification and Disease Localization in Histopathology Using Only
     Global Labels", takes the R lowest and R highest scores. Here they are quantiles at the middles
     of R equal parts of the lowest and of the highest `fraction` of the bag: the same scores where
-    fraction N = R, and blind to the size of the bag. The paper's perceptron on top is left to the
+    fraction N = R, and independent of bag size. The paper's perceptron on top is left to the
     fusion. Raises ValueError for a fraction outside 0 to 0.5.
     """
 
@@ -77,54 +70,45 @@ class ChowderPooling(InstanceScorer):
         low = [(i + 0.5) / r * fraction for i in range(r)]
         self.levels = low + [1 - level for level in reversed(low)]
 
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b r"]:
+    def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b r"]:
         return segment_quantiles(self.score(features), lengths, self.levels)
-
-
-# The probability that an instance is positive, if each one is so independently.
 
 
 class NoisyOr(InstanceScorer):
     """z = logit(1 - prod_k (1 - p_k)) with p_k = sigmoid(w^T h_k + b).
 
-    Maron and Lozano-Pérez 1997, "A Framework for Multiple-Instance Learning". Any instance more
-    makes a bag more positive: large bags are suspect by their size alone.
+    Maron and Lozano-Pérez 1997, "A Framework for Multiple-Instance Learning". Every further
+    instance makes a bag more positive: the result depends on bag size.
     """
 
     def __init__(self, dim: int):
         super().__init__(dim)
         self.dim = 1
 
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b 1"]:
+    def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b 1"]:
         return _logit(segment_logsumexp(self._log_surprise(features), lengths))
 
     def _log_surprise(self, features: Tensor) -> Float[Tensor, "n 1"]:
-        """log(-log(1 - p_k)), of which log(-log(1 - P)) is the logarithm of a sum or mean."""
+        """Return log(-log(1 - p_k)), which pools to log(-log(1 - P)) as a log-sum-exp."""
         score = at_least_single(self.score(features)).unsqueeze(1)
-        # softplus(s) is -log(1 - p). Far below 0 it underflows, and is exp(s) by then.
+        # softplus(s) is -log(1 - p). Far below 0 it underflows, and equals exp(s) by then.
         return torch.where(score < -15, score, softplus(score.clamp(min=-15)).log())
 
 
 class NoisyOrMean(NoisyOr):
     """z = logit(1 - prod_k (1 - p_k)^(1/N)) with p_k = sigmoid(w^T h_k + b).
 
-    The noisy-or with the geometric mean in place of the product, blind to the size of the bag.
+    The noisy-or with the geometric mean in place of the product, independent of bag size.
     """
 
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b 1"]:
+    def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b 1"]:
         return _logit(segment_logmeanexp(self._log_surprise(features), lengths))
 
 
 def _logit(log_surprise: Tensor) -> Tensor:
-    """The logit of P from log(-log(1 - P)): log(exp(m) - 1) with m = -log(1 - P).
+    """Return the logit of P from log(-log(1 - P)): log(exp(m) - 1) with m = -log(1 - P).
 
-    Each branch is clamped to where it holds, so that no gradient is a product of 0 and infinity.
+    Each branch is clamped to where it is used, so that no gradient is a product of 0 and infinity.
     """
     large = log_surprise.clamp(min=0).exp()
     small = log_surprise.clamp(max=0)
@@ -136,16 +120,13 @@ def _logit(log_surprise: Tensor) -> Tensor:
     )
 
 
-# Two streams: the most suspicious instance, and the instances that resemble it.
-
-
 class DSMIL(InstanceScorer):
     """z = [sum_k a_k h_k, s_m] with m = argmax_k s_k and a_k = softmax_k(q_k^T q_m / √e).
 
-    Li, Li and Eliceiri 2021, "Dual-stream Multiple Instance Learning Network", equations 2 to 5,
-    with s_k = w^T h_k + b and q_k = Q h_k + c of e = `hidden` numbers. The paper scores the streams
-    apart, averages them, and adds the first one's own loss; here both stand side by side, and the
-    fusion weighs them.
+    Two streams: the critical instance m, and the instances similar to it. Li, Li and Eliceiri 2021,
+    "Dual-stream Multiple Instance Learning Network", equations 2 to 5, with s_k = w^T h_k + b and
+    q_k = Q h_k + c of e = `hidden` numbers. The paper classifies the streams separately, averages
+    them, and adds the first one's own loss; here they are concatenated and the fusion weighs them.
     """
 
     def __init__(self, dim: int, hidden: int = 128):
@@ -153,23 +134,19 @@ class DSMIL(InstanceScorer):
         self.dim = dim + 1
         self.q = nn.Linear(dim, hidden)
 
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b e"]:
+    def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b e"]:
         highest = segment_max(self.score(features).unsqueeze(1), lengths)
         weights = self.weights(features, lengths).unsqueeze(1)
         return torch.cat([segment_sum(weights * features, lengths), highest], dim=1)
 
-    def weights(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, " n"]:
-        """How much each instance resembles the one of the highest score."""
+    def weights(self, features: Features, lengths: Lengths) -> PerImage:
+        """Return the attention a_k of each instance; it sums to one over a bag."""
         queries = at_least_single(self.q(features))
         scores = self.score(features).split(lengths.tolist())
         starts = (lengths.cumsum(0) - lengths).tolist()
         critical = torch.stack(
             [start + bag.argmax() for start, bag in zip(starts, scores, strict=True)]
         )
-        owner = torch.repeat_interleave(critical, lengths.to(critical.device))
-        alike = (queries * queries[owner]).sum(1) / queries.shape[1] ** 0.5
-        return segment_softmax(alike, lengths)
+        critical_of = torch.repeat_interleave(critical, lengths.to(critical.device))
+        similarity = (queries * queries[critical_of]).sum(1) / queries.shape[1] ** 0.5
+        return segment_softmax(similarity, lengths)

@@ -1,16 +1,18 @@
-"""The average instance."""
+"""Poolings without weights: statistics of each feature over the bag."""
 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from lymphoml.core.types import Bags, Features, Lengths
 from lymphoml.models.segments import (
     segment_logmeanexp,
     segment_max,
     segment_mean,
     segment_quantiles,
+    segment_variance,
 )
 
 
@@ -21,13 +23,8 @@ class Mean(nn.Module):
         super().__init__()
         self.dim = dim
 
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b d"]:
+    def forward(self, features: Features, lengths: Lengths) -> Bags:
         return segment_mean(features, lengths)
-
-
-# The strongest instance, feature by feature.
 
 
 class Max(nn.Module):
@@ -37,72 +34,8 @@ class Max(nn.Module):
         super().__init__()
         self.dim = dim
 
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b d"]:
+    def forward(self, features: Features, lengths: Lengths) -> Bags:
         return segment_max(features, lengths)
-
-
-# The average instance, and how much the others differ from it.
-
-
-class MeanStd(nn.Module):
-    """z = [mean, spread], feature by feature; the spread is (1/N sum_k (h_k - mean)^2 + eps)^(1/2).
-
-    What the baselines of images rest on too. `eps` keeps the gradient finite where all are alike.
-    """
-
-    def __init__(self, dim: int, eps: float = 1e-4):
-        super().__init__()
-        if not eps > 0:
-            raise ValueError(f"eps is {eps}; it must be above 0")
-        self.dim = 2 * dim
-        self.eps = eps
-
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b e"]:
-        mean = segment_mean(features, lengths)
-        own = torch.repeat_interleave(mean, lengths.to(mean.device), dim=0)
-        variance = segment_mean((features - own).square(), lengths)
-        return torch.cat([mean, (variance + self.eps).sqrt()], dim=1)
-
-
-# How a bag's features are distributed: cytologists look at how alike the cells are.
-
-
-class Distribution(nn.Module):
-    """z = [mean, log spread, quantiles at `levels`] of the bag, feature by feature.
-
-    The log spread is 1/2 log(1/N sum_k (h_k - mean)^2 + eps): `eps` is what the variance of a bag
-    of one instance counts as. A quantile at level q is the smallest h_k that at least q N of the
-    bag do not exceed: one of the bag's own values, and the same however often each is repeated.
-    The width grows to 2 + len(levels) times that of the features. Raises ValueError for a level
-    outside 0 to 1.
-    """
-
-    def __init__(self, dim: int, levels: Sequence[float] = (0.1, 0.5, 0.9), eps: float = 1e-4):
-        super().__init__()
-        if not all(0 <= level <= 1 for level in levels) or not eps > 0:
-            raise ValueError(
-                f"levels are {list(levels)} and eps is {eps}; levels must lie between 0 and 1, "
-                "eps above 0"
-            )
-        self.dim = (2 + len(levels)) * dim
-        self.levels = list(levels)
-        self.eps = eps
-
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b e"]:
-        mean = segment_mean(features, lengths)
-        own = torch.repeat_interleave(mean, lengths.to(mean.device), dim=0)
-        spread = 0.5 * (segment_mean((features - own).square(), lengths) + self.eps).log()
-        quantiles = segment_quantiles(features, lengths, self.levels).flatten(1)
-        return torch.cat([mean, spread, quantiles], dim=1)
-
-
-# Between mean and maximum.
 
 
 class LogSumExp(nn.Module):
@@ -119,7 +52,52 @@ class LogSumExp(nn.Module):
         self.dim = dim
         self.r = r
 
-    def forward(
-        self, features: Float[Tensor, "n d"], lengths: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b d"]:
+    def forward(self, features: Features, lengths: Lengths) -> Bags:
         return segment_logmeanexp(self.r * features, lengths) / self.r
+
+
+class MeanStd(nn.Module):
+    """z = [mean, std] with std = (1/N sum_k (h_k - mean)^2 + eps)^(1/2), feature by feature.
+
+    `eps` keeps the gradient finite where all instances are equal.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-4):
+        super().__init__()
+        if not eps > 0:
+            raise ValueError(f"eps is {eps}; it must be above 0")
+        self.dim = 2 * dim
+        self.eps = eps
+
+    def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b e"]:
+        mean = segment_mean(features, lengths)
+        variance = segment_variance(features, mean, lengths)
+        return torch.cat([mean, (variance + self.eps).sqrt()], dim=1)
+
+
+class Distribution(nn.Module):
+    """z = [mean, log std, quantiles at `levels`] of the bag, feature by feature.
+
+    log std = 1/2 log(1/N sum_k (h_k - mean)^2 + eps), where `eps` is the variance of a bag of one
+    instance. The quantile at level q is the smallest h_k that at least q N of the bag do not
+    exceed: a value of the bag, unchanged when instances are repeated. The output has 2 +
+    len(levels) times the width of the features. Raises ValueError for a level outside 0 to 1.
+    """
+
+    def __init__(self, dim: int, levels: Sequence[float] = (0.1, 0.5, 0.9), eps: float = 1e-4):
+        super().__init__()
+        if not all(0 <= level <= 1 for level in levels) or not eps > 0:
+            raise ValueError(
+                f"levels are {list(levels)} and eps is {eps}; levels must lie between 0 and 1, "
+                "eps above 0"
+            )
+        self.dim = (2 + len(levels)) * dim
+        self.levels = list(levels)
+        self.eps = eps
+
+    def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b e"]:
+        mean = segment_mean(features, lengths)
+        variance = segment_variance(features, mean, lengths)
+        log_std = 0.5 * (variance + self.eps).log()
+        quantiles = segment_quantiles(features, lengths, self.levels).flatten(1)
+        return torch.cat([mean, log_std, quantiles], dim=1)
