@@ -35,4 +35,4 @@ class Batch(NamedTuple):
     clinical: Float[Tensor, "b k"]
     label: Float[Tensor, " b"]  # 1 tumoral, 0 reactive, -1 unknown
     ids: tuple[str, ...]
-    draws: Float[Tensor, "n 12"] | None = None  # what augments each image; None in evaluation
+    augmentation_noise: Float[Tensor, "n 12"] | None = None  # uniform in [0, 1); None: evaluation

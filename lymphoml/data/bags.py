@@ -1,11 +1,10 @@
-"""Bags as torch wants them: a dataset of patients, the order of an epoch, a ragged batch."""
+"""Bags for torch: a dataset of patients, the order of an epoch, a ragged batch."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from lymphoml.core.errors import InputError
@@ -19,42 +18,37 @@ Key = tuple[int, int]  # epoch, position of the patient
 
 
 class Bag(NamedTuple):
-    # uint8 (m, h, w, 3), or float32 (m, d); of shape (0, 1, 1, 3) where no image is wanted.
+    # uint8 (m, h, w, 3), or float32 (m, d); of shape (0, 1, 1, 3) where the model uses no images.
     images: np.ndarray
     clinical: np.ndarray  # float32 (k)
     label: int
     patient: str
-    draws: np.ndarray | None  # float32 (m, DRAWS), uniform in [0, 1)
+    augmentation_noise: np.ndarray | None  # float32 (m, NOISE_SIZE), uniform in [0, 1)
 
 
 class BagDataset(Dataset[Bag]):
-    """The bags of some patients; what `(epoch, position)` gives depends on nothing else.
+    """The bags of some patients; the bag of `(epoch, position)` depends on nothing else.
 
-    Patient i's images are those of `sources[i]`: of the patient, but in the control that permutes
-    bags. `store` None loads no image. `train_bag_size` draws that many images of a larger bag,
-    without replacement, anew for each epoch and patient; `augment` the numbers that change each
-    image.
+    Patient i's images are those of patient `image_owners[i]`: another one only in the control that
+    shuffles bags between patients. Without `store` no image is loaded. `bag_size` draws that many
+    images of a larger bag without replacement, anew for each epoch and patient. `augment` draws the
+    noise that augments each image.
     """
 
     def __init__(
         self,
         patients: Sequence[str],
-        sources: Sequence[str],
+        image_owners: Sequence[str],
         clinical: np.ndarray,
         labels: Sequence[int],
         store: ImageStore | FeatureStore | None,
-        train_bag_size: int | None,
+        bag_size: int | None,
         augment: bool,
         seed: int,
     ):
-        self.patients = list(patients)
-        self.sources = list(sources)
-        self.clinical = clinical
-        self.labels = list(labels)
-        self.store = store
-        self.train_bag_size = train_bag_size
-        self.augment = augment
-        self.seed = seed
+        self.patients, self.image_owners = list(patients), list(image_owners)
+        self.clinical, self.labels = clinical, list(labels)
+        self.store, self.bag_size, self.augment, self.seed = store, bag_size, augment, seed
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -62,45 +56,38 @@ class BagDataset(Dataset[Bag]):
     def __getitem__(self, key: Key) -> Bag:
         epoch, position = key
         patient = self.patients[position]
-        if self.store is None:
-            images = np.empty((0, 1, 1, 3), np.uint8)
-        else:
-            images = self.store.bag(self.sources[position])
-            if self.train_bag_size is not None and len(images) > self.train_bag_size:
-                draw = keyed_generator(self.seed, "instances", epoch, patient)
-                images = images[np.sort(draw.permutation(len(images))[: self.train_bag_size])]
-        draws = None
-        if self.augment:
-            draws = np.concatenate(
-                [
-                    keyed_generator(self.seed, key, epoch, patient).random(
-                        (len(images), count), np.float32
-                    )
-                    for key, count in NOISE_SIZES.items()
-                ],
-                axis=1,
-            )
-        return Bag(images, self.clinical[position], self.labels[position], patient, draws)
+        images = np.empty((0, 1, 1, 3), np.uint8)
+        if self.store is not None:
+            images = self.store.bag(self.image_owners[position])
+            if self.bag_size is not None and len(images) > self.bag_size:
+                rng = keyed_generator(self.seed, "instances", epoch, patient)
+                images = images[np.sort(rng.permutation(len(images))[: self.bag_size])]
+        noise = self._noise(len(images), epoch, patient) if self.augment else None
+        return Bag(images, self.clinical[position], self.labels[position], patient, noise)
+
+    def _noise(self, count: int, epoch: int, patient: str) -> np.ndarray:
+        groups = [
+            keyed_generator(self.seed, key, epoch, patient).random((count, size), np.float32)
+            for key, size in NOISE_SIZES.items()
+        ]
+        return np.concatenate(groups, axis=1)
 
 
-def permuted_order(patients: Sequence[str], seed: int) -> list[str]:
-    """The patients in an order that says nothing of them, the same one in every epoch."""
+def shuffled_owners(patients: Sequence[str], seed: int) -> list[str]:
+    """Return the patients in a random order, the same in every epoch."""
     order = keyed_generator(seed, "permuted bags").permutation(len(patients))
     return [patients[position] for position in order]
 
 
 class EpochSampler(Sampler[Key]):
-    """All patients once: shuffled by (seed, epoch) for training, in their order otherwise.
+    """All patients once: in an order drawn from (seed, epoch) for training, else as they come.
 
     Lightning calls `set_epoch`, but a resumed fold's workers draw their first batches before it
-    does: hence `epoch`, the first.
+    does: hence `epoch`, the first one.
     """
 
     def __init__(self, patients: int, seed: int, shuffle: bool, epoch: int = 0):
-        self.patients = patients
-        self.seed = seed
-        self.shuffle = shuffle
-        self.epoch = epoch
+        self.patients, self.seed, self.shuffle, self.epoch = patients, seed, shuffle, epoch
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -110,7 +97,7 @@ class EpochSampler(Sampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         if not self.shuffle:
-            # Evaluation draws the same subset of images whatever the epoch.
+            # Evaluation draws the same subset of images in every epoch.
             yield from ((0, position) for position in range(self.patients))
             return
         order = keyed_generator(self.seed, "order", self.epoch).permutation(self.patients)
@@ -118,9 +105,9 @@ class EpochSampler(Sampler[Key]):
 
 
 def collate(bags: Sequence[Bag]) -> Batch:
-    """The bags one after the other; images stay bytes, and channels last in memory.
+    """Concatenate bags: images (n, 3, h, w) as bytes, channels last in memory, or features (n, d).
 
-    Rows of features stay rows.
+    Raises InputError for a bag without images beside others that have some.
     """
     with_images = any(len(bag.images) for bag in bags)
     for bag in bags:
@@ -128,17 +115,13 @@ def collate(bags: Sequence[Bag]) -> Batch:
             raise InputError(f"patient {bag.patient} has no image; every bag needs at least one")
     # A single bag is not copied: it may be larger than half the memory.
     images = bags[0].images if len(bags) == 1 else np.concatenate([bag.images for bag in bags])
-    draws = [bag.draws for bag in bags if bag.draws is not None]
+    noise = [bag.augmentation_noise for bag in bags if bag.augmentation_noise is not None]
     tensor = torch.from_numpy(images)
     return Batch(
         images=tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor,
         lengths=torch.tensor([len(bag.images) for bag in bags]),
-        clinical=_stack([bag.clinical for bag in bags]),
+        clinical=torch.from_numpy(np.stack([bag.clinical for bag in bags])),
         label=torch.tensor([bag.label for bag in bags], dtype=torch.float32),
         ids=tuple(bag.patient for bag in bags),
-        draws=torch.from_numpy(np.concatenate(draws)) if draws else None,
+        augmentation_noise=torch.from_numpy(np.concatenate(noise)) if noise else None,
     )
-
-
-def _stack(rows: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(rows))

@@ -31,7 +31,7 @@ class ClinicalEncoder:
         table: pd.DataFrame,
         columns: dict[str, dict[str, Any]],
         names: Sequence[str],
-        standardise: bool,
+        standardize: bool,
         missing: str,
     ) -> "ClinicalEncoder":
         """Learns medians, most frequent categories, means and deviations from the rows given.
@@ -43,7 +43,7 @@ class ClinicalEncoder:
         if missing == "impute":
             encoder = replace(encoder, fill={n: _typical(table[n], columns[n]) for n in names})
         k = len(encoder.names)
-        if not standardise:
+        if not standardize:
             return replace(encoder, mean=[0.0] * k, scale=[1.0] * k)
         features = encoder._features(table)
         # A constant's deviation is rounding noise; dividing by it would blow up other patients.

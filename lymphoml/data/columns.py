@@ -152,7 +152,7 @@ Column = Numeric | Categorical | DateOfBirth
 # From the configuration of a cohort to its declared columns, refusing what cannot be meant.
 
 LAYOUTS = ("kaggle", "table", "mil_table")
-POLICIES = ("refuse", "impute")
+POLICIES = ("error", "impute")
 LABELS = (1, 0, -1)
 RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
 DAY = "%Y-%m-%d"
@@ -255,7 +255,7 @@ def _stratum_problems(data: dict) -> Iterator[str]:
         if isinstance(spec, dict) and spec.get("kind") == "numeric"
     ]
     if set(stratum) != {"column", "max"}:
-        yield f"data.hard_stratum: {stratum}; give column and at_most, or null"
+        yield f"data.hard_stratum: {stratum}; give column and max, or null"
     elif stratum["column"] not in numeric:
         known = ", ".join(numeric) or "none"
         yield (
@@ -263,7 +263,7 @@ def _stratum_problems(data: dict) -> Iterator[str]:
             f"data.columns; there is {known}"
         )
     elif isinstance(stratum["max"], bool) or not isinstance(stratum["max"], int | float):
-        yield f"data.hard_stratum.max {stratum['at_most']!r}: give a number"
+        yield f"data.hard_stratum.max {stratum['max']!r}: give a number"
 
 
 def _is_day(text: str) -> bool:

@@ -1,6 +1,7 @@
-"""The patients of one fold as Lightning's loaders, scaled and transformed as configured."""
+"""The patients of one fold as Lightning's data module: loaders, scaling, transforms."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.core.signals import end_with_parent
 from lymphoml.core.types import Batch
-from lymphoml.data.bags import BagDataset, EpochSampler, Key, collate, permuted_order
+from lymphoml.data.bags import BagDataset, EpochSampler, Key, collate, shuffled_owners
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.feature_store import FeatureScaler, FeatureStore
@@ -20,13 +21,16 @@ from lymphoml.data.folds import inner_validation_split, split
 from lymphoml.data.image_store import ImageStore
 from lymphoml.data.transforms import BatchTransform
 
+Transform = Callable[..., Tensor]  # (images, augmentation_noise or nothing) to the encoder's input
+
 
 class PatientBags(pl.LightningDataModule):
-    """Some patients to predict: what a fold and a foreign cohort have in common.
+    """Bags of patients to predict: what a fold and another cohort have in common.
 
-    `data` is the configuration's group of that name; `store` is None where the model looks at no
-    image; `clinical`, and `rows` where the store holds rows of features, were fitted on the
-    training patients of the model that predicts.
+    `data` is the configuration's section of that name; `store` is None where the model uses no
+    images; `clinical`, and `features` where the store has feature vectors, were fitted on the
+    training patients of the model that predicts. The LightningModule applies `transform`, chunk by
+    chunk, so that a large bag stays bytes: as floats a whole bag would take four times the memory.
     """
 
     def __init__(
@@ -38,14 +42,26 @@ class PatientBags(pl.LightningDataModule):
         clinical: ClinicalEncoder,
         seed: int,
         fold: int,
-        rows: FeatureScaler | None = None,
+        features: FeatureScaler | None = None,
     ):
         super().__init__()
         self.data, self.cohort, self.store, self.patients = data, cohort, store, patients
-        self.clinical = clinical
-        self.view = rows or BatchTransform(data)
+        self.clinical, self.features = clinical, features
+        self.images = BatchTransform(data["normalize_images"], data["augment"])
         self.keyed = keyed_seed(seed, fold)
         self.first_epoch = 0
+
+    @property
+    def transform(self) -> Transform:
+        """What a batch's images, and their augmentation noise, become before the encoder."""
+        return self.features or self.images
+
+    @property
+    def tta_views(self) -> list[Transform]:
+        """The transforms whose logits evaluation averages: `data.eval_tta` symmetries."""
+        if self.features is not None:
+            return [self.features]
+        return [partial(self.images, symmetry=each) for each in range(self.data["eval_tta"])]
 
     def predict_dataloader(self) -> DataLoader:
         return self._loader(self.patients, training=False)
@@ -56,41 +72,43 @@ class PatientBags(pl.LightningDataModule):
         moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return moved._replace(lengths=batch.lengths)
 
-    def _loader(self, patients: list[str], training: bool, permuted: bool = False) -> DataLoader:
+    def _loader(self, patients: list[str], training: bool, shuffled: bool = False) -> DataLoader:
         """Batches of `data.batch_size` patients in training, of one in evaluation.
 
-        One bag at a time bounds evaluation's memory, and no batch mate can change a prediction.
+        One bag at a time bounds evaluation's memory, and no other bag can change a prediction.
         """
         data, table = self.data, self.cohort.table.loc[patients]
+        with_pixels = self.store is not None and self.features is None
         dataset = BagDataset(
             patients,
-            permuted_order(patients, self.keyed) if permuted else patients,
+            shuffled_owners(patients, self.keyed) if shuffled else patients,
             self.clinical.transform(table),
             table["label"].tolist(),
             self.store,
             data["train_bag_size"] if training else data["eval_bag_size"],
-            training and self.store is not None and self.view.random,
+            training and with_pixels and self.images.random,
             self.keyed,
         )
+        workers = data["num_workers"]
         return DataLoader(
             dataset,
             batch_size=data["batch_size"] if training else 1,
             sampler=EpochSampler(len(patients), self.keyed, training, self.first_epoch),
             collate_fn=collate,
-            num_workers=data["num_workers"],
-            persistent_workers=data["num_workers"] > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             worker_init_fn=end_with_parent,
-            timeout=data["timeout"] if data["num_workers"] else 0,
+            timeout=data["timeout"] if workers else 0,
             pin_memory=self.trainer is not None
             and self.trainer.strategy.root_device.type == "cuda",
         )
 
 
 class BagDataModule(PatientBags):
-    """Training, validation and, if asked for, inner validation patients of one fold.
+    """Training, held-out and, where configured, inner validation patients of one fold.
 
-    `folds` is the table `patient, fold`. The scaling of clinical values and of rows of features is
-    fitted on the fold's training patients alone, and travels in the checkpoint.
+    `folds` is the table `patient, fold`. The scaling of clinical values and of feature vectors is
+    fitted on the fold's training patients alone, and is stored in the checkpoint.
     """
 
     def __init__(
@@ -114,38 +132,41 @@ class BagDataModule(PatientBags):
             cohort.table.loc[self.train_patients],
             data["columns"],
             data["clinical"],
-            standardise=data["standardize_clinical"],
+            standardize=data["standardize_clinical"],
             missing=data["missing"],
         )
-        rows = (
-            FeatureScaler.fit(store, self.train_patients)
-            if isinstance(store, FeatureStore)
-            else None
-        )
-        super().__init__(data, cohort, store, held_out, clinical, seed, fold, rows)
+        features = None
+        if isinstance(store, FeatureStore):
+            features = FeatureScaler.fit(store, self.train_patients)
+        super().__init__(data, cohort, store, held_out, clinical, seed, fold, features)
 
     def training_clinical(self) -> tuple[Tensor, Tensor]:
-        """Clinical values (b k) and labels (b) of the training patients, as their batches hold."""
+        """Return clinical values (b k) and labels (b) of the training patients, sorted by id."""
         table = self.cohort.table.loc[self.train_patients]
         clinical = torch.from_numpy(self.clinical.transform(table))
         return clinical, torch.tensor(table["label"].tolist(), dtype=torch.float32)
 
     def training_bags(self) -> DataLoader:
-        """The training patients one by one, as evaluation sees bags."""
-        permuted = self.data["shuffle_bag_labels"]
-        return self._loader(self.train_patients, training=False, permuted=permuted)
+        """Return a loader of the training patients one by one, as in evaluation."""
+        shuffled = self.data["shuffle_bag_labels"]
+        return self._loader(self.train_patients, training=False, shuffled=shuffled)
 
     def train_dataloader(self) -> DataLoader:
-        permuted = self.data["shuffle_bag_labels"]
-        return self._loader(self.train_patients, training=True, permuted=permuted)
+        shuffled = self.data["shuffle_bag_labels"]
+        return self._loader(self.train_patients, training=True, shuffled=shuffled)
+
+    def val_dataloader(self) -> list[DataLoader]:
+        """Return loaders of the held-out patients, then of the inner ones where there are any."""
+        parts = [self.patients, self.inner_patients]
+        return [self._loader(patients, training=False) for patients in parts if patients]
 
     def batch_patients(self, epoch: int, batch: int) -> list[str]:
-        """Who is in an epoch's training batch of this number, from 0; nobody after the last."""
+        """Return the ids in an epoch's training batch, counted from 0; none after the last one."""
         keys = [key for keys in self._batches(epoch)[batch : batch + 1] for key in keys]
         return [self.train_patients[position] for _, position in keys]
 
     def training_batches(self, epoch: int) -> Iterator[Batch]:
-        """The training batches of an epoch once more, loaded by this process."""
+        """Yield an epoch's training batches again, loaded by this process."""
         dataset = self.train_dataloader().dataset
         for keys in self._batches(epoch):
             yield collate([dataset[key] for key in keys])
@@ -155,18 +176,13 @@ class BagDataModule(PatientBags):
         size = self.data["batch_size"]
         return [order[first : first + size] for first in range(0, len(order), size)]
 
-    def val_dataloader(self) -> list[DataLoader]:
-        """The fold's held-out patients first, then the inner ones where there are any."""
-        parts = [self.patients, self.inner_patients]
-        return [self._loader(patients, training=False) for patients in parts if patients]
-
     def state_dict(self) -> dict[str, Any]:
         return {
             "next_epoch": 0 if self.trainer is None else self.trainer.current_epoch + 1,
             "clinical": self.clinical.state(),
             "schema": self.cohort.schema,
             "image_size": list(self.store.size) if isinstance(self.store, ImageStore) else None,
-            "rows": self.view.state() if isinstance(self.view, FeatureScaler) else None,
+            "features": self.features.state() if self.features else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

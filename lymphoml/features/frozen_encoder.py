@@ -17,8 +17,8 @@ from lymphoml.core.files import sha256
 from lymphoml.data.cache import Source
 from lymphoml.data.decoding import Preprocessing, Unstained, decode_patient, size_from_header
 from lymphoml.data.image_store import Images
-from lymphoml.data.transforms import IDENTITY, BatchTransform
-from lymphoml.models.build import limit_size, build
+from lymphoml.data.transforms import BatchTransform
+from lymphoml.models.build import build, limit_size
 
 WHOLE = Preprocessing(crop=None, resize=None)
 VERSION = 1  # of what this file makes of an image: another number, another place in the cache
@@ -48,7 +48,7 @@ class FrozenEncoder:
             torch.manual_seed(seed)
             self.encoder = _up_to(build(spec).eval(), stages)
         self.framing = _framing(data)
-        self.view = BatchTransform(data | IDENTITY)
+        self.view = BatchTransform(data["normalize_images"])
         self.names = tuple(f"{name}_{column}" for column in range(self.encoder.dim))
         kept = {} if stages == STAGES else {"stages": stages}
         self.settings = _settings(spec | kept, data, seed)

@@ -107,11 +107,8 @@ def train_fold(
         None if encoder is None else encoder.path,
         pos_weight=weight,
         chunk_size=options["encoder_chunk_size"],
-        view=bags.view,
         label_smoothing=config["loss"]["label_smoothing"],
     )
-    module.fit_clinical(*bags.training_clinical())
-    module.fit_images(bags.training_bags())
     history = History(path / "history.csv")
     average = averaging(config["weight_averaging"], options["max_epochs"], bags)
     reported_weights = average.swapped_in if average else nullcontext

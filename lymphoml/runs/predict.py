@@ -120,11 +120,15 @@ def _bags(
 ) -> PatientBags:
     """The cohort's bags, scaled as the fold's data module `state` says; InputError if unlike it."""
     size = list(store.size) if isinstance(store, ImageStore) else None
-    rows = FeatureScaler(**state["rows"]) if state.get("rows") else None
+    features = FeatureScaler(**state["features"]) if state["features"] else None
     for what, trained, given in (
         ("clinical columns", state["schema"], cohort.schema),
         ("image size after crop and resize", state["image_size"], size),
-        ("features", rows and rows.names, store.names if isinstance(store, FeatureStore) else None),
+        (
+            "features",
+            features and features.names,
+            store.names if isinstance(store, FeatureStore) else None,
+        ),
     ):
         if trained != given:
             raise InputError(
@@ -133,7 +137,7 @@ def _bags(
                 f"the data settings of the run"
             )
     clinical = ClinicalEncoder.from_state(state["clinical"])
-    return PatientBags(config["data"], cohort, store, ids, clinical, config["seed"], fold, rows)
+    return PatientBags(config["data"], cohort, store, ids, clinical, config["seed"], fold, features)
 
 
 def predict(

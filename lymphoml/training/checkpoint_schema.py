@@ -93,16 +93,15 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
 def _check_data(state: dict[str, Any]) -> None:
     known = {"next_epoch", "clinical", "schema", "image_size"}
-    # A run of before there were rows does not tell of them.
-    fits = known <= state.keys() <= known | {"rows"}
+    fits = state.keys() == known | {"features"}
     _expect(fits, f"its BagDataModule does not hold {sorted(known)}")
     _expect(_is_plain(state), "its BagDataModule holds more than plain values")
     _expect(_whole(state["next_epoch"]), "its next_epoch is no whole number")
     size = state["image_size"]
     sides = isinstance(size, list) and len(size) == 2 and all(map(_whole, size))
     _expect(size is None or sides, "its image_size is no height and width")
-    if state.get("rows") is not None:
-        _check_rows(state["rows"])
+    if state["features"] is not None:
+        _check_features(state["features"])
     clinical = state["clinical"]
     _expect(isinstance(clinical, dict), "its clinical is no mapping")
     _expect(clinical.keys() == {"columns", "fill", "mean", "scale"}, "its clinical has other keys")
@@ -123,13 +122,13 @@ def _check_data(state: dict[str, Any]) -> None:
     _expect(filled and fill.keys() <= columns.keys(), "its clinical fill")
 
 
-def _check_rows(rows: Any) -> None:
-    _expect(isinstance(rows, dict), "its rows are no mapping")
-    _expect(rows.keys() == {"names", "mean", "scale"}, "its rows have other keys")
-    names = rows["names"]
+def _check_features(features: Any) -> None:
+    _expect(isinstance(features, dict), "its features are no mapping")
+    _expect(features.keys() == {"names", "mean", "scale"}, "its features have other keys")
+    names = features["names"]
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    _expect(texts and len(set(names)) == len(names) > 0, "its names of rows")
-    _check_scaling(rows, len(names), "rows")
+    _expect(texts and len(set(names)) == len(names) > 0, "its names of features")
+    _check_scaling(features, len(names), "features")
 
 
 def _check_scaling(fitted: dict[str, Any], width: int, what: str) -> None:

@@ -1,6 +1,6 @@
 """Learning: a MIL model under binary cross-entropy and balanced accuracy."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lymphoml.core.errors import InputError
 from lymphoml.core.privacy import last_parts
 from lymphoml.core.types import Batch
+from lymphoml.data.datamodule import BagDataModule, Transform
 from lymphoml.models.build import build, build_model
 from lymphoml.training.checkpoint_schema import assert_compatible
 from lymphoml.training.finite import check_finite_loss
@@ -35,10 +36,10 @@ class BagClassifier(pl.LightningModule):
     """The model, its loss and its optimiser, all described by primitives.
 
     `model`, `optim` and `scheduler` are specifications for `build`. `pos_weight` weighs tumoral
-    patients in the loss. `view` makes a batch's bytes (and its draws) the encoder's input; where it
-    has views `evaluated`, evaluation averages their logits. In training alone: `chunk_size` images
-    go through the encoder at a time, None: all; labels are `label_smoothing` / 2 away from 0 and 1.
-    Its checkpoints hold weights and primitives, nothing that runs, and no path of this machine.
+    patients in the loss. The trainer's datamodule has the transform of each batch, and the views
+    whose logits evaluation averages. In training alone: `chunk_size` images go through the encoder
+    at a time, None: all; labels are `label_smoothing` / 2 away from 0 and 1. Its checkpoints hold
+    weights and primitives, nothing that runs, and no path of this machine.
     """
 
     def __init__(
@@ -49,7 +50,6 @@ class BagClassifier(pl.LightningModule):
         clinical_dim: int,
         pos_weight: float | None = None,
         chunk_size: int | None = None,
-        view: Callable[..., Tensor] = lambda images: images,
         label_smoothing: float = 0.0,
     ):
         super().__init__()
@@ -62,7 +62,7 @@ class BagClassifier(pl.LightningModule):
                 "pos_weight": pos_weight,
             }
         )
-        self.chunk_size, self.view = chunk_size, view
+        self.chunk_size = chunk_size
         self.label_smoothing = label_smoothing
         self.model = build_model(model, clinical_dim).to(memory_format=torch.channels_last)
         # Where all is fitted, no gradient is there for Lightning to follow.
@@ -80,11 +80,15 @@ class BagClassifier(pl.LightningModule):
         """Logits (b); positive says tumoral."""
         return self.model.classify(self.embed(batch), batch.lengths, batch.clinical)
 
-    def fit_clinical(self, clinical: Tensor, label: Tensor) -> None:
-        """Let the fusion fit what it fits to the training patients (b k), (b) before training.
+    def setup(self, stage: str) -> None:
+        """Fit what the fusion fits: before a checkpoint is restored, and deterministic."""
+        if stage == "fit":
+            bags: BagDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.fit_clinical(*bags.training_clinical())
+            self.fit_images(bags.training_bags())
 
-        Deterministic, so that a resumed fold may do it again.
-        """
+    def fit_clinical(self, clinical: Tensor, label: Tensor) -> None:
+        """Let the fusion fit what it fits to the training patients (b k), (b) before training."""
         self.model.fusion.fit_clinical(clinical, label, self.hparams["pos_weight"] or 1.0)
 
     @torch.no_grad()
@@ -183,15 +187,16 @@ class BagClassifier(pl.LightningModule):
 
     def _evaluated(self, batch: Batch) -> Iterator[Tensor | None]:
         """The features of each view that evaluation averages over."""
-        for view in getattr(self.view, "evaluated", [self.view]):
+        for view in self.trainer.datamodule.tta_views:  # type: ignore[attr-defined]
             yield self.embed(batch, view)
 
-    def embed(self, batch: Batch, view: Callable[..., Tensor] | None = None) -> Tensor | None:
-        """The features of each image of the batch (n d), as `view` or the module's own shows it."""
+    def embed(self, batch: Batch, transform: Transform | None = None) -> Tensor | None:
+        """The features of each image of the batch (n d); by default with the datamodule's own."""
+        noise = batch.augmentation_noise
         return self.model.embed(
             batch.images,
-            *(() if batch.draws is None else (batch.draws,)),
-            view=view or self.view,
+            *(() if noise is None else (noise,)),
+            view=transform or self.trainer.datamodule.transform,  # type: ignore[attr-defined]
             chunk_size=self.chunk_size if self.training else EVALUATED_AT_ONCE,
         )
 

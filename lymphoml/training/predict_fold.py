@@ -34,7 +34,7 @@ def checkpoint_predictions(
     try:
         # Twice: layers that are exchanged for others on the way count as well.
         with limit_size(5_000_000 + 2 * numbers(checkpoint["state_dict"])):
-            module = BagClassifier(**settings, view=bags.view)
+            module = BagClassifier(**settings)
         check_weights(module, checkpoint["state_dict"])
     except (InputError, ValueError) as error:
         raise InputError(

@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.bags import Bag, BagDataset, EpochSampler, collate, permuted_order
+from lymphoml.data.bags import Bag, BagDataset, EpochSampler, collate, shuffled_owners
 from lymphoml.data.image_store import ImageStore
 
 SIZES = {"P1": 5, "P2": 3, "P3": 9}
@@ -22,10 +22,10 @@ class Store(ImageStore):
         return np.broadcast_to(values[:, None, None, None], (len(values), 2, 2, 3)).copy()
 
 
-def dataset(train_bag_size=None, seed=0, patients=tuple(SIZES), augment=False):
+def dataset(bag_size=None, seed=0, patients=tuple(SIZES), augment=False):
     clinical = np.arange(2 * len(patients), dtype=np.float32).reshape(-1, 2)
     labels = [1, 0, -1][: len(patients)]
-    return BagDataset(patients, patients, clinical, labels, Store(), train_bag_size, augment, seed)
+    return BagDataset(patients, patients, clinical, labels, Store(), bag_size, augment, seed)
 
 
 def numbers(bag):
@@ -51,8 +51,8 @@ def test_an_empty_bag_among_others_is_refused():
         collate([full, bag])
 
 
-def test_train_bag_size_draws_without_replacement_anew_each_epoch_and_patient():
-    bags = dataset(train_bag_size=4)
+def test_bag_size_draws_without_replacement_anew_each_epoch_and_patient():
+    bags = dataset(bag_size=4)
     drawn = [tuple(numbers(bags[epoch, 2])) for epoch in range(30)]
     assert all(len(set(draw)) == 4 and list(draw) == sorted(draw) for draw in drawn)
     assert len(set(drawn)) > 20
@@ -61,22 +61,22 @@ def test_train_bag_size_draws_without_replacement_anew_each_epoch_and_patient():
 
 
 def test_what_is_drawn_depends_on_seed_epoch_and_patient_alone():
-    whole, alone = dataset(train_bag_size=4), dataset(train_bag_size=4, patients=("P3",))
+    whole, alone = dataset(bag_size=4), dataset(bag_size=4, patients=("P3",))
     assert numbers(whole[7, 2]) == numbers(alone[7, 0])
     assert any(
         numbers(dataset(4, seed=1)[epoch, 2]) != numbers(whole[epoch, 2]) for epoch in range(5)
     )
 
 
-def test_what_augments_an_image_is_drawn_anew_each_epoch_whoever_its_batch_mates_are():
+def test_augmentation_noise_is_new_each_epoch_and_independent_of_the_rest_of_the_batch():
     bags = dataset(augment=True)
     together, alone = collate([bags[4, 0], bags[4, 2]]), collate([bags[4, 2]])
-    assert together.draws.shape == (14, 12)
-    assert torch.equal(together.draws[5:], alone.draws)
-    assert alone.draws.min() >= 0
-    assert alone.draws.max() < 1
-    assert not torch.equal(alone.draws, collate([bags[5, 2]]).draws)
-    assert collate([dataset()[4, 2]]).draws is None
+    assert together.augmentation_noise.shape == (14, 12)
+    assert torch.equal(together.augmentation_noise[5:], alone.augmentation_noise)
+    assert alone.augmentation_noise.min() >= 0
+    assert alone.augmentation_noise.max() < 1
+    assert not torch.equal(alone.augmentation_noise, collate([bags[5, 2]]).augmentation_noise)
+    assert collate([dataset()[4, 2]]).augmentation_noise is None
 
 
 def test_a_single_bag_is_not_copied():
@@ -114,11 +114,11 @@ def test_worker_processes_change_nothing():
     assert batches(0) == batches(2)
 
 
-def test_permuted_bags_keep_label_and_clinical_values_and_change_the_images():
+def test_shuffled_bags_keep_label_and_clinical_values_and_change_the_images():
     patients = [f"P{i}" for i in range(1, 31)]
-    order = permuted_order(patients, seed=3)
+    order = shuffled_owners(patients, seed=3)
     assert sorted(order) == sorted(patients)
-    assert order == permuted_order(patients, seed=3) != permuted_order(patients, seed=4)
+    assert order == shuffled_owners(patients, seed=3) != shuffled_owners(patients, seed=4)
     assert sum(one == other for one, other in zip(order, patients, strict=True)) < 6
     clinical = np.zeros((3, 1), np.float32)
     bags = BagDataset([*SIZES], ["P3", "P1", "P2"], clinical, [1, 0, 1], Store(), None, False, 0)

@@ -207,7 +207,7 @@ def test_networks_side_by_side_are_one_part_and_another_seed_has_others(configur
 def test_scaling_knows_the_training_patients_alone_and_travels(configured, file, tmp_path):
     words = ("model/encoder=features", "fold=0", "data.image_baselines=[]")
     training.cross_validate(configured(*words, f"data.features={file}"), tmp_path / "run")
-    state = load_checkpoint(tmp_path / "run" / "fold-0" / "last.ckpt")["BagDataModule"]["rows"]
+    state = load_checkpoint(tmp_path / "run" / "fold-0" / "last.ckpt")["BagDataModule"]["features"]
     folds = pd.read_csv(tmp_path / "run" / "folds.csv")
     arrays = np.load(file)
     train = np.isin(arrays["patient"], folds["patient"][folds["fold"] != 0])

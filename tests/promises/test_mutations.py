@@ -52,7 +52,7 @@ def read(data):
     store, _ = read_images(cohort.images, data)
     labelled = cohort.labelled
     make_folds(labelled.table, data["folds"], 1, seed=0)
-    encoder = ClinicalEncoder.fit(labelled.table, data["columns"], data["clinical"], True, "refuse")
+    encoder = ClinicalEncoder.fit(labelled.table, data["columns"], data["clinical"], True, "error")
     assert len(encoder.transform(labelled.table)) == len(labelled.table)
     values = {}
     for patient, row in labelled.table.iterrows():

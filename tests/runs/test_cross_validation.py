@@ -21,7 +21,7 @@ from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError, RuntimeFailure
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import load_cohort
-from lymphoml.data.transforms import BatchTransform
+from lymphoml.data.datamodule import PatientBags
 from lymphoml.models.build import build_model
 from lymphoml.runs import cross_validation as training
 from lymphoml.runs.cross_validation import cross_validate
@@ -119,8 +119,8 @@ def test_eight_views_say_the_mean_logit_of_each_of_bags_and_of_images(
 
     together, each = logits("together"), []
     for symmetry in range(8):
-        one = property(lambda view, symmetry=symmetry: [partial(view, symmetry=symmetry)])
-        monkeypatch.setattr(BatchTransform, "evaluated", one)
+        one = property(lambda bags, symmetry=symmetry: [partial(bags.images, symmetry=symmetry)])
+        monkeypatch.setattr(PatientBags, "tta_views", one)
         each.append(logits(str(symmetry)))
     np.testing.assert_allclose(np.mean(each, axis=0), together, atol=1e-4)
     assert np.std(each, axis=0).max() > 1e-3
@@ -144,7 +144,7 @@ def test_permuted_bags_leave_the_clinical_values_and_the_held_out_images(
     for name, more in (("plain", ()), ("permuted", ("data.shuffle_bag_labels=true",))):
         cross_validate(configured(*words, *more), tmp_path / name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lymphoml.data.datamodule.permuted_order", lambda patients, _: patients)
+        patch.setattr("lymphoml.data.datamodule.shuffled_owners", lambda patients, _: patients)
         cross_validate(configured(*words, "data.shuffle_bag_labels=true"), tmp_path / "undone")
     assert same_bytes(tmp_path / "plain", tmp_path / "undone", ["fold-0/predictions.csv"])
     assert not same_bytes(tmp_path / "plain", tmp_path / "permuted", ["fold-0/predictions.csv"])
@@ -279,7 +279,7 @@ def test_late_fusion_is_fitted_to_the_training_patients_of_its_fold(configured, 
     for fold in ("0", "1"):
         train, held_out = (sorted(folds.index[chosen]) for chosen in (folds != fold, folds == fold))
         encoder = ClinicalEncoder.fit(
-            table.loc[train], data["columns"], data["clinical"], standardise=True, missing="refuse"
+            table.loc[train], data["columns"], data["clinical"], standardize=True, missing="error"
         )
         model = LogisticRegression(tol=1e-10, max_iter=1000)
         model.fit(encoder.transform(table.loc[train]), table["label"].loc[train])

@@ -80,11 +80,11 @@ def test_a_missing_file_or_sidecar_is_named(path):
         load_checkpoint(path)
 
 
-def test_a_checkpoint_of_before_there_were_rows_is_read():
+def test_a_data_modules_state_has_exactly_its_keys():
     column = {"kind": "numeric", "log": False}
     clinical = {"columns": {"age": column}, "fill": {}, "mean": [50.0], "scale": [10.0]}
     data = {"next_epoch": 1, "clinical": clinical, "schema": {}, "image_size": None}
+    data["features"] = None
     validate_checkpoint({"BagDataModule": data})
-    validate_checkpoint({"BagDataModule": data | {"rows": None}})
     with pytest.raises(ValueError, match="does not hold"):
         validate_checkpoint({"BagDataModule": data | {"other": None}})

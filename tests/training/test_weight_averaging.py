@@ -103,11 +103,13 @@ def test_batch_norm_has_the_statistics_of_the_averaged_weights(train, words, eve
     more = ["model/pooling=sigmoid_weighted_mean", f"trainer.check_val_every_n_epoch={every}"]
     run = train("run", *NETWORK, *words, *more)
     kept, bags = last(run), found["bags"]
-    module = BagClassifier(**kept["hyper_parameters"], view=bags.view)
+    module = BagClassifier(**kept["hyper_parameters"])
     module.load_state_dict(kept["state_dict"])
     for buffer in module.buffers():
         buffer.fill_(0.5)
-    module.forward = lambda batch: module.model.pool(module.embed(batch), batch.lengths)
+    module.forward = lambda batch: module.model.pool(
+        module.embed(batch, bags.transform), batch.lengths
+    )
     update_bn([[batch] for batch in bags.training_batches(2)], module)
     names = [name for name, _ in module.named_buffers()]
     assert {"model.pooling.norm.running_var", "model.encoder.bn1.running_var"} <= set(names)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lymphoml.core.seeding import keyed_generator
 from lymphoml.data.image_store import ImageStore
-from lymphoml.data.transforms import normalise, to_unit
+from lymphoml.data.transforms import normalize, to_unit
 
 
 class Views:
@@ -27,7 +27,7 @@ class Views:
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         moved = move(to_unit(images), affine(len(images), self.zoom, self.shift).to(images.device))
         coloured = jitter_colours(moved, self.colour)
-        return normalise(coloured) if self.normalise else coloured
+        return normalize(coloured) if self.normalise else coloured
 
 
 def affine(count: int, zoom: float, shift: float) -> Float[Tensor, "n 2 3"]:

@@ -31,6 +31,6 @@ class Fold(NamedTuple):
         }
         train, held_out = table.loc[self.train], table.loc[self.held_out]
         encoder = ClinicalEncoder.fit(
-            train, columns, data["clinical"], standardise=True, missing=data["missing"]
+            train, columns, data["clinical"], standardize=True, missing=data["missing"]
         )
         return encoder.transform(train), encoder.transform(held_out)

@@ -51,7 +51,7 @@ def lymphoml(root, tmp_path_factory):
     prepared, seen = prepare(config, folder), Losses()
     pl.seed_everything(0, verbose=False)
     bags = BagDataModule(config["data"], prepared.cohort, prepared.store, prepared.folds, 0, 0)
-    module = new_module(config, clinical_dim=2, view=bags.view)
+    module = new_module(config, clinical_dim=2)
     initial = {name: value.clone() for name, value in module.model.state_dict().items()}
     trainer = make_trainer(
         config["trainer"], folder, logger=False, callbacks=[seen], enable_checkpointing=False,

@@ -75,7 +75,7 @@ def _answers(run: Run, choices: Choices) -> dict[str, str]:
         answers["22"] = "the weights are the members'"
     if data.get("missing"):
         answers["11"] = {
-            "refuse": "a patient with a missing value is refused",
+            "error": "a patient with a missing value is refused",
             "impute": "median or most frequent value of the fold's training patients",
         }.get(data["missing"], shown(data["missing"]))
     if "standardize_clinical" in data:
