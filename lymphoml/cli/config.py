@@ -14,7 +14,7 @@ from lymphoml.cli.schema import DataConfig, TrainConfig
 from lymphoml.core.cores import parallel_jobs
 from lymphoml.core.errors import InputError, quoted
 from lymphoml.core.untrusted import check_yaml, read_yaml, reject_symlinks, texts
-from lymphoml.runs.provenance import slug
+from lymphoml.runs.naming import slug
 
 T = TypeVar("T")
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")

@@ -19,9 +19,10 @@ from lymphoml.evaluation.summary import summarise
 from lymphoml.reports.comparison.compare import align
 from lymphoml.reports.comparison.reference import ROUNDING
 from lymphoml.runs import provenance
-from lymphoml.runs.ensemble import KEY, ROWS, mean_of_logits
+from lymphoml.runs.ensemble import DIGESTS, ENSEMBLE, ROW_KEYS, mean_of_logits, predictions_digest
 from lymphoml.runs.finished_run import HISTORY, Run, read_run
-from lymphoml.runs.run_folder import read_config, read_table
+from lymphoml.runs.run_folder import read_config
+from lymphoml.runs.tables import read_predictions_csv
 
 
 def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
@@ -35,14 +36,14 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     if len({path.resolve() for path in paths}) < max(2, len(paths)):
         raise InputError(f"runs={listed(paths)}: an ensemble takes two runs or more, each once")
     members = [read_run(path) for path in paths]
-    if nested := [run.path for run in members if KEY in run.config]:
+    if nested := [run.path for run in members if ENSEMBLE in run.config]:
         raise InputError(f"runs: {nested[0]} is an ensemble itself; give the runs that it is of")
     align(members)
     first = members[0]
     names = [path.resolve().name for path in paths]
     control = any(run.config["data"].get("shuffle_bag_labels") for run in members)
     data = {**first.config["data"], "shuffle_bag_labels": control}
-    config = {**first.config, "data": data, KEY: names}
+    config = {**first.config, "data": data, ENSEMBLE: names}
     _refuse_taken(out, names)
     predictions = mean_of_logits([member.predictions for member in members])
     histories = {fold: pd.DataFrame(columns=list(HISTORY)) for fold in first.histories}
@@ -79,7 +80,7 @@ def _refuse_taken(out: Path, names: list[str]) -> None:
     reject_symlinks(out)
     known = read_config(out) if out.is_dir() else None
     empty = out.is_dir() and not any(out.iterdir())
-    if not empty and (known is None or known.get(KEY) != names):
+    if not empty and (known is None or known.get(ENSEMBLE) != names):
         raise InputError(f"out={out}: holds something else already; choose another")
 
 
@@ -87,6 +88,7 @@ def _environment(members: Sequence[Run], words: str) -> dict[str, Any]:
     """The first member's, but for the drift of all and the command, which tells no place."""
     command = f"python -m lymphoml ensemble {words} out=RUN"
     environment = {**members[0].environment, "command": command}
+    environment[DIGESTS] = [predictions_digest(run.path) for run in members]
     if drifted := [each for run in members for each in run.environment.get(provenance.KEY, [])]:
         environment[provenance.KEY] = drifted
     return environment
@@ -95,7 +97,7 @@ def _environment(members: Sequence[Run], words: str) -> dict[str, Any]:
 def _shared_baselines(members: Sequence[Run]) -> pd.DataFrame | None:
     """Those that every member fitted alike: of other data settings no gain could be told."""
     tables = [_table(run, "baselines") for run in members]
-    told = [table.set_index(ROWS) for table in tables if table is not None]
+    told = [table.set_index(ROW_KEYS) for table in tables if table is not None]
     if len(told) < len(members):
         return None
     first = told[0]
@@ -111,4 +113,4 @@ def _shared_baselines(members: Sequence[Run]) -> pd.DataFrame | None:
 
 def _table(run: Run, name: str) -> pd.DataFrame | None:
     path = run.path / f"{name}.csv"
-    return read_table(path) if path.exists() else None
+    return read_predictions_csv(path, ["patient"]) if path.exists() else None

@@ -8,7 +8,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.reports.page.optional import read_instances
 from lymphoml.runs.finished_run import read_run
-from lymphoml.runs.tables import read_columns
+from lymphoml.runs.tables import read_predictions_csv
 
 ADVICE = "give the truth.json of a synthetic cohort, or a .csv of patient,image,truth"
 
@@ -46,7 +46,7 @@ def _from_json(path: Path, instances: pd.DataFrame) -> pd.DataFrame:
 
 
 def _from_csv(path: Path) -> pd.DataFrame:
-    table = read_columns(path, ("patient", "image", "truth"))[["patient", "image", "truth"]]
+    table = read_predictions_csv(path, ("patient", "image", "truth"))[["patient", "image", "truth"]]
     truth = pd.to_numeric(table["truth"], errors="coerce")
     wrong = ~truth.isin([0, 1]) | table.duplicated(["patient", "image"])
     if wrong.any():

@@ -11,7 +11,8 @@ from rich.table import Table
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.page.wording import baseline_name
 from lymphoml.runs.finished_run import read_run, siblings
-from lymphoml.runs.run_folder import fold_folder, read_table
+from lymphoml.runs.run_folder import fold_folder
+from lymphoml.runs.tables import read_predictions_csv
 
 NAMES = {
     "balanced_accuracy": "balanced accuracy",
@@ -104,11 +105,11 @@ def _line(name: str, told: str) -> str:
 
 
 def _print_unfinished(folder: Path, console: Console) -> None:
-    folds = sorted(read_table(folder / "folds.csv")["fold"].unique().tolist())
+    folds = sorted(read_predictions_csv(folder / "folds.csv", ["fold"])["fold"].unique().tolist())
     for fold in folds:
         path = fold_folder(folder, fold)
         if (path / "done.json").exists():
-            rows = read_table(path / "predictions.csv")
+            rows = read_predictions_csv(path / "predictions.csv")
             score = _interval(pool(rows, 1, ["balanced_accuracy"])["balanced_accuracy"])
             line = f"fold {fold}: balanced accuracy {score}, {len(rows)} patients"
             console.print(line, markup=False)

@@ -19,9 +19,10 @@ from lymphoml.evaluation.rule_out import (
     specificity_difference,
     worst_average,
 )
+from lymphoml.runs.ensemble import predictions_digest
 from lymphoml.runs.finished_run import Run, read_run
-from lymphoml.runs.run_folder import read_table
-from lymphoml.runs.triage_rule import RULE, fingerprint
+from lymphoml.runs.tables import read_predictions_csv
+from lymphoml.runs.triage_rule import RULE
 
 # A rule-out rule told in the terminal: what it does, what it aims at, what that rests on.
 
@@ -165,7 +166,7 @@ def make_rule(
         "guarantee": guarantee,
         "rank": ranks[guarantee],
         "threshold": outcomes[guarantee].threshold,
-        "predictions_sha256": fingerprint(run.path),
+        "predictions_sha256": predictions_digest(run.path),
         "n_tumoral": tumoral,
         "n_reactive": len(patients) - tumoral,
         "n_tumoral_needed": {name: size(sensitivity) for name, size in SIZES.items()},
@@ -184,7 +185,7 @@ def _baseline(
     path = run.path / "baselines.csv"
     if not path.exists():
         return None
-    table = read_table(path)
+    table = read_predictions_csv(path, ["patient", "fold"])
     if BASELINE not in table:  # no clinical column configured
         return None
     keys = ["patient", "fold"]

@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.files import sha256, write_json
+from lymphoml.core.files import sha256, write_csv, write_json
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.strata import strata
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 from lymphoml.runs import provenance, run_folder
-from lymphoml.runs.baselines.table import baseline_features, baseline_predictions
+from lymphoml.runs.baselines import baseline_features, baseline_predictions
 from lymphoml.runs.prepare import RunContext
 from lymphoml.training.loggers import Tracker
 
@@ -42,11 +42,9 @@ def complete(config: dict[str, Any], folder: Path, prepared: RunContext, tracker
                     "file": prepared.weights.name,
                     "sha256": sha256(prepared.weights),
                 }
-            run_folder.write_table(folder / "predictions.csv", predictions)
-            run_folder.write_table(folder / "baselines.csv", baselines)
-            run_folder.write_table(
-                folder / "strata.csv", groups.rename_axis("patient").reset_index()
-            )
+            write_csv(folder / "predictions.csv", predictions)
+            write_csv(folder / "baselines.csv", baselines)
+            write_csv(folder / "strata.csv", groups.rename_axis("patient").reset_index())
             tracker.log_cross_validation(metrics)
             write_json(folder / "metrics.json", metrics)
     return _pooled(folder / "metrics.json")

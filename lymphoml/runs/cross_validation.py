@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from lymphoml.core.cores import available_cores
-from lymphoml.core.files import write_json
+from lymphoml.core.files import write_csv, write_json
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold
@@ -72,7 +72,7 @@ def cross_validate(
 
     with tracker:
         options, epochs = config["trainer"], config["trainer"]["max_epochs"]
-        errors = FoldErrorPolicy(going_on=config["on_fold_error"] == "continue")
+        errors = FoldErrorPolicy(config["on_fold_error"])
         with progress_bar(options["enable_progress_bar"], len(prepared.asked) * epochs) as bar:
             for fold in prepared.asked:
                 with errors.fold(fold), fold_lock(folder, fold) as path:
@@ -129,15 +129,15 @@ def train_fold(
         bar.say(start.told)
     with tracker.fold(fold) as loggers:
         trainer = make_trainer(options, path, logger=loggers, callbacks=callbacks)
-        with where.told():
+        with where.located():
             trainer.fit(module, datamodule=bags, ckpt_path=start.checkpoint, weights_only=True)
         reported = load_checkpoint(reported_checkpoint(path, save.selected_epoch))
-        with where.told():
+        with where.located():
             predictions, of_images = checkpoint_predictions(reported, path, trainer, bags)
         predictions.insert(1, "fold", fold)
         predictions.insert(2, "label", cohort.table["label"].loc[predictions["patient"]].to_numpy())
-        run_folder.write_table(path / "predictions.csv", predictions)
-        run_folder.write_table(path / "instances.csv", of_images)
+        write_csv(path / "predictions.csv", predictions)
+        write_csv(path / "instances.csv", of_images)
         score = score_fold(predictions["label"], predictions["probability"])
         tracker.log_fold(fold, predictions, score)
     accuracy = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]

@@ -1,122 +1,126 @@
-"""The members of an ensemble: where they lie, and the mean of what they say."""
+"""An ensemble: a run folder without models, which names its members and their predictions."""
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from lymphoml.core.errors import InputError, listed, quoted
-from lymphoml.core.untrusted import reject_symlinks
-from lymphoml.runs.run_folder import read_config
-from lymphoml.runs.tables import AGAIN, read_columns
+from lymphoml.core.untrusted import read_bytes, reject_symlinks
+from lymphoml.runs.run_folder import read_config, read_environment
+from lymphoml.runs.tables import read_predictions_csv
 
-KEY = "ensemble"  # of config.yaml: the members' names
-ROWS = ["patient", "fold"]
-SUREST = 2.0**-24  # from 0 or 1, of a probability in single precision: a logit is finite
+ENSEMBLE = "ensemble"  # key of config.yaml: the members' names
+DIGESTS = "member_predictions"  # key of environment.json: sha256 of each predictions.csv
+ROW_KEYS = ["patient", "fold"]
+MIN_PROBABILITY = 2.0**-24  # and 1 minus it: single precision's last before an infinite logit
+REMAKE = "make the ensemble again"
 
 
 def mean_of_logits(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The first table, with the probability of the mean of all tables' logits.
+    """Return the first table, with the probability of the mean of all tables' logits.
 
     Tables have the columns patient, fold, label, probability, and the same patients and folds.
     """
-    order = pd.MultiIndex.from_frame(tables[0][ROWS])
-    columns = [table.set_index(ROWS)["probability"].loc[order].to_numpy(float) for table in tables]
+    order = pd.MultiIndex.from_frame(tables[0][ROW_KEYS])
+    columns = [
+        table.set_index(ROW_KEYS)["probability"].loc[order].to_numpy(float) for table in tables
+    ]
     return tables[0].assign(probability=mean_probability(columns))
 
 
 def mean_probability(probabilities: ArrayLike) -> np.ndarray:
-    """That of the mean logit over the first axis; NaN where one is."""
-    probability = np.clip(probabilities, SUREST, 1 - SUREST)
+    """Return that of the mean logit over the first axis; NaN where one is."""
+    probability = np.clip(probabilities, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     logit = np.log(probability / (1 - probability)).mean(axis=0)
     return 1 / (1 + np.exp(-logit))
 
 
-def member_names(run: Path) -> list[str]:
-    """An ensemble's members, as its configuration names them; none of another run.
+def predictions_digest(run: Path) -> str:
+    """Return the sha256 of a run's out-of-fold predictions."""
+    path = run / "predictions.csv"
+    try:
+        return sha256(read_bytes(path)).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
-    Raises InputError for what is no name of a folder: it was perhaps sent, and could lead anywhere.
+
+def member_names(run: Path) -> list[str]:
+    """Return an ensemble's members as its configuration names them; empty of another run.
+
+    Raises InputError for what is not a folder's name: the file may have been sent, and a path
+    could lead anywhere.
     """
-    names = (read_config(run) or {}).get(KEY)
+    names = (read_config(run) or {}).get(ENSEMBLE)
     if names is None:
         return []
     if not isinstance(names, list) or not names or not all(map(_is_name, names)):
         raise InputError(
-            f"run {run}: config.yaml: {KEY}={quoted(str(names), 60)}: allowed are the names of run "
-            f"folders; make the ensemble again"
+            f"run {run}: config.yaml: {ENSEMBLE}={quoted(str(names), 60)}: must be a list of names "
+            f"of run folders; {REMAKE}"
         )
     return names
 
 
 def resolve_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
-    """The run folders whose models speak for `run`: itself, or an ensemble's members.
+    """Return the run folders whose models predict for `run`: itself, or an ensemble's members.
 
-    These lie beside the ensemble under the names that it knows, or are `given` in any order. Raises
-    InputError where they do not, where one is an ensemble itself, and where what they said of
-    their held-out patients is not what the ensemble was made of.
+    These are siblings of the ensemble under the names that it stores, or `given` in any order.
+    Raises InputError where a member is missing, was trained again since, or has other folds.
     """
     reject_symlinks(run)
     names = member_names(run)
     if not names:
         if given:
-            raise InputError(f"members={listed(given)}: {run} is no ensemble; leave it out")
+            raise InputError(f"members={listed(given)}: {run} is not an ensemble. Leave it out.")
         return [run]
-    members = [*given] or _beside(run, names)
+    members = [*given] or [_sibling(run, name) for name in names]
     if len({member.resolve() for member in members}) < max(len(members), len(names)):
         raise InputError(
             f"members={listed(members)}: the ensemble {run} has {len(names)}, each once: "
             f"{', '.join(names)}"
         )
-    known = _said(run)
-    theirs = []
+    digests, folds = _digests(run), _folds(run)
     for member in members:
         reject_symlinks(member)
-        if member_names(member):
+        digest = predictions_digest(member)
+        if digest not in digests:
             raise InputError(
-                f"member {member} is an ensemble itself; make {run} of runs that were trained"
+                f"member {member}: its predictions.csv is not that of a member of {run}. Give "
+                f"members=[A,B,...], or {REMAKE}."
             )
-        theirs.append(_said(member))
-        if not theirs[-1].index.equals(known.index):
-            raise InputError(
-                f"member {member}: has other patients or folds than the ensemble {run}; give "
-                f"members=[A,B,...], or make the ensemble again"
-            )
-    if not np.allclose(mean_probability(theirs), known, rtol=0, atol=1e-9):
+        digests.remove(digest)
+        if _folds(member) != folds:
+            raise InputError(f"member {member}: folds.csv differs from that of {run}; {REMAKE}")
+    return members
+
+
+def _sibling(run: Path, name: str) -> Path:
+    member = run.resolve().parent / name
+    # A link among the siblings was perhaps sent with the ensemble.
+    if member.is_symlink() or not (member / "config.yaml").is_file():
         raise InputError(
-            f"run {run}: is the ensemble of other predictions than {listed(members)} hold; give "
-            f"members=[A,B,...], or make the ensemble again"
+            f"run {run}: its member {name} is not in the same folder. Give members=[A,B,...]."
         )
-    return members
+    return member
 
 
-def _beside(run: Path, names: list[str]) -> list[Path]:
-    members = [run.resolve().parent / name for name in names]
-    for member in members:
-        # A link beside it was perhaps sent with it.
-        if names.count(member.name) > 1 or member.is_symlink() or not _is_run(member):
-            raise InputError(
-                f"run {run}: an ensemble whose member {member.name} does not lie beside it, as one "
-                f"folder of this name; say where all of them lie, as members=[A,B,...]"
-            )
-    return members
+def _digests(run: Path) -> list[Any]:
+    digests = read_environment(run).get(DIGESTS)
+    if not isinstance(digests, list):
+        raise InputError(f"run {run}: environment.json has no {DIGESTS}; {REMAKE}")
+    return [*digests]
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file()
+def _folds(run: Path) -> set[tuple[Any, ...]]:
+    table = read_predictions_csv(run / "folds.csv", ROW_KEYS)
+    return set(table[ROW_KEYS].itertuples(index=False, name=None))
 
 
 def _is_name(name: object) -> bool:
     plain = isinstance(name, str) and name not in ("", "..") and Path(name).name == name
     return plain and len(str(name).encode()) < 256 and "\0" not in str(name)
-
-
-def _said(run: Path) -> pd.Series:
-    """Out-of-fold probabilities by patient and fold, each once, in the folds of `folds.csv`."""
-    table = read_columns(run / "predictions.csv", (*ROWS, "label", "probability"))
-    said = table.set_index(ROWS)["probability"].sort_index()
-    folds = read_columns(run / "folds.csv", tuple(ROWS)).set_index(ROWS).sort_index()
-    if not said.index.is_unique or not said.index.equals(folds.index):
-        raise InputError(f"run {run}: predictions.csv tells of other rows than folds.csv; {AGAIN}")
-    return said

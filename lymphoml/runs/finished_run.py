@@ -12,7 +12,7 @@ from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.runs import provenance
 from lymphoml.runs.ensemble import member_names
 from lymphoml.runs.run_folder import read_environment
-from lymphoml.runs.tables import AGAIN, read_columns
+from lymphoml.runs.tables import RERUN, read_predictions_csv
 
 HISTORY = ("epoch", "train/loss", "val/loss", "val/balanced_accuracy")
 
@@ -49,7 +49,7 @@ def read_run(path: Path) -> Run:
     if (gap := _missing(path)) is not None:
         raise InputError(f"{path} is not finished: {gap}; {_again(path)}")
     member_names(path)  # refuses what could be none
-    folds = read_columns(path / "folds.csv", ("patient", "fold"))
+    folds = read_predictions_csv(path / "folds.csv", ("patient", "fold"))
     numbers = _numbers(folds)
     done = [read_mapping(path / f"fold-{fold}" / "done.json") for fold in numbers]
     return Run(
@@ -58,11 +58,12 @@ def read_run(path: Path) -> Run:
         environment=read_environment(path) if _has(path, "environment.json") else {},
         metrics=read_mapping(path / "metrics.json"),
         folds=folds,
-        predictions=read_columns(
+        predictions=read_predictions_csv(
             path / "predictions.csv", ("patient", "fold", "label", "probability")
         ),
         histories={
-            fold: read_columns(path / f"fold-{fold}" / "history.csv", HISTORY) for fold in numbers
+            fold: read_predictions_csv(path / f"fold-{fold}" / "history.csv", HISTORY)
+            for fold in numbers
         },
         seconds=sum(fold["seconds"] for fold in done)
         if all("seconds" in fold for fold in done)
@@ -108,7 +109,7 @@ def _may_be_run(path: Path) -> bool:
 
 
 def _again(path: Path) -> str:
-    return "make the ensemble again" if member_names(path) else AGAIN
+    return "make the ensemble again" if member_names(path) else RERUN
 
 
 def _missing(path: Path) -> str | None:
@@ -116,7 +117,7 @@ def _missing(path: Path) -> str | None:
     for name in ("config.yaml", "folds.csv"):
         if not _has(path, name):
             return f"it has no {name}"
-    wanted = _numbers(read_columns(path / "folds.csv", ("patient", "fold")))
+    wanted = _numbers(read_predictions_csv(path / "folds.csv", ("patient", "fold")))
     if unfinished := [fold for fold in wanted if not _has(path, f"fold-{fold}", "done.json")]:
         verb = "has" if len(unfinished) == 1 else "have"
         plural = "" if len(unfinished) == 1 else "s"
@@ -137,4 +138,4 @@ def _numbers(folds: pd.DataFrame) -> list[int]:
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """A yaml or json file that holds a mapping."""
-    return untrusted.read_mapping(path, AGAIN)
+    return untrusted.read_mapping(path, RERUN)

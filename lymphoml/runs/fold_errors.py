@@ -1,4 +1,4 @@
-"""A fold that fails: told with its place, and, where the user wants it, no end of the others."""
+"""A fold that fails: where it did, and whether the other folds are still trained."""
 
 import multiprocessing
 import sys
@@ -15,49 +15,43 @@ from lymphoml.training.finite import place
 
 
 class FoldErrorPolicy:
-    """Of a job's folds, each in a `fold` block; `missing` are those that failed.
+    """What becomes of a fold's error: `on_fold_error`, `raise` or `skip`.
 
-    With `going_on` a fold's error is printed and the next one's block is entered. Otherwise it is
-    raised, as lines for the user where it can be put in any.
+    With `skip` it is printed and the next fold goes on; `failed` has the folds that did.
     """
 
-    def __init__(self, going_on: bool):
-        self.going_on = going_on
-        self.missing: list[int] = []
+    def __init__(self, on_fold_error: str):
+        self.skips = on_fold_error == "skip"
+        self.failed: list[int] = []
 
     @contextmanager
     def fold(self, fold: int) -> Iterator[None]:
+        """Name the fold in what the block raises, or print it."""
         try:
             yield
         except Exception as error:
             reraise_interrupt()
-            lines = told(error)
-            if lines is not None:
-                named = f"fold {fold}"
-                lines = type(lines)(
-                    each if each.startswith(named) else f"{named}, {each}"
-                    for each in lines.problems
-                )
-            if not self.going_on:
-                raise (lines or error) from (None if lines else error.__cause__)
-            self.missing.append(fold)
-            for line in lines.problems if lines else [f"fold {fold}: a bug, told above"]:
-                if not lines:
-                    traceback.print_exception(error)
+            named = _with_prefix(told(error), f"fold {fold}, ")
+            if not self.skips:
+                raise (named or error) from (None if named else error.__cause__)
+            self.failed.append(fold)
+            if named is None:
+                traceback.print_exception(error)
+            for line in named.problems if named else [f"fold {fold}: a bug, see above"]:
                 print(f"error: {line}", file=sys.stderr)
 
     def close(self) -> None:
-        """Raises RuntimeFailure where a fold is missing."""
-        if self.missing:
-            folds = ", ".join(map(str, self.missing))
+        """Raise RuntimeFailure where a fold failed."""
+        if self.failed:
+            folds = ", ".join(map(str, self.failed))
             raise RuntimeFailure(
-                f"missing: fold{'s' * (len(self.missing) > 1)} {folds}, for the reasons above; the "
-                f"same command tries again, and leaves alone what is done"
+                f"missing: fold{'s' * (len(self.failed) > 1)} {folds}, for the reasons above. "
+                f"Rerun the same command to train what is missing."
             )
 
 
 class FailureContextCallback(pl.Callback):
-    """Where in a fold a machine's failure hit: epoch, batch and patients."""
+    """Where in a fold a failure of the machine occurred: epoch, batch and patients."""
 
     def __init__(self, bags: BagDataModule):
         self.bags = bags
@@ -66,7 +60,7 @@ class FailureContextCallback(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, module: pl.LightningModule, error: BaseException
     ) -> None:
-        """Lightning forgets what it was doing right after."""
+        """Note the place: Lightning forgets it right after."""
         epoch = trainer.current_epoch
         if trainer.training:
             batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
@@ -80,8 +74,8 @@ class FailureContextCallback(pl.Callback):
             self.where = "prediction"
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """What the block raises, with its place, where it can be put in lines for the user."""
+    def located(self) -> Iterator[None]:
+        """Add the place to what the block raises, where that can be shown to the user."""
         try:
             yield
         except Exception as error:
@@ -93,3 +87,12 @@ class FailureContextCallback(pl.Callback):
             if not isinstance(error, UserFacingError) and self.where:
                 lines = type(lines)(f"{self.where}: {each}" for each in lines.problems)
             raise lines from None
+
+
+def _with_prefix(error: UserFacingError | None, prefix: str) -> UserFacingError | None:
+    if error is None:
+        return None
+    named = prefix.partition(",")[0]
+    return type(error)(
+        each if each.startswith(named) else f"{prefix}{each}" for each in error.problems
+    )

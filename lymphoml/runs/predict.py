@@ -26,7 +26,7 @@ from lymphoml.runs.encoders import load_run_encoder
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.provenance import fingerprints
 from lymphoml.runs.submission import write_submission
-from lymphoml.runs.tables import read_columns
+from lymphoml.runs.tables import read_predictions_csv
 from lymphoml.runs.triage_rule import apply_rule, read_rule
 from lymphoml.training import hardware
 from lymphoml.training.checkpoint import load_checkpoint, reported_checkpoint
@@ -45,7 +45,7 @@ def check_run(run: Path, config: dict[str, Any]) -> list[int]:
     reject_symlinks(run)
     check(config)
     check_features(config)
-    table = read_columns(run / "folds.csv", ("patient", "fold"))
+    table = read_predictions_csv(run / "folds.csv", ("patient", "fold"))
     folds = sorted(table["fold"].unique().tolist())
     for fold in folds:
         if not run_folder.is_done(run, fold):
@@ -179,7 +179,7 @@ def predict(
     probabilities = said[0]
     if len(said) > 1:
         probabilities = pd.DataFrame(mean_probability(said), ids, probabilities.columns)
-    folds = read_columns(run / "folds.csv", ("patient", "fold"))
+    folds = read_predictions_csv(run / "folds.csv", ("patient", "fold"))
     known = sum(probabilities.index.isin(folds["patient"]))
     person = everybody.table["group"]
     if other := _leave_trained_out(probabilities, folds, config["data"]["folds"], person):

@@ -1,6 +1,5 @@
 """The run folder: what a job leaves behind, and all that anything after training may read."""
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +9,14 @@ import pandas as pd
 import yaml
 from filelock import FileLock
 
-from lymphoml.core.errors import InputError, one_line
+from lymphoml.core.errors import InputError
 from lymphoml.core.files import remove_stale_temp_files, write_csv, write_json, write_text
 from lymphoml.core.privacy import portable
-from lymphoml.core.untrusted import read_bytes, read_mapping, reject_symlinks
+from lymphoml.core.untrusted import read_mapping, reject_symlinks
 from lymphoml.runs import provenance
 from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.fold_lock import is_done as is_done
+from lymphoml.runs.tables import read_predictions_csv
 
 # Under the run's lock.
 WRITTEN = ("environment.json", "config.yaml", "folds.csv", "predictions.csv", "baselines.csv",
@@ -129,8 +129,8 @@ def write_or_verify_folds(folder: Path, folds: pd.DataFrame, given: str | None) 
     path = folder / "folds.csv"
     if not path.exists():
         with run_lock(folder):
-            write_table(path, folds)
-    elif given and not _same_folds(read_table(path), folds):
+            write_csv(path, folds)
+    elif given and not _same_folds(read_predictions_csv(path, ("patient", "fold")), folds):
         raise InputError(
             f"data.folds_csv={given}: its content has changed since run {folder} was begun; "
             f"choose another name=..., or remove the folder"
@@ -153,22 +153,9 @@ def selected_epoch(folder: Path, fold: int) -> int | None:
 
 def read_predictions(folder: Path, folds: list[int]) -> pd.DataFrame:
     """The out-of-fold predictions of these folds: patient, fold, label, probability."""
-    parts = [read_table(fold_folder(folder, fold) / "predictions.csv") for fold in folds]
+    parts = [read_predictions_csv(fold_folder(folder, fold) / "predictions.csv") for fold in folds]
     return pd.concat(parts, ignore_index=True)
 
 
 def read_histories(folder: Path, folds: list[int]) -> dict[int, pd.DataFrame]:
     return {fold: pd.read_csv(fold_folder(folder, fold) / "history.csv") for fold in folds}
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV whose patients stay text, 007 as well as NA."""
-    try:
-        content = io.BytesIO(read_bytes(path))
-        return pd.read_csv(content, dtype={"patient": str}, na_filter=False)
-    except (OSError, ValueError, OverflowError) as error:
-        raise InputError(f"{path} cannot be read: {one_line(error)}") from None
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    write_csv(path, table)

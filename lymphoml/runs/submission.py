@@ -1,4 +1,4 @@
-"""The file that Kaggle scores: written and checked against the test table, sent by its client."""
+"""The file that Kaggle scores: written, checked against the test table, sent by Kaggle's client."""
 
 import csv
 import io
@@ -31,12 +31,12 @@ def write_submission(
     path: Path,
     header: tuple[str, str] = ("ID", "LABEL"),
 ) -> None:
-    """Writes `predictions` (columns patient, label) in the order of `test_ids`, atomically.
+    """Write `predictions` (columns patient, label) in the order of `test_ids`, atomically.
 
     Raises InputError, leaving `path` as it was, unless every test patient has one label, 0 or 1.
     """
     pairs = list(zip(predictions["patient"], predictions["label"], strict=True))
-    _refuse(_problems(pairs, test_ids, "the predictions"))
+    _check_pairs(pairs, test_ids, "the predictions")
     label_of = {patient: int(label) for patient, label in pairs}
     rows = [header, *((patient, label_of[patient]) for patient in test_ids)]
     write_text(path, "".join(f"{patient},{label}\n" for patient, label in rows))
@@ -45,9 +45,8 @@ def write_submission(
 def check_submission(
     path: Path, test_ids: Sequence[str], header: tuple[str, str] = ("ID", "LABEL")
 ) -> None:
-    """Raises InputError unless the file at `path` is a submission for exactly `test_ids`."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file; write it with predict.py first")
+    """Raise InputError unless the file at `path` is a submission for exactly `test_ids`."""
+    _check_exists(path)
     try:
         text = read_bytes(path).decode(errors="replace")
         rows = list(csv.reader(io.StringIO(text, newline="")))
@@ -55,27 +54,26 @@ def check_submission(
         raise InputError(f"{path} cannot be read: {one_line(error)}") from None
     if not rows or rows[0] != list(header):
         found = ",".join(rows[0]) if rows else "nothing"
-        raise InputError(f"{path}, line 1: the header is {found}, must be {','.join(header)}")
-    wide = [number for number, row in enumerate(rows, start=1) if len(row) != 2]
-    if wide:
-        raise InputError(f"{path}, line {wide[0]}: must have exactly 2 values")
-    _refuse(_problems([(row[0], row[1]) for row in rows[1:]], test_ids, str(path)))
+        raise InputError(f"{path}:1: the header is {found}, must be {','.join(header)}")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 2:
+            raise InputError(f"{path}:{number}: must have exactly 2 values")
+    _check_pairs([(row[0], row[1]) for row in rows[1:]], test_ids, str(path))
 
 
 def submit(file: Path, competition: str, message: str, timeout: float = 300.0) -> str:
-    """Sends `file` with Kaggle's own client and returns its confirmation.
+    """Send `file` with Kaggle's own client and return its confirmation.
 
-    The client exits with 0 after a failed upload, so that only its word of success counts. Whatever
-    else happens, `timeout` seconds without an answer included, raises InputError in one line.
+    The client exits with 0 after a failed upload, so only its message of success counts. Anything
+    else, `timeout` seconds without an answer included, raises InputError in one line.
     """
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; write it with predict.py first")
+    _check_exists(file)
     if find_spec("kaggle") is None:
-        raise InputError("Kaggle's client is not installed: make setup installs it")
-    words = f"--competition={competition}", f"--file={file}", f"--message={message}"
+        raise InputError("Kaggle's client is not installed. Run make setup.")
+    options = f"--competition={competition}", f"--file={file}", f"--message={message}"
     try:
         answer = subprocess.run(
-            [sys.executable, "-m", "kaggle", "-W", "competitions", "submit", "--quiet", *words],
+            [sys.executable, "-m", "kaggle", "-W", "competitions", "submit", "--quiet", *options],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
@@ -87,40 +85,46 @@ def submit(file: Path, competition: str, message: str, timeout: float = 300.0) -
             f"Kaggle did not answer within {timeout:g} seconds; the file may have arrived all the "
             f"same: look at `kaggle competitions submissions {competition}` before sending it again"
         ) from None
-    said = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
-    complained = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
-    confirmed = [line for line in said if line.startswith(CONFIRMATION)]
+    out, err = _lines(answer.stdout), _lines(answer.stderr)
+    confirmed = [line for line in out if line.startswith(CONFIRMATION)]
     if answer.returncode == 0 and confirmed:
         return confirmed[-1]
-    if any(line.startswith("Authentication required") for line in said):
+    if any(line.startswith("Authentication required") for line in out):
         raise InputError(NO_CREDENTIALS)
-    lines = (said or complained) if answer.returncode == 0 else (complained or said)
+    lines = (out or err) if answer.returncode == 0 else (err or out)
     reason = lines[-1] if lines else f"nothing (exit code {answer.returncode})"
     raise InputError(
-        f"{file} was not confirmed as submitted to {competition}; Kaggle's client said: "
+        f"{file} was not confirmed as submitted to {competition}; Kaggle's client answered: "
         f"{_without_secrets(reason)}"
     )
 
 
-def _problems(
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. Write it with predict.py first.")
+
+
+def _check_pairs(
     pairs: Sequence[tuple[object, object]], test_ids: Sequence[str], where: str
-) -> Iterable[str]:
-    """One line for each way in which (patient, label) `pairs` are no submission for `test_ids`."""
+) -> None:
+    """Raise InputError, a line a kind of problem, unless each test id has one label."""
     times = Counter(patient for patient, _ in pairs)
-    groups = {
+    groups: dict[str, Iterable[object]] = {
         "test patients without a label, must have one": [p for p in test_ids if p not in times],
         "patients that are not in the test table, leave them out": times.keys() - set(test_ids),
         "patients given more than once, keep one": [p for p in times if times[p] > 1],
         "labels other than 0 and 1": [f"{p}={v}" for p, v in pairs if v not in (0, 1, "0", "1")],
     }
-    for problem, names in groups.items():
-        if names:
-            yield f"{where}: {len(names)} {problem}: {', '.join(sorted(map(str, names)))}"
+    found = {problem: sorted(map(str, names)) for problem, names in groups.items() if names}
+    if found:
+        raise InputError(
+            f"{where}: {len(names)} {problem}: {', '.join(names)}"
+            for problem, names in found.items()
+        )
 
 
-def _refuse(problems: Iterable[str]) -> None:
-    if found := list(problems):
-        raise InputError(found)
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _without_secrets(line: str) -> str:

@@ -1,4 +1,4 @@
-"""The tables of a run folder, as a stranger may have made them."""
+"""Read the CSV files of a run folder, which somebody else may have made."""
 
 import io
 from collections.abc import Sequence
@@ -10,48 +10,46 @@ from lymphoml.core.errors import InputError, one_line, quoted
 from lymphoml.core.untrusted import is_safe_text, read_bytes
 from lymphoml.data.tables import SAFE_ID
 
-AGAIN = "run the same train.py command again"
+RERUN = "run the same train.py command again"
 RANGES = {"fold": (0, 10_000), "label": (0, 1), "probability": (0, 1)}
+PREDICTIONS = ("patient", "fold", "label", "probability")
 
 
-def read_columns(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A csv file; its patients and images stay text, 007 as well as NA."""
+def read_predictions_csv(path: Path, columns: Sequence[str] = PREDICTIONS) -> pd.DataFrame:
+    """Return a run's table, which must have these columns; patients stay text, 007 as well as NA.
+
+    Raises InputError for an id that is a formula in a spreadsheet or a value out of range.
+    """
     try:
         content = io.BytesIO(read_bytes(path))
-        table = pd.read_csv(
-            content, dtype={"patient": str, "image": str}, na_filter="patient" not in columns
-        )
+        text = {"patient": str, "image": str}
+        table = pd.read_csv(content, dtype=text, na_filter="patient" not in columns)
     except (OSError, ValueError, OverflowError) as error:
-        raise InputError(f"{path} cannot be read: {_reason(error)}; {AGAIN}") from None
-    if lacking := [column for column in columns if column not in table]:
-        raise InputError(f"{path} has no column {', '.join(lacking)}; {AGAIN}")
-    if problem := _wrong_cell(table, columns):
-        raise InputError(f"{path}: {problem}; {AGAIN}")
+        reason = (isinstance(error, OSError) and error.strerror) or one_line(error)[:200]
+        raise InputError(f"{path} cannot be read: {reason}; {RERUN}") from None
+    if missing := [column for column in columns if column not in table]:
+        raise InputError(f"{path} has no column {', '.join(missing)}; {RERUN}")
+    if problem := _invalid_cell(table, columns):
+        raise InputError(f"{path}: {problem}; {RERUN}")
     return table
 
 
-def _wrong_cell(table: pd.DataFrame, columns: Sequence[str]) -> str | None:
-    """An id that would be a formula in a spreadsheet, a number that is none."""
+def _invalid_cell(table: pd.DataFrame, columns: Sequence[str]) -> str | None:
     for name in ("patient", "image"):
         if name in columns:
-            odd = ~table[name].astype(str).map(is_safe_text)
+            invalid = ~table[name].astype(str).map(is_safe_text)
             if name == "patient":
-                odd |= ~table[name].astype(str).str.fullmatch(SAFE_ID)
-            if odd.any():
-                return f"{quoted(str(table[name][odd].iloc[0]), 60)} is no {name}'s name"
+                invalid |= ~table[name].astype(str).str.fullmatch(SAFE_ID)
+            if invalid.any():
+                return f"{quoted(str(table[name][invalid].iloc[0]), 60)} is not a valid {name}"
     for name, (low, high) in RANGES.items():
         if name in columns:
             numbers = pd.to_numeric(table[name], errors="coerce")
-            wrong = ~numbers.between(low, high)
+            invalid = ~numbers.between(low, high)
             if name != "probability":
-                wrong |= numbers != numbers.round()
-            if wrong.any():
-                row = table[wrong].iloc[0]
-                whose = f"patient {row['patient']} has" if "patient" in columns else "there is"
-                return f"{whose} a {name} that is none, {quoted(str(row[name]), 60)}"
+                invalid |= numbers != numbers.round()
+            if invalid.any():
+                row = table[invalid].iloc[0]
+                where = f" of patient {row['patient']}" if "patient" in columns else ""
+                return f"{name}{where} is {quoted(str(row[name]), 60)}, must be {low} to {high}"
     return None
-
-
-def _reason(error: Exception) -> str:
-    told = (error.strerror or "") if isinstance(error, OSError) else ""
-    return told or one_line(error)[:200]

@@ -16,7 +16,8 @@ from lymphoml.cli.config import parse, plain
 from lymphoml.cli.schema import check, reject_unused_options
 from lymphoml.core.errors import InputError
 from lymphoml.models.build import build_model
-from lymphoml.runs.provenance import describe, leaves, slug
+from lymphoml.runs.naming import leaves, slug
+from lymphoml.runs.provenance import describe
 from lymphoml.training.lightning_module import BagClassifier
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from typing import Any
 from lymphoml.core import files
 from lymphoml.data import image_store
 from lymphoml.runs import prepare as preparation
-from lymphoml.runs.baselines import table as baselines
+from lymphoml.runs import baselines
 from lymphoml.training import callbacks, lightning_module
 
 

@@ -13,7 +13,7 @@ from lymphoml.evaluation.strata import over_repeats
 from lymphoml.reports.run_summary import print_run
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import predict
-from lymphoml.runs.run_folder import read_table
+from lymphoml.runs.tables import read_predictions_csv
 from tests.promises.jobs import CLINICAL, configuration
 
 NEWER = {"specificity_at_95", "averaged", "nested_95"}
@@ -33,11 +33,11 @@ def finished(cohort, tmp_path_factory):
 )
 def test_no_averaged_model_has_trained_on_the_patient(finished, tmp_path, record_property):
     config, run = finished
-    folds = read_table(run / "folds.csv")
+    folds = read_predictions_csv(run / "folds.csv", ["patient", "fold"])
     for fold, held_out in folds.groupby("fold")["patient"]:
-        told = read_table(run / f"fold-{fold}" / "predictions.csv")["patient"]
+        told = read_predictions_csv(run / f"fold-{fold}" / "predictions.csv")["patient"]
         assert sorted(told) == sorted(held_out)
-    rows = read_table(run / "predictions.csv")
+    rows = read_predictions_csv(run / "predictions.csv")
     ours = over_repeats(rows).set_index("patient")
     # `predict` asks of each labelled patient the models that did not train on that patient alone.
     again = predict(run, {run: config}, tmp_path, "all", ("ID", "LABEL")).set_index("patient")

@@ -18,12 +18,12 @@ SOON = 10  # seconds, of which two are promised
 RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.num_threads=1", "hydra.run.dir=run",
        "model/fusion=clinical"]  # fmt: skip
 TAKEN = (
-    r"error: fold {} of .*run is taken by process {} since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d; .*\n"
+    r"error: fold {} of .*run is locked by process {} since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\. .*\n"
 )
 HOLDER = """
 import sys, time
 from pathlib import Path
-from lymphoml.fold_folder import fold_lock
+from lymphoml.runs.fold_lock import fold_lock
 with fold_lock(Path("run"), 0):
     print("held", flush=True)
     time.sleep(1000)
@@ -31,7 +31,7 @@ with fold_lock(Path("run"), 0):
 FORKS = """
 import os, time
 from pathlib import Path
-from lymphoml.fold_folder import fold_lock
+from lymphoml.runs.fold_lock import fold_lock
 with fold_lock(Path("run"), 0):
     if os.fork() == 0:
         print(os.getpid(), flush=True)
@@ -54,7 +54,7 @@ def cohort(tmp_path_factory):
 def test_the_second_leaves_at_once(cohort, tmp_path, started):
     words = [str(ROOT / "train.py"), *RUN, f"data.root={cohort}"]
     first = started(*words, "fold=0", "trainer.max_epochs=100000", cwd=tmp_path)
-    wait_until((tmp_path / "run/fold-0/.lock").exists)
+    wait_until((tmp_path / "run/.fold-0.lock").exists)
     asked = time.monotonic()
     second = started("-X", "importtime", *words, cwd=tmp_path)
     told = second.communicate(timeout=SOON)[1]
@@ -86,18 +86,18 @@ def test_a_dead_process_holds_nothing(tmp_path, started):
     (tmp_path / "run/config.yaml").write_text("")
     first = started("-c", HOLDER, cwd=tmp_path)
     assert first.stdout.readline() == "held\n"
-    with pytest.raises(InputError, match=f"taken by process {first.pid} since 20"):
+    with pytest.raises(InputError, match=f"locked by process {first.pid} since 20"):
         fold_lock(tmp_path / "run", 0).__enter__()
     end(first)
-    lock = tmp_path / "run/fold-0/.lock"
+    lock = tmp_path / "run/.fold-0.lock"
     assert lock.read_text().startswith(f"process {first.pid} ")
     lock.write_text(f"process {os.getppid()} since 2020-01-01 00:00:00")  # the number is reused
     with fold_lock(tmp_path / "run", 0):
         assert lock.read_text().startswith(f"process {os.getpid()} ")
         with fold_lock(tmp_path / "run", 0):  # its own again
             pass
-        assert lock.read_text()
-    assert lock.read_text() == ""
+        assert lock.exists()
+    assert not lock.exists()
 
 
 @pytest.mark.promise(

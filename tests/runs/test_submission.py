@@ -48,7 +48,7 @@ def test_wrong_predictions_are_refused_and_the_old_file_stays(tmp_path, patients
     assert path.read_text() == "older"
 
 
-def test_all_problems_are_told_at_once(tmp_path):
+def test_all_problems_are_reported_at_once(tmp_path):
     wrong = pd.DataFrame({"patient": ["P7", "P7", "P1"], "label": [0, 1, 2]})
     with pytest.raises(InputError) as refusal:
         write_submission(wrong, TEST_IDS, tmp_path / "submission.csv")
@@ -58,9 +58,9 @@ def test_all_problems_are_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("", "line 1: the header is nothing, must be ID,LABEL"),
-        ("Id,Predicted\nP75,1\n", "line 1: the header is Id,Predicted, must be ID,LABEL"),
-        ("ID,LABEL\nP75,1\nP7\nP12,1\n", "line 3: must have exactly 2 values"),
+        ("", ":1: the header is nothing, must be ID,LABEL"),
+        ("Id,Predicted\nP75,1\n", ":1: the header is Id,Predicted, must be ID,LABEL"),
+        ("ID,LABEL\nP75,1\nP7\nP12,1\n", ":3: must have exactly 2 values"),
         ("ID,LABEL\nP75,1\nP7,0\n", "without a label, must have one: P12"),
         ("ID,LABEL\nP75,1\nP7,0\nP12,tumoral\n", "other than 0 and 1: P12=tumoral"),
     ],
@@ -81,7 +81,7 @@ def test_a_missing_file_is_refused(tmp_path):
             attempt()
 
 
-# Below, Kaggle's real client talks to the stand-in: about 2 s each.
+# Below, Kaggle's real client talks to a stand-in for the server: about 2 s each.
 
 
 @pytest.fixture
@@ -111,15 +111,19 @@ def test_a_confirmed_submission_arrives_whole_with_its_message(kaggle, submissio
     assert received["blobFileTokens"] == "blob"
 
 
+@pytest.mark.slow
 def test_the_token_file_that_the_advice_names_is_read(kaggle, submission, tmp_path):
     (tmp_path / ".kaggle").mkdir()
     (tmp_path / ".kaggle" / "access_token").write_text(f"{TOKEN}\n")
     assert submit(submission, COMPETITION, "message").startswith("Successfully")
 
 
-def test_an_unknown_competition_is_told(kaggle, submission, monkeypatch):
+@pytest.mark.slow
+def test_an_unknown_competition_is_reported(kaggle, submission, monkeypatch):
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
-    with pytest.raises(InputError, match=r"not confirmed as submitted to another.*said: Not found"):
+    with pytest.raises(
+        InputError, match=r"not confirmed as submitted to another.*answered: Not found"
+    ):
         submit(submission, "another", "message")
     assert not kaggle.uploads
 
@@ -129,12 +133,13 @@ def test_a_failed_upload_is_no_success_although_the_client_exits_with_0(
 ):
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
     kaggle.refuse_uploads = True
-    with pytest.raises(InputError, match="said: Could not submit to competition"):
+    with pytest.raises(InputError, match="answered: Could not submit to competition"):
         submit(submission, COMPETITION, "message")
     assert kaggle.requests[-1] == "upload"
     assert not kaggle.submissions
 
 
+@pytest.mark.slow
 def test_a_wrong_token_is_explained_without_showing_it(kaggle, submission, monkeypatch):
     monkeypatch.setenv("KAGGLE_API_TOKEN", "wrong-token")
     with pytest.raises(InputError, match=r"no valid credentials.*KAGGLE_API_TOKEN") as refusal:
@@ -143,6 +148,7 @@ def test_a_wrong_token_is_explained_without_showing_it(kaggle, submission, monke
     assert len(refusal.value.problems) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", ["odd1\nlines", "odd2" * 100])
 def test_a_malformed_token_that_the_client_quotes_is_hidden(kaggle, submission, monkeypatch, token):
     monkeypatch.setenv("KAGGLE_API_TOKEN", token)
@@ -153,20 +159,22 @@ def test_a_malformed_token_that_the_client_quotes_is_hidden(kaggle, submission, 
     assert not kaggle.submissions
 
 
-def test_without_credentials_nobody_is_called(kaggle, submission):
+@pytest.mark.slow
+def test_without_credentials_nothing_is_sent(kaggle, submission):
     with pytest.raises(InputError, match="no valid credentials"):
         submit(submission, COMPETITION, "message")
     assert kaggle.requests == []
 
 
-def test_a_server_that_hangs_is_given_up(kaggle, submission, monkeypatch):
+@pytest.mark.slow
+def test_a_server_that_hangs_is_abandoned(kaggle, submission, monkeypatch):
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
     kaggle.hang_on = "IntrospectToken"
     with pytest.raises(InputError, match=r"not answer within 2 seconds; .*before sending it again"):
         submit(submission, COMPETITION, "message", timeout=2)
 
 
-def test_a_missing_client_is_told(submission, monkeypatch):
+def test_a_missing_client_is_reported(submission, monkeypatch):
     monkeypatch.setattr("lymphoml.runs.submission.find_spec", lambda name: None)
     with pytest.raises(InputError, match="not installed"):
         submit(submission, COMPETITION, "message")

@@ -23,16 +23,16 @@ class Submit:
 def run(options: Submit) -> None:
     from lymphoml.runs import test_set_log
     from lymphoml.runs.finished_run import siblings
-    from lymphoml.runs.run_folder import read_table
     from lymphoml.runs.submission import check_submission
     from lymphoml.runs.submission import submit as send
+    from lymphoml.runs.tables import read_predictions_csv
 
     run = Path(options.run)
     folder = run / "test"
     if not (folder / "predictions.csv").exists():
         raise InputError(f"run={options.run}: {folder} holds no prediction; run predict.py first")
-    patients = read_table(folder / "predictions.csv")["patient"].tolist()
-    own = set(patients) & set(read_table(run / "folds.csv")["patient"])
+    patients = read_predictions_csv(folder / "predictions.csv", ["patient"])["patient"].tolist()
+    own = set(patients) & set(read_predictions_csv(run / "folds.csv", ["patient"])["patient"])
     if own:
         raise InputError(
             f"run={options.run}: {folder} holds {len(own)} patients whom the run learned from; run "

@@ -14,7 +14,7 @@ from lymphoml.reports.ablation.terminal import printed_folds, printed_scores
 from lymphoml.reports.comparison.compare import elsewhere
 from lymphoml.reports.page.names import run_labels
 from lymphoml.reports.page.scores import baseline_words, clinical_account, told_baselines
-from lymphoml.runs.ensemble import KEY
+from lymphoml.runs.ensemble import ENSEMBLE
 from lymphoml.runs.finished_run import Run, find_runs, read_run
 
 WIDTH = 120  # columns, of a table that goes into a file
@@ -33,7 +33,7 @@ def summarise_ablation(folder: Path, console: Console | None = None) -> list[Pat
     best = next(run for run in runs if run.path.name == scores["run"].iloc[0])
     folds = fold_table(best)
     by_score = sorted(runs, key=lambda run: list(scores["run"]).index(run.path.name))
-    trained = [run for run in by_score if KEY not in run.config]
+    trained = [run for run in by_score if ENSEMBLE not in run.config]
     curves = {names[run.path]: epoch_curve(run) for run in trained}
     teller = next((run for run in by_score if told_baselines(run)), best)
     apart = elsewhere(by_score)

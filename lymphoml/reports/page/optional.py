@@ -4,7 +4,7 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.runs.finished_run import Run
-from lymphoml.runs.tables import AGAIN, read_columns
+from lymphoml.runs.tables import RERUN, read_predictions_csv
 
 
 def read_hard(run: Run) -> pd.Series | None:
@@ -15,7 +15,7 @@ def read_hard(run: Run) -> pd.Series | None:
     path = run.path / "strata.csv"
     if not path.is_file():
         return None
-    strata = read_columns(path, ("patient",)).set_index("patient")
+    strata = read_predictions_csv(path, ("patient",)).set_index("patient")
     if "hard" not in strata:
         return None
     hard = strata["hard"].astype(str)  # text already where anybody's is unknown
@@ -27,7 +27,7 @@ def read_baseline(run: Run, name: str) -> pd.DataFrame | None:
     path, keys = run.path / "baselines.csv", ["patient", "fold"]
     if not path.is_file():
         return None
-    table = read_columns(path, ("patient", "fold"))
+    table = read_predictions_csv(path, ("patient", "fold"))
     if name not in table:
         return None
     table = table[[*keys, name]].astype({"fold": int})
@@ -35,18 +35,18 @@ def read_baseline(run: Run, name: str) -> pd.DataFrame | None:
     if not table[name].between(0, 1).all() or table.duplicated(keys).any():
         raise InputError(
             f"{path}: column {name} holds what is no probability, or a patient twice in a fold; "
-            f"remove it, and {AGAIN}"
+            f"remove it, and {RERUN}"
         )
     rows = run.predictions.drop(columns="probability").merge(table, on=keys, how="left")
     if rows[name].isna().any():
-        raise InputError(f"{path}: lacks patients of predictions.csv; remove it, and {AGAIN}")
+        raise InputError(f"{path}: lacks patients of predictions.csv; remove it, and {RERUN}")
     return rows.rename(columns={name: "probability"})
 
 
 def baselines_told(run: Run) -> list[str]:
     """The names that `read_baseline` takes."""
     path, keys = run.path / "baselines.csv", ("patient", "fold")
-    table = read_columns(path, keys) if path.is_file() else pd.DataFrame()
+    table = read_predictions_csv(path, keys) if path.is_file() else pd.DataFrame()
     return [name for name in table.columns if name not in keys]
 
 
@@ -67,6 +67,6 @@ def read_instances(run: Run) -> pd.DataFrame | None:
     if not all(path.is_file() for path in paths):
         return None
     columns = ("patient", "image", "probability")
-    rows = pd.concat([read_columns(path, columns) for path in paths])
+    rows = pd.concat([read_predictions_csv(path, columns) for path in paths])
     rows["probability"] = rows["probability"].astype(float)
     return rows.groupby(["patient", "image"])[["probability"]].mean().reset_index()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
-from lymphoml.runs.provenance import is_runtime_key
+from lymphoml.runs.naming import is_runtime_key
 
 FIRST = ("optim", "lr", "scheduler")
 OF_THE_RUN = {"seed"}  # what a group may have as well

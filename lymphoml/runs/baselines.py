@@ -1,0 +1,179 @@
+"""Baselines: what can be had in the same folds without training a network.
+
+Their settings are fixed, so that they are the same reference whatever the network is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+from sklearn.base import ClassifierMixin
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from lymphoml.data.clinical import ClinicalEncoder
+from lymphoml.data.cohort import Cohort
+from lymphoml.data.feature_store import FeatureStore
+from lymphoml.data.folds import people, split
+from lymphoml.evaluation.thresholds import best_threshold
+from lymphoml.features.extractors import computed
+
+Array = np.ndarray
+IMAGE_FEATURES = {"morphology": "morphology", "random_features": "untrained"}  # by baseline
+INNER_FOLDS = 5  # of the training patients; fewer where a class has fewer people
+
+
+class Fold(NamedTuple):
+    """One fold's patients, and how their clinical values are read."""
+
+    data: Any  # the configuration's group
+    cohort: Cohort
+    train: list[str]
+    held_out: list[str]
+
+    @property
+    def labels(self) -> pd.Series:
+        """Of the training patients."""
+        return self.cohort.table["label"].loc[self.train]
+
+    @property
+    def people(self) -> int:
+        """Training people in the smaller class."""
+        return int(people(self.cohort.table.loc[self.train]).min())
+
+    def clinical(self) -> tuple[Array, Array]:
+        """Return those of training and held-out patients: standardised, positive ones logged."""
+        data, table = self.data, self.cohort.table
+        columns = {
+            name: column | ({"log": True} if column.get("positive") else {})
+            for name, column in data["columns"].items()
+        }
+        train, held_out = table.loc[self.train], table.loc[self.held_out]
+        encoder = ClinicalEncoder.fit(
+            train, columns, data["clinical"], standardize=True, missing=data["missing"]
+        )
+        return encoder.transform(train), encoder.transform(held_out)
+
+
+def baseline_predictions(
+    data: Any,
+    cohort: Cohort,
+    folds: pd.DataFrame,
+    features: Mapping[str, FeatureStore] | None = None,
+) -> pd.DataFrame:
+    """Return out-of-fold probabilities: patient, fold, and a column for each baseline.
+
+    A baseline whose columns are not configured is left out. Each of `features`, feature vectors of
+    every image, is one more, left out where a fold has too few people to stack on.
+    """
+    baselines: dict[str, Callable[[Fold], Array]] = {"prevalence": prevalence, "bag_size": bag_size}
+    if data["hard_stratum"] and cohort.table[data["hard_stratum"]["column"]].nunique() > 1:
+        baselines["count_rule"] = count_rule
+    if data["clinical"]:
+        baselines |= {"logistic_regression": logistic_regression, "random_forest": random_forest}
+    numbers = sorted(folds["fold"].unique().tolist())
+    splits = [Fold(data, cohort, *split(folds, number, data["folds"])) for number in numbers]
+    if features and all(fold.people >= 2 for fold in splits):  # the inner folds need two
+        for name, store in features.items():
+            statistics = bag_statistics(store, list(cohort.table.index))
+            baselines[name] = partial(stacking, statistics=statistics)
+    parts = []
+    for number, fold in zip(numbers, splits, strict=True):
+        columns = {name: predict(fold) for name, predict in baselines.items()}
+        parts.append(pd.DataFrame({"patient": fold.held_out, "fold": number} | columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def baseline_features(data: Any, cohort: Cohort) -> dict[str, FeatureStore]:
+    """Return those of `data.image_baselines` by name; computed once, then cached."""
+    return {
+        name: computed([IMAGE_FEATURES[name]], cohort.images, data)[0]
+        for name in data["image_baselines"]
+    }
+
+
+def prevalence(fold: Fold) -> Array:
+    """Return the share of tumoral patients in training, for everyone."""
+    return np.full(len(fold.held_out), fold.labels.mean())
+
+
+def count_rule(fold: Fold) -> Array:
+    """Apply the training patients' best threshold on the column of `data.hard_stratum`.
+
+    The probability rises with the value, through 0.5 at the threshold.
+    """
+    values = fold.cohort.table[fold.data["hard_stratum"]["column"]]
+    values = values.fillna(values.loc[fold.train].median())
+    train = values.loc[fold.train]
+    threshold = best_threshold(pd.DataFrame({"label": fold.labels, "probability": train}))
+    return expit((values.loc[fold.held_out] - threshold).to_numpy() / (train.std() or 1.0))
+
+
+def bag_size(fold: Fold) -> Array:
+    """Fit a logistic regression to the logarithm of the number of images, classes balanced."""
+    train, held_out = (
+        np.log([[len(fold.cohort.images[patient])] for patient in patients])
+        for patients in (fold.train, fold.held_out)
+    )
+    fitted = LogisticRegression(class_weight="balanced").fit(train, fold.labels)
+    return fitted.predict_proba(held_out)[:, 1]
+
+
+def logistic_regression(fold: Fold) -> Array:
+    """Fit it to the configured clinical columns, classes balanced."""
+    return _clinical(LogisticRegression(class_weight="balanced"), fold)
+
+
+def random_forest(fold: Fold) -> Array:
+    """Fit it to the configured clinical columns, classes balanced."""
+    options = {"min_samples_leaf": 5, "class_weight": "balanced", "random_state": 0}
+    return _clinical(RandomForestClassifier(100, **options), fold)
+
+
+def _clinical(model: ClassifierMixin, fold: Fold) -> Array:
+    train, held_out = fold.clinical()
+    return model.fit(train, fold.labels).predict_proba(held_out)[:, 1]
+
+
+def stacking(fold: Fold, statistics: pd.DataFrame) -> Array:
+    """Fit a logistic regression to the images' logit and the clinical values (Wolpert 1992).
+
+    A training patient's logit comes from a model of the inner folds that did not train on that
+    patient, as no model has trained on a held-out one: a logit of the patient's own model would be
+    overconfident, and the regression trust it too much. Classes are balanced.
+    """
+    table = fold.cohort.table.loc[fold.train]
+    train, held_out = (statistics.loc[ids].to_numpy() for ids in (fold.train, fold.held_out))
+    inner = StratifiedGroupKFold(min(INNER_FOLDS, fold.people), shuffle=True, random_state=0)
+    logits = cross_val_predict(
+        image_model(), train, fold.labels, groups=table["group"], cv=inner,
+        method="decision_function",
+    )  # fmt: skip
+    unseen = image_model().fit(train, fold.labels).decision_function(held_out)
+    clinical, clinical_unseen = fold.clinical()
+    fusion = LogisticRegression(class_weight="balanced")
+    fusion.fit(np.column_stack([logits, clinical]), fold.labels)
+    return fusion.predict_proba(np.column_stack([unseen, clinical_unseen]))[:, 1]
+
+
+def image_model() -> Pipeline:
+    """Return a support vector machine with a Gaussian kernel and scikit-learn's own settings."""
+    return make_pipeline(StandardScaler(), SVC(class_weight="balanced"))
+
+
+def bag_statistics(store: FeatureStore, patients: Sequence[str]) -> pd.DataFrame:
+    """Return mean and standard deviation of each feature over a bag, a row a patient.
+
+    How alike a patient's cells are is what a cytologist looks at: a clone is uniform. Neither grows
+    nor shrinks with the number of images.
+    """
+    bags = [store.bag(patient).astype(float) for patient in patients]
+    rows = [np.concatenate([bag.mean(axis=0), bag.std(axis=0)]) for bag in bags]
+    return pd.DataFrame(rows, index=list(patients))

@@ -1,0 +1,220 @@
+"""Baselines: what they compute, what images add to clinical values, and that nothing leaks."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lymphoml.cli.config import plain
+from lymphoml.data.cohort import Cohort
+from lymphoml.data.feature_store import FeatureStore
+from lymphoml.data.folds import make_folds, split
+from lymphoml.runs.baselines import Fold, bag_statistics, baseline_predictions, count_rule, stacking
+
+CONF = Path(__file__).parents[2] / "conf"
+NAMES = ["prevalence", "bag_size", "count_rule", "logistic_regression", "random_forest"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return plain(compose("train", overrides=["data.folds=4"]))["data"]
+
+
+def drawn_cohort():
+    """80 patients whose age, count and number of images depend on the label."""
+    random = np.random.default_rng(0)
+    ids, label = [f"P{i:02}" for i in range(80)], np.arange(80) % 2
+    table = pd.DataFrame(
+        {
+            "label": label,
+            "age": random.normal(60 + 10 * label, 10),
+            "lymphocyte_count": np.exp(random.normal(1.5 + 1.0 * label, 0.6)),
+        },
+        ids,
+    )
+    images = {
+        patient: tuple(Path(f"{i}.jpg") for i in range(5 + 20 * value + random.integers(10)))
+        for patient, value in zip(ids, label, strict=True)
+    }
+    return Cohort("tiny", table, images, pd.DataFrame(index=ids))
+
+
+@pytest.fixture
+def cohort():
+    return drawn_cohort()
+
+
+@pytest.fixture
+def folds(cohort):
+    return pd.DataFrame({"patient": cohort.table.index, "fold": np.arange(80) // 2 % 4})
+
+
+@pytest.fixture(scope="module")
+def table(data):
+    cohort = drawn_cohort()
+    folds = pd.DataFrame({"patient": cohort.table.index, "fold": np.arange(80) // 2 % 4})
+    return baseline_predictions(data, cohort, folds)
+
+
+def test_every_patient_is_predicted_once_by_every_baseline(table, cohort):
+    assert list(table) == ["patient", "fold", *NAMES]
+    assert sorted(table["patient"]) == list(cohort.table.index)
+    assert table[NAMES].to_numpy().min() > 0
+    assert table[NAMES].to_numpy().max() < 1
+    table = table.set_index("patient")
+    assert table["prevalence"].eq(0.5).all()
+    sizes = pd.Series({patient: len(paths) for patient, paths in cohort.images.items()})
+    assert ((table["bag_size"] > 0.5) == (sizes > 19).loc[table.index]).mean() > 0.95
+
+
+def test_the_regression_is_scikit_learns_on_age_and_log_count(table, cohort, folds):
+    table = table.set_index("patient")
+    values = cohort.table[["age"]].assign(count=np.log(cohort.table["lymphocyte_count"]))
+    held_out = (folds["fold"] == 1).to_numpy()
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+    pipeline.fit(values[~held_out], cohort.table["label"][~held_out])
+    expected = pipeline.predict_proba(values[held_out])[:, 1]
+    found = table["logistic_regression"].loc[values.index[held_out]]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_rule_uses_the_training_patients_best_threshold(table, cohort, folds):
+    for fold, rows in table.groupby("fold"):
+        inside = cohort.table.loc[folds["patient"][folds["fold"] != fold]]
+        counts = cohort.table["lymphocyte_count"].loc[rows["patient"]].to_numpy()
+
+        def accuracy(cut, inside=inside):
+            right = (inside["lymphocyte_count"] > cut) == (inside["label"] == 1)
+            return right.groupby(inside["label"]).mean().mean()
+
+        called = rows["count_rule"].to_numpy() > 0.5
+        lowest, highest = counts[~called].max(), counts[called].min()
+        assert lowest < highest
+        cuts = inside["lymphocyte_count"]
+        between = [lowest, *cuts[cuts.between(lowest, highest, inclusive="left")]]
+        assert max(map(accuracy, between)) == max(map(accuracy, cuts))
+
+
+def test_held_out_labels_and_values_reach_no_fold_of_their_own(data, table, cohort, folds):
+    own = folds["patient"][folds["fold"] == 2]
+    cohort.table.loc[own, "label"] = 1 - cohort.table["label"].loc[own]
+    after = baseline_predictions(data, cohort, folds)
+    pd.testing.assert_frame_equal(table[table["fold"] == 2], after[after["fold"] == 2])
+    assert not table.equals(after)
+
+
+def test_baselines_without_their_columns_are_left_out(data, cohort, folds):
+    bare = data | {"clinical": [], "hard_stratum": None}
+    assert list(baseline_predictions(bare, cohort, folds)) == ["patient", "fold", *NAMES[:2]]
+    cohort.table["lymphocyte_count"] = 5.0
+    few = data | {"clinical": []}
+    assert "count_rule" not in baseline_predictions(few, cohort, folds)
+    # The training patients of a fold may all share a value that one of its held-out ones lacks.
+    cohort.table.loc["P00", "lymphocyte_count"] = 50.0
+    fold = Fold(data, cohort, *split(folds, 0, 4))
+    assert np.isfinite(count_rule(fold)).all()
+
+
+def drawn(seed=0, patients=80, shift=1.0, labels=None):
+    """A cohort whose images' first feature, and whose age a little, depend on the label."""
+    random = np.random.default_rng(seed)
+    ids = [f"P{i:03}" for i in range(patients)]
+    truth = np.arange(patients) % 2
+    table = pd.DataFrame(
+        {
+            "label": truth if labels is None else labels,
+            "group": np.arange(patients),
+            "age": random.normal(60 + 5 * truth, 10),
+            "lymphocyte_count": np.exp(random.normal(1.5, 0.6, patients)),
+        },
+        ids,
+    )
+    rows = {
+        patient: (random.normal(size=(random.integers(5, 30), 6)) + shift * label * np.eye(6)[0])
+        .astype(np.float32)
+        for patient, label in zip(ids, truth, strict=True)
+    }  # fmt: skip
+    images = {patient: (Path("0.jpg"),) * len(rows[patient]) for patient in ids}
+    cohort = Cohort("tiny", table, images, pd.DataFrame(index=ids))
+    return cohort, FeatureStore(rows, [f"feature_{i}" for i in range(6)])
+
+
+def auroc(table, cohort, name):
+    return roc_auc_score(cohort.table["label"].loc[table["patient"]], table[name])
+
+
+def test_stacking_adds_the_images_to_the_clinical_values(data):
+    cohort, store = drawn()
+    folds = make_folds(cohort.table, 4, 1, 0)
+    table = baseline_predictions(data, cohort, folds, {"morphology": store})
+    assert auroc(table, cohort, "morphology") > 0.9
+    assert auroc(table, cohort, "morphology") > auroc(table, cohort, "logistic_regression") + 0.1
+
+
+def test_uninformative_images_leave_the_clinical_values(data):
+    """A kernel machine fits its own patients perfectly: stacked on logits of its own fit it would
+    be trusted, and drown the age that predicts the label."""
+    cohort, store = drawn(patients=160, shift=0.0)
+    folds = make_folds(cohort.table, 4, 1, 0)
+    table = baseline_predictions(data, cohort, folds, {"morphology": store})
+    clinical = auroc(table, cohort, "logistic_regression")
+    assert auroc(table, cohort, "morphology") == pytest.approx(clinical, abs=0.08)
+
+
+@pytest.mark.slow
+def test_permuted_labels_are_not_predicted(data):
+    """Any leak of a held-out label would lift this; in-sample logits reach 0.9 here."""
+    scores = []
+    for seed in range(8):
+        labels = np.random.default_rng(seed).permutation(np.arange(80) % 2)
+        cohort, store = drawn(seed, labels=labels)
+        statistics = bag_statistics(store, list(cohort.table.index))
+        folds = make_folds(cohort.table, 4, 1, seed)
+        parts = [Fold(data, cohort, *split(folds, number, 4)) for number in range(4)]
+        found = pd.concat(pd.Series(stacking(each, statistics), each.held_out) for each in parts)
+        scores.append(roc_auc_score(cohort.table["label"].loc[found.index], found))
+    assert np.mean(scores) == pytest.approx(0.5, abs=0.09)  # its standard error is 0.024
+
+
+def test_held_out_features_and_labels_change_nothing(data):
+    cohort, store = drawn()
+    folds = make_folds(cohort.table, 4, 1, 0)
+    fold = Fold(data, cohort, *split(folds, 2, 4))
+    statistics = bag_statistics(store, list(cohort.table.index))
+    before = stacking(fold, statistics)
+    _, *others = fold.held_out
+    changed = statistics.copy()
+    changed.loc[others] = 1e6
+    cohort.table.loc[fold.held_out, "label"] = 1 - cohort.table.loc[fold.held_out, "label"]
+    cohort.table.loc[others, ["age", "lymphocyte_count"]] = 1e3
+    assert stacking(fold, changed)[0] == before[0]
+    assert len(before) == 1 + len(others)
+
+
+def test_statistics_ignore_order_and_the_size_of_the_bag():
+    rows = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
+    bags = {"one": rows, "reversed": rows[::-1], "thrice": np.tile(rows, (3, 1))}
+    table = bag_statistics(FeatureStore(bags, "abc"), list(bags))
+    expected = np.concatenate([rows.mean(axis=0), rows.std(axis=0)])
+    for patient in bags:
+        assert table.loc[patient].to_numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_stacking_needs_two_people_of_a_class_and_one_image_each(data):
+    cohort, store = drawn(patients=4)
+    folds = pd.DataFrame({"patient": cohort.table.index, "fold": [0, 0, 1, 1]})
+    table = baseline_predictions(data | {"folds": 2}, cohort, folds, {"morphology": store})
+    assert "morphology" not in table
+    cohort, store = drawn()
+    single = {patient: store.bag(patient)[:1] for patient in cohort.images}
+    folds = make_folds(cohort.table, 4, 1, 0)
+    features = {"morphology": FeatureStore(single, store.names)}
+    table = baseline_predictions(data, cohort, folds, features)
+    assert table["morphology"].between(0, 1, inclusive="neither").all()
