@@ -5,10 +5,10 @@ from scipy.stats import norm
 
 
 def simulate(random, sizes, skills, shared=0.7):
-    """Labels (n), positives first, and a model's probabilities a row of `skills`.
+    """Labels (n), positives first, and the probabilities of each of `skills` (k, n).
 
-    The logits of the classes lie `skill` standard deviations apart, either side of 0.5;
-    `shared` of the variance is the patient's and the same in all models.
+    The logits of the classes differ by `skill` standard deviations, around 0.5; `shared` of the
+    variance is the patient's and the same in all models.
     """
     labels = np.repeat([1, 0], sizes)
     skills = np.asarray(skills, dtype=float)[:, None]

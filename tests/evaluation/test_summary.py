@@ -1,46 +1,46 @@
+import json
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from lymphoml.evaluation.intervals import wilson
+from lymphoml.evaluation.intervals import auroc_interval, balanced_accuracy_interval, delong, wilson
 from lymphoml.evaluation.metrics import SCORES, score_fold
-from lymphoml.evaluation.pooled import RESAMPLED, pool
+from lymphoml.evaluation.paired import paired_differences
+from lymphoml.evaluation.pooled import pool
+from lymphoml.evaluation.strata import averaged, over_repeats, subgroups
 from lymphoml.evaluation.summary import summarise
 
 N, FOLDS = 120, 4
-PATIENTS = [f"P{i}" for i in range(N)]
+PATIENTS = [f"P{i:03}" for i in range(N)]
 LABELS = (np.arange(N) % 3 > 0).astype(int)
+HEADLINE = ("balanced_accuracy", "auroc")
 
 
-def predictions(skill, seed, repeats=1):
+def predictions(skill=2.0, seed=0, repeats=1):
     parts = []
     for repeat in range(repeats):
         random = np.random.default_rng([seed, repeat])
-        logit = random.normal(skill * (LABELS - 0.5), 1.0)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "patient": PATIENTS,
-                    "fold": repeat * FOLDS + np.arange(N) % FOLDS,
-                    "label": LABELS,
-                    "probability": 1 / (1 + np.exp(-logit)),
-                }
-            )
-        )
+        probability = 1 / (1 + np.exp(-random.normal(skill * (LABELS - 0.5), 1.0)))
+        fold = repeat * FOLDS + random.permutation(N) % FOLDS
+        table = {"patient": PATIENTS, "fold": fold, "label": LABELS, "probability": probability}
+        parts.append(pd.DataFrame(table))
     return pd.concat(parts, ignore_index=True)
 
 
-def beside(table, skill, seed):
-    other = predictions(skill, seed, table["fold"].nunique() // FOLDS)
-    return other[["patient", "fold"]].assign(
-        prevalence=0.66, logistic_regression=other["probability"]
-    )
+def baselines_for(table, **skills):
+    """A column per baseline, in another order of rows."""
+    columns = {}
+    for seed, (name, skill) in enumerate(skills.items(), start=1):
+        random = np.random.default_rng(seed)
+        columns[name] = 1 / (1 + np.exp(-random.normal(skill * (table["label"] - 0.5), 1.0)))
+    return table[["patient", "fold"]].assign(**columns).sample(frac=1, random_state=0)
 
 
 def summary(table, **more):
     history = pd.DataFrame({"epoch": range(3), "val/balanced_accuracy": [0.5, 0.9, 0.7]})
-    curves = {int(fold): history for fold in table["fold"].unique()}
-    return summarise(table, curves, FOLDS, **more)
+    return summarise(table, {int(fold): history for fold in table["fold"].unique()}, FOLDS, **more)
 
 
 @pytest.fixture
@@ -49,149 +49,185 @@ def strata():
     return pd.DataFrame({"hard": hard, "sex": np.where(np.arange(N) < 50, "F", "M")}, PATIENTS)
 
 
-def test_every_score_has_its_value_between_its_limits():
-    table = predictions(2.0, 0)
-    scores = summary(table)["scores"]["all"]
-    assert set(scores) == set(SCORES)
+def test_scores_pool_the_out_of_fold_predictions_with_their_intervals():
+    table = predictions()
+    found = summary(table)
     exact = score_fold(table["label"], table["probability"])
+    called = table["probability"] > 0.5
+    m, n = LABELS.sum(), (1 - LABELS).sum()
+    value, variance = delong(LABELS, table["probability"])
+    limits = {
+        "balanced_accuracy": balanced_accuracy_interval(
+            (LABELS * called).sum(), m, ((1 - LABELS) * ~called).sum(), n
+        ),
+        "auroc": auroc_interval(value, variance, m, n),
+        "sensitivity": wilson(exact["sensitivity"] * m, m),
+        "specificity": wilson(exact["specificity"] * n, n),
+    }
+    scores = found["scores"]["all"]
+    assert found["n_patients"] == N
+    assert set(scores) == set(SCORES)
     for name, score in scores.items():
         assert score["value"] == pytest.approx(exact[name])
         assert score["low"] < score["value"] < score["high"]
-    low, high = wilson(exact["sensitivity"] * LABELS.sum(), int(LABELS.sum()))
-    assert scores["sensitivity"] == pytest.approx(
-        {"value": exact["sensitivity"], "low": low, "high": high}
+    for name, (low, high) in limits.items():
+        assert scores[name] == pytest.approx({"value": exact[name], "low": low, "high": high})
+    assert {name: found[name] for name in HEADLINE} == {name: scores[name] for name in HEADLINE}
+
+
+def test_each_fold_has_the_scores_and_intervals_of_its_own_patients():
+    table = predictions()
+    folds = summary(table)["folds"]
+    assert [fold["fold"] for fold in folds] == [0, 1, 2, 3]
+    for fold in folds:
+        rows = table[table["fold"] == fold["fold"]]
+        assert score_fold(rows["label"], rows["probability"]).items() <= fold.items()
+        for name, score in pool(rows, 1, HEADLINE).items():
+            limits = {"low": fold[f"{name}_low"], "high": fold[f"{name}_high"]}
+            assert score == {"value": fold[name]} | limits
+
+
+def test_row_order_changes_nothing(strata):
+    table = predictions(repeats=2)
+    first, second = (
+        summary(rows, strata=strata) for rows in (table, table.sample(frac=1, random_state=1))
     )
+    for a, b in zip(first["folds"], second["folds"], strict=True):
+        assert a == pytest.approx(b)
+    for name in SCORES:
+        assert first["scores"]["hard"][name] == pytest.approx(second["scores"]["hard"][name])
 
 
-def test_the_hard_stratum_is_scored_apart(strata):
-    table = predictions(2.0, 0)
+def test_the_best_epoch_is_the_first_of_ties_and_kept_apart_from_the_score():
+    table = predictions()
+    tied = pd.DataFrame({"epoch": range(4), "val/balanced_accuracy": [0.5, 0.8, 0.8, 0.7]})
+    curves = dict.fromkeys(range(FOLDS), tied)
+    curves[2] = pd.DataFrame(
+        {"epoch": [0, 1, 2], "val/balanced_accuracy": [math.nan, 0.6, 0.9]}, index=[7, 7, 7]
+    )
+    found = summarise(table, curves, FOLDS)
+    assert [fold["best_epoch"] for fold in found["folds"]] == [1, 1, 2, 1]
+    best = [0.8, 0.8, 0.9, 0.8]
+    expected = {"mean": np.mean(best), "std": np.std(best, ddof=1)}
+    assert found["best_epoch_balanced_accuracy"] == pytest.approx(expected)
+    mean = np.mean([fold["balanced_accuracy"] for fold in found["folds"]])
+    assert found["best_epoch_gap"] == pytest.approx(np.mean(best) - mean)
+
+
+def test_repeats_average_scores_and_keep_the_width_of_one():
+    table = predictions(repeats=2)
+    halves = [rows for _, rows in table.groupby(table["fold"] // FOLDS)]
+    both, each = summary(table), [summary(rows) for rows in halves]
+    assert both["n_patients"] == N
+    for name in HEADLINE:
+        widths = [found[name]["high"] - found[name]["low"] for found in each]
+        value = np.mean([found[name]["value"] for found in each])
+        assert both[name]["value"] == pytest.approx(value)
+        width = both[name]["high"] - both[name]["low"]
+        assert min(widths) * 0.99 <= width <= max(widths) * 1.01
+    assert each[0]["split_std"] is None
+    for name in (*HEADLINE, "specificity_at_95"):
+        values = [found["scores"]["all"][name]["value"] for found in each]
+        assert both["split_std"][name] == pytest.approx(np.std(values, ddof=1))
+
+
+def test_undefined_scores_become_null_and_the_rest_plain_numbers():
+    table = predictions()
+    table["fold"] = table["label"]  # one class per fold
+    curve = pd.DataFrame({"epoch": [0, 1], "val/balanced_accuracy": [0.5, 0.8]})
+    found = summarise(table, {0: curve, 1: curve.assign(**{"val/balanced_accuracy": math.nan})}, 2)
+    reactive, tumoral = json.loads(json.dumps(found, allow_nan=False))["folds"]
+    assert reactive["balanced_accuracy"] is None
+    assert reactive["best_epoch"] == 1
+    assert tumoral["auroc"] is None
+    assert tumoral["best_epoch"] is None
+    assert tumoral["best_epoch_balanced_accuracy"] is None
+    assert found["balanced_accuracy"]["low"] is not None
+
+
+def test_the_hard_stratum_has_scores_of_its_own(strata):
+    table = predictions()
+    strata.loc[PATIENTS[:12], "hard"] = "unknown"  # in neither part
     found = summary(table, strata=strata, hard_max=8.0)
-    hard = table[np.arange(N) % 2 == 0]
-    assert found["scores"]["hard"] == pool(hard, FOLDS)
+    assert found["scores"]["hard"] == pool(table[12::2], FOLDS)
     assert found["hard_max"] == 8.0
     assert {(row["by"], row["group"]) for row in found["subgroups"]} == {
-        ("hard", "0"), ("hard", "1"), ("sex", "F"), ("sex", "M")
+        ("hard", "0"), ("hard", "1"), ("hard", "unknown"), ("sex", "F"), ("sex", "M")
     }  # fmt: skip
     assert summary(table)["scores"]["hard"] is None
 
 
-def test_where_the_stratum_is_unknown_a_patient_is_in_neither_part(strata):
-    table = predictions(2.0, 0)
-    strata.loc[PATIENTS[:12], "hard"] = "unknown"
-    found = summary(table, strata=strata)
-    assert found["scores"]["hard"] == pool(table[12::2], FOLDS)
-    sizes = {
-        row["group"]: row["n_tumoral"] + row["n_reactive"]
-        for row in found["subgroups"]
-        if row["by"] == "hard"
-    }
-    assert sizes == {"0": 54, "1": 54, "unknown": 12}
-
-
-def test_gain_is_the_run_minus_the_regression_on_the_same_patients(strata):
-    table = predictions(3.0, 0)
-    baselines = beside(table, 1.0, 1)
-    # In whatever order the rows of either come.
-    found = summary(table, strata=strata, baselines=baselines.sample(frac=1, random_state=0))
-    ours, theirs = found["scores"], found["baselines"]["logistic_regression"]
-    for part in ("all", "hard"):
-        for name in ("balanced_accuracy", "auroc"):
-            gain = found["gain"][part][name]
-            expected = ours[part][name]["value"] - theirs[part][name]["value"]
-            assert gain["value"] == pytest.approx(expected)
-            assert gain["low"] < gain["value"] < gain["high"]
+def test_a_gain_is_the_difference_to_a_baseline_on_the_same_patients(strata):
+    table = predictions(3.0)
+    baselines = baselines_for(table, logistic_regression=1.0, morphology=0.5, random_features=2.0)
+    found = summary(table, strata=strata, baselines=baselines.assign(prevalence=0.66))
+    assert found["gain"]["reference"] == "logistic_regression"
+    assert found["image_gain"]["reference"] == "random_features"  # the better one
+    for gain in (found["gain"], found["image_gain"]):
+        for part in ("all", "hard"):
+            reference = found["baselines"][gain["reference"]][part]
+            for name in HEADLINE:
+                expected = found["scores"][part][name]["value"] - reference[name]["value"]
+                assert gain[part][name]["value"] == pytest.approx(expected)
+                assert gain[part][name]["low"] < expected < gain[part][name]["high"]
     assert found["gain"]["all"]["auroc"]["p"] < 0.01
     assert found["baselines"]["prevalence"]["all"]["balanced_accuracy"]["value"] == 0.5
 
 
-def test_nothing_is_gained_over_oneself():
-    table = predictions(2.0, 0, repeats=2)
+def test_without_its_reference_there_is_no_gain():
+    table = predictions(repeats=2)
     same = table[["patient", "fold"]].assign(logistic_regression=table["probability"])
-    gain = summary(table, baselines=same)["gain"]["all"]["auroc"]
-    assert gain == {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
-
-
-def test_without_a_regression_there_is_no_gain():
-    table = predictions(2.0, 0)
-    only = table[["patient", "fold"]].assign(prevalence=0.5)
-    assert summary(table, baselines=only)["gain"] is None
+    found = summary(table, baselines=same)
+    assert found["gain"]["all"]["auroc"] == {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+    assert found["image_gain"] is None
+    assert summary(table, baselines=baselines_for(table, prevalence=0.0))["gain"] is None
     assert summary(table)["gain"] is None
 
 
-def test_the_image_gain_is_over_the_better_baseline_of_images():
-    table = predictions(3.0, 0)
-    baselines = beside(table, 1.0, 1)
-    better = beside(table, 2.0, 2)["logistic_regression"]
-    baselines = baselines.assign(
-        morphology=baselines["logistic_regression"], random_features=better
-    )
-    found = summary(table, baselines=baselines)
-    scores = {name: found["baselines"][name]["all"]["auroc"]["value"] for name in baselines
-              if name in ("morphology", "random_features")}  # fmt: skip
-    assert found["image_gain"]["reference"] == max(scores, key=scores.get) == "random_features"
-    gain = found["image_gain"]["all"]["auroc"]
-    assert gain["value"] == pytest.approx(found["auroc"]["value"] - scores["random_features"])
-    assert found["gain"]["reference"] == "logistic_regression"
-    assert summary(table, baselines=beside(table, 1.0, 1))["image_gain"] is None
+def test_each_patients_mean_over_repeats_is_scored_once(strata):
+    table = predictions(repeats=3).sample(frac=1, random_state=1)
+    baselines = baselines_for(table, logistic_regression=1.0)
+    found = averaged(table, strata, baselines, FOLDS)
+    candidate = table.groupby("patient")["probability"].mean().to_numpy()
+    reference = baselines.groupby("patient")["logistic_regression"].mean().to_numpy()
+    assert found["repeats"] == 3
+    for part, chosen in (("all", slice(None)), ("hard", np.arange(N) % 2 == 0)):
+        for scores, mean in (
+            (found["scores"], candidate),
+            (found["baselines"]["logistic_regression"], reference),
+        ):
+            expected = score_fold(LABELS[chosen], mean[chosen])
+            for name in SCORES:
+                assert scores[part][name]["value"] == pytest.approx(expected[name])
+    for name, difference in paired_differences(LABELS, candidate, reference).items():
+        assert found["gain"]["all"][name] == pytest.approx(difference._asdict())
+    assert averaged(table[table["fold"] < FOLDS], strata, None, FOLDS) is None
 
 
-def test_the_best_epochs_gap_is_what_it_adds_to_the_folds_mean():
-    found = summary(predictions(2.0, 0))
-    mean = np.mean([fold["balanced_accuracy"] for fold in found["folds"]])
-    assert found["best_epoch_gap"] == pytest.approx(0.9 - mean)
+def test_the_same_repeat_twice_averages_to_itself():
+    once = predictions().sort_values("patient", ignore_index=True)
+    twice = pd.concat([once, once.assign(fold=once["fold"] + FOLDS)])
+    columns = ["patient", "label", "probability"]
+    means = over_repeats(twice)[columns]
+    pd.testing.assert_frame_equal(means, once[columns], check_dtype=False, check_exact=False)
 
 
-def test_repeats_tell_what_the_split_alone_does():
-    once, twice = predictions(2.0, 0), predictions(2.0, 0, repeats=3)
-    assert summary(once)["split_std"] is None
-    each = [
-        score_fold(rows["label"], rows["probability"])["auroc"]
-        for _, rows in twice.groupby(twice["fold"] // FOLDS)
-    ]
-    assert summary(twice)["split_std"]["auroc"] == pytest.approx(np.std(each, ddof=1))
-    assert summary(twice)["split_std"]["specificity_at_95"] > 0
-
-
-def test_folds_have_intervals_of_their_own_patients():
-    table = predictions(2.0, 0)
-    for fold in summary(table)["folds"]:
-        scores = pool(table[table["fold"] == fold["fold"]], FOLDS)
-        for name in ("balanced_accuracy", "auroc"):
-            limits = {"low": fold[f"{name}_low"], "high": fold[f"{name}_high"]}
-            assert scores[name] == {"value": fold[name]} | limits
-
-
-@pytest.mark.parametrize("name", RESAMPLED)
-def test_no_interval_where_no_resample_differs(name):
-    table = predictions(2.0, 0).assign(probability=LABELS * 0.8 + 0.1)
-    score = pool(table, FOLDS)[name]
-    assert score["value"] in (1.0, pytest.approx(0.01))
-    assert np.isnan([score["low"], score["high"]]).all()
-
-
-@pytest.mark.parametrize(
-    ("name", "tumoral"), [*((name, 34) for name in RESAMPLED), ("specificity_at_95", 113)]
-)
-def test_bootstrap_intervals_cover_what_they_estimate(name, tumoral):
-    """Beside 50 reactive patients: the hard stratum, everybody; from the value on very many."""
-    random = np.random.default_rng(0)
-
-    def draw(tumoral, reactive):
-        labels = np.repeat([1, 0], [tumoral, reactive])
-        logit = random.normal(2 * labels - 1)
-        return pd.DataFrame(
-            {
-                "patient": np.arange(len(labels)),
-                "fold": 0,
-                "label": labels,
-                "probability": 1 / (1 + np.exp(-logit)),
-            }
-        )
-
-    big = draw(136_000, 200_000)
-    truth = score_fold(big["label"], big["probability"])[name]
-    covered = []
-    for _ in range(200):
-        score = pool(draw(tumoral, 50), 1, [name])[name]
-        covered.append(score["low"] <= truth <= score["high"])
-    assert 0.90 <= np.mean(covered) <= 0.99
+def test_subgroups_have_rates_from_ten_patients_of_a_class_on():
+    """Twelve tumoral women, nine called rightly; four reactive women and eleven men, all right."""
+    right = np.repeat([True, False, True], [9, 3, 15])
+    label = np.repeat([1, 0], [12, 15])
+    table = pd.DataFrame(
+        {"patient": [f"P{i}" for i in range(27)], "label": label,
+         "probability": np.where(right == (label == 1), 0.9, 0.1)}
+    )  # fmt: skip
+    groups = pd.DataFrame({"sex": np.repeat(["F", "M"], [16, 11])}, table["patient"])
+    female, male = subgroups(table, groups)
+    low, high = wilson(9, 12)
+    assert female == {
+        "by": "sex", "group": "F", "n_tumoral": 12, "n_reactive": 4, "specificity": None,
+        "sensitivity": pytest.approx({"value": 0.75, "low": low, "high": high}),
+    }  # fmt: skip
+    assert (male["n_tumoral"], male["sensitivity"], male["specificity"]["value"]) == (0, None, 1.0)
+    wrong = table.assign(probability=1 - table["probability"])
+    twice = subgroups(pd.concat([table, wrong]), groups)[0]  # repeats add no patient
+    assert (twice["n_tumoral"], twice["sensitivity"]["value"]) == (12, pytest.approx(0.5))

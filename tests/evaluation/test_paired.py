@@ -1,5 +1,4 @@
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -8,16 +7,15 @@ from scipy.stats import t as student
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from lymphoml.evaluation.intervals import bootstrap_interval
-from lymphoml.evaluation.paired import PAIR_SCORES as SCORES
 from lymphoml.evaluation.paired import (
-    Draws,
+    PAIR_SCORES,
     draw_patients,
     paired_differences,
+    permutation_test,
     resample,
     score_pairs,
     standard_errors,
 )
-from lymphoml.evaluation.paired import permutation_test as swap_test
 from tests.evaluation.simulated import simulate, truth
 
 ORACLES = {
@@ -35,24 +33,18 @@ def repeated(seed=0, sizes=(23, 10), repeats=3, decimals=1):
     return labels[order], models[::2], models[1::2]
 
 
-@pytest.mark.parametrize("score", SCORES)
-def test_the_mean_of_the_pairs_is_scikit_learns_score(score):
-    labels, model, _ = repeated()
-    expected = np.mean([ORACLES[score](labels, repeat) for repeat in model])
-    assert score_pairs(labels == 1, model)[score].mean() == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("score", SCORES)
-def test_a_difference_is_the_mean_over_repeats(score):
+@pytest.mark.parametrize("score", PAIR_SCORES)
+def test_a_difference_is_that_of_scikit_learns_scores_averaged_over_repeats(score):
     labels, one, other = repeated()
     scores = [np.mean([ORACLES[score](labels, repeat) for repeat in m]) for m in (one, other)]
+    assert score_pairs(labels == 1, one)[score].mean() == pytest.approx(scores[0], abs=1e-12)
     difference = paired_differences(labels, one, other, resamples=200)[score]
     assert difference.value == pytest.approx(scores[0] - scores[1], abs=1e-12)
     assert difference.low < difference.value < difference.high
 
 
-@pytest.mark.parametrize("score", SCORES)
-def test_a_resample_scores_the_patients_drawn_as_often_as_they_were(score):
+@pytest.mark.parametrize("score", PAIR_SCORES)
+def test_a_resample_scores_patients_as_often_as_they_were_drawn(score):
     labels, model, _ = repeated()
     positive = labels == 1
     draws = draw_patients(23, 10, 20, seed=1)
@@ -68,46 +60,41 @@ def test_a_resample_scores_the_patients_drawn_as_often_as_they_were(score):
 
 def test_each_resample_has_as_many_of_a_class_as_the_cohort():
     draws = draw_patients(23, 10, 500, seed=0)
-    assert isinstance(draws, Draws)
     assert set(draws.positives.sum(axis=1)) == {23}
     assert set(draws.negatives.sum(axis=1)) == {10}
     left_out = (draws.positives == 0).mean()
     assert left_out == pytest.approx((1 - 1 / 23) ** 23, abs=0.01)  # with replacement
 
 
-@pytest.mark.parametrize("score", SCORES)
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("permutations", [9_999, 25_000])  # one block, and two and a half
-def test_the_swap_test_counts_swaps(score, seed, permutations):
+@pytest.mark.parametrize(
+    ("score", "permutations"), [("balanced_accuracy", 9_999), ("auroc", 9_999), ("auroc", 25_000)]
+)
+def test_the_permutation_test_counts_swaps(score, permutations):
     """All 128 ways to swap seven patients' predictions, scored by scikit-learn."""
-    labels, one, other = repeated(seed, sizes=(4, 3), repeats=2, decimals=2)
-    scored = ORACLES[score]
+    labels, one, other = repeated(1, sizes=(4, 3), repeats=2, decimals=2)
     first, second = one, other
     if score == "auroc":
         first, second = rankdata(one, axis=1), rankdata(other, axis=1)
     differences = []
     for swaps in itertools.product([False, True], repeat=7):
         swapped = np.where(swaps, second, first), np.where(swaps, first, second)
-        differences.append(
-            np.mean([scored(labels, a) - scored(labels, b) for a, b in zip(*swapped, strict=True)])
-        )
+        scores = [[ORACLES[score](labels, row) for row in model] for model in swapped]
+        differences.append(np.mean(scores[0]) - np.mean(scores[1]))
     expected = np.mean(np.abs(differences) >= abs(differences[0]) - 1e-12)
-    p = swap_test(score, labels == 1, one, other, permutations)
+    p = permutation_test(score, labels == 1, one, other, permutations)
     assert p == pytest.approx(expected, abs=0.02)
 
 
-def test_exchanging_the_models_turns_the_sign_and_leaves_p():
+def test_exchanging_the_models_reverses_the_sign_and_keeps_p():
     labels, one, other = repeated()
     forth = paired_differences(labels, one, other)
     back = paired_differences(labels, other, one)
-    for score in SCORES:
-        assert back[score].value == pytest.approx(-forth[score].value)
-        assert back[score].low == pytest.approx(-forth[score].high)
-        assert back[score].high == pytest.approx(-forth[score].low)
-        assert back[score].p == forth[score].p
+    for score in PAIR_SCORES:
+        value, low, high, p = forth[score]
+        assert back[score] == pytest.approx((-value, -high, -low, p))
 
 
-def test_a_model_is_no_different_from_itself():
+def test_a_model_does_not_differ_from_itself():
     labels, one, _ = repeated()
     for difference in paired_differences(labels, one, one).values():
         assert difference == (0, 0, 0, 1)
@@ -118,7 +105,7 @@ def test_repeating_the_same_predictions_adds_nothing():
     once = paired_differences(labels, one, other)
     thrice = paired_differences(labels, np.repeat(one, 3, axis=0), np.repeat(other, 3, axis=0))
     flat = paired_differences(labels, one[0], other[0])
-    for score in SCORES:
+    for score in PAIR_SCORES:
         assert thrice[score] == pytest.approx(once[score])
         assert flat[score] == once[score]
 
@@ -132,9 +119,9 @@ def test_more_extreme_probabilities_change_nothing_about_the_auroc():
 
 def test_the_seed_decides():
     labels, one, other = repeated()
-    assert paired_differences(labels, one, other) == paired_differences(labels, one, other)
-    again = paired_differences(labels, one, other, seed=1)["auroc"]
-    assert again.low != paired_differences(labels, one, other)["auroc"].low
+    first = paired_differences(labels, one, other)
+    assert paired_differences(labels, one, other) == first
+    assert paired_differences(labels, one, other, seed=1)["auroc"].low != first["auroc"].low
 
 
 def test_without_a_class_there_is_no_difference_and_of_one_patient_no_interval():
@@ -155,18 +142,25 @@ def test_the_percentile_interval_is_expanded_for_few_patients():
     assert bootstrap_interval(replicates, 10**6) == pytest.approx((-1.96, 1.96), abs=1e-3)
 
 
-@pytest.mark.parametrize("sizes", [(113, 50), (34, 50)])
-@pytest.mark.parametrize("skills", [(2.0, 2.0), (2.6, 2.0)])
+@pytest.mark.parametrize(
+    ("sizes", "skills"),
+    [
+        ((34, 50), (2.6, 2.0)),
+        pytest.param((34, 50), (2.0, 2.0), marks=pytest.mark.slow),
+        pytest.param((113, 50), (2.0, 2.0), marks=pytest.mark.slow),
+        pytest.param((113, 50), (2.6, 2.0), marks=pytest.mark.slow),
+    ],
+)
 def test_paired_intervals_cover(sizes, skills):
     random = np.random.default_rng(4)
     true = {score: values[0] - values[1] for score, values in truth(skills).items()}
-    covered = dict.fromkeys(SCORES, 0)
+    covered = dict.fromkeys(PAIR_SCORES, 0)
     for seed in range(300):
         labels, models = simulate(random, sizes, skills)
         if seed % 10 == 0:  # drawing takes longest
             draws = draw_patients(*sizes, 400, seed)
         one, other = (score_pairs(labels == 1, model[None]) for model in models)
-        for score in SCORES:
+        for score in PAIR_SCORES:
             low, high = bootstrap_interval(resample(one[score] - other[score], draws), min(sizes))
             covered[score] += low <= true[score] <= high
     assert all(0.92 < hits / 300 < 0.98 for hits in covered.values()), covered
@@ -180,10 +174,3 @@ def test_standard_errors_are_those_of_independent_patients():
     variance = d[:113].var() / 113 + d[113:].var() / 50
     errors = standard_errors(labels, *models, resamples=20_000)
     assert errors["balanced_accuracy"] == pytest.approx(variance**0.5 / 2, rel=0.02)
-
-
-def test_two_thousand_resamples_take_a_moment():
-    labels, models = simulate(np.random.default_rng(6), (113, 50), [2.0, 2.0])
-    started = time.process_time()
-    paired_differences(labels, *models)
-    assert time.process_time() - started < 1  # 0.05 s where it was written

@@ -1,0 +1,268 @@
+import json
+from fractions import Fraction
+from math import comb
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from scipy.stats import binomtest, norm
+
+from lymphoml.evaluation.intervals import wilson
+from lymphoml.evaluation.rule_out import (
+    assess,
+    average_rank,
+    average_size,
+    below_rank,
+    confident_rank,
+    confident_size,
+    held_out,
+    negative_predictive_value,
+    sample_rank,
+    sensitivity_bound,
+    specificity_difference,
+    threshold,
+    worst_average,
+)
+
+
+def test_average_rank_is_exact_where_floats_are_not():
+    assert [average_rank(n, 0.95) for n in (0, 18, 19, 38, 39, 113)] == [0, 0, 1, 1, 2, 5]
+    assert average_rank(9, 0.9) == 1  # (1 - 0.9) * 10 is 0.9999999999999998
+    assert average_rank(99, 0.99) == 1
+
+
+@pytest.mark.parametrize("sensitivity", [0.8, 0.95, 0.99])
+def test_confident_rank_is_the_largest_that_binomial_sums_allow(sensitivity):
+    for n in (1, 20, 58, 59, 92, 93, 113, 299):
+        rank, total, miss = 0, 0.0, 1 - sensitivity
+        for misses in range(n + 1):
+            total += comb(n, misses) * miss**misses * sensitivity ** (n - misses)
+            if total > 0.05:
+                break
+            rank = misses + 1
+        assert confident_rank(n, sensitivity) == rank
+
+
+def test_the_rank_of_a_sample_keeps_the_sensitivity_on_that_sample():
+    numbers = np.arange(1, 500)
+    for sensitivity in (0.5, 0.9, 0.95, 0.99):
+        ranks = [sample_rank(n, sensitivity) for n in numbers.tolist()]
+        assert sample_rank(numbers, sensitivity).tolist() == ranks
+        miss = 1 - Fraction(str(sensitivity))
+        for n, rank in zip(numbers.tolist(), ranks, strict=True):
+            assert Fraction(rank - 1, n) <= miss < Fraction(rank, n)
+
+
+@pytest.mark.parametrize("sensitivity", [0.5, 0.9, 0.95, 0.99])
+def test_the_sizes_are_the_smallest_that_do(sensitivity):
+    for rank, size in ((average_rank, average_size), (confident_rank, confident_size)):
+        assert rank(size(sensitivity), sensitivity) == 1
+        assert rank(size(sensitivity) - 1, sensitivity) == 0
+
+
+@pytest.mark.parametrize(("rank", "n"), [(1, 59), (2, 113), (5, 113), (20, 20)])
+def test_the_bound_is_clopper_pearsons_for_the_patients_below(rank, n):
+    exact = binomtest(n - (rank - 1), n, alternative="greater").proportion_ci(0.95, "exact")
+    assert sensitivity_bound(rank, n) == pytest.approx(exact.low)
+    assert sensitivity_bound(0, n) == 1
+
+
+@pytest.mark.parametrize("n", [19, 113])
+def test_both_guarantees_hold_over_cohorts(n):
+    """Of uniform probabilities the share missed below a threshold is the threshold itself."""
+    cohorts = np.random.default_rng(n).random((8000, n))
+    rank = average_rank(n, 0.95)
+    average = np.array([1 - threshold(cohort, rank) for cohort in cohorts])
+    assert np.mean(average) == pytest.approx(1 - rank / (n + 1), abs=0.001)
+    assert np.mean(average) >= 0.95 - 0.001
+    assert np.mean(average >= sensitivity_bound(rank, n)) == pytest.approx(0.95, abs=0.01)
+    if sure := confident_rank(n, 0.95):
+        ordered = np.sort(cohorts, axis=1)
+        assert np.mean(1 - ordered[:, sure - 1] >= 0.95) >= 0.95 - 0.005
+        assert np.mean(1 - ordered[:, sure] >= 0.95) < 0.95  # one rank more would not keep it
+
+
+def test_the_threshold_is_the_kth_smallest_and_none_at_rank_0():
+    assert threshold([0.4, 0.1, 0.3, 0.2], 2) == 0.2
+    assert threshold([0.4, 0.1], 0) is None
+
+
+def out_of_fold(patients, folds, labels, probabilities):
+    return pd.DataFrame(
+        {"patient": patients, "fold": folds, "label": labels, "probability": probabilities}
+    )
+
+
+def test_held_out_averages_repeats():
+    patients = held_out(out_of_fold([*"baba"], [0, 1, 3, 2], [1, 0, 1, 0], [0.2, 0.5, 0.4, 0.7]))
+    assert patients.index.tolist() == ["a", "b"]
+    assert patients["label"].tolist() == [0, 1]
+    assert patients["probability"].tolist() == pytest.approx([0.6, 0.3])
+
+
+def test_below_rank_counted_by_hand():
+    predictions = out_of_fold([*"abcd"], [0, 0, 1, 1], [1, 1, 1, 0], [0.2, 0.6, 0.4, 0.0])
+    new = pd.DataFrame({0: [0.1, 0.3, 0.6], 1: [0.5, 0.3, 0.4]}, index=["x", "y", "z"])
+    # x: c alone is no higher; y: a; z: all three, two of them equal. d is reactive.
+    assert below_rank(predictions, new).to_dict() == {"x": 1, "y": 1, "z": 3}
+
+
+def test_below_rank_of_repeats_compares_means_over_the_models_that_held_out():
+    predictions = out_of_fold([*"abab"], [0, 1, 3, 2], 1, [0.2, 0.5, 0.4, 0.9])
+    new = pd.DataFrame({0: [0.1], 1: [0.9], 2: [0.4], 3: [0.48]}, index=["x"])
+    # a, 0.3, against models 0 and 3, 0.29; b, 0.7, against models 1 and 2, 0.65.
+    assert below_rank(predictions, new)["x"] == 0
+    new[3] = 0.52
+    assert below_rank(predictions, new)["x"] == 1
+
+
+def test_models_that_agree_make_below_rank_the_threshold():
+    random = np.random.default_rng(0)
+    predictions = out_of_fold(range(113), np.arange(113) % 5, 1, random.random(113))
+    probability = random.random(500)
+    new = pd.DataFrame(dict.fromkeys(range(5), probability))
+    ruled_out = below_rank(predictions, new) < 5
+    assert (ruled_out == (probability < threshold(predictions["probability"], 5))).all()
+
+
+def test_worst_average_is_barbers_bound():
+    expected = 1 - 10 / 114 - min(2 * 0.8 / (113 / 5 + 1), (1 - 5 / 113) / 6)
+    assert worst_average(5, 113, 5) == pytest.approx(expected)
+    assert worst_average(1, 2, 2) >= 0
+
+
+def simulated_folds(random, folds=5, tumoral=113, reactive=50, new=1000):
+    """Out-of-fold predictions of linear discriminants whose level differs by fold.
+
+    Returns also, for new tumoral and new reactive patients, each fold's probabilities.
+    """
+    centre = np.array([2.4, 0.0])
+    label = np.repeat([1, 0], [tumoral, reactive])
+    x = random.normal(size=(len(label), 2)) + label[:, None] * centre
+    fold = np.concatenate([random.permutation(n) % folds for n in (tumoral, reactive)])
+    others = random.normal(size=(new, 2)) + centre, random.normal(size=(new, 2))
+    probability, by_fold = np.empty(len(label)), [pd.DataFrame(), pd.DataFrame()]
+    for k in range(folds):
+        one, zero = (x[(fold != k) & (label == y)] for y in (1, 0))
+        within = (np.cov(one.T) + np.cov(zero.T)) / 2
+        weight = np.linalg.solve(within, one.mean(0) - zero.mean(0))
+        level = -weight @ (one.mean(0) + zero.mean(0)) / 2 + random.normal()
+        probability[fold == k] = expit(x[fold == k] @ weight + level)
+        for table, inputs in zip(by_fold, others, strict=True):
+            table[k] = expit(inputs @ weight + level)
+    return out_of_fold(range(len(label)), fold, label, probability), *by_fold
+
+
+def test_model_by_model_keeps_the_level_at_higher_specificity_than_the_mean_or_a_vote():
+    random = np.random.default_rng(0)
+    rows = []
+    for _ in range(60):
+        predictions, *new = simulated_folds(random)
+        limit = threshold(predictions["probability"][predictions["label"] == 1], 5)
+        rows += [
+            (
+                (below_rank(predictions, table) < 5).mean(),
+                (table.mean(axis=1) < limit).mean(),
+                (table < limit).all(axis=1).mean(),
+            )
+            for table in new
+        ]
+    missed, ruled_out = np.mean(rows[::2], axis=0), np.mean(rows[1::2], axis=0)
+    by_model, mean, vote = range(3)
+    assert missed[by_model] == pytest.approx(5 / 114, abs=0.006)
+    assert missed[vote] < missed[mean] < missed[by_model]
+    assert ruled_out[by_model] > ruled_out[mean] + 0.04 > ruled_out[vote] + 0.14
+
+
+def patients(tumoral, reactive):
+    labels = np.repeat([1, 0], [len(tumoral), len(reactive)])
+    ids = [f"P{i}" for i in range(len(labels))]
+    return pd.DataFrame({"label": labels, "probability": [*tumoral, *reactive]}, index=ids)
+
+
+def drawn(random, skill=1.5):
+    return patients(expit(random.normal(skill, 1, 113)), expit(random.normal(0, 1, 50)))
+
+
+def test_outcome_counted_by_hand():
+    outcome = assess(patients([0.9, 0.2, 0.3, 0.8], [0.1, 0.25, 0.3, 0.5]), 2)
+    assert outcome.threshold == 0.3
+    assert outcome.missed == 1  # 0.2; a patient at the threshold is tested
+    assert outcome.ruled_out == 2  # 0.1 and 0.25
+    assert outcome.average_sensitivity == pytest.approx(1 - 2 / 5)
+    assert outcome.specificity == (0.5, *wilson(2, 4))
+    assert np.isnan(outcome.negative_predictive_value).all()
+    tied = assess(patients([0.3] * 4, [0.3, 0.2]), 3)
+    assert (tied.missed, tied.ruled_out) == (0, 1)
+
+
+def test_rank_0_rules_nobody_out_and_is_plain_json():
+    outcome = assess(patients([0.0, 0.5], [0.0, 0.1]), 0, prevalence=0.3)
+    assert outcome.threshold is None
+    assert (outcome.missed, outcome.ruled_out, outcome.sensitivity_bound) == (0, 0, 1)
+    plain = json.loads(json.dumps(outcome.to_json(), allow_nan=False))
+    assert plain["negative_predictive_value"] is None
+    assert plain["specificity"]["value"] == 0
+    full = assess(drawn(np.random.default_rng(0)), 5, 0.3).to_json()
+    assert {type(value) for value in full.values()} == {int, float, dict}
+
+
+def test_negative_predictive_value_counted_by_hand():
+    # Of 1000 patients 300 are tumoral: 300 x 5/114 missed; 700 x 0.6 ruled out.
+    missed, ruled_out = 300 * 5 / 114, 700 * 0.6
+    value, low, high = negative_predictive_value(5, 113, 30, 50, prevalence=0.3)
+    assert value == pytest.approx(ruled_out / (ruled_out + missed))
+    assert low < value < high < 1
+    assert negative_predictive_value(5, 113, 30, 50, prevalence=0.05).value > value
+    assert np.isnan(negative_predictive_value(5, 113, 0, 50, 0.3)).all()
+
+
+@pytest.mark.parametrize(
+    ("rank", "count"), [(2, 200), pytest.param(5, 1500, marks=pytest.mark.slow)]
+)
+def test_the_intervals_of_a_threshold_cover(rank, count):
+    random = np.random.default_rng(rank)
+    covered = []
+    for _ in range(count):
+        outcome = assess(drawn(random), rank, prevalence=0.3)
+        limit = np.log(outcome.threshold / (1 - outcome.threshold))
+        missed, specificity = norm.cdf(limit - 1.5), norm.cdf(limit)
+        truth = 0.7 * specificity / (0.7 * specificity + 0.3 * missed)
+        intervals = (outcome.specificity, specificity), (outcome.negative_predictive_value, truth)
+        covered.append([each.low <= true <= each.high for each, true in intervals])
+    low, high = (0.93, 0.98) if count > 1000 else (0.9, 0.995)
+    assert (np.mean(covered, axis=0) > low).all()
+    assert (np.mean(covered, axis=0) < high).all()
+
+
+def test_a_difference_of_specificities_is_paired():
+    random = np.random.default_rng(0)
+    table = drawn(random)
+    other = table.assign(probability=drawn(random, skill=3)["probability"])
+    value, low, high = specificity_difference(table, other, 5)
+    values = [assess(one, 5).specificity.value for one in (table, other)]
+    assert value == pytest.approx(values[0] - values[1])
+    assert low < value < high < 0
+    assert specificity_difference(other, table, 5).value == -value
+    # Of two models that agree it has no width, since patients are drawn for both.
+    assert specificity_difference(table, table**2, 5) == (0, 0, 0)
+
+
+@pytest.mark.slow
+def test_a_difference_of_equal_models_covers_0():
+    random = np.random.default_rng(3)
+    covered = 0
+    for _ in range(200):
+        table = drawn(random)
+        other = table.assign(probability=drawn(random)["probability"])
+        _, low, high = specificity_difference(table, other, 5, resamples=300)
+        covered += low <= 0 <= high
+    assert covered / 200 > 0.92
+
+
+def test_a_difference_refuses_other_patients():
+    table = drawn(np.random.default_rng(0))
+    for other in (table.iloc[::-1], table.assign(label=1 - table["label"])):
+        with pytest.raises(ValueError, match="other patients"):
+            specificity_difference(table, other, 5)
