@@ -1,9 +1,9 @@
 """Encoders: networks from images (n c h w) to features (n d); attribute `dim` is the width d.
 
-`weights` is None to start from scratch, "default" for the library's ImageNet weights, else the
-path of a file (see `nn.weights`). `norm` is one of `nn.norms.NORMS`. `trainable` false keeps every
-weight as it begins. Each factory imports its library itself, since either takes seconds and a run
-needs at most one.
+`weights` is None to start from scratch, "default" for the library's ImageNet weights, or the path
+of a file (see `models.weights`). `norm` is a key of `models.norms.NORMS`. `trainable=False` freezes
+every weight. Each factory imports its library itself: either takes seconds, and a run needs at most
+one.
 """
 
 import difflib
@@ -22,24 +22,24 @@ from lymphoml.core.errors import InputError
 from lymphoml.models.norms import set_norm
 from lymphoml.models.weights import load_weights
 
-# The classifier of each network that torchvision_encoder knows, to be taken off.
-TORCHVISION_HEADS = {"resnet18": "fc", "resnet34": "fc", "efficientnet_b0": "classifier"}
+# The attribute of each torchvision network that holds its classifier, which is removed.
+TORCHVISION_CLASSIFIERS = {"resnet18": "fc", "resnet34": "fc", "efficientnet_b0": "classifier"}
 
 
 def torchvision_encoder(
     name: str, weights: str | None = None, norm: str = "batch", trainable: bool = True
 ) -> nn.Module:
-    """A network of torchvision's without its classifier, with torchvision's initialisation."""
+    """Return one of torchvision's networks without its classifier."""
     from torchvision import models
 
-    if name not in TORCHVISION_HEADS:
-        allowed = ", ".join(TORCHVISION_HEADS)
-        raise InputError(f"encoder name: {name}; allowed are {allowed}; timm has many others")
-    with _explained_download(name, weights):
+    if name not in TORCHVISION_CLASSIFIERS:
+        names = ", ".join(TORCHVISION_CLASSIFIERS)
+        raise InputError(f"encoder name: {name}; must be one of {names}; timm has many others")
+    with _explain_download_error(name, weights):
         network = models.get_model(name, weights="DEFAULT" if weights == "default" else None)
     dim = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1].in_features
-    setattr(network, TORCHVISION_HEADS[name], nn.Identity())
-    return finished(network, dim, weights, norm, trainable)
+    setattr(network, TORCHVISION_CLASSIFIERS[name], nn.Identity())
+    return _finish(network, dim, weights, norm, trainable)
 
 
 def timm_encoder(
@@ -49,41 +49,70 @@ def timm_encoder(
     trainable: bool = True,
     **options: Any,
 ) -> nn.Module:
-    """Any of timm's networks, pooled over the image and without its classifier.
+    """Return any of timm's networks, pooled over the image and without its classifier.
 
-    `options` go to `timm.create_model`: a vision transformer needs `img_size`, the side in pixels
-    of the images it will see, where that is not the one it was designed for.
+    `options` go to `timm.create_model`: a vision transformer needs `img_size` (pixels a side) for
+    images of another size than its own.
     """
-    # A download tells the hub no more than what is asked for.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import timm
 
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
+        similar = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(similar)}?" if similar else "see timm.list_models()"
         raise InputError(f"encoder name: {name}; timm has no such network; {hint}")
-    # A name may end in a tag that says which weights: resnet18.a1_in1k.
+    # A name may end in a tag that selects weights: resnet18.a1_in1k.
     if (weights == "default" or "." in name) and not timm.is_model_pretrained(name):
         raise InputError(f"encoder name: {name}; timm has no weights of that name")
-    with _explained_download(name, weights):
+    with _explain_download_error(name, weights):
         network: Any = timm.create_model(
             name, pretrained=weights == "default", num_classes=0, **options
         )
-    return finished(network, network.head_hidden_size, weights, norm, trainable)
+    return _finish(network, network.head_hidden_size, weights, norm, trainable)
 
 
-def finished(
-    network: Any, dim: int, weights: str | None, norm: str, trainable: bool = True
+def resnet10(
+    width: int, weights: str | None = None, norm: str = "batch", trainable: bool = True
 ) -> nn.Module:
-    """The network with its norm and weights as asked for, and its width `dim`."""
+    """Return a ResNet for a few hundred patients: four stages of one basic block each.
+
+    He et al. 2016, "Deep Residual Learning". The stages have 1, 2, 4 and 8 times `width` channels;
+    64 is ResNet18's. The stem is 3 x 3 and halves once, not twice: for cells at 64 pixels.
+    `weights` is a file or None: no released weights exist.
+    """
+    from torchvision.models.resnet import BasicBlock
+
+    if width < 1:
+        raise ValueError(f"width is {width}; must be >= 1")
+    if weights == "default":
+        raise InputError("encoder weights: default; ResNet10 has none, give a file, or null")
+    layers: list[nn.Module] = [*_conv_norm(3, width, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+    inputs = width
+    for channels, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
+        shortcut = None if stride == 1 else nn.Sequential(*_conv_norm(inputs, channels, 1, 2))
+        layers.append(BasicBlock(inputs, channels, stride, shortcut))
+        inputs = channels
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return _finish(network, inputs, weights, norm, trainable)
+
+
+def _conv_norm(
+    inputs: int, outputs: int, kernel: int, stride: int = 1
+) -> tuple[nn.Module, nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return convolution, nn.BatchNorm2d(outputs)
+
+
+def _finish(network: Any, dim: int, weights: str | None, norm: str, trainable: bool) -> nn.Module:
+    """Return the network with its norm, weights from a file, and attribute `dim`."""
     if not trainable and norm == "batch":
         raise InputError(
-            "encoder trainable: false with norm: batch, whose statistics would still move; set "
+            "encoder trainable: false with norm: batch, whose statistics would still change; set "
             "model.encoder.norm=frozen"
         )
     if weights == "default" and norm == "group":
         raise InputError(
-            "encoder norm: group with weights: default; those were trained with BatchNorm, set "
+            "encoder norm: group with weights: default, which were trained with BatchNorm; set "
             "model.encoder.norm=frozen or batch, and data.normalize_images=true"
         )
     set_norm(network, norm)
@@ -94,7 +123,7 @@ def finished(
 
 
 @contextmanager
-def _explained_download(name: str, weights: str | None) -> Iterator[None]:
+def _explain_download_error(name: str, weights: str | None) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # no connection, no such file, a wrong checksum
@@ -102,43 +131,8 @@ def _explained_download(name: str, weights: str | None) -> Iterator[None]:
             raise
         raise InputError(
             f"encoder weights: default; the download for {name} failed ({type(error).__name__}); "
-            "allowed are also the path of a file that you have, and null for no weights"
+            "set weights to the path of a file, or to null for none"
         ) from error
-
-
-# A residual network small enough for some hundred patients.
-
-
-def resnet10(
-    width: int, weights: str | None = None, norm: str = "batch", trainable: bool = True
-) -> nn.Module:
-    """Four stages of one basic block each (He et al. 2016, "Deep Residual Learning").
-
-    The stages have 1, 2, 4 and 8 times `width` channels; 64 is ResNet18's. The stem is 3 x 3 and
-    halves once, not twice: it is for cells at 64 pixels. `weights` is a file or None, since nobody
-    gives any away.
-    """
-    from torchvision.models.resnet import BasicBlock
-
-    if width < 1:
-        raise ValueError(f"width is {width}; give at least 1")
-    if weights == "default":
-        raise InputError("encoder weights: default; ResNet10 has none, give a file, or null")
-    layers: list[nn.Module] = [*_convolution(3, width, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
-    inputs = width
-    for channels, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
-        shortcut = None if stride == 1 else nn.Sequential(*_convolution(inputs, channels, 1))
-        layers.append(BasicBlock(inputs, channels, stride, shortcut))
-        inputs = channels
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return finished(network, inputs, weights, norm, trainable)
-
-
-def _convolution(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, nn.Module]:
-    """And its norm; of one pixel it is a block's shortcut, which halves."""
-    stride = 2 if kernel == 1 else 1
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-    return convolution, nn.BatchNorm2d(outputs)
 
 
 # An image is already a row of features when it reaches the model.

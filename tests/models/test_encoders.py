@@ -93,7 +93,7 @@ def test_every_parameter_learns(make, norm):
 @pytest.mark.parametrize(
     ("factory", "name", "told"),
     [
-        (torchvision_encoder, "resnet81", "resnet81; allowed are resnet18, resnet34, efficient"),
+        (torchvision_encoder, "resnet81", "resnet81; must be one of resnet18, resnet34, efficient"),
         (timm_encoder, "resnet81", "did you mean resnet18"),
         (timm_encoder, "xyzzyxyzzy", r"see timm.list_models\(\)"),
         (timm_encoder, "resnet18.bogus", "no weights of that name"),
@@ -116,7 +116,7 @@ def test_no_network_for_torchvision(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="the download for resnet18 failed") as caught:
         torchvision_encoder("resnet18", weights="default")
     assert len(caught.value.problems) == 1
-    assert "the path of a file that you have, and null" in caught.value.problems[0]
+    assert "the path of a file, or to null" in caught.value.problems[0]
 
 
 def test_no_network_for_timm(monkeypatch, tmp_path):
