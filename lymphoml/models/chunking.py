@@ -21,19 +21,19 @@ from torch.utils.checkpoint import checkpoint
 
 def encode_in_chunks(
     encoder: nn.Module,
-    view: Callable[..., Tensor],
+    transform: Callable[..., Tensor],
     size: int | None,
     images: Tensor,
     *per_image: Tensor,
 ) -> Float[Tensor, "n d"]:
-    """Return `encoder(view(images, *per_image))`, at most `size` images at a time; None: all.
+    """Return `encoder(transform(images, *per_image))`, at most `size` images at a time; None: all.
 
-    `view` runs on each chunk, so that only one chunk at a time is more than bytes. Chunks differ by
+    `transform` runs on each chunk, so that only one chunk at a time is more than bytes. Chunks differ by
     at most one image in size.
     """
 
     def encode(*inputs: Tensor) -> Tensor:
-        return encoder(view(*inputs))
+        return encoder(transform(*inputs))
 
     if size is None or len(images) <= size:
         return encode(images, *per_image)

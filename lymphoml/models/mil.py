@@ -52,16 +52,16 @@ class MILModel(nn.Module):
         self,
         images: Tensor,
         *per_image: Tensor,
-        view: Callable[..., Tensor] = lambda images: images,
+        transform: Callable[..., Tensor] = lambda images: images,
         chunk_size: int | None = None,
     ) -> Features | None:
         """Return the features of each image, whatever its bag; None where no images are used.
 
-        The encoder gets `view(images, *per_image)`, `chunk_size` images at a time.
+        The encoder gets `transform(images, *per_image)`, `chunk_size` images at a time.
         """
         if self.encoder is None:
             return None
-        return encode_in_chunks(self.encoder, view, chunk_size, images, *per_image)
+        return encode_in_chunks(self.encoder, transform, chunk_size, images, *per_image)
 
     def pool(self, features: Features | None, lengths: Lengths) -> Float[Tensor, "b e"] | None:
         """Return each bag's vector; None where no images are used."""

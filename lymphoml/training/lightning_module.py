@@ -196,7 +196,7 @@ class BagClassifier(pl.LightningModule):
         return self.model.embed(
             batch.images,
             *(() if noise is None else (noise,)),
-            view=transform or self.trainer.datamodule.transform,  # type: ignore[attr-defined]
+            transform=transform or self.trainer.datamodule.transform,  # type: ignore[attr-defined]
             chunk_size=self.chunk_size if self.training else EVALUATED_AT_ONCE,
         )
 

@@ -1,4 +1,4 @@
-"""Normalisation layers: replaced everywhere, scale and shift kept, bags left apart."""
+"""Normalisation layers: replaced everywhere, scale and shift kept, independent of the batch."""
 
 import pytest
 import torch
@@ -9,9 +9,11 @@ from lymphoml.core.errors import InputError
 from lymphoml.models.encoders import torchvision_encoder
 from lymphoml.models.norms import FrozenBatchNorm, GroupNorm, set_norm
 
+IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
 
 def make_network() -> nn.Sequential:
-    """A small network after some training: nothing is 0 or 1 any more."""
+    """A small network as after training: no weight or statistic is 0 or 1."""
     torch.manual_seed(0)
     block = nn.Sequential(nn.Conv2d(6, 48, 1), nn.BatchNorm2d(48))
     network = nn.Sequential(nn.Conv2d(3, 6, 3), BatchNormAct2d(6, eps=1e-3), block)
@@ -23,15 +25,10 @@ def make_network() -> nn.Sequential:
     return network
 
 
-IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
 @pytest.mark.parametrize(("norm", "kind"), [("group", GroupNorm), ("frozen", FrozenBatchNorm)])
-@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
-def test_replaces_every_batch_norm(norm, kind, name):
-    encoder = torchvision_encoder(name, norm=norm)
-    plain = [m for m in torchvision_encoder(name).modules() if isinstance(m, nn.BatchNorm2d)]
-    assert sum(isinstance(module, kind) for module in encoder.modules()) == len(plain) >= 20
+def test_replaces_every_batch_norm(norm, kind):
+    encoder = torchvision_encoder("efficientnet_b0", norm=norm)
+    assert sum(isinstance(module, kind) for module in encoder.modules()) == 49
     assert not any(type(module) is nn.BatchNorm2d for module in encoder.modules())
 
 
@@ -39,17 +36,11 @@ def test_replaces_every_batch_norm(norm, kind, name):
 @torch.no_grad()
 def test_an_image_is_the_same_in_training_and_alone(norm):
     network = make_network()
+    assert not torch.allclose(network.train()(IMAGES), network.eval()(IMAGES), atol=0.1)
     set_norm(network, norm)
     training = network.train()(IMAGES)
     assert torch.equal(network.eval()(IMAGES), training)
     torch.testing.assert_close(network.train()(IMAGES[:1]), training[:1])
-
-
-@torch.no_grad()
-def test_batch_norm_depends_on_the_batch():
-    network = make_network()
-    set_norm(network, "batch")
-    assert not torch.allclose(network.train()(IMAGES), network.eval()(IMAGES), atol=0.1)
 
 
 def test_group_norm_keeps_scale_shift_and_activation():
@@ -59,37 +50,24 @@ def test_group_norm_keeps_scale_shift_and_activation():
     after = dict(network.named_parameters())
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert (network[1].num_groups, network[1].eps) == (3, 1e-3)
-    assert network[2][1].num_groups == 24  # the largest divisor of 48 up to 32
     assert network[:2](IMAGES).min() == 0  # the ReLU of BatchNormAct2d
     assert network(IMAGES).min() < 0  # and of nothing else
 
 
-@pytest.mark.parametrize(
-    ("channels", "groups"),
-    [
-        (1, 1),
-        (2, 1),
-        (3, 1),
-        (16, 8),
-        (32, 16),
-        (40, 20),
-        (64, 32),
-        (128, 32),
-        (320, 32),
-        (512, 32),
-    ],
-)
+@pytest.mark.parametrize(("channels", "groups"), [
+    (1, 1), (2, 1), (3, 1), (16, 8), (40, 20), (48, 24), (64, 32), (512, 32),
+])  # fmt: skip
 def test_a_group_has_two_channels_at_least(channels, groups):
     assert GroupNorm(nn.BatchNorm2d(channels)).num_groups == groups
 
 
 @torch.no_grad()
-def test_group_norm_of_few_channels_keeps_what_tells_images_apart():
-    """Two images that differ by how much of a channel they have, not by where they have it."""
+def test_group_norm_of_few_channels_keeps_differences_between_images():
+    """Two images that differ by how much of a channel they have, not by where."""
     x = torch.rand(1, 8, 6, 6, generator=torch.Generator().manual_seed(2)).repeat(2, 1, 1, 1)
     x[1, 3] *= 5
-    one, other = GroupNorm(nn.BatchNorm2d(8))(x)
-    assert (one - other).abs().max() > 0.5
+    first, second = GroupNorm(nn.BatchNorm2d(8))(x)
+    assert (first - second).abs().max() > 0.5
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -101,8 +79,8 @@ def test_group_norm_is_torchs_and_keeps_the_memory_layout(layout):
     expected = nn.functional.group_norm(x, 24, layer.weight, layer.bias)
     torch.testing.assert_close(output, expected)
     assert output.is_contiguous(memory_format=layout)
-    one, other = (torch.autograd.grad(y.sin().sum(), x)[0] for y in (output, expected))
-    torch.testing.assert_close(one, other)
+    gradients = [torch.autograd.grad(y.sin().sum(), x)[0] for y in (output, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_frozen_equals_batch_norm_in_evaluation_and_keeps_its_statistics():
@@ -116,13 +94,12 @@ def test_frozen_equals_batch_norm_in_evaluation_and_keeps_its_statistics():
     torch.testing.assert_close(output, reference)
     output.square().sum().backward()
     assert all(torch.equal(value, buffers[name]) for name, value in network.named_buffers())
-    assert network.training
     assert not network[1].training
     assert network[1].weight.grad is not None
     assert network[1].bias.grad is not None
 
 
-def test_refusals():
+def test_invalid_norms_are_refused():
     with pytest.raises(InputError, match="layer; must be one of batch, group, frozen"):
         set_norm(make_network(), "layer")
     for norm in ("group", "frozen"):

@@ -1,7 +1,6 @@
 """Poolings against their equations written out for one bag, and what must leave them unchanged."""
 
 import copy
-import math
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from tests.models.options import POOLINGS, SELECT, make_pooling
 
 DIM = 6
 LENGTHS = [5, 1, 30, 2]
-SEES_SIZE = {name for name in POOLINGS if name == "noisy_or"}
 
 
 @pytest.fixture(params=POOLINGS)
@@ -54,7 +52,7 @@ def test_equals_the_equation_bag_by_bag(name, pooling, features):
 
 
 @torch.no_grad()
-def test_blind_to_the_order_of_instances(pooling, features):
+def test_independent_of_the_order_of_instances(pooling, features):
     reference = pooling(features, torch.tensor(LENGTHS))
     bags = features.split(LENGTHS)
     shuffled = torch.cat([bag[torch.randperm(len(bag))] for bag in bags])
@@ -62,16 +60,15 @@ def test_blind_to_the_order_of_instances(pooling, features):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("times", [2, 3, 10])
-def test_sees_the_size_of_the_bag_only_where_its_name_says_so(name, pooling, features, times):
+def test_only_noisy_or_depends_on_the_size_of_the_bag(name, pooling, features):
     reference = pooling(features, torch.tensor(LENGTHS))
-    repeated = torch.cat([bag.repeat(times, 1) for bag in features.split(LENGTHS)])
-    found = pooling(repeated, times * torch.tensor(LENGTHS))
-    same = torch.isclose(found, reference, rtol=1e-5, atol=1e-5).all(1)
-    assert same.tolist() == [name not in SEES_SIZE] * len(LENGTHS)
+    repeated = torch.cat([bag.repeat(3, 1) for bag in features.split(LENGTHS)])
+    pooled = pooling(repeated, 3 * torch.tensor(LENGTHS))
+    same = torch.isclose(pooled, reference, rtol=1e-5, atol=1e-5).all(1)
+    assert same.tolist() == [name != "noisy_or"] * len(LENGTHS)
 
 
-def test_blind_to_batch_mates(pooling, features):
+def test_independent_of_other_bags(pooling, features):
     changed = torch.cat([features[:5], 100 * features[5:]])
     with torch.no_grad():
         first = pooling(features, torch.tensor(LENGTHS))[0]
@@ -132,25 +129,14 @@ def test_weights_are_those_of_the_pooled_vector(name, pooling, features):
             torch.testing.assert_close(weight @ bag, pooled[:DIM])
 
 
-def test_the_poolings_that_tell_of_instances():
-    """What `docs/poolings.md` measures how well instances are found by."""
-    made = {name: make_pooling(name, DIM) for name in POOLINGS}
-    silent = {name for name in made if not hasattr(made[name], "score")
-              and not hasattr(made[name], "weights")}  # fmt: skip
-    assert silent == {"mean", "max", "logsumexp", "distribution", "mean_std"}
-
-
 def test_logsumexp_lies_between_mean_and_maximum(features):
     lengths = torch.tensor(LENGTHS)
     mean, maximum = Mean(DIM)(features, lengths), Max(DIM)(features, lengths)
     torch.testing.assert_close(LogSumExp(DIM, r=1e-3)(features, lengths), mean, atol=2e-3, rtol=0)
     torch.testing.assert_close(LogSumExp(DIM, r=1e4)(features, lengths), maximum, atol=1e-3, rtol=0)
-    between = LogSumExp(DIM)(features, lengths)
-    assert (mean - 1e-6 <= between).all()
-    assert (between <= maximum + 1e-6).all()
 
 
-def test_a_share_of_everything_is_the_mean_score(features):
+def test_a_fraction_of_one_is_the_mean_score(features):
     pooling, lengths = TopFractionPooling(DIM, fraction=1.0), torch.tensor(LENGTHS)
     expected = Mean(DIM)(pooling.score(features).unsqueeze(1), lengths)
     torch.testing.assert_close(pooling(features, lengths), expected)
@@ -166,10 +152,7 @@ def test_sigmoid_weighted_mean_normalises_in_training_by_the_batch(features):
 
 @pytest.mark.parametrize(("name", "argument", "value", "says"), [
     ("logsumexp", "r", 0.0, "r is 0.0; it must be above 0"),
-    ("logsumexp", "r", -1.0, "must be above 0"),
-    ("logsumexp", "r", math.nan, "must be above 0"),
     ("top_fraction", "fraction", 1.5, "fraction is 1.5; it must lie between 0 and 1"),
-    ("top_fraction", "fraction", math.nan, "must lie between 0 and 1"),
     ("chowder", "r", 0, "r must be >= 1"),
     ("chowder", "fraction", 0.6, "up to 0.5"),
     ("multihead_attention", "heads", 4, "heads is 4; it must divide 6"),

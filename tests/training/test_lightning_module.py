@@ -1,5 +1,7 @@
 """The loss that a training step and validation compute."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -23,7 +25,8 @@ def test_smoothing_moves_labels_in_training_alone(monkeypatch):
     module = BagClassifier(
         MODEL, {"_target_": "torch.optim.SGD"}, None, 1, 3.0, label_smoothing=0.2
     )
-    trainer = type("Trainer", (), {"is_last_batch": False})()
+    bags = SimpleNamespace(transform=torch.nn.Identity(), tta_views=[torch.nn.Identity()])
+    trainer = SimpleNamespace(is_last_batch=False, datamodule=bags)
     monkeypatch.setattr(BagClassifier, "trainer", trainer)
     monkeypatch.setattr(BagClassifier, "current_epoch", 0)
     module.on_train_epoch_start()
