@@ -13,9 +13,8 @@ from PIL import Image
 
 from lymphoml.audit.problems import Finding, below, count
 from lymphoml.core.cores import available_cores
-from lymphoml.core.untrusted import read_bytes
-from lymphoml.data.decoding import Preprocessing, open_rgb
-from lymphoml.data.image_store import Images, progress_bar
+from lymphoml.data.cache import Images, progress_bar
+from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb, read_image
 
 CHANNELS = ["red", "green", "blue"]
 REMARKS = {  # column: what it says, what to do
@@ -23,15 +22,14 @@ REMARKS = {  # column: what it says, what to do
     "animated": ("animated; only the first frame is read", "keep one frame"),
     "blank": ("one colour all over", "look at them; remove what shows no cell"),
 }
-UNKNOWN = {"mode": "", "digest": "", "hash": 0, "width": 0, "height": 0}  # of a refused image
-EXPLAINED = {  # what a problem's line contains: kind
-    "truncated": "truncated",
-    "not an image": "not an image",
-    "mode ": "of a mode that is refused",
-    "data.crop": "of a size that data.crop does not take",
-    "pixels": "too many pixels",
-    "cannot be read": "unreadable file",
-}
+UNKNOWN = {
+    "kind": "",
+    "mode": "",
+    "digest": "",
+    "hash": 0,
+    "width": 0,
+    "height": 0,
+}  # of a refused image
 
 
 def examine(images: Images, root: Path, framing: Preprocessing) -> pd.DataFrame:
@@ -66,13 +64,12 @@ def examine(images: Images, root: Path, framing: Preprocessing) -> pd.DataFrame:
 
 
 def _examine_file(path: Path, framing: Preprocessing) -> dict:
-    try:
-        content = read_bytes(path)
-    except OSError as error:
-        return {"problem": f"cannot be read ({error.strerror}); check the file"}
+    content = read_image(path)
+    if isinstance(content, ImageProblem):
+        return {"problem": str(content), "kind": content.kind}
     opened = open_rgb(content, framing)
-    if isinstance(opened, str):
-        return {"problem": opened}
+    if isinstance(opened, ImageProblem):
+        return {"problem": str(opened), "kind": opened.kind}
     image = opened.image
     return {
         "problem": "",
@@ -97,7 +94,7 @@ def _means(image: Image.Image) -> dict[str, float]:
 def image_findings(records: pd.DataFrame, framing: Preprocessing) -> Iterator[Finding]:
     """What would be refused in training is an error, what would be read otherwise a warning."""
     bad = records[records["problem"] != ""]
-    for kind, rows in bad.groupby(bad["problem"].map(_kind)):
+    for kind, rows in bad.groupby("kind"):
         yield Finding(
             "error",
             "image",
@@ -133,7 +130,3 @@ def _unusual(
             grey = " (greyscale)" if name == "mode" and value == "L" else ""
             what = f"{count(len(rows), 'image')} {verb} {value}{grey}{among}"
             yield Finding(severity, "image", what, tuple(rows["file"]), action)
-
-
-def _kind(problem: str) -> str:
-    return next((kind for part, kind in EXPLAINED.items() if part in problem), "cannot be decoded")

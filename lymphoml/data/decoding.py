@@ -1,8 +1,9 @@
-"""One image file becomes pixels, or a line that says why it cannot."""
+"""One image file becomes pixels, or a problem that says why it cannot."""
 
 import hashlib
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,22 +15,25 @@ from PIL.ImageFile import ImageFile
 from lymphoml.core.errors import one_line
 from lymphoml.core.untrusted import read_bytes
 from lymphoml.data import stain_normalization
-from lymphoml.data.cache import Source
-from lymphoml.data.stain_normalization import EVERY, MOST, NORMALISERS, Normaliser
+from lymphoml.data.cache import BagSource
+from lymphoml.data.stain_normalization import EVERY, MAX_PIXELS_FITTED, NORMALIZERS, Normalizer
 
-VERSION = 2  # of the pixels that this file makes, and of the parts that hold them
+VERSION = 2  # of the pixels that this file makes, and of the cache entries that hold them
 MODES = {"RGB", "RGBA", "L", "P"}  # 8 bits a channel; 16-bit files would silently turn white
 MAX_PIXELS = 64_000_000
 SMALL = 4_000_000  # pixels that any file may open at; a larger image takes a byte each DENSEST
 DENSEST = 100
-# Pillow knows forty more, some of which start other programs.
+# Pillow has forty more, some of which start other programs.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+
+Size = tuple[int, int]  # height, width
+TOO_LARGE, UNFIT = "too many pixels", "of a size that data.crop does not take"
 
 
 class Preprocessing(NamedTuple):
-    """The central `crop` x `crop` pixels, made `resize` x `resize`; None leaves a step out.
+    """The central `crop` x `crop` pixels, resized to `resize` x `resize`; None skips a step.
 
-    `stain_norm` then makes each patient's stain alike, a key of `stain_normalization.NORMALISERS`.
+    `stain_norm` then normalizes each patient's stain: a key of `stain_normalization.NORMALIZERS`.
     """
 
     crop: int | None
@@ -38,12 +42,22 @@ class Preprocessing(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Names whatever decides on the pixels beside the file: Pillow's versions differ a bit."""
+        """The name of a cache folder: all but the file that decides on an image's pixels."""
         name = f"v{VERSION},pillow={PIL.__version__},crop={self.crop},resize={self.resize}"
-        stain = (
-            f",stain={self.stain_norm}-v{stain_normalization.VERSION}" if self.stain_norm else ""
-        )
-        return name + stain
+        if self.stain_norm:
+            name += f",stain={self.stain_norm}-v{stain_normalization.VERSION}"
+        return name
+
+
+class ImageProblem(NamedTuple):
+    """Why an image cannot be used. `kind` names no file and no number, to count images by."""
+
+    kind: str
+    what: str
+    action: str = "replace the file or remove it"
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.action}"
 
 
 class Opened(NamedTuple):
@@ -55,75 +69,142 @@ class Opened(NamedTuple):
     animated: bool  # only the first frame is decoded
 
 
-def decode(
-    path: Path, digest: bytes, framing: Preprocessing, size: tuple[int, int]
-) -> np.ndarray | str:
-    """The image as uint8 (*size, 3), or what is wrong with it, from the header where that tells.
+def decode_patient(
+    source: BagSource, preprocessing: Preprocessing, size: Size
+) -> Iterator[np.ndarray | str]:
+    """Yield each image as uint8 (*size, 3), or a line that says why it cannot be used.
 
-    `digest` is the SHA-256 that the file must still have. Pillow's warnings count as wrong where
-    the caller has made them errors.
+    A single line where the patient's stain cannot be normalized. Pillow's warnings count as
+    problems where the caller has turned them into errors, here and below.
     """
-    opened = open_unchanged(path, digest, framing)
-    if isinstance(opened, str):
+    normalizer = patient_normalizer(source, preprocessing)
+    if isinstance(normalizer, str):
+        yield normalizer
+        return
+    for path, digest in zip(source.paths, source.digests, strict=True):
+        image = decode(path, digest, preprocessing, size)
+        if isinstance(image, ImageProblem):
+            yield f"image {path} of patient {source.patient}: {image}"
+        else:
+            yield image if normalizer is None else normalizer(image)
+
+
+def decode(
+    path: Path, digest: bytes, preprocessing: Preprocessing, size: Size
+) -> np.ndarray | ImageProblem:
+    """Return the image as uint8 (*size, 3); `digest` is the SHA-256 its file must still have."""
+    opened = open_unchanged(path, digest, preprocessing)
+    if isinstance(opened, ImageProblem):
         return opened
     image = opened.image
-    pixels = np.asarray(_frame(image, framing))
+    pixels = np.asarray(_cropped(image, preprocessing))
     if pixels.shape[:2] != size:
-        return (
-            f"{image.width} x {image.height} pixels where the first has {size[1]} x {size[0]}; "
-            f"set data.crop or data.resize, so that all are of one size"
+        return ImageProblem(
+            "of another size",
+            f"{image.width} x {image.height} pixels where the first has {size[1]} x {size[0]}",
+            "set data.crop or data.resize, so that all are of one size",
         )
     return pixels
 
 
-def open_unchanged(path: Path, digest: bytes, framing: Preprocessing) -> Opened | str:
-    """The file's image before it is framed, or what is wrong; `digest` as above."""
-    try:
-        content = read_bytes(path)
-    except OSError as error:
-        return f"cannot be read ({error.strerror}); check the file and its permissions"
+def open_unchanged(
+    path: Path, digest: bytes, preprocessing: Preprocessing
+) -> Opened | ImageProblem:
+    """Return the file's image before it is cropped; `digest` as above."""
+    content = read_image(path)
+    if isinstance(content, ImageProblem):
+        return content
     if hashlib.sha256(content).digest() != digest:
-        return "changed while it was read; start again once nothing writes to it"
-    return open_rgb(content, framing)
+        what = "changed while it was read"
+        return ImageProblem(what, what, "rerun once nothing writes to it")
+    return open_rgb(content, preprocessing)
 
 
-def open_rgb(content: bytes, framing: Preprocessing) -> Opened | str:
-    """A file's bytes as an image, fully decoded, or what is wrong with it.
+def read_image(path: Path) -> bytes | ImageProblem:
+    """Return an image file's bytes."""
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        return ImageProblem("unreadable file", what, "check the file and its permissions")
 
-    Size and mode are checked before a pixel is decoded. Warnings count as above.
+
+def open_rgb(content: bytes, preprocessing: Preprocessing) -> Opened | ImageProblem:
+    """Return a file's bytes as an image, fully decoded.
+
+    Size and mode are checked before a pixel is decoded.
     """
     try:
         with open_image(content) as opened:
-            if refusal := _refusal(opened, framing, len(content)):
-                return refusal
+            if problem := _header_problem(opened, preprocessing, len(content)):
+                return problem
             animated = bool(getattr(opened, "is_animated", False))
             sixteen = ";16" in str([tile[3] for tile in opened.tile])
             return Opened(opened.convert("RGB"), opened.mode, sixteen, animated)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        return ImageProblem(TOO_LARGE, f"cannot be decoded ({one_line(error)})")
     except Exception as error:  # Pillow's many formats raise whatever they run into
-        told = one_line(error)
-        reason = "not an image" if "cannot identify" in told else told
-        return f"cannot be decoded ({reason}); replace the file or remove it"
+        message = one_line(error)
+        if "cannot identify" in message:
+            return ImageProblem("not an image", "cannot be decoded (not an image)")
+        kind = "truncated" if "truncated" in message else "cannot be decoded"
+        return ImageProblem(kind, f"cannot be decoded ({message})")
 
 
 def open_image(content: bytes) -> ImageFile:
-    """Its header read, by the parser of one of FORMATS; not a pixel is decoded."""
+    """Read the header by the parser of one of FORMATS; not a pixel is decoded."""
     return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
-def size_from_header(path: Path, framing: Preprocessing) -> tuple[int, int] | None:
-    """(h, w) of what `decode` will make; None where the header tells that it will refuse."""
+def common_size(sources: Iterable[BagSource], preprocessing: Preprocessing) -> Size | None:
+    """Return the size that all images must share, by the first that can be used; None: none can."""
+    with warnings.catch_warnings(action="error"):
+        sizes = (size_from_header(path, preprocessing) for each in sources for path in each.paths)
+        return next(filter(None, sizes), None)
+
+
+def size_from_header(path: Path, preprocessing: Preprocessing) -> Size | None:
+    """Return (h, w) of what `decode` will make; None where the header shows that it cannot."""
     try:
         content = read_bytes(path)
         with open_image(content) as opened:
-            side = framing.resize or framing.crop
+            side = preprocessing.resize or preprocessing.crop
             size = (side, side) if side else (opened.height, opened.width)
-            return None if _refusal(opened, framing, len(content)) else size
+            return None if _header_problem(opened, preprocessing, len(content)) else size
     except Exception:  # as above
         return None
 
 
-def _frame(image: Image.Image, framing: Preprocessing) -> Image.Image:
-    crop, resize, _ = framing
+def patient_normalizer(source: BagSource, preprocessing: Preprocessing) -> Normalizer | str | None:
+    """Return the function that normalizes the patient's stain, fitted to its whole images.
+
+    None without `preprocessing.stain_norm`; a line where the images show too little stain. Images
+    that cannot be used are left out: decoding reports them.
+    """
+    if preprocessing.stain_norm is None:
+        return None
+    samples = []
+    for path, digest in zip(source.paths, source.digests, strict=True):
+        opened = open_unchanged(path, digest, preprocessing)
+        if isinstance(opened, Opened):
+            samples.append(np.asarray(opened.image)[::EVERY, ::EVERY].reshape(-1, 3))
+    if not samples:
+        return None
+    pixels = np.concatenate(samples)
+    try:
+        return NORMALIZERS[preprocessing.stain_norm](
+            pixels[:: 1 + len(pixels) // MAX_PIXELS_FITTED]
+        )
+    except ValueError as error:
+        return (
+            f"patient {source.patient}: {error}, too little for "
+            f"data.stain_norm={preprocessing.stain_norm}; remove the patient, or set "
+            f"data.stain_norm=null"
+        )
+
+
+def _cropped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    crop, resize, _ = preprocessing
     if crop is not None:
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
         image = image.crop((left, top, left + crop, top + crop))
@@ -132,64 +213,21 @@ def _frame(image: Image.Image, framing: Preprocessing) -> Image.Image:
     return image
 
 
-def _refusal(header: Image.Image, framing: Preprocessing, file_size: int) -> str | None:
+def _header_problem(
+    header: Image.Image, preprocessing: Preprocessing, file_size: int
+) -> ImageProblem | None:
     width, height = header.size
+    pixels, crop = f"{width} x {height} pixels", preprocessing.crop
     if width * height > MAX_PIXELS:
-        return f"{width} x {height} pixels; at most {MAX_PIXELS} allowed"
+        return ImageProblem(TOO_LARGE, f"{pixels}, more than {MAX_PIXELS}")
     if width * height > max(SMALL, file_size * DENSEST):
-        return f"{width} x {height} pixels in {file_size} bytes, as no photograph has"
+        return ImageProblem(TOO_LARGE, f"{pixels} in {file_size} bytes, as no photograph")
     if header.mode not in MODES:
-        return f"mode {header.mode}; 8-bit {', '.join(sorted(MODES))} are allowed"
-    if framing.crop is not None:
-        if min(width, height) < framing.crop:
-            return f"{width} x {height} pixels are smaller than data.crop={framing.crop}"
-    elif framing.resize is not None and width != height:
-        return f"{width} x {height} pixels are no square; set data.crop first"
+        allowed = f"convert it to one of {', '.join(sorted(MODES))}"
+        return ImageProblem("of a mode that is refused", f"mode {header.mode}, not 8 bits", allowed)
+    if crop is not None and min(width, height) < crop:
+        what = f"{pixels}, smaller than data.crop={crop}"
+        return ImageProblem(UNFIT, what, "set data.crop lower")
+    if crop is None and preprocessing.resize is not None and width != height:
+        return ImageProblem(UNFIT, f"{pixels}, not square", "set data.crop first")
     return None
-
-
-# One patient's images decoded, their stain normalised by a look at all of them.
-
-
-class Unstained(Exception):
-    """A patient's images do not show what normalisation has to know."""
-
-
-def decode_patient(
-    source: Source, framing: Preprocessing, size: tuple[int, int]
-) -> Iterator[np.ndarray | str]:
-    """Each image as uint8 (*size, 3), or a line that says why it cannot be used.
-
-    Raises Unstained.
-    """
-    normalise = patient_normaliser(source, framing)
-    for path, digest in zip(source.paths, source.digests, strict=True):
-        image = decode(path, digest, framing, size)
-        if isinstance(image, str):
-            yield f"image {path} of patient {source.patient}: {image}"
-        else:
-            yield image if normalise is None else normalise(image)
-
-
-def patient_normaliser(source: Source, framing: Preprocessing) -> Normaliser | None:
-    """As `framing.stain_norm` asks for, None for none; by the whole images, whatever the crop.
-
-    Images that cannot be used are left out: decoding tells of them. Raises Unstained.
-    """
-    if framing.stain_norm is None:
-        return None
-    samples = []
-    for path, digest in zip(source.paths, source.digests, strict=True):
-        opened = open_unchanged(path, digest, framing)
-        if not isinstance(opened, str):
-            samples.append(np.asarray(opened.image)[::EVERY, ::EVERY].reshape(-1, 3))
-    if not samples:
-        return None
-    pixels = np.concatenate(samples)
-    try:
-        return NORMALISERS[framing.stain_norm](pixels[:: 1 + len(pixels) // MOST])
-    except ValueError as error:
-        raise Unstained(
-            f"patient {source.patient}: {error}, too little for "
-            f"data.stain_norm={framing.stain_norm}; remove the patient, or set data.stain_norm=null"
-        ) from None

@@ -17,8 +17,8 @@ import pandas as pd
 from lymphoml.core.errors import InputError, one_line, quoted
 from lymphoml.core.files import replacing, write_csv
 from lymphoml.core.untrusted import is_safe_text, read_bytes
+from lymphoml.data.cache import Images
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.image_store import Images
 
 KEYS = ["patient", "image"]
 SUFFIXES = (".csv", ".parquet", ".npz")

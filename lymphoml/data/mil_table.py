@@ -22,9 +22,9 @@ from scipy.sparse import issparse
 
 from lymphoml.core.errors import InputError, quoted
 from lymphoml.core.untrusted import read_bytes
+from lymphoml.data.cache import Images
 from lymphoml.data.columns import NUMBER
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.image_store import Images
 from lymphoml.data.tables import SAFE_ID
 
 # The text formats in which benchmark sets of multiple-instance learning are handed around.

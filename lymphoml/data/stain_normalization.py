@@ -11,11 +11,11 @@ from collections.abc import Callable
 import numpy as np
 
 Array = np.ndarray
-Normaliser = Callable[[Array], Array]  # uint8 (..., 3) to the like
+Normalizer = Callable[[Array], Array]  # uint8 (..., 3) to the like
 
 VERSION = 1  # of what this file makes of an image
 EVERY = 4  # of a patient's pixels, each way, every so many are looked at
-MOST = 1_000_000  # or fewer, spread over all images
+MAX_PIXELS_FITTED = 1_000_000  # or fewer, spread over all images
 
 # Reinhard et al. 2001, equations 2 to 6: light to cones, and their logarithms' decorrelated axes.
 LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
@@ -32,7 +32,7 @@ TARGET_STAINS = np.array([[0.599, 0.7411, 0.3034], [0.2741, 0.7144, 0.6438]])
 TARGET_MOST = np.array([2.7758, 0.6137])
 
 
-def reinhard(pixels: Array) -> Normaliser:
+def reinhard(pixels: Array) -> Normalizer:
     """Mean and standard deviation in lαβ made the target's; `pixels` is uint8 (k, 3), a patient's.
 
     Raises ValueError where an axis does not vary.
@@ -42,15 +42,15 @@ def reinhard(pixels: Array) -> Normaliser:
     if not (std > 1e-4).all():
         raise ValueError("its images show a single colour")
 
-    def normalise(image: Array) -> Array:
+    def normalize(image: Array) -> Array:
         moved = (_to_opponent(image) - mean) * (TARGET_STD / std) + TARGET_MEAN
         light = 10 ** (moved @ np.linalg.inv(AXES).T) @ np.linalg.inv(LMS).T
         return _to_bytes(light)
 
-    return normalise
+    return normalize
 
 
-def macenko(pixels: Array) -> Normaliser:
+def macenko(pixels: Array) -> Normalizer:
     """Two stains found in `pixels`, uint8 (k, 3), their concentrations shown in the target's.
 
     What the two cannot explain is lost, as in the paper. Raises ValueError where too little is
@@ -65,7 +65,7 @@ def macenko(pixels: Array) -> Normaliser:
     return lambda image: _to_bytes(np.exp(-(_density(image) @ shown)))
 
 
-NORMALISERS: dict[str, Callable[[Array], Normaliser]] = {"reinhard": reinhard, "macenko": macenko}
+NORMALIZERS: dict[str, Callable[[Array], Normalizer]] = {"reinhard": reinhard, "macenko": macenko}
 
 
 def find_stains(density: Array) -> Array:

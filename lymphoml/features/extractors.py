@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lymphoml.core.errors import InputError
+from lymphoml.data.cache import Images, content_key, hash_images
 from lymphoml.data.feature_store import FeatureStore, side_by_side
-from lymphoml.data.image_store import Images, content_key, hash_images
 from lymphoml.features.feature_cache import Extractor, read_features
 
 PRETRAINED = "pretrained"  # on images alone

@@ -14,9 +14,8 @@ from torch import nn
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256
-from lymphoml.data.cache import Source
-from lymphoml.data.decoding import Preprocessing, Unstained, decode_patient, size_from_header
-from lymphoml.data.image_store import Images
+from lymphoml.data.cache import BagSource, Images
+from lymphoml.data.decoding import Preprocessing, common_size, decode_patient, size_from_header
 from lymphoml.data.transforms import BatchTransform
 from lymphoml.models.build import build, limit_size
 
@@ -53,8 +52,8 @@ class FrozenEncoder:
         kept = {} if stages == STAGES else {"stages": stages}
         self.settings = _settings(spec | kept, data, seed)
 
-    def rows(self, sources: Sequence[Source]) -> Iterator[np.ndarray | list[str]]:
-        size = _first_size(sources, self.framing)
+    def rows(self, sources: Sequence[BagSource]) -> Iterator[np.ndarray | list[str]]:
+        size = common_size(sources, self.framing) or (0, 0)
         for source in sources:
             pixels = _decode_all(source, self.framing, size)
             yield pixels if isinstance(pixels, list) else self._encode(pixels)
@@ -135,22 +134,10 @@ def _settings(spec: dict[str, Any], data: dict[str, Any], seed: int) -> str:
     return f"{spec.get('name', 'encoder')}-v{VERSION},crop={framing.crop},{digest[:16]}"
 
 
-def _first_size(sources: Sequence[Source], framing: Preprocessing) -> tuple[int, int]:
-    """(h, w) that all images must share, by the first that can be used."""
-    with warnings.catch_warnings(action="error"):
-        for path in (path for source in sources for path in source.paths):
-            if size := size_from_header(path, framing):
-                return size
-    return 0, 0
-
-
 def _decode_all(
-    source: Source, framing: Preprocessing, size: tuple[int, int]
+    source: BagSource, framing: Preprocessing, size: tuple[int, int]
 ) -> np.ndarray | list[str]:
     with warnings.catch_warnings(action="error"):
-        try:
-            decoded = list(decode_patient(source, framing, size))
-        except Unstained as error:
-            return [str(error)]
+        decoded = list(decode_patient(source, framing, size))
     problems = [image for image in decoded if isinstance(image, str)]
     return problems or np.stack([image for image in decoded if not isinstance(image, str)])

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from lymphoml.core.errors import InputError
+from lymphoml.data.cache import Images
 from lymphoml.data.cohort import mil_path
 from lymphoml.data.feature_files import read_rows
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.image_store import Images, ImageStore, read_images
+from lymphoml.data.image_store import ImageStore, read_images
 from lymphoml.data.mil_table import LAYOUT, read_bag_rows
 from lymphoml.features.extractors import KINDS, UNTRAINED, PretrainedEncoder, computed
 from lymphoml.models.build import uses_images

@@ -20,8 +20,8 @@ from skimage.measure import perimeter, regionprops
 from lymphoml.core.cores import available_cores
 from lymphoml.core.errors import RuntimeFailure
 from lymphoml.core.signals import end_with_parent
-from lymphoml.data.cache import Source
-from lymphoml.data.decoding import Preprocessing, open_unchanged
+from lymphoml.data.cache import BagSource
+from lymphoml.data.decoding import ImageProblem, Preprocessing, open_unchanged
 from lymphoml.features.segmentation import Cell, segment
 from lymphoml.features.texture import TEXTURES, granularity, textures
 
@@ -135,7 +135,7 @@ class Morphology:
         + [f"{each}={version(each)}" for each in ("scikit-image", "scipy", "pillow")]
     )
 
-    def rows(self, sources: Sequence[Source]) -> Iterator[np.ndarray | list[str]]:
+    def rows(self, sources: Sequence[BagSource]) -> Iterator[np.ndarray | list[str]]:
         cores = available_cores()
         if cores == 1 or sum(len(source.paths) for source in sources) < FEW:
             yield from map(measure_patient, sources)
@@ -154,13 +154,13 @@ class Morphology:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def measure_patient(source: Source) -> np.ndarray | list[str]:
+def measure_patient(source: BagSource) -> np.ndarray | list[str]:
     """float32 (m, d); or a line for each image that cannot be used."""
     found, problems = [], []
     with warnings.catch_warnings(action="error"):
         for path, digest in zip(source.paths, source.digests, strict=True):
             opened = open_unchanged(path, digest, WHOLE)
-            if isinstance(opened, str):
+            if isinstance(opened, ImageProblem):
                 problems.append(f"image {path} of patient {source.patient}: {opened}")
             else:
                 found.append(measure(np.asarray(opened.image)))

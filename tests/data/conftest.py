@@ -32,8 +32,8 @@ def opened(images, tmp_path):
 
 
 @pytest.fixture
-def parts(tmp_path):
-    """The parts in the cache, each with the time it was written at."""
+def entries(tmp_path):
+    """The entries in the cache, each with the time it was written at."""
 
     def listed():
         found = (tmp_path / "cache").glob("images/*/*.npy")

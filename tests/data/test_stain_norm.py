@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lymphoml.data import stain_normalization
-from lymphoml.data.stain_normalization import NORMALISERS, find_stains, macenko, reinhard
+from lymphoml.data.stain_normalization import NORMALIZERS, find_stains, macenko, reinhard
 from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
 
 NUCLEAR, RED = np.array([0.52, 0.82, 0.24]), np.array([0.30, 0.60, 0.74])
@@ -105,18 +105,18 @@ def test_the_target_is_of_drawn_smears():
     np.testing.assert_allclose(amounts, stain_normalization.TARGET_MOST, rtol=0.15)
 
 
-@pytest.mark.parametrize("name", NORMALISERS)
+@pytest.mark.parametrize("name", NORMALIZERS)
 def test_pixels_alone_decide_and_images_keep_their_shape(name):
     pixels = smear(4)
-    normalise = NORMALISERS[name](pixels)
+    normalise = NORMALIZERS[name](pixels)
     image = pixels[: 96 * 96].reshape(96, 96, 3)
     assert normalise(image).shape == image.shape
     assert normalise(image).dtype == np.uint8
     assert np.array_equal(normalise(image)[5:9], normalise(image[5:9]))
-    assert not np.array_equal(normalise(image), NORMALISERS[name](smear(5))(image))
+    assert not np.array_equal(normalise(image), NORMALIZERS[name](smear(5))(image))
 
 
 @pytest.mark.parametrize(("name", "told"), [("reinhard", "single colour"), ("macenko", "too few")])
 def test_blank_images_are_refused(name, told):
     with pytest.raises(ValueError, match=told):
-        NORMALISERS[name](np.full((500, 3), 240, np.uint8))
+        NORMALIZERS[name](np.full((500, 3), 240, np.uint8))

@@ -4,8 +4,9 @@ import torch
 from PIL import Image
 
 from lymphoml.core.errors import InputError
+from lymphoml.data.cache import hash_images
 from lymphoml.data.decoding import Preprocessing
-from lymphoml.data.image_store import hash_images, read_images
+from lymphoml.data.image_store import read_images
 from lymphoml.features.feature_cache import read_features
 from lymphoml.features.frozen_encoder import UNTRAINED, FrozenEncoder, untrained, untrained_layer3
 from lymphoml.models.build import build

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.image_store import hash_images
+from lymphoml.data.cache import hash_images
 from lymphoml.features import morphology as cells
 from lymphoml.features.feature_cache import read_features
 from lymphoml.features.morphology import NAMES, Morphology, measure
@@ -46,7 +46,7 @@ def test_a_changed_image_measures_its_patient_alone(images, data, parts, capfd):
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(images["P2"][0])
     capfd.readouterr()
     changed = opened(images, data)
-    assert "computing those of 3 images" in capfd.readouterr().out
+    assert "building 3 images" in capfd.readouterr().out
     assert len(parts()) == 4
     assert {path: parts()[path] for path in before} == before
     assert changed.bag("P2")[0, 0] == 0

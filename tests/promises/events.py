@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lymphoml.core import files
-from lymphoml.data import image_store
+from lymphoml.data import cache, decoding
 from lymphoml.runs import prepare as preparation
 from lymphoml.runs import baselines
 from lymphoml.training import callbacks, lightning_module
@@ -41,8 +41,8 @@ def count(how: str, at: tuple[str, int] | None) -> None:
     for owner, name, event in (
         (preparation, "load_cohort", "cohort"),
         (preparation, "check_input_size", "size"),
-        (image_store.Source, "read", "hash"),
-        (patient_stain, "decode", "decode"),
+        (cache.BagSource, "read", "hash"),
+        (decoding, "decode", "decode"),
         (callbacks.History, "on_train_epoch_start", "epoch"),
         (lightning_module.BagClassifier, "training_step", "train"),
         (lightning_module.BagClassifier, "validation_step", "validate"),

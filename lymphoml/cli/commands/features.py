@@ -36,9 +36,9 @@ def run(options: Features) -> None:
     data = data_config(options.cohort, options.data)
     out = Path(options.out).expanduser() if options.out else None
 
+    from lymphoml.data.cache import hash_images
     from lymphoml.data.cohort import load_cohort
     from lymphoml.data.feature_files import check_suffix, write_rows
-    from lymphoml.data.image_store import hash_images
     from lymphoml.data.mil_table import refuse_bags
     from lymphoml.features.feature_cache import read_features
     from lymphoml.features.pretraining.encoder_file import check_inputs

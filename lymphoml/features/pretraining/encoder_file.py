@@ -11,7 +11,7 @@ from torch import nn
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import replacing, sha256, write_json
 from lymphoml.core.untrusted import read_mapping
-from lymphoml.data.stain_normalization import NORMALISERS
+from lymphoml.data.stain_normalization import NORMALIZERS
 from lymphoml.features.pretraining.settings import INPUTS
 
 ENCODER, TOLD = "encoder.safetensors", "pretrained.json"
@@ -78,7 +78,7 @@ def check_inputs(path: Path, data: dict[str, Any]) -> None:
     try:
         inputs = json.loads(text)
         learned = bool(inputs["normalize_images"]), inputs["stain_norm"]
-        if learned[1] not in (None, *NORMALISERS):
+        if learned[1] not in (None, *NORMALIZERS):
             raise ValueError("unknown stain_norm")
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.stain_normalization import NORMALISERS
+from lymphoml.data.stain_normalization import NORMALIZERS
 from lymphoml.features.extractors import PRETRAINED
 
 METHODS = ("simclr", "vicreg", "autoencoder")
@@ -68,10 +68,10 @@ def check(settings: dict[str, Any]) -> None:
     for key, least in (("epochs", 1), ("batch_size", 2), ("crop", 1), ("resize", 1)):
         if settings[key] is not None and settings[key] < least:
             problems.append(f"pretrain.{key}={settings[key]}: allowed is {least} or more")
-    if settings["stain_norm"] not in (None, *NORMALISERS):
+    if settings["stain_norm"] not in (None, *NORMALIZERS):
         problems.append(
             f"pretrain.stain_norm={settings['stain_norm']}: allowed are null, "
-            f"{', '.join(NORMALISERS)}"
+            f"{', '.join(NORMALIZERS)}"
         )
     if not 0 < settings["zoom"] <= 1:
         problems.append(f"pretrain.zoom={settings['zoom']}: allowed are above 0 to 1")

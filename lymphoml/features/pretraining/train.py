@@ -13,19 +13,12 @@ from torch import Tensor, nn
 from lymphoml.core.errors import InputError, cache_refusal
 from lymphoml.core.files import remove_stale_temp_files
 from lymphoml.core.seeding import keyed_seed
-from lymphoml.data.image_store import (
-    Images,
-    ImageStore,
-    content_key,
-    hash_images,
-    locked,
-    progress_bar,
-    read_images,
-)
+from lymphoml.data.cache import Images, cache_lock, content_key, hash_images, progress_bar
+from lymphoml.data.image_store import ImageStore, read_images
 from lymphoml.features.pretraining.encoder_file import ENCODER, is_whole, write_encoder
 from lymphoml.features.pretraining.methods import make_method
 from lymphoml.features.pretraining.views import Cells, Views
-from lymphoml.models.build import limit_size, build
+from lymphoml.models.build import build, limit_size
 from lymphoml.training import hardware
 from lymphoml.training.checkpoint import LAST, PREVIOUS, AtomicCheckpointIO, damage, load_checkpoint
 from lymphoml.training.checkpoint_schema import check_weights
@@ -171,7 +164,7 @@ def pretrained(
     store, _ = read_images(images, settings | {"cache": cache})
     device = "cuda" if hardware.uses_cuda(trainer["accelerator"]) else "cpu"
     try:
-        with locked(folder):
+        with cache_lock(folder):
             remove_stale_temp_files(folder)
             if not is_whole(folder):  # whoever held it before may have finished it
                 _make(folder, told, store, Arithmetic(device, PRECISIONS[precision]))

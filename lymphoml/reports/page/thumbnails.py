@@ -9,9 +9,9 @@ from PIL import Image
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_bytes
+from lymphoml.data.cache import content_key, hash_images
 from lymphoml.data.cohort import Cohort, load_cohort
-from lymphoml.data.decoding import Preprocessing, open_rgb
-from lymphoml.data.image_store import content_key, hash_images
+from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb
 from lymphoml.reports.page.wording import shown
 from lymphoml.runs.finished_run import Run
 from lymphoml.runs.provenance import fingerprints
@@ -85,7 +85,7 @@ def _field(path: Path, width: int) -> Image.Image:
     except OSError:
         raise InputError("an image cannot be read; run the audit") from None
     opened = open_rgb(content, Preprocessing(None, None))
-    if isinstance(opened, str):
+    if isinstance(opened, ImageProblem):
         raise InputError("an image cannot be decoded; run the audit")
     image = opened.image
     width = min(width, *image.size)

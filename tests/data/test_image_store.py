@@ -1,17 +1,12 @@
-import hashlib
 import os
 import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
-from torch.utils.data import DataLoader
 
-from lymphoml.core.errors import InputError
-from lymphoml.data import cache as parts
-from lymphoml.data import decoding, image_store
-from lymphoml.data.bags import BagDataset, EpochSampler, collate
-from lymphoml.data.image_store import read_images
+from lymphoml.core.errors import InputError, RuntimeFailure
+from lymphoml.data import cache, decoding
 
 
 def pixels(paths):
@@ -24,7 +19,7 @@ def test_every_bag_holds_its_own_pixels(images, opened):
         np.testing.assert_array_equal(store.bag(patient), pixels(paths))
         assert store.length(patient) == len(paths)
     assert store.size == (20, 20)
-    assert store.lengths == [store.length(patient) for patient in images]
+    assert store.lengths == [2, 1, 3]
     assert isinstance(store.bag("P1"), np.memmap)
 
 
@@ -35,40 +30,20 @@ def test_crop_is_central_and_comes_before_resize(images, opened):
 
 
 def test_second_opening_reads_each_image_once_and_decodes_and_writes_nothing(
-    images, opened, tmp_path, monkeypatch, capsys
+    images, opened, monkeypatch, capsys
 ):
     opened()
     capsys.readouterr()
     monkeypatch.setattr(decoding, "decode", lambda *_: pytest.fail("decoded again"))
-    monkeypatch.setattr(image_store, "FileLock", lambda *_: pytest.fail("locked"))
-    read, read_bytes = [], parts.read_bytes
-    monkeypatch.setattr(parts, "read_bytes", lambda p: read.append(p) or read_bytes(p))
+    monkeypatch.setattr(cache, "FileLock", lambda *_: pytest.fail("locked"))
+    read, read_bytes = [], cache.read_bytes
+    monkeypatch.setattr(cache, "read_bytes", lambda p: read.append(p) or read_bytes(p))
     opened()
     assert sorted(read) == sorted(path for paths in images.values() for path in paths)
     assert not capsys.readouterr().out
 
 
-def test_the_key_tells_every_byte_and_whose_it_is(images, tmp_path):
-    data = {"cache": str(tmp_path / "cache"), "crop": None, "resize": None, "stain_norm": None}
-
-    def key(images):
-        return read_images(images, data)[1]
-
-    before = key(images)
-    whole = hashlib.sha256()
-    for patient, paths in images.items():
-        whole.update(f"{patient}\x1f{len(paths)}\x1f".encode())
-        whole.update(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths))
-    assert before == whole.hexdigest()  # runs that were begun know this one
-    data["crop"] = 4
-    assert key(images) == before
-    moved = images | {"P1": images["P1"][:1], "P10": (images["P1"][1], *images["P10"])}
-    assert key(moved) != before
-    images["P1"][0].write_bytes(images["P1"][0].read_bytes() + b"\0")
-    assert key(images) != before
-
-
-def test_a_pickled_store_carries_no_pixels(images, opened):
+def test_a_pickled_store_carries_no_pixels(opened):
     store = opened()
     bag = store.bag("P1")
     sent = pickle.dumps(store)
@@ -76,18 +51,19 @@ def test_a_pickled_store_carries_no_pixels(images, opened):
     np.testing.assert_array_equal(pickle.loads(sent).bag("P1"), bag)
 
 
-def test_loader_workers_read_the_same_bags(images, opened):
-    dataset = BagDataset(
-        [*images], [*images], np.zeros((3, 1), np.float32), [0, 1, 0], opened(), None, False, 0
-    )
-    loader = DataLoader(dataset, 2, sampler=EpochSampler(3, 0, shuffle=False), collate_fn=collate,
-                        num_workers=1, multiprocessing_context="spawn")  # fmt: skip
-    read = [batch.images.permute(0, 2, 3, 1).numpy() for batch in loader]
-    expected = np.concatenate([pixels(paths) for paths in images.values()])
-    np.testing.assert_array_equal(np.concatenate(read), expected)
+def test_an_entry_spoiled_during_a_run_is_refused_and_one_rebuilt_is_read(images, opened, entries):
+    store = opened()
+    path = max(entries(), key=lambda each: each.stat().st_size)
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole)
+    np.testing.assert_array_equal(store.bag("P2"), pixels(images["P2"]))
+    os.truncate(path, 300)
+    with pytest.raises(RuntimeFailure, match=r"patient P2: .* truncated .* rerun"):
+        store.bag("P2")
 
 
-def test_bags_that_are_done_with_hold_no_file_open(images, opened):
+def test_bags_that_are_no_longer_used_hold_no_file_open(images, opened):
     many = {f"P{i}": (images["P1"][0], *images["P2"][: i % 4]) for i in range(50)}
     before = len(os.listdir("/dev/fd"))
     store = opened(many)
@@ -96,7 +72,7 @@ def test_bags_that_are_done_with_hold_no_file_open(images, opened):
     assert len(os.listdir("/dev/fd")) == before
 
 
-def test_all_bad_images_are_named_and_no_part_holds_one(images, opened, parts):
+def test_all_bad_images_are_named_and_no_entry_holds_one(images, opened, entries):
     images["P1"][0].write_text("not an image")
     images["P2"][0].unlink()
     images["P2"][1].write_bytes(images["P2"][1].read_bytes()[:200])
@@ -109,12 +85,12 @@ def test_all_bad_images_are_named_and_no_part_holds_one(images, opened, parts):
         assert f"{images['P2'][0]} of patient P2: cannot be read" in second
         assert "P2/1.png of patient P2" in third
         assert "I;16" in fourth
-    (part,) = parts()  # P10's
-    np.testing.assert_array_equal(np.load(part), pixels(images["P10"]))
-    assert {path.name for path in part.parent.iterdir()} == {part.name, ".lock"}
+    (entry,) = entries()  # P10's
+    np.testing.assert_array_equal(np.load(entry), pixels(images["P10"]))
+    assert {path.name for path in entry.parent.iterdir()} == {entry.name, ".lock"}
 
 
-def test_thousands_of_bad_images_are_told_in_21_lines(images, opened):
+def test_thousands_of_bad_images_are_21_lines(images, opened):
     images["P1"][0].write_text("not an image")
     with pytest.raises(InputError) as refused:
         opened(images | {"P3": images["P1"][:1] * 30})
@@ -132,7 +108,7 @@ def test_images_of_several_sizes_are_refused_until_resized(images, opened):
         opened(crop=25)
 
 
-def test_parts_of_several_sizes_are_refused_together_though_each_is_finished(images, opened):
+def test_entries_of_several_sizes_are_refused_together_though_each_is_intact(images, opened):
     Image.new("RGB", (30, 30)).save(images["P10"][0])
     for patient in ("P1", "P10"):
         opened({patient: images[patient]})

@@ -1,0 +1,294 @@
+"""Entries verify themselves; a build survives damage, other processes, kills and full disks."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lymphoml.core import files
+from lymphoml.core.errors import InputError, RuntimeFailure
+from lymphoml.data import cache, decoding
+from lymphoml.data.cache import (
+    BagSource,
+    check_entry,
+    content_key,
+    hash_images,
+    read_entry,
+    write_entry,
+)
+
+ROOT = Path(__file__).parents[2]
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), dtype=np.uint8)
+FEATURES = np.random.default_rng(0).random((3, 7), np.float32)
+# Opens the store of the test's images; each decoding is logged, P2's waits while a file is there.
+CHILD = """
+import sys, time
+from pathlib import Path
+from lymphoml.data import decoding
+from lymphoml.data.image_store import read_images
+
+folder, cache = map(Path, sys.argv[1:])
+decode = decoding.decode
+
+def logged(path, *rest):
+    with (folder / "log").open("a") as log:
+        log.write(f"{path}\\n")
+    while path.parent.name == "P2" and (folder / "hold").exists():
+        time.sleep(0.01)
+    return decode(path, *rest)
+
+decoding.decode = logged
+patients = sorted((folder / "cohort").iterdir())
+images = {patient.name: tuple(sorted(patient.iterdir())) for patient in patients}
+data = {"cache": cache, "crop": None, "resize": None, "stain_norm": None}
+store, _ = read_images(images, data)
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.fixture(params=[PIXELS, FEATURES], ids=["pixels", "features"])
+def entry(request, tmp_path):
+    path = tmp_path / "0123.npy"
+    write_entry(path, request.param.shape, iter(request.param))
+    return path, request.param
+
+
+@pytest.fixture
+def child(tmp_path):
+    """Starts a process that opens the store; whatever it prints is one text."""
+    started = []
+
+    def start():
+        words = [sys.executable, "-c", CHILD, str(tmp_path), str(tmp_path / "cache")]
+        process = subprocess.Popen(
+            words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def wait_until(true):
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def assert_same_pixels(store, images):
+    for patient, paths in images.items():
+        expected = np.stack([np.asarray(Image.open(path)) for path in paths])
+        np.testing.assert_array_equal(store.bag(patient), expected)
+
+
+def test_an_entry_is_a_npy_file_and_a_digest(entry):
+    path, array = entry
+    np.testing.assert_array_equal(np.load(path), array)
+    content = path.read_bytes()
+    assert hashlib.sha256(b"0123" + content[:-32]).digest() == content[-32:]
+    assert check_entry(path) == array.shape
+
+
+def test_reading_copies_nothing_and_writing_to_the_array_reaches_no_file(entry):
+    path, _ = entry
+    bag = read_entry(path)
+    assert isinstance(bag, np.memmap)
+    before = path.read_bytes()
+    bag[:] = 0
+    bag.flush()
+    assert path.read_bytes() == before
+
+
+def test_a_flipped_bit_or_a_truncation_anywhere_is_found(entry):
+    path, _ = entry
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 9):
+        spoiled = bytearray(whole)
+        spoiled[position] ^= 1 << position % 8
+        path.write_bytes(spoiled)
+        assert check_entry(path) == "truncated or corrupt"
+        path.write_bytes(whole[:position])
+        assert check_entry(path) == ("truncated or corrupt" if position else "empty")
+    path.write_bytes(whole + b"\0")
+    assert check_entry(path) == "truncated or corrupt"
+
+
+def test_an_entry_under_anothers_name_is_found(entry):
+    path, _ = entry
+    other = path.with_name("4567.npy")
+    other.write_bytes(path.read_bytes())
+    assert check_entry(other) == "truncated or corrupt"
+    assert check_entry(path.with_name("89.npy")) == "missing"
+    path.with_name("folder.npy").mkdir()
+    assert str(check_entry(path.with_name("folder.npy"))).startswith("unreadable")
+
+
+def test_images_that_fail_midway_leave_nothing(tmp_path):
+    def failing():
+        yield PIXELS[0]
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        write_entry(tmp_path / "0123.npy", PIXELS.shape, failing())
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_entrys_name_depends_on_bytes_order_and_folder_but_not_on_the_patient(images, tmp_path):
+    first, second = images["P1"]
+    names = {
+        BagSource.read("P1", paths).entry(tmp_path / folder).name
+        for paths in ((first,), (first, second), (second, first))
+        for folder in ("crop=8", "crop=9")
+    }
+    assert len(names) == 6
+    assert BagSource.read("other", (first,)).entry(tmp_path / "crop=8").name in names
+
+
+def test_the_content_key_depends_on_every_byte_and_on_the_patient(images):
+    before = content_key(hash_images(images))
+    moved = images | {"P1": images["P1"][:1], "P10": (images["P1"][1], *images["P10"])}
+    assert content_key(hash_images(moved)) != before
+    images["P1"][0].write_bytes(images["P1"][0].read_bytes() + b"\0")
+    assert content_key(hash_images(images)) != before
+
+
+def test_a_changed_added_or_removed_image_rebuilds_its_patient_alone(images, opened, entries):
+    opened()
+    before = entries()
+    Image.new("RGB", (20, 20)).save(images["P1"][1])
+    longer = images | {"P10": images["P10"] * 2, "P2": images["P2"][:2]}
+    for changed, rebuilt in ((images, 1), (longer, 2)):
+        assert_same_pixels(opened(changed), changed)
+        after = entries()
+        assert len(after) == len(before) + rebuilt
+        assert {path: after[path] for path in before} == before
+        before = after
+
+
+def test_cohorts_share_what_they_have_in_common(images, opened, monkeypatch):
+    opened()
+    monkeypatch.setattr(decoding, "decode", lambda *_: pytest.fail("decoded again"))
+    opened({"other id": images["P2"], "P1": images["P1"]})
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1
+    path.write_bytes(content)
+
+
+def other_version(path):
+    """An intact entry, but of the images of another version."""
+    (old,) = (each for each in path.parents[1].glob("v1,*/*.npy") if each.stat().st_size > 3000)
+    shutil.copy(old, path)
+
+
+@pytest.mark.parametrize("spoil", [empty, flip, other_version])
+def test_a_corrupt_entry_alone_is_rebuilt_and_reported(
+    images, opened, entries, monkeypatch, capsys, spoil
+):
+    with monkeypatch.context() as earlier:
+        earlier.setattr("lymphoml.data.decoding.VERSION", 1)
+        opened()
+    old = entries()
+    opened()
+    assert len(entries()) == 2 * len(old)
+    before = entries()
+    damaged = max(set(before) - set(old), key=lambda path: path.stat().st_size)
+    spoil(damaged)
+    os.utime(damaged, ns=(0, 0))
+    capsys.readouterr()
+    assert_same_pixels(opened(), images)
+    after = entries()
+    assert after.pop(damaged) > before.pop(damaged)
+    assert after == before
+    reported, building = capsys.readouterr().out.splitlines()
+    assert "rebuilding corrupt entries: 1 " in reported
+    assert "building 3 images" in building
+
+
+def test_two_processes_build_each_entry_once_and_the_second_says_that_it_waits(
+    images, child, tmp_path, opened
+):
+    (tmp_path / "hold").touch()
+    first = child()
+    wait_until((tmp_path / "log").exists)
+    second = child()
+    assert "waiting for another process" in second.stdout.readline()
+    (tmp_path / "hold").unlink()
+    printed = first.communicate()[0], second.communicate()[0]
+    assert (first.returncode, second.returncode) == (0, 0), printed
+    assert not printed[1]
+    decoded = sorted((tmp_path / "log").read_text().splitlines())
+    assert decoded == sorted(str(path) for paths in images.values() for path in paths)
+    assert_same_pixels(opened(), images)
+
+
+def test_a_killed_build_keeps_its_finished_entries_and_blocks_nobody(
+    images, child, tmp_path, opened, entries
+):
+    (tmp_path / "hold").touch()
+    process = child()
+    # P2's first image is reached after the entries of P1 and P10, or at the same time.
+    wait_until(lambda: len(entries()) == 2 and "P2" in (tmp_path / "log").read_text())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = entries()
+    folder = next(iter(finished)).parent
+    assert len(list(folder.glob(".*.npy.*"))) == 1
+    assert_same_pixels(opened(), images)
+    assert {path: entries()[path] for path in finished} == finished
+    assert len(entries()) == 3
+    assert not list(folder.glob(".*.npy.*"))
+
+
+def test_too_little_space_is_one_line_before_anything_is_decoded(images, opened, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
+    monkeypatch.setattr(decoding, "decode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(RuntimeFailure, match=r"needs 7.7 kB.*data\.cache=DIR") as refused:
+        opened()
+    assert len(refused.value.problems) == 1
+
+
+def test_a_disk_that_runs_full_is_one_line_and_keeps_finished_entries(
+    images, opened, entries, monkeypatch
+):
+    def full(handle, fsync=os.fsync):
+        if entries():
+            raise OSError(28, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr(cache.os, "cpu_count", lambda: 1)
+    with monkeypatch.context() as running:
+        running.setattr(files.os, "fsync", full)
+        with pytest.raises(RuntimeFailure, match=r"No space left.*data\.cache=DIR") as refused:
+            opened()
+    assert len(refused.value.problems) == 1
+    (finished,) = before = entries()
+    assert {path.name for path in finished.parent.iterdir()} == {finished.name, ".lock"}
+    assert_same_pixels(opened(), images)
+    assert entries()[finished] == before[finished]
+
+
+def test_a_cache_that_cannot_be_made_is_one_line(opened, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/images/.* \(Not a directory\).* data.cache=DIR"):
+        opened(cache=tmp_path / "file")
