@@ -1,26 +1,29 @@
-"""How words of a command line and files of `conf/` become plain values, typed as `schema` says."""
+"""How overrides of a command line and files of `conf/` become typed values."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lymphoml.cli.schema import DataConfig, TrainConfig
 from lymphoml.core.cores import parallel_jobs
 from lymphoml.core.errors import InputError, quoted
+from lymphoml.core.privacy import LOCAL
 from lymphoml.core.untrusted import check_yaml, read_yaml, reject_symlinks, texts
+from lymphoml.data.settings import DataConfig
+from lymphoml.features.pretraining.settings import PretrainConfig
 from lymphoml.runs.naming import slug
+from lymphoml.runs.settings import TrainConfig
+from lymphoml.training.settings import TrainerConfig
 
 T = TypeVar("T")
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 CONF = Path(__file__).parents[2] / "conf"
 
-ConfigStore.instance().store(name="schema", node=TrainConfig)
 # They read the environment, or make a value of a text; nothing of ours needs them.
 for resolver in ("oc.env", "oc.decode", "oc.create", "oc.deprecated"):
     OmegaConf.clear_resolver(resolver)
@@ -28,11 +31,36 @@ OmegaConf.register_new_resolver("slug", slug, replace=True)
 OmegaConf.register_new_resolver("side_by_side", parallel_jobs, replace=True)
 
 
-def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> dict[str, Any]:
-    """A run's stored configuration with some settings changed, typed as for training.
+def compose_config(*overrides: str) -> TrainConfig:
+    """Return the configuration that `train.py` would have with these overrides.
+
+    Raises InputError, and what Hydra raises for an option or a key that does not exist.
+    """
+    return validate(_compose(overrides))
+
+
+def validate(composed: Any) -> TrainConfig:
+    """Return what Hydra composed, resolved and typed: Hydra ends here. Raises InputError."""
+    return TrainConfig.read(to_plain_dict(composed))
+
+
+def to_plain_dict(composed: Any) -> dict[str, Any]:
+    """Return what Hydra composed as dicts, lists and scalars.
+
+    Raises InputError where a value is more than a reference to another key: what `${oc.env:HOME}`
+    says would be stored with the run.
+    """
+    for text in texts(OmegaConf.to_container(composed, resolve=False)):
+        if "${" in REFERENCE.sub("", text):
+            raise InputError(f"{quoted(text, 80)}: only other keys can be referred to, as ${{lr}}")
+    return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore
+
+
+def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> TrainConfig:
+    """Return a run's stored configuration with some settings changed, typed as for training.
 
     Raises InputError for a folder that is no run, an unknown key, a value of the wrong type, and
-    where the cohort lay outside the working directory: a run folder does not tell where.
+    where the cohort lay outside the working directory: a run folder does not contain such paths.
     """
     reject_symlinks(folder)
     path = folder / "config.yaml"
@@ -40,53 +68,45 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> d
         raise InputError(f"run={folder}: {path} is missing; give the folder that train.py wrote")
     try:
         stored = read_yaml(path)
-        if not isinstance(stored, dict):
-            raise ValueError("it holds no mapping")
+        if not isinstance(stored, dict) or not isinstance(stored.get("data"), dict):
+            raise ValueError("it has no section data")
         if any("${" in text for text in texts(stored)):
-            raise ValueError("it holds ${...}, which train.py writes out")
-        return plain(
-            OmegaConf.merge(
-                OmegaConf.structured(TrainConfig), stored, {"data": data, "trainer": trainer}
+            raise ValueError("it contains ${...}, which train.py resolves")
+        stored["data"] = merged(_local_defaults() | stored["data"], data)
+        if "root" not in stored["data"]:
+            raise InputError(
+                f"run={folder}: its configuration has no data.root, which is of the machine that "
+                "trained; give data.root=..."
             )
-        )
-    except MissingMandatoryValue as error:
+        stored["trainer"] = merged(stored["trainer"], trainer)
+        return TrainConfig.read(stored)
+    except InputError as error:
         raise InputError(
-            f"run={folder}: {error.full_key} is not told by a run folder, being of the machine "
-            f"that trained; give {error.full_key}=..."
+            each if each.startswith("run=") else f"run={folder}: {path.name}: {each}"
+            for each in error.problems
         ) from None
-    except (OmegaConfBaseException, OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"run={folder}: {path.name}: {first_line(error)}") from None
 
 
-def data_config(cohort: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """The option `cohort` of the group `data` with some settings changed, typed as for training.
+def data_config(cohort: str, changes: dict[str, Any]) -> DataConfig:
+    """Return the option `cohort` of the group `data` with some settings changed.
 
-    Raises InputError for an option or a key that is not there, a value of the wrong type.
+    Raises InputError for an option or a key that does not exist, a value of the wrong type.
     """
-    options = sorted(each.stem for each in (CONF / "data").glob("*.yaml") if each.stem != "base")
-    if cohort not in options:
-        raise InputError(f"cohort={cohort}: choose {', '.join(options)}, as data=... of train.py")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("train", overrides=[f"data={cohort}"])
-    try:
-        return plain(OmegaConf.merge(OmegaConf.structured(DataConfig), composed.data, changes))
-    except OmegaConfBaseException as error:
-        raise InputError(f"cohort={cohort}: {first_line(error)}") from None
+    _check_option("cohort", cohort, _options("data"))
+    return DataConfig.read(merged(to_plain_dict(_compose([f"data={cohort}"]).data), changes))
 
 
 def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """The option `name` of the group `model/encoder` with some settings changed.
+    """Return the option `name` of the group `model/encoder` with some settings changed.
 
-    Raises InputError for an option or a setting that is not there.
+    Raises InputError for an option or a setting that does not exist.
     """
-    networks = {each.stem for each in (CONF / "model" / "encoder").glob("*.yaml")}
+    networks = _options("model/encoder")
     networks -= {"features", "random_features", "pretrained", "cells"}
-    if name not in networks:
-        raise InputError(
-            f"encoder={name}: choose untrained, untrained_layer3, {', '.join(sorted(networks))}"
-        )
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        encoder = plain(compose("train", overrides=[f"model/encoder={name}"]).model.encoder)
+    _check_option("encoder", name, networks | {"untrained", "untrained_layer3"})
+    encoder = to_plain_dict(_compose([f"model/encoder={name}"]).model.encoder)
     if unknown := sorted(changes.keys() - encoder.keys()):
         raise InputError(f"encoder={name}: has no setting {', '.join(unknown)}")
     return encoder | changes
@@ -94,40 +114,48 @@ def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 def pretrain_config(
     method: str, encoder: str, changes: dict[str, Any], trainer: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The groups `pretrain` and `trainer` with some settings changed, typed as for training.
+) -> tuple[PretrainConfig, TrainerConfig]:
+    """Return the sections `pretrain` and `trainer` with some settings changed.
 
-    Raises InputError for an option or a setting that is not there, a value of the wrong type.
+    Raises InputError for an option or a setting that does not exist, a value of the wrong type.
     """
-    for key, group, name in (("method", "pretrain", method), ("encoder", "model/encoder", encoder)):
-        options = {each.stem for each in (CONF / group).glob("*.yaml")} - {"base"}
-        if name not in options:
-            raise InputError(f"{key}={name}: choose {', '.join(sorted(options))}")
-    words = [f"pretrain={method}", f"model/encoder@pretrain.encoder={encoder}"]
+    _check_option("method", method, _options("pretrain"))
+    _check_option("encoder", encoder, _options("model/encoder"))
+    composed = _compose([f"pretrain={method}", f"model/encoder@pretrain.encoder={encoder}"])
+    return (
+        PretrainConfig.read(merged(to_plain_dict(composed.pretrain), changes)),
+        TrainerConfig.read(merged(to_plain_dict(composed.trainer), trainer)),
+    )
+
+
+def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return `values` with `changes`, mapping by mapping."""
+    both = {
+        key: merged(values[key], change)
+        for key, change in changes.items()
+        if isinstance(change, dict) and isinstance(values.get(key), dict)
+    }
+    return values | changes | both
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("train", overrides=words)
-    try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(TrainConfig),
-            {"pretrain": composed.pretrain, "trainer": composed.trainer},
-            {"pretrain": changes, "trainer": trainer},
-        )
-        return plain(merged.pretrain), plain(merged.trainer)
-    except OmegaConfBaseException as error:
-        raise InputError(f"pretrain: {first_line(error)}") from None
+        return compose("train", overrides=list(overrides))
 
 
-def plain(config: Any) -> dict[str, Any]:
-    """The resolved configuration as dicts, lists and scalars: Hydra ends here.
+def _options(group: str) -> set[str]:
+    return {each.stem for each in (CONF / group).glob("*.yaml")} - {"base"}
 
-    Raises InputError where a value is more than a reference to another key: what `${oc.env:HOME}`
-    says would be stored with the run.
-    """
-    raw = OmegaConf.to_container(config, resolve=False)
-    for text in texts(raw):
-        if "${" in REFERENCE.sub("", text):
-            raise InputError(f"{quoted(text, 80)}: only other keys can be referred to, as ${{lr}}")
-    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
+
+def _check_option(key: str, value: str, options: set[str]) -> None:
+    if value not in options:
+        raise InputError(f"{key}={value}: must be one of {', '.join(sorted(options))}")
+
+
+def _local_defaults() -> dict[str, Any]:
+    """Return what a run folder may lack of `data`, as its paths lead out of the project."""
+    base = read_yaml(CONF / "data" / "base.yaml")
+    return {key: base[key] for key in LOCAL if key in base}
 
 
 def parse(schema: type[T], words: list[str]) -> T:

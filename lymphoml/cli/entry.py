@@ -12,20 +12,20 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from lymphoml.cli.config import first_line, plain
-from lymphoml.cli.schema import folds_asked
+from lymphoml.cli.config import first_line, validate
 from lymphoml.core.cores import available_cores
 from lymphoml.core.errors import InputError, UserFacingError, quoted, told
 from lymphoml.core.signals import end_with_parent, reraise_interrupt
 from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.runs.fold_lock import fold_lock, is_done
+from lymphoml.runs.settings import TrainConfig
 
 EVALUATING = " while evaluating "  # as Hydra says it
 SWEEP = "multirun.yaml"  # Hydra's own record of a sweep, which names the user's folders
 
 
 @contextmanager
-def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int, bool]]:
+def job(config: Any) -> Iterator[tuple[TrainConfig, Path, list[str], int, bool]]:
     """The job's plain configuration, run folder, words, jobs that share the machine, if in a sweep.
 
     Its folds are this process's from here on, before anything that takes time is imported.
@@ -41,10 +41,10 @@ def job(config: Any) -> Iterator[tuple[dict[str, Any], Path, list[str], int, boo
     if sweep:
         (folder.parent / SWEEP).unlink(missing_ok=True)
     try:
-        settings = plain(config)
+        settings = validate(config)
         reject_symlinks(folder)
         with ExitStack() as stack:
-            for fold in folds_asked(settings):
+            for fold in settings.folds_to_train:
                 if not is_done(folder, fold):
                     stack.enter_context(fold_lock(folder, fold))
             yield settings, folder, _words(), _jobs_side_by_side() if sweep else 1, sweep

@@ -4,18 +4,23 @@ Cells come as strings. In an error message, `{value}` stands for the cell at fau
 is never quoted: what is no date as declared may be one all the same.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from lymphoml.core.errors import InputError
 from lymphoml.core.privacy import hide_dates
-from lymphoml.core.untrusted import is_safe_text
+from lymphoml.data.settings import (
+    DAY,
+    CategoricalColumn,
+    ColumnConfig,
+    DataConfig,
+    NumericColumn,
+)
 
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 OLDEST = 120  # years
@@ -149,135 +154,16 @@ class DateOfBirth:
 Column = Numeric | Categorical | DateOfBirth
 
 
-# From the configuration of a cohort to its declared columns, refusing what cannot be meant.
-
-LAYOUTS = ("kaggle", "table", "mil_table")
-POLICIES = ("error", "impute")
-LABELS = (1, 0, -1)
-RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
-DAY = "%Y-%m-%d"
-KEYS = {  # kind: what may stand beside `kind` and `column`
-    "numeric": {"log", "positive"},
-    "categorical": {"values"},
-    "date_of_birth": set(),
-}
+def declare_columns(data: Mapping[str, Any]) -> list[Column]:
+    """Return the clinical columns in the order of `data.columns`. Raises InputError."""
+    config = DataConfig.read(data)
+    return [_declare(name, spec, config) for name, spec in config.columns.items()]
 
 
-def declare_columns(data: dict) -> list[Column]:
-    """The clinical columns, in the order declared; raises InputError for all that is wrong."""
-    problems = [*_setting_problems(data)]
-    for name, spec in data["columns"].items():
-        problems += (f"data.columns.{name}{problem}" for problem in _column_problems(spec, data))
-    if problems:
-        raise InputError(problems)
-    return [_declare(name, spec, data) for name, spec in data["columns"].items()]
-
-
-def _declare(name: str, spec: dict, data: dict) -> Column:
-    if spec["kind"] == "numeric":
-        return Numeric(name, spec["column"], spec.get("log", False), spec.get("positive", False))
-    if spec["kind"] == "categorical":
-        values = {str(cell): str(category) for cell, category in spec["values"].items()}
-        return Categorical(name, spec["column"], values)
-    reference = datetime.strptime(data["reference_date"], DAY)
-    return DateOfBirth(name, spec["column"], data["date_formats"], reference)
-
-
-def _setting_problems(data: dict) -> Iterator[str]:
-    if data["layout"] not in LAYOUTS:
-        yield f"data.layout {data['layout']!r}: choose one of {', '.join(LAYOUTS)}"
-    if data["missing"] not in POLICIES:
-        yield f"data.missing {data['missing']!r}: choose {' or '.join(POLICIES)}"
-    if "/" in data["image_pattern"]:
-        yield f"data.image_pattern {data['image_pattern']!r}: a file name, without folder"
-    for cell, label in data["label_values"].items():
-        if isinstance(label, bool) or label not in LABELS:
-            yield f"data.label_values {cell!r}: {label!r} must be 1 (tumoral), 0 or -1 (unknown)"
-    for name in data["clinical"]:
-        if name not in data["columns"]:
-            known = ", ".join(data["columns"]) or "none"
-            yield f"data.clinical: no column {name} is declared in data.columns; there is {known}"
-    yield from _stratum_problems(data)
-    if not re.fullmatch(r"(?!\.)[\w .-]+", data["name"]) or not is_safe_text(data["name"]):
-        yield f"data.name {data['name']!r}: letters, digits, space, _ . and - only"
-    for name in data["columns"]:
-        if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
-            yield f"data.columns.{name}: call it by letters, digits and _, as lymphocyte_count"
-    for name in RESERVED:
-        if name in data["columns"]:
-            yield f"data.columns.{name}: the name is taken; choose another"
-    if not _is_day(data["reference_date"]):
-        yield f"data.reference_date {data['reference_date']!r}: not a date; write YYYY-MM-DD"
-    for separator, form in data["date_formats"].items():
-        if not _is_unambiguous(separator, form):
-            yield (
-                f"data.date_formats {separator!r}: {form!r} must contain the separator, a day, "
-                "a month and a year of four digits, such as '%d-%m-%Y'"
-            )
-
-
-def _column_problems(spec: object, data: dict) -> Iterator[str]:
-    if not isinstance(spec, dict) or not isinstance(kind := spec.get("kind"), str):
-        yield f": needs a kind; choose {', '.join(KEYS)}"
-        return
-    if kind not in KEYS:
-        yield f".kind {kind!r}: no such kind; choose {', '.join(KEYS)}"
-        return
-    allowed = {"kind", "column"} | KEYS[kind]
-    for key in spec.keys() - allowed:
-        yield f".{key}: no such key; {kind} takes {', '.join(sorted(allowed))}"
-    if not isinstance(spec.get("column"), str):
-        yield ".column: name the table's column, as a string"
-    elif spec["column"] in (data["id_column"], data["label_column"]):
-        yield f".column {spec['column']}: the patient's id and label must not reach the model"
-    for key in ("log", "positive"):
-        if not isinstance(spec.get(key, False), bool):
-            yield f".{key} {spec[key]!r}: choose true or false"
-    if kind == "date_of_birth" and not data["date_formats"]:
-        yield ": needs data.date_formats, such as {'-': '%d-%m-%Y'}"
-    if kind == "categorical":
-        values = spec.get("values")
-        if not isinstance(values, dict) or not values:
-            yield ".values: list each value of the table with its category, such as {F: F, f: F}"
-        elif not all(type(each) in (str, int) for pair in values.items() for each in pair):
-            yield ".values: quote what YAML does not read as text, such as 'yes', 'no' and 'null'"
-        elif not all(is_safe_text(str(category)) for category in values.values()):
-            yield ".values: a category must not begin with = + - @, and can be seen"
-
-
-def _stratum_problems(data: dict) -> Iterator[str]:
-    stratum = data["hard_stratum"]
-    if stratum is None:
-        return
-    numeric = [
-        name
-        for name, spec in data["columns"].items()
-        if isinstance(spec, dict) and spec.get("kind") == "numeric"
-    ]
-    if set(stratum) != {"column", "max"}:
-        yield f"data.hard_stratum: {stratum}; give column and max, or null"
-    elif stratum["column"] not in numeric:
-        known = ", ".join(numeric) or "none"
-        yield (
-            f"data.hard_stratum.column {stratum['column']!r}: not a numeric column of "
-            f"data.columns; there is {known}"
-        )
-    elif isinstance(stratum["max"], bool) or not isinstance(stratum["max"], int | float):
-        yield f"data.hard_stratum.max {stratum['max']!r}: give a number"
-
-
-def _is_day(text: str) -> bool:
-    try:
-        return bool(datetime.strptime(text, DAY))
-    except ValueError:
-        return False
-
-
-def _is_unambiguous(separator: str, form: str) -> bool:
-    """Whether a date survives being written and read; with a year of two digits, 1931 does not."""
-    day = datetime(1931, 12, 28)
-    try:
-        text = day.strftime(form)
-        return separator != "" and separator in text and datetime.strptime(text, form) == day
-    except ValueError:
-        return False
+def _declare(name: str, spec: ColumnConfig, data: DataConfig) -> Column:
+    if isinstance(spec, NumericColumn):
+        return Numeric(name, spec.column, spec.log, spec.positive)
+    if isinstance(spec, CategoricalColumn):
+        return Categorical(name, spec.column, spec.values)
+    reference = datetime.strptime(data.reference_date, DAY)
+    return DateOfBirth(name, spec.column, data.date_formats, reference)

@@ -8,8 +8,8 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.cache import Images, content_key, hash_images
 from lymphoml.data.feature_store import FeatureStore, side_by_side
 from lymphoml.features.feature_cache import Extractor, read_features
+from lymphoml.features.pretraining.settings import PRETRAINED
 
-PRETRAINED = "pretrained"  # on images alone
 UNTRAINED = ("untrained", "untrained_layer3")
 KINDS = ("morphology", *UNTRAINED, PRETRAINED)  # measured, or what such a network makes of images
 

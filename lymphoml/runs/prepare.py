@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lymphoml.cli.schema import check, folds_asked, reject_unused_options
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import BagDataModule
@@ -20,6 +19,7 @@ from lymphoml.features.pretraining.settings import gives_weights, refuse_pretrai
 from lymphoml.models.build import uses_images
 from lymphoml.runs.encoders import RunEncoders
 from lymphoml.runs.fold_lock import is_done
+from lymphoml.runs.settings import reject_unused_options
 from lymphoml.training.hardware import Resolved, check_input_size, configure_torch, resolve_hardware
 from lymphoml.training.lightning_module import BagClassifier
 from lymphoml.training.trainer import make_trainer
@@ -50,13 +50,12 @@ def prepare(
     Sets `trainer.precision` to what `auto` means here, which then counts as configured: a run
     never mixes the arithmetic of two machines. Likewise the width of rows of features.
     """
-    check(config)
     check_features(config)
     pretraining = settle(config, rows_wanted(config["model"]))
     if pretraining is None:
         refuse_pretraining(words)
     data, options = config["data"], config["trainer"]
-    asked = folds_asked(config)
+    asked = config.folds_to_train
     resolved = resolve_hardware(options, jobs)
     options["precision"] = resolved.precision
     configure_torch(resolved)

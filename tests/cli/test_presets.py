@@ -7,8 +7,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from lymphoml.cli.config import plain
-from lymphoml.cli.schema import check
+from lymphoml.cli.config import validate
 from lymphoml.runs.cross_validation import cross_validate
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +27,7 @@ def test_a_preset_trains_and_predicts_whom_it_held_out(preset, cohort, tmp_path)
     words = [f"experiment={preset}", *SMALL, *OFFLINE.get(preset, []), f"data.root={cohort}",
              f"data.cache={tmp_path}/cache"]  # fmt: skip
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = plain(compose("train", overrides=words))
-    check(config)
+        config = validate(compose("train", overrides=words))
     cross_validate(config, tmp_path / "run")
     fold = tmp_path / "run" / "fold-0"
     folds = pd.read_csv(tmp_path / "run" / "folds.csv")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lymphoml.cli.config import plain
+from lymphoml.cli.config import validate
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.columns import declare_columns
@@ -16,7 +16,7 @@ CONF = Path(__file__).parents[2] / "conf"
 @pytest.fixture(scope="module")
 def data():
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain(compose("train"))["data"]
+        return validate(compose("train"))["data"]
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_no_stratum_declared_means_none(cohort, data):
 @pytest.mark.parametrize(
     ("stratum", "told"),
     [
-        ({"column": "lymphocyte_count"}, "give column and at_most"),
-        ({"column": "sex", "max": 8}, "not a numeric column.*there is lymphocyte_count"),
-        ({"column": "lymphocyte_count", "max": "8"}, "give a number"),
+        ({"column": "lymphocyte_count"}, "hard_stratum.max: is missing"),
+        ({"column": "sex", "max": 8}, "must be a numeric column.*: lymphocyte_count"),
+        ({"column": "lymphocyte_count", "max": "8"}, "must be a number"),
     ],
 )
 def test_a_stratum_that_means_nothing_is_refused(data, stratum, told):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lymphoml.cli.config import plain
+from lymphoml.cli.config import validate
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.reports.page.page import write_report
@@ -22,7 +22,7 @@ def configured(folder, table, *overrides):
              "trainer.enable_progress_bar=false", "trainer.num_threads=1", "data.repeats=1",
              *overrides]  # fmt: skip
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain(compose("train", overrides=words))
+        return validate(compose("train", overrides=words))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

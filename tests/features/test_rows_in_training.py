@@ -11,7 +11,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
-from lymphoml.cli.config import plain, run_config
+from lymphoml.cli.config import run_config, validate
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
@@ -46,7 +46,7 @@ def configured(cohort, cache):
     def compose_with(*overrides):
         words = [*TINY, f"data.root={cohort}", f"data.cache={cache}", *overrides]
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return plain(compose("train", overrides=words))
+            return validate(compose("train", overrides=words))
 
     return compose_with
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from lymphoml.core import files
 from lymphoml.data import cache, decoding
-from lymphoml.runs import prepare as preparation
 from lymphoml.runs import baselines
+from lymphoml.runs import prepare as preparation
 from lymphoml.training import callbacks, lightning_module
 
 

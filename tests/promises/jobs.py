@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lymphoml.cli.config import plain
+from lymphoml.cli.config import validate
 from lymphoml.cli.entry import entry
 from lymphoml.cli.main import main
 from lymphoml.runs.cross_validation import cross_validate
@@ -25,7 +25,7 @@ def configuration(cohort: Path, cache: Path, *words: str) -> dict:
         composed = compose(
             "train", overrides=[*TINY, f"data.root={cohort}", f"data.cache={cache}", *words]
         )
-    return plain(composed)
+    return validate(composed)
 
 
 def predict(config: dict, run: Path) -> None:

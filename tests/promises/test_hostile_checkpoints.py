@@ -16,7 +16,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from lymphoml.cli.config import CONF, plain, run_config
+from lymphoml.cli.config import CONF, run_config, validate
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.data.synthetic.cohort import synthesize
@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     synthesize(folder / "cohort", patients=15, test_patients=2, images=(1, 1), size=16, seed=0)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = plain(compose("train", overrides=[*WORDS, f"data.root={folder}/cohort"]))
+        config = validate(compose("train", overrides=[*WORDS, f"data.root={folder}/cohort"]))
     cross_validate(config, folder / "run")
     return folder / "run"
 

@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
-from lymphoml.cli.config import plain
+from lymphoml.cli.config import validate
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256
@@ -46,7 +46,7 @@ def configured(cohort, tmp_path):
     def compose_with(*words):
         places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}"]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return plain(compose("train", overrides=[*RUN, *places, *words]))
+            return validate(compose("train", overrides=[*RUN, *places, *words]))
 
     return compose_with
 

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lymphoml.cli.config import plain
+from lymphoml.cli.config import validate
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import make_folds, split
@@ -24,7 +24,7 @@ NAMES = ["prevalence", "bag_size", "count_rule", "logistic_regression", "random_
 @pytest.fixture(scope="module")
 def data():
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain(compose("train", overrides=["data.folds=4"]))["data"]
+        return validate(compose("train", overrides=["data.folds=4"]))["data"]
 
 
 def drawn_cohort():

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
-from lymphoml.cli.config import plain, run_config
+from lymphoml.cli.config import run_config, validate
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError, RuntimeFailure
 from lymphoml.data.clinical import ClinicalEncoder
@@ -48,7 +48,7 @@ def configured(cohort, tmp_path):
     def compose_with(*overrides):
         words = [*TINY, f"data.root={cohort}", f"data.cache={tmp_path}/cache", *overrides]
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return plain(compose("train", overrides=words))
+            return validate(compose("train", overrides=words))
 
     return compose_with
 

@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from scipy.stats import norm
 
-from lymphoml.cli.config import plain
+from lymphoml.cli.config import validate
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.training.checkpoint import load_checkpoint
 
@@ -43,7 +43,7 @@ class Pipeline:
                  "trainer.num_threads=1", f"data.root={self.root}", "data.image_dir=.",
                  "data.clinical=[x]", *words]  # fmt: skip
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            self.config = plain(compose("train", overrides=words))
+            self.config = validate(compose("train", overrides=words))
         self.config["data"] |= {"columns": COLUMNS}
 
     def run(self, name, labels, x, **changes):

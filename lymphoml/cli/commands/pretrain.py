@@ -24,7 +24,7 @@ class Pretrain:
 
 def run(options: Pretrain) -> None:
     data = data_config(options.cohort, options.data)
-    settings, trainer = pretrain_config(
+    section, trainer = pretrain_config(
         options.method, options.encoder, options.pretrain, options.trainer
     )
     out = Path(options.out).expanduser() if options.out else None
@@ -32,7 +32,7 @@ def run(options: Pretrain) -> None:
     from lymphoml.core.files import replacing
     from lymphoml.data.cohort import load_cohort
     from lymphoml.features.pretraining.encoder_file import ENCODER, word
-    from lymphoml.features.pretraining.settings import INPUTS, check, trainable
+    from lymphoml.features.pretraining.settings import INPUTS, trainable
     from lymphoml.features.pretraining.train import pretrained
     from lymphoml.training import hardware
 
@@ -41,8 +41,7 @@ def run(options: Pretrain) -> None:
             f"{', '.join(f'data.{key}' for key in given)}: what the encoder sees is "
             f"{', '.join(f'pretrain.{key}' for key in given)} here; give it in their place"
         )
-    settings["encoder"] = trainable(settings["encoder"])
-    check(settings)
+    settings = section.replace({"encoder": trainable(section.encoder)}).to_dict()
     if out is not None:
         if out.suffix != ".safetensors":
             raise InputError(f"out={out}: give a file that ends in .safetensors")

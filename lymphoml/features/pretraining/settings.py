@@ -1,22 +1,45 @@
-"""What the configuration's group `pretrain` means in a run, and where it means anything."""
+"""The configuration's section `pretrain`: an encoder trained without labels, and who uses it."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import Field
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.stain_normalization import NORMALIZERS
-from lymphoml.features.extractors import PRETRAINED
+from lymphoml.core.section import AtLeastOne, Positive, Section, Share
 
-METHODS = ("simclr", "vicreg", "autoencoder")
+Method = Literal["simclr", "vicreg", "autoencoder"]
+METHODS = get_args(Method)
+PRETRAINED = "pretrained"  # as model.encoder.weights, and as a kind of features
 INPUTS = ("crop", "resize", "normalize_images", "stain_norm")  # of images to what an encoder sees
 
 
-def gives_weights(config: dict[str, Any]) -> bool:
+class PretrainConfig(Section):
+    path: ClassVar[str] = "pretrain"
+
+    method: Method
+    loss: dict[str, Any]
+    encoder: dict[str, Any]
+    crop: AtLeastOne | None
+    resize: AtLeastOne | None
+    normalize_images: bool
+    stain_norm: Literal["reinhard", "macenko"] | None
+    zoom: Annotated[float, Field(gt=0, le=1)]
+    shift: Share
+    colour: Share
+    epochs: AtLeastOne
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    seed: int
+
+
+def gives_weights(config: Mapping[str, Any]) -> bool:
     """Whether the run's own encoder begins with what pretraining makes."""
     return (config["model"].get("encoder") or {}).get("weights") == PRETRAINED
 
 
-def settle(config: dict[str, Any], rows: Sequence[str]) -> dict[str, Any] | None:
+def settle(config: Any, rows: Sequence[str]) -> dict[str, Any] | None:
     """The group as it is used by a run whose bags hold `rows`; left out of `config` where unused.
 
     So it is part of the identity of no other run. Where the run's own encoder begins pretrained, it
@@ -25,13 +48,13 @@ def settle(config: dict[str, Any], rows: Sequence[str]) -> dict[str, Any] | None
     if not gives_weights(config) and PRETRAINED not in rows:
         config.pop("pretrain", None)
         return None
-    settings, data = config["pretrain"], config["data"]
+    changes: dict[str, Any] = {}
     if gives_weights(config):
-        settings["encoder"] = config["model"]["encoder"]
-        settings |= {key: data[key] for key in INPUTS}
-    settings["encoder"] = trainable(settings["encoder"])
-    check(settings)
-    return settings
+        changes = {key: config["data"][key] for key in INPUTS}
+        changes["encoder"] = config["model"]["encoder"]
+    changes["encoder"] = trainable(changes.get("encoder") or config["pretrain"]["encoder"])
+    config["pretrain"] = config["pretrain"].replace(changes)
+    return config["pretrain"].to_dict()
 
 
 def refuse_pretraining(words: Sequence[str]) -> None:
@@ -58,27 +81,3 @@ def trainable(encoder: dict[str, Any]) -> dict[str, Any]:
         )
     kept = {key: value for key, value in encoder.items() if key not in ("weights", "trainable")}
     return kept | {"norm": "batch"} if kept.get("norm") == "frozen" else kept
-
-
-def check(settings: dict[str, Any]) -> None:
-    """Raises InputError naming every value that means nothing, and what is allowed."""
-    problems = [f"pretrain.method={settings['method']}: allowed are {', '.join(METHODS)}"] * (
-        settings["method"] not in METHODS
-    )
-    for key, least in (("epochs", 1), ("batch_size", 2), ("crop", 1), ("resize", 1)):
-        if settings[key] is not None and settings[key] < least:
-            problems.append(f"pretrain.{key}={settings[key]}: allowed is {least} or more")
-    if settings["stain_norm"] not in (None, *NORMALIZERS):
-        problems.append(
-            f"pretrain.stain_norm={settings['stain_norm']}: allowed are null, "
-            f"{', '.join(NORMALIZERS)}"
-        )
-    if not 0 < settings["zoom"] <= 1:
-        problems.append(f"pretrain.zoom={settings['zoom']}: allowed are above 0 to 1")
-    for key in ("shift", "colour"):
-        if not 0 <= settings[key] < 1:
-            problems.append(f"pretrain.{key}={settings[key]}: allowed are 0 to below 1")
-    if not settings["lr"] > 0:
-        problems.append(f"pretrain.lr={settings['lr']}: allowed is above 0")
-    if problems:
-        raise InputError(problems)

@@ -11,7 +11,7 @@ from benchmarks.speed.network import Network
 from benchmarks.speed.patients import read_patients
 from benchmarks.speed.plain import Plain
 from benchmarks.speed.reference import Reference
-from lymphoml.cli.config import plain
+from lymphoml.cli.config import validate
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.synthetic.cohort import synthesize
 from lymphoml.runs.prepare import new_module, prepare
@@ -47,7 +47,7 @@ def lymphoml(root, tmp_path_factory):
              f"data.cache={folder}", "trainer.precision=32-true", "fold=0",
              "trainer.accelerator=cpu", "trainer.max_epochs=1"]  # fmt: skip
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = plain(compose("train", overrides=words))
+        config = validate(compose("train", overrides=words))
     prepared, seen = prepare(config, folder), Losses()
     pl.seed_everything(0, verbose=False)
     bags = BagDataModule(config["data"], prepared.cohort, prepared.store, prepared.folds, 0, 0)

@@ -9,7 +9,7 @@ from lymphoml.cli.config import data_config, pretrain_config
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
 from lymphoml.data.image_store import read_images
-from lymphoml.features.pretraining.settings import METHODS, check, trainable
+from lymphoml.features.pretraining.settings import METHODS, trainable
 from lymphoml.features.pretraining.train import one_cycle
 from lymphoml.features.pretraining.views import Cells
 
@@ -68,22 +68,19 @@ def test_cells_are_the_images_in_their_order_and_an_epoch_shows_each_once(cohort
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("method", "dino", "simclr, vicreg, autoencoder"),
-        ("epochs", 0, "1 or more"),
-        ("batch_size", 1, "2 or more"),
-        ("zoom", 0.0, "above 0 to 1"),
-        ("shift", 1.0, "0 to below 1"),
-        ("colour", -0.1, "0 to below 1"),
-        ("lr", 0.0, "above 0"),
-        ("crop", 0, "1 or more"),
-        ("stain_norm", "none", "reinhard"),
+        ("method", "dino", "one of simclr, vicreg, autoencoder"),
+        ("epochs", 0, ">= 1"),
+        ("batch_size", 1, ">= 2"),
+        ("zoom", 0.0, "> 0"),
+        ("shift", 1.0, "< 1"),
+        ("lr", 0.0, "> 0"),
+        ("stain_norm", "none", "one of reinhard, macenko"),
     ],
 )
 def test_what_means_nothing_is_refused_by_name(key, value, allowed):
     settings, _ = pretrain_config("simclr", "resnet18", {}, {})
-    check(settings)
-    with pytest.raises(InputError, match=rf"pretrain\.{key}=.*allowed.*{allowed}"):
-        check(settings | {key: value})
+    with pytest.raises(InputError, match=rf"pretrain\.{key}=.*must be.*{allowed}"):
+        settings.replace({key: value})
 
 
 def test_rows_cannot_be_pretrained():
@@ -100,8 +97,8 @@ def test_statistics_that_a_model_freezes_are_learned_beforehand():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["method=dino"], "method=dino: choose autoencoder, simclr, vicreg"),
-        (["encoder=resnet19"], "encoder=resnet19: choose"),
+        (["method=dino"], "method=dino: must be one of"),
+        (["encoder=resnet19"], "encoder=resnet19: must be one of"),
         (["encoder=morphology"], "hold no pixels"),
         (["pretrain.epoch=3"], "epoch"),
         (["data.crop=64"], r"data\.crop: what the encoder sees is pretrain\.crop here"),
@@ -111,7 +108,7 @@ def test_statistics_that_a_model_freezes_are_learned_beforehand():
         ),
         (["out=rows.npz"], r"ends in \.safetensors"),
         (["pretrain.crop=64"], "smaller than"),
-        (["trainer.precision=64-true"], "pretraining knows bf16-mixed and 32-true"),
+        (["trainer.precision=64-true"], "trainer.precision=64-true: must be"),
         (["pretrain.lr=1e30", "pretrain.epochs=3"], "has diverged.*pretrain.lr"),
     ],
 )

@@ -1,0 +1,192 @@
+"""The configuration's section `data`: a cohort, its folds, bags and images."""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from lymphoml.core.section import AtLeastOne, Section, Share, Text
+from lymphoml.core.untrusted import is_safe_text
+
+RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
+DAY = "%Y-%m-%d"
+
+
+def _check_name(text: str) -> str:
+    if not re.fullmatch(r"(?!\.)[\w .-]+", text) or not is_safe_text(text):
+        raise ValueError("must be letters, digits, space, _ . and - only")
+    return text
+
+
+def _check_pattern(text: str) -> str:
+    if "/" in text:
+        raise ValueError("must be a file name, without folder")
+    return text
+
+
+def _check_day(text: str) -> str:
+    try:
+        datetime.strptime(text, DAY)
+    except ValueError:
+        raise ValueError("must be a date, YYYY-MM-DD") from None
+    return text
+
+
+def _category(value: Any) -> str:
+    if type(value) not in (str, int):
+        raise ValueError("quote what YAML does not read as text, such as 'yes', 'no' and 'null'")
+    return str(value)
+
+
+def _check_category(text: str) -> str:
+    if not is_safe_text(text):
+        raise ValueError("must not begin with = + - @, nor hold what cannot be seen")
+    return text
+
+
+class NumericColumn(Section):
+    """A count or a measurement."""
+
+    kind: Literal["numeric"]
+    column: str
+    log: bool = False
+    positive: bool = False
+
+
+class CategoricalColumn(Section):
+    """One of a few values; several spellings may mean one category."""
+
+    kind: Literal["categorical"]
+    column: str
+    values: Annotated[
+        dict[
+            Annotated[str, BeforeValidator(_category)],
+            Annotated[str, BeforeValidator(_category), AfterValidator(_check_category)],
+        ],
+        Field(min_length=1),
+    ]
+
+
+class DateOfBirthColumn(Section):
+    """A birth date, kept only as the age at `reference_date`."""
+
+    kind: Literal["date_of_birth"]
+    column: str
+
+
+ColumnConfig = Annotated[
+    NumericColumn | CategoricalColumn | DateOfBirthColumn, Field(discriminator="kind")
+]
+
+
+class HardStratum(Section):
+    """Patients scored separately: those whose `column` is at most `max`."""
+
+    column: str
+    max: float
+
+
+class AugmentConfig(Section):
+    flip: bool
+    rotate: bool | Literal["any"]
+    scale: Share
+    color_jitter: Share
+    stain_jitter: Share
+
+
+class DataConfig(Section):
+    path: ClassVar[str] = "data"
+
+    name: Annotated[Text, AfterValidator(_check_name)]
+    layout: Literal["kaggle", "table", "mil_table"]
+    root: Text
+    # The clinical table.
+    table: Text
+    image_dir: Text
+    image_pattern: Annotated[Text, AfterValidator(_check_pattern)]
+    id_column: Text
+    label_column: Text
+    label_values: dict[str, Annotated[int, Field(ge=-1, le=1)]]  # -1 unknown
+    columns: dict[str, ColumnConfig]
+    date_formats: dict[str, str]
+    reference_date: Annotated[str, AfterValidator(_check_day)]
+    missing: Literal["error", "impute"]
+    clinical: list[str]
+    hard_stratum: HardStratum | None
+    standardize_clinical: bool
+    # Folds.
+    folds: Annotated[int, Field(ge=2)]
+    repeats: AtLeastOne
+    folds_csv: Text | None
+    inner_val_fraction: Annotated[float, Field(ge=0, le=0.5)]
+    # Bags.
+    batch_size: AtLeastOne
+    train_bag_size: AtLeastOne | None
+    eval_bag_size: AtLeastOne | None
+    shuffle_bag_labels: bool
+    # Images.
+    cache: Text
+    crop: AtLeastOne | None
+    resize: AtLeastOne | None
+    normalize_images: bool
+    augment: AugmentConfig
+    stain_norm: Literal["reinhard", "macenko"] | None
+    eval_tta: Literal[1, 8]
+    features: Text | None
+    image_baselines: list[Literal["morphology", "random_features"]]
+    num_workers: Annotated[int, Field(ge=0)]
+    timeout: AtLeastOne
+
+    @model_validator(mode="after")
+    def check_columns(self) -> Self:
+        problems = [*self._column_problems(), *self._date_problems(), *self._stratum_problems()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _column_problems(self) -> Iterator[str]:
+        for name, spec in self.columns.items():
+            key = f"data.columns.{name}"
+            if not (name.isascii() and name.isidentifier()):
+                yield f"{key}: its name must be letters, digits and _, as lymphocyte_count"
+            if name in RESERVED:
+                yield f"{key}: this name is reserved; choose another"
+            if spec.column in (self.id_column, self.label_column):
+                yield f"{key}.column={spec.column}: the patient's id and label are no inputs"
+        for name in self.clinical:
+            if name not in self.columns:
+                known = ", ".join(self.columns) or "none"
+                yield f"data.clinical: data.columns has no {name}; it has {known}"
+
+    def _date_problems(self) -> Iterator[str]:
+        for name, spec in self.columns.items():
+            if isinstance(spec, DateOfBirthColumn) and not self.date_formats:
+                yield f"data.columns.{name}: needs data.date_formats, such as {{'-': '%d-%m-%Y'}}"
+        for separator, form in self.date_formats.items():
+            if not _is_unambiguous(separator, form):
+                yield (
+                    f"data.date_formats {separator!r}: {form!r} must contain the separator, a day, "
+                    "a month and a year of four digits, such as '%d-%m-%Y'"
+                )
+
+    def _stratum_problems(self) -> Iterator[str]:
+        if self.hard_stratum is None:
+            return
+        numeric = [name for name, spec in self.columns.items() if isinstance(spec, NumericColumn)]
+        if self.hard_stratum.column not in numeric:
+            yield (
+                f"data.hard_stratum.column={self.hard_stratum.column}: must be a numeric column of "
+                f"data.columns: {', '.join(numeric) or 'none'}"
+            )
+
+
+def _is_unambiguous(separator: str, form: str) -> bool:
+    """Return whether a date survives being written and read; with a two-digit year, 1931 fails."""
+    day = datetime(1931, 12, 28)
+    try:
+        text = day.strftime(form)
+        return separator != "" and separator in text and datetime.strptime(text, form) == day
+    except ValueError:
+        return False

@@ -1,0 +1,84 @@
+"""The whole configuration of a run."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lymphoml.core.errors import InputError
+from lymphoml.core.section import Section, Text
+from lymphoml.data.settings import DataConfig
+from lymphoml.features.pretraining.settings import PretrainConfig
+from lymphoml.training.settings import (
+    LoggerConfig,
+    LossConfig,
+    TrainerConfig,
+    WeightAveragingConfig,
+)
+
+# Of training by gradient steps, when off.
+OF_STEPS = {
+    "loss.label_smoothing": 0.0,
+    "weight_averaging.kind": None,
+    "model.instance_dropout": 0.0,
+    "trainer.max_epochs": 1,
+}
+
+
+class ResumeConfig(Section):
+    allow_changes: bool
+
+
+class TrainConfig(Section):
+    """`model`, `optim` and `scheduler` are open: `models.build` checks what they name."""
+
+    name: Text
+    tags: list[Text]
+    seed: int
+    fold: int | Literal["all"]
+    on_fold_error: Literal["raise", "skip"]
+    lr: Annotated[float, Field(ge=0)]
+    loss: LossConfig
+    data: DataConfig
+    model: dict[str, Any]
+    pretrain: PretrainConfig | None = None  # absent from a run that pretrains nothing
+    optim: dict[str, Any]
+    scheduler: dict[str, Any]
+    weight_averaging: WeightAveragingConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    resume: ResumeConfig
+
+    @model_validator(mode="after")
+    def check_sections_together(self) -> Self:
+        problems, count = [], self.data.folds * self.data.repeats
+        if self.fold != "all" and not 0 <= self.fold < count:
+            problems.append(f"fold={self.fold}: must be all or 0 to {count - 1}")
+        if self.trainer.patience is not None and not self.data.inner_val_fraction:
+            problems.append(
+                "trainer.patience needs data.inner_val_fraction above 0: a fold's own patients "
+                "never choose when to stop"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def folds_to_train(self) -> list[int]:
+        """The folds that `fold` names."""
+        return (
+            list(range(self.data.folds * self.data.repeats)) if self.fold == "all" else [self.fold]
+        )
+
+
+def reject_unused_options(config: TrainConfig) -> None:
+    """Raise InputError for settings of gradient steps where the model is fitted at once."""
+    problems = []
+    for key, off in OF_STEPS.items():
+        value: Any = config
+        for part in key.split("."):
+            value = (value or {}).get(part, off)
+        if value != off:
+            advice = "leave it out" if off in (0, None) else f"set {key}={off}"
+            problems.append(f"{key}={value}: all of this model is fitted at once; {advice}")
+    if problems:
+        raise InputError(problems)

@@ -1,0 +1,71 @@
+"""The configuration's sections that say how a model is trained, and who is told."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lymphoml.core.section import AtLeastOne, Positive, Section, Share, Text
+
+
+class TrainerConfig(Section):
+    path: ClassVar[str] = "trainer"
+
+    max_epochs: AtLeastOne
+    accelerator: Text
+    # Other precisions would round pixels too.
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    num_threads: AtLeastOne | None
+    encoder_chunk_size: AtLeastOne | Literal["auto"] | None
+    check_val_every_n_epoch: AtLeastOne
+    patience: AtLeastOne | None
+    enable_progress_bar: bool
+
+    @model_validator(mode="after")
+    def check_interval(self) -> Self:
+        if self.check_val_every_n_epoch > self.max_epochs:
+            raise ValueError(
+                f"trainer.check_val_every_n_epoch={self.check_val_every_n_epoch}: must be <= "
+                f"trainer.max_epochs={self.max_epochs}, else nothing is validated"
+            )
+        return self
+
+
+class LossConfig(Section):
+    path: ClassVar[str] = "loss"
+
+    pos_weight: Positive | Literal["balanced"] | None
+    label_smoothing: Share
+
+
+class WeightAveragingConfig(Section):
+    """Each kind has a setting of its own, which the others lack."""
+
+    path: ClassVar[str] = "weight_averaging"
+
+    kind: Literal["ema", "swa"] | None
+    decay: Share | None = None
+    start: Share | None = None
+
+    @model_validator(mode="after")
+    def check_setting(self) -> Self:
+        own = {"ema": "decay", "swa": "start"}.get(self.kind or "")
+        for key in ("decay", "start"):
+            value = getattr(self, key)
+            if key == own and value is None:
+                raise ValueError(f"weight_averaging.{key}: must be >= 0 and < 1")
+            if key != own and value is not None:
+                raise ValueError(
+                    f"weight_averaging.{key}={value}: has no effect with "
+                    f"weight_averaging={self.kind or 'none'}"
+                )
+        return self
+
+
+class LoggerConfig(Section):
+    path: ClassVar[str] = "logger"
+
+    wandb: bool
+    tensorboard: bool
+    mode: Literal["auto", "online", "offline", "disabled"]
+    project: Annotated[Text, Field(min_length=1)]
+    entity: Text | None
