@@ -22,8 +22,8 @@ KINDS = {  # pydantic's type of error, up to its last word: what is allowed
     "dict": "a mapping",
     "model": "a mapping",
 }
-LIMITS = {"greater_than_equal": ">= {ge}", "greater_than": "> {gt}",
-          "less_than_equal": "<= {le}", "less_than": "< {lt}"}  # fmt: skip
+LIMITS = {"greater_than_equal": ">= {ge:g}", "greater_than": "> {gt:g}",
+          "less_than_equal": "<= {le:g}", "less_than": "< {lt:g}"}  # fmt: skip
 
 
 def _number_to_text(value: Any) -> Any:
