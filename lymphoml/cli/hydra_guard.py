@@ -1,153 +1,201 @@
-"""What a configuration file may make Hydra do: choose values and sweeps, never run or write.
+"""Refuse configuration files that would have Hydra run, read or write something.
 
 Who types a command is trusted; a file that a stranger sent, used with `-cd DIR -cn NAME`, is not.
 Hydra would instantiate the `_target_` of its callbacks, hand a launcher's `setup` to a shell and
-set environment variables before any job of ours begins. So the composed `hydra` node is compared
-with that of `conf/train.yaml` alone, and only what is listed here may differ, unless a word of the
-command line names it.
+set environment variables before any job of ours begins. So the files that a command reaches are
+read before Hydra composes them. The named file may set in its node `hydra` what is listed here;
+every other file, reached through a defaults list, an override or a sweep, may not touch `hydra`.
 """
 
+import argparse
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource as Unchecked
-from hydra._internal.hydra import Hydra
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.global_hydra import GlobalHydra
-from hydra.plugins.config_source import ConfigResult
-from hydra.types import RunMode
-from omegaconf import OmegaConf
+import yaml
 
-from lymphoml.cli.config import CONF
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import SETTINGS, check_yaml, read_text
 
-MAY_DIFFER = re.compile(
-    r"(mode|verbose|runtime\..*|overrides\..*|help\..*|hydra_help\..*|sweeper\.params.*"
-    r"|job\.(name|config_name|override_dirname|id|num|config\..*)"
-    r"|launcher\.(n_jobs|timeout_min|cpus_per_task|gpus_per_node|tasks_per_node|mem_gb|nodes"
-    r"|partition|qos|account|constraint|gres|max_num_timeout|array_parallelism|signal_delay_s))"
-)
-LAUNCHERS = (
-    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
-    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
-    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
-    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
-)
-# What a launcher's own option sets without being asked to; any other value is refused.
-USUAL: dict[str, Any] = {
-    "backend": None, "prefer": "processes", "require": None, "verbose": 0, "timeout": None,
-    "pre_dispatch": "2*n_jobs", "batch_size": "auto", "temp_folder": None, "max_nbytes": None,
-    "mmap_mode": "r", "submitit_folder": "${hydra.sweep.dir}/.submitit/%j",
-    "name": "${hydra.job.name}", "stderr_to_stdout": False, "comment": None, "exclude": None,
-    "cpus_per_gpu": None, "gpus_per_task": None, "mem_per_gpu": None, "mem_per_cpu": None,
-    "additional_parameters": {}, "setup": None,
-}  # fmt: skip
-FOLDERS = ("run.dir", "sweep.dir", "sweep.subdir")
+CONF = Path(__file__).parents[2] / "conf"
+NAME = r"(?![.-])[A-Za-z0-9_.-]{1,100}"
 FOLDER = r"(?!\.)(?:[\w.,=-]|\$\{name\})+"
-NAME = re.compile(r"(?![.-])[A-Za-z0-9_.-]{1,100}")
-
-
-class FileConfigSource(Unchecked):
-    """Hydra's reader of configuration files, which looks at them before it reads them."""
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        path = Path(self.path, self._normalize_file_name(config_path))
-        try:
-            check_yaml(read_text(path, SETTINGS))
-        except FileNotFoundError:
-            pass  # Hydra says what there is
-        except (OSError, ValueError) as error:
-            told = (error.strerror if isinstance(error, OSError) else None) or error
-            raise InputError(f"{path}: {told}") from None
-        loaded = super().load_config(config_path)
-        # Hydra would import a package that it names, while it still composes.
-        if not path.is_relative_to(CONF) and OmegaConf.select(loaded.config, "hydra.searchpath"):
-            raise InputError(f"{path}: it may not set hydra.searchpath; remove it")
-        return loaded
-
-
-SourcesRegistry.instance().types["file"] = FileConfigSource  # before Hydra registers its own
+FOLDERS = rf"{FOLDER}(?:/{FOLDER})*"
+WORD = r"[\w.,:=+-]*"
+ALLOWED = {  # key below `hydra`: what its value, as text, must match
+    r"mode": r"RUN|MULTIRUN",
+    r"verbose": r"True|False",
+    r"output_subdir": r"null",
+    r"job\.name": NAME,
+    r"run\.dir|sweep\.dir|sweep\.subdir": FOLDERS,
+    r"sweeper\.params\.(?!.*hydra)[^ ]+": r"[^$]*",
+    r"launcher\.(n_jobs|timeout_min|cpus_per_task|gpus_per_node|tasks_per_node|mem_gb|nodes"
+    r"|partition|qos|account|constraint|gres|max_num_timeout|array_parallelism|signal_delay_s)":
+        WORD,
+}  # fmt: skip
+DEFAULTS = {  # group below `hydra` that the named file may choose: the options
+    "launcher": r"basic|joblib|side_by_side|submitit_local|submitit_slurm",
+    "job_logging": r"none|disabled",
+    "hydra_logging": r"none|disabled",
+}
 
 
 def check_command_line(words: Sequence[str]) -> None:
-    """Raises InputError where a file named on the command line would run, read or write."""
-    parsed = get_args_parser().parse_args(list(words))
+    """Raise InputError where a file that the command line names would run, read or write."""
+    parsed = _parse(words)
     if parsed.experimental_rerun is not None:
-        raise InputError("--experimental-rerun: it unpickles a file, which runs it; give words")
+        raise InputError("--experimental-rerun: it unpickles a file, which runs it; use overrides")
     for word in parsed.overrides:
         if not word.isprintable():
-            raise InputError(f"{word}: only what can be seen may stand in a word")
+            raise InputError(f"{word}: an override must be printable")
         key, _, value = word.partition("=")
         if key.lstrip("+") == "name":
-            for each in value.split(","):
-                _check_name(each)
-    if parsed.config_dir or parsed.config_path:
-        _check_file(parsed)
+            _check_names(value)
+        if key.lstrip("+") == "hydra.searchpath":
+            for folder in re.findall(r"file://([^],'\"]+)", value):
+                _check_files(Path(folder), parsed)
+    if parsed.config_dir:
+        _check_files(Path(parsed.config_dir), parsed)
+    if parsed.config_path:  # relative to train.py
+        _check_files(CONF.parent / parsed.config_path, parsed)
 
 
-def _check_file(parsed: Any) -> None:
-    named = [word.lstrip("+~").partition("=")[0].replace("/", ".").partition("@")[0]
-             for word in parsed.overrides]  # fmt: skip
-    given = _compose(parsed, parsed.config_name or "train", parsed.overrides)
-    ours = _compose(None, "train", [])["hydra"]
-    folder = parsed.config_dir or parsed.config_path
-    where = f"configuration {parsed.config_name or 'train'} in {folder}"
-    _check_name(str(given.get("name")))
-    before = dict(_leaves(ours))
-    for key, value in _leaves(given["hydra"]):
-        trusted = any(f"hydra.{key}.".startswith(f"{name}.") for name in named)
-        if not trusted and before.get(key, "") != value and not _harmless(key, value):
-            raise InputError(
-                f"{where}: it may not set hydra.{key}, which could run, read or write something; "
-                f"remove it, or give it on the command line"
-            )
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """Return Hydra's options, as its own parser reads them."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    for short, long in (("-cp", "--config-path"), ("-cn", "--config-name"), ("-cd", "--config-dir"),
+                        ("-c", "--cfg"), ("-p", "--package")):  # fmt: skip
+        parser.add_argument(long, short)
+    parser.add_argument("--experimental-rerun")
+    parser.add_argument("--info", "-i", const="all", nargs="?")
+    for short, long in (("-h", "--help"), ("-r", "--run"), ("-m", "--multirun"),
+                        ("-sc", "--shell-completion")):  # fmt: skip
+        parser.add_argument(long, short, action="store_true")
+    for flag in ("--hydra-help", "--version", "--resolve"):
+        parser.add_argument(flag, action="store_true")
+    return parser.parse_args(list(words))
 
 
-def _harmless(key: str, value: Any) -> bool:
-    if key in FOLDERS:
-        return re.fullmatch(f"{FOLDER}(?:/{FOLDER})*", str(value)) is not None
-    if key.startswith("sweeper.params."):
-        return not key.removeprefix("sweeper.params.").lstrip("+~").startswith("hydra")
-    if key == "launcher._target_":
-        return value in LAUNCHERS
-    group, _, name = key.partition(".")
-    if group == "launcher" and name in USUAL:
-        return value == USUAL[name]
-    return MAY_DIFFER.fullmatch(key) is not None and "_target_" not in key
+def _check_files(folder: Path, parsed: argparse.Namespace) -> None:
+    """Check the named file of `folder` and every other that it or an override reaches."""
+    if folder.resolve() == CONF.resolve():
+        return
+    named = PurePosixPath((parsed.config_name or "train").removesuffix(".yaml") + ".yaml")
+    choices = [_override(word) for word in parsed.overrides]
+    if (folder / named).is_file():
+        content = _read(folder / named)
+        _check_hydra(folder / named, content.get("hydra"))
+        if "name" in content:
+            _check_names(str(content["name"]))
+        params = ((content.get("hydra") or {}).get("sweeper") or {}).get("params") or {}
+        if "name" in params:
+            _check_names(str(params["name"]))
+        choices += [_override(f"{key}={value}") for key, value in params.items()]
+        choices += _defaults(folder, named, content, trusted=True)
+    seen = {named}
+    while choices:
+        group, options = choices.pop()
+        for path in set(_files(folder, group, options)) - seen:
+            seen.add(path)
+            content = _read(folder / path)
+            _check_nested(folder, path, content, is_global="@_global_" in group)
+            choices += _defaults(folder, path, content)
 
 
-def _check_name(name: str) -> None:
-    if not NAME.fullmatch(name):
-        raise InputError(f"name={name}: it names a folder; use letters, digits, _ - and .")
+def _check_hydra(path: Path, hydra: Any) -> None:
+    if not isinstance(hydra, dict | None):
+        raise InputError(f"{path}: hydra is not a mapping")
+    for key, value in _leaves(hydra) if hydra else ():
+        text = "null" if value is None else str(value)
+        if not any(
+            re.fullmatch(keys, key) and re.fullmatch(values, text)
+            for keys, values in ALLOWED.items()
+        ):
+            raise _refusal(path, f"hydra.{key}")
 
 
-def _compose(parsed: Any, name: str, words: Sequence[str]) -> dict[str, Any]:
-    """As `hydra.main` would, with nothing resolved and nothing built."""
-    main = str(CONF)
-    if parsed is not None and parsed.config_path:
-        main = str(Path(parsed.config_path).absolute())
-    search = create_config_search_path(main)
-    if parsed is not None and parsed.config_dir:
-        folder = f"file://{Path(parsed.config_dir).absolute()}"
-        search.prepend("command-line", folder, SearchPathQuery(provider="schema"))
-    GlobalHydra.instance().clear()
+def _check_nested(folder: Path, path: PurePosixPath, content: Any, is_global: bool) -> None:
+    if "hydra" in str(path):
+        raise _refusal(folder / path, "hydra by its name")
+    packages = [each for each in read_text(folder / path, SETTINGS).splitlines() if "@pack" in each]
+    if any("hydra" in each for each in packages):
+        raise _refusal(folder / path, "hydra by its package")
+    for key in content:
+        if str(key).startswith("hydra"):
+            raise _refusal(folder / path, str(key))
+    if "name" in content and (is_global or any("_global_" in each for each in packages)):
+        _check_names(str(content["name"]))
+
+
+def _defaults(
+    folder: Path, path: PurePosixPath, content: dict[str, Any], trusted: bool = False
+) -> list[tuple[str, str]]:
+    """Return the groups, packages included, and options of a defaults list.
+
+    A group may be meant from the root or below the file's own.
+    """
+    found = []
+    for entry in content.get("defaults") or []:
+        for key, value in entry.items() if isinstance(entry, dict) else [("", entry)]:
+            text = f"{key} {value}"
+            if "$" in text or ".." in text:
+                raise InputError(f"{folder / path}: defaults: {text}: name an option of a group")
+            if "hydra" in text:
+                group = re.fullmatch(r"override /?hydra/(\w+)", str(key))
+                options = DEFAULTS.get(group[1], "") if trusted and group else ""
+                # A folder of that name could bring options of its own.
+                if not re.fullmatch(options, str(value)) or (folder / "hydra").exists():
+                    raise _refusal(folder / path, text.strip())
+                continue
+            group_name = str(key).split(" ")[-1].lstrip("/")
+            found += [(group_name, str(value)), (f"{path.parent}/{group_name}", str(value))]
+    return found
+
+
+def _override(word: str) -> tuple[str, str]:
+    key, _, value = word.lstrip("+~").partition("=")
+    return key, value
+
+
+def _files(folder: Path, group: str, options: str) -> Iterator[PurePosixPath]:
+    """Return the files of these options; of all options where the text is more than names."""
+    place = PurePosixPath(group.partition("@")[0])
+    if re.fullmatch(r"[\w./, '\"\[\]-]*", options):
+        for option in filter(None, re.split(r"[, '\"\[\]]+", options)):
+            path = place / f"{option.lstrip('/').removesuffix('.yaml')}.yaml"
+            if (folder / path).is_file():
+                yield path
+    elif (folder / place).is_dir():
+        for path in (folder / place).rglob("*.yaml"):
+            yield PurePosixPath(path.relative_to(folder))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        composed = Hydra.create_main_hydra2("train", search).compose_config(
-            name, list(words), RunMode.MULTIRUN, with_log_configuration=False,
-            validate_sweep_overrides=False,
-        )  # fmt: skip
-        return OmegaConf.to_container(composed, resolve=False)  # type: ignore[return-value]
-    except KeyError as error:
-        raise InputError(
-            f"configuration {name}: it may not set hydra.job.env_copy, to {error}; remove it"
-        ) from None
-    finally:
-        GlobalHydra.instance().clear()
+        text = read_text(path, SETTINGS)
+        check_yaml(text)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise InputError(f"{path}: {reason}") from None
+    content = yaml.safe_load(text)
+    if not isinstance(content, dict | None):
+        raise InputError(f"{path}: is not a mapping")
+    return content or {}
+
+
+def _check_names(value: str) -> None:
+    for name in value.split(","):
+        if not re.fullmatch(NAME, name):
+            raise InputError(f"name={name}: it names a folder; use letters, digits, _ - and .")
+
+
+def _refusal(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{path}: it may not set {what}, which could run, read or write something; remove it, or "
+        f"give it on the command line"
+    )
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -60,6 +60,51 @@ def test_a_configuration_file_runs_nothing(name, tmp_path, monkeypatch):
     assert not Path("fired").exists()
 
 
+CALLBACK = "x: {_target_: os.mkdir, path: fired}"
+NESTED_FILES = {  # defaults of the named file, and a file that they reach
+    "a node": ([{"extra": "x"}], "extra/x.yaml", f"hydra: {{callbacks: {{{CALLBACK}}}}}"),
+    "a node at the root": (["other"], "other.yaml", f"hydra: {{callbacks: {{{CALLBACK}}}}}"),
+    "a package": ([{"extra": "x"}], "extra/x.yaml", f"# @package hydra.callbacks\n{CALLBACK}"),
+    "a package of the list": ([{"extra@hydra.callbacks": "x"}], "extra/x.yaml", CALLBACK),
+    "a package by a name": ([{"extra": "hydra"}], "extra/hydra.yaml",
+                            f"# @package _name_\ncallbacks: {{{CALLBACK}}}"),
+    "a list within": ([{"extra": "x"}], "extra/x.yaml",
+                      "defaults: [{override /hydra/launcher: y}]"),
+    "two files on": ([{"extra": "[x]"}], "extra/x.yaml",
+                     "defaults: [{/further@hydra.callbacks: y}]"),
+    "a launcher of its own": ([{"override hydra/launcher": "joblib"}],
+                              "hydra/launcher/joblib.yaml", "_target_: os.mkdir"),
+    "any group of hydra's": ([{"hydra/env": "x"}], "hydra/env/x.yaml", CALLBACK),
+    "a folder by a name": ([{"extra": "x"}], "extra/x.yaml", "# @package _global_\nname: ../x"),
+    "another folder": ([{"extra": "../../x"}], "extra/x.yaml", "lr: 1"),
+}  # fmt: skip
+
+
+@pytest.mark.promise("the same in a file that a defaults list reaches", "one line, exit code 2")
+@pytest.mark.parametrize("name", NESTED_FILES)
+def test_a_file_reached_through_defaults_runs_nothing(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    defaults, path, content = NESTED_FILES[name]
+    Path("sent.yaml").write_text(yaml.safe_dump({"defaults": ["train", *defaults, "_self_"]}))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(content)
+    with pytest.raises(InputError) as caught:
+        check_command_line(["-cd", ".", "-cn", "sent"])
+    assert len(caught.value.problems) == 1
+
+
+def test_a_file_reached_by_an_override_runs_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("extra").mkdir()
+    Path("extra/x.yaml").write_text("lr: 1")
+    Path("extra/y.yaml").write_text(f"hydra: {{callbacks: {{{CALLBACK}}}}}")
+    check_command_line(["-cd", ".", "+extra=x"])
+    for words in (["-cd", ".", "+extra=x,y", "-m"], ["-cd", ".", "+extra=glob(*)", "-m"],
+                  ["hydra.searchpath=[file://.]", "+extra=y"]):  # fmt: skip
+        with pytest.raises(InputError, match="may not set hydra"):
+            check_command_line(words)
+
+
 @pytest.mark.promise(
     "the same by a launcher chosen in the file: a command for the cluster's shell",
     "one line, exit code 2",
@@ -100,7 +145,7 @@ def test_a_callback_would_run_and_is_stopped_in_a_process(tmp_path):
 
 
 def test_sweeps_of_ours_pass():
-    for sweep in ("ablation", "folds"):
+    for sweep in ("ablation", "choices", "folds", "pixels", "presets"):
         check_command_line(["-cd", str(ROOT / "sweeps"), "-cn", sweep, "data.root=/x"])
     check_command_line(["-m", "optim=sgd,adam", "name=a,b"])
 
