@@ -1,7 +1,6 @@
 """One job: cross-validate one configuration into its run folder, skipping what is done."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from lymphoml.core.cores import available_cores
 from lymphoml.core.files import write_csv, write_json
+from lymphoml.core.progress import ProgressBar, progress_bar
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold
@@ -21,7 +21,7 @@ from lymphoml.runs.fold_errors import FailureContextCallback, FoldErrorPolicy
 from lymphoml.runs.fold_lock import fold_lock
 from lymphoml.runs.prepare import RunContext, fold_store, new_module, prepare
 from lymphoml.training import hardware
-from lymphoml.training.callbacks import History, KeyedSeeds, Patience
+from lymphoml.training.callbacks import FoldProgress, History, KeyedSeeds, Patience
 from lymphoml.training.checkpoint import (
     PREVIOUS,
     AtomicCheckpointIO,
@@ -32,9 +32,8 @@ from lymphoml.training.checkpoint import (
 )
 from lymphoml.training.loggers import Tracker
 from lymphoml.training.predict_fold import checkpoint_predictions
-from lymphoml.training.progress import Bar, FoldProgress, progress_bar
 from lymphoml.training.trainer import make_trainer
-from lymphoml.training.weight_averaging import averaging
+from lymphoml.training.weight_averaging import weight_averaging
 
 
 def cross_validate(
@@ -73,11 +72,13 @@ def cross_validate(
     with tracker:
         options, epochs = config["trainer"], config["trainer"]["max_epochs"]
         errors = FoldErrorPolicy(config["on_fold_error"])
-        with progress_bar(options["enable_progress_bar"], len(prepared.asked) * epochs) as bar:
+        with progress_bar(
+            "", len(prepared.asked) * epochs, "epochs", options["enable_progress_bar"]
+        ) as bar:
             for fold in prepared.asked:
                 with errors.fold(fold), fold_lock(folder, fold) as path:
                     if run_folder.is_done(folder, fold):
-                        bar.skip(epochs)
+                        bar.advance(epochs)
                     else:
                         # What it told rested on this fold as well.
                         (folder / "metrics.json").unlink(missing_ok=True)
@@ -92,7 +93,7 @@ def train_fold(
     fold: int,
     prepared: RunContext,
     tracker: Tracker,
-    bar: Bar,
+    bar: ProgressBar,
 ) -> None:
     """A fresh model on the fold's training patients, or the rest of an interrupted one's epochs."""
     options, cohort, folds = config["trainer"], prepared.cohort, prepared.folds
@@ -110,9 +111,9 @@ def train_fold(
         label_smoothing=config["loss"]["label_smoothing"],
     )
     history = History(path / "history.csv")
-    average = averaging(config["weight_averaging"], options["max_epochs"], bags)
-    reported_weights = average.swapped_in if average else nullcontext
-    save = SaveEpoch(path, bool(bags.inner_patients), reported_weights)
+    steps = -(-len(bags.train_patients) // config["data"]["batch_size"])
+    average = weight_averaging(config["weight_averaging"], options["max_epochs"], steps)
+    save = SaveEpoch(path, bool(bags.inner_patients), averages=average is not None)
     callbacks: list[pl.Callback] = [
         KeyedSeeds(config["seed"], fold),
         history,
@@ -125,8 +126,8 @@ def train_fold(
     if options["patience"] is not None:
         callbacks.append(Patience(options["patience"], options["check_val_every_n_epoch"]))
     start = find_resume_checkpoint(path, fold)
-    if start.told:
-        bar.say(start.told)
+    if start.notice:
+        bar.print(start.notice)
     with tracker.fold(fold) as loggers:
         trainer = make_trainer(options, path, logger=loggers, callbacks=callbacks)
         with where.located():
@@ -143,7 +144,7 @@ def train_fold(
     accuracy = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]
     last, chosen = len(history.rows), save.selected_epoch
     said_by = f"epoch {last}" if chosen is None else f"epoch {chosen + 1} of {last}, chosen"
-    bar.say(
+    bar.print(
         f"{path}: balanced accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, "
         f"{accuracy['high']:.3f}] after {said_by}, {history.seconds:.0f} s"
     )

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from lymphoml.core.errors import RuntimeFailure, UserFacingError, told
 from lymphoml.core.signals import reraise_interrupt
 from lymphoml.data.datamodule import BagDataModule
-from lymphoml.training.finite import place
+from lymphoml.training.finite import format_place
 
 
 class FoldErrorPolicy:
@@ -66,7 +66,7 @@ class FailureContextCallback(pl.Callback):
             batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
             patients = self.bags.batch_patients(epoch, batch)
             self.where = (
-                place(epoch, batch, patients) if patients else f"the end of epoch {epoch + 1}"
+                format_place(epoch, batch, patients) if patients else f"the end of epoch {epoch + 1}"
             )
         elif trainer.validating:
             self.where = f"epoch {epoch + 1}, validation"

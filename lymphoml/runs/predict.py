@@ -29,7 +29,7 @@ from lymphoml.runs.tables import read_predictions_csv
 from lymphoml.runs.triage_rule import apply_rule, read_rule
 from lymphoml.training import hardware
 from lymphoml.training.checkpoint import load_checkpoint, reported_checkpoint
-from lymphoml.training.checkpoint_schema import check_complete
+from lymphoml.training.checkpoint_schema import FoldCheckpoint
 from lymphoml.training.predict_fold import checkpoint_predictions
 from lymphoml.training.trainer import make_trainer
 
@@ -95,11 +95,7 @@ def fold_probabilities(
             store, _ = open_instance_store(config["model"], config["data"], cohort.images, encoder)
         path = run_folder.fold_folder(run, fold)
         reported = reported_checkpoint(path, run_folder.selected_epoch(run, fold))
-        checkpoint = load_checkpoint(reported)
-        try:
-            check_complete(checkpoint)
-        except ValueError as error:
-            raise InputError(f"checkpoint {reported}: {error}; train the fold again") from None
+        checkpoint = load_checkpoint(reported, FoldCheckpoint)
         bags = _bags(checkpoint["BagDataModule"], run, fold, config, cohort, store, ids)
         trainer = make_trainer(config["trainer"], path, logger=False, callbacks=[])
         table, _ = checkpoint_predictions(checkpoint, path, trainer, bags)

@@ -1,4 +1,4 @@
-"""What happens beside the learning: keyed seeds, the history, when to stop."""
+"""Callbacks of a training: keyed seeds, history, patience, progress."""
 
 import math
 import random
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lymphoml.core.files import write_text
+from lymphoml.core.progress import ProgressBar
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.core.types import Batch
 
@@ -32,13 +33,16 @@ class KeyedSeeds(pl.Callback):
             return
         random.seed(seed)
         np.random.seed(seed)
-        # torch.manual_seed would note the whole stack each time, for a GPU that never wakes up:
-        # half a millisecond.
+        # torch.manual_seed records the whole stack each time, for a GPU that is not used: half a
+        # millisecond.
         torch.default_generator.manual_seed(seed)
 
 
 class History(pl.Callback):
-    """`history.csv`: a row an epoch, part of the checkpoint, written whole at every epoch's end."""
+    """Write `history.csv`, a row per epoch, as a whole at every epoch's end.
+
+    Its rows are part of the checkpoint.
+    """
 
     COLUMNS = ("epoch", "lr", "train/loss", "val/loss", "val/balanced_accuracy")
 
@@ -56,7 +60,7 @@ class History(pl.Callback):
     ) -> None:
         self.images += len(batch.images)
         if trainer.is_last_batch and torch.cuda.is_initialized():
-            torch.cuda.synchronize()  # else the clock would tell what was asked for, not done
+            torch.cuda.synchronize()  # else the clock measures what was queued, not what is done
         self.ended = time.perf_counter()  # validation comes after, and is not counted
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -68,10 +72,10 @@ class History(pl.Callback):
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         for name in self.COLUMNS[2:]:
             known = validated or not name.startswith("val/")
-            row[name] = _rounded(metrics[name]) if known else None
+            row[name] = _without_float32_noise(metrics[name]) if known else None
         row["images_per_second"] = round(speed, 1)
         for name in sorted(name for name in metrics if name.startswith("inner/")):
-            row[name] = _rounded(metrics[name]) if validated else None
+            row[name] = _without_float32_noise(metrics[name]) if validated else None
         self.rows.append(row)
         self.seconds += time.perf_counter() - self.started
         write_text(self.path, pd.DataFrame(self.rows).to_csv(index=False))
@@ -83,16 +87,15 @@ class History(pl.Callback):
         self.rows, self.seconds = list(state["rows"]), state["seconds"]
 
 
-def _rounded(value: Tensor) -> float:
-    """Without the digits that float32 made up."""
+def _without_float32_noise(value: Tensor) -> float:
     return float(f"{float(value):.7g}")
 
 
 class Patience(pl.callbacks.EarlyStopping):
-    """Stop when the inner loss has not improved for so many epochs; also a fold resumed there.
+    """Stop after so many epochs without a lower inner loss, also when resumed there.
 
-    It is known every `check_val_every_n_epoch` epochs. Lightning restores the count, and forgets that it had
-    said stop.
+    The loss is known every `check_val_every_n_epoch` epochs. Lightning restores the count, but not
+    that training had to stop.
     """
 
     def __init__(self, epochs: int, check_val_every_n_epoch: int):
@@ -100,3 +103,32 @@ class Patience(pl.callbacks.EarlyStopping):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
+class FoldProgress(pl.Callback):
+    """Advance the job's bar by fractions of an epoch."""
+
+    def __init__(self, bar: ProgressBar, fold: int, epochs: int):
+        self.bar, self.fold, self.epochs = bar, fold, epochs
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if epoch := trainer.current_epoch:
+            self.bar.advance(epoch)
+            self.bar.print(f"fold {self.fold}: resuming after epoch {epoch} of {self.epochs}")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.images, self.started = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, i: int
+    ) -> None:
+        self.images += len(batch.images)
+        speed = self.images / max(time.perf_counter() - self.started, 1e-9)
+        self.bar.advance(
+            1 / int(trainer.num_training_batches),
+            f"fold {self.fold}  epoch {trainer.current_epoch + 1}/{self.epochs}  "
+            f"{speed:.0f} images/s",
+        )
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.bar.advance(self.epochs - trainer.current_epoch)  # that early stopping saved

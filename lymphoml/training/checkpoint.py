@@ -1,8 +1,7 @@
 """Checkpoints that survive a kill while they are written, and run nothing when they are read."""
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -13,21 +12,21 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from lymphoml.core.errors import InputError, one_line
 from lymphoml.core.files import fsync, replacing, sha256, write_text
 from lymphoml.core.tensor_files import check_torch_archive
-from lymphoml.training.checkpoint_schema import validate_checkpoint
-from lymphoml.training.finite import check_weights
+from lymphoml.training.checkpoint_schema import Checkpoint, validate_checkpoint
+from lymphoml.training.finite import check_finite_weights
 
 LAST = "last.ckpt"  # the end of the last finished epoch
-PREVIOUS = "previous.ckpt"  # the end of the one before, should the last be damaged
-SELECTED = "selected.ckpt"  # the epoch that the inner validation split chose, weights only
+PREVIOUS = "previous.ckpt"  # the end of the epoch before, should the last be corrupt
+SELECTED = "selected.ckpt"  # the epoch that the inner validation split chose
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Written beside its place, flushed, moved into it; a `.sha256` beside it says it is whole.
+    """Writes a temporary file, flushes it and moves it into place, a `.sha256` next to it.
 
     `last.ckpt` becomes `previous.ckpt` just before, by a move. A kill between the two moves leaves
-    no `last.ckpt` and a good `previous.ckpt`; one anywhere else leaves both files whole. Sidecars
-    name the old and the new digest while files change hands, and those of the two count for both,
-    so that whichever file a kill leaves is recognised.
+    no `last.ckpt` and a good `previous.ckpt`; one at any other moment leaves both files good.
+    While files are moved a digest file has the old and the new digest, and those of the two files
+    count for both, so that whichever file a kill leaves is recognised.
     """
 
     def save_checkpoint(
@@ -36,17 +35,17 @@ class AtomicCheckpointIO(CheckpointIO):
         path = Path(path)
         previous = path.with_name(PREVIOUS)
         rotates = path.name == LAST and path.exists()
-        old = _digests(path) if path.exists() else []
+        old = _read_digests(path) if path.exists() else []
         with replacing(path) as file:
             _save(checkpoint, file)
-            fsync(file)  # before anything that is good gives way
+            fsync(file)  # before a good file is moved away
             new = sha256(Path(file.name))
-            _note(path, [*old, new])
+            _write_digests(path, [*old, new])
             if rotates:
                 os.replace(path, previous)
         if rotates:
-            _note(previous, old)
-        _note(path, [new])
+            _write_digests(previous, old)
+        _write_digests(path, [new])
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = True
@@ -55,76 +54,98 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
-        _sidecar(Path(path)).unlink(missing_ok=True)
+        _digest_file(Path(path)).unlink(missing_ok=True)
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with the file `path`, after its name; None where it is as it was written."""
-    sidecar = _sidecar(path)
-    if not path.exists():
-        return "is missing"
-    pair = (LAST, PREVIOUS) if path.name in (LAST, PREVIOUS) else (path.name,)
-    if sha256(path) in [each for name in pair for each in _digests(path.with_name(name))]:
-        return None
-    if not sidecar.exists():
-        return f"cannot be verified: {sidecar.name} is missing"
-    if not path.stat().st_size:
-        return "is empty"
-    return f"differs from its {sidecar.name}: it is truncated, corrupted or was changed"
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:  # torch's writer hides the file's own error
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
-def write_digest(path: Path, place: Path) -> None:
-    """Let the sidecar of `place` name the file `path`, which is about to be moved there."""
-    _note(place, [sha256(path)])
+def load_checkpoint(path: Path, schema: type[Checkpoint] = Checkpoint) -> dict[str, Any]:
+    """Return the content of `path` on the CPU: tensors and primitives.
 
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `path` holds, on the CPU: tensors and primitives; InputError where it is not whole."""
-    if problem := damage(path):
+    Raises InputError where it is corrupt, would run code, or does not have the schema.
+    """
+    if problem := verify_checksum(path):
         raise InputError(f"checkpoint {path} {problem}; {retrain_hint(path.parent)}")
     try:
         check_torch_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-        validate_checkpoint(content)
+        validate_checkpoint(content, schema)
         return content
-    except Exception as error:  # whatever a foreign file makes the unpickler say
+    except Exception as error:  # whatever an untrusted file makes the unpickler raise
         raise InputError(
             f"checkpoint {path} cannot be read as weights ({one_line(error)[:120]}); "
             f"{retrain_hint(path.parent)}"
         ) from None
 
 
-def retrain_hint(fold_folder: Path) -> str:
-    """What to do about a fold that cannot be mended."""
+def verify_checksum(path: Path) -> str | None:
+    """Return what is wrong with the file, to follow its name; None where it is as written."""
+    if not path.exists():
+        return "is missing"
+    pair = (LAST, PREVIOUS) if path.name in (LAST, PREVIOUS) else (path.name,)
+    if sha256(path) in [each for name in pair for each in _read_digests(path.with_name(name))]:
+        return None
+    digest_file = _digest_file(path)
+    if not digest_file.exists():
+        return f"cannot be verified: {digest_file.name} is missing"
     return (
-        f"remove {fold_folder} and give the run's command again: it trains this fold from its start"
+        f"is corrupt: it differs from its {digest_file.name}" if path.stat().st_size else "is empty"
     )
+
+
+def write_digest(path: Path, target: Path) -> None:
+    """Let the digest file of `target` describe the file `path`, which is about to be moved there."""
+    _write_digests(target, [sha256(path)])
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _read_digests(path: Path) -> list[str]:
+    file = _digest_file(path)
+    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _write_digests(path: Path, digests: Sequence[str]) -> None:
+    write_text(_digest_file(path), "".join(f"{digest}  {path.name}\n" for digest in digests))
+
+
+def retrain_hint(fold_folder: Path) -> str:
+    return f"remove {fold_folder} and rerun the run's command to train this fold again"
+
+
+def reported_checkpoint(fold_folder: Path, selected_epoch: int | None) -> Path:
+    """Return the checkpoint that the fold's predictions come from."""
+    return fold_folder / (LAST if selected_epoch is None else SELECTED)
 
 
 class SaveEpoch(pl.callbacks.Checkpoint):
     """`last.ckpt` at every epoch's end; with an inner split, `selected.ckpt` at its lowest loss.
 
     Lightning runs a Checkpoint after all other callbacks, so their state of this epoch is in it.
-    Within `reported(module)` the module has the weights that the fold will be judged by.
+    With `averages` the selected checkpoint is a full one: Lightning puts averages in no other.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        select: bool,
-        reported: Callable[[Any], AbstractContextManager] = nullcontext,
-    ):
-        self.folder, self.select, self.reported = folder, select, reported
+    def __init__(self, folder: Path, select: bool, averages: bool = False):
+        self.folder, self.select, self.averages = folder, select, averages
         self.selected_epoch: int | None = None
         self.selected_loss = float("inf")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        check_weights(module, trainer.current_epoch)  # what is kept can be gone on from
+        check_finite_weights(module, trainer.current_epoch)
         loss = trainer.callback_metrics.get("inner/loss")
         if self.select and loss is not None and float(loss) < self.selected_loss:
             self.selected_epoch, self.selected_loss = trainer.current_epoch, float(loss)
-            with self.reported(module):  # Lightning puts averages in full checkpoints alone
-                trainer.save_checkpoint(self.folder / SELECTED, weights_only=True)
+            trainer.save_checkpoint(self.folder / SELECTED, weights_only=not self.averages)
         trainer.save_checkpoint(self.folder / LAST)
 
     def state_dict(self) -> dict[str, Any]:
@@ -133,88 +154,51 @@ class SaveEpoch(pl.callbacks.Checkpoint):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.selected_epoch = state["selected_epoch"]
         self.selected_loss = state["selected_loss"]
-        if self.selected_epoch is not None and (problem := damage(self.folder / SELECTED)):
+        if self.selected_epoch is None:
+            return
+        if problem := verify_checksum(self.folder / SELECTED):
             raise InputError(
-                f"checkpoint {self.folder / SELECTED} {problem}, and no later epoch makes it "
+                f"checkpoint {self.folder / SELECTED} {problem}, and no later epoch writes it "
                 f"again; {retrain_hint(self.folder)}"
             )
 
 
-def reported_checkpoint(fold_folder: Path, selected_epoch: int | None) -> Path:
-    """The checkpoint whose predictions are the fold's: the selected epoch's, else the last's."""
-    return fold_folder / (LAST if selected_epoch is None else SELECTED)
+class ResumePoint(NamedTuple):
+    checkpoint: Path | None  # None: train from the start
+    notice: str | None = None  # what is corrupt or lost
 
 
-def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
-    try:
-        torch.save(checkpoint, file)
-    except RuntimeError as error:  # torch's writer hides what the file said
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+def find_resume_checkpoint(folder: Path, fold: int) -> ResumePoint:
+    """Return the last good checkpoint of the fold: `last.ckpt`, else `previous.ckpt`.
 
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
-
-
-def _digests(path: Path) -> list[str]:
-    """What the checkpoint's sidecar says it may be; nothing where there is none."""
-    sidecar = _sidecar(path)
-    if not sidecar.exists():
-        return []
-    lines = sidecar.read_text(errors="replace").splitlines()
-    return [line.split()[0] for line in lines if line.strip()]
-
-
-def _note(path: Path, digests: Sequence[str]) -> None:
-    write_text(_sidecar(path), "".join(f"{digest}  {path.name}\n" for digest in digests))
-
-
-# Where a fold goes on: from its last checkpoint, else the one before, never silently anew.
-
-
-class Start(NamedTuple):
-    checkpoint: Path | None  # None: from the start
-    told: str | None  # what the user should know: what is damaged, what is lost
-
-
-def find_resume_checkpoint(folder: Path, fold: int) -> Start:
-    """Of the fold in `folder`. A damaged `last.ckpt` gives way to `previous.ckpt`.
-
-    Raises InputError where epochs were trained and no good checkpoint is left of them.
+    Raises InputError where epochs were trained and no good checkpoint is left.
     """
     last, previous = folder / LAST, folder / PREVIOUS
-    problem = damage(last)
+    problem = verify_checksum(last)
     if problem is None:
-        return Start(last, None)
+        return ResumePoint(last)
     if not last.exists() and not previous.exists():
         return _without_checkpoint(folder, fold)
-    if older := damage(previous):
+    if older := verify_checksum(previous):
         raise InputError(
             f"fold {fold}: {last} {problem}, and {PREVIOUS} {older}; {retrain_hint(folder)}"
         )
     epoch = load_checkpoint(previous)["epoch"] + 1
-    _take_place(previous, last)
-    return Start(
-        last, f"fold {fold}: {last} {problem}; going on from {PREVIOUS}, the end of epoch {epoch}"
-    )
+    # It takes the place of the corrupt file, which the next epoch would move over the good one.
+    write_digest(previous, last)
+    os.replace(previous, last)
+    notice = f"{last} {problem}; resuming from {PREVIOUS}, the end of epoch {epoch}"
+    return ResumePoint(last, f"fold {fold}: {notice}")
 
 
-def _without_checkpoint(folder: Path, fold: int) -> Start:
-    """History comes before its epoch's checkpoint: of one row none need have been lost."""
+def _without_checkpoint(folder: Path, fold: int) -> ResumePoint:
+    """An epoch's history row is written before its checkpoint, so a single row is no loss."""
     history = folder / "history.csv"
     epochs = len(history.read_text().splitlines()) - 1 if history.exists() else 0
     if epochs > 1:
         raise InputError(
-            f"fold {fold}: {history} tells of {epochs} epochs, and {LAST} and {PREVIOUS} are "
-            f"missing; {retrain_hint(folder)}"
+            f"fold {fold}: {history} has {epochs} epochs, but {LAST} and {PREVIOUS} are missing; "
+            f"{retrain_hint(folder)}"
         )
-    lost = f"fold {fold}: stopped before {LAST} was first written; it begins anew"
-    return Start(None, lost if epochs else None)
-
-
-def _take_place(previous: Path, last: Path) -> None:
-    """Of the damaged one: the next epoch's end must not move it over the good one."""
-    write_digest(previous, last)
-    os.replace(previous, last)
+    notice = f"fold {fold}: interrupted before the first {LAST}; training from the start"
+    return ResumePoint(None, notice if epochs else None)

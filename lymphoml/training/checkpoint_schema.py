@@ -1,194 +1,203 @@
-"""What a checkpoint must hold to be one of ours: names, kinds and shapes, before anything is made.
+"""What a checkpoint may contain: names, types, ranges and shapes, checked before anything is built.
 
-Whoever can change a checkpoint can change its digest; that nothing in it runs is `archive`'s.
+Whoever can change a checkpoint can change its digest as well. That nothing in it runs code is
+checked by `core.tensor_files`.
 """
 
-import math
-from typing import Any
+from typing import Annotated, Any, Self
 
+from annotated_types import Len
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 from torch import Tensor, nn
 
-SETTINGS = {"model", "optim", "scheduler", "clinical_dim", "pos_weight"}
-MEASURED = {"epoch", "lr", "images_per_second"}
-STAGES = ("train/", "val/", "inner/")
-DEEPEST = 40
-# Beside an average of weights, which then is the `state_dict`: those that learn, and of how many.
-LEARNING, AVERAGING = "current_model_state", "averaging_state"
+Count = Annotated[int, Field(ge=0, lt=1 << 31)]
+Plain = dict[str, JsonValue]
+HistoryKey = Annotated[
+    str, Field(pattern=r"^(epoch|lr|images_per_second|(train|val|inner)/[a-z_]{1,40})$")
+]
 
 
-def validate_checkpoint(content: Any) -> None:
-    """Raises ValueError with what is wrong, in a few words; parts may be missing."""
-    _expect(isinstance(content, dict), "it is no mapping")
-    for part, check in CHECKS.items():
-        if part in content:
-            _expect(isinstance(content[part], dict), f"its {part} is no mapping")
-            check(content[part])
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def check_complete(content: dict[str, Any]) -> None:
-    """Raises ValueError where a part is missing without which nobody can be predicted."""
-    for part in ("state_dict", "hyper_parameters", "BagDataModule"):
-        _expect(part in content, f"it has no {part}")
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, arbitrary_types_allowed=True)
+
+
+class _Model(_Open):
+    __pydantic_extra__: Plain
+    encoder: Plain = {}
+    pooling: Plain = {}
+    fusion: Plain = {}
+
+
+class _HyperParameters(_Closed):
+    model: _Model
+    optim: Plain
+    scheduler: Plain | None
+    clinical_dim: Count
+    pos_weight: float | None
+
+
+class _Scaling(_Closed):
+    mean: list[float]
+    scale: list[float]
+
+    def check_width(self, width: int) -> None:
+        if not len(self.mean) == len(self.scale) == width or 0 in self.scale:
+            raise ValueError("mean and scale do not fit the columns")
+
+
+class _Features(_Scaling):
+    names: Annotated[list[str], Len(1)]
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        self.check_width(len(set(self.names)))
+        return self
+
+
+class _Column(_Open):
+    __pydantic_extra__: Plain
+    log: bool | None = None
+    categories: list[str] | None = None
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if self.categories is None and self.log is None:
+            raise ValueError("neither categories nor log")
+        return self
+
+    @property
+    def width(self) -> int:
+        return 1 if self.categories is None else max(0, len(self.categories) - 1)
+
+
+class _Clinical(_Scaling):
+    columns: dict[str, _Column]
+    fill: dict[str, str | float]
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        self.check_width(sum(column.width for column in self.columns.values()))
+        if not self.fill.keys() <= self.columns.keys():
+            raise ValueError("fill has other columns")
+        return self
+
+
+class _Data(_Closed):
+    next_epoch: Count
+    clinical: _Clinical
+    cohort_schema: JsonValue = Field(alias="schema")
+    image_size: Annotated[list[Count], Len(2, 2)] | None
+    features: _Features | None
+
+
+class _History(_Closed):
+    rows: list[dict[HistoryKey, Annotated[float, AllowInfNan(True)] | None]]
+    seconds: float
+
+
+class _SaveEpoch(_Closed):
+    selected_epoch: Count | None
+    selected_loss: Annotated[float, AllowInfNan(True)]
+
+
+class _Callbacks(_Open):
+    History: _History | None = None
+    SaveEpoch: _SaveEpoch | None = None
+
+
+class _Averaging(_Closed):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    n_averaged: Tensor
+
+
+class _ParamGroup(_Open):
+    params: list[Count]
+
+
+class _Optimizer(_Open):
+    state: dict[Count, dict[str, Any]]
+    param_groups: list[_ParamGroup]
+
+
+class Checkpoint(_Open):
+    """Any checkpoint of this package; parts may be missing."""
+
+    state_dict: dict[str, Tensor] | None = None
+    callbacks: _Callbacks | None = None
+
+
+class FoldCheckpoint(Checkpoint):
+    """A checkpoint of a fold, complete for prediction."""
+
+    state_dict: dict[str, Tensor]
+    hyper_parameters: _HyperParameters
+    data: _Data = Field(alias="BagDataModule")
+    optimizer_states: Annotated[list[_Optimizer], Len(1, 1)] | None = None
+    # With weight averaging the average is the `state_dict`.
+    current_model_state: dict[str, Tensor] | None = None
+    averaging_state: _Averaging | None = None
+
+
+def validate_checkpoint(content: Any, schema: type[Checkpoint] = Checkpoint) -> None:
+    """Raise ValueError, in a few words, unless the content has this schema."""
+    if isinstance(content, dict) and "BagDataModule" in content:
+        schema = FoldCheckpoint
+    try:
+        schema.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(key)[:40] for key in first["loc"][:5])
+        raise ValueError(f"{place or 'content'}: {first['msg']}") from None
 
 
 def assert_compatible(module: nn.Module, content: dict[str, Any]) -> None:
-    """Whether `module`, and an optimiser of all its parameters, can take the content's state."""
-    check_complete(content)
+    """Raise ValueError unless `module` and an optimiser of its parameters can be resumed from it."""
+    validate_checkpoint(content, FoldCheckpoint)
     check_weights(module, content["state_dict"])
-    if LEARNING in content:
-        check_weights(module, content[LEARNING])
-        count = content.get(AVERAGING, {}).get("n_averaged")
-        counts = isinstance(count, Tensor) and not count.ndim and not count.is_floating_point()
-        _expect(counts and len(content[AVERAGING]) == 1, "its average does not tell of how many")
+    if "current_model_state" in content or "averaging_state" in content:
+        check_weights(module, content.get("current_model_state") or {})
+        count = content.get("averaging_state", {}).get("n_averaged")
+        if count is None or count.ndim or count.is_floating_point():
+            raise ValueError("averaging_state.n_averaged is not a count")
     parameters = list(module.parameters())
-    states: Any = content.get("optimizer_states")
-    _expect(isinstance(states, list) and len(states) == 1, "it has no state of one optimiser")
-    try:
-        groups, state = states[0]["param_groups"], states[0]["state"]
-        asked = [number for group in groups for number in group["params"]]
-        _expect(asked == list(range(len(parameters))), "its optimiser has other parameters")
-        for number, values in state.items():
-            for value in values.values():
-                if isinstance(value, Tensor) and value.ndim:
-                    fits = value.shape == parameters[number].shape
-                    _expect(fits, "its optimiser's state has other shapes than the model")
-    except (TypeError, KeyError, AttributeError, IndexError):
-        raise ValueError("its optimiser's state is damaged") from None
+    if not content.get("optimizer_states"):
+        raise ValueError("optimizer_states is empty")
+    (optimizer,) = content["optimizer_states"]
+    numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
+    if numbers != list(range(len(parameters))) or not optimizer["state"].keys() <= set(numbers):
+        raise ValueError("the optimiser has other parameters than the model")
+    for number, values in optimizer["state"].items():
+        tensors = [value for value in values.values() if isinstance(value, Tensor) and value.ndim]
+        if any(value.shape != parameters[number].shape for value in tensors):
+            raise ValueError("the optimiser's state has other shapes than the model")
 
 
 def check_weights(module: nn.Module, state: dict[str, Tensor]) -> None:
-    """Raises ValueError unless names and shapes are exactly those of `module`."""
+    """Raise ValueError unless names, shapes and kinds of numbers are those of `module`."""
     own = module.state_dict()
-    if odd := sorted(own.keys() ^ state.keys()):
-        raise ValueError(f"its weights are of another model: {odd[0][:80]!r} is in one alone")
+    if different := sorted(own.keys() ^ state.keys()):
+        raise ValueError(f"weights of another model: {different[0][:80]!r} is in only one of them")
     for name, tensor in own.items():
-        shapes = tuple(state[name].shape), tuple(tensor.shape)
-        _expect(shapes[0] == shapes[1], f"its {name[:80]} is {shapes[0]}, the model's {shapes[1]}")
-        same_kind = state[name].is_floating_point() == tensor.is_floating_point()
-        _expect(same_kind, f"its {name[:80]} is {state[name].dtype}, the model's {tensor.dtype}")
-
-
-def numbers(state: dict[str, Tensor]) -> int:
-    """How many numbers there are in all tensors."""
-    return sum(tensor.numel() for tensor in state.values())
-
-
-def _check_tensors(state: dict[str, Any]) -> None:
-    tensors = all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
-    _expect(tensors, "its state_dict holds more than tensors")
-
-
-def _check_settings(settings: dict[str, Any]) -> None:
-    _expect(settings.keys() == SETTINGS, f"its hyper_parameters are not {sorted(SETTINGS)}")
-    _expect(_is_plain(settings), "its hyper_parameters hold more than plain values")
-    for key in ("model", "optim"):
-        _expect(isinstance(settings[key], dict), f"its {key} is no mapping")
-    _expect(isinstance(settings["scheduler"], dict | None), "its scheduler is no mapping")
-    model = settings["model"]
-    parts = all(isinstance(model.get(part, {}), dict) for part in ("encoder", "pooling", "fusion"))
-    _expect(parts, "a part of its model is no mapping")
-    _expect(_whole(settings["clinical_dim"]), "its clinical_dim is no whole number")
-    _expect(settings["pos_weight"] is None or _finite(settings["pos_weight"]), "its pos_weight")
-
-
-def _check_data(state: dict[str, Any]) -> None:
-    known = {"next_epoch", "clinical", "schema", "image_size"}
-    fits = state.keys() == known | {"features"}
-    _expect(fits, f"its BagDataModule does not hold {sorted(known)}")
-    _expect(_is_plain(state), "its BagDataModule holds more than plain values")
-    _expect(_whole(state["next_epoch"]), "its next_epoch is no whole number")
-    size = state["image_size"]
-    sides = isinstance(size, list) and len(size) == 2 and all(map(_whole, size))
-    _expect(size is None or sides, "its image_size is no height and width")
-    if state["features"] is not None:
-        _check_features(state["features"])
-    clinical = state["clinical"]
-    _expect(isinstance(clinical, dict), "its clinical is no mapping")
-    _expect(clinical.keys() == {"columns", "fill", "mean", "scale"}, "its clinical has other keys")
-    columns, fill = clinical["columns"], clinical["fill"]
-    _expect(isinstance(columns, dict) and isinstance(fill, dict), "its clinical columns")
-    width = 0
-    for column in columns.values():
-        _expect(isinstance(column, dict), "its clinical columns")
-        categories = column.get("categories")
-        if categories is None:
-            _expect(isinstance(column.get("log"), bool), "its clinical columns")
-        else:
-            texts = isinstance(categories, list) and all(isinstance(c, str) for c in categories)
-            _expect(texts, "its clinical categories")
-        width += 1 if categories is None else max(0, len(categories) - 1)
-    _check_scaling(clinical, width, "clinical")
-    filled = all(isinstance(v, str) or _finite(v) for v in fill.values())
-    _expect(filled and fill.keys() <= columns.keys(), "its clinical fill")
-
-
-def _check_features(features: Any) -> None:
-    _expect(isinstance(features, dict), "its features are no mapping")
-    _expect(features.keys() == {"names", "mean", "scale"}, "its features have other keys")
-    names = features["names"]
-    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    _expect(texts and len(set(names)) == len(names) > 0, "its names of features")
-    _check_scaling(features, len(names), "features")
-
-
-def _check_scaling(fitted: dict[str, Any], width: int, what: str) -> None:
-    """A mean and a scale, by which is divided, for each of `width` columns."""
-    for key in ("mean", "scale"):
-        values = fitted[key]
-        fits = isinstance(values, list) and len(values) == width and all(map(_finite, values))
-        _expect(fits, f"its {what} {key} does not fit its columns")
-    _expect(all(fitted["scale"]), f"its {what} scale holds a zero")
-
-
-def _check_callbacks(callbacks: dict[str, Any]) -> None:
-    history, save = callbacks.get("History"), callbacks.get("SaveEpoch")
-    if history is not None:
-        rows = history.get("rows") if isinstance(history, dict) else None
-        _expect(isinstance(rows, list) and _finite(history.get("seconds")), "its history")
-        for row in rows or []:
-            known = isinstance(row, dict) and all(
-                isinstance(key, str)
-                and (key in MEASURED or key.startswith(STAGES))
-                and key.replace("/", "_").isidentifier()
-                and isinstance(value, int | float | None)
-                for key, value in row.items()
+        given = state[name]
+        if given.shape != tensor.shape or given.is_floating_point() != tensor.is_floating_point():
+            raise ValueError(
+                f"{name[:80]} is {given.dtype} {tuple(given.shape)}, in the model {tensor.dtype} "
+                f"{tuple(tensor.shape)}"
             )
-            _expect(known, "its history holds more than numbers")
-    if save is not None:
-        _expect(isinstance(save, dict), "its SaveEpoch")
-        epoch = save.get("selected_epoch", "")
-        _expect(epoch is None or _whole(epoch), "its selected_epoch is no whole number")
-        _expect(isinstance(save.get("selected_loss"), float), "its selected_loss is no number")
 
 
-def _is_plain(value: Any, depth: int = 0) -> bool:
-    if depth > DEEPEST:
-        return False
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and _is_plain(v, depth + 1) for k, v in value.items())
-    if isinstance(value, list):
-        return all(_is_plain(each, depth + 1) for each in value)
-    return value is None or isinstance(value, str | int | float | bool)
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 31
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _expect(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise ValueError(otherwise)
-
-
-CHECKS = {
-    "state_dict": _check_tensors,
-    "hyper_parameters": _check_settings,
-    "BagDataModule": _check_data,
-    "callbacks": _check_callbacks,
-    LEARNING: _check_tensors,
-    AVERAGING: _check_tensors,
-}
+def count_values(state: dict[str, Tensor]) -> int:
+    """Return how many numbers all tensors have together."""
+    return sum(tensor.numel() for tensor in state.values())

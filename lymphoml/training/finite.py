@@ -1,4 +1,4 @@
-"""A loss or weight that is no number stops a fold before it reaches a checkpoint."""
+"""Stop a training whose loss or weights are NaN or Inf before it reaches a checkpoint."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lymphoml.core.errors import RuntimeFailure
 
-LOWER = "try a lower lr in a run of another name, or trainer.precision=32-true"
+HINT = "try a lower lr in a run of another name, or trainer.precision=32-true"
 
 
 def check_finite_loss(
@@ -17,57 +17,52 @@ def check_finite_loss(
     epoch: int,
     model: nn.Module,
 ) -> None:
-    """Raises RuntimeFailure for the first batch whose loss is nan or infinite.
+    """Raise RuntimeFailure for the first batch whose loss is NaN or Inf.
 
-    `losses` (b each) and `patients` are those of the epoch's batches from number `first` on.
-    Waits once for the device.
+    `losses` (b each) and `patients` are of the epoch's batches from number `first` on. Waits once
+    for the device.
     """
     if torch.cat(list(losses)).isfinite().all():
         return
     for batch, (loss, ids) in enumerate(zip(losses, patients, strict=True), first):
-        bad = [patient for patient, value in zip(ids, loss.tolist(), strict=True)
-               if not -float("inf") < value < float("inf")]  # fmt: skip
-        if bad:
-            earlier = _broken(model) and ", after weights that an earlier step broke"
+        finite = loss.isfinite().tolist()
+        if bad := [patient for patient, good in zip(ids, finite, strict=True) if not good]:
+            cause = ", after an earlier step broke the weights" if _first_broken(model) else ""
             raise RuntimeFailure(
-                f"{place(epoch, batch, bad)}: the training has diverged, its loss is no number"
-                f"{earlier or ''}; {LOWER}"
+                f"{format_place(epoch, batch, bad)}: loss is NaN or Inf{cause}; {HINT}"
             )
 
 
-def check_weights(model: nn.Module, epoch: int) -> None:
-    """Raises RuntimeFailure where a weight or running statistic is nan or infinite."""
-    if name := _broken(model):
-        raise RuntimeFailure(
-            f"epoch {epoch + 1}: the training has diverged, {name} is no number; {LOWER}"
-        )
+def check_finite_weights(model: nn.Module, epoch: int) -> None:
+    """Raise RuntimeFailure where a weight or running statistic is NaN or Inf."""
+    if name := _first_broken(model):
+        raise RuntimeFailure(f"epoch {epoch + 1}: {name} is NaN or Inf; {HINT}")
+
+
+def format_place(epoch: int, batch: int, patients: Sequence[str]) -> str:
+    """Return epoch and batch, counted from 1, and the patients."""
+    names = ", ".join(patients[:4]) + (" and others" if len(patients) > 4 else "")
+    return f"epoch {epoch + 1}, batch {batch + 1} (patient{'s' * (len(patients) > 1)} {names})"
+
+
+def _first_broken(model: nn.Module) -> str | None:
+    """Return the first weight that is NaN or Inf, found in one wait for the device."""
+    values = {
+        name: each
+        for name, each in model.state_dict().items()
+        if each.is_floating_point() and each.numel()
+    }
+    if not values:
+        return None
+    finite = torch.stack([each.float().abs().max() for each in values.values()]).isfinite()
+    return None if finite.all() else list(values)[int((~finite).nonzero()[0])]
 
 
 def check_pretraining(losses: Tensor, network: nn.Module, epoch: int, batch: int) -> None:
-    """Likewise of losses without patients, and of the weights that gave them."""
-    broken = None if losses.isfinite().all() else "its loss"
-    if broken := broken or _broken(network):
+    """Raise RuntimeFailure where losses without patients, or the network's weights, are not finite."""
+    broken = _first_broken(network) if losses.isfinite().all() else "loss"
+    if broken:
         raise RuntimeFailure(
-            f"pretraining, epoch {epoch + 1}, batch {batch + 1}: it has diverged, {broken} is no "
-            f"number; try a lower pretrain.lr, or trainer.precision=32-true"
+            f"pretraining, epoch {epoch + 1}, batch {batch + 1}: {broken} is NaN or Inf; try a "
+            f"lower pretrain.lr, or trainer.precision=32-true"
         )
-
-
-def place(epoch: int, batch: int, patients: Sequence[str]) -> str:
-    """Where in a training; epochs and batches are counted from 1 for people."""
-    named = ", ".join(patients[:4]) + (" and others" if len(patients) > 4 else "")
-    return f"epoch {epoch + 1}, batch {batch + 1} (patient{'s' * (len(patients) > 1)} {named})"
-
-
-def _broken(model: nn.Module) -> str | None:
-    """The first weight that is no number, found in one wait for the device."""
-    values = {name: each for name, each in model.state_dict().items() if each.is_floating_point()}
-    if not values:
-        return None
-    sums = torch.stack(
-        [each.detach().float().abs().max() for each in values.values() if each.numel()]
-    )
-    if sums.isfinite().all():
-        return None
-    names = [name for name, each in values.items() if each.numel()]
-    return names[int((~sums.isfinite()).nonzero()[0])]

@@ -1,4 +1,4 @@
-"""Learning: a MIL model under binary cross-entropy and balanced accuracy."""
+"""Train and evaluate a MIL model with Lightning: loss, optimiser, metrics, predictions."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -12,19 +12,17 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.privacy import last_parts
-from lymphoml.core.types import Batch
-from lymphoml.data.datamodule import BagDataModule, Transform
+from lymphoml.core.types import Batch, Features
+from lymphoml.data.datamodule import Transform
 from lymphoml.models.build import build, build_model
 from lymphoml.training.checkpoint_schema import assert_compatible
 from lymphoml.training.finite import check_finite_loss
 
-# Images that evaluation looks at together: the same on every machine, and no larger bag costs more
-# memory.
-EVALUATED_AT_ONCE = 64
+EVALUATION_CHUNK = 64  # images at a time: the same on every machine, whatever the bag's size
 
 
-class Predicted(NamedTuple):
-    """What the model says of a batch: probabilities of being tumoral."""
+class BagPredictions(NamedTuple):
+    """A batch's probabilities of the positive class."""
 
     ids: tuple[str, ...]
     lengths: Tensor  # (b)
@@ -33,13 +31,13 @@ class Predicted(NamedTuple):
 
 
 class BagClassifier(pl.LightningModule):
-    """The model, its loss and its optimiser, all described by primitives.
+    """A MIL model, its loss and its optimiser, all described by primitives.
 
-    `model`, `optim` and `scheduler` are specifications for `build`. `pos_weight` weighs tumoral
-    patients in the loss. The trainer's datamodule has the transform of each batch, and the views
-    whose logits evaluation averages. In training alone: `chunk_size` images go through the encoder
-    at a time, None: all; labels are `label_smoothing` / 2 away from 0 and 1. Its checkpoints hold
-    weights and primitives, nothing that runs, and no path of this machine.
+    `model`, `optim` and `scheduler` are specifications for `build`. `pos_weight` multiplies the
+    loss of positive patients. Only in training, `chunk_size` images go through the encoder at a
+    time (None: all), and labels are `label_smoothing` / 2 away from 0 and 1. The trainer's data
+    module has the transform of each batch, and the views whose logits evaluation averages.
+    Checkpoints have weights and primitives, and no path of this machine.
     """
 
     def __init__(
@@ -60,113 +58,121 @@ class BagClassifier(pl.LightningModule):
                 "scheduler": scheduler,
                 "clinical_dim": clinical_dim,
                 "pos_weight": pos_weight,
-            }
+            },
+            logger=False,
         )
-        self.chunk_size = chunk_size
-        self.label_smoothing = label_smoothing
+        self.chunk_size, self.label_smoothing = chunk_size, label_smoothing
         self.model = build_model(model, clinical_dim).to(memory_format=torch.channels_last)
-        # Where all is fitted, no gradient is there for Lightning to follow.
+        # Where every part is fitted there is no gradient for Lightning to follow.
         self.automatic_optimization = any(each.requires_grad for each in self.model.parameters())
-        # One pair of metrics for each validation loader: the fold's, and the inner split's.
-        self.val_loss = torch.nn.ModuleList(
-            MeanMetric(nan_strategy="disable") for _ in ("val", "inner")
-        )
-        # Hard classes in, balanced accuracy out; Accuracy(task="binary") ignores `average`.
-        self.val_accuracy = torch.nn.ModuleList(
-            MulticlassAccuracy(2, average="macro") for _ in ("val", "inner")
-        )
+        # By validation loader: the held-out fold, and the inner split where there is one.
+        self.val_metrics = torch.nn.ModuleList(_Metrics(stage) for stage in ("val", "inner"))
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (b); positive says tumoral."""
+        """Return the logits (b) of a batch; a positive one means the positive class."""
         return self.model.classify(self.embed(batch), batch.lengths, batch.clinical)
 
-    def setup(self, stage: str) -> None:
-        """Fit what the fusion fits: before a checkpoint is restored, and deterministic."""
-        if stage == "fit":
-            bags: BagDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.fit_clinical(*bags.training_clinical())
-            self.fit_images(bags.training_bags())
+    def embed(self, batch: Batch, transform: Transform | None = None) -> Features | None:
+        """Return the features of each image, by default with the data module's own transform."""
+        noise = batch.augmentation_noise
+        return self.model.embed(
+            batch.images,
+            *(() if noise is None else (noise,)),
+            transform=transform or self.trainer.datamodule.transform,  # type: ignore[attr-defined]
+            chunk_size=self.chunk_size if self.training else EVALUATION_CHUNK,
+        )
 
-    def fit_clinical(self, clinical: Tensor, label: Tensor) -> None:
-        """Let the fusion fit what it fits to the training patients (b k), (b) before training."""
-        self.model.fusion.fit_clinical(clinical, label, self.hparams["pos_weight"] or 1.0)
+    def _embed_views(self, batch: Batch) -> Iterator[Features | None]:
+        """Yield the features of each view that evaluation averages over."""
+        for view in self.trainer.datamodule.tta_views:  # type: ignore[attr-defined]
+            yield self.embed(batch, view)
+
+    def setup(self, stage: str) -> None:
+        """Fit what the fusion fits. Deterministic: a checkpoint restored later has the same."""
+        if stage == "fit":
+            bags: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            pos_weight = self.hparams["pos_weight"] or 1.0
+            self.model.fusion.fit_clinical(*bags.training_clinical(), pos_weight)
+            if self.model.fusion.fits_images:
+                self.model.fusion.fit_images(*self._pool(bags.training_bags()), pos_weight)
 
     @torch.no_grad()
-    def fit_images(self, batches: Iterable[Batch]) -> None:
-        """Let the fusion fit what it fits to the training patients' bags, seen as in evaluation.
-
-        Comes after `fit_clinical`, and is as deterministic.
-        """
-        if not self.model.fusion.fits_images:
-            return
+    def _pool(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pooled bags as in evaluation (b d), clinical values (b k) and labels (b)."""
         self.eval()
         bags, clinical, label = [], [], []
         for batch in batches:
-            seen = [self.model.pool(view, batch.lengths) for view in self._evaluated(batch)]
-            bags.append(torch.stack(seen).mean(dim=0))  # as linear as the mean of their logits
+            views = [self.model.pool(each, batch.lengths) for each in self._embed_views(batch)]
+            bags.append(torch.stack(views).mean(dim=0))  # as linear as the mean of their logits
             clinical.append(batch.clinical)
             label.append(batch.label)
-        together = (torch.cat(parts) for parts in (bags, clinical, label))
-        self.model.fusion.fit_images(*together, self.hparams["pos_weight"] or 1.0)
         self.train()
+        return torch.cat(bags), torch.cat(clinical), torch.cat(label)
+
+    def _step(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
+        """Return the binary cross-entropy of each patient (b) and its logit (b)."""
+        label, weight = batch.label, self.hparams["pos_weight"]
+        if stage == "train":
+            logits = self(batch)
+            label = label + self.label_smoothing * (0.5 - label)
+        else:
+            views = [
+                self.model.classify(features, batch.lengths, batch.clinical).float()
+                for features in self._embed_views(batch)
+            ]
+            logits = torch.stack(views).mean(0)
+        losses = F.binary_cross_entropy_with_logits(
+            logits.float(), label, reduction="none",
+            pos_weight=None if weight is None else logits.new_tensor(weight).float(),
+        )  # fmt: skip
+        return losses, logits
 
     def on_train_epoch_start(self) -> None:
-        # UserFacingError once an epoch: a call of `log` takes a millisecond, some steps take no more than ten.
+        # Logged once an epoch: a call of `log` takes a millisecond, some steps less than ten.
         self._losses: list[Tensor] = []
-        self._trained: list[tuple[str, ...]] = []
+        self._patients: list[tuple[str, ...]] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        features, label = self.embed(batch), batch.label
-        logits = self.model.classify(features, batch.lengths, batch.clinical)
-        losses = self._loss(logits, label + self.label_smoothing * (0.5 - label))
+        losses, _ = self._step(batch, "train")
         self._losses.append(losses.detach())
-        self._trained.append(batch.ids)
-        self._refuse_divergence(batch_idx)
+        self._patients.append(batch.ids)
+        self._check_finite(batch_idx)
         if self.trainer.is_last_batch:
             mean = torch.cat(self._losses).mean()
             self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1)
         return losses.mean()
 
-    def _refuse_divergence(self, batch_idx: int) -> None:
-        """At every step where looking is free; elsewhere once an epoch: it waits for the device."""
+    def _check_finite(self, batch_idx: int) -> None:
+        """Check every step on a CPU; elsewhere once an epoch, as it waits for the device."""
         on_cpu = self._losses[-1].device.type == "cpu"
         if on_cpu or self.trainer.is_last_batch:
             first = batch_idx if on_cpu else 0
-            check_finite_loss(
-                self._losses[first:], self._trained[first:], first, self.current_epoch, self.model
-            )
+            losses, patients = self._losses[first:], self._patients[first:]
+            check_finite_loss(losses, patients, first, self.current_epoch, self.model)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        each = [
-            self.model.classify(features, batch.lengths, batch.clinical).float()
-            for features in self._evaluated(batch)
-        ]
-        logits = torch.stack(each).mean(0)
-        loss: Any = self.val_loss[dataloader_idx]
-        accuracy: Any = self.val_accuracy[dataloader_idx]
-        loss.update(self._loss(logits, batch.label))
-        accuracy.update((logits > 0).long(), batch.label.long())
+        losses, logits = self._step(batch, "val")
+        metrics: Any = self.val_metrics[dataloader_idx]
+        metrics.loss.update(losses)
+        metrics.accuracy.update((logits > 0).long(), batch.label.long())
 
     def on_validation_epoch_end(self) -> None:
-        for name, metrics in (("loss", self.val_loss), ("balanced_accuracy", self.val_accuracy)):
-            metric: Any
-            for stage, metric in zip(("val", "inner"), metrics, strict=True):
-                if metric.update_called:
-                    self.log(f"{stage}/{name}", metric.compute(), batch_size=1)
-                    metric.reset()
+        for metrics in self.val_metrics:
+            for name, value in metrics.compute().items():
+                self.log(name, value, batch_size=1)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Predicted:
+    def predict_step(self, batch: Batch, batch_idx: int) -> BagPredictions:
         clinical, bags, images = batch.clinical, [], []
-        for features in self._evaluated(batch):
+        for features in self._embed_views(batch):
             bags.append(self.model.classify(features, batch.lengths, clinical).float())
             if features is None:
                 images.append(bags[0].new_empty(0))
             else:
-                alone = torch.ones(len(features), dtype=batch.lengths.dtype)
+                single = torch.ones(len(features), dtype=batch.lengths.dtype)
                 owner = torch.repeat_interleave(batch.lengths).to(clinical.device)
-                images.append(self.model.classify(features, alone, clinical[owner]).float())
+                images.append(self.model.classify(features, single, clinical[owner]).float())
         probabilities = (torch.sigmoid(torch.stack(each).mean(0)) for each in (bags, images))
-        return Predicted(batch.ids, batch.lengths, *probabilities)
+        return BagPredictions(batch.ids, batch.lengths, *probabilities)
 
     def configure_optimizers(self) -> Any:
         optimizer = build(self.hparams["optim"], self.parameters())
@@ -175,35 +181,32 @@ class BagClassifier(pl.LightningModule):
             return optimizer
         scheduler = build(spec, optimizer)
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            raise InputError(f"{spec['_target_']}: it would follow the fold that is scored")
+            raise InputError(f"scheduler={spec['_target_']} would follow the held-out fold")
         return [optimizer], [scheduler]  # stepped once an epoch
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises InputError where a run to be resumed is of another model or optimiser."""
+        """Raise InputError where the checkpoint is of another model or optimiser."""
         try:
             assert_compatible(self, checkpoint)
         except ValueError as error:
             raise InputError(f"checkpoint to resume from: {error}; train the fold again") from None
 
-    def _evaluated(self, batch: Batch) -> Iterator[Tensor | None]:
-        """The features of each view that evaluation averages over."""
-        for view in self.trainer.datamodule.tta_views:  # type: ignore[attr-defined]
-            yield self.embed(batch, view)
 
-    def embed(self, batch: Batch, transform: Transform | None = None) -> Tensor | None:
-        """The features of each image of the batch (n d); by default with the datamodule's own."""
-        noise = batch.augmentation_noise
-        return self.model.embed(
-            batch.images,
-            *(() if noise is None else (noise,)),
-            transform=transform or self.trainer.datamodule.transform,  # type: ignore[attr-defined]
-            chunk_size=self.chunk_size if self.training else EVALUATED_AT_ONCE,
-        )
+class _Metrics(torch.nn.Module):
+    """Loss and balanced accuracy of a validation loader; a module, so that they change device."""
 
-    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Binary cross-entropy of each patient (b)."""
-        weight = self.hparams["pos_weight"]
-        return F.binary_cross_entropy_with_logits(
-            logits.float(), label, reduction="none",
-            pos_weight=None if weight is None else logits.new_tensor(weight).float(),
-        )  # fmt: skip
+    def __init__(self, stage: str):
+        super().__init__()
+        self.stage, self.loss = stage, MeanMetric(nan_strategy="disable")
+        # From hard predictions: Accuracy(task="binary") ignores `average`.
+        self.accuracy = MulticlassAccuracy(2, average="macro")
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return what was collected by its logged name, and start again; empty without updates."""
+        if not self.loss.update_called:
+            return {}
+        named = (("loss", self.loss), ("balanced_accuracy", self.accuracy))
+        values = {f"{self.stage}/{name}": metric.compute() for name, metric in named}
+        self.loss.reset()
+        self.accuracy.reset()
+        return values

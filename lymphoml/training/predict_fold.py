@@ -1,4 +1,4 @@
-"""What the model of one fold says of patients, and of each of their images."""
+"""Predict patients, and each of their images, with the model of one fold's checkpoint."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,36 +12,20 @@ from lymphoml.core.errors import InputError, one_line
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.datamodule import PatientBags
 from lymphoml.models.build import limit_size
-from lymphoml.training.checkpoint_schema import check_weights, numbers
-from lymphoml.training.lightning_module import BagClassifier, Predicted
+from lymphoml.training.checkpoint_schema import check_weights, count_values
+from lymphoml.training.lightning_module import BagClassifier, BagPredictions
 
 
 def checkpoint_predictions(
     checkpoint: dict[str, Any], path: Path, trainer: pl.Trainer, bags: PatientBags
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What the model of a fold's checkpoint says of some patients: patient, probability.
+    """Return `patient, probability`, and `patient, image, probability` of each image alone.
 
-    And what it says of each of their images: patient, image (its file's name), probability, that of
-    a bag of this image alone. A patient of whom only some images were drawn is left out of this.
-
-    Raises InputError, naming the fold's folder `path`, where a probability is not a number: the
-    fold has diverged.
+    Patients of whom only some images were drawn are left out of the second table. Raises
+    InputError, naming the fold's folder `path`, where model and weights do not fit, or where a
+    probability is NaN.
     """
-    settings = checkpoint["hyper_parameters"]
-    # The weights come from the checkpoint: the file they once began with may be gone.
-    if "weights" in settings["model"].get("encoder", {}):
-        settings["model"]["encoder"]["weights"] = None
-    try:
-        # Twice: layers that are exchanged for others on the way count as well.
-        with limit_size(5_000_000 + 2 * numbers(checkpoint["state_dict"])):
-            module = BagClassifier(**settings)
-        check_weights(module, checkpoint["state_dict"])
-    except (InputError, ValueError) as error:
-        raise InputError(
-            f"{path}: the checkpoint and its model do not fit ({one_line(error)}); train the fold "
-            f"again"
-        ) from None
-    module.load_state_dict(checkpoint["state_dict"])
+    module = _load_module(checkpoint, path)
     batches: Any = trainer.predict(module, datamodule=bags, weights_only=True)
     predictions = pd.DataFrame(
         {
@@ -49,16 +33,34 @@ def checkpoint_predictions(
             "probability": torch.cat([batch.bags for batch in batches]).double().numpy(),
         }
     )
-    lost = predictions["probability"].isna().sum()
-    if lost:
+    if missing := predictions["probability"].isna().sum():
         raise InputError(
-            f"{path}: no probability for {lost} of {len(predictions)} patients, the training has "
-            f"diverged; try a lower lr in a run of another name"
+            f"{path}: the probability of {missing} of {len(predictions)} patients is NaN, since "
+            f"the training diverged. Try a lower lr in a run of another name."
         )
-    return predictions, _of_images(batches, bags.cohort)
+    return predictions, _image_table(batches, bags.cohort)
 
 
-def _of_images(batches: Iterable[Predicted], cohort: Cohort) -> pd.DataFrame:
+def _load_module(checkpoint: dict[str, Any], path: Path) -> BagClassifier:
+    settings, weights = checkpoint["hyper_parameters"], checkpoint["state_dict"]
+    # The checkpoint has the weights: the file that they were initialised from may be gone.
+    if "weights" in settings["model"].get("encoder", {}):
+        settings["model"]["encoder"]["weights"] = None
+    try:
+        # Twice: layers that are replaced during construction count as well.
+        with limit_size(5_000_000 + 2 * count_values(weights)):
+            module = BagClassifier(**settings)
+        check_weights(module, weights)
+    except (InputError, ValueError) as error:
+        raise InputError(
+            f"{path}: the checkpoint does not fit its model ({one_line(error)}). Train the fold "
+            f"again."
+        ) from None
+    module.load_state_dict(weights)
+    return module
+
+
+def _image_table(batches: Iterable[BagPredictions], cohort: Cohort) -> pd.DataFrame:
     parts = [pd.DataFrame({"patient": [], "image": [], "probability": []})]
     for batch in batches:
         if not len(batch.images):

@@ -10,49 +10,48 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lymphoml.core.errors import InputError
-from lymphoml.training import hardware
 from lymphoml.training.checkpoint import AtomicCheckpointIO
+from lymphoml.training.hardware import resolve_precision
 
-NOISE = (  # warnings of Lightning's
+EXPECTED_WARNINGS = (  # Lightning's
     ".*does not have many workers.*",
     ".*LeafSpec.*",
     ".*isinstance.treespec.*",
-    "Found .* in eval mode at the start.*",  # norm=frozen, and meant
+    "Found .* in eval mode at the start.*",  # norm=frozen
 )
 
 
-def make_trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Trainer:
-    """Lightning's Trainer, on one device, as quiet and as repeatable as it gets."""
+def make_trainer(options: Any, folder: Path, **more: Any) -> pl.Trainer:
+    """Return a quiet, deterministic Trainer on one device; `options` is the group `trainer`.
+
+    Raises InputError where this machine lacks the accelerator or the precision.
+    """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for noise in NOISE:
-        warnings.filterwarnings("ignore", noise)
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    # Determinism would also fill every new tensor with NaN, which takes time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    precision: Any = resolve_precision(options["precision"], options["accelerator"])
     try:
-        return _trainer(options, folder, **more)
+        return pl.Trainer(
+            accelerator=options["accelerator"],
+            devices=1,
+            precision=precision,
+            max_epochs=options["max_epochs"],
+            check_val_every_n_epoch=options["check_val_every_n_epoch"],
+            deterministic="warn",
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=folder,
+            **more,
+        )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"trainer.accelerator={options['accelerator']} with "
             f"trainer.precision={options['precision']}: {reason}"
         ) from None
-
-
-def _trainer(options: dict[str, Any], folder: Path, **more: Any) -> pl.Trainer:
-    asked, accelerator = options["precision"], options["accelerator"]
-    # Determinism would also fill every new tensor with nan: it hides nothing here and costs time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return pl.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=hardware.resolve_precision(asked, accelerator),  # type: ignore[arg-type]
-        max_epochs=options["max_epochs"],
-        check_val_every_n_epoch=options["check_val_every_n_epoch"],
-        deterministic="warn",
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=folder,
-        **more,
-    )

@@ -85,7 +85,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
         cross_validate(configured(*words), run)
         (line,) = (each for each in capsys.readouterr().out.splitlines() if LAST in each)
         assert line.startswith(f"fold 1: {run / 'fold-1' / LAST} "), name
-        assert line.endswith("going on from previous.ckpt, the end of epoch 1"), name
+        assert line.endswith("resuming from previous.ckpt, the end of epoch 1"), name
         assert outcome(run) == outcome(tmp_path / "whole"), name
     record_property("tried", len(damages))
 
@@ -102,7 +102,7 @@ def test_a_damaged_sidecar_is_a_damaged_checkpoint(configured, tmp_path, capsys,
         run = shutil.copytree(stopped, tmp_path / str(number))
         spoil(run / "fold-1" / f"{LAST}.sha256", damage)
         cross_validate(configured(*CLINICAL), run)
-        assert "going on from previous.ckpt" in capsys.readouterr().out
+        assert "resuming from previous.ckpt" in capsys.readouterr().out
         assert outcome(run) == outcome(tmp_path / "whole")
     record_property("tried", len(damages))
 
@@ -122,7 +122,7 @@ def test_two_damaged_checkpoints_are_refused(configured, tmp_path, capsys, recor
         code, (line,) = refusal(capsys, configured(*CLINICAL), run)
         assert code == 2
         assert line.startswith("error: fold 1: ")
-        assert f"remove {run / 'fold-1'} and give the run's command again" in line
+        assert f"remove {run / 'fold-1'} " in line
         assert {path: path.stat().st_mtime_ns for path in run.rglob("*.c*")} == before
         tried += 1
     shutil.rmtree(run / "fold-1")
@@ -165,7 +165,7 @@ def test_a_finished_folds_damage_is_told_at_prediction(
             predict(configured(), run)
         assert left.value.code == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert f"remove {run / 'fold-1'} and give the run's command again" in line
+        assert f"remove {run / 'fold-1'} " in line
         assert not (run / "test").exists()
         shutil.rmtree(run / "fold-1")
         cross_validate(configured(*CLINICAL), run)
@@ -242,7 +242,7 @@ def test_a_second_fall_is_no_way_back_to_the_damaged_one(tmp_path):
         save(tmp_path, epoch)
     (tmp_path / LAST).write_bytes(b"damaged")
     assert load_checkpoint(find_resume_checkpoint(tmp_path, 0).checkpoint)["epoch"] == 1
-    assert find_resume_checkpoint(tmp_path, 0).told is None
+    assert find_resume_checkpoint(tmp_path, 0).notice is None
     (tmp_path / LAST).write_bytes(b"damaged again")
     with pytest.raises(InputError, match=r"previous.ckpt is missing"):
         find_resume_checkpoint(tmp_path, 0)

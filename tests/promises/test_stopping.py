@@ -126,8 +126,8 @@ def test_a_bar_that_is_not_closed_gives_the_cursor_back(tmp_path, started):
     )
     begin = (
         "from lymphoml.core.signals import install_signal_handlers; install_signal_handlers('go on')\n"
-        "from lymphoml.training.progress import progress_bar\n"
-        "with progress_bar(True, 9): import module"
+        "from lymphoml.core.progress import progress_bar\n"
+        "with progress_bar('', 9, shown=True): import module"
     )
     master, slave = os.openpty()
     process = started("-c", begin, cwd=tmp_path, stdout=slave, stderr=slave)

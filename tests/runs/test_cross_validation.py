@@ -582,15 +582,15 @@ def test_no_time_goes_into_filling_new_tensors(configured, tmp_path):
 
 
 def test_train_loss_is_the_mean_over_patients_also_with_a_short_last_step(configured, tmp_path):
-    seen, told = [], BagClassifier._loss
+    seen, step = [], BagClassifier._step
 
-    def spy(self, logits, label):
-        losses = told(self, logits, label)
-        seen.extend(losses.tolist() if self.training else [])
-        return losses
+    def spy(self, batch, stage):
+        losses, logits = step(self, batch, stage)
+        seen.extend(losses.tolist() if stage == "train" else [])
+        return losses, logits
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BagClassifier, "_loss", spy)
+        patch.setattr(BagClassifier, "_step", spy)
         words = ("fold=0", "data.batch_size=3", "trainer.max_epochs=1")
         cross_validate(configured(*words), tmp_path / "run")
     assert len(seen) == 8

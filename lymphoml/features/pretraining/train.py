@@ -20,7 +20,13 @@ from lymphoml.features.pretraining.methods import make_method
 from lymphoml.features.pretraining.views import Cells, Views
 from lymphoml.models.build import build, limit_size
 from lymphoml.training import hardware
-from lymphoml.training.checkpoint import LAST, PREVIOUS, AtomicCheckpointIO, damage, load_checkpoint
+from lymphoml.training.checkpoint import (
+    LAST,
+    PREVIOUS,
+    AtomicCheckpointIO,
+    load_checkpoint,
+    verify_checksum,
+)
 from lymphoml.training.checkpoint_schema import check_weights
 from lymphoml.training.finite import check_pretraining
 
@@ -123,7 +129,7 @@ def _restore(folder: Path, network: nn.ModuleDict, optimiser: torch.optim.Optimi
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.exists():
             continue
-        if problem := damage(path):
+        if problem := verify_checksum(path):
             print(f"pretraining: {path} {problem}; going on without it", flush=True)
             continue
         content = load_checkpoint(path)

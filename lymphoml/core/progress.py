@@ -1,0 +1,43 @@
+"""The progress bar of every long step: reading images, pretraining, training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich import get_console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class ProgressBar:
+    """A bar with one task, and lines above it. Threads may share it."""
+
+    def __init__(self, progress: Progress, task: TaskID):
+        self._progress, self._task = progress, task
+
+    def advance(self, steps: float = 1, description: str | None = None) -> None:
+        self._progress.update(self._task, advance=steps, description=description)
+
+    def print(self, line: str) -> None:
+        """Print above the bar, also where none is shown."""
+        self._progress.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def progress_bar(
+    description: str, total: float, unit: str = "", shown: bool | None = None
+) -> Iterator[ProgressBar]:
+    """Yield the bar of `total` steps; by default it is shown on a terminal alone.
+
+    In a log file it would leave an empty line.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    ends = (TextColumn(unit), TimeRemainingColumn(elapsed_when_finished=True))
+    off = not (get_console().is_terminal if shown is None else shown)
+    with Progress(*columns, *ends, transient=True, disable=off) as progress:
+        yield ProgressBar(progress, progress.add_task(description, total=total))
