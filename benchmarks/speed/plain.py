@@ -1,4 +1,7 @@
-"""(b) A plain PyTorch loop with every setting that is known to pay, and nothing around it."""
+"""A plain PyTorch loop with every setting that is known to pay, and nothing else.
+
+Images are decoded once into a memory map of bytes; channels last; bfloat16; fused SGD.
+"""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.speed.network import Network
-from benchmarks.speed.patients import Patient
+from benchmarks.speed.recipe import Network, Patient
 
 Bag = tuple[Tensor, Tensor, Tensor]  # images uint8 (n, 3, h, w), clinical (2), label ()
 
 
 class StoredBags(Dataset[Bag]):
-    """Bags read from a memory map of decoded images, of which `first` tells each patient's."""
+    """Bags from a memory map of decoded images; `first` is the index of each patient's first."""
 
     def __init__(self, patients: Sequence[Patient], store: Path, first: dict[str, int]):
         self.patients, self.first = patients, first
@@ -39,7 +41,7 @@ class StoredBags(Dataset[Bag]):
 
 
 class Plain:
-    """The loop on some patients. `shuffle` False trains them in the order given."""
+    """`shuffle=False` trains on the patients in the order given."""
 
     def __init__(
         self,
@@ -49,29 +51,24 @@ class Plain:
         store: Path,
         bf16: bool,
         device: str = "cpu",
-        workers: int = 0,
         shuffle: bool = True,
     ):
-        everybody = sorted({*patients, *held_out})
+        cohort = sorted({*patients, *held_out})
         if not store.exists():
-            decode_all(everybody, store)
-        starts = np.cumsum([0, *(len(patient.images) for patient in everybody)]).tolist()
-        first = dict(zip((patient.id for patient in everybody), starts, strict=False))
+            decode_all(cohort, store)
+        starts = np.cumsum([0, *(len(patient.images) for patient in cohort)]).tolist()
+        first = dict(zip((patient.id for patient in cohort), starts, strict=False))
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bf16, self.device = bf16, device
         self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, fused=True)
         pinned = device == "cuda"
-        self.training = DataLoader(
-            StoredBags(patients, store, first), batch_size=None, shuffle=shuffle,
-            num_workers=workers, persistent_workers=workers > 0, pin_memory=pinned,
-        )  # fmt: skip
-        self.held_out = DataLoader(
-            StoredBags(held_out, store, first), batch_size=None, num_workers=workers,
-            persistent_workers=workers > 0, pin_memory=pinned,
-        )  # fmt: skip
+        bags = StoredBags(patients, store, first)
+        self.training = DataLoader(bags, batch_size=None, shuffle=shuffle, pin_memory=pinned)
+        bags = StoredBags(held_out, store, first)
+        self.held_out = DataLoader(bags, batch_size=None, pin_memory=pinned)
 
     def train(self) -> Iterator[tuple[int, Tensor]]:
-        """One epoch: the images and the loss of each step."""
+        """Train for one epoch; yield the images and the loss of each step."""
         self.network.train()
         for bag in self.training:
             images, clinical, label = self._inputs(bag)
@@ -85,7 +82,7 @@ class Plain:
 
     @torch.inference_mode()
     def predict(self) -> Iterator[tuple[int, Tensor]]:
-        """The images and the probability of each held-out patient."""
+        """Yield the images and the probability of each held-out patient."""
         self.network.eval()
         for bag in self.held_out:
             images, clinical, _ = self._inputs(bag)
@@ -99,10 +96,10 @@ class Plain:
 
 
 def decode_all(patients: Sequence[Patient], store: Path) -> None:
-    """Every image once into one uint8 array (n, h, w, 3) on disk."""
+    """Write every image once into one uint8 array (n, h, w, 3) on disk."""
     paths = [path for patient in patients for path in patient.images]
     shape = (len(paths), *_decode(paths[0]).shape)
-    # Written, not mapped: mapped pages would count as this process's memory.
+    # Written, not mapped: mapped pages would count as memory of this process.
     with ThreadPoolExecutor() as pool, store.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)

@@ -1,10 +1,11 @@
-"""(a) The report's recipe, written anew from its description.
+"""The paper's recipe, written from its description.
 
-Every image is decoded by Pillow each time it is needed and stays in double precision until the
-network sees it; the network works in single precision, channels first, a patient a step.
+Pillow decodes every image each time it is needed; images are double precision until the network
+sees them; the network runs in single precision, channels first, one patient a step.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.speed.network import Network
-from benchmarks.speed.patients import Patient
+from benchmarks.speed.recipe import Network, Patient
 
 Bag = tuple[Tensor, Tensor, Tensor]  # images (n, 3, h, w), clinical (2), label ()
 
@@ -28,16 +28,15 @@ class JpegBags(Dataset[Bag]):
 
     def __getitem__(self, index: int) -> Bag:
         patient = self.patients[index]
-        images = np.stack([_decode(path) for path in patient.images])
         return (
-            torch.from_numpy(images),
+            torch.from_numpy(np.stack([_decode(path) for path in patient.images])),
             torch.tensor(patient.clinical, dtype=torch.float64),
             torch.tensor(patient.label, dtype=torch.float64),
         )
 
 
 class Reference:
-    """The recipe on some patients. `shuffle` False trains them in the order given."""
+    """`shuffle=False` trains on the patients in the order given."""
 
     def __init__(
         self,
@@ -45,18 +44,15 @@ class Reference:
         patients: Sequence[Patient],
         held_out: Sequence[Patient],
         device: str = "cpu",
-        workers: int = 0,
         shuffle: bool = True,
     ):
         self.network, self.device = network.to(device), device
         self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
-        self.training = DataLoader(
-            JpegBags(patients), batch_size=None, shuffle=shuffle, num_workers=workers
-        )
-        self.held_out = DataLoader(JpegBags(held_out), batch_size=None, num_workers=workers)
+        self.training = DataLoader(JpegBags(patients), batch_size=None, shuffle=shuffle)
+        self.held_out = DataLoader(JpegBags(held_out), batch_size=None)
 
     def train(self) -> Iterator[tuple[int, float]]:
-        """One epoch: the images and the loss of each step."""
+        """Train for one epoch; yield the images and the loss of each step."""
         self.network.train()
         for bag in self.training:
             images, clinical, label = (value.to(self.device).float() for value in bag)
@@ -68,13 +64,13 @@ class Reference:
 
     @torch.no_grad()
     def predict(self) -> Iterator[tuple[int, float]]:
-        """The images and the probability of each held-out patient."""
+        """Yield the images and the probability of each held-out patient."""
         self.network.eval()
         for bag in self.held_out:
             images, clinical, _ = (value.to(self.device).float() for value in bag)
             yield len(images), torch.sigmoid(self.network(images, clinical)).item()
 
 
-def _decode(path: object) -> np.ndarray:
-    with Image.open(path) as image:  # type: ignore[arg-type]
+def _decode(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
         return (np.asarray(image.convert("RGB")) / 255).transpose(2, 0, 1)

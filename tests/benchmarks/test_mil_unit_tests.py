@@ -1,0 +1,119 @@
+"""The bags of Raff and Holt 2023 are what they should be, and score poolings pass their tests."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.mil_unit_tests.__main__ import main
+from benchmarks.mil_unit_tests.bags import POISON, UNIT_TESTS, Bags, digit_bags
+from benchmarks.mil_unit_tests.trial import Effort, Result, try_pooling
+from tests.models.options import POOLINGS
+
+COUNT = 100
+QUICK = Effort(bags=300, test_bags=200, steps=150, batch=32)
+# Poolings of scores: an instance can only be evidence for its bag. With a linear layer on top, the
+# others also learn what is evidence against it.
+KEEP = {"max_score", "top_fraction", "noisy_or_mean", "noisy_or"}
+
+
+def split(bags: Bags):
+    lengths = bags.lengths.tolist()
+    instances, labels = bags.instances.split(lengths), bags.instance_label.split(lengths)
+    return list(zip(bags.label.tolist(), instances, labels, strict=True))
+
+
+@pytest.mark.parametrize("draw", [*UNIT_TESTS.values(), digit_bags])
+def test_half_are_positive_and_a_seed_draws_the_same(draw):
+    bags = draw(COUNT, True, 3)
+    assert bags.label.sum() == COUNT / 2
+    assert bags.lengths.sum() == len(bags.instances) == len(bags.instance_label)
+    assert torch.equal(bags.instances, draw(COUNT, True, 3).instances)
+    for other in (draw(COUNT, True, 4), draw(COUNT, False, 3)):
+        assert not torch.equal(bags.instances[:2], other.instances[:2])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_labels_follow_from_instances_and_decoys_are_reversed(training):
+    for label, bag, positive in split(UNIT_TESTS["single_concept"](COUNT, training, 0)):
+        assert label == positive.max()
+        assert (bag.mean(1) < POISON / 2).sum() == (label != training)
+    for name in ("two_concepts", "false_frequency"):
+        counts: dict[float, list[float]] = {0: [], 1: []}
+        for label, bag, positive in split(UNIT_TESTS[name](COUNT, training, 0)):
+            concepts = {round(instance.mean().item()) for instance in bag[positive == 1]}
+            assert concepts == {2, 3} if label else concepts in ({2}, {3})
+            counts[label].append(positive.sum().item())
+            if name == "two_concepts":
+                assert (bag.mean(1) < POISON / 2).sum() == (label != training)
+        if name == "false_frequency":
+            assert (min(counts[1]) >= max(counts[0])) == training
+    assert all(label == nine.max() for label, _, nine in split(digit_bags(COUNT, training, 0)))
+
+
+def test_training_and_test_share_no_digit():
+    train, test = (
+        {tuple(digit) for digit in digit_bags(COUNT, training, 0).instances.tolist()}
+        for training in (True, False)
+    )
+    assert train
+    assert test
+    assert not train & test
+
+
+@pytest.mark.parametrize("name", [
+    name if name in ("mean", "noisy_or_mean") else pytest.param(name, marks=pytest.mark.slow)
+    for name in POOLINGS
+])  # fmt: skip
+def test_poolings_of_scores_and_no_others_pass_single_concept(name):
+    result = try_pooling(POOLINGS[name], UNIT_TESTS["single_concept"], 0, QUICK)
+    assert result.verdict().startswith("violates") == (name not in KEEP), result
+    assert result.as_training > 0.7, result
+    assert (result.test > 0.7) == (name in KEEP), result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", POOLINGS)
+def test_poolings_of_scores_and_no_others_pass_two_concepts_and_all_find_nines(name):
+    result = try_pooling(POOLINGS[name], UNIT_TESTS["two_concepts"], 0, QUICK)
+    assert result.verdict().startswith("violates") == (name not in KEEP), result
+    result = try_pooling(POOLINGS[name], digit_bags, 0, QUICK)
+    assert result.test > 0.75, result
+    assert result.instances is None or result.instances > 0.75, result
+
+
+def test_untrained_weights_find_no_nine():
+    untrained = QUICK._replace(steps=0)
+    aurocs = [
+        try_pooling(POOLINGS["attention"], digit_bags, s, untrained).instances for s in range(5)
+    ]
+    assert 0.3 < sum(aurocs) / 5 < 0.7
+
+
+class Negate(nn.Module):
+    def forward(self, logit: torch.Tensor) -> torch.Tensor:
+        return -logit
+
+
+def test_a_layer_that_flips_the_sign_is_found(monkeypatch):
+    """A pooling of scores keeps the assumption only because no layer follows it."""
+    monkeypatch.setattr("lymphoml.models.fusion.linear.image_head", lambda image_dim: Negate())
+    result = try_pooling(POOLINGS["noisy_or_mean"], UNIT_TESTS["single_concept"], 0, QUICK)
+    assert result.verdict().startswith("violates"), result
+
+
+def test_verdicts():
+    assert Result(0.9, 0.8, None).verdict() == "keeps 0.80 (0.90)"
+    assert Result(0.9, 0.4, None).verdict() == "violates 0.40 (0.90)"
+    assert Result(0.55, 0.1, None).verdict() == "not learned 0.10 (0.55)"
+
+
+def test_the_program_writes_a_line_for_each_pooling(tmp_path, monkeypatch):
+    out = tmp_path / "poolings.md"
+    options = "--only mean max_score --seeds 1 --bags 40 --steps 2 --out"
+    monkeypatch.setattr(sys, "argv", ["mil_unit_tests", *options.split(), str(out)])
+    main()
+    lines = [line for line in out.read_text().splitlines() if line.startswith("| `")]
+    assert [line.split("`")[1] for line in lines] == ["mean", "max_score"]
+    assert all(line.count("|") == 7 for line in lines)
