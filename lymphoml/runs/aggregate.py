@@ -1,7 +1,6 @@
-"""The end of a run: once every fold is done, its scores and all that stands beside them."""
+"""The end of a run: once every fold is done, its scores, baselines and subgroups."""
 
 from pathlib import Path
-from typing import Any
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256, write_csv, write_json
@@ -10,61 +9,63 @@ from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.strata import strata
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
-from lymphoml.runs import provenance, run_folder
 from lymphoml.runs.baselines import baseline_features, baseline_predictions
-from lymphoml.runs.prepare import RunContext
+from lymphoml.runs.fold_lock import is_done
+from lymphoml.runs.prepare import RunContext, weights_file
+from lymphoml.runs.provenance import CHANGES
+from lymphoml.runs.run_folder import read_environment, read_histories, read_predictions, run_lock
 from lymphoml.training.loggers import Tracker
 
 
-def complete(config: dict[str, Any], folder: Path, prepared: RunContext, tracker: Tracker) -> float:
-    """Complete the run if all its folds are done; the score pooled over what there is."""
-    every = sorted(prepared.folds["fold"].unique().tolist())
-    per_repeat = config["data"]["folds"]
-    if not all(run_folder.is_done(folder, fold) for fold in every):
-        part = run_folder.read_predictions(folder, prepared.asked)
+def aggregate_folds(run: RunContext, tracker: Tracker) -> float:
+    """Complete the run if all its folds are done; return the balanced accuracy of what there is."""
+    folder = run.folder
+    folds = sorted(run.data.folds["fold"].unique().tolist())
+    if not all(is_done(folder, fold) for fold in folds):
+        part = read_predictions(folder, run.folds_to_train)
         return score_fold(part["label"], part["probability"])["balanced_accuracy"]
-    with run_folder.run_lock(folder):
+    with run_lock(folder):
         if not (folder / "metrics.json").exists():
-            predictions = run_folder.read_predictions(folder, every)
-            baselines = baseline_predictions(
-                config["data"], prepared.cohort, prepared.folds, _features(config, prepared)
-            )
-            groups = strata(prepared.cohort, config["data"])
-            stratum = config["data"]["hard_stratum"]
-            metrics = summarise(
-                predictions, run_folder.read_histories(folder, every), per_repeat,
-                groups, baselines, stratum and stratum["max"],
-            )  # fmt: skip
-            if drifted := run_folder.read_environment(folder).get(provenance.KEY):
-                metrics[provenance.KEY] = drifted
-            if prepared.weights is not None:
-                metrics["encoder_weights"] = {
-                    "file": prepared.weights.name,
-                    "sha256": sha256(prepared.weights),
-                }
-            write_csv(folder / "predictions.csv", predictions)
-            write_csv(folder / "baselines.csv", baselines)
-            write_csv(folder / "strata.csv", groups.rename_axis("patient").reset_index())
-            tracker.log_cross_validation(metrics)
-            write_json(folder / "metrics.json", metrics)
-    return _pooled(folder / "metrics.json")
+            _write_results(run, folds, tracker)
+    return _balanced_accuracy(folder / "metrics.json")
 
 
-def _pooled(path: Path) -> float:
-    advice = "remove it, and give the same command again"
+def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
+    folder, data = run.folder, run.config.data
+    predictions = read_predictions(folder, folds)
+    baselines = baseline_predictions(data, run.data.cohort, run.data.folds, _features(run))
+    groups = strata(run.data.cohort, data)
+    stratum = data.hard_stratum
+    metrics = summarise(
+        predictions, read_histories(folder, folds), data.folds, groups, baselines,
+        stratum and stratum.max,
+    )  # fmt: skip
+    if changes := read_environment(folder).get(CHANGES):
+        metrics[CHANGES] = changes
+    if (weights := weights_file(run.config)) is not None:
+        metrics["encoder_weights"] = {"file": weights.name, "sha256": sha256(weights)}
+    write_csv(folder / "predictions.csv", predictions)
+    write_csv(folder / "baselines.csv", baselines)
+    write_csv(folder / "strata.csv", groups.rename_axis("patient").reset_index())
+    tracker.log_cross_validation(metrics)
+    write_json(folder / "metrics.json", metrics)
+
+
+def _balanced_accuracy(path: Path) -> float:
+    advice = "remove it, and rerun the same command"
     score = read_mapping(path, advice).get("balanced_accuracy")
     value = score.get("value") if isinstance(score, dict) else None
     if not isinstance(value, float | int):
-        raise InputError(f"{path} holds no balanced_accuracy; {advice}")
+        raise InputError(f"{path} has no balanced_accuracy; {advice}")
     return float(value)
 
 
-def _features(config: dict[str, Any], prepared: RunContext) -> dict[str, FeatureStore]:
-    """For the baselines of images; none where the run looks at none or they cannot be measured."""
-    if prepared.store is None:
+def _features(run: RunContext) -> dict[str, FeatureStore]:
+    """For the baselines of images; none where the run uses none or they cannot be computed."""
+    if run.data.store is None:
         return {}
     try:
-        return baseline_features(config["data"], prepared.cohort)
+        return baseline_features(run.config.data, run.data.cohort)
     except InputError as error:
         print(f"the baselines of images are left out: {error.problems[0]}", flush=True)
         return {}

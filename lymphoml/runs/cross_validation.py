@@ -1,27 +1,27 @@
-"""One job: cross-validate one configuration into its run folder, skipping what is done."""
+"""Cross-validate one configuration into its run folder, skipping what is done."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytorch_lightning as pl
-import torch
 
-from lymphoml.core.cores import available_cores
 from lymphoml.core.files import write_csv, write_json
-from lymphoml.core.progress import ProgressBar, progress_bar
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.pooled import pool
-from lymphoml.runs import provenance, run_folder
-from lymphoml.runs.aggregate import complete
+from lymphoml.runs.aggregate import aggregate_folds
 from lymphoml.runs.fold_errors import FailureContextCallback, FoldErrorPolicy
-from lymphoml.runs.fold_lock import fold_lock
-from lymphoml.runs.prepare import RunContext, fold_store, new_module, prepare
-from lymphoml.training import hardware
-from lymphoml.training.callbacks import FoldProgress, History, KeyedSeeds, Patience
+from lymphoml.runs.fold_lock import fold_folder, fold_lock, is_done
+from lymphoml.runs.prepare import RunContext, build_model, fold_store, prepare
+from lymphoml.runs.provenance import software
+from lymphoml.runs.run_folder import create_or_open_run, write_or_verify_folds
+from lymphoml.runs.settings import TrainConfig
+from lymphoml.training.callbacks import History, KeyedSeeds, Patience
 from lymphoml.training.checkpoint import (
     PREVIOUS,
     AtomicCheckpointIO,
@@ -30,138 +30,177 @@ from lymphoml.training.checkpoint import (
     load_checkpoint,
     reported_checkpoint,
 )
+from lymphoml.training.hardware import Resolved
 from lymphoml.training.loggers import Tracker
 from lymphoml.training.predict_fold import checkpoint_predictions
+from lymphoml.training.progress import Bar, FoldProgress, progress_bar
 from lymphoml.training.trainer import make_trainer
-from lymphoml.training.weight_averaging import weight_averaging
+from lymphoml.training.weight_averaging import averaging
 
 
 def cross_validate(
-    config: dict[str, Any],
+    config: TrainConfig,
     folder: Path,
-    words: Sequence[str] = (),
-    jobs: int = 1,
+    overrides: Sequence[str] = (),
+    parallel_jobs: int = 1,
     sweep: bool = False,
 ) -> float:
-    """Train the folds that `config["fold"]` asks for and that are not done; `all` or a number.
+    """Train the folds of `config.fold` that are not done; return the pooled balanced accuracy.
 
     The last fold to finish, by whichever process, completes the run: `predictions.csv`,
-    `metrics.json`. Returns the balanced accuracy pooled over the run's out-of-fold predictions,
-    or, while folds are missing, over those of the folds asked for. `words` are the command line's,
-    for the record; `jobs` share the machine, this one included; `sweep` says that the words are
-    other jobs' as well, so one of them may mean nothing here. Whatever can be refused is, before
-    the folder is made. Raises RuntimeFailure, at the end, where folds failed and `on_fold_error` says to
-    go on with the others.
+    `metrics.json`. While folds are missing the score is that of `config.fold`. `overrides` are the
+    command line's, for the record, and those of a `sweep` may be other jobs' as well;
+    `parallel_jobs` share the machine.
+
+    Raises InputError before the folder is made, RuntimeFailure at the end where folds failed under
+    `on_fold_error=skip`.
     """
-    if (threads := run_folder.stored_threads(folder)) and threads <= available_cores():
-        config["trainer"]["num_threads"] = config["trainer"]["num_threads"] or threads
-    tracker = Tracker(config, folder, folder.name)
-    prepared = prepare(config, folder, jobs, () if sweep else words)
-    device_name = hardware.device_name(config["trainer"]["accelerator"])
-    environment = provenance.describe(
-        prepared.fingerprint, words, device_name, prepared.settings, torch.get_num_threads(),
-        prepared.weights,
-    )  # fmt: skip
-    run_folder.claim(folder, config, environment, prepared.chunk_size, prepared.asked)
-    run_folder.write_or_verify_folds(folder, prepared.folds, config["data"]["folds_csv"])
-    if not all(run_folder.is_done(folder, fold) for fold in prepared.asked):
-        chunk = config["trainer"]["encoder_chunk_size"]
+    run = prepare(config, folder, parallel_jobs, () if sweep else overrides)
+    tracker = Tracker(run.config, folder, folder.name)
+    run = _open(run, overrides)
+    folds, epochs = run.folds_to_train, config.trainer.max_epochs
+    if not all(is_done(folder, fold) for fold in folds):
+        chunk = run.resolved.encoder_chunk_size
         chunks = f", {chunk} images at a time" if chunk else ""
-        print(f"{folder}: {device_name}, {prepared.settings}{chunks}", flush=True)
-
+        print(f"{folder}: {run.resolved.device_name}, {run.resolved}{chunks}", flush=True)
+    errors = FoldErrorPolicy(config.on_fold_error)
     with tracker:
-        options, epochs = config["trainer"], config["trainer"]["max_epochs"]
-        errors = FoldErrorPolicy(config["on_fold_error"])
-        with progress_bar(
-            "", len(prepared.asked) * epochs, "epochs", options["enable_progress_bar"]
-        ) as bar:
-            for fold in prepared.asked:
-                with errors.fold(fold), fold_lock(folder, fold) as path:
-                    if run_folder.is_done(folder, fold):
-                        bar.advance(epochs)
+        with progress_bar(config.trainer.enable_progress_bar, len(folds) * epochs) as bar:
+            for fold in folds:
+                with errors.fold(fold), fold_lock(folder, fold):
+                    if is_done(folder, fold):
+                        bar.skip(epochs)
                     else:
-                        # What it told rested on this fold as well.
-                        (folder / "metrics.json").unlink(missing_ok=True)
-                        train_fold(config, path, fold, prepared, tracker, bar)
+                        (folder / "metrics.json").unlink(missing_ok=True)  # it counts this fold
+                        train_fold(run, fold, tracker, bar)
         errors.close()
-        return complete(config, folder, prepared, tracker)
+        return aggregate_folds(run, tracker)
 
 
-def train_fold(
-    config: dict[str, Any],
-    path: Path,
-    fold: int,
-    prepared: RunContext,
-    tracker: Tracker,
-    bar: ProgressBar,
-) -> None:
-    """A fresh model on the fold's training patients, or the rest of an interrupted one's epochs."""
-    options, cohort, folds = config["trainer"], prepared.cohort, prepared.folds
-    encoder = None if prepared.encoders is None else prepared.encoders.store(fold)
-    store = fold_store(config, prepared, fold, encoder)
-    pl.seed_everything(keyed_seed(config["seed"], fold, "weights") % 2**32, verbose=False)
-    bags = BagDataModule(config["data"], cohort, store, folds, fold, config["seed"])
-    weight = _pos_weight(config["loss"]["pos_weight"], cohort.table.loc[bags.train_patients])
-    module = new_module(
+def _open(run: RunContext, overrides: Sequence[str]) -> RunContext:
+    """Make or open the run's folder; what an existing run resolved `auto` to holds."""
+    environment = software(run.config, overrides) | {
+        "data_fingerprint": run.data.fingerprint,
+        "hardware": run.resolved.device_name,
+        "settings": str(run.resolved),
+        "resolved": asdict(run.resolved),
+    }
+    environment = create_or_open_run(run.folder, run.config, environment, run.folds_to_train)
+    write_or_verify_folds(run.folder, run.data.folds, run.config.data.folds_csv)
+    return run._replace(resolved=Resolved(**environment["resolved"]))
+
+
+class FoldTask(NamedTuple):
+    """One fold's data, model and what is kept of its training."""
+
+    fold: int
+    folder: Path
+    bags: BagDataModule
+    module: pl.LightningModule
+    history: History
+    checkpoints: SaveEpoch
+    context: FailureContextCallback
+    callbacks: list[pl.Callback]
+
+
+def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: Bar) -> None:
+    """Build, fit, score, mark done; an interrupted fold resumes from its last checkpoint."""
+    task = build_fold(run, fold, bar)
+    with tracker.fold(fold) as loggers:
+        trainer = fit_fold(run, task, loggers, bar)
+        predictions = predict_held_out(task, trainer)
+        tracker.log_fold(
+            fold, predictions, score_fold(predictions["label"], predictions["probability"])
+        )
+    mark_done(task, predictions, bar)
+
+
+def build_fold(run: RunContext, fold: int, bar: Bar) -> FoldTask:
+    """Return the fold's data, a model with new weights and the callbacks of its training."""
+    config, data, folder = run.config, run.data, fold_folder(run.folder, fold)
+    encoder = None if data.encoders is None else data.encoders.store(fold)
+    store = fold_store(run, encoder)
+    pl.seed_everything(keyed_seed(config.seed, fold, "weights") % 2**32, verbose=False)
+    bags = BagDataModule(config.data, data.cohort, store, data.folds, fold, config.seed)
+    module = build_model(
         config,
         len(bags.clinical.names),
+        store,
         None if encoder is None else encoder.path,
-        pos_weight=weight,
-        chunk_size=options["encoder_chunk_size"],
-        label_smoothing=config["loss"]["label_smoothing"],
+        pos_weight=_pos_weight(config.loss.pos_weight, data.cohort.table.loc[bags.train_patients]),
+        chunk_size=run.resolved.encoder_chunk_size,
+        label_smoothing=config.loss.label_smoothing,
     )
-    history = History(path / "history.csv")
-    steps = -(-len(bags.train_patients) // config["data"]["batch_size"])
-    average = weight_averaging(config["weight_averaging"], options["max_epochs"], steps)
-    save = SaveEpoch(path, bool(bags.inner_patients), averages=average is not None)
+    trainer, history = config.trainer, History(folder / "history.csv")
+    average = averaging(config.weight_averaging, trainer.max_epochs, bags)
+    reported_weights = average.swapped_in if average else nullcontext
+    checkpoints = SaveEpoch(folder, bool(bags.inner_patients), reported_weights)
+    context = FailureContextCallback(bags)
     callbacks: list[pl.Callback] = [
-        KeyedSeeds(config["seed"], fold),
+        KeyedSeeds(config.seed, fold),
         history,
-        FoldProgress(bar, fold, options["max_epochs"]),
-        save,
-        where := FailureContextCallback(bags),
+        FoldProgress(bar, fold, trainer.max_epochs),
+        checkpoints,
+        context,
     ]
     if average is not None:
         callbacks.append(average)
-    if options["patience"] is not None:
-        callbacks.append(Patience(options["patience"], options["check_val_every_n_epoch"]))
-    start = find_resume_checkpoint(path, fold)
-    if start.notice:
-        bar.print(start.notice)
-    with tracker.fold(fold) as loggers:
-        trainer = make_trainer(options, path, logger=loggers, callbacks=callbacks)
-        with where.located():
-            trainer.fit(module, datamodule=bags, ckpt_path=start.checkpoint, weights_only=True)
-        reported = load_checkpoint(reported_checkpoint(path, save.selected_epoch))
-        with where.located():
-            predictions, of_images = checkpoint_predictions(reported, path, trainer, bags)
-        predictions.insert(1, "fold", fold)
-        predictions.insert(2, "label", cohort.table["label"].loc[predictions["patient"]].to_numpy())
-        write_csv(path / "predictions.csv", predictions)
-        write_csv(path / "instances.csv", of_images)
-        score = score_fold(predictions["label"], predictions["probability"])
-        tracker.log_fold(fold, predictions, score)
-    accuracy = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]
-    last, chosen = len(history.rows), save.selected_epoch
-    said_by = f"epoch {last}" if chosen is None else f"epoch {chosen + 1} of {last}, chosen"
-    bar.print(
-        f"{path}: balanced accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, "
-        f"{accuracy['high']:.3f}] after {said_by}, {history.seconds:.0f} s"
-    )
-    write_json(
-        path / "done.json",
-        {
-            "fold": fold,
-            "epochs": len(history.rows),
-            "selected_epoch": save.selected_epoch,
-            "seconds": round(history.seconds, 1),
-        },
-    )
-    AtomicCheckpointIO().remove_checkpoint(path / PREVIOUS)  # nothing goes on from here
+    if trainer.patience is not None:
+        callbacks.append(Patience(trainer.patience, trainer.check_val_every_n_epoch))
+    return FoldTask(fold, folder, bags, module, history, checkpoints, context, callbacks)
 
 
-def _pos_weight(asked: float | str | None, train: pd.DataFrame) -> float | None:
-    if asked != "balanced":
-        return asked  # type: ignore[return-value]
+def fit_fold(run: RunContext, task: FoldTask, loggers: Any, bar: Bar) -> pl.Trainer:
+    """Train from the last checkpoint, or from the start; return the trainer."""
+    resume = find_resume_checkpoint(task.folder, task.fold)
+    if resume.told:
+        bar.say(resume.told)
+    trainer = make_trainer(
+        run.config.trainer, task.folder, logger=loggers, callbacks=task.callbacks
+    )
+    with task.context.located():
+        trainer.fit(
+            task.module, datamodule=task.bags, ckpt_path=resume.checkpoint, weights_only=True
+        )
+    return trainer
+
+
+def predict_held_out(task: FoldTask, trainer: pl.Trainer) -> pd.DataFrame:
+    """Write and return the held-out patients' predictions by the reported checkpoint."""
+    path = reported_checkpoint(task.folder, task.checkpoints.selected_epoch)
+    with task.context.located():
+        predictions, instances = checkpoint_predictions(
+            load_checkpoint(path), task.folder, trainer, task.bags
+        )
+    labels = task.bags.cohort.table["label"].loc[predictions["patient"]].to_numpy()
+    predictions.insert(1, "fold", task.fold)
+    predictions.insert(2, "label", labels)
+    write_csv(task.folder / "predictions.csv", predictions)
+    write_csv(task.folder / "instances.csv", instances)
+    return predictions
+
+
+def mark_done(task: FoldTask, predictions: pd.DataFrame, bar: Bar) -> None:
+    """Write `done.json`, last of all, and print the fold's score."""
+    score = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]
+    last, selected = len(task.history.rows), task.checkpoints.selected_epoch
+    epoch = f"epoch {last}" if selected is None else f"epoch {selected + 1} of {last}, selected"
+    bar.say(
+        f"{task.folder}: balanced accuracy {score['value']:.3f} [{score['low']:.3f}, "
+        f"{score['high']:.3f}] after {epoch}, {task.history.seconds:.0f} s"
+    )
+    done = {
+        "fold": task.fold,
+        "epochs": last,
+        "selected_epoch": selected,
+        "seconds": round(task.history.seconds, 1),
+    }
+    write_json(task.folder / "done.json", done)
+    AtomicCheckpointIO().remove_checkpoint(task.folder / PREVIOUS)  # nothing resumes from here
+
+
+def _pos_weight(pos_weight: float | str | None, train: pd.DataFrame) -> float | None:
+    if pos_weight != "balanced":
+        return pos_weight  # type: ignore[return-value]
     tumoral = int((train["label"] == 1).sum())
     return (len(train) - tumoral) / tumoral

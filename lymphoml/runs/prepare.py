@@ -1,6 +1,7 @@
-"""Whatever can be refused is refused here, before a run folder is made."""
+"""What the folds of a job have in common: read, checked and built before a run folder is made."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,164 +20,188 @@ from lymphoml.features.pretraining.settings import gives_weights, refuse_pretrai
 from lymphoml.models.build import uses_images
 from lymphoml.runs.encoders import RunEncoders
 from lymphoml.runs.fold_lock import is_done
-from lymphoml.runs.settings import reject_unused_options
+from lymphoml.runs.run_folder import read_environment
+from lymphoml.runs.settings import TrainConfig, reject_unused_options
 from lymphoml.training.hardware import Resolved, check_input_size, configure_torch, resolve_hardware
 from lymphoml.training.lightning_module import BagClassifier
 from lymphoml.training.trainer import make_trainer
+
+Store = ImageStore | FeatureStore
+
+
+class RunData(NamedTuple):
+    """What a run learns from."""
+
+    cohort: Cohort  # labelled patients
+    folds: pd.DataFrame  # patient, fold
+    store: Store | None  # None where the model uses no images
+    fingerprint: str  # of table and images
+    encoders: RunEncoders | None  # pretrained, where the configuration uses any
 
 
 class RunContext(NamedTuple):
     """What the folds of a job have in common."""
 
-    cohort: Cohort  # labelled patients
-    store: ImageStore | FeatureStore | None  # None where the model looks at no image
-    folds: pd.DataFrame  # patient, fold
-    asked: list[int]  # the folds to train
-    fingerprint: str  # of table and images
-    settings: str  # how this machine computes, in words
-    chunk_size: int | None  # what `auto` means for a run that begins now
-    encoders: RunEncoders | None  # pretrained, where the configuration uses any
-    weights: Path | None  # the file that the encoder begins with, if it does with one
+    config: TrainConfig
+    folder: Path
+    data: RunData
+    resolved: Resolved
+    folds_to_train: list[int]
 
 
 def prepare(
-    config: dict[str, Any], folder: Path, jobs: int = 1, words: Sequence[str] = ()
+    config: TrainConfig, folder: Path, parallel_jobs: int = 1, overrides: Sequence[str] = ()
 ) -> RunContext:
-    """Read, check and build everything once, for one of `jobs` side by side. Raises InputError.
+    """Read, check and build everything once, for one of `parallel_jobs`. Raises InputError.
 
-    `words` are those of a single job, which are refused where they are for a pretraining and it
-    has none.
-
-    Sets `trainer.precision` to what `auto` means here, which then counts as configured: a run
-    never mixes the arithmetic of two machines. Likewise the width of rows of features.
+    `overrides` are those of a single job; of a pretraining they are refused where it has none.
     """
     check_features(config)
-    pretraining = settle(config, rows_wanted(config["model"]))
+    config = config.model_copy()
+    pretraining = settle(config, rows_wanted(config.model))
     if pretraining is None:
-        refuse_pretraining(words)
-    data, options = config["data"], config["trainer"]
-    asked = config.folds_to_train
-    resolved = resolve_hardware(options, jobs)
-    options["precision"] = resolved.precision
-    configure_torch(resolved)
-    settings = str(resolved)
-    module = new_module(config, clinical_dim=1)
+        refuse_pretraining(overrides)
+    stored = _stored(folder)
+    configure_torch(resolve_hardware(config.trainer, parallel_jobs, stored=stored))
+    module = build_model(config, clinical_dim=1)
+    _check_module(config, module, folder)
+    data = load_data(config, folder, pretraining)
+    resolved = _resolve(config, data.store, module, parallel_jobs, stored)
+    return RunContext(config, folder, data, resolved, config.folds_to_train)
+
+
+def load_data(config: TrainConfig, folder: Path, pretraining: Any = None) -> RunData:
+    """Return cohort, folds and what the bags hold; of encoders pretrained per fold one's."""
+    data = config.data
+    cohort = load_cohort(data).labelled
+    if cohort.table.empty:
+        raise InputError(
+            f"data.root={data.root}: no patient has a label. Set data.label_column to the column "
+            f"that holds them; it is {data.label_column}."
+        )
+    folds = _folds(config, cohort, folder)
+    for fold in config.folds_to_train:
+        BagDataModule(data, cohort, None, folds, fold, config.seed)
+    if (weights := weights_file(config)) is not None:
+        check_inputs(weights, data)
+    unfinished = [fold for fold in config.folds_to_train if not is_done(folder, fold)]
+    encoders = None
+    if pretraining is not None:
+        encoders = RunEncoders(config, pretraining, cohort, folds, folder)
+        encoders.check_stored(unfinished)
+    fingerprint = cohort.fingerprint()
+    if not uses_images(config.model):
+        return RunData(cohort, folds, None, fingerprint, encoders)
+    encoder = None
+    if encoders is not None and not gives_weights(config):
+        encoder = encoders.get((unfinished or config.folds_to_train)[0])
+    store, key = open_instance_store(config.model, data, cohort.images, encoder)
+    _check_square(config, store)
+    return RunData(cohort, folds, store, f"{fingerprint[:16]}-{key[:16]}", encoders)
+
+
+def build_model(
+    config: TrainConfig,
+    clinical_dim: int,
+    store: Store | None = None,
+    encoder: Path | None = None,
+    **options: Any,
+) -> BagClassifier:
+    """Return the module of a fold, its encoder as wide as the features in `store`.
+
+    `encoder` is the file that `model.encoder.weights=pretrained` stands for.
+    """
+    model = config.model
+    if isinstance(store, FeatureStore):
+        width: dict[str, Any] = {"dim": len(store.names)}
+        if model["encoder"].get("balance_blocks"):
+            width["widths"] = store.widths
+        model = model | {"encoder": model["encoder"] | width}
+    if gives_weights(config):
+        weights = None if encoder is None else str(encoder)
+        model = model | {"encoder": model["encoder"] | {"weights": weights}}
+    return BagClassifier(model, config.optim, config.scheduler, clinical_dim, **options)
+
+
+def fold_store(run: RunContext, encoder: PretrainedEncoder | None) -> Store | None:
+    """Return what a fold's bags hold: features of its own encoder where that is pretrained."""
+    if not isinstance(run.data.store, FeatureStore) or encoder is None:
+        return run.data.store
+    images = run.data.cohort.images
+    return open_instance_store(run.config.model, run.config.data, images, encoder)[0]
+
+
+def weights_file(config: TrainConfig) -> Path | None:
+    """Return the file that the encoder starts from, where it does from one."""
+    weights = (config.model.get("encoder") or {}).get("weights")
+    return Path(weights) if weights and Path(weights).is_file() else None
+
+
+def _stored(folder: Path) -> Resolved | None:
+    """How an existing run computes."""
+    resolved = read_environment(folder).get("resolved")
+    try:
+        return None if resolved is None else Resolved(**resolved)
+    except TypeError:
+        raise InputError(f"{folder / 'environment.json'} is damaged; remove the folder") from None
+
+
+def _check_module(config: TrainConfig, module: BagClassifier, folder: Path) -> None:
+    """Raise InputError where fusion, optimiser, scheduler or trainer do not fit."""
     if module.model.fusion.fits_images:
         if module.automatic_optimization:
             raise InputError(
                 "model/fusion=additive_fitted and stacking are fitted once, to an encoder and a "
-                "pooling that stay as they are, and these learn; take model/fusion=additive, or an "
-                "encoder of rows"
+                "pooling that do not learn, and these learn. Set model/fusion=additive, or an "
+                "encoder of features."
             )
         reject_unused_options(config)
     module.configure_optimizers()
-    make_trainer(options, folder, logger=False, callbacks=[])
-    everybody = load_cohort(data)
-    cohort = _labelled(everybody, data)
-    folds = _folds(config, cohort, folder)
-    encoders, weights = None, _weights_file(config)
-    if weights is not None:
-        check_inputs(weights, data)
-    lacking = [fold for fold in asked if not is_done(folder, fold)]
-    if pretraining is not None:
-        encoders = RunEncoders(config, pretraining, cohort, folds, folder)
-        encoders.check_stored(lacking)
-    store, fingerprint = _open_images(config, cohort, encoders, (lacking or asked)[0])
-    chunk_size = None if options["encoder_chunk_size"] == "auto" else options["encoder_chunk_size"]
-    if isinstance(store, FeatureStore):
-        config["model"]["encoder"]["dim"] = len(store.names)
-        if config["model"]["encoder"].get("balance_blocks"):
-            config["model"]["encoder"]["widths"] = store.widths
-        new_module(config, clinical_dim=1)  # of this width
-    elif store is not None:
-        check_input_size(
-            module.model.encoder, str(config["model"]["encoder"].get("name")), store.size,
-            bf16_on_cpu=resolved.precision == "bf16-mixed" and not resolved.cuda,
-        )  # fmt: skip
-        chunk_size = _resolved(config, store, module, jobs).encoder_chunk_size
-    for fold in asked:
-        BagDataModule(data, cohort, None, folds, fold, config["seed"])
-    return RunContext(
-        cohort, store, folds, asked, fingerprint, settings, chunk_size, encoders, weights
-    )
+    make_trainer(config.trainer, folder, logger=False, callbacks=[])
 
 
-def new_module(
-    config: dict[str, Any], clinical_dim: int, encoder: Path | None = None, **more: Any
-) -> BagClassifier:
-    """`encoder` is the file that `model.encoder.weights=pretrained` stands for."""
-    model = config["model"]
-    if gives_weights(config):
-        weights = None if encoder is None else str(encoder)
-        model = model | {"encoder": model["encoder"] | {"weights": weights}}
-    return BagClassifier(model, config["optim"], config["scheduler"], clinical_dim, **more)
+def _folds(config: TrainConfig, cohort: Cohort, folder: Path) -> pd.DataFrame:
+    """The user's folds, those of an existing run, or new ones."""
+    data, existing = config.data, folder / "folds.csv"
+    given = Path(data.folds_csv).expanduser() if data.folds_csv else None
+    if given or existing.exists():
+        return read_folds(given or existing, cohort.table, data.folds, data.repeats)
+    return make_folds(cohort.table, data.folds, data.repeats, config.seed)
 
 
-def fold_store(
-    config: dict[str, Any], prepared: RunContext, fold: int, encoder: PretrainedEncoder | None
-) -> ImageStore | FeatureStore | None:
-    """What the fold's bags hold: features of its own encoder where that is pretrained."""
-    rows = isinstance(prepared.store, FeatureStore)
-    if not rows or prepared.encoders is None:
-        return prepared.store
-    return open_instance_store(config["model"], config["data"], prepared.cohort.images, encoder)[0]
-
-
-def _weights_file(config: dict[str, Any]) -> Path | None:
-    weights = (config["model"].get("encoder") or {}).get("weights")
-    return Path(weights) if weights and Path(weights).is_file() else None
-
-
-def _labelled(everybody: Cohort, data: dict[str, Any]) -> Cohort:
-    cohort = everybody.labelled
-    if cohort.table.empty:
-        raise InputError(
-            f"data.root={data['root']}: no patient has a label; data.label_column="
-            f"{data['label_column']} must name the column that holds them"
-        )
-    return cohort
-
-
-def _folds(config: dict[str, Any], cohort: Cohort, folder: Path) -> pd.DataFrame:
-    """The user's folds, the run's if it has been begun, or new ones."""
-    data, begun = config["data"], folder / "folds.csv"
-    given = Path(data["folds_csv"]).expanduser() if data["folds_csv"] else None
-    if given or begun.exists():
-        return read_folds(given or begun, cohort.table, data["folds"], data["repeats"])
-    return make_folds(cohort.table, data["folds"], data["repeats"], config["seed"])
-
-
-def _open_images(
-    config: dict[str, Any], cohort: Cohort, encoders: RunEncoders | None, fold: int
-) -> tuple[ImageStore | FeatureStore | None, str]:
-    """What the bags hold, None where the model looks at no image, and the cohort's fingerprint.
-
-    Rows of encoders that differ from fold to fold are those of `fold`.
-    """
-    table = cohort.fingerprint()
-    if not uses_images(config["model"]):
-        return None, table
-    made = None
-    if encoders is not None and not gives_weights(config):
-        made = encoders.get(fold)
-    store, key = open_instance_store(config["model"], config["data"], cohort.images, made)
-    data = config["data"]
-    turns = ["augment.rotate"] if data["augment"]["rotate"] else []
-    turns += ["eval_tta"] if data["eval_tta"] != 1 else []
+def _check_square(config: TrainConfig, store: Store) -> None:
+    turns = ["augment.rotate"] * bool(config.data.augment.rotate)
+    turns += ["eval_tta"] * (config.data.eval_tta != 1)
     if isinstance(store, ImageStore) and turns and store.size[0] != store.size[1]:
         height, width = store.size
         raise InputError(
-            f"data.{turns[0]} needs square images, these are {width} x {height}; set data.crop"
+            f"data.{turns[0]} needs square images, these are {width} x {height}. Set data.crop."
         )
-    return store, f"{table[:16]}-{key[:16]}"
 
 
-def _resolved(
-    config: dict[str, Any], store: ImageStore, module: BagClassifier, jobs: int
+def _resolve(
+    config: TrainConfig,
+    store: Store | None,
+    module: BagClassifier,
+    parallel_jobs: int,
+    stored: Resolved | None,
 ) -> Resolved:
-    data = config["data"]
-    lengths = sorted(min(length, data["train_bag_size"] or length) for length in store.lengths)
-    return resolve_hardware(
-        config["trainer"], jobs, encoder=module.model.encoder,
-        step_images=sum(lengths[-data["batch_size"] :]), image_size=store.size,
+    """What `auto` means on this machine; InputError for images that the encoder does not accept."""
+    trainer, data = config.trainer, config.data
+    if not isinstance(store, ImageStore):
+        resolved = resolve_hardware(trainer, parallel_jobs, stored=stored)
+        if store is None:
+            return resolved
+        build_model(config, 1, store)  # of this width
+        return replace(resolved, feature_dim=len(store.names))
+    lengths = sorted(min(length, data.train_bag_size or length) for length in store.lengths)
+    encoder = module.model.encoder
+    resolved = resolve_hardware(
+        trainer, parallel_jobs, encoder=encoder, step_images=sum(lengths[-data.batch_size :]),
+        image_size=store.size, stored=stored,
     )  # fmt: skip
+    check_input_size(
+        encoder, str(config.model["encoder"].get("name")), store.size,
+        bf16_on_cpu=resolved.precision == "bf16-mixed" and not resolved.cuda,
+    )  # fmt: skip
+    return resolved

@@ -1,74 +1,174 @@
-"""Drift: what decides on a run's bits and is no longer what it was when the run was begun.
+"""What decides on a run's bits: recorded in `environment.json`, compared before a resume.
 
-A run is told by its facts: one flat mapping of configuration, data, weights to begin with, code,
-library versions and the machine's arithmetic. `environment.json` records every change of them that
-somebody allowed.
+No torch: another configuration is refused before it is imported.
 """
 
-import hashlib
 import importlib.metadata
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
 from lymphoml.core.files import sha256
-from lymphoml.core.privacy import leaves_project
+from lymphoml.core.privacy import leaves_project, portable
 from lymphoml.runs.naming import leaves
 
-# What it takes to make a run again, and nothing that tells of the machine or its user.
-
-PACKAGES = ("lymphoml", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
-            "numpy", "pandas", "scikit-learn", "scikit-image", "scipy", "pillow",
-            "hydra-core")  # fmt: skip
 PACKAGE = Path(__file__).parents[1]
-# They look at runs and cohorts; nothing of them reaches a training.
-LOOKING_ON = {"assumptions", "audit", "benchmark", "commands", "report"}
+# The code that decides on bits; conf/ does by its values, which are compared one by one.
+CODE = ("models", "data", "training", "features", "core/seeding.py", "runs/cross_validation.py",
+        "runs/prepare.py", "runs/encoders.py")  # fmt: skip
+EXCLUDED_CODE = ("training/loggers", "data/synthetic")
+VERSIONS = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "numpy", "pandas",
+            "scikit-learn", "scikit-image", "scipy", "pillow")  # fmt: skip
+OTHER_VERSIONS = ("lymphoml", "hydra-core")  # recorded, not compared
+CHANGES = "changes"  # key of environment.json and metrics.json: [{"when", "changes": [{...}]}]
+DATA = "data fingerprint"
+RESOLVED = ("trainer.precision", "trainer.encoder_chunk_size")  # `auto` until torch is imported
+UNKNOWN: Any = object()  # a value that is not known yet differs from nothing
 
 
-def describe(
-    data_fingerprint: str,
-    words: Sequence[str],
-    hardware: str,
-    settings: str,
-    threads: int,
-    weights: Path | None = None,
-) -> dict[str, Any]:
-    """The content of `environment.json`; `words` are the job's, after `python train.py`.
+@dataclass(frozen=True)
+class Change:
+    """A value that decides on bits, before and now; None where there is none."""
 
-    `weights` is the file that the encoder begins with, where it does with one.
-    """
-    versions = {name: _version(name) for name in PACKAGES}
-    return {
-        "versions": {name: version for name, version in versions.items() if version},
-        "git_commit": _git_commit(),
-        "data_fingerprint": data_fingerprint,
-        "command": " ".join(["python train.py", *map(_without_folders, words)]),
-        "hardware": hardware,
-        "settings": settings,
-        "threads": threads,
-        "code": code(PACKAGE),
-        **({} if weights is None else {"weights": sha256(weights)[:16]}),
-    }
+    what: str
+    before: Any
+    now: Any
+
+    @property
+    def is_arithmetic(self) -> bool:
+        """Whether it is of code, libraries or machine, which a finished run needs no more."""
+        return self.what.startswith(("code ", "version ")) or self.what in ("hardware", "threads")
+
+    def __str__(self) -> str:
+        if self.what == DATA:
+            return "the cohort's table or images have changed since the run was started"
+        if self.what.startswith("code of "):
+            state = "new" if self.before is None else "gone" if self.now is None else "changed"
+            return f"{self.what.removeprefix('code of ')} is {state} since the run was started"
+        return f"{self.what} was {self.before!r} and is {self.now!r}"
 
 
-def code(package: Path) -> dict[str, str]:
-    """A digest of each file that trains: a commit would not tell of a change not committed."""
-    files = [
-        path
-        for path in sorted(package.rglob("*.py"))
-        if path.relative_to(package).parts[0] not in LOOKING_ON
-    ]
-    if (script := package.parent / "train.py").exists():
-        files.append(script)
-    return {
-        path.relative_to(package.parent).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[
-            :16
+@dataclass(frozen=True)
+class Provenance:
+    """Everything that decides on a run's bits, by name."""
+
+    values: Mapping[str, Any]
+
+    def diff(self, now: "Provenance") -> list[Change]:
+        """Return what differs, configuration first; an UNKNOWN value does not."""
+        changes = (
+            Change(name, self.values.get(name), now.values.get(name))
+            for name in {**self.values, **now.values}
+        )
+        return [
+            each
+            for each in changes
+            if UNKNOWN not in (each.before, each.now) and each.before != each.now
         ]
-        for path in files
+
+
+def provenance(config: Mapping[str, Any], environment: Mapping[str, Any]) -> Provenance:
+    """Return that of a run with this configuration and content of `environment.json`.
+
+    Later sessions' changes count. What is known with torch and the cohort alone is UNKNOWN where
+    the environment is that of `software`.
+    """
+    values: dict[str, Any] = dict(leaves(portable(config)))
+    resolved = environment.get("resolved")
+    for key in RESOLVED:
+        if resolved is not None:
+            values[key] = resolved[key.removeprefix("trainer.")]
+        elif values[key] == "auto":
+            values[key] = UNKNOWN
+    if resolved is None:  # a run that pretrains nothing has no such section
+        values |= {key: UNKNOWN for key in values if key.startswith("pretrain.")}
+    values[DATA] = environment.get("data_fingerprint", UNKNOWN)
+    values["content of model.encoder.weights"] = environment.get("weights", UNKNOWN)
+    values["hardware"] = UNKNOWN if resolved is None else resolved["device_name"]
+    values["threads"] = UNKNOWN if resolved is None else resolved["num_threads"]
+    values |= {f"version of {name}": environment["versions"].get(name) for name in VERSIONS}
+    values |= {f"code of {file}": digest for file, digest in environment["code"].items()}
+    for session in read_sessions(environment):
+        values |= {change.what: change.now for change in session.changes}
+    return Provenance(values)
+
+
+def software(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what of `environment.json` is known without torch and data.
+
+    `overrides` are the command line's. Nothing in it describes the machine or its user.
+    """
+    versions = {name: _version(name) for name in (*VERSIONS, *OTHER_VERSIONS)}
+    weights = (config["model"].get("encoder") or {}).get("weights")
+    file = Path(weights) if weights else None
+    return {
+        "command": " ".join(["python train.py", *map(_without_folders, overrides)]),
+        "git_commit": _git_commit(),
+        "versions": {name: version for name, version in versions.items() if version},
+        "code": code_digests(PACKAGE),
+        **({"weights": sha256(file)[:16]} if file and file.is_file() else {}),
     }
+
+
+def code_digests(package: Path) -> dict[str, str]:
+    """Return a digest of each file of CODE: a commit would miss a change not committed."""
+    excluded = [package / name for name in EXCLUDED_CODE]
+    files = [file for name in CODE for file in _python_files(package / name)]
+    return {
+        file.relative_to(package.parent).as_posix(): sha256(file)[:16]
+        for file in files
+        if not any(file.is_relative_to(folder) for folder in excluded)
+    }
+
+
+def _python_files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A resume under `resume.allow_changes=true`, and what had changed."""
+
+    when: str  # UTC, ISO 8601
+    changes: list[Change]
+
+
+def read_sessions(content: Mapping[str, Any]) -> list[Session]:
+    """Return those of `environment.json` or `metrics.json`; ValueError where they are malformed."""
+    try:
+        return [
+            Session(str(each["when"]), [Change(**change) for change in each["changes"]])
+            for each in content.get(CHANGES, [])
+        ]
+    except (TypeError, KeyError, AttributeError):
+        raise ValueError(f"{CHANGES} is not a list of sessions") from None
+
+
+def record(environment: Mapping[str, Any], changes: Iterable[Change]) -> dict[str, Any]:
+    """Return the environment with a session of these changes, now."""
+    session = Session(datetime.now(UTC).isoformat(timespec="seconds"), list(changes))
+    return {**environment, CHANGES: [*environment.get(CHANGES, []), asdict(session)]}
+
+
+def summarize(sessions: Iterable[Session]) -> list[str]:
+    """Return a line for each change; the same day's same change once."""
+    lines = (f"{each.when[:10]}: {change}" for each in sessions for change in each.changes)
+    return list(dict.fromkeys(lines))
+
+
+def data_fingerprints(environment: Mapping[str, Any]) -> list[str]:
+    """Return those of every state of the data that the run learned from, the last one last."""
+    later = [
+        str(change.now)
+        for session in read_sessions(environment)
+        for change in session.changes
+        if change.what == DATA
+    ]
+    return [environment.get("data_fingerprint", ""), *later]
 
 
 def _version(package: str) -> str | None:
@@ -89,123 +189,12 @@ def _git_commit() -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
-def _without_folders(word: str) -> str:
-    """Of a path that leaves the project only the last part, of a list that holds one nothing."""
-    key, equals, value = word.partition("=") if "=" in word else ("", "", word)
+def _without_folders(override: str) -> str:
+    """Of a path that leaves the project only the last part, of a list with one nothing."""
+    key, equals, value = override.partition("=") if "=" in override else ("", "", override)
     bare = value.replace("\\", "").strip("'\"")  # as Hydra reads it
     if leaves_project(bare):
         return f"{key}{equals}{PurePath(bare).name}"
     if any(map(leaves_project, re.split(r"[\[\]{}()'\":=,\s\\]+", value))):
         return f"{key}{equals}..."
-    return word
-
-
-Facts = dict[str, Any]
-KEY = "drift"  # of environment.json and metrics.json: [{"when", "changes": [{what, before, now}]}]
-# Of the packages that environment.json lists, those whose arithmetic or decoding the bits rest on.
-DECIDING = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "numpy", "pandas",
-            "scikit-learn", "scikit-image", "scipy", "pillow")  # fmt: skip
-DATA = "data fingerprint"
-
-
-def checked(environment: dict[str, Any]) -> dict[str, Any]:
-    """What a run's environment.json holds; ValueError where what this file reads is odd."""
-    if not isinstance(environment.get("data_fingerprint", ""), str):
-        raise ValueError("data_fingerprint is no text")
-    sessions = environment.get(KEY, [])
-    if not isinstance(sessions, list) or not all(map(_is_session, sessions)):
-        raise ValueError(f"{KEY} is no list of what changed and when")
-    return environment
-
-
-def facts(config: dict[str, Any], environment: dict[str, Any]) -> Facts:
-    """All that decides on bits, by name; an environment of before tells no code and no threads."""
-    found: Facts = dict(leaves(config))
-    found[DATA] = environment["data_fingerprint"]
-    versions = environment.get("versions", {})
-    found |= {f"version of {name}": versions.get(name) for name in DECIDING}
-    found |= {f"code of {file}": digest for file, digest in environment.get("code", {}).items()}
-    if "weights" in environment:
-        found["content of model.encoder.weights"] = environment["weights"]
-    if "threads" in environment:
-        found |= {name: environment[name] for name in ("hardware", "threads")}
-    return found
-
-
-def current(config: dict[str, Any], environment: dict[str, Any]) -> Facts:
-    """The facts of a stored run after all that drifted in it."""
-    found = facts(config, environment)
-    for session in environment.get(KEY, []):
-        found |= {change["what"]: change["now"] for change in session["changes"]}
-    return found
-
-
-def changes(before: Facts, now: Facts) -> list[dict[str, Any]]:
-    """`what`, `before` and `now` of each fact that differs, configuration first.
-
-    What one of the two does not tell at all (code, threads) is not held against the other.
-    """
-    kinds = {_kind(name) for name in before} & {_kind(name) for name in now}
-    return [
-        {"what": name, "before": before.get(name), "now": now.get(name)}
-        for name in {**before, **now}
-        if _kind(name) in kinds and before.get(name) != now.get(name)
-    ]
-
-
-def is_arithmetic(change: dict[str, Any]) -> bool:
-    """Of code, libraries or machine, which a run that is only read does not need any more."""
-    return _kind(change["what"]) in ("code", "version", "hardware", "threads")
-
-
-def described(change: dict[str, Any]) -> str:
-    """In a line."""
-    what, before, now = change["what"], change["before"], change["now"]
-    if what == DATA:
-        return "the cohort's table or images have changed since it was begun"
-    if what.startswith("code of "):
-        state = "is new" if before is None else "is gone" if now is None else "has changed"
-        return f"{what.removeprefix('code of ')} {state} since it was begun"
-    return f"{what} is {before!r} there and {now!r} now"
-
-
-def recorded(environment: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The environment with these changes as its latest drift."""
-    session = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "changes": found}
-    return environment | {KEY: [*environment.get(KEY, []), session]}
-
-
-def fingerprints(environment: dict[str, Any]) -> list[str]:
-    """Of every state of the data that the run learned from."""
-    told = [
-        change for session in environment.get(KEY, []) for change in session["changes"]
-        if change["what"] == DATA
-    ]  # fmt: skip
-    return [environment.get("data_fingerprint", ""), *(str(change["now"]) for change in told)]
-
-
-def summary(sessions: list[dict[str, Any]]) -> list[str]:
-    """A line a change, of a run's `drift`; the same day's same change once."""
-    lines = (
-        f"{session['when'][:10]}: {described(change)}"
-        for session in sessions
-        for change in session["changes"]
-    )
-    return list(dict.fromkeys(lines))
-
-
-def _is_session(session: object) -> bool:
-    if not isinstance(session, dict) or not isinstance(session.get("when"), str):
-        return False
-    changes = session.get("changes")
-    return isinstance(changes, list) and all(
-        isinstance(change, dict)
-        and isinstance(change.get("what"), str)
-        and {"before", "now"} <= change.keys()
-        for change in changes
-    )
-
-
-def _kind(name: str) -> str:
-    first, of, _ = name.partition(" of ")
-    return first if of or name in ("hardware", "threads") else "configuration"
+    return override

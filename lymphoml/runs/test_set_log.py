@@ -1,13 +1,12 @@
-"""How often a run has looked at patients without a label: `ledger.jsonl`, a line a use.
+"""How often a run was applied to patients without a label: `ledger.jsonl`, a line a use.
 
-Each line is an object: `when` (UTC), `run` (the folder's name), `kind`, `sha256` of the file,
-and `patients`, how many of them had no label; of a submission also `competition`. Kinds are `predict`;
+Each line is an object: `when` (UTC), `run` (the folder's name), `kind`, `sha256` of the file, and
+`patients`, how many of them had no label; of a submission also `competition`. Kinds are `predict`;
 `attempt`, before a file is sent; and `confirmed`, with Kaggle's `confirmation`. No line names a
-patient, a path or a user. It is a record for the honest: whoever owns the folder can change it.
+patient, a path or a user. The owner of the folder can change it: it is a record, not a proof.
 """
 
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterable
@@ -24,17 +23,16 @@ LEDGER = "ledger.jsonl"
 def record(run: Path, kind: str, sha256: str, patients: int, **more: str) -> None:
     """Append a line to the run's ledger, on disk when this returns; OSError where it cannot be.
 
-    One write at the file's end, one process at a time: lines never mix, and a kill leaves a torn
-    line at worst, which the next one does not join.
+    One write at the file's end: lines of several processes never mix, and a kill or a full disk
+    leaves a torn line at worst, which the next one does not join.
     """
     path = run / LEDGER
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    told = {"when": now, "run": run.resolve().name, "kind": kind, "sha256": sha256}
-    line = json.dumps(told | {"patients": patients} | more).encode() + b"\n"
+    entry = {"when": now, "run": run.resolve().name, "kind": kind, "sha256": sha256}
+    line = json.dumps(entry | {"patients": patients} | more).encode() + b"\n"
     with naming(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
             size = os.fstat(handle).st_size
             if size and os.pread(handle, 1, size - 1) != b"\n":
                 line = b"\n" + line
@@ -47,7 +45,7 @@ def record(run: Path, kind: str, sha256: str, patients: int, **more: str) -> Non
 
 @dataclass(frozen=True)
 class UsageCount:
-    """What the ledgers of some runs tell together."""
+    """What the ledgers of some runs contain together."""
 
     uses: int  # predictions of patients without a label
     files: int  # different ones among them
@@ -57,11 +55,11 @@ class UsageCount:
 
 
 def count_uses(runs: Iterable[Path]) -> UsageCount | None:
-    """None where none of the runs has a ledger."""
+    """Return None where none of the runs has a ledger."""
     ledgers = [path for run in runs if (path := run / LEDGER).is_file()]
     if not ledgers:
         return None
-    lines = [_read(line) for path in ledgers for line in path.read_bytes().splitlines() if line]
+    lines = [_parse(line) for path in ledgers for line in path.read_bytes().splitlines() if line]
     kinds = [line["kind"] for line in lines if line]
     return UsageCount(
         uses=kinds.count("predict"),
@@ -72,8 +70,8 @@ def count_uses(runs: Iterable[Path]) -> UsageCount | None:
     )
 
 
-def _read(line: bytes) -> dict[str, Any] | None:
-    """None where it is no line of a ledger, such as half of one."""
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """None where it is not a line of a ledger, such as half of one."""
     try:
         content = json.loads(line)
         return content if {"kind", "sha256"} <= content.keys() else None
