@@ -47,6 +47,7 @@ def job(config: Any) -> Iterator[tuple[TrainConfig, Path, list[str], int, bool]]
             for fold in settings.folds_to_train:
                 if not is_done(folder, fold):
                     stack.enter_context(fold_lock(folder, fold))
+            _check_existing_run(folder, settings)
             yield settings, folder, _words(), _jobs_side_by_side() if sweep else 1, sweep
     except Exception as error:
         reraise_interrupt()
@@ -57,6 +58,16 @@ def job(config: Any) -> Iterator[tuple[TrainConfig, Path, list[str], int, bool]]
             _tell(lines)
             raise SystemExit(lines.code) from None
         raise
+
+
+def _check_existing_run(folder: Path, settings: TrainConfig) -> None:
+    """Refuse a run folder of another configuration, before torch and cohort are loaded."""
+    if not (folder / "config.yaml").exists():
+        return
+    from lymphoml.runs.provenance import software
+    from lymphoml.runs.run_folder import check_same_run
+
+    check_same_run(folder, settings, software(settings), settings.folds_to_train)
 
 
 def clean_sweep_records() -> None:

@@ -18,9 +18,9 @@ from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.evaluation.summary import summarise
 from lymphoml.reports.comparison.compare import align
 from lymphoml.reports.comparison.reference import ROUNDING
-from lymphoml.runs import provenance
 from lymphoml.runs.ensemble import DIGESTS, ENSEMBLE, ROW_KEYS, mean_of_logits, predictions_digest
 from lymphoml.runs.finished_run import HISTORY, Run, read_run
+from lymphoml.runs.provenance import CHANGES
 from lymphoml.runs.run_folder import read_config
 from lymphoml.runs.tables import read_predictions_csv
 
@@ -89,8 +89,8 @@ def _environment(members: Sequence[Run], words: str) -> dict[str, Any]:
     command = f"python -m lymphoml ensemble {words} out=RUN"
     environment = {**members[0].environment, "command": command}
     environment[DIGESTS] = [predictions_digest(run.path) for run in members]
-    if drifted := [each for run in members for each in run.environment.get(provenance.KEY, [])]:
-        environment[provenance.KEY] = drifted
+    if drifted := [each for run in members for each in run.environment.get(CHANGES, [])]:
+        environment[CHANGES] = drifted
     return environment
 
 

@@ -49,7 +49,7 @@ def print_run(folder: Path, console: Console | None = None) -> None:
         console.print(line, markup=False)
     tried = f"configurations tried, in {run.path.parent}"
     console.print(f"  {tried}: {len(siblings(run.path))}", markup=False)
-    for line in run.drift:
+    for line in run.changes:
         console.print(f"  drifted, {line}", markup=False)
 
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
@@ -102,16 +103,41 @@ def software(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[s
 
     `overrides` are the command line's. Nothing in it describes the machine or its user.
     """
-    versions = {name: _version(name) for name in (*VERSIONS, *OTHER_VERSIONS)}
     weights = (config["model"].get("encoder") or {}).get("weights")
     file = Path(weights) if weights else None
     return {
-        "command": " ".join(["python train.py", *map(_without_folders, overrides)]),
-        "git_commit": _git_commit(),
-        "versions": {name: version for name, version in versions.items() if version},
+        "command": command_line(overrides),
+        "git_commit": git_commit(),
+        "versions": package_versions(),
         "code": code_digests(PACKAGE),
         **({"weights": sha256(file)[:16]} if file and file.is_file() else {}),
     }
+
+
+def command_line(overrides: Sequence[str]) -> str:
+    """Return the command of a run, without the folders of this machine."""
+    return " ".join(["python train.py", *map(_without_folders, overrides)])
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the installed packages that matter."""
+    found = {}
+    for name in (*VERSIONS, *OTHER_VERSIONS):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def git_commit() -> str | None:
+    """Return that of the working tree of lymphoml, where it is one."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(PACKAGE), "rev-parse", "HEAD"],
+            capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def code_digests(package: Path) -> dict[str, str]:
@@ -169,24 +195,6 @@ def data_fingerprints(environment: Mapping[str, Any]) -> list[str]:
         if change.what == DATA
     ]
     return [environment.get("data_fingerprint", ""), *later]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True, text=True, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def _without_folders(override: str) -> str:

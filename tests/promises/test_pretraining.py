@@ -25,7 +25,7 @@ from lymphoml.features.pretraining import train as learning
 from lymphoml.features.pretraining.settings import settle
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.encoders import RunEncoders
-from lymphoml.runs.provenance import facts
+from lymphoml.runs.naming import leaves
 from lymphoml.training.checkpoint import load_checkpoint
 from tests.promises.jobs import ROOT, outcome, predict, refusal
 from tests.promises.processes import end, start, wait_until
@@ -329,6 +329,6 @@ def test_features_of_a_trained_encoder_differ_from_those_of_an_untrained(configu
 def test_facts_hold_what_is_pretrained(configured):
     config = configured(*WEIGHTS)
     settle(config, [])
-    found = facts(config, {"data_fingerprint": "x"})
+    found = dict(leaves(config.to_dict()))
     assert found["pretrain.encoder.width"] == 2
     assert found["pretrain.crop"] is None

@@ -24,9 +24,9 @@ class Predict:
 
 
 def run(options: Predict) -> None:
-    from lymphoml.runs import provenance
     from lymphoml.runs.ensemble import resolve_members
     from lymphoml.runs.predict import predict as run_folds
+    from lymphoml.runs.provenance import read_sessions, summarize
     from lymphoml.runs.run_folder import read_environment
 
     run = Path(options.run)
@@ -37,7 +37,7 @@ def run(options: Predict) -> None:
         member: run_config(member, _heeded(options.data, member, run), options.trainer)
         for member in resolve_members(run, given)
     }
-    drifted = provenance.summary(read_environment(run).get(provenance.KEY, []))
+    changes = summarize(read_sessions(read_environment(run)))
     table = run_folds(run, members, out, options.patients, header)
     tumoral = int(table["label"].sum())
     print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
@@ -49,8 +49,8 @@ def run(options: Predict) -> None:
         )
     else:
         print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
-    for line in drifted:
-        print(f"the run has drifted, {line}")
+    for change in changes:
+        print(f"the run was resumed in a changed environment, {change}")
     print(f"Kaggle file: {out / 'submission.csv'}")
 
 

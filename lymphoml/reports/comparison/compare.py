@@ -197,7 +197,7 @@ def _compare(given: _Aligned, stratum: str, inside: np.ndarray) -> Comparison:
         best=best_of_n_bias(labels, models, given.resamples, given.seed, against),
         clinical=clinical_account(next(iter(given.runs.values())), stratum),
         baseline=None if given.baseline is None else _scores(given.baseline, patients),
-        drifted=tuple(name for name, run in given.runs.items() if run.drift),
+        drifted=tuple(name for name, run in given.runs.items() if run.changes),
     )
 
 

@@ -61,7 +61,7 @@ def _row(run: Run, names: dict[Path, str], links: dict[Path, Path], out: Path) -
         "link": _link(links[run.path], out),
         "scores": [everybody.get(key) for key in COLUMNS] + [hard.get(key) for key in HARD],
         "gain": (gain.get("all") or {}).get("balanced_accuracy"),
-        "drifted": bool(run.drift),
+        "drifted": bool(run.changes),
         "best": run.metrics["best_epoch_balanced_accuracy"]["mean"],
     }
 

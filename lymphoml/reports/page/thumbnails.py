@@ -14,7 +14,7 @@ from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb
 from lymphoml.reports.page.wording import shown
 from lymphoml.runs.finished_run import Run
-from lymphoml.runs.provenance import fingerprints
+from lymphoml.runs.provenance import data_fingerprints
 
 MARKUP = 200  # characters about a picture
 QUALITIES = ((112, 70), (72, 70), (56, 60), (40, 50), (28, 40))  # pixels a side and WebP's quality
@@ -67,7 +67,7 @@ def _cohort(run: Run) -> Cohort:
         ) from None
     except KeyError as error:
         raise InputError(f"the run's configuration has no data.{error.args[0]}") from None
-    table, _, images = fingerprints(run.environment)[-1].partition("-")
+    table, _, images = data_fingerprints(run.environment)[-1].partition("-")
     own = table[:16] == cohort.labelled.fingerprint()[:16]
     rows = (run.config["model"].get("encoder") or {}).get("rows")
     if own and images and rows != "file":  # else the digest is of the user's rows

@@ -6,7 +6,7 @@ from typing import Any
 from lymphoml.core.errors import InputError
 from lymphoml.reports.page.choices import Choices
 from lymphoml.runs.finished_run import Run, read_mapping
-from lymphoml.runs.provenance import fingerprints
+from lymphoml.runs.provenance import data_fingerprints
 
 TITLE = "Audit of the data"
 SHOWN = 30
@@ -50,7 +50,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
 
 def _same_cohort(run: Run, fingerprint: object) -> bool | None:
     """None where the audit or the run does not tell."""
-    known = fingerprints(run.environment)[-1]
+    known = data_fingerprints(run.environment)[-1]
     if not fingerprint or not known:
         return None
     return str(known).startswith(str(fingerprint))

@@ -14,7 +14,7 @@ MADE_WITH = {"git commit": "git_commit", "data fingerprint": "data_fingerprint",
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
     return {
-        "drift": run.drift,
+        "drift": run.changes,
         "settings": _settings(run.config),
         "command": run.environment.get("command"),
         "made_with": {

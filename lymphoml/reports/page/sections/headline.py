@@ -29,7 +29,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "n": counts(run),
         "baselines": baselines,
         "clinical": baselines.get(baseline_name("logistic_regression")),
-        "drift": run.drift,
+        "drift": run.changes,
         "control": bool(run.config["data"].get("shuffle_bag_labels")),
         "gain": run.metrics.get("gain"),
         "gain_verdict": gain_verdict(run.metrics.get("gain")),
