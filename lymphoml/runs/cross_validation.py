@@ -1,7 +1,6 @@
 """Cross-validate one configuration into its run folder, skipping what is done."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import pandas as pd
 import pytorch_lightning as pl
 
 from lymphoml.core.files import write_csv, write_json
+from lymphoml.core.progress import ProgressBar, progress_bar
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold
@@ -21,7 +21,7 @@ from lymphoml.runs.prepare import RunContext, build_model, fold_store, prepare
 from lymphoml.runs.provenance import software
 from lymphoml.runs.run_folder import create_or_open_run, write_or_verify_folds
 from lymphoml.runs.settings import TrainConfig
-from lymphoml.training.callbacks import History, KeyedSeeds, Patience
+from lymphoml.training.callbacks import FoldProgress, History, KeyedSeeds, Patience
 from lymphoml.training.checkpoint import (
     PREVIOUS,
     AtomicCheckpointIO,
@@ -33,9 +33,8 @@ from lymphoml.training.checkpoint import (
 from lymphoml.training.hardware import Resolved
 from lymphoml.training.loggers import Tracker
 from lymphoml.training.predict_fold import checkpoint_predictions
-from lymphoml.training.progress import Bar, FoldProgress, progress_bar
 from lymphoml.training.trainer import make_trainer
-from lymphoml.training.weight_averaging import averaging
+from lymphoml.training.weight_averaging import weight_averaging
 
 
 def cross_validate(
@@ -65,11 +64,12 @@ def cross_validate(
         print(f"{folder}: {run.resolved.device_name}, {run.resolved}{chunks}", flush=True)
     errors = FoldErrorPolicy(config.on_fold_error)
     with tracker:
-        with progress_bar(config.trainer.enable_progress_bar, len(folds) * epochs) as bar:
+        shown = config.trainer.enable_progress_bar
+        with progress_bar("", len(folds) * epochs, "epochs", shown) as bar:
             for fold in folds:
                 with errors.fold(fold), fold_lock(folder, fold):
                     if is_done(folder, fold):
-                        bar.skip(epochs)
+                        bar.advance(epochs)
                     else:
                         (folder / "metrics.json").unlink(missing_ok=True)  # it counts this fold
                         train_fold(run, fold, tracker, bar)
@@ -103,7 +103,7 @@ class FoldTask(NamedTuple):
     callbacks: list[pl.Callback]
 
 
-def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: Bar) -> None:
+def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: ProgressBar) -> None:
     """Build, fit, score, mark done; an interrupted fold resumes from its last checkpoint."""
     task = build_fold(run, fold, bar)
     with tracker.fold(fold) as loggers:
@@ -115,7 +115,7 @@ def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: Bar) -> None:
     mark_done(task, predictions, bar)
 
 
-def build_fold(run: RunContext, fold: int, bar: Bar) -> FoldTask:
+def build_fold(run: RunContext, fold: int, bar: ProgressBar) -> FoldTask:
     """Return the fold's data, a model with new weights and the callbacks of its training."""
     config, data, folder = run.config, run.data, fold_folder(run.folder, fold)
     encoder = None if data.encoders is None else data.encoders.store(fold)
@@ -132,9 +132,9 @@ def build_fold(run: RunContext, fold: int, bar: Bar) -> FoldTask:
         label_smoothing=config.loss.label_smoothing,
     )
     trainer, history = config.trainer, History(folder / "history.csv")
-    average = averaging(config.weight_averaging, trainer.max_epochs, bags)
-    reported_weights = average.swapped_in if average else nullcontext
-    checkpoints = SaveEpoch(folder, bool(bags.inner_patients), reported_weights)
+    steps = -(-len(bags.train_patients) // config.data.batch_size)
+    average = weight_averaging(config.weight_averaging, trainer.max_epochs, steps)
+    checkpoints = SaveEpoch(folder, bool(bags.inner_patients), averages=average is not None)
     context = FailureContextCallback(bags)
     callbacks: list[pl.Callback] = [
         KeyedSeeds(config.seed, fold),
@@ -150,11 +150,11 @@ def build_fold(run: RunContext, fold: int, bar: Bar) -> FoldTask:
     return FoldTask(fold, folder, bags, module, history, checkpoints, context, callbacks)
 
 
-def fit_fold(run: RunContext, task: FoldTask, loggers: Any, bar: Bar) -> pl.Trainer:
+def fit_fold(run: RunContext, task: FoldTask, loggers: Any, bar: ProgressBar) -> pl.Trainer:
     """Train from the last checkpoint, or from the start; return the trainer."""
     resume = find_resume_checkpoint(task.folder, task.fold)
-    if resume.told:
-        bar.say(resume.told)
+    if resume.notice:
+        bar.print(resume.notice)
     trainer = make_trainer(
         run.config.trainer, task.folder, logger=loggers, callbacks=task.callbacks
     )
@@ -180,12 +180,12 @@ def predict_held_out(task: FoldTask, trainer: pl.Trainer) -> pd.DataFrame:
     return predictions
 
 
-def mark_done(task: FoldTask, predictions: pd.DataFrame, bar: Bar) -> None:
+def mark_done(task: FoldTask, predictions: pd.DataFrame, bar: ProgressBar) -> None:
     """Write `done.json`, last of all, and print the fold's score."""
     score = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]
     last, selected = len(task.history.rows), task.checkpoints.selected_epoch
     epoch = f"epoch {last}" if selected is None else f"epoch {selected + 1} of {last}, selected"
-    bar.say(
+    bar.print(
         f"{task.folder}: balanced accuracy {score['value']:.3f} [{score['low']:.3f}, "
         f"{score['high']:.3f}] after {epoch}, {task.history.seconds:.0f} s"
     )

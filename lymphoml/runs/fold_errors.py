@@ -66,7 +66,9 @@ class FailureContextCallback(pl.Callback):
             batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
             patients = self.bags.batch_patients(epoch, batch)
             self.where = (
-                format_place(epoch, batch, patients) if patients else f"the end of epoch {epoch + 1}"
+                format_place(epoch, batch, patients)
+                if patients
+                else f"the end of epoch {epoch + 1}"
             )
         elif trainer.validating:
             self.where = f"epoch {epoch + 1}, validation"

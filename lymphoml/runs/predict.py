@@ -33,7 +33,7 @@ from lymphoml.runs.submission import write_submission
 from lymphoml.runs.tables import read_predictions_csv
 from lymphoml.runs.triage_rule import apply_rule, read_rule
 from lymphoml.training.checkpoint import load_checkpoint, reported_checkpoint
-from lymphoml.training.checkpoint_schema import check_complete
+from lymphoml.training.checkpoint_schema import FoldCheckpoint
 from lymphoml.training.hardware import configure_torch, resolve_hardware
 from lymphoml.training.predict_fold import checkpoint_predictions
 from lymphoml.training.trainer import make_trainer
@@ -165,11 +165,7 @@ def fold_probabilities(
             store, _ = open_instance_store(config.model, config.data, cohort.images, encoder)
         folder = fold_folder(run, fold)
         path = reported_checkpoint(folder, selected_epoch(run, fold))
-        checkpoint = load_checkpoint(path)
-        try:
-            check_complete(checkpoint)
-        except ValueError as error:
-            raise InputError(f"checkpoint {path}: {error}. Train the fold again.") from None
+        checkpoint = load_checkpoint(path, FoldCheckpoint)
         bags = _bags(checkpoint["BagDataModule"], run, fold, config, cohort, store)
         trainer = make_trainer(config.trainer, folder, logger=False, callbacks=[])
         table, _ = checkpoint_predictions(checkpoint, folder, trainer, bags)
