@@ -5,7 +5,7 @@ import sys
 from lymphoml.core.signals import install_signal_handlers
 
 if __name__ == "__main__":
-    install_signal_handlers("give the same command again")
+    install_signal_handlers("rerun the same command")
 
     from lymphoml.cli.main import main
 

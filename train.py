@@ -4,31 +4,31 @@ import sys
 
 from lymphoml.core.signals import install_signal_handlers
 
-if __name__ == "__main__":  # before all that takes time
-    install_signal_handlers("the same command goes on from the last finished epoch")
+if __name__ == "__main__":  # before anything slow
+    install_signal_handlers("rerun the same command to resume from the last finished epoch")
 
 import hydra
 from omegaconf import DictConfig
 
-from lymphoml.cli.entry import clean_sweep_records, entry, job
+from lymphoml.cli.entry import clean_sweep_records, job_context, run_cli
 from lymphoml.cli.hydra_guard import check_command_line
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(config: DictConfig) -> float:
-    with job(config) as (plain, folder, words, jobs, sweep):
+def main(composed: DictConfig) -> float:
+    with job_context(composed) as job:
         # Imported here: seconds that --help and a cluster's submit side must not cost.
         from lymphoml.reports.run_summary import print_run
         from lymphoml.runs.cross_validation import cross_validate
 
-        score = cross_validate(plain, folder, words, jobs, sweep)
-        print_run(folder)
+        score = cross_validate(*job)
+        print_run(job.folder)
         return score
 
 
-def checked() -> None:
+def check_and_run() -> None:
     check_command_line(sys.argv[1:])
-    clean_sweep_records()  # of one that was killed
+    clean_sweep_records()  # of a sweep that was killed
     try:
         main()
     finally:
@@ -36,4 +36,4 @@ def checked() -> None:
 
 
 if __name__ == "__main__":
-    entry(checked)
+    run_cli(check_and_run)

@@ -26,7 +26,7 @@ from lymphoml.cli.commands import (
     triage,
 )
 from lymphoml.cli.config import parse
-from lymphoml.cli.entry import entry
+from lymphoml.cli.entry import run_cli
 from lymphoml.core.errors import InputError
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
 
 
 def main(words: list[str] | None = None) -> None:
-    entry(lambda: _run(sys.argv[1:] if words is None else words))
+    run_cli(lambda: _run(sys.argv[1:] if words is None else words))
 
 
 def _run(words: list[str]) -> None:

@@ -48,7 +48,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def listed(paths: Iterable[Path]) -> str:
+def format_run_list(paths: Iterable[Path]) -> str:
     """As a command takes run folders: [A,B]."""
     return f"[{','.join(map(str, paths))}]"
 
@@ -65,7 +65,7 @@ def printable(text: str) -> str:
 
 # What a machine that gives out says, in one line: which file, how much is free, what to do.
 
-AGAIN = "then give the same command again: it goes on where it was"
+AGAIN = "then rerun the same command to resume"
 FULL = {errno.ENOSPC, errno.EDQUOT}
 SYSTEM = {
     errno.EFBIG: f"is larger than this account may write (ulimit -f); raise the limit, {AGAIN}",
@@ -94,7 +94,7 @@ def cache_refusal(what: str, error: OSError, need: str = "") -> UserFacingError:
     )
 
 
-def told(error: BaseException) -> UserFacingError | None:
+def as_user_error(error: BaseException) -> UserFacingError | None:
     """The error as lines for the user; None where only a programmer can make sense of it."""
     text, number = _original(error)
     if isinstance(error, UserFacingError):

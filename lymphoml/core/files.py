@@ -25,14 +25,14 @@ os.umask(UMASK)
 
 
 @contextmanager
-def replacing(path: Path, private: bool = False) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, private: bool = False) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends well, and vanishes if not.
 
     Its mode is 0600 where `private`, or where its name is a private file's. The temporary file lies
     in the same folder, so that the move never crosses a file system. An OSError names `path`,
     whichever step it comes from.
     """
-    with naming(path):
+    with with_filename(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
@@ -49,7 +49,7 @@ def replacing(path: Path, private: bool = False) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def with_filename(path: Path) -> Iterator[None]:
     """An OSError of the block tells of `path`; the system names no file when a write fails."""
     try:
         yield
@@ -79,7 +79,7 @@ def remove_stale_temp_files(folder: Path, names: Iterable[str] = ("*",)) -> None
 
 
 def write_text(path: Path, text: str, private: bool = False) -> None:
-    with replacing(path, private) as file:
+    with atomic_write(path, private) as file:
         file.write(text.encode())
 
 

@@ -27,7 +27,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lymphoml.core.errors import InputError, RuntimeFailure, cache_refusal
-from lymphoml.core.files import replacing
+from lymphoml.core.files import atomic_write
 from lymphoml.core.untrusted import read_bytes
 from lymphoml.data.problems import shortened
 
@@ -78,7 +78,7 @@ def content_key(sources: Sequence[BagSource]) -> str:
 def write_entry(path: Path, shape: Shape, images: Iterable[np.ndarray]) -> None:
     """Write each image's (h, w, 3) or (d) as it comes; an exception leaves no entry behind."""
     digest = _digest(path)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         for piece in chain([_header(shape)], (image.data for image in images)):
             digest.update(piece)
             file.write(piece)

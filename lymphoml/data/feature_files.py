@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, one_line, quoted
-from lymphoml.core.files import replacing, write_csv
+from lymphoml.core.files import atomic_write, write_csv
 from lymphoml.core.untrusted import is_safe_text, read_bytes
 from lymphoml.data.cache import Images
 from lymphoml.data.feature_store import FeatureStore
@@ -57,7 +57,7 @@ def write_rows(path: Path, store: FeatureStore, images: Images) -> None:
     if path.suffix == ".csv":
         write_csv(path, table, private=True)
         return
-    with replacing(path, private=True) as file:
+    with atomic_write(path, private=True) as file:
         if path.suffix == ".parquet":
             table.to_parquet(file, index=False)
         else:

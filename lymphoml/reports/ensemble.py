@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from lymphoml.core.errors import InputError, listed
+from lymphoml.core.errors import InputError, format_run_list
 from lymphoml.core.files import write_csv, write_json, write_text
 from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.evaluation.summary import summarise
@@ -34,7 +34,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     itself or of other patients or folds, or `out` holds anything but this ensemble.
     """
     if len({path.resolve() for path in paths}) < max(2, len(paths)):
-        raise InputError(f"runs={listed(paths)}: an ensemble takes two runs or more, each once")
+        raise InputError(f"runs={format_run_list(paths)}: an ensemble takes two runs or more, each once")
     members = [read_run(path) for path in paths]
     if nested := [run.path for run in members if ENSEMBLE in run.config]:
         raise InputError(f"runs: {nested[0]} is an ensemble itself; give the runs that it is of")

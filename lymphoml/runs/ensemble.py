@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lymphoml.core.errors import InputError, listed, quoted
+from lymphoml.core.errors import InputError, format_run_list, quoted
 from lymphoml.core.untrusted import read_bytes, reject_symlinks
 from lymphoml.runs.run_folder import read_config, read_environment
 from lymphoml.runs.tables import read_predictions_csv
@@ -76,12 +76,12 @@ def resolve_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
     names = member_names(run)
     if not names:
         if given:
-            raise InputError(f"members={listed(given)}: {run} is not an ensemble. Leave it out.")
+            raise InputError(f"members={format_run_list(given)}: {run} is not an ensemble. Leave it out.")
         return [run]
     members = [*given] or [_sibling(run, name) for name in names]
     if len({member.resolve() for member in members}) < max(len(members), len(names)):
         raise InputError(
-            f"members={listed(members)}: the ensemble {run} has {len(names)}, each once: "
+            f"members={format_run_list(members)}: the ensemble {run} has {len(names)}, each once: "
             f"{', '.join(names)}"
         )
     digests, folds = _digests(run), _folds(run)

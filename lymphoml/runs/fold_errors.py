@@ -8,8 +8,7 @@ from contextlib import contextmanager
 
 import pytorch_lightning as pl
 
-from lymphoml.core.errors import RuntimeFailure, UserFacingError, told
-from lymphoml.core.signals import reraise_interrupt
+from lymphoml.core.errors import RuntimeFailure, UserFacingError, as_user_error
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.training.finite import format_place
 
@@ -30,8 +29,7 @@ class FoldErrorPolicy:
         try:
             yield
         except Exception as error:
-            reraise_interrupt()
-            named = _with_prefix(told(error), f"fold {fold}, ")
+            named = _with_prefix(as_user_error(error), f"fold {fold}, ")
             if not self.skips:
                 raise (named or error) from (None if named else error.__cause__)
             self.failed.append(fold)
@@ -83,7 +81,7 @@ class FailureContextCallback(pl.Callback):
         except Exception as error:
             for worker in multiprocessing.active_children():
                 worker.kill()  # one that hangs would keep this process from ending
-            lines = told(error)
+            lines = as_user_error(error)
             if lines is None:
                 raise
             if not isinstance(error, UserFacingError) and self.where:

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.files import naming, remove_stale_temp_files
+from lymphoml.core.files import remove_stale_temp_files, with_filename
 
 LOCK_RETRY_S = 0.5  # a killed process holds its locks until the kernel has removed it
 
@@ -42,7 +42,7 @@ def fold_lock(run: Path, fold: int) -> Iterator[Path]:
             f"fold {fold} of {run} is locked by {_holder(path)}. Wait for it, or stop it."
         ) from None
     try:
-        with naming(path):
+        with with_filename(path):
             path.write_text(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         remove_stale_temp_files(fold_folder(run, fold))
         yield fold_folder(run, fold)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lymphoml.core.files import naming
+from lymphoml.core.files import with_filename
 
 LEDGER = "ledger.jsonl"
 
@@ -30,7 +30,7 @@ def record(run: Path, kind: str, sha256: str, patients: int, **more: str) -> Non
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entry = {"when": now, "run": run.resolve().name, "kind": kind, "sha256": sha256}
     line = json.dumps(entry | {"patients": patients} | more).encode() + b"\n"
-    with naming(path):
+    with with_filename(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             size = os.fstat(handle).st_size

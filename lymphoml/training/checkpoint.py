@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from lymphoml.core.errors import InputError, one_line
-from lymphoml.core.files import fsync, replacing, sha256, write_text
+from lymphoml.core.files import atomic_write, fsync, sha256, write_text
 from lymphoml.core.tensor_files import check_torch_archive
 from lymphoml.training.checkpoint_schema import Checkpoint, validate_checkpoint
 from lymphoml.training.finite import check_finite_weights
@@ -36,7 +36,7 @@ class AtomicCheckpointIO(CheckpointIO):
         previous = path.with_name(PREVIOUS)
         rotates = path.name == LAST and path.exists()
         old = _read_digests(path) if path.exists() else []
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             _save(checkpoint, file)
             fsync(file)  # before a good file is moved away
             new = sha256(Path(file.name))

@@ -10,7 +10,7 @@ import torch
 from rich.filesize import decimal
 from torch import Tensor, nn
 
-from lymphoml.core.cores import available_cores, cgroup_limits, threads_per_job
+from lymphoml.core.cores import available_cores, cgroup_memory, threads_per_job
 from lymphoml.core.errors import InputError, one_line
 from lymphoml.models.chunking import activation_bytes, has_batch_norm
 
@@ -135,7 +135,7 @@ def free_bytes(cuda: bool, jobs: int = 1) -> int | None:
     """Return the free memory of the GPU, or of machine and control group, for each of `jobs`."""
     if cuda:
         return torch.cuda.mem_get_info()[0] // jobs
-    limits = [free for free in (_available(), cgroup_limits()[1]) if free is not None]
+    limits = [free for free in (_available(), cgroup_memory()) if free is not None]
     return min(limits) // jobs if limits else None
 
 

@@ -13,7 +13,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from lymphoml.cli.entry import entry
+from lymphoml.cli.entry import run_cli
 from tests.promises.jobs import configuration, outcome
 from tests.promises.test_disk import parsed, whole_job
 
@@ -22,7 +22,7 @@ def attempt(config: dict, run: Path) -> tuple[int, str]:
     said = io.StringIO()
     try:
         with redirect_stderr(said), redirect_stdout(io.StringIO()):
-            entry(lambda: whole_job(config, run))
+            run_cli(lambda: whole_job(config, run))
     except SystemExit as left:
         return int(left.code or 0), said.getvalue()
     return 0, ""

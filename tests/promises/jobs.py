@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from lymphoml.cli.config import validate
-from lymphoml.cli.entry import entry
+from lymphoml.cli.entry import run_cli
 from lymphoml.cli.main import main
 from lymphoml.runs.cross_validation import cross_validate
 
@@ -51,7 +51,7 @@ def refusal(capsys: pytest.CaptureFixture, config: dict, run: Path) -> tuple[int
     """How the job ends when it does not end well: exit code, and the lines that tell why."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as left:
-        entry(lambda: cross_validate(config, run))
+        run_cli(lambda: cross_validate(config, run))
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith("error: ") for line in lines), lines
     return int(left.value.code or 0), lines

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.signals import Stopped
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.training.callbacks import History
 from lymphoml.training.checkpoint import (
@@ -53,12 +52,12 @@ def stopped_after_two_epochs(config, run):
 
     def dies(self, trainer, module):
         if trainer.current_epoch == 2 and self.path.parent.name == "fold-1":
-            raise Stopped(130)
+            raise SystemExit(130)
         original(self, trainer, module)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(History, "on_train_epoch_start", dies)
-        with pytest.raises(Stopped):
+        with pytest.raises(SystemExit):
             cross_validate(config, run)
     return run
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lymphoml.cli.entry import entry
+from lymphoml.cli.entry import run_cli
 from lymphoml.cli.main import main
 from lymphoml.runs.cross_validation import cross_validate
 from tests.promises.jobs import CLINICAL, ROOT, outcome
@@ -21,7 +21,7 @@ SHORT = ["trainer.max_epochs=2", "logger.tensorboard=true"]
 AFTER = [["triage", "run={run}", "sensitivity=0.5"],
          ["predict", "run={run}", "data.root={root}", "data.cache={cache}"],
          ["report", "run={run}", "thumbnails=false"]]  # fmt: skip
-AGAIN = "give the same command again: it goes on where it was"
+AGAIN = "rerun the same command to resume"
 
 
 def whole_job(config, run):
@@ -101,7 +101,7 @@ def test_every_file_operation_fails_once(
     while code:
         code = 0
         try:
-            entry(lambda: whole_job(configured(*CLINICAL, *SHORT), run))
+            run_cli(lambda: whole_job(configured(*CLINICAL, *SHORT), run))
         except SystemExit as left:
             code = left.code
             assert code == 1, capsys.readouterr().err

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.cohort import load_cohort
 from lymphoml.data.cache import content_key, hash_images
+from lymphoml.data.cohort import load_cohort
 from lymphoml.reports.page import thumbnails as module
 from lymphoml.reports.page.chart_plotly import plotly_bundle
 from lymphoml.reports.page.choices import Choices

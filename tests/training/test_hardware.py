@@ -73,7 +73,7 @@ def test_an_existing_run_keeps_its_threads_and_chunks(monkeypatch):
 
 def test_free_memory_is_shared_by_jobs_and_limited_by_the_control_group(monkeypatch):
     assert 2**20 < hardware.free_bytes(cuda=False, jobs=1) < 2**50
-    monkeypatch.setattr(hardware, "cgroup_limits", lambda: (None, 12000))
+    monkeypatch.setattr(hardware, "cgroup_memory", lambda: 12000)
     assert hardware.free_bytes(cuda=False, jobs=1) == 12000
     assert hardware.free_bytes(cuda=False, jobs=4) == 3000
 
@@ -90,16 +90,13 @@ def cgroup(tmp_path, monkeypatch):
 
 
 def test_limits_of_the_groups_above_count_and_file_pages_are_free(cgroup):
-    assert cores.cgroup_limits() == (None, None)
-    (cgroup / "cpu.max").write_text("max 100000\n")
+    assert cores.cgroup_memory() is None
     (cgroup / "memory.max").write_text("max\n")
     (cgroup / "memory.current").write_text("10\n")
-    (cgroup.parent / "cpu.max").write_text("150000 100000\n")
     (cgroup.parent / "memory.max").write_text("1000\n")
     (cgroup.parent / "memory.current").write_text("900\n")
     (cgroup.parent / "memory.stat").write_text("anon 300\ninactive_file 500\n")
-    assert cores.cgroup_limits() == (1.5, 600)
-    assert cores.available_cores() == 1
+    assert cores.cgroup_memory() == 600
 
 
 def test_malloc_is_tuned_where_there_is_glibc(monkeypatch):

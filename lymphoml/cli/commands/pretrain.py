@@ -29,7 +29,7 @@ def run(options: Pretrain) -> None:
     )
     out = Path(options.out).expanduser() if options.out else None
 
-    from lymphoml.core.files import replacing
+    from lymphoml.core.files import atomic_write
     from lymphoml.data.cohort import load_cohort
     from lymphoml.features.pretraining.encoder_file import ENCODER, word
     from lymphoml.features.pretraining.settings import INPUTS, trainable
@@ -52,7 +52,7 @@ def run(options: Pretrain) -> None:
     images = load_cohort(data).labelled.images
     path = pretrained(settings, images, data["cache"], trainer) / ENCODER
     if out is not None:
-        with replacing(out) as file:
+        with atomic_write(out) as file:
             file.write(path.read_bytes())
     print(out or path)
     words = [f"data.{key}={word(settings[key])}" for key in INPUTS]

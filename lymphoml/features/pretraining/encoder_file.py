@@ -9,7 +9,7 @@ from safetensors.torch import save
 from torch import nn
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.files import replacing, sha256, write_json
+from lymphoml.core.files import atomic_write, sha256, write_json
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.stain_normalization import NORMALIZERS
 from lymphoml.features.pretraining.settings import INPUTS
@@ -27,7 +27,7 @@ def write_encoder(folder: Path, encoder: nn.Module, told: dict[str, Any]) -> Non
     settings = told["settings"]
     inputs = {key: settings[key] for key in INPUTS}
     metadata = {KEY: json.dumps(inputs, sort_keys=True)}
-    with replacing(folder / ENCODER) as file:
+    with atomic_write(folder / ENCODER) as file:
         file.write(save(tensors, metadata))
     write_json(folder / TOLD, told | {"sha256": sha256(folder / ENCODER)})
 
@@ -59,7 +59,7 @@ def word(value: Any) -> str:
 def copy_encoder(source: Path, place: Path) -> None:
     """Both files of the folder `source` into the folder `place`."""
     for name in (ENCODER, TOLD):
-        with replacing(place / name) as file:
+        with atomic_write(place / name) as file:
             file.write((source / name).read_bytes())
 
 

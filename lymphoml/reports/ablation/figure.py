@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.isotonic import isotonic_regression
 
-from lymphoml.core.files import replacing
+from lymphoml.core.files import atomic_write
 
 # Okabe and Ito's colours without yellow, which vanishes on white; neighbours differ in lightness.
 COLOURS = ("#000000", "#e69f00", "#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#777777")
@@ -67,7 +67,7 @@ def ablation_figure(curves: Mapping[str, pd.DataFrame]) -> Figure:
 def write_png(figure: Figure, path: Path) -> None:
     image = BytesIO()
     FigureCanvasAgg(figure).print_png(image, metadata={"Software": None})
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(image.getvalue())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lymphoml.core.errors import InputError, listed
+from lymphoml.core.errors import InputError, format_run_list
 from lymphoml.evaluation.paired import PAIR_SCORES
 from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.selection import best_of_n_bias, compare
@@ -111,11 +111,11 @@ def compare_runs(
     if isinstance(reference, Path):
         if len(paths) < 2:
             raise InputError(
-                f"runs={listed(paths)}: a comparison takes two different runs or more, or one and "
+                f"runs={format_run_list(paths)}: a comparison takes two different runs or more, or one and "
                 f"a baseline, such as reference=clinical"
             )
         if reference not in paths:
-            raise InputError(f"reference={reference} is none of runs={listed(paths)}")
+            raise InputError(f"reference={reference} is none of runs={format_run_list(paths)}")
     if tried is not None and tried < len(paths):
         raise InputError(
             f"tried={tried}: {len(paths)} runs are compared; give the number of all configurations "

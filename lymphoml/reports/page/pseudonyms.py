@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.files import replacing
+from lymphoml.core.files import atomic_write
 
 LENGTH = 32  # bytes of the key
 SHORTEST = 6  # letters and digits of a pseudonym, 5 bits each
@@ -46,7 +46,7 @@ def read_key() -> bytes:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if not path.exists():
-                with replacing(path, private=True) as file:
+                with atomic_write(path, private=True) as file:
                     file.write(secrets.token_bytes(LENGTH))
         key = path.read_bytes()
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 
-from lymphoml.core.files import naming
+from lymphoml.core.files import with_filename
 
 
 class TensorBoardEvents(Logger):
@@ -46,12 +46,12 @@ class TensorBoardEvents(Logger):
         """Log none: `factors` are."""
 
     def close(self) -> None:
-        with naming(self.path):  # what is still in the buffer may not fit
+        with with_filename(self.path):  # what is still in the buffer may not fit
             self.file.close()
 
     def _write(self, **fields: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
-        with naming(self.path):
+        with with_filename(self.path):
             self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
             self._records.flush()
