@@ -90,6 +90,8 @@ def run_cli(main: Callable[[], Any]) -> None:
     A machine that failed is a line and exit code 1.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print in its own way and exit with 1
+    # joblib's own process cleans up after a sweep that was stopped, and would print that it does.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     try:
         main()
     except Exception as error:
