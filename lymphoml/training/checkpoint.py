@@ -145,7 +145,7 @@ class SaveEpoch(pl.callbacks.Checkpoint):
         loss = trainer.callback_metrics.get("inner/loss")
         if self.select and loss is not None and float(loss) < self.selected_loss:
             self.selected_epoch, self.selected_loss = trainer.current_epoch, float(loss)
-            trainer.save_checkpoint(self.folder / SELECTED, weights_only=not self.averages)
+            trainer.save_checkpoint(self.folder / SELECTED, not self.averages)
         trainer.save_checkpoint(self.folder / LAST)
 
     def state_dict(self) -> dict[str, Any]:
