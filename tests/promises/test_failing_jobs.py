@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lymphoml.cli.entry import entry
+from lymphoml.cli.entry import run_cli
 from lymphoml.cli.main import main
 from lymphoml.data.bags import BagDataset
 from lymphoml.runs.cross_validation import cross_validate
@@ -223,7 +223,7 @@ def test_other_folds_go_on(configured, undisturbed, tmp_path, capsys, monkeypatc
         fails_in_second_epoch(patch, fault)
         config = configured(*words, "on_fold_error=skip")
         with pytest.raises(SystemExit) as left:
-            entry(lambda: cross_validate(config, run))
+            run_cli(lambda: cross_validate(config, run))
     lines = [each for each in capsys.readouterr().err.splitlines() if each.startswith("error: ")]
     assert left.value.code == 1
     assert lines[0].startswith("error: fold 1")
