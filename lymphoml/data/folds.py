@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from lymphoml.core.errors import InputError, one_line
 from lymphoml.core.seeding import keyed_seed
@@ -24,6 +23,8 @@ def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.D
     The table has the patients' `label` (0 or 1) and `group`, and the order of its rows plays no
     part. Raises InputError where some fold would lack one of the classes.
     """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     table = table.sort_index()
     groups_per_class = people(table)
     if not 2 <= folds <= groups_per_class.min():
@@ -71,6 +72,8 @@ def split(folds: pd.DataFrame, fold: int, per_repeat: int) -> tuple[list[str], l
 
 def inner_validation_split(table: pd.DataFrame, fraction: float, *keys: int | str) -> list[str]:
     """The patients to set apart from a fold's training patients: whole groups, stratified."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
     splits = max(2, round(1 / fraction))
     fewest = people(table).min()
     if splits > fewest:

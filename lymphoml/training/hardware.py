@@ -4,7 +4,6 @@ import ctypes
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.filesize import decimal
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from lymphoml.core.cores import available_cores, cgroup_memory, threads_per_job
 from lymphoml.core.errors import InputError, one_line
 from lymphoml.models.chunking import activation_bytes, has_batch_norm
+from lymphoml.training.settings import TrainerConfig
 
 # A training step's peak memory over that of its activations: gradients, workspace of convolutions.
 PEAK_FACTOR = 2
@@ -38,7 +38,7 @@ class Resolved:
 
 
 def resolve_hardware(
-    trainer: Any,
+    trainer: TrainerConfig,
     jobs: int = 1,
     *,
     encoder: nn.Module | None = None,
@@ -54,12 +54,12 @@ def resolve_hardware(
 
     Raises InputError where the hardware lacks the precision.
     """
-    cuda = uses_cuda(trainer["accelerator"])
-    threads = trainer["num_threads"]
+    cuda = uses_cuda(trainer.accelerator)
+    threads = trainer.num_threads
     if threads is None and stored is not None and stored.num_threads <= available_cores():
         threads = stored.num_threads
-    precision = resolve_precision(trainer["precision"], trainer["accelerator"])
-    chunk = trainer["encoder_chunk_size"]
+    precision = resolve_precision(trainer.precision, trainer.accelerator)
+    chunk = trainer.encoder_chunk_size
     if chunk == "auto":
         chunk = None
         if stored is not None:
@@ -67,7 +67,7 @@ def resolve_hardware(
         elif encoder is not None and image_size is not None:
             free = free_bytes(cuda, jobs)
             chunk = _encoder_chunk(encoder, step_images, image_size, precision, free)
-    device = device_name(trainer["accelerator"])
+    device = device_name(trainer.accelerator)
     return Resolved(precision, threads or threads_per_job(jobs), chunk, cuda, device)
 
 

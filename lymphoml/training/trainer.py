@@ -12,6 +12,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from lymphoml.core.errors import InputError
 from lymphoml.training.checkpoint import AtomicCheckpointIO
 from lymphoml.training.hardware import resolve_precision
+from lymphoml.training.settings import TrainerConfig
 
 EXPECTED_WARNINGS = (  # Lightning's
     ".*does not have many workers.*",
@@ -21,7 +22,7 @@ EXPECTED_WARNINGS = (  # Lightning's
 )
 
 
-def make_trainer(options: Any, folder: Path, **more: Any) -> pl.Trainer:
+def make_trainer(options: TrainerConfig, folder: Path, **more: Any) -> pl.Trainer:
     """Return a quiet, deterministic Trainer on one device; `options` is the group `trainer`.
 
     Raises InputError where this machine lacks the accelerator or the precision.
@@ -31,14 +32,14 @@ def make_trainer(options: Any, folder: Path, **more: Any) -> pl.Trainer:
         warnings.filterwarnings("ignore", message)
     # Determinism would also fill every new tensor with NaN, which takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    precision: Any = resolve_precision(options["precision"], options["accelerator"])
+    precision: Any = resolve_precision(options.precision, options.accelerator)
     try:
         return pl.Trainer(
-            accelerator=options["accelerator"],
+            accelerator=options.accelerator,
             devices=1,
             precision=precision,
-            max_epochs=options["max_epochs"],
-            check_val_every_n_epoch=options["check_val_every_n_epoch"],
+            max_epochs=options.max_epochs,
+            check_val_every_n_epoch=options.check_val_every_n_epoch,
             deterministic="warn",
             num_sanity_val_steps=0,
             log_every_n_steps=1,

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from lymphoml.training.settings import WeightAveragingConfig
+
 
 class WeightAverage(pl.callbacks.WeightAveraging):
     """Averages after every `every` optimiser steps, before the epoch's validation."""
@@ -22,17 +24,19 @@ class WeightAverage(pl.callbacks.WeightAveraging):
         return step_idx is not None and (step_idx + 1) % self.every == 0
 
 
-def weight_averaging(spec: Any, max_epochs: int, steps: int) -> WeightAverage | None:
+def weight_averaging(
+    section: WeightAveragingConfig, max_epochs: int, steps: int
+) -> WeightAverage | None:
     """Return the callback of the group `weight_averaging`; `steps` are those of an epoch.
 
     `ema` is the exponential moving average over all steps. `swa` is the mean of the epochs' ends
     after `start` of the epochs, and until then the last epoch's end.
     """
-    if spec["kind"] is None:
+    if section.kind is None:
         return None
-    if spec["kind"] == "ema":
-        return WeightAverage(1, multi_avg_fn=get_ema_multi_avg_fn(spec["decay"]))
-    start = int(spec["start"] * max_epochs)
+    if section.kind == "ema":
+        return WeightAverage(1, multi_avg_fn=get_ema_multi_avg_fn(section.decay))
+    start = int(section.start * max_epochs)
 
     def running_mean(average: Tensor, current: Tensor, epoch: Tensor | int) -> Tensor:
         if not average.is_floating_point():

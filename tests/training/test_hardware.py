@@ -9,13 +9,12 @@ from lymphoml.core.errors import InputError
 from lymphoml.models.encoders import timm_encoder
 from lymphoml.training import hardware
 from lymphoml.training.hardware import Resolved, auto_chunk_size, check_input_size, resolve_hardware
+from lymphoml.training.settings import TrainerConfig
 
-AUTO = {
-    "precision": "auto",
-    "accelerator": "cpu",
-    "num_threads": None,
-    "encoder_chunk_size": "auto",
-}
+AUTO = TrainerConfig(
+    max_epochs=1, accelerator="cpu", precision="auto", num_threads=None, encoder_chunk_size="auto",
+    check_val_every_n_epoch=1, patience=None, enable_progress_bar=False,
+)  # fmt: skip
 STORED = Resolved("32-true", 3, 16, cuda=False, device_name="abacus")
 
 
@@ -64,7 +63,9 @@ def test_an_existing_run_keeps_its_threads_and_chunks(monkeypatch):
     monkeypatch.setattr(hardware, "available_cores", lambda: 4)
     resolved = resolve_hardware(AUTO, stored=STORED)
     assert (resolved.num_threads, resolved.encoder_chunk_size) == (3, 16)
-    chosen = resolve_hardware(AUTO | {"num_threads": 1, "encoder_chunk_size": 4}, stored=STORED)
+    chosen = resolve_hardware(
+        AUTO.replace({"num_threads": 1, "encoder_chunk_size": 4}), stored=STORED
+    )
     assert (chosen.num_threads, chosen.encoder_chunk_size) == (1, 4)
     monkeypatch.setattr(hardware, "available_cores", lambda: 2)
     monkeypatch.setattr(hardware, "threads_per_job", lambda jobs: 2)
@@ -112,7 +113,7 @@ def test_threads_are_the_jobs_share(monkeypatch, allowed, jobs, threads):
     monkeypatch.setattr(cores, "available_cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", allowed)
     assert resolve_hardware(AUTO, jobs).num_threads == threads
-    assert resolve_hardware(AUTO | {"num_threads": 5}, jobs).num_threads == 5
+    assert resolve_hardware(AUTO.replace({"num_threads": 5}), jobs).num_threads == 5
 
 
 def test_as_many_parallel_jobs_as_cores_and_one_with_a_gpu(monkeypatch, tmp_path):

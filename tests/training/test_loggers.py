@@ -34,8 +34,11 @@ METRICS = {
 }
 
 
-def configuration(home: Path = Path("/home/someone"), **logger) -> dict:
-    return {
+LOGGER = {"wandb": True, "tensorboard": True, "mode": "auto", "project": "lymphoml", "entity": None}
+
+
+def configuration(home: Path = Path("/home/someone"), **logger) -> SimpleNamespace:
+    values = {
         "name": "cv",
         "tags": ["blood"],
         "seed": 0,
@@ -45,9 +48,10 @@ def configuration(home: Path = Path("/home/someone"), **logger) -> dict:
         "scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.95},
         "model": {"encoder": {"weights": str(home / "weights.pt"), "norm": "batch"}},
         "data": {"root": str(home / "cohort"), "folds": 2, "date_formats": {"/": "%m/%d/%Y"}},
-        "logger": {"wandb": True, "tensorboard": True, "mode": "auto", "project": "lymphoml",
-                   "entity": None} | logger,
-    }  # fmt: skip
+        "logger": LOGGER | logger,
+    }
+    attributes = values | {"logger": SimpleNamespace(**values["logger"])}
+    return SimpleNamespace(**attributes, to_dict=lambda: values)
 
 
 PREDICTIONS = pd.DataFrame(
@@ -311,7 +315,7 @@ def test_options(option, names, tmp_path, monkeypatch):
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         options = OmegaConf.to_container(compose(f"logger/{option}").logger)
-    assert options.keys() == configuration()["logger"].keys()
+    assert options.keys() == LOGGER.keys()
     if option != "wandb":
         monkeypatch.setattr(wandb_runs, "_client", lambda: pytest.fail("wandb was imported"))
     with (
@@ -390,18 +394,16 @@ def test_finite_scalars():
 PROGRAM = f"""
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 import pandas as pd
 sys.path.insert(0, {str(ROOT)!r})
 from lymphoml.training.loggers import Tracker
 
 words = dict(word.split("=") for word in sys.argv[1:])
-config = {{
-    "name": words["name"], "tags": [], "fold": "all", "lr": float(words["lr"]), "data": {{}},
-    "optim": {{"_target_": f"torch.optim.{{words['optim'].upper()}}"}},
-    "scheduler": {{"_target_": None}},
-    "logger": {{"wandb": True, "tensorboard": False, "mode": "auto", "project": "elsewhere",
-               "entity": None}},
-}}
+values = {{"name": words["name"], "tags": [], "lr": float(words["lr"]),
+          "optim": {{"_target_": f"torch.optim.{{words['optim'].upper()}}"}}, "scheduler": {{}}}}
+logger = SimpleNamespace(wandb=True, tensorboard=False, mode="auto", project="elsewhere", entity=None)
+config = SimpleNamespace(**values, logger=logger, to_dict=lambda: values)
 Path("run").mkdir()
 with Tracker(config, Path("run"), ",".join(sys.argv[1:])) as tracker:
     for fold in range(2):

@@ -14,12 +14,12 @@ LOCAL_KEYS = {"root", "cache", "folds_csv", "table", "image_dir", "logger"}
 MAX_GROUP_LENGTH = 128  # characters, W&B's limit
 
 
-def sweep_factors(config: Mapping[str, Any]) -> dict[str, Any]:
+def sweep_factors(config: Any) -> dict[str, Any]:
     """Return what runs are compared by, each a short name or a number."""
     return {
-        "optim": _short_name(config["optim"]),
-        "lr": config["lr"],
-        "scheduler": _short_name(config["scheduler"]),
+        "optim": _short_name(config.optim),
+        "lr": config.lr,
+        "scheduler": _short_name(config.scheduler),
     }
 
 

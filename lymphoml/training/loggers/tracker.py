@@ -32,14 +32,14 @@ class Tracker:
     own run becomes the "cv" run.
     """
 
-    def __init__(self, config: Mapping[str, Any], run_dir: Path, slug: str):
+    def __init__(self, config: Any, run_dir: Path, slug: str):
         self.config, self.run_dir, self.slug = config, run_dir, public_slug(slug)
-        options = config["logger"]
+        options = config.logger
         # Left in the environment, they would make every fold's run the sweep's.
         self._run_id = os.environ.pop("WANDB_RUN_ID", None)
         self._sweep_id = os.environ.pop("WANDB_SWEEP_ID", None)
-        self._tensorboard = options["tensorboard"]
-        self._mode = wandb_runs.resolve_mode(options["mode"]) if options["wandb"] else "disabled"
+        self._tensorboard = options.tensorboard
+        self._mode = wandb_runs.resolve_mode(options.mode) if options.wandb else "disabled"
         self._cv: Any = None
         self._reported = False
         self._folds: dict[int, Any] = {}
@@ -119,18 +119,20 @@ class Tracker:
         return logger
 
     def _start(self, job_type: str, name: str, factors: dict[str, Any], **ids: str | None) -> Any:
-        options, tags = self.config["logger"], (*self.config["tags"], self.config["name"])
+        options, tags = self.config.logger, (*self.config.tags, self.config.name)
         # A sweep chose where its runs go; the folds' runs go there too.
         sweep = os.environ if self._sweep_id else {}
         return wandb_runs.start_run(
             dir=self.run_dir,
             mode=self._mode,
-            project=sweep.get("WANDB_PROJECT", options["project"]),
-            entity=sweep.get("WANDB_ENTITY", options["entity"]),
+            project=sweep.get("WANDB_PROJECT", options.project),
+            entity=sweep.get("WANDB_ENTITY", options.entity),
             group=self.slug,
             job_type=job_type,
             name=name[:128],
             tags=list(dict.fromkeys(tags)),
-            config=sweep_factors(self.config) | factors | {"cfg": public_config(self.config)},
+            config=sweep_factors(self.config)
+            | factors
+            | {"cfg": public_config(self.config.to_dict())},
             **ids,
         )
