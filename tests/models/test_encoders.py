@@ -1,5 +1,7 @@
 """Encoders: shapes, refusals, and ImageNet weights without a network."""
 
+from functools import partial
+
 import huggingface_hub.constants
 import pytest
 import torch
@@ -77,15 +79,11 @@ def test_every_parameter_learns(norm):
     (timm_encoder, "resnet81", "did you mean resnet18"),
     (timm_encoder, "xyzzyxyzzy", r"see timm.list_models\(\)"),
     (timm_encoder, "resnet18.bogus", "no weights of that name"),
+    (partial(timm_encoder, weights="default"), "ese_vovnet99b", "no weights of that name"),
 ])  # fmt: skip
 def test_unknown_names_are_refused(factory, name, message):
     with pytest.raises(InputError, match=message):
         factory(name)
-
-
-def test_timm_without_default_weights():
-    with pytest.raises(InputError, match="no weights of that name"):
-        timm_encoder("ese_vovnet99b", weights="default")
 
 
 def test_a_failed_download_is_one_line(monkeypatch, tmp_path):

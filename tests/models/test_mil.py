@@ -92,17 +92,6 @@ def test_every_input_changes_its_own_bag_alone(pooling, fusion):
         assert changed.tolist() == [fusion != "none" and i == bag for i in range(4)]
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-@torch.no_grad()
-def test_nothing_after_the_encoder_is_in_half_precision(pooling):
-    """A logit of 8 bits would make ties of patients."""
-    model, features = make_model(pooling, "none").eval(), torch.randn(10, 12).bfloat16()
-    clinical = torch.zeros(len(LENGTHS), 2)
-    plain = model.classify(features.float(), LENGTHS, clinical)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(model.classify(features, LENGTHS, clinical), plain)
-
-
 @pytest.mark.parametrize("fusion", [fusion for fusion in FUSIONS if fusion != "clinical"])
 def test_autocast_encodes_in_half_and_decides_in_single_precision(fusion):
     model, (images, clinical) = make_model("attention", fusion), make_inputs()

@@ -61,15 +61,6 @@ def test_a_group_has_two_channels_at_least(channels, groups):
     assert GroupNorm(nn.BatchNorm2d(channels)).num_groups == groups
 
 
-@torch.no_grad()
-def test_group_norm_of_few_channels_keeps_differences_between_images():
-    """Two images that differ by how much of a channel they have, not by where."""
-    x = torch.rand(1, 8, 6, 6, generator=torch.Generator().manual_seed(2)).repeat(2, 1, 1, 1)
-    x[1, 3] *= 5
-    first, second = GroupNorm(nn.BatchNorm2d(8))(x)
-    assert (first - second).abs().max() > 0.5
-
-
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_group_norm_is_torchs_and_keeps_the_memory_layout(layout):
     layer = GroupNorm(nn.BatchNorm2d(48))
