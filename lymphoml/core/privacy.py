@@ -17,8 +17,8 @@ PRIVATE = {  # file name: what it tells of whom
     "strata.csv": "each patient's subgroups, such as sex",
     "instances.csv": "each image's probability, under its file's name",
     "submission.csv": "each test patient's predicted label",
-    "pseudonyms.csv": "whom each pseudonym of the report means",
-    "audit.json": "patients, files and ages in years with what is wrong or odd about them",
+    "pseudonyms.csv": "the patient behind each pseudonym of the report",
+    "audit.json": "patients, files and ages in years, with their problems",
     "*.npy": "a patient's decoded images or their features (the cache)",
 }
 
