@@ -61,8 +61,7 @@ def audit(data: dict) -> dict[str, Any]:
     """
     root, survey = root_folder(data), load_cohort_lenient(data)
     framing = Preprocessing(data["crop"], data["resize"])
-    paths = [path for pair in table_paths(data) for path in pair]
-    findings = [table_finding(problem, root, paths) for problem in survey.problems]
+    findings = [table_finding(problem, root) for problem in survey.problems]
     records = examine(survey.images, root, framing)
     findings += image_findings(records, framing)
     exact, near = exact_duplicates(records), near_duplicates(records)

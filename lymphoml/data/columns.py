@@ -1,17 +1,15 @@
-"""What a declared clinical column may be: how its cells are checked and what they become.
+"""Declared clinical columns: how their cells are checked and what they become.
 
-Cells come as strings. In an error message, `{value}` stands for the cell at fault. A birth date's
-is never quoted: what is no date as declared may be one all the same.
+Cells come as strings. A birth date is never quoted in a problem, nor a cell that may be one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pandera.pandas as pa
 
 from lymphoml.core.privacy import hide_dates
 from lymphoml.data.settings import (
@@ -26,32 +24,41 @@ NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 OLDEST = 120  # years
 
 
+class Check(NamedTuple):
+    """What the given cells of a column must be."""
+
+    valid: Callable[[pd.Series], pd.Series]  # from the cells' text
+    what: str  # is wrong with the others
+    action: str
+    quoted: bool = True
+
+
 @dataclass(frozen=True)
 class Numeric:
-    """A count or a measurement; `log` asks for its natural logarithm at the model's input."""
+    """A count or a measurement; `log` takes its natural logarithm at the model's input."""
 
     name: str
     column: str
     log: bool = False
     positive: bool = False
 
-    def checks(self) -> Iterator[pa.Check]:
-        yield pa.Check(
+    def checks(self) -> Iterator[Check]:
+        yield Check(
             lambda text: self.parse(text).notna(),
-            error="{value} is not a number; write digits with a decimal point, without unit",
+            "is not a number",
+            "write digits with a decimal point, without unit",
         )
-        yield pa.Check(  # else the audit would tell a birth date as the column's highest value
+        yield Check(  # else the audit would show a birth date as the column's highest value
             lambda text: self.parse(text).isna() | (text.map(hide_dates) == text),
-            error="is written like a date; correct it",
+            "is written like a date",
+            "correct it",
+            quoted=False,
         )
         if self.positive or self.log:
-            yield pa.Check(
-                lambda text: ~(self.parse(text) <= 0),
-                error="{value} is not above 0; correct it",
-            )
+            yield Check(lambda text: ~(self.parse(text) <= 0), "is not above 0", "correct it")
 
     def parse(self, text: pd.Series) -> pd.Series:
-        """float64, nan where the text is no number or one too large for float32."""
+        """Return float64, NaN where the text is no number or one too large for float32."""
         numbers = text.where(text.str.fullmatch(NUMBER).astype(bool)).astype("float64")
         return numbers.where(numbers.abs() <= np.finfo(np.float32).max)
 
@@ -67,11 +74,10 @@ class Categorical:
     column: str
     values: dict[str, str]  # as in the table: category
 
-    def checks(self) -> Iterator[pa.Check]:
-        allowed = ", ".join(self.values)
-        yield pa.Check(
+    def checks(self) -> Iterator[Check]:
+        yield Check(
             lambda text: text.isin(list(self.values)),
-            error=f"{{value}} is none of {allowed}; "
+            f"is none of {', '.join(self.values)}",
             f"correct it, or add it to data.columns.{self.name}.values",
         )
 
@@ -84,10 +90,10 @@ class Categorical:
 
 @dataclass(frozen=True)
 class DateOfBirth:
-    """A birth date, kept only as the age at a fixed date: today's would drift with the calendar.
+    """A birth date, kept only as the age at a fixed date: today's would change with the calendar.
 
-    The separator that a cell contains decides on its format. Inference would read 3/4 and 4/3
-    whichever way raises no error.
+    The separator in a cell decides on its format. Inference would read 3/4 and 4/3 whichever way
+    raises no error.
     """
 
     name: str
@@ -95,38 +101,42 @@ class DateOfBirth:
     formats: dict[str, str]  # separator: format of strptime
     reference: datetime
 
-    def checks(self) -> Iterator[pa.Check]:
-        separators = " ".join(self.formats)
-        formats = " ".join(self.formats.values())
+    def checks(self) -> Iterator[Check]:
         day = f"{self.reference:%Y-%m-%d}"
-        yield pa.Check(
-            lambda text: text.map(lambda cell: self._format(cell) is not None).astype(bool),
-            error=f"does not contain exactly one of the separators {separators}; "
-            "correct it, or extend data.date_formats",
-        )
-        yield pa.Check(
-            lambda text: self.parse(text).notna() | text.map(self._format).isna(),
-            error=f"is not a date of the form {formats}; correct it",
-        )
-        yield pa.Check(
-            lambda text: ~(self.parse(text) < 0),
-            error=f"lies after data.reference_date {day}; correct it",
-        )
-        yield pa.Check(
-            lambda text: ~(self.parse(text) > OLDEST),
-            error=f"makes the patient older than {OLDEST} on {day}; correct it",
-        )
+        for valid, what, action in (
+            (
+                lambda text: text.map(lambda cell: self._format(cell) is not None).astype(bool),
+                f"does not contain exactly one of the separators {' '.join(self.formats)}",
+                "correct it, or extend data.date_formats",
+            ),
+            (
+                lambda text: self.parse(text).notna() | text.map(self._format).isna(),
+                f"is not a date of the form {' '.join(self.formats.values())}",
+                "correct it",
+            ),
+            (
+                lambda text: ~(self.parse(text) < 0),
+                f"is after data.reference_date {day}",
+                "correct it",
+            ),
+            (
+                lambda text: ~(self.parse(text) > OLDEST),
+                f"makes the patient older than {OLDEST} on {day}",
+                "correct it",
+            ),
+        ):
+            yield Check(valid, what, action, quoted=False)
 
     def parse(self, text: pd.Series) -> pd.Series:
-        """Years at the reference date, nan where the text is no date."""
+        """Return years at the reference date, NaN where the text is no date."""
         return text.map(self._age, na_action="ignore").astype("float64")
 
     def separator(self, text: pd.Series) -> pd.Series:
-        """The separator that decided on each cell's format; None where the cell is missing."""
+        """Return the separator that decides on each cell's format; None where it is missing."""
         return text.map(lambda cell: next(s for s in self.formats if s in cell), na_action="ignore")
 
     def ambiguous(self, text: pd.Series) -> pd.Series:
-        """Whether each date's day and month, swapped, are another date; False where missing."""
+        """Return whether each date's day and month, swapped, are another date; False: missing."""
         births = [None if pd.isna(cell) else self._birth(cell) for cell in text]
         swappable = [b is not None and b.day <= 12 and b.day != b.month for b in births]
         return pd.Series(swappable, index=text.index, dtype=bool)

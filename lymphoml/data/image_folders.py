@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from lymphoml.core.errors import InputError, quoted
+from lymphoml.core.errors import quoted
 from lymphoml.core.untrusted import FORMULA, is_safe_text
+from lymphoml.data.cache import Images
+from lymphoml.data.problems import Problem
+
+Place = tuple[Path, str]  # of a patient: the table, and where in it
 
 
 def bag_names(folder: Path) -> list[str]:
-    """The folders in `folder`, taken for bags where no table says which are; none without it."""
+    """Return the folders in `folder`, where no table lists the patients; none without it."""
     try:
         return sorted(each.name for each in _visible(folder) if os.path.isdir(each))
     except OSError:
@@ -18,73 +22,87 @@ def bag_names(folder: Path) -> list[str]:
 
 
 def find_bags(
-    folder: Path, root: Path, pattern: str, places: Mapping[str, str]
-) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
-    """The images of each patient, sorted by name, and the problems met.
+    folder: Path, root: Path, pattern: str, places: Mapping[str, Place]
+) -> tuple[Images, list[Problem]]:
+    """Return the images of each patient, sorted by name, and the problems met.
 
-    `places` says for each patient's id where its row stands, for the messages. Hidden files and
-    folders (.DS_Store, ._000.jpg) are passed over, and so are files that do not match `pattern`.
+    `places` holds for each patient's id where its row is, for the messages. Hidden files and
+    folders (.DS_Store, ._000.jpg) and files that do not match `pattern` are ignored.
     """
+    if problem := outside_root(folder, root, (folder, "")):
+        return {}, [problem]
     try:
-        assert_inside_root(folder, root)
         present = {each.name: each for each in _visible(folder) if os.path.isdir(each)}
-    except (OSError, InputError) as error:
-        return {}, [f"no folder of images: {error}; check data.root"]
+    except OSError as error:
+        what = f"no folder of images ({error.strerror})"
+        return {}, [Problem(folder, "", what, "check data.root")]
     bags: dict[str, tuple[Path, ...]] = {}
     problems = [
-        f"{folder}, folder {quoted(name, 99)}: "
-        "no row in the table; add the patient, or move it away"
+        Problem(
+            folder,
+            f"folder {quoted(name, 99)}",
+            "no row in the table",
+            "add the patient, or move the folder away",
+        )
         for name in sorted(present.keys() - places.keys())
     ]
     for patient, place in places.items():
+        bag = folder / patient
         if patient not in present:
-            problems.append(f"{place}: no such folder in {folder}; add it, or remove the row")
+            problems.append(
+                Problem(*place, "no such folder", "add it, or remove the row", private=folder)
+            )
             continue
-        try:
-            if present[patient].is_symlink():
-                assert_inside_root(folder / patient, root)
-            bags[patient] = _images(folder / patient, root, pattern)
-        except (OSError, InputError) as error:
-            problems.append(f"{place}: {error}")
+        found = outside_root(bag, root, place) if present[patient].is_symlink() else None
+        found = found or _images(bag, root, pattern, place)
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            bags[patient] = found
     return bags, problems
 
 
-def _images(bag: Path, root: Path, pattern: str) -> tuple[Path, ...]:
+def _images(bag: Path, root: Path, pattern: str, place: Place) -> tuple[Path, ...] | Problem:
     names = []
-    for entry in _visible(bag):
-        if fnmatchcase(entry.name, pattern):
-            if entry.is_symlink():
-                assert_inside_root(bag / entry.name, root)
-            if pattern == "*" and entry.is_dir():
-                continue
-            if not entry.is_file():
-                raise InputError(
-                    f"{bag / entry.name} is no file; put the image there, or remove it"
-                )
-            if not is_safe_text(entry.name):
-                raise InputError(
-                    f"{bag} holds a file called {quoted(entry.name, 60)}; a name must not begin "
-                    f"with {' '.join(FORMULA)}, and hold letters that can be seen only"
-                )
-            names.append(entry.name)
+    try:
+        entries = [each for each in _visible(bag) if fnmatchcase(each.name, pattern)]
+    except OSError as error:
+        what = f"the folder cannot be read ({error.strerror})"
+        return Problem(*place, what, "check its permissions", private=bag)
+    for entry in entries:
+        path = bag / entry.name
+        if entry.is_symlink() and (problem := outside_root(path, root, place)):
+            return problem
+        if pattern == "*" and entry.is_dir():
+            continue
+        if not entry.is_file():
+            return Problem(*place, "not a file", "put the image there, or remove it", private=path)
+        if not is_safe_text(entry.name):
+            action = f"use visible characters, and begin with none of {' '.join(FORMULA)}"
+            shown = f"{bag.name}/{quoted(entry.name, 60)}"
+            return Problem(*place, "a file has a refused name", action, private=shown)
+        names.append(entry.name)
     if not names:
-        raise InputError(f"no image {pattern} in {bag}; add images, or adapt data.image_pattern")
+        what = f"no image {pattern}"
+        return Problem(*place, what, "add images, or adapt data.image_pattern", private=bag)
     return tuple(bag / name for name in sorted(names))
+
+
+def outside_root(path: Path, root: Path, place: Place) -> Problem | None:
+    """Return a problem for a path that leads out of `root`, by a link or by .. in it."""
+    try:
+        target = Path(os.path.realpath(path))
+        inside = target.is_relative_to(os.path.realpath(root))
+    except ValueError:  # NUL in the name
+        return Problem(*place, "no file can have this name", "correct it")
+    if not inside:
+        what = "a link to a place outside data.root"
+        return Problem(*place, what, "put a copy there instead", private=path)
+    if path.is_symlink() and not os.path.exists(target):
+        return Problem(*place, "a broken link", "put the file there, or remove it", private=path)
+    return None
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return [entry for entry in entries if not entry.name.startswith(".")]
-
-
-def assert_inside_root(path: Path, root: Path) -> None:
-    """Raises InputError for a path that leads out of `root`, by a link or by .. in it."""
-    try:
-        target = Path(os.path.realpath(path))
-        inside = target.is_relative_to(os.path.realpath(root))
-    except ValueError:  # NUL in the name
-        raise InputError(f"{path}: no file can have this name") from None
-    if not inside:
-        raise InputError(f"{path} links to a place outside {root}; put a copy there instead")
-    if path.is_symlink() and not os.path.exists(target):
-        raise InputError(f"{path} does not exist, or is a broken link")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.cache import Images, content_key, hash_images
-from lymphoml.data.feature_store import FeatureStore, side_by_side
+from lymphoml.data.feature_store import FeatureStore, concat_features
 from lymphoml.features.feature_cache import Extractor, read_features
 from lymphoml.features.pretraining.settings import PRETRAINED
 
@@ -44,8 +44,8 @@ def computed(
         if len(stores) > 1:
             for each, store in zip(seeds, stores, strict=True):
                 store.names = [f"network{each}_{name}" for name in store.names]
-        parts.append(side_by_side(stores, images))
-    return side_by_side(parts, images), content_key(sources)
+        parts.append(concat_features(stores, images))
+    return concat_features(parts, images), content_key(sources)
 
 
 def extractor(

@@ -6,10 +6,10 @@ from typing import Any
 from lymphoml.core.errors import InputError
 from lymphoml.data.cache import Images
 from lymphoml.data.cohort import mil_path
-from lymphoml.data.feature_files import read_rows
+from lymphoml.data.feature_files import read_feature_file
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.image_store import ImageStore, read_images
-from lymphoml.data.mil_table import LAYOUT, read_bag_rows
+from lymphoml.data.mil_table import LAYOUT, read_bag_features
 from lymphoml.features.extractors import KINDS, UNTRAINED, PretrainedEncoder, computed
 from lymphoml.models.build import uses_images
 
@@ -37,9 +37,9 @@ def open_instance_store(
     """
     kinds = rows_wanted(model)
     if kinds == [FILE] and data["layout"] == LAYOUT:
-        return read_bag_rows(mil_path(data), images)
+        return read_bag_features(mil_path(data), images)
     if kinds == [FILE]:
-        return read_rows(Path(data["features"]).expanduser(), images)
+        return read_feature_file(Path(data["features"]).expanduser(), images)
     if kinds:
         drawn = {key: model["encoder"][key] for key in LEAST if key in model["encoder"]}
         return computed(kinds, images, data, encoder, **drawn)
@@ -72,9 +72,7 @@ def check_features(config: dict[str, Any]) -> None:
         )
     _check_networks(config["model"].get("encoder") or {}, kinds)
     if kinds == [FILE] and not given:
-        raise InputError(
-            "model/encoder=features needs data.features=FILE, a .csv, .parquet or .npz"
-        )
+        raise InputError("model/encoder=features needs data.features=FILE, a .csv or .npz")
     if kinds != [FILE] and given:
         raise InputError(f"data.features={given}: is read by model/encoder=features alone")
     data = config["data"]

@@ -6,7 +6,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256, write_csv, write_json
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.strata import strata
+from lymphoml.data.subgroups import subgroups
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 from lymphoml.runs.baselines import baseline_features, baseline_predictions
@@ -34,7 +34,7 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
     folder, data = run.folder, run.config.data
     predictions = read_predictions(folder, folds)
     baselines = baseline_predictions(data, run.data.cohort, run.data.folds, _features(run))
-    groups = strata(run.data.cohort, data)
+    groups = subgroups(run.data.cohort, data)
     stratum = data.hard_stratum
     metrics = summarise(
         predictions, read_histories(folder, folds), data.folds, groups, baselines,

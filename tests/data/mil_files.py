@@ -1,17 +1,16 @@
-"""Bags whose signal is planted, written as the benchmark sets are handed around."""
+"""Bags whose signal is planted, written as `data.layout=mil_table` reads them."""
 
 from pathlib import Path
 
 import numpy as np
-from scipy.io import savemat
-from scipy.sparse import csc_matrix
+import pandas as pd
 
-SUFFIXES = (".data", ".svm", ".csv", ".mat")
+SUFFIXES = (".csv", ".npz")
 Bags = dict[str, tuple[int, np.ndarray]]  # by name: label, features (m, d)
 
 
 def draw_mil_bags(count: int = 40, width: int = 12, size: int = 6, seed: int = 0) -> Bags:
-    """Half of them positive: one or two of their instances lie apart. Half of all values are 0."""
+    """Half of them positive: one or two of their instances differ. Half of all values are 0."""
     random = np.random.default_rng(seed)
     bags = {}
     for number in range(count):
@@ -25,39 +24,15 @@ def draw_mil_bags(count: int = 40, width: int = 12, size: int = 6, seed: int = 0
 
 
 def write_mil_bags(path: Path, bags: Bags) -> Path:
-    """In the format of its suffix. Instances are numbered through the file."""
-    rows = [
-        (bag, label, [float(f"{value:.3f}") for value in values])
-        for bag, (label, features) in bags.items()
-        for values in features
-    ]
-    if path.suffix == ".mat":
-        savemat(
-            path,
-            {
-                "features": csc_matrix(np.array([values for *_, values in rows])),
-                "bag_ids": np.array([[int(bag) for bag, *_ in rows]], np.uint16),
-                "labels": csc_matrix([[2.0 * label - 1 for _, label, _ in rows]]),
-            },
-            do_compression=True,
-        )
+    """Write the bags in the format of the path's suffix."""
+    names = np.repeat(list(bags), [len(features) for _, features in bags.values()])
+    labels = np.array([bags[name][0] for name in names])
+    features = np.concatenate([features for _, features in bags.values()])
+    if path.suffix == ".npz":
+        np.savez_compressed(path, bag=names, label=2 * labels - 1, features=features)
         return path
-    writer = {".data": _data, ".svm": _svm, ".csv": _csv}[path.suffix]
-    header = "bag,label," + ",".join(f"x{i}" for i in range(len(rows[0][2])))
-    lines = [header] * (path.suffix == ".csv")
-    lines += [writer(number, *row) for number, row in enumerate(rows, start=1)]
-    path.write_text("\n".join(lines) + "\n")
+    table = pd.DataFrame(features, columns=[f"x{i}" for i in range(features.shape[1])])
+    table.insert(0, "bag", names)
+    table.insert(1, "label", labels)
+    table.to_csv(path, index=False)
     return path
-
-
-def _data(number: int, bag: str, label: int, values: list[float]) -> str:
-    return ",".join([bag, f"{bag}_{number}+1", *map(repr, values), f"{label}."])
-
-
-def _svm(number: int, bag: str, label: int, values: list[float]) -> str:
-    pairs = (f"{place}:{value!r}" for place, value in enumerate(values, start=1) if value)
-    return " ".join([f"{number}:{bag}:{2 * label - 1:d}", *pairs])
-
-
-def _csv(number: int, bag: str, label: int, values: list[float]) -> str:
-    return ",".join([bag, str(label), *map(repr, values)])

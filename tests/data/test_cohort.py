@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.cohort import Cohort, load_cohort
+from lymphoml.data.cohort import Cohort, load_cohort, load_cohort_lenient
 from lymphoml.data.columns import Column, declare_columns
+from lymphoml.data.problems import Problem
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 HEADER = "ID,LABEL,GENDER,DOB,LYMPH_COUNT"
@@ -70,6 +71,10 @@ def problems_of(data: dict) -> tuple[str, ...]:
 def the_problem_of(data: dict) -> str:
     (line,) = problems_of(data)
     return line
+
+
+def fields_of(data: dict) -> list[Problem]:
+    return load_cohort_lenient(data).problems
 
 
 def same(a: Cohort, b: Cohort) -> bool:
@@ -222,8 +227,9 @@ def test_rows_are_counted_as_an_editor_counts(tmp_path: Path) -> None:
         ";;;;;\n"
         "P2;one;1;F;1/7/1948;high\n"
     )
-    assert "clinical.csv, row 6, patient P2: LYMPH_COUNT 'high'" in the_problem_of(
-        write_table(tmp_path, text, ["P1", "P2"])
+    assert (
+        "clinical.csv, row 6, patient P2: LYMPH_COUNT is not a number ('high')"
+        in the_problem_of(write_table(tmp_path, text, ["P1", "P2"]))
     )
 
 
@@ -239,7 +245,6 @@ def test_rows_are_counted_as_an_editor_counts(tmp_path: Path) -> None:
         ((HEADER + "\nP1,1,F,1/7/1948,4,8").encode(), "row 2: 6 cells where the header has 5"),
         ((HEADER + "\nP1,1,F").encode(), "row 2: 3 cells where the header has 5"),
         ((HEADER + '\nP1,1,F,1/7/1948,"5"x').encode(), "not a CSV file"),
-        ((HEADER + '\nP1,1,F,1/7/1948,"5').encode(), "not a CSV file"),
         ((HEADER + "\nP1,1,F\xe9,1/7/1948,5").encode("latin-1"), "row 2: not UTF-8"),
         (HEADER.encode("utf-16"), "row 1: not UTF-8"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "row 1: not UTF-8"),
@@ -265,51 +270,47 @@ def test_a_missing_table_and_a_missing_root_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "told"),
+    ("column", "value", "what"),
     [
-        ("ID", "", "ID '' is not a safe id"),
-        ("ID", "P 2", "ID 'P 2' is not a safe id"),
-        ("ID", "../P2", "ID '../P2' is not a safe id"),
-        ("ID", "Pé2", "ID 'Pé2' is not a safe id"),
-        ("LABEL", "2", "LABEL '2' is none of '1', '0', '-1'"),
-        ("LABEL", "1.0", "LABEL '1.0' is none of '1', '0', '-1'"),
-        ("LABEL", "", "LABEL '' is none of"),
-        ("GENDER", "X", "GENDER 'X' is none of F, f, M, m"),
+        ("ID", "", "ID is not a safe id"),
+        ("ID", "../P2", "ID is not a safe id"),
+        ("ID", "Pé2", "ID is not a safe id"),
+        ("LABEL", "2", "LABEL is none of '1', '0', '-1'"),
+        ("LABEL", "1.0", "LABEL is none of"),
+        ("GENDER", "X", "GENDER is none of F, f, M, m"),
         ("GENDER", "", "GENDER is missing"),
         ("DOB", "30-02-1950", "DOB is not a date of the form %m/%d/%Y %d-%m-%Y"),
         ("DOB", "13/1/1950", "DOB is not a date"),
         ("DOB", "1-2-50", "DOB is not a date"),
-        ("DOB", "1950-02-01", "DOB is not a date"),
         ("DOB", "1.2.1950", "DOB does not contain exactly one of the separators / -"),
         ("DOB", "1/2-1950", "DOB does not contain exactly one of the separators / -"),
-        ("DOB", "18294", "DOB does not contain exactly one of the separators / -"),
-        ("DOB", "2-1-2020", "DOB lies after data.reference_date 2020-01-01"),
+        ("DOB", "2-1-2020", "DOB is after data.reference_date 2020-01-01"),
         ("DOB", "1-1-1899", "DOB makes the patient older than 120"),
         ("DOB", "NA", "DOB is missing"),
-        ("LYMPH_COUNT", "high", "LYMPH_COUNT 'high' is not a number"),
-        ("LYMPH_COUNT", "1_0", "LYMPH_COUNT '1_0' is not a number"),
-        ("LYMPH_COUNT", "inf", "LYMPH_COUNT 'inf' is not a number"),
-        ("LYMPH_COUNT", "1e99", "LYMPH_COUNT '1e99' is not a number"),
-        ("LYMPH_COUNT", "0", "LYMPH_COUNT '0' is not above 0"),
-        ("LYMPH_COUNT", "-4.8", "LYMPH_COUNT '-4.8' is not above 0"),
-        ("LYMPH_COUNT", "", "LYMPH_COUNT is missing"),
+        ("LYMPH_COUNT", "1_0", "LYMPH_COUNT is not a number"),
+        ("LYMPH_COUNT", "inf", "LYMPH_COUNT is not a number"),
+        ("LYMPH_COUNT", "1e99", "LYMPH_COUNT is not a number"),
+        ("LYMPH_COUNT", "-4.8", "LYMPH_COUNT is not above 0"),
     ],
 )
-def test_a_cell_at_fault_is_told_with_file_row_and_patient(
-    tmp_path: Path, column: str, value: str, told: str
+def test_a_wrong_cell_is_a_problem_with_file_row_and_patient(
+    tmp_path: Path, column: str, value: str, what: str
 ) -> None:
     row = dict(zip(HEADER.split(","), TRAIN[1].split(","), strict=True)) | {column: value}
     data = write_kaggle(tmp_path, [TRAIN[0], ",".join(row.values()), TRAIN[2]])
-    line, *others = problems_of(data)
-    assert f"{tmp_path}/trainset/trainset_true.csv, row 3, patient " in line
-    assert told in line
-    assert all("no such folder" in other for other in others)  # of an id that can have none
+    problem, *others = fields_of(data)
+    assert problem.path == tmp_path / "trainset/trainset_true.csv"
+    assert problem.where.startswith("row 3, patient ")
+    assert problem.what.startswith(what)
+    assert problem.private == ("" if column == "DOB" or "missing" in what else repr(value))
+    assert all(other.what == "no such folder" for other in others)  # of an id that can have none
     if column != "ID":
-        assert "patient P1:" in line
+        assert problem.where == "row 3, patient P1"
         assert not others
+    assert all("\n" not in line for line in problems_of(data))
 
 
-def test_everything_is_told_at_once_and_no_valid_birth_date(tmp_path: Path) -> None:
+def test_everything_is_found_at_once_and_no_valid_birth_date_is_shown(tmp_path: Path) -> None:
     train = [
         "P1,1,X,1/7/1948,5",
         "P1,0,M,19-12-1940,0",
@@ -322,23 +323,22 @@ def test_everything_is_told_at_once_and_no_valid_birth_date(tmp_path: Path) -> N
     (tmp_path / "trainset/P4/000001.jpg").rename(tmp_path / "trainset/P4/b.JPG")
     (tmp_path / "testset/P1/000000.jpg").unlink()
     (tmp_path / "testset/P1/000001.jpg").unlink()
-    lines = problems_of(data)
-    for told in [
-        "row 2, patient P1: GENDER 'X'",
-        "row 3, patient P1: LYMPH_COUNT '0'",
-        "row 4, patient 'P/2': ID 'P/2'",
-        "row 4, patient 'P/2': LABEL '3'",
-        "row 4, patient 'P/2': no such folder in",
-        "trainset, folder 'P9': no row in the table",
-        "row 5, patient P4: no image *.jpg in",
-        "testset_data.csv, row 2, patient P1: no image *.jpg in",
-        "row 3, patient P1: the id is taken by ",
-        "testset_data.csv, row 2, patient P1: the id is taken by ",
-    ]:
-        assert sum(told in line for line in lines) == 1, told
-    assert len(lines) == 10
+    found = [(each.path.name, each.where, each.what) for each in fields_of(data)]
+    table, test = "trainset_true.csv", "testset_data.csv"
+    assert sorted(found) == sorted([
+        (table, "row 2, patient P1", "GENDER is none of F, f, M, m"),
+        (table, "row 3, patient P1", "LYMPH_COUNT is not above 0"),
+        (table, "row 4, patient 'P/2'", "ID is not a safe id"),
+        (table, "row 4, patient 'P/2'", "LABEL is none of '1', '0', '-1'"),
+        (table, "row 4, patient 'P/2'", "no such folder"),
+        ("trainset", "folder 'P9'", "no row in the table"),
+        (table, "row 5, patient P4", "no image *.jpg"),
+        (test, "row 2, patient P1", "no image *.jpg"),
+        (table, "row 3, patient P1", "another row has this id"),
+        (test, "row 2, patient P1", "another row has this id"),
+    ])  # fmt: skip
     for year in ("1948", "1940", "1950", "1951"):
-        assert year not in "".join(lines).replace(str(tmp_path), "")
+        assert year not in "".join(problems_of(data)).replace(str(tmp_path), "")
 
 
 def test_thousands_of_problems_are_shortened(tmp_path: Path) -> None:
@@ -368,18 +368,17 @@ def test_a_folder_may_link_within_the_root_only(tmp_path: Path) -> None:
     (root / "trainset/P2/000000.jpg").unlink()
     (root / "trainset/P2/000000.jpg").symlink_to(elsewhere / "P2/000000.jpg")
     (root / "testset/P3/9.jpg").symlink_to("9.jpg")
-    first, second, third = problems_of(data)
-    assert "row 3, patient P1: " in first
-    assert "P1 links to a place outside" in first
-    assert "row 4, patient P2: " in second
-    assert "000000.jpg links to a place outside" in second
-    assert "9.jpg does not exist, or is a broken link" in third
+    outside, broken = "a link to a place outside data.root", "a broken link"
+    assert [(each.where, each.what, each.private.name) for each in fields_of(data)] == [
+        ("row 3, patient P1", outside, "P1"),
+        ("row 4, patient P2", outside, "000000.jpg"),
+        ("row 2, patient P3", broken, "9.jpg"),
+    ]
 
     (root / "trainset").rename(elsewhere / "trainset")
     (root / "trainset").symlink_to(elsewhere / "trainset")
     (root / "testset/P3/9.jpg").unlink()
-    for line in problems_of(data):  # of the table, and of the folders beside it
-        assert "links to a place outside" in line
+    assert {each.what for each in fields_of(data)} == {outside}  # the table, and its folders
 
 
 def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
@@ -393,7 +392,7 @@ def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     data = write_kaggle(tmp_path)
     (tmp_path / "trainset/P1").chmod(0)
-    assert "patient P1: [Errno 13]" in the_problem_of(data)
+    assert "patient P1: the folder cannot be read" in the_problem_of(data)
 
 
 # Declarations

@@ -11,7 +11,7 @@ import pytest
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.data import feature_files
-from lymphoml.data.feature_files import read_rows, write_rows
+from lymphoml.data.feature_files import read_feature_file, write_feature_file
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises.hostile import Canary, cost
@@ -90,7 +90,7 @@ def test_a_hostile_file_is_one_line(make, tmp_path):
     path, fired = tmp_path / "rows.npz", tmp_path / "fired"
     make(path, fired)
     with pytest.raises(InputError) as caught:
-        read_rows(path, IMAGES)
+        read_feature_file(path, IMAGES)
     (line,) = caught.value.problems
     assert line.isprintable()
     assert "rows.npz" in line
@@ -100,11 +100,11 @@ def test_a_hostile_file_is_one_line(make, tmp_path):
 def test_a_file_that_unpacks_to_gigabytes_takes_no_memory(tmp_path):
     unpacks_to_gigabytes(tmp_path / "rows.npz", None)
     memory, _ = cost(
-        "from lymphoml.data.feature_files import read_rows\n"
+        "from lymphoml.data.feature_files import read_feature_file\n"
         "from lymphoml.core.errors import InputError\n"
         "def attack():\n"
         "    try:\n"
-        "        read_rows(Path('rows.npz'), {})\n"
+        "        read_feature_file(Path('rows.npz'), {})\n"
         "    except InputError:\n"
         "        pass\n",
         tmp_path,
@@ -116,7 +116,7 @@ def test_a_file_beyond_the_bound_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(feature_files, "LARGEST", 1 << 20)
     (tmp_path / "rows.csv").write_bytes(b"patient,image,x\n" + b"P1,0.png,1\n" * 100_000)
     with pytest.raises(InputError, match="larger than 1 MiB"):
-        read_rows(tmp_path / "rows.csv", IMAGES)
+        read_feature_file(tmp_path / "rows.csv", IMAGES)
 
 
 @pytest.mark.promise(
@@ -141,5 +141,5 @@ def test_rows_are_private(suffix, tmp_path):
 def test_a_name_that_is_a_formula_is_not_written(tmp_path):
     store = FeatureStore({"P1": np.ones((1, 1), np.float32)}, ["=cmd()"])
     with pytest.raises(InputError, match="formula"):
-        write_rows(tmp_path / "rows.csv", store, IMAGES)
+        write_feature_file(tmp_path / "rows.csv", store, IMAGES)
     assert not list(tmp_path.iterdir())

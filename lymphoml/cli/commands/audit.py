@@ -26,9 +26,9 @@ def run(options: Audit) -> None:
     from lymphoml.audit.run import audit
     from lymphoml.audit.terminal import print_audit
     from lymphoml.core.files import write_json
-    from lymphoml.data.mil_table import refuse_bags
+    from lymphoml.data.mil_table import require_images
 
-    refuse_bags(data, "audit")
+    require_images(data, "audit")
     content = audit(data)
     write_json(out, content, private=True)
     print_audit(content)

@@ -29,7 +29,7 @@ class Features:
     weights: str | None = option(None, "of that encoder: a file, default (ImageNet); none: random")
     name: str | None = option(None, "of the network, with encoder=timm")
     seed: int = option(0, "of random weights")
-    out: str | None = option(None, "a .csv, .parquet or .npz that data.features=FILE takes")
+    out: str | None = option(None, "a .csv or .npz that data.features=FILE takes")
 
 
 def run(options: Features) -> None:
@@ -38,12 +38,12 @@ def run(options: Features) -> None:
 
     from lymphoml.data.cache import hash_images
     from lymphoml.data.cohort import load_cohort
-    from lymphoml.data.feature_files import check_suffix, write_rows
-    from lymphoml.data.mil_table import refuse_bags
+    from lymphoml.data.feature_files import check_suffix, write_feature_file
+    from lymphoml.data.mil_table import require_images
     from lymphoml.features.feature_cache import read_features
     from lymphoml.features.pretraining.encoder_file import check_inputs
 
-    refuse_bags(data, "features")
+    require_images(data, "features")
     if out is not None:
         check_suffix(out)
         refuse_out(out, Path(data["root"]), "features.npz")
@@ -57,7 +57,7 @@ def run(options: Features) -> None:
         found = sum(float(store.bag(patient)[:, 0].sum()) for patient in cohort.images)
         print(f"a nucleus was found in {100 * found / count:.1f} % of them")
     if out is not None:
-        write_rows(out, store, cohort.images)
+        write_feature_file(out, store, cohort.images)
         print(out)
 
 

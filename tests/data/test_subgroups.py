@@ -5,10 +5,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from lymphoml.cli.config import validate
-from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort
-from lymphoml.data.columns import declare_columns
-from lymphoml.data.strata import strata
+from lymphoml.data.subgroups import subgroups
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -37,8 +35,8 @@ def cohort():
     return Cohort("tiny", table, dict.fromkeys(ids, ()), origin)
 
 
-def test_every_way_to_part_the_cohort(cohort, data):
-    found = strata(cohort, data)
+def test_every_grouping(cohort, data):
+    found = subgroups(cohort, data)
     assert found.to_dict("list") == {
         "hard": ["1", "0", "1", "unknown"],
         "age": ["below 65", "65 and above", "65 and above", "unknown"],
@@ -50,17 +48,4 @@ def test_every_way_to_part_the_cohort(cohort, data):
 
 
 def test_no_stratum_declared_means_none(cohort, data):
-    assert "hard" not in strata(cohort, data | {"hard_stratum": None})
-
-
-@pytest.mark.parametrize(
-    ("stratum", "told"),
-    [
-        ({"column": "lymphocyte_count"}, "hard_stratum.max: is missing"),
-        ({"column": "sex", "max": 8}, "must be a numeric column.*: lymphocyte_count"),
-        ({"column": "lymphocyte_count", "max": "8"}, "must be a number"),
-    ],
-)
-def test_a_stratum_that_means_nothing_is_refused(data, stratum, told):
-    with pytest.raises(InputError, match=told):
-        declare_columns(data | {"hard_stratum": stratum})
+    assert "hard" not in subgroups(cohort, data | {"hard_stratum": None})

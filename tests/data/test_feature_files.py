@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.feature_files import read_rows, write_rows
-from lymphoml.data.feature_store import FeatureScaler, FeatureStore, moments
+from lymphoml.data.feature_files import read_feature_file, write_feature_file
+from lymphoml.data.feature_store import FeatureScaler, FeatureStore, mean_std
 
 IMAGES = {"007": (Path("a/0.png"), Path("a/1.png")), "NA": (Path("b/0.png"),)}
 ROWS = {
@@ -19,7 +19,7 @@ ROWS = {
 @pytest.fixture(params=[".csv", ".npz"])
 def path(request, tmp_path):
     path = tmp_path / f"rows{request.param}"
-    write_rows(path, FeatureStore(ROWS, ["one", "two"]), IMAGES)
+    write_feature_file(path, FeatureStore(ROWS, ["one", "two"]), IMAGES)
     return path
 
 
@@ -36,28 +36,30 @@ def written(tmp_path, rows):
 
 
 def test_what_was_written_is_read(path):
-    store, _ = read_rows(path, IMAGES)
+    store, _ = read_feature_file(path, IMAGES)
     assert store.names == ["one", "two"]
     for patient, rows in ROWS.items():
         assert np.array_equal(store.bag(patient), rows)
 
 
 def test_rows_come_in_the_order_of_the_images_wherever_they_stand(tmp_path):
-    one, key = read_rows(written(tmp_path, table()), IMAGES)
+    one, key = read_feature_file(written(tmp_path, table()), IMAGES)
     stranger = pd.DataFrame([["P9", "0.png", 7, 7]], columns=table().columns)
     rows = pd.concat([table()[::-1], stranger])  # another cohort's patient is passed over
-    other, again = read_rows(written(tmp_path, rows), IMAGES)
+    other, again = read_feature_file(written(tmp_path, rows), IMAGES)
     assert key == again
     for patient in IMAGES:
         assert np.array_equal(one.bag(patient), other.bag(patient))
 
 
 def test_the_key_knows_every_number_and_name(tmp_path):
-    keys = {read_rows(written(tmp_path, table()), IMAGES)[1]}
-    keys.add(read_rows(written(tmp_path, table().rename(columns={"two": "three"})), IMAGES)[1])
+    keys = {read_feature_file(written(tmp_path, table()), IMAGES)[1]}
+    keys.add(
+        read_feature_file(written(tmp_path, table().rename(columns={"two": "three"})), IMAGES)[1]
+    )
     changed = table()
     changed.loc[2, "two"] = 1.0001
-    keys.add(read_rows(written(tmp_path, changed), IMAGES)[1])
+    keys.add(read_feature_file(written(tmp_path, changed), IMAGES)[1])
     assert len(keys) == 3
 
 
@@ -74,21 +76,20 @@ def cell(value):
     ("spoil", "said"),
     [
         (lambda t: t[:2], r"no row for image 0\.png of patient NA"),
-        (lambda t: pd.concat([t, t[:1]]), r"image 0\.png of patient 007 stands there twice"),
+        (lambda t: pd.concat([t, t[:1]]), r"image 0\.png of patient 007 is duplicated"),
         (lambda t: t.replace("1.png", "9.png"), r"image 9\.png of patient 007 is not in"),
-        (cell(""), r"column two, image 1\.png of patient 007: no finite number"),
-        (cell("many"), r"column two, image 1\.png"),
+        (cell(""), r"column two, image 1\.png of patient 007: not a finite number"),
         (cell("inf"), r"column two, image 1\.png"),
         (cell("1e300"), r"column two, image 1\.png"),
         (lambda t: t.drop(columns="image"), r"needs patient and image"),
-        (lambda t: t[["patient", "image"]], r"no column beside"),
+        (lambda t: t[["patient", "image"]], r"only patient and image"),
         (lambda t: t[:0], r"no row for image"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, spoil, said):
     path = written(tmp_path, spoil(table()))
     with pytest.raises(InputError, match=said) as error:
-        read_rows(path, IMAGES)
+        read_feature_file(path, IMAGES)
     assert all("\n" not in line and path.name in line for line in error.value.problems)
 
 
@@ -100,7 +101,7 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=name) as error:
-        read_rows(tmp_path / name, IMAGES)
+        read_feature_file(tmp_path / name, IMAGES)
     assert len(error.value.problems) == 1
     assert "\n" not in error.value.problems[0]
 
@@ -108,13 +109,13 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path, name, content):
 def test_nothing_is_unpickled(tmp_path):
     np.savez(tmp_path / "rows.npz", patient=np.array([{}], object), image=["0"], features=[[1.0]])
     with pytest.raises(InputError, match=r"rows\.npz"):
-        read_rows(tmp_path / "rows.npz", IMAGES)
+        read_feature_file(tmp_path / "rows.npz", IMAGES)
 
 
 def test_arrays_of_other_lengths_are_refused(tmp_path):
     np.savez(tmp_path / "rows.npz", patient=["007"], image=["0.png"], features=np.ones((2, 3)))
-    with pytest.raises(InputError, match="1 images, but 2 rows"):
-        read_rows(tmp_path / "rows.npz", IMAGES)
+    with pytest.raises(InputError, match="1 images, but 2 feature vectors"):
+        read_feature_file(tmp_path / "rows.npz", IMAGES)
 
 
 def test_a_view_is_fitted_on_the_patients_given_alone():
@@ -129,6 +130,6 @@ def test_a_view_is_fitted_on_the_patients_given_alone():
 
 
 def test_a_constant_column_is_not_blown_up():
-    mean, scale = moments(np.full((5, 1), 0.1, np.float32))
+    mean, scale = mean_std(np.full((5, 1), 0.1, np.float32))
     assert mean == pytest.approx(0.1)
     assert scale.tolist() == [1.0]

@@ -1,0 +1,40 @@
+"""Subgroups in which a cohort is scored: categories of each patient, which no model sees."""
+
+from typing import Any
+
+import pandas as pd
+
+from lymphoml.data.cohort import Cohort
+from lymphoml.data.columns import Categorical, DateOfBirth, declare_columns
+
+OLD = 65  # years
+
+
+def subgroups(cohort: Cohort, data: dict[str, Any]) -> pd.DataFrame:
+    """Return a column of categories for each grouping, indexed by patient.
+
+    `hard`, where `data.hard_stratum` is declared: "1" for a value of its column up to `max`, where
+    clinical values do not separate the classes, "0" above, "unknown" where it is missing. Then
+    every categorical column, age by OLD, the separator of the birth date, and the earlier and later
+    half of each table's rows.
+    """
+    table, origin = cohort.table, cohort.origin
+    found = pd.DataFrame(index=table.index)
+    if stratum := data["hard_stratum"]:
+        values = table[stratum["column"]]
+        found["hard"] = _either(values, values <= stratum["max"], "1", "0")
+    for column in declare_columns(data):
+        values = table[column.name]
+        if isinstance(column, Categorical):
+            found[column.name] = values.fillna("unknown")
+        elif isinstance(column, DateOfBirth):
+            found[column.name] = _either(values, values >= OLD, f"{OLD} and above", f"below {OLD}")
+            found[f"{column.name} format"] = origin[f"{column.name} format"].fillna("unknown")
+    middle = origin["row"].groupby(origin["table"]).transform("median")
+    late = origin["row"] > middle
+    found["acquisition_half"] = late.map({True: "later half", False: "earlier half"})
+    return found
+
+
+def _either(values: pd.Series, applies: pd.Series, yes: str, no: str) -> pd.Series:
+    return applies.map({True: yes, False: no}).where(values.notna(), "unknown")
