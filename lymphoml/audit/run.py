@@ -53,7 +53,7 @@ def audit(data: dict) -> dict[str, Any]:
         dates          {column: {separator: {dates, ambiguous}}}
         persons        {expected_by_chance, pairs: [{patients, labels, tables, same_label,
                        across_tables, parted}]}; see `suspected_pairs`
-        hard_stratum   {column, at_most, tumoral, reactive}; None where none is configured
+        hard_stratum   {column, max, tumoral, reactive}; None where none is configured
         shortcuts      {level, permutations, clinical: [column],
                        fields: [{name, status, flagged, p, p_holm, p_adjusted,
                                  auroc, hard: {value, low, high, tumoral, reactive} or None,

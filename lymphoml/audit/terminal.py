@@ -68,7 +68,7 @@ def _print_shortcuts(content: dict[str, Any], console: Console) -> None:
     ]
     if stratum:
         lines.append(
-            f"hard stratum: {stratum['column']} at most {stratum['at_most']:g}, "
+            f"hard stratum: {stratum['column']} at most {stratum['max']:g}, "
             f"{stratum['tumoral']} tumoral and {stratum['reactive']} reactive patients"
         )
     console.print("\n".join(lines), highlight=False, markup=False)

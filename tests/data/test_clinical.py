@@ -34,12 +34,12 @@ TABLE = pd.DataFrame(
 
 
 def fit(names: list[str], table: pd.DataFrame = TABLE, **options) -> ClinicalEncoder:
-    options = {"standardize_clinical": True, "missing": "error"} | options
+    options = {"standardize": True, "missing": "error"} | options
     return ClinicalEncoder.fit(table, COLUMNS, names, **options)
 
 
 def test_raw_features() -> None:
-    encoder = fit(["site", "raw", "sex", "count", "age"], standardise=False)
+    encoder = fit(["site", "raw", "sex", "count", "age"], standardize=False)
     assert encoder.names == ("site=B", "site=C", "raw", "sex=M", "count", "age")
     features = encoder.transform(TABLE)
     assert features.dtype == np.float32
@@ -52,9 +52,9 @@ def test_raw_features() -> None:
     assert np.array_equal(features, np.array(expected, dtype=np.float32))
 
 
-def test_standardised_as_scikit_learn_does() -> None:
+def test_standardized_as_scikit_learn_does() -> None:
     names = ["age", "count", "sex"]
-    raw = fit(names, standardise=False).transform(TABLE).astype(float)
+    raw = fit(names, standardize=False).transform(TABLE).astype(float)
     expected = StandardScaler().fit_transform(raw)
     np.testing.assert_allclose(fit(names).transform(TABLE), expected, atol=1e-6)
 
@@ -80,7 +80,7 @@ def test_missing_values_become_the_typical_one() -> None:
     table = TABLE.copy()
     table.loc["P1", "age"] = table.loc["P4", "count"] = np.nan
     table.loc["P2", "sex"] = np.nan
-    encoder = fit(["age", "count", "sex"], table, standardise=False, missing="impute")
+    encoder = fit(["age", "count", "sex"], table, standardize=False, missing="impute")
     features = encoder.transform(table)
     assert features[0, 0] == 45.0  # the median of 20, 45, 62.25
     assert features[3, 1] == pytest.approx(np.log(9.0))  # of 4.8, 9, 52.1

@@ -513,4 +513,4 @@ def test_no_number_is_misread(texts: list[str]) -> None:
 
 def refused(column: Column, texts: list[str]) -> pd.Series:
     text = pd.Series(texts, dtype="str")
-    return ~pd.concat([check._check_fn(text) for check in column.checks()], axis=1).all(axis=1)
+    return ~pd.concat([check.valid(text) for check in column.checks()], axis=1).all(axis=1)
