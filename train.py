@@ -10,8 +10,9 @@ if __name__ == "__main__":  # before anything slow
 import hydra
 from omegaconf import DictConfig
 
-from lymphoml.cli.entry import clean_sweep_records, job_context, run_cli
+from lymphoml.cli.entry import run_cli
 from lymphoml.cli.hydra_guard import check_command_line
+from lymphoml.cli.job import clean_sweep_records, job_context, print_help
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -27,6 +28,8 @@ def main(composed: DictConfig) -> float:
 
 
 def check_and_run() -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        return print_help()
     check_command_line(sys.argv[1:])
     clean_sweep_records()  # of a sweep that was killed
     try:

@@ -3,24 +3,23 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from lymphoml.core.cores import parallel_jobs
-from lymphoml.core.errors import InputError, quoted
+from lymphoml.core.errors import InputError, one_line, quoted
 from lymphoml.core.privacy import LOCAL
-from lymphoml.core.untrusted import check_yaml, read_yaml, reject_symlinks, texts
-from lymphoml.data.settings import DataConfig
-from lymphoml.features.pretraining.settings import PretrainConfig
+from lymphoml.core.untrusted import read_yaml, reject_symlinks, texts
 from lymphoml.runs.naming import slug
-from lymphoml.runs.settings import TrainConfig
-from lymphoml.training.settings import TrainerConfig
 
-T = TypeVar("T")
+if TYPE_CHECKING:  # pydantic takes a third of a second, which --help need not wait for
+    from lymphoml.data.settings import DataConfig
+    from lymphoml.features.pretraining.settings import PretrainConfig
+    from lymphoml.runs.settings import TrainConfig
+    from lymphoml.training.settings import TrainerConfig
+
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -31,7 +30,7 @@ OmegaConf.register_new_resolver("slug", slug, replace=True)
 OmegaConf.register_new_resolver("side_by_side", parallel_jobs, replace=True)
 
 
-def compose_config(*overrides: str) -> TrainConfig:
+def compose_config(*overrides: str) -> "TrainConfig":
     """Return the configuration that `train.py` would have with these overrides.
 
     Raises InputError, and what Hydra raises for an option or a key that does not exist.
@@ -39,8 +38,10 @@ def compose_config(*overrides: str) -> TrainConfig:
     return validate(_compose(overrides))
 
 
-def validate(composed: Any) -> TrainConfig:
+def validate(composed: Any) -> "TrainConfig":
     """Return what Hydra composed, resolved and typed: Hydra ends here. Raises InputError."""
+    from lymphoml.runs.settings import TrainConfig
+
     return TrainConfig.read(to_plain_dict(composed))
 
 
@@ -56,12 +57,14 @@ def to_plain_dict(composed: Any) -> dict[str, Any]:
     return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore
 
 
-def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> TrainConfig:
+def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "TrainConfig":
     """Return a run's stored configuration with some settings changed, typed as for training.
 
     Raises InputError for a folder that is no run, an unknown key, a value of the wrong type, and
     where the cohort lay outside the working directory: a run folder does not contain such paths.
     """
+    from lymphoml.runs.settings import TrainConfig
+
     reject_symlinks(folder)
     path = folder / "config.yaml"
     if not path.exists():
@@ -86,14 +89,16 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> T
             for each in error.problems
         ) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"run={folder}: {path.name}: {first_line(error)}") from None
+        raise InputError(f"run={folder}: {path.name}: {one_line(error)}") from None
 
 
-def data_config(cohort: str, changes: dict[str, Any]) -> DataConfig:
+def data_config(cohort: str, changes: dict[str, Any]) -> "DataConfig":
     """Return the option `cohort` of the group `data` with some settings changed.
 
     Raises InputError for an option or a key that does not exist, a value of the wrong type.
     """
+    from lymphoml.data.settings import DataConfig
+
     _check_option("cohort", cohort, _options("data"))
     return DataConfig.read(merged(to_plain_dict(_compose([f"data={cohort}"]).data), changes))
 
@@ -114,11 +119,14 @@ def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 def pretrain_config(
     method: str, encoder: str, changes: dict[str, Any], trainer: dict[str, Any]
-) -> tuple[PretrainConfig, TrainerConfig]:
+) -> "tuple[PretrainConfig, TrainerConfig]":
     """Return the sections `pretrain` and `trainer` with some settings changed.
 
     Raises InputError for an option or a setting that does not exist, a value of the wrong type.
     """
+    from lymphoml.features.pretraining.settings import PretrainConfig
+    from lymphoml.training.settings import TrainerConfig
+
     _check_option("method", method, _options("pretrain"))
     _check_option("encoder", encoder, _options("model/encoder"))
     composed = _compose([f"pretrain={method}", f"model/encoder@pretrain.encoder={encoder}"])
@@ -156,40 +164,3 @@ def _local_defaults() -> dict[str, Any]:
     """Return what a run folder may lack of `data`, as its paths lead out of the project."""
     base = read_yaml(CONF / "data" / "base.yaml")
     return {key: base[key] for key in LOCAL if key in base}
-
-
-def parse(schema: type[T], words: list[str]) -> T:
-    """The `key=value` words of a command, as its typed dataclass. Raises InputError.
-
-    Values are YAML, but that of a text is taken as it stands, without quotes around the whole: a
-    message may hold any character, and Hydra's words for a path with a comma come in quotes.
-    """
-    texts: dict[str, str] = {}
-    values = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise InputError(f"{word}: give options as key=value")
-        if schema.__annotations__.get(key) is not str:
-            try:
-                check_yaml(value)
-            except ValueError as error:
-                raise InputError(f"{quoted(word, 200)}: {error}") from None
-        if schema.__annotations__.get(key) is str:
-            texts[key] = value[1:-1] if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL) else value
-        else:
-            values.append(word)
-    try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(schema), OmegaConf.from_dotlist(values), texts
-        )
-        for key in OmegaConf.missing_keys(merged):
-            raise InputError(f"{key}=...: this option must be given")
-        return OmegaConf.to_object(merged)  # type: ignore[return-value]
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise InputError(f"{' '.join(words)}: {first_line(error)}") from None
-
-
-def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -1,15 +1,12 @@
 """`python -m lymphoml COMMAND key=value ...`: everything but training.
 
-Each command is a dataclass of its options and a function, in a file of `lymphoml/commands`; heavy
-imports happen inside the function, so that `--help` is instant.
+Each command is a dataclass of its options and a function, in a file of `commands`; what is slow to
+import is imported inside the function.
 """
 
-import dataclasses
 import sys
 from collections.abc import Callable
 from typing import Any
-
-from omegaconf import MISSING
 
 from lymphoml.cli.commands import (
     ablation,
@@ -25,8 +22,8 @@ from lymphoml.cli.commands import (
     synthesize,
     triage,
 )
-from lymphoml.cli.config import parse
 from lymphoml.cli.entry import run_cli
+from lymphoml.cli.options import parse, print_help
 from lymphoml.core.errors import InputError
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
@@ -52,21 +49,15 @@ def main(words: list[str] | None = None) -> None:
 def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help", "help"):
         print("usage: python -m lymphoml COMMAND key=value ...\n")
-        for name, (schema, _) in COMMANDS.items():
-            print(f"  {name:12} {schema.__doc__}")
+        for name, (options, _) in COMMANDS.items():
+            print(f"  {name:12} {options.__doc__}")
         print("\npython -m lymphoml COMMAND --help lists its keys. Training is train.py.")
         return
     name, *rest = words
     if name not in COMMANDS:
-        raise InputError(f"{name}: no such command; there are {', '.join(COMMANDS)}")
-    schema, function = COMMANDS[name]
+        raise InputError(f"{name}: must be one of {', '.join(COMMANDS)}")
+    options, run = COMMANDS[name]
     if {"-h", "--help"} & set(rest):
-        print(f"{schema.__doc__}\n")
-        for key in dataclasses.fields(schema):
-            default = key.default
-            if callable(key.default_factory):
-                default = key.default_factory()
-            shown = "required" if default == MISSING else f"default {default}"
-            print(f"  {key.name:14} {key.metadata['help']} ({shown})")
-        return
-    function(parse(schema, rest))
+        print_help(options)
+    else:
+        run(parse(options, rest))

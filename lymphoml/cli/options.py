@@ -1,32 +1,84 @@
-"""What every command's dataclass of options is made of."""
+"""The options of a command: a dataclass, read from `key=value`."""
 
-from dataclasses import field
+import dataclasses
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from lymphoml.core.errors import InputError
+from lymphoml.core.errors import InputError, quoted
+from lymphoml.core.untrusted import check_yaml
 
 T = TypeVar("T")
+REQUIRED: Any = MISSING
 
 
 def option(default: Any, help: str) -> Any:
-    """A dataclass field with its line of `--help`."""
+    """Return a dataclass field with its line of `--help`."""
     if isinstance(default, list | dict):
-        return field(default_factory=lambda: default, metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+        return dataclasses.field(default_factory=lambda: default, metadata={"help": help})
+    return dataclasses.field(default=default, metadata={"help": help})
 
 
-def pair(key: str, values: list[T]) -> tuple[T, T]:
-    """Raises InputError unless there are two."""
+def print_help(options: type) -> None:
+    print(f"{options.__doc__}\n")
+    for key in dataclasses.fields(options):
+        default = key.default
+        if callable(key.default_factory):
+            default = key.default_factory()
+        shown = "required" if default == REQUIRED else f"default {default}"
+        print(f"  {key.name:14} {key.metadata['help']} ({shown})")
+
+
+def parse(options: type[T], words: Sequence[str]) -> T:
+    """Return the `key=value` words of a command as its dataclass. Raises InputError.
+
+    Values are YAML, but a text is taken as it is, without quotes around the whole: a message may
+    have any character, and Hydra's overrides quote a path with a comma.
+    """
+    texts: dict[str, str] = {}
+    values = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise InputError(f"{word}: give options as key=value")
+        if options.__annotations__.get(key) is str:
+            texts[key] = value[1:-1] if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL) else value
+            continue
+        try:
+            check_yaml(value)
+        except ValueError as error:
+            raise InputError(f"{quoted(word, 200)}: {error}") from None
+        values.append(word)
+    try:
+        merged = OmegaConf.merge(
+            OmegaConf.structured(options), OmegaConf.from_dotlist(values), texts
+        )
+        if missing := sorted(OmegaConf.missing_keys(merged)):
+            raise InputError(f"{key}=...: this option is required" for key in missing)
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise InputError(f"{' '.join(words)}: {first_line(error)}") from None
+
+
+def first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def two_values(key: str, values: list[T]) -> tuple[T, T]:
+    """Return both. Raises InputError unless there are two."""
     if len(values) != 2:
         raise InputError(f"{key}={values}: give two values, as [first,second]")
     return values[0], values[1]
 
 
 def parse_run_list(text: str, key: str = "runs") -> list[Path]:
-    """Folders in square brackets; one that holds a comma stands in quotes."""
+    """Return the run folders of `[A,B]`; one with a comma in its name is quoted."""
     try:
         items = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -37,19 +89,18 @@ def parse_run_list(text: str, key: str = "runs") -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise InputError(
-                f"{key}={text}: {path} is no folder; one whose name holds a comma goes in quotes: "
+                f"{key}={text}: {path} is not a folder; quote one whose name has a comma: "
                 f"""{key}='["A,B",C]'"""
             )
     return paths
 
 
-def refuse_out(out: Path, root: Path, name: str) -> None:
-    """Before minutes of work: raises InputError for a file in the cohort, and for a folder.
+def check_out(out: Path, root: Path, name: str) -> None:
+    """Raise InputError for an output file within the cohort, and for a folder.
 
     `name` is what the file could be called.
     """
-    root = root.expanduser()
-    if out.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"out={out}: lies in data.root={root}, which is only read; choose another")
+    if out.resolve().is_relative_to(root.expanduser().resolve()):
+        raise InputError(f"out={out}: is within data.root={root}, which is only read")
     if out.is_dir():
-        raise InputError(f"out={out}: is a folder; give the file, such as {out / name}")
+        raise InputError(f"out={out}: is a folder; give a file, such as {out / name}")

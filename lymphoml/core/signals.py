@@ -4,8 +4,6 @@ Nothing is unwound: every file of ours survives `kill -9`, so it survives this. 
 the middle of an import, a destructor or a C++ module, where an exception might be lost.
 """
 
-import ctypes
-import multiprocessing
 import os
 import signal
 import sys
@@ -46,6 +44,9 @@ def end_with_parent(_: Any = None) -> None:
 
     The argument is the worker's number, which torch's loaders give.
     """
+    import ctypes
+    import multiprocessing
+
     if multiprocessing.parent_process() is None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)

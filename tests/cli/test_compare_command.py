@@ -91,7 +91,7 @@ def test_reference_out_and_seed_are_obeyed(runs, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "runs=...: this option must be given"),
+        ([], "runs=...: this option is required"),
         (["runs=runs/nowhere"], "runs/nowhere: no such folder"),
         (["runs=runs/other"], "runs/other is one run"),
         (["runs=[runs/other]"], "a comparison takes two different runs or more"),

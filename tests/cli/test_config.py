@@ -11,7 +11,8 @@ from hydra.errors import HydraException
 from lymphoml.cli.commands.predict import Predict
 from lymphoml.cli.commands.submit import Submit
 from lymphoml.cli.commands.synthesize import Synthesize
-from lymphoml.cli.config import parse, validate
+from lymphoml.cli.config import validate
+from lymphoml.cli.options import parse
 from lymphoml.core.errors import InputError
 from lymphoml.models.build import build_model
 from lymphoml.runs.naming import leaves, slug
@@ -274,7 +275,7 @@ def test_command_words_are_typed():
     for words, says in (
         (["out=x", "patients=many"], "patients=many"),
         (["out=x", "patient=3"], "patient"),
-        (["patients=3"], "out=...: this option must be given"),
+        (["patients=3"], "out=...: this option is required"),
         (["out"], "key=value"),
         (["out=x", "images=[3,9"], "images"),
     ):

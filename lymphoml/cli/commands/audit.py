@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lymphoml.cli.config import data_config
-from lymphoml.cli.options import option, refuse_out
+from lymphoml.cli.options import check_out, option
 
 
 @dataclass
@@ -18,10 +17,12 @@ class Audit:
 
 
 def run(options: Audit) -> None:
+    from lymphoml.cli.config import data_config
+
     data = data_config(options.cohort, options.data)
     default = Path("runs/audit") / data["name"] / "audit.json"
     out = Path(options.out).expanduser() if options.out else default
-    refuse_out(out, Path(data["root"]), "audit.json")
+    check_out(out, Path(data["root"]), "audit.json")
 
     from lymphoml.audit.run import audit
     from lymphoml.audit.terminal import print_audit

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import MISSING
-
-from lymphoml.cli.options import option, parse_run_list
+from lymphoml.cli.options import REQUIRED, option, parse_run_list
 from lymphoml.core.errors import InputError
 
 
@@ -13,7 +11,7 @@ from lymphoml.core.errors import InputError
 class Compare:
     """Runs on the same patients and folds against one of them or a baseline; the best of all."""
 
-    runs: str = option(MISSING, "[A,B,...], run folders, or one folder that holds a sweep's runs")
+    runs: str = option(REQUIRED, "[A,B,...], run folders, or one folder that holds a sweep's runs")
     reference: str | None = option(
         None,
         "of them; by default the first, in a sweep the report's recipe, else the first by name; or "

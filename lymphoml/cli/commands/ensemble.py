@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import MISSING
-
-from lymphoml.cli.options import option, parse_run_list
+from lymphoml.cli.options import REQUIRED, option, parse_run_list
 
 
 @dataclass
 class Ensemble:
     """Average the out-of-fold logits of finished runs, such as seeds, into a run of their own."""
 
-    runs: str = option(MISSING, "[A,B,...], run folders, or one folder that holds a sweep's runs")
-    out: str = option(MISSING, "the new run folder, runs/NAME/SLUG")
+    runs: str = option(REQUIRED, "[A,B,...], run folders, or one folder that holds a sweep's runs")
+    out: str = option(REQUIRED, "the new run folder, runs/NAME/SLUG")
 
 
 def run(options: Ensemble) -> None:

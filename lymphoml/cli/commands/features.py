@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lymphoml.cli.config import data_config, encoder_config
-from lymphoml.cli.options import option, refuse_out
+from lymphoml.cli.options import check_out, option
 from lymphoml.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ class Features:
 
 
 def run(options: Features) -> None:
+    from lymphoml.cli.config import data_config
+
     data = data_config(options.cohort, options.data)
     out = Path(options.out).expanduser() if options.out else None
 
@@ -46,7 +47,7 @@ def run(options: Features) -> None:
     require_images(data, "features")
     if out is not None:
         check_suffix(out)
-        refuse_out(out, Path(data["root"]), "features.npz")
+        check_out(out, Path(data["root"]), "features.npz")
     if options.weights:
         check_inputs(Path(options.weights), data)
     cohort = load_cohort(data)

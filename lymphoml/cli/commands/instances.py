@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import MISSING
-
-from lymphoml.cli.options import option
+from lymphoml.cli.options import REQUIRED, option
 from lymphoml.core.errors import InputError
 
 
@@ -13,8 +11,10 @@ from lymphoml.core.errors import InputError
 class Instances:
     """How well a run's per-image probabilities tell cells apart whose kind is known."""
 
-    run: str = option(MISSING, "finished run folder")
-    truth: str = option(MISSING, "truth.json of a synthetic cohort, or a .csv: patient,image,truth")
+    run: str = option(REQUIRED, "finished run folder")
+    truth: str = option(
+        REQUIRED, "truth.json of a synthetic cohort, or a .csv: patient,image,truth"
+    )
 
 
 def run(options: Instances) -> None:

@@ -4,17 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
-from lymphoml.cli.config import run_config
-from lymphoml.cli.options import option, pair, parse_run_list
+from lymphoml.cli.options import REQUIRED, option, parse_run_list, two_values
 
 
 @dataclass
 class Predict:
     """Predict patients with a finished run: the mean over its folds, and a Kaggle submission."""
 
-    run: str = option(MISSING, "run folder")
+    run: str = option(REQUIRED, "run folder")
     data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
     trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
     out: str | None = option(None, "folder for the two files; RUN/test by default")
@@ -24,6 +21,7 @@ class Predict:
 
 
 def run(options: Predict) -> None:
+    from lymphoml.cli.config import run_config
     from lymphoml.runs.ensemble import resolve_members
     from lymphoml.runs.predict import predict as run_folds
     from lymphoml.runs.provenance import read_sessions, summarize
@@ -31,7 +29,7 @@ def run(options: Predict) -> None:
 
     run = Path(options.run)
     out = Path(options.out) if options.out else run / "test"
-    header = pair("header", options.header)
+    header = two_values("header", options.header)
     given = parse_run_list(options.members, "members") if options.members else []
     members = {
         member: run_config(member, _heeded(options.data, member, run), options.trainer)

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lymphoml.cli.config import data_config, pretrain_config
-from lymphoml.cli.options import option, refuse_out
+from lymphoml.cli.options import check_out, option
 from lymphoml.core.errors import InputError
 
 
@@ -23,6 +22,8 @@ class Pretrain:
 
 
 def run(options: Pretrain) -> None:
+    from lymphoml.cli.config import data_config, pretrain_config
+
     data = data_config(options.cohort, options.data)
     section, trainer = pretrain_config(
         options.method, options.encoder, options.pretrain, options.trainer
@@ -45,7 +46,7 @@ def run(options: Pretrain) -> None:
     if out is not None:
         if out.suffix != ".safetensors":
             raise InputError(f"out={out}: give a file that ends in .safetensors")
-        refuse_out(out, Path(data["root"]), ENCODER)
+        check_out(out, Path(data["root"]), ENCODER)
     resolved = hardware.resolve_hardware(trainer)
     hardware.configure_torch(resolved)
     print(resolved)

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from omegaconf import MISSING
-
-from lymphoml.cli.options import option, pair
+from lymphoml.cli.options import REQUIRED, option, two_values
 from lymphoml.core.errors import InputError
 
 
@@ -14,9 +12,9 @@ from lymphoml.core.errors import InputError
 class Submit:
     """Send a run's submission.csv to Kaggle, and believe only a confirmed success."""
 
-    run: str = option(MISSING, "run folder, predicted before")
+    run: str = option(REQUIRED, "run folder, predicted before")
     header: list[str] = option(["ID", "LABEL"], "that the competition wants")
-    message: str = option(MISSING, "what Kaggle shows beside the submission")
+    message: str = option(REQUIRED, "what Kaggle shows beside the submission")
     competition: str = option("dlmi-lymphocytosis-classification", "its name in Kaggle's address")
 
 
@@ -38,7 +36,7 @@ def run(options: Submit) -> None:
             f"run={options.run}: {folder} holds {len(own)} patients whom the run learned from; run "
             f"predict.py again, without patients=all, or give other persons other ids"
         )
-    check_submission(folder / "submission.csv", patients, pair("header", options.header))
+    check_submission(folder / "submission.csv", patients, two_values("header", options.header))
     told = test_set_log.count_uses(siblings(run))
     print(
         f"submissions before this one, of all runs in {run.parent}: "

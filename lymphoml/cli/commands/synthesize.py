@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import MISSING
-
-from lymphoml.cli.options import option, pair
+from lymphoml.cli.options import REQUIRED, option, two_values
 
 
 @dataclass
 class Synthesize:
     """Draw a synthetic cohort in the Kaggle layout, with the best possible scores beside it."""
 
-    out: str = option(MISSING, "new folder")
+    out: str = option(REQUIRED, "new folder")
     patients: int = option(60, "labelled patients")
     test_patients: int = option(15, "unlabelled patients")
     images: list[int] = option([16, 198], "images a patient, fewest and most")
@@ -23,7 +21,7 @@ class Synthesize:
 def run(options: Synthesize) -> None:
     from lymphoml.data.synthetic.cohort import synthesize as draw
 
-    out, images = Path(options.out), pair("images", options.images)
+    out, images = Path(options.out), two_values("images", options.images)
     truth = draw(out, options.patients, options.test_patients, images, options.size, options.seed)
     print(f"{out}: {options.patients} labelled and {options.test_patients} test patients")
     for source, best in truth["best_balanced_accuracy"].items():
