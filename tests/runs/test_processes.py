@@ -138,9 +138,9 @@ def test_a_wrong_cohort_is_one_line_and_exit_code_2(cohort, tmp_path, spoil):
     ("optim=sdg", "sdg"),
     ("model/pooling=median", "median"),
     ("model.pooling._target_=os.system", "os.system"),
-    ("data.folds_csv=runs/lr=1/folds.csv", "lr=1/folds.csv': cannot be read as key=value; a value"),
+    ("data.folds_csv=runs/lr=1/folds.csv", "lr=1/folds.csv': cannot be read as key=value; quote a value"),
     ("seed=rang(0,5)", "seed=rang(0,5)': 'rang(0,5)': Unknown function 'rang'"),
-    ("lr=(1", "goes in quotes of its own: \"key='value'\""),
+    ("lr=(1", "quote a value that has = , or brackets: \"key='value'\""),
 ])  # fmt: skip
 def test_a_wrong_word_is_one_line_and_exit_code_2(tmp_path, word, says):
     done = train(word, "logger=none", cwd=tmp_path)
