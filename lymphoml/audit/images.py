@@ -13,7 +13,8 @@ from PIL import Image
 
 from lymphoml.audit.problems import Finding, below, count
 from lymphoml.core.cores import available_cores
-from lymphoml.data.cache import Images, progress_bar
+from lymphoml.core.progress import progress_bar
+from lymphoml.data.cache import Images
 from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb, read_image
 
 CHANNELS = ["red", "green", "blue"]
@@ -44,15 +45,14 @@ def examine(images: Images, root: Path, framing: Preprocessing) -> pd.DataFrame:
     # Filters are the whole process's: set once around the threads, never within them.
     with (
         warnings.catch_warnings(action="error"),
-        progress_bar() as bar,
+        progress_bar("examining images", len(files)) as bar,
         ThreadPoolExecutor(available_cores()) as pool,
     ):
-        task = bar.add_task("examining images", total=len(files))
 
         def look(file: tuple[str, Path]) -> dict:
             patient, path = file
             told = _examine_file(path, framing)
-            bar.advance(task)
+            bar.advance()
             return {"patient": patient, "file": below(path, root)} | told
 
         rows = list(pool.map(look, files))

@@ -22,9 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
-from rich import get_console
 from rich.filesize import decimal
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lymphoml.core.errors import InputError, RuntimeFailure, cache_refusal
 from lymphoml.core.files import atomic_write
@@ -192,13 +190,6 @@ def cache_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def progress_bar() -> Progress:
-    """Return a bar of images and time left, shown on a terminal only."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    off = not get_console().is_terminal  # a log file would get an empty line of it
-    return Progress(*columns, TimeRemainingColumn(), transient=True, disable=off)
 
 
 def _incomplete(

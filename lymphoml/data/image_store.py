@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lymphoml.core.errors import InputError, RuntimeFailure
+from lymphoml.core.progress import progress_bar
 from lymphoml.data.cache import (
     BagSource,
     FileStat,
@@ -21,7 +22,6 @@ from lymphoml.data.cache import (
     content_key,
     file_stat,
     hash_images,
-    progress_bar,
     read_entry,
     write_entry,
 )
@@ -109,13 +109,12 @@ def _decode_all(
     # Warning filters are the whole process's: set once around the threads, never within them.
     with (
         warnings.catch_warnings(action="error"),
-        progress_bar() as bar,
+        progress_bar("decoding images", sum(len(each.paths) for each in sources)) as bar,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        task = bar.add_task("decoding images", total=sum(len(each.paths) for each in sources))
 
         def build(source: BagSource) -> list[str]:
-            return _build_entry(source, folder, preprocessing, size, lambda: bar.advance(task))
+            return _build_entry(source, folder, preprocessing, size, bar.advance)
 
         return [problem for problems in pool.map(build, sources) for problem in problems]
 

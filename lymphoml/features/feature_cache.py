@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lymphoml.data.cache import BagSource, build_missing, progress_bar, read_entry, write_entry
+from lymphoml.core.progress import progress_bar
+from lymphoml.data.cache import BagSource, build_missing, read_entry, write_entry
 from lymphoml.data.feature_store import FeatureStore
 
 Rows = np.ndarray  # float32 (m, d)
@@ -45,13 +46,12 @@ def read_features(
 
 def _build(sources: list[BagSource], folder: Path, extractor: Extractor) -> list[str]:
     problems: list[str] = []
-    with progress_bar() as bar:
-        total = sum(len(source.paths) for source in sources)
-        task = bar.add_task("computing features", total=total)
+    total = sum(len(source.paths) for source in sources)
+    with progress_bar("computing features", total) as bar:
         for source, rows in zip(sources, extractor.rows(sources), strict=True):
             if isinstance(rows, list):
                 problems += rows
             else:
                 write_entry(source.entry(folder), rows.shape, rows)
-            bar.advance(task, len(source.paths))
+            bar.advance(len(source.paths))
     return problems

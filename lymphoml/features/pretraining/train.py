@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from lymphoml.core.errors import InputError, cache_refusal
 from lymphoml.core.files import remove_stale_temp_files
+from lymphoml.core.progress import progress_bar
 from lymphoml.core.seeding import keyed_seed
-from lymphoml.data.cache import Images, cache_lock, content_key, hash_images, progress_bar
+from lymphoml.data.cache import Images, cache_lock, content_key, hash_images
 from lymphoml.data.image_store import ImageStore, read_images
 from lymphoml.features.pretraining.encoder_file import ENCODER, is_whole, write_encoder
 from lymphoml.features.pretraining.methods import make_method
@@ -92,8 +93,7 @@ def _epoch(
     views, seed = Views(settings), settings["seed"]
     steps = max(1, len(cells) // settings["batch_size"])
     losses = []
-    with progress_bar() as bar:
-        task = bar.add_task(f"pretraining, epoch {epoch + 1}", total=steps)
+    with progress_bar(f"pretraining, epoch {epoch + 1}", steps) as bar:
         for step, images in enumerate(cells.batches(settings["batch_size"], seed, epoch)):
             # Views, and whatever else draws.
             torch.manual_seed(keyed_seed(seed, "pretraining", epoch, step))
@@ -107,7 +107,7 @@ def _epoch(
             loss.backward()
             optimiser.step()
             losses.append(loss.detach())
-            bar.advance(task)
+            bar.advance()
     check_pretraining(torch.stack(losses), network, epoch, steps - 1)
     return float(torch.stack(losses).double().mean())
 
