@@ -1,0 +1,168 @@
+"""New patients, by the folds of a finished run."""
+
+import json
+import shutil
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lymphoml.cli.config import run_config
+from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
+from lymphoml.data.cohort import load_cohort
+from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.runs.predict import check_run, fold_probabilities, predict
+from tests.runs.test_cross_validation import CLINICAL, configuration
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def configured(cohort, cache):
+    return partial(configuration, cohort, cache)
+
+
+@pytest.fixture(scope="module")
+def with_images(cohort, cache, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "images"
+    cross_validate(configuration(cohort, cache, "trainer.max_epochs=1"), run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def clinical(cohort, cache, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "clinical"
+    cross_validate(configuration(cohort, cache, *CLINICAL), run)
+    return run
+
+
+@pytest.fixture
+def copied(clinical, tmp_path):
+    return shutil.copytree(clinical, tmp_path / "run")
+
+
+def predicted(run, root, out, patients="all", header=("ID", "LABEL"), **data):
+    config = run_config(run, {"root": str(root)} | data, {})
+    return predict(run, {run: config}, out, patients, header).set_index("patient")
+
+
+def stored_predictions(run):
+    return pd.read_csv(run / "predictions.csv").set_index("patient")["probability"]
+
+
+def test_the_held_out_patients_get_their_stored_predictions(with_images, tmp_path, cohort, cache):
+    stored = stored_predictions(with_images)
+    table = predicted(with_images, cohort, tmp_path / "out", cache=str(cache))
+    assert len(table) == 16 + 3
+    np.testing.assert_array_equal(table.loc[stored.index, "probability"], stored)
+
+
+def test_the_test_patients_get_the_mean_over_folds(copied, tmp_path, cohort):
+    table = predicted(copied, cohort, tmp_path / "out", "unlabelled", ("Id", "Predicted"))
+    written = pd.read_csv(tmp_path / "out" / "submission.csv")
+    assert list(written) == ["Id", "Predicted"]
+    test = pd.read_csv(cohort / "testset" / "testset_data.csv")
+    assert sorted(written["Id"]) == sorted(test["ID"])
+    assert list(table) == ["probability", "standard_deviation", "label"]
+    assert (table["label"] == (table["probability"] > 0.5)).all()
+    config = run_config(copied, {"root": str(cohort)}, {})
+    new = load_cohort(config.data).unlabelled
+    folds = fold_probabilities(copied, config, new, [0, 1])
+    np.testing.assert_array_equal(table["probability"], folds.mean(axis=1))
+
+
+def test_a_changed_table_still_spares_each_patient_the_models_trained_on_them(
+    clinical, tmp_path, cohort, capsys
+):
+    changed = shutil.copytree(cohort, tmp_path / "changed")
+    stored = stored_predictions(clinical)
+    table = pd.read_csv(changed / "trainset" / "trainset_true.csv")
+    table.loc[table["ID"] == stored.index[0], "LYMPH_COUNT"] += 50
+    table.to_csv(changed / "trainset" / "trainset_true.csv", index=False)
+    again = predicted(clinical, changed, tmp_path / "out").loc[stored.index, "probability"]
+    np.testing.assert_array_equal(again[1:], stored[1:])
+    assert again.iloc[0] != stored.iloc[0]
+    assert "16 of these patients have ids of the run" in capsys.readouterr().out
+
+
+def test_a_person_known_by_another_id_is_predicted_by_the_models_not_trained_on_them(
+    configured, tmp_path, cohort, capsys
+):
+    run, changed = tmp_path / "run", shutil.copytree(cohort, tmp_path / "changed")
+    known, new = (
+        pd.read_csv(changed / name, dtype=str)
+        for name in ("trainset/trainset_true.csv", "testset/testset_data.csv")
+    )
+    new.loc[0, ["DOB", "GENDER"]] = known.loc[0, ["DOB", "GENDER"]]
+    new.to_csv(changed / "testset" / "testset_data.csv", index=False)
+    cross_validate(configured(*CLINICAL, f"data.root={changed}"), run)
+    fold = pd.read_csv(run / "folds.csv").set_index("patient")["fold"][known.loc[0, "ID"]]
+    table = predicted(run, changed, tmp_path / "out", "unlabelled")
+    config = run_config(run, {"root": str(changed)}, {})
+    again = fold_probabilities(run, config, load_cohort(config.data).unlabelled, [0, 1])
+    person = new.loc[0, "ID"]
+    assert table.index[table["standard_deviation"].isna()].tolist() == [person]
+    assert table["probability"][person] == again.loc[person, fold]
+    assert "1 of these patients seem to be persons of the run" in capsys.readouterr().out
+
+
+def test_a_rule_adds_a_column_and_leaves_the_rest_alone(copied, tmp_path, cohort, capsys):
+    out = copied / "test"
+    main(["predict", f"run={copied}", f"data.root={cohort}"])
+    bare, submission = pd.read_csv(out / "predictions.csv"), (out / "submission.csv").read_bytes()
+    main(["triage", f"run={copied}", "sensitivity=0.5"])
+    main(["predict", f"run={copied}", f"data.root={cohort}"])
+    table = pd.read_csv(out / "predictions.csv")
+    assert list(table) == [*bare, "triage"]
+    pd.testing.assert_frame_equal(table[list(bare)], bare)
+    assert (out / "submission.csv").read_bytes() == submission
+    assert set(table["triage"]) <= {"rule_out", "test"}
+    rule = json.loads((copied / "triage.json").read_text())
+    labels = pd.read_csv(copied / "predictions.csv").set_index("patient")["label"]
+    own = predicted(copied, cohort, tmp_path / "all").join(labels.rename("truth"))
+    counts = own[own["triage"] == "rule_out"]["truth"].value_counts()
+    outcome = rule["outcomes"]["average"]
+    assert [counts.get(1, 0), counts.get(0, 0)] == [outcome["missed"], outcome["ruled_out"]]
+    (copied / "triage.json").write_text("{}")
+    with pytest.raises(InputError, match=r"triage\.json"):
+        predicted(copied, cohort, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"resize": 16}, "image size"),
+    ({"clinical": ["age"]}, "clinical columns"),
+    ({"root": "nowhere"}, "nowhere"),
+])  # fmt: skip
+def test_a_cohort_of_another_schema_is_refused(
+    with_images, tmp_path, cohort, cache, change, message
+):
+    with pytest.raises(InputError, match=message):
+        predicted(with_images, cohort, tmp_path / "out", **{"cache": str(cache)} | change)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_with_an_unfinished_fold_is_refused(copied, tmp_path, cohort):
+    (copied / "fold-1" / "done.json").unlink()
+    with pytest.raises(InputError, match="fold 1 is not finished"):
+        predicted(copied, cohort, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_folds_of_different_inputs_do_not_predict_together(with_images, copied, tmp_path, cohort):
+    """Where the model uses images: a clinical one has the same inputs whatever pixels become."""
+    images = shutil.copytree(with_images, tmp_path / "images")
+    for run in (images, copied):
+        environment = json.loads((run / "environment.json").read_text())
+        change = {"what": "data.normalize_images", "before": False, "now": True}
+        session = {"when": "2026-11-20T08:00:00+00:00", "changes": [change]}
+        (run / "environment.json").write_text(json.dumps(environment | {"changes": [session]}))
+    configs = [run_config(run, {"root": str(cohort)}, {}) for run in (images, copied)]
+    with pytest.raises(InputError, match=r"data\.normalize_images changed while it was trained"):
+        check_run(images, configs[0])
+    assert check_run(copied, configs[1]) == [0, 1]
