@@ -46,8 +46,8 @@ def copied(clinical, tmp_path):
     return shutil.copytree(clinical, tmp_path / "run")
 
 
-def predicted(run, root, out, patients="all", header=("ID", "LABEL"), **data):
-    config = run_config(run, {"root": str(root)} | data, {})
+def predicted(run, cohort, out, patients="all", header=("ID", "LABEL"), **data):
+    config = run_config(run, {"root": str(cohort)} | data, {})
     return predict(run, {run: config}, out, patients, header).set_index("patient")
 
 
