@@ -9,8 +9,6 @@ import math
 from itertools import pairwise
 from typing import Any
 
-from lightly.loss import NTXentLoss, VICRegLoss
-from lightly.models.modules.heads import ProjectionHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,6 +31,8 @@ class SimCLR(nn.Module):
     views = 2
 
     def __init__(self, dim: int, size: tuple[int, int], temperature: float):
+        from lightly.loss import NTXentLoss  # imports timm and wandb, which takes seconds
+
         super().__init__()
         self.head = _projection(dim, COMPARED["simclr"])
         self.contrast = NTXentLoss(temperature)
@@ -57,6 +57,8 @@ class VICReg(nn.Module):
         variance: float,
         covariance: float,
     ):
+        from lightly.loss import VICRegLoss
+
         super().__init__()
         self.head = _projection(dim, COMPARED["vicreg"])
         self.terms = VICRegLoss(invariance, variance, covariance)
@@ -67,6 +69,8 @@ class VICReg(nn.Module):
 
 def _projection(dim: int, out: int) -> nn.Module:
     """Thrown away after pretraining."""
+    from lightly.models.modules.heads import ProjectionHead
+
     hidden = nn.BatchNorm1d(HIDDEN), nn.ReLU()
     return ProjectionHead([(dim, HIDDEN, *hidden), (HIDDEN, out, None, None)])
 
