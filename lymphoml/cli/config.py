@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from lymphoml.core.cores import parallel_jobs
 from lymphoml.core.errors import InputError, one_line, quoted
-from lymphoml.core.privacy import LOCAL
 from lymphoml.core.untrusted import read_yaml, reject_symlinks, texts
 from lymphoml.runs.naming import slug
 
@@ -75,7 +74,7 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "
             raise ValueError("it has no section data")
         if any("${" in text for text in texts(stored)):
             raise ValueError("it contains ${...}, which train.py resolves")
-        stored["data"] = merged(_local_defaults() | stored["data"], data)
+        stored["data"] = merged(stored["data"], data)
         if "root" not in stored["data"]:
             raise InputError(
                 f"run={folder}: its configuration has no data.root, which is of the machine that "
@@ -158,9 +157,3 @@ def _options(group: str) -> set[str]:
 def _check_option(key: str, value: str, options: set[str]) -> None:
     if value not in options:
         raise InputError(f"{key}={value}: must be one of {', '.join(sorted(options))}")
-
-
-def _local_defaults() -> dict[str, Any]:
-    """Return what a run folder may lack of `data`, as its paths lead out of the project."""
-    base = read_yaml(CONF / "data" / "base.yaml")
-    return {key: base[key] for key in LOCAL if key in base}

@@ -119,7 +119,7 @@ class DataConfig(Section):
     # Folds.
     folds: Annotated[int, Field(ge=2)]
     repeats: AtLeastOne
-    folds_csv: Text | None
+    folds_csv: Text | None = None  # a run folder lacks a path that leads out of the project
     inner_val_fraction: Annotated[float, Field(ge=0, le=0.5)]
     # Bags.
     batch_size: AtLeastOne
@@ -127,14 +127,14 @@ class DataConfig(Section):
     eval_bag_size: AtLeastOne | None
     shuffle_bag_labels: bool
     # Images.
-    cache: Text
+    cache: Text = ".cache"  # likewise
     crop: AtLeastOne | None
     resize: AtLeastOne | None
     normalize_images: bool
     augment: AugmentConfig
     stain_norm: Literal["reinhard", "macenko"] | None
     eval_tta: Literal[1, 8]
-    features: Text | None
+    features: Text | None = None  # likewise
     image_baselines: list[Literal["morphology", "random_features"]]
     num_workers: Annotated[int, Field(ge=0)]
     timeout: AtLeastOne

@@ -5,7 +5,6 @@ from typing import Any
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.mil_table import LAYOUT
 from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis
 from lymphoml.reports.page.choices import Choices
@@ -83,7 +82,7 @@ def _cells(
         return {}, "Pictures of cells were left out, as asked: thumbnails=false."
     instances = read_instances(run)
     listed = None if instances is None else instances[instances["patient"].isin(patients)]
-    if run.config["data"].get("layout") == LAYOUT:
+    if run.config["data"].get("layout") == "mil_table":
         return {}, "No cells are shown: this cohort has rows of features in place of images."
     if listed is None or listed.empty:
         return {}, f"No cells are shown: {_why_none(run, instances is None)}."
