@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:  # a report opens a cohort without torch
+    from torch import Tensor
 
 
 class FeatureStore:
@@ -62,7 +64,7 @@ class FeatureScaler:
         mean, scale = mean_std(np.concatenate([store.bag(patient) for patient in patients]))
         return cls(store.names, mean.tolist(), scale.tolist())
 
-    def __call__(self, features: Tensor) -> Tensor:
+    def __call__(self, features: "Tensor") -> "Tensor":
         mean, scale = (features.new_tensor(values) for values in (self.mean, self.scale))
         return (features - mean) / scale
 
