@@ -51,7 +51,6 @@ train: $(READY)  ## cross-validate one configuration: DATA=folder ARGS="lr=1e-3 
 
 ablation: $(READY)  ## the paper's 8 configurations, restartable: DATA=folder ARGS="..."
 	$(BIN)/python train.py -cd sweeps -cn ablation data.root=$(DATA) $(ARGS)
-	$(BIN)/python -m lymphoml ablation runs=runs/ablation
 	$(BIN)/python -m lymphoml compare runs=runs/ablation
 	$(BIN)/python -m lymphoml report runs=runs/ablation
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from lymphoml.cli.commands import (
-    ablation,
     audit,
     compare,
     ensemble,
@@ -35,7 +34,6 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "submit": (submit.Submit, submit.run),
     "report": (report.Report, report.run),
     "triage": (triage.Triage, triage.run),
-    "ablation": (ablation.Ablation, ablation.run),
     "compare": (compare.Compare, compare.run),
     "ensemble": (ensemble.Ensemble, ensemble.run),
     "instances": (instances.Instances, instances.run),

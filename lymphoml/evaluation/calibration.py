@@ -131,7 +131,7 @@ def fit_temperature(logits: np.ndarray, positive: np.ndarray) -> Scaler:
         scaled = logits / np.exp(log_temperature)
         return float((np.logaddexp(0, scaled) - target * scaled).sum())
 
-    best = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="limit_size",
+    best = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded",
                            options={"xatol": 1e-8}).x  # fmt: skip
     return lambda values: values / np.exp(best)
 

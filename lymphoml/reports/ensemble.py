@@ -1,8 +1,8 @@
-"""Several finished runs as one: the mean of their out-of-fold logits, in a run folder of its own.
+"""Average the out-of-fold logits of several runs into a run folder of their own.
 
-Each member's prediction of a patient is by a model that did not train on this patient, so their
-mean is out of fold as well, provided that all have the same folds. What a run folder tells of a
-training is left empty: nothing was trained, and the best epoch of a mean is no epoch of anything.
+Each member predicts a patient by a model that did not train on this patient, so the mean is out of
+fold as well, provided that all members have the same folds. An ensemble has no weights and no
+learning curves.
 """
 
 from collections.abc import Sequence
@@ -16,48 +16,47 @@ from lymphoml.core.errors import InputError, format_run_list
 from lymphoml.core.files import write_csv, write_json, write_text
 from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.evaluation.summary import summarise
-from lymphoml.reports.comparison.compare import align
-from lymphoml.reports.comparison.reference import ROUNDING
+from lymphoml.reports.comparison.alignment import align
+from lymphoml.reports.comparison.compare import TOLERANCE
+from lymphoml.runs.provenance import CHANGES
 from lymphoml.runs.ensemble import DIGESTS, ENSEMBLE, ROW_KEYS, mean_of_logits, predictions_digest
 from lymphoml.runs.finished_run import HISTORY, Run, read_run
-from lymphoml.runs.provenance import CHANGES
 from lymphoml.runs.run_folder import read_config
 from lymphoml.runs.tables import read_predictions_csv
 
 
 def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
-    """Make `out` the run of this ensemble, `metrics.json` last; return its predictions.
+    """Write the ensemble of the runs as run folder `out`; return its predictions.
 
-    `config.yaml` is the first member's, with the members' names as `ensemble`, and a control where
-    any member is one; strata are the first's too, and of the baselines those that all members
-    share. Raises InputError where fewer than two runs are given, a run is unfinished, an ensemble
-    itself or of other patients or folds, or `out` holds anything but this ensemble.
+    `config.yaml` is the first member's, with the members' names as `ensemble`, and a control run
+    where any member is one; strata are the first's too, baselines those that all members share.
+    `metrics.json` is written last. Raises InputError where fewer than two runs are given, a run is
+    unfinished, an ensemble itself or has other patients or folds, or `out` has other content.
     """
     if len({path.resolve() for path in paths}) < max(2, len(paths)):
-        raise InputError(f"runs={format_run_list(paths)}: an ensemble takes two runs or more, each once")
+        raise InputError(f"runs={format_run_list(paths)}: an ensemble takes two or more different runs")
     members = [read_run(path) for path in paths]
     if nested := [run.path for run in members if ENSEMBLE in run.config]:
-        raise InputError(f"runs: {nested[0]} is an ensemble itself; give the runs that it is of")
+        raise InputError(f"runs: {nested[0]} is an ensemble itself; give its members instead")
     align(members)
-    first = members[0]
     names = [path.resolve().name for path in paths]
+    _check_out(out, names)
+    first = members[0]
     control = any(run.config["data"].get("shuffle_bag_labels") for run in members)
     data = {**first.config["data"], "shuffle_bag_labels": control}
-    config = {**first.config, "data": data, ENSEMBLE: names}
-    _refuse_taken(out, names)
     predictions = mean_of_logits([member.predictions for member in members])
     histories = {fold: pd.DataFrame(columns=list(HISTORY)) for fold in first.histories}
-    strata, baselines = _table(first, "strata"), _shared_baselines(members)
+    strata, baselines = _read_table(first, "strata"), _shared_baselines(members)
     metrics = summarise(
-        predictions, histories, first.config["data"]["folds"],
+        predictions, histories, data["folds"],
         None if strata is None else strata.set_index("patient").astype(str), baselines,
         first.metrics.get("hard_max"),
     )  # fmt: skip
 
-    (out / "metrics.json").unlink(missing_ok=True)  # unfinished, from here on
+    (out / "metrics.json").unlink(missing_ok=True)  # unfinished from here on
+    config = {**first.config, "data": data, ENSEMBLE: names}
     write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    words = f"runs=[{','.join(names)}]"
-    write_json(out / "environment.json", _environment(members, words))
+    write_json(out / "environment.json", _environment(members, names))
     write_csv(out / "folds.csv", first.folds)
     for fold, history in histories.items():
         folder = out / f"fold-{fold}"
@@ -67,50 +66,52 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     write_csv(out / "predictions.csv", predictions)
     for name, table in (("strata", strata), ("baselines", baselines)):
         if table is None:
-            (out / f"{name}.csv").unlink(missing_ok=True)  # of members as they were before
+            (out / f"{name}.csv").unlink(missing_ok=True)  # of the members at an earlier time
         else:
             write_csv(out / f"{name}.csv", table)
     write_json(out / "metrics.json", metrics)
     return predictions
 
 
-def _refuse_taken(out: Path, names: list[str]) -> None:
+def _check_out(out: Path, names: list[str]) -> None:
+    """Raise InputError unless `out` is missing, empty, or an ensemble of the same members."""
     if not out.exists():
         return
     reject_symlinks(out)
     known = read_config(out) if out.is_dir() else None
     empty = out.is_dir() and not any(out.iterdir())
     if not empty and (known is None or known.get(ENSEMBLE) != names):
-        raise InputError(f"out={out}: holds something else already; choose another")
+        raise InputError(f"out={out}: has other content; choose another folder")
 
 
-def _environment(members: Sequence[Run], words: str) -> dict[str, Any]:
-    """The first member's, but for the drift of all and the command, which tells no place."""
-    command = f"python -m lymphoml ensemble {words} out=RUN"
+def _environment(members: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
+    """The first member's, with the changes of all members and a command without paths."""
+    command = f"python -m lymphoml ensemble runs=[{','.join(names)}] out=RUN"
     environment = {**members[0].environment, "command": command}
     environment[DIGESTS] = [predictions_digest(run.path) for run in members]
-    if drifted := [each for run in members for each in run.environment.get(CHANGES, [])]:
-        environment[CHANGES] = drifted
+    if changes := [each for run in members for each in run.environment.get(CHANGES, [])]:
+        environment[CHANGES] = changes
     return environment
 
 
 def _shared_baselines(members: Sequence[Run]) -> pd.DataFrame | None:
-    """Those that every member fitted alike: of other data settings no gain could be told."""
-    tables = [_table(run, "baselines") for run in members]
-    told = [table.set_index(ROW_KEYS) for table in tables if table is not None]
-    if len(told) < len(members):
+    """The baselines that are equal in all members; None where a member has none."""
+    tables = [_read_table(run, "baselines") for run in members]
+    indexed = [table.set_index(ROW_KEYS) for table in tables if table is not None]
+    if len(indexed) < len(members):
         return None
-    first = told[0]
-    alike = [
+    first = indexed[0]
+    shared = [
         name
         for name in first
         if all(
-            name in table and (table[name] - first[name]).abs().max() <= ROUNDING for table in told
+            name in table and (table[name] - first[name]).abs().max() <= TOLERANCE
+            for table in indexed
         )
     ]
-    return first[alike].reset_index()
+    return first[shared].reset_index()
 
 
-def _table(run: Run, name: str) -> pd.DataFrame | None:
+def _read_table(run: Run, name: str) -> pd.DataFrame | None:
     path = run.path / f"{name}.csv"
     return read_predictions_csv(path, ["patient"]) if path.exists() else None

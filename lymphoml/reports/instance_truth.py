@@ -1,4 +1,4 @@
-"""What is known of single images, beside what a run's models say of them."""
+"""Join a run's predictions of single images with their known labels."""
 
 from pathlib import Path
 
@@ -6,29 +6,29 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_mapping
-from lymphoml.reports.page.optional import read_instances
+from lymphoml.reports.optional_files import read_instances
 from lymphoml.runs.finished_run import read_run
 from lymphoml.runs.tables import read_predictions_csv
 
-ADVICE = "give the truth.json of a synthetic cohort, or a .csv of patient,image,truth"
+ADVICE = "give the truth.json of a synthetic cohort, or a .csv with patient,image,truth"
 
 
 def with_truth(run: Path, truth: Path) -> pd.DataFrame:
-    """A row an image: patient, image, probability, truth. Out of fold, a mean over repeats.
+    """One row per image: patient, image, out-of-fold probability, truth (0 or 1).
 
-    Raises InputError where an image of the run's is not told, and where the run tells of none.
+    Raises InputError where the run has no per-image predictions, or an image has no truth.
     """
     instances = read_instances(read_run(run))
     if instances is None or instances.empty:
-        raise InputError(f"{run}: tells nothing of single images; its model looks at none, or few")
+        raise InputError(f"{run}: has no per-image predictions")
     known = _from_json(truth, instances) if truth.suffix == ".json" else _from_csv(truth)
     joined = instances.merge(known, on=["patient", "image"], how="left")
-    untold = joined[joined["truth"].isna()]
-    if len(untold):
-        first = untold.iloc[0]
+    missing = joined[joined["truth"].isna()]
+    if len(missing):
+        first = missing.iloc[0]
         raise InputError(
-            f"{truth}: image {first['image']} of patient {first['patient']} is not told, nor are "
-            f"{len(untold) - 1} more of {run}; {ADVICE}"
+            f"{truth}: no truth for image {first['image']} of patient {first['patient']}, and for "
+            f"{len(missing) - 1} more images of {run}; {ADVICE}"
         )
     return joined
 
@@ -37,10 +37,10 @@ def _from_json(path: Path, instances: pd.DataFrame) -> pd.DataFrame:
     patients = read_mapping(path, ADVICE).get("patients")
     rows: list[tuple[str, str, int]] = []
     for patient, bag in instances.groupby("patient"):
-        told = patients.get(patient) if isinstance(patients, dict) else None
-        cells = told.get("cells") if isinstance(told, dict) else None
+        values = patients.get(patient) if isinstance(patients, dict) else None
+        cells = values.get("cells") if isinstance(values, dict) else None
         if not isinstance(cells, list) or len(cells) != len(bag) or set(cells) - {0, 1}:
-            raise InputError(f"{path}: no cells, 0 or 1 an image, of patient {patient}; {ADVICE}")
+            raise InputError(f"{path}: no cells, 0 or 1 per image, for patient {patient}; {ADVICE}")
         rows += zip([str(patient)] * len(bag), sorted(bag["image"]), cells, strict=True)
     return pd.DataFrame(rows, columns=["patient", "image", "truth"])
 
@@ -48,10 +48,10 @@ def _from_json(path: Path, instances: pd.DataFrame) -> pd.DataFrame:
 def _from_csv(path: Path) -> pd.DataFrame:
     table = read_predictions_csv(path, ("patient", "image", "truth"))[["patient", "image", "truth"]]
     truth = pd.to_numeric(table["truth"], errors="coerce")
-    wrong = ~truth.isin([0, 1]) | table.duplicated(["patient", "image"])
-    if wrong.any():
-        row = table[wrong].iloc[0]
+    invalid = ~truth.isin([0, 1]) | table.duplicated(["patient", "image"])
+    if invalid.any():
+        row = table[invalid].iloc[0]
         raise InputError(
-            f"{path}: image {row['image']} of patient {row['patient']} needs one truth, 0 or 1"
+            f"{path}: image {row['image']} of patient {row['patient']} must have one truth, 0 or 1"
         )
     return table.assign(truth=truth)

@@ -1,4 +1,4 @@
-"""The end of a training in the terminal: folds, the pooled score, and what stands beside it."""
+"""Print the scores of a finished run, or the finished folds of an unfinished one."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,125 +9,105 @@ from rich.markup import escape
 from rich.table import Table
 
 from lymphoml.evaluation.pooled import pool
-from lymphoml.reports.page.wording import baseline_name
-from lymphoml.runs.finished_run import read_run, siblings
+from lymphoml.reports.format import TITLES, baseline_title, format_estimate, format_score
+from lymphoml.runs.finished_run import Run, read_run, siblings
 from lymphoml.runs.run_folder import fold_folder
 from lymphoml.runs.tables import read_predictions_csv
 
-NAMES = {
-    "balanced_accuracy": "balanced accuracy",
-    "auroc": "AUROC",
-    "specificity_at_95": "specificity at sensitivity 0.95",
-}
 CHANCE = {"balanced_accuracy": 0.5, "auroc": 0.5, "specificity_at_95": 0.05}
-OLD = "scored by an earlier version; remove metrics.json and give the run's command again"
 
 
 def print_run(folder: Path, console: Console | None = None) -> None:
-    """The fold table of a finished run, or the folds that are done."""
     console = console or Console(soft_wrap=True)
     if not (folder / "metrics.json").exists():
-        _print_unfinished(folder, console)
-        return
-    run = read_run(folder)
-    table = Table(title=escape(str(folder)), title_justify="left")
-    for name in (
-        "fold", "patients", "balanced accuracy \\[95 %]", "AUROC \\[95 %]",
-        "best epoch, optimistic",
-    ):  # fmt: skip
-        table.add_column(name, justify="right")
-    for row in run.metrics["folds"]:
-        table.add_row(
-            str(row["fold"]),
-            str(row["n"]),
-            escape(_of_fold(row, "balanced_accuracy")),
-            escape(_of_fold(row, "auroc")),
-            _best_epoch(row),
-        )
-    console.print(table)
-    for line in _account(run.metrics) if "scores" in run.metrics else [OLD]:
+        lines = _unfinished_lines(folder)
+    else:
+        run = read_run(folder)
+        console.print(_fold_table(run))
+        lines = _score_lines(run)
+    for line in lines:
         console.print(line, markup=False)
-    tried = f"configurations tried, in {run.path.parent}"
-    console.print(f"  {tried}: {len(siblings(run.path))}", markup=False)
-    for line in run.changes:
-        console.print(f"  drifted, {line}", markup=False)
 
 
-def _of_fold(row: Mapping[str, Any], score: str) -> str:
-    low, high = (row.get(f"{score}_{limit}") for limit in ("low", "high"))
-    return _interval({"value": row[score], "low": low, "high": high})
+def _fold_table(run: Run) -> Table:
+    table = Table(title=escape(str(run.path)), title_justify="left")
+    for name in ("fold", "patients", "balanced accuracy \\[95 %]", "AUROC \\[95 %]",
+                 "best epoch, optimistic"):  # fmt: skip
+        table.add_column(name, justify="right")
+    for fold in run.metrics["folds"]:
+        best = "-"
+        if fold["best_epoch"] is not None:  # metrics.json counts from 0, the progress bar from 1
+            best = (
+                f"{format_score(fold['best_epoch_balanced_accuracy'])} at {fold['best_epoch'] + 1}"
+            )
+        scores = [
+            format_estimate({"value": fold[name], "low": fold.get(f"{name}_low"),
+                             "high": fold.get(f"{name}_high")})
+            for name in ("balanced_accuracy", "auroc")
+        ]  # fmt: skip
+        table.add_row(str(fold["fold"]), str(fold["n"]), *map(escape, scores), best)
+    return table
 
 
-def _account(metrics: dict[str, Any]) -> Iterator[str]:
-    """The scores, each beside what the clinical values alone reach in the same folds."""
-    best, cut = metrics["best_epoch_balanced_accuracy"], metrics.get("hard_max")
+def _score_lines(run: Run) -> Iterator[str]:
+    """The scores with their chance level, and the clinical baseline's in the same folds."""
+    metrics = run.metrics
     yield f"out of fold, {metrics['n_patients']} patients, 95 % intervals:"
-    yield from _scores(metrics, cut)
+    yield from _strata_lines(metrics, metrics.get("hard_max"))
     if nested := (metrics.get("thresholds") or {}).get("nested_95"):
-        rates = (f"{name} {_interval(nested[name])}" for name in ("sensitivity", "specificity"))
-        yield _line("  thresholds from the other folds", ", ".join(rates))
+        rates = (
+            f"{name} {format_estimate(nested[name])}" for name in ("sensitivity", "specificity")
+        )
+        yield _line("thresholds from the other folds", ", ".join(rates))
     if images := metrics.get("image_gain"):
         scores = metrics["baselines"][images["reference"]]["all"]
-        gain = _interval(images["all"]["auroc"], sign="+")
-        name = f"{baseline_name(images['reference'])}, AUROC"
-        yield _line(name, f"{_interval(scores['auroc'])}   gain {gain}")
-    told = f"{_number(best['mean'])} ± {_number(best['std'])}"
-    yield _line("best epochs", f"{told}   optimistic: each chosen on the fold it is scored on")
+        gain = format_estimate(images["all"]["auroc"], signed=True)
+        name = f"AUROC of {baseline_title(images['reference'])}"
+        yield _line(name, f"{format_estimate(scores['auroc'])}   gain {gain}")
+    best = metrics["best_epoch_balanced_accuracy"]
+    values = f"{format_score(best['mean'])} ± {format_score(best['std'])}"
+    yield _line("best epochs", f"{values}   optimistic: chosen on the fold they are scored on")
     if averaged := metrics.get("averaged"):
-        yield f"each patient averaged over {averaged['repeats']} repeats, as predict does:"
-        yield from _scores(averaged, cut)
+        yield f"mean probability over {averaged['repeats']} repeats, as predict.py averages models:"
+        yield from _strata_lines(averaged, metrics.get("hard_max"))
+    yield _line(f"configurations in {run.path.parent}", str(len(siblings(run.path))))
+    for change in run.changes:
+        yield f"  resumed in a changed environment: {change}"
 
 
-def _scores(told: Mapping[str, Any], cut: float | None) -> Iterator[str]:
-    """A line a score and stratum; what the run or its stratum does not tell is left out."""
-    hard = "hard stratum" if cut is None else f"hard stratum (up to {cut:g})"
-    for part, where in (("all", ""), ("hard", f", {hard}")):
+def _strata_lines(metrics: Mapping[str, Any], hard_max: float | None) -> Iterator[str]:
+    hard = "hard stratum" if hard_max is None else f"hard stratum (up to {hard_max:g})"
+    for stratum, where in (("all", ""), ("hard", f", {hard}")):
         for score in ("balanced_accuracy", "auroc"):
-            yield from _score(told, part, score, where)
-    yield from _score(told, "all", "specificity_at_95", "")
+            yield from _score_line(metrics, stratum, score, where)
+    yield from _score_line(metrics, "all", "specificity_at_95", "")
 
 
-def _score(told: Mapping[str, Any], part: str, score: str, where: str) -> Iterator[str]:
-    scores, gain = told["scores"][part] or {}, told["gain"]
+def _score_line(metrics: Mapping[str, Any], stratum: str, score: str, where: str) -> Iterator[str]:
+    """Nothing where the run has no such stratum."""
+    scores, gain = metrics["scores"].get(stratum) or {}, metrics["gain"]
     if score not in scores:
         return
-    line = f"{_interval(scores[score])}   chance {CHANCE[score]:g}"
-    if gain and gain[part]:
-        clinical = told["baselines"][gain["reference"]][part][score]
-        line += f"   clinical values alone {_interval(clinical)}"
-        if score in gain[part]:
-            line += f"   gain {_interval(gain[part][score], sign='+')}"
-    yield _line(NAMES[score] + where, line)
+    text = f"{format_estimate(scores[score])}   chance {CHANCE[score]:g}"
+    if gain and gain[stratum]:
+        clinical = metrics["baselines"][gain["reference"]][stratum][score]
+        text += f"   clinical values alone {format_estimate(clinical)}"
+        if score in gain[stratum]:
+            text += f"   gain {format_estimate(gain[stratum][score], signed=True)}"
+    yield _line(TITLES[score] + where, text)
 
 
-def _line(name: str, told: str) -> str:
-    return f"  {name:46}{told}"
+def _line(name: str, text: str) -> str:
+    return f"  {name:46}{text}"
 
 
-def _print_unfinished(folder: Path, console: Console) -> None:
-    folds = sorted(read_predictions_csv(folder / "folds.csv", ["fold"])["fold"].unique().tolist())
-    for fold in folds:
+def _unfinished_lines(folder: Path) -> Iterator[str]:
+    folds = read_predictions_csv(folder / "folds.csv", ["fold"])["fold"]
+    for fold in sorted(folds.unique().tolist()):
         path = fold_folder(folder, fold)
         if (path / "done.json").exists():
             rows = read_predictions_csv(path / "predictions.csv")
-            score = _interval(pool(rows, 1, ["balanced_accuracy"])["balanced_accuracy"])
-            line = f"fold {fold}: balanced accuracy {score}, {len(rows)} patients"
-            console.print(line, markup=False)
+            score = pool(rows, 1, ["balanced_accuracy"])["balanced_accuracy"]
+            yield f"fold {fold}: balanced accuracy {format_estimate(score)}, {len(rows)} patients"
         else:
-            console.print(f"fold {fold}: not done")
-
-
-def _best_epoch(row: dict[str, Any]) -> str:
-    """Counted from 1, as the progress bar does; `metrics.json` counts from 0."""
-    if row["best_epoch"] is None:
-        return "-"
-    return f"{_number(row['best_epoch_balanced_accuracy'])} at {row['best_epoch'] + 1}"
-
-
-def _interval(score: Mapping[str, float | None], sign: str = "") -> str:
-    value, low, high = (_number(score[key], sign) for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
-
-
-def _number(value: float | None, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.3f}"
+            yield f"fold {fold}: not done"

@@ -1,4 +1,4 @@
-"""The rule-out rule of a run: set from its out-of-fold predictions, written to `triage.json`."""
+"""Make the rule-out rule of a run from its out-of-fold predictions, print it, write `triage.json`."""
 
 from math import floor
 from pathlib import Path
@@ -19,116 +19,14 @@ from lymphoml.evaluation.rule_out import (
     specificity_difference,
     worst_average,
 )
+from lymphoml.reports.format import baseline_title, format_estimate
+from lymphoml.reports.optional_files import read_baseline
 from lymphoml.runs.ensemble import predictions_digest
 from lymphoml.runs.finished_run import Run, read_run
-from lymphoml.runs.tables import read_predictions_csv
 from lymphoml.runs.triage_rule import RULE
 
-# A rule-out rule told in the terminal: what it does, what it aims at, what that rests on.
-
-KINDS = {"average": "on average", "confidence": "in 95 % of cohorts"}
-
-
-def assumptions(rule: dict[str, Any]) -> list[str]:
-    folds, rank, n = rule["folds"], rule["rank"], rule["n_tumoral"]
-    if rule["repeats"] == 1 and n:
-        bound = (
-            f"however they differ, the average sensitivity is, with folds of equal size, at least "
-            f"{_down(worst_average(rank, n, folds))} (Barber et al. 2021)"
-        )
-    else:
-        bound = "no bound is known for means over repeats"
-    return [
-        "New tumoral patients are exchangeable with these: referred, smeared, stained and imaged "
-        "alike. Another hospital needs a rule of its own.",
-        "On average, nominally: over cohorts like this one and the patient to come, not for this "
-        "threshold. In 95 % of cohorts, nominally: one-sided Clopper-Pearson for the patients "
-        "below the threshold, exact also for a threshold from the same patients, being an order "
-        "statistic of fixed rank (Wilks 1941).",
-        f"Both are exact for one model fitted on other patients. Here {folds} models of a "
-        f"cross-validation take part, which makes them approximate (cross-conformal, Vovk 2015): "
-        f"{bound}.",
-        "predict.py therefore compares new and held-out patients model by model; their mean over "
-        "models is not held against this threshold.",
-        "The tumoral patients missed are so many by construction: no evidence of anything.",
-        "The intervals hold for one rule: whoever picks the run or the level by these numbers, "
-        "flatters both. A prevalence is taken as known.",
-    ]
-
-
-def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
-    """A table of the run and one of the baseline, a column a guarantee; then what it rests on."""
-    n = rule["n_tumoral"]
-    console.print(
-        f"rule-out at sensitivity {rule['sensitivity']:g}, out of fold, {n} tumoral and "
-        f"{rule['n_reactive']} reactive patients, 95 % intervals"
-    )
-    console.print(_table(str(folder), rule, rule))
-    if rule["baseline"] is not None:
-        console.print(_table("logistic regression on the clinical values", rule["baseline"], rule))
-    for kind, size in rule["n_tumoral_needed"].items():
-        if rule["outcomes"][kind]["rank"] == 0:
-            console.print(
-                f"Abstains: with {n} tumoral patients no threshold keeps {rule['sensitivity']:g} "
-                f"{KINDS[kind]}; it would need {size}."
-            )
-    if rule["baseline"] is not None:
-        for kind, difference in rule["baseline"]["specificity_difference"].items():
-            if rule["outcomes"][kind]["rank"] == 0:
-                continue
-            console.print(
-                f"Share spared beyond that of the logistic regression, {KINDS[kind]}: "
-                f"{_estimate(difference, '+.2f')} (paired bootstrap of patients)"
-            )
-    for line in rule["assumed"]:
-        console.print(f"- {line}", markup=False)
-    if rule["prevalence"] is None:
-        console.print("- prevalence=... gives the predictive value (negative) where it is used.")
-    console.print(
-        f"{folder / 'triage.json'}: the rule `{rule['guarantee']}`, for predict.py"
-        + ("; it spares nobody" if rule["threshold"] is None else "")
-    )
-
-
-def _table(title: str, source: dict[str, Any], rule: dict[str, Any]) -> Table:
-    table = Table("", *(f"sensitivity {KINDS[kind]}" for kind in source["outcomes"]),
-                  title=title, title_justify="left")  # fmt: skip
-    rows = ["spared below probability", "sensitivity on average", "in 95 % of cohorts above",
-            "tumoral patients missed", "reactive patients spared", "their share"]  # fmt: skip
-    if rule["prevalence"] is not None:
-        rows.append(f"negative predictive value at {rule['prevalence']:g}")
-    columns = [_cells(outcome, rule) for outcome in source["outcomes"].values()]
-    for row in zip(rows, *columns, strict=False):  # the last cell is left out with its name
-        table.add_row(*row)
-    return table
-
-
-def _cells(outcome: dict[str, Any], rule: dict[str, Any]) -> list[str]:
-    if outcome["rank"] == 0:
-        return ["nobody", "1", "1", "0", "0", "0", "-"]
-    return [
-        f"{outcome['threshold']:.4f}",
-        _down(outcome["average_sensitivity"]),
-        _down(outcome["sensitivity_bound"]),
-        f"{outcome['missed']} of {rule['n_tumoral']}",
-        f"{outcome['ruled_out']} of {rule['n_reactive']}",
-        _estimate(outcome["specificity"], ".2f"),
-        _estimate(outcome["negative_predictive_value"], ".3f"),
-    ]
-
-
-def _down(bound: float) -> str:
-    """What is promised is never rounded up."""
-    return f"{floor(bound * 1000) / 1000:.3f}"
-
-
-def _estimate(value: dict[str, float] | None, form: str) -> str:
-    if value is None:
-        return "-"
-    return f"{value['value']:{form}} [{value['low']:{form}}, {value['high']:{form}}]"
-
-
-BASELINE = "logistic_regression"  # the column of baselines.csv that stands beside the run
+BASELINE = "logistic_regression"
+GUARANTEES = {"average": "on average", "confidence": "in 95 % of cohorts"}
 SIZES = {"average": average_size, "confidence": confident_size}
 
 
@@ -142,9 +40,9 @@ def set_rule(
     """Write and print the rule of a finished run. Raises InputError for a value out of range."""
     for key, value in (("sensitivity", sensitivity), ("prevalence", prevalence)):
         if value is not None and not 0 < value < 1:
-            raise InputError(f"{key}={value}: allowed is above 0 and below 1, 0.95 for instance")
+            raise InputError(f"{key}={value}: must be > 0 and < 1, for example 0.95")
     if guarantee not in RANKS:
-        raise InputError(f"guarantee={guarantee}: allowed are {' and '.join(RANKS)}")
+        raise InputError(f"guarantee={guarantee}: must be one of {', '.join(RANKS)}")
     run = read_run(folder)
     rule = make_rule(run, sensitivity, guarantee, prevalence)
     write_json(folder / RULE, rule)
@@ -155,12 +53,11 @@ def set_rule(
 def make_rule(
     run: Run, sensitivity: float, guarantee: str, prevalence: float | None
 ) -> dict[str, Any]:
-    """The content of `triage.json`: the rule first, then what it was made from and comes to."""
+    """The content of `triage.json`: the rule, then the outcomes it was made from."""
     patients = held_out(run.predictions)
     tumoral = int(patients["label"].sum())
     ranks = {name: rank(tumoral, sensitivity) for name, rank in RANKS.items()}
     outcomes = {name: assess(patients, rank, prevalence) for name, rank in ranks.items()}
-    repeats = int(run.repeat.nunique())
     rule = {
         "sensitivity": sensitivity,
         "guarantee": guarantee,
@@ -171,31 +68,101 @@ def make_rule(
         "n_reactive": len(patients) - tumoral,
         "n_tumoral_needed": {name: size(sensitivity) for name, size in SIZES.items()},
         "folds": run.config["data"]["folds"],
-        "repeats": repeats,
+        "repeats": int(run.repeat.nunique()),
         "prevalence": prevalence,
         "outcomes": {name: outcome.to_json() for name, outcome in outcomes.items()},
         "baseline": _baseline(run, patients, ranks, prevalence),
     }
-    return rule | {"assumed": assumptions(rule)}
+    return rule | {"assumptions": assumptions(rule)}
+
+
+def assumptions(rule: dict[str, Any]) -> list[str]:
+    """What the guarantees assume; docs/method.md has the derivations."""
+    bound = "no bound is known for means over repeats"
+    if rule["repeats"] == 1 and rule["n_tumoral"]:
+        worst = worst_average(rule["rank"], rule["n_tumoral"], rule["folds"])
+        bound = f"the average sensitivity is at least {_round_down(worst)} (Barber et al. 2021)"
+    return [
+        "New tumoral patients are exchangeable with these: same referral, smear, stain and camera. "
+        "Another hospital needs its own rule.",
+        f"Both guarantees (conformal prediction; Clopper-Pearson) are exact for one model fitted on "
+        f"other patients, and approximate for the {rule['folds']} models of a cross-validation: "
+        f"{bound}. predict.py applies the rule per fold model, not to the mean probability.",
+        "The number missed follows from the method; it is not an estimate of sensitivity.",
+        "These intervals are not valid after choosing the run or the level on the same numbers.",
+    ]
+
+
+def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
+    """A table of the run and one of the baseline, a column per guarantee; then the assumptions."""
+    console.print(
+        f"rule-out at sensitivity {rule['sensitivity']:g}, out of fold, {rule['n_tumoral']} tumoral "
+        f"and {rule['n_reactive']} reactive patients, 95 % intervals"
+    )
+    console.print(_table(str(folder), rule["outcomes"], rule))
+    baseline = rule["baseline"]
+    if baseline is not None:
+        console.print(_table(baseline_title(baseline["name"]), baseline["outcomes"], rule))
+    for guarantee, words in GUARANTEES.items():
+        if rule["outcomes"][guarantee]["rank"] == 0:
+            console.print(
+                f"Abstains: {rule['n_tumoral']} tumoral patients are too few for sensitivity "
+                f"{rule['sensitivity']:g} {words}; {rule['n_tumoral_needed'][guarantee]} are needed."
+            )
+        elif baseline is not None:
+            difference = format_estimate(baseline["specificity_difference"][guarantee], signed=True)
+            console.print(
+                f"Specificity minus the baseline's, {words}: {difference} (paired bootstrap)",
+                markup=False,
+            )
+    for line in rule["assumptions"]:
+        console.print(f"- {line}", markup=False)
+    if rule["prevalence"] is None:
+        console.print("- The negative predictive value needs prevalence=...")
+    suffix = "; it rules out no one" if rule["threshold"] is None else ""
+    console.print(f"{folder / RULE}: guarantee={rule['guarantee']}, for predict.py{suffix}")
+
+
+def _table(title: str, outcomes: dict[str, Any], rule: dict[str, Any]) -> Table:
+    table = Table("", *(f"sensitivity {GUARANTEES[guarantee]}" for guarantee in outcomes),
+                  title=title, title_justify="left")  # fmt: skip
+    rows = ["ruled out below probability", "sensitivity on average", "in 95 % of cohorts above",
+            "tumoral patients missed", "reactive patients ruled out", "specificity"]  # fmt: skip
+    if rule["prevalence"] is not None:
+        rows.append(f"negative predictive value at {rule['prevalence']:g}")
+    columns = [_cells(outcome, rule) for outcome in outcomes.values()]
+    for row in zip(rows, *columns, strict=False):  # without a prevalence, no last cell
+        table.add_row(*row)
+    return table
+
+
+def _cells(outcome: dict[str, Any], rule: dict[str, Any]) -> list[str]:
+    if outcome["rank"] == 0:
+        return ["no one", "1", "1", "0", "0", "0", "-"]
+    return [
+        f"{outcome['threshold']:.4f}",
+        _round_down(outcome["average_sensitivity"]),
+        _round_down(outcome["sensitivity_bound"]),
+        f"{outcome['missed']} of {rule['n_tumoral']}",
+        f"{outcome['ruled_out']} of {rule['n_reactive']}",
+        format_estimate(outcome["specificity"]),
+        format_estimate(outcome["negative_predictive_value"]),
+    ]
+
+
+def _round_down(bound: float) -> str:
+    """A guarantee is never rounded up."""
+    return f"{floor(bound * 1000) / 1000:.3f}"
 
 
 def _baseline(
     run: Run, patients: pd.DataFrame, ranks: dict[str, int], prevalence: float | None
 ) -> dict[str, Any] | None:
-    path = run.path / "baselines.csv"
-    if not path.exists():
+    """Outcomes of the clinical baseline at the same ranks; None where the run has none."""
+    rows = read_baseline(run, BASELINE)
+    if rows is None:
         return None
-    table = read_predictions_csv(path, ["patient", "fold"])
-    if BASELINE not in table:  # no clinical column configured
-        return None
-    keys = ["patient", "fold"]
-    joined = run.predictions.drop(columns="probability").merge(table, on=keys, how="left")
-    if len(table) != len(run.predictions) or joined[BASELINE].isna().any():
-        raise InputError(
-            f"{path}: has other patients or folds than {run.path / 'predictions.csv'}; remove it, "
-            f"and run the same train.py command again"
-        )
-    baseline = held_out(joined.rename(columns={BASELINE: "probability"}))
+    baseline = held_out(rows)
     return {
         "name": BASELINE,
         "outcomes": {

@@ -49,10 +49,10 @@ def test_a_sweep_in_a_process_of_its_own(runs):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "reference: lr=0.0001 (the report's optimiser, rate and decay)" in done.stdout
+    assert "reference: lr=0.0001 (the paper's optimiser, learning rate and decay)" in done.stdout
     assert "difference [95 %]" in done.stdout
     written = json.loads((runs / "sweep" / "comparison.json").read_text())
-    assert written["n_patients"] == 60
+    assert written["strata"]["all"]["n_patients"] == 60
     assert (runs / "sweep" / "comparison.csv").exists()
     assert str(runs.parent) not in json.dumps(written)
 
@@ -103,8 +103,8 @@ def test_reference_out_and_seed_are_obeyed(runs, capsys):
         (["runs=[runs/other,runs]"], "runs is not a run: it has no config.yaml"),
         (["runs=[runs/other, ["], "give run folders as [A,B,...]"),
         (["runs=[]"], "give run folders as [A,B,...]"),
-        (["runs=runs/sweep", "reference=other"], "reference=other: it must be one of the runs"),
-        (["runs=runs/sweep", "resamples=1"], "resamples=1: give 100 or more"),
+        (["runs=runs/sweep", "reference=other"], "reference=other: must be one of the runs"),
+        (["runs=runs/sweep", "resamples=1"], "resamples=1: must be >= 100"),
         (["runs=runs/sweep", "resamples=many"], "many"),
         (["runs=runs/sweep", "rnus=1"], "rnus"),
     ],
@@ -119,7 +119,7 @@ def test_two_runs_of_one_name_are_told_apart_by_their_folders(runs, capsys):
     shutil.copytree(names[0], names[1])
     words = [f"runs=[{','.join(names)}]", "resamples=100", "out=out"]
     (line,) = refuse(capsys, *words, "reference=lr=0.0001")
-    assert f"{names[0]} and {names[1]} are called so; give the folder" in line
+    assert f"{names[0]} and {names[1]} have this name; give the folder" in line
     main(["compare", *words, f"reference={names[1]}"])
     assert "reference: again/lr=0.0001 (as given)" in capsys.readouterr().out
 

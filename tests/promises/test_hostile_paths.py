@@ -211,7 +211,7 @@ def test_a_table_may_be_a_link_within_the_root(cohort):
     ["report", "run=RUN", "audit=/dev/zero"], ["report", "run=RUN", "audit=RUN"],
     ["report", "run=RUN", "audit=PIPE"], ["compare", "runs=[/dev/zero]"], ["compare", "runs=[&a]"],
     ["compare", "runs=[[RUN]]"], ["triage", "run=/dev/null"], ["predict", "run=/dev/null"],
-    ["predict", "run=x\x00y"], ["ablation", "runs=/dev/null"], ["submit", "run=RUN", "message=x"],
+    ["predict", "run=x\x00y"], ["compare", "runs=/dev/null"], ["submit", "run=RUN", "message=x"],
     ["audit", "cohort=../../x"], ["audit", "cohort=synthetic", "out=data/synthetic/x.json"],
 ])  # fmt: skip
 @pytest.mark.timeout(60)
@@ -230,7 +230,7 @@ def test_a_runs_name_can_stand_in_a_table(name, tmp_path, capsys, monkeypatch, r
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "sweep" / name, n=20, epochs=1)
     make_run(tmp_path / "sweep" / "fair", n=20, epochs=1)
-    for command in ("report", "compare", "ablation"):
+    for command in ("report", "compare"):
         refused(capsys, command, "runs=sweep")
     assert not list(Path("sweep").glob("*.csv"))
-    record_property("tried", 3)
+    record_property("tried", 2)

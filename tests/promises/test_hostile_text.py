@@ -18,8 +18,7 @@ from lymphoml.data.columns import declare_columns
 from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises.hostile import refused
 from tests.promises.mutations import TABLE
-from tests.reports.enrich import enrich
-from tests.reports.fabricate import config, make_run
+from tests.reports.fabricate import config, make_full_run, make_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 HTML = ["<img src=x onerror=\"document.title='fired'\">",
@@ -87,30 +86,23 @@ def test_names_of_settings_are_words(text, record_property):
 @pytest.mark.parametrize("text", [FORMULAS[0], FORMULAS[3]], ids=repr)
 def test_no_formula_comes_out_of_a_run_folder(text, tmp_path, capsys, record_property):
     for number, name in enumerate(("predictions.csv", "folds.csv", "strata.csv", "baselines.csv")):
-        run = enrich(make_run(tmp_path / f"run{number}", n=20, epochs=1))
-        if not (run / name).exists():
-            shutil.copy(run / "predictions.csv", run / name)
+        run = make_full_run(tmp_path / f"run{number}")
         table = pd.read_csv(run / name, dtype=str)
         table.loc[0, "patient"] = text
         table.to_csv(run / name, index=False)
-        if name == "baselines.csv":
-            table.rename(columns={"probability": "logistic_regression"}).to_csv(
-                run / name, index=False
-            )
-            refused(capsys, "triage", f"run={run}")
-        else:
-            refused(capsys, "report", f"run={run}", "ids=true")
+        command = "triage" if name == "baselines.csv" else "report"
+        refused(capsys, command, f"run={run}")
     for number, target in enumerate((text, f"x.{text}")):
         folder = tmp_path / f"sweep{number}"
         for lr in (1e-3, 1e-4):
             settings = config(**{"lr": lr, "optim.lr": lr, "optim._target_": target})
             make_run(folder / f"lr{lr}", settings, n=20, epochs=1)
         try:
-            main(["ablation", f"runs={folder}"])
+            main(["compare", f"runs={folder}", "resamples=100"])
         except SystemExit as left:
             assert left.code == 2  # noqa: PT017
         for path in folder.glob("*.csv"):
-            cells = [cell for row in csv.reader(path.open()) for cell in row]
+            cells = [cell for row in csv.reader(path.read_text().splitlines()) for cell in row]
             assert not [cell for cell in cells if cell == text]
     record_property("tried", 6)
 
@@ -162,20 +154,18 @@ def poison(value: Any, text: str) -> Any:
 
 
 def hostile_run(path: Path, text: str) -> Path:
-    settings = config(name=text, tags=[text])
-    settings["data"] |= {"name": text, "root": text, "image_pattern": text, "hard_stratum": {
-        "column": text, "max": 8}}  # fmt: skip
-    settings["optim"][text] = text
-    settings[text] = text
-    run = enrich(make_run(path, settings, n=20, epochs=2))
+    stratum = {"column": text, "max": 8}
+    data = {"name": text, "root": text, "image_pattern": text, "hard_stratum": stratum}
+    run = make_full_run(path, name=text, tags=[text], **{f"data.{key}": data[key] for key in data})
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["optim"][text] = settings[text] = text
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
     for name in ("environment.json", "metrics.json"):
         content = json.loads((run / name).read_text())
         if name == "metrics.json":
             for each in content["subgroups"]:
                 each |= {"by": text, "group": text}
-            fair = content["baselines"]["prevalence"]
-            content["baselines"] |= {text: fair}
-            content["gain"]["reference"] = "logistic_regression"
+            content["baselines"] |= {text: content["baselines"]["logistic_regression"]}
         else:
             content = poison(content, text) | {text: text}
             content["versions"] |= {text: text}

@@ -38,7 +38,7 @@ def test_pseudonyms_are_keyed_and_all_different(count, record_property):
 
 
 def test_pseudonyms_grow_until_they_differ(monkeypatch):
-    monkeypatch.setattr(module, "SHORTEST", 1)
+    monkeypatch.setattr(module, "MIN_LENGTH", 1)
     named = pseudonyms([f"P{number}" for number in range(100)], b"k" * 32)
     (length,) = {len(name) for name in named.values()}
     assert len(set(named.values())) == 100
@@ -64,7 +64,7 @@ def test_a_damaged_key_and_one_that_cannot_be_made_are_told(tmp_path, monkeypatc
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     key_file().parent.mkdir()
     key_file().write_bytes(b"short")
-    with pytest.raises(InputError, match="is no key of 32 bytes"):
+    with pytest.raises(InputError, match="must have 32 bytes"):
         read_key()
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))

@@ -1,4 +1,4 @@
-"""Run folders as `train.py` leaves them, without a training."""
+"""Make run folders as `train.py` leaves them, without a training."""
 
 import json
 from copy import deepcopy
@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lymphoml.cli.config import data_config
+from lymphoml.data.cohort import load_cohort
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 
@@ -31,7 +33,6 @@ CONFIG: dict[str, Any] = {
     "trainer": {"max_epochs": 20},
     "logger": {"mode": "offline", "group": "lr=1e-3"},
 }  # fmt: skip
-
 ENVIRONMENT = {
     "versions": {"torch": "2.15.0", "pytorch-lightning": "2.6.6"},
     "git_commit": "0123456789abcdef",
@@ -55,7 +56,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 
 def make_predictions(n: int, folds: int, repeats: int, skill: float, seed: int) -> pd.DataFrame:
-    """Two tumoral patients to each reactive one; `skill` shifts the classes' logits apart."""
+    """Two tumoral patients per reactive one; `skill` is the difference of the classes' logits."""
     random = np.random.default_rng(seed)
     parts = []
     for repeat in range(repeats):
@@ -74,7 +75,24 @@ def make_predictions(n: int, folds: int, repeats: int, skill: float, seed: int) 
     return pd.concat(parts, ignore_index=True)
 
 
-def make_history(epochs: int, skill: float, seed: int, last: float) -> pd.DataFrame:
+def make_baselines(predictions: pd.DataFrame, **skills: float) -> pd.DataFrame:
+    """patient, fold and a column of probabilities per baseline, of the given skill."""
+    table = predictions[["patient", "fold"]].copy()
+    for seed, (name, skill) in enumerate(skills.items()):
+        noise = np.random.default_rng(seed + 50).normal(0.4, 1.0, len(table))
+        logit = noise + skill * (predictions["label"] - 0.5)
+        table[name] = 1 / (1 + np.exp(-logit))
+    return table
+
+
+def make_strata(predictions: pd.DataFrame) -> pd.DataFrame:
+    """patient, hard (every other pair of patients) and sex (every other patient)."""
+    patients = pd.DataFrame({"patient": predictions["patient"].unique()})
+    number = np.arange(len(patients))
+    return patients.assign(hard=(number // 2 % 2).astype(str), sex=np.where(number % 2, "F", "M"))
+
+
+def make_history(epochs: int, seed: int, last: float) -> pd.DataFrame:
     """Curves that rise towards `last`, the balanced accuracy of the last epoch."""
     random = np.random.default_rng(seed)
     epoch = np.arange(epochs)
@@ -85,17 +103,12 @@ def make_history(epochs: int, skill: float, seed: int, last: float) -> pd.DataFr
         {
             "epoch": epoch,
             "lr": 1e-3 * 0.95**epoch,
-            "train/loss": 0.68 - 0.15 * skill * learnt + random.normal(0, 0.01, epochs),
-            "val/loss": 0.68 - 0.11 * skill * learnt + random.normal(0, 0.03, epochs),
+            "train/loss": 0.68 - 0.45 * learnt + random.normal(0, 0.01, epochs),
+            "val/loss": 0.68 - 0.33 * learnt + random.normal(0, 0.03, epochs),
             "val/balanced_accuracy": score.clip(0, 1),
             "images_per_second": random.normal(60, 2, epochs),
         }
     )
-
-
-def _score(predictions: pd.DataFrame, fold: int) -> float:
-    rows = predictions[predictions["fold"] == fold]
-    return score_fold(rows["label"], rows["probability"])["balanced_accuracy"]
 
 
 def make_run(
@@ -108,16 +121,18 @@ def make_run(
     predictions: pd.DataFrame | None = None,
     histories: dict[int, pd.DataFrame] | None = None,
     baselines: pd.DataFrame | None = None,
+    strata: pd.DataFrame | None = None,
 ) -> Path:
-    """A finished run folder at `path`; `baselines` are patient, fold and a column each."""
+    """A finished run folder at `path`; tables as `make_baselines` and `make_strata` make them."""
     folds, repeats = config["data"]["folds"], config["data"]["repeats"]
     if predictions is None:
         predictions = make_predictions(n, folds, repeats, skill, seed)
     if histories is None:
-        histories = {
-            fold: make_history(epochs, skill, seed * 100 + fold, last=_score(predictions, fold))
-            for fold in range(folds * repeats)
-        }
+        histories = {}
+        for fold in range(folds * repeats):
+            rows = predictions[predictions["fold"] == fold]
+            score = score_fold(rows["label"], rows["probability"])["balanced_accuracy"]
+            histories[fold] = make_history(epochs, seed * 100 + fold, last=score)
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     (path / "environment.json").write_text(json.dumps(ENVIRONMENT))
@@ -129,8 +144,52 @@ def make_run(
         predictions[predictions["fold"] == fold].to_csv(folder / "predictions.csv", index=False)
         (folder / "done.json").write_text(json.dumps({"fold": fold, "seconds": 12.5}))
     predictions.to_csv(path / "predictions.csv", index=False)
-    if baselines is not None:
-        baselines.to_csv(path / "baselines.csv", index=False)
-    metrics = summarise(predictions, histories, folds, baselines=baselines)
+    for name, table in (("baselines", baselines), ("strata", strata)):
+        if table is not None:
+            table.to_csv(path / f"{name}.csv", index=False)
+    groups = None if strata is None else strata.set_index("patient")
+    highest = None if strata is None else 8.0
+    metrics = summarise(predictions, histories, folds, groups, baselines, highest)
     (path / "metrics.json").write_text(json.dumps(metrics))
     return path
+
+
+def make_full_run(path: Path, **changes: Any) -> Path:
+    """A run with all optional tables: baselines, strata, subgroups."""
+    settings = config(**{"data.folds": 2, **changes})
+    predictions = make_predictions(60, 2, settings["data"]["repeats"], 2.0, 0)
+    baselines = make_baselines(predictions, logistic_regression=0.8, count_rule=0.5)
+    return make_run(path, settings, epochs=3, predictions=predictions, baselines=baselines,
+                    strata=make_strata(predictions))  # fmt: skip
+
+
+def make_run_of(cohort: Path, path: Path, **changes: Any) -> Path:
+    """A full run on the labelled patients of a synthetic cohort, with predictions of images."""
+    own = {"root": str(cohort), "folds": 2, "repeats": 1, "crop": None}
+    data = data_config("synthetic", own | changes).to_dict()
+    settings, repeats = config(data=data), data["repeats"]
+    labelled = load_cohort(data).labelled
+    predictions = make_predictions(len(labelled.table), 2, repeats, skill=2.0, seed=0)
+    predictions = predictions.assign(
+        patient=list(labelled.table.index) * repeats, label=list(labelled.table["label"]) * repeats
+    )
+    baselines = make_baselines(predictions, logistic_regression=1.0)
+    make_run(path, settings, epochs=3, predictions=predictions, baselines=baselines,
+             strata=make_strata(predictions))  # fmt: skip
+    edit_json(path / "environment.json", data_fingerprint=labelled.fingerprint()[:16] + "0" * 16)
+    for fold, rows in predictions.groupby("fold"):
+        cells = [
+            (patient, image.name, round(0.01 + 0.9 * index / len(labelled.images[patient]), 4))
+            for patient in rows["patient"]
+            for index, image in enumerate(labelled.images[patient])
+        ]
+        table = pd.DataFrame(cells, columns=["patient", "image", "probability"])
+        table.to_csv(path / f"fold-{fold}" / "instances.csv", index=False)
+    return path
+
+
+def edit_json(path: Path, **changes: Any) -> dict[str, Any]:
+    """Change top-level keys of a file; return its content."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(content))
+    return content

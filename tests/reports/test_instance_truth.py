@@ -1,4 +1,4 @@
-"""Known instances: a run on a synthetic cohort, whose cells are known, and fabricated ones."""
+"""Predictions of single images, joined with their known labels."""
 
 import json
 
@@ -25,30 +25,23 @@ def table(skill, bags=40, size=20, seed=0):
     )
 
 
-def test_the_mean_within_bags():
+def test_the_auroc_is_a_mean_within_patients():
     rows = table(1.0)
-    each = []
+    expected = []
     for _, bag in rows.groupby("patient"):
         rank, m = rankdata(bag["probability"]), bag["truth"].sum()
-        each.append((rank[bag["truth"] == 1].mean() - (m + 1) / 2) / (len(bag) - m))
+        expected.append((rank[bag["truth"] == 1].mean() - (m + 1) / 2) / (len(bag) - m))
     found = within_bag_auroc(rows)
-    assert found.value == pytest.approx(np.mean(each))
+    assert found.value == pytest.approx(np.mean(expected))
     assert found.low < found.value < found.high
     assert found.bags == 40
-
-
-def test_no_skill_is_chance_and_bags_of_one_kind_do_not_count():
-    rows = table(0.0)
-    found = within_bag_auroc(rows)
-    assert found.low < 0.5 < found.high
-    rows.loc[rows["patient"] == "Zebra0", "truth"] = 1
+    rows.loc[rows["patient"] == "Zebra0", "truth"] = 1  # one kind only does not count
     assert within_bag_auroc(rows).bags == 39
-    assert within_bag_auroc(rows.assign(truth=0)).bags == 0
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A run whose images are told apart, its truth as .json and as .csv."""
+    """A run with predictions of single images, and their truth as .json and as .csv."""
     rows = table(2.0, bags=30, size=6)
     path = make_run(tmp_path / "run", config(**{"data.folds": 2}), n=30, epochs=1)
     folds = pd.read_csv(path / "predictions.csv").set_index("patient")["fold"]
@@ -71,38 +64,35 @@ def test_both_kinds_of_truth_say_the_same(run, capsys):
         assert f"{expected.value:.3f} [{expected.low:.3f}" in capsys.readouterr().out
 
 
-def without_a_row(folder):
-    path = folder / "truth.csv"
-    path.write_text("\n".join(path.read_text().splitlines()[:-1]))
-    return path, "is not told"
+def without_a_row(text):
+    return "\n".join(text.splitlines()[:-1])
 
 
-def with_a_word(folder):
-    path = folder / "truth.csv"
-    path.write_text(path.read_text().replace(",0\n", ",no\n", 1))
-    return path, "needs one truth, 0 or 1"
+def with_a_word(text):
+    return text.replace(",0\n", ",no\n", 1)
 
 
-def twice(folder):
-    path = folder / "truth.csv"
-    path.write_text(path.read_text() + path.read_text().splitlines()[1])
-    return path, "needs one truth, 0 or 1"
+def with_a_duplicate(text):
+    return text + text.splitlines()[1]
 
 
-def of_other_patients(folder):
-    (folder / "truth.json").write_text(json.dumps({"patients": {"P1": {"cells": [0]}}}))
-    return folder / "truth.json", "no cells, 0 or 1 an image, of patient Zebra0"
+@pytest.mark.parametrize("change", [without_a_row, with_a_word, with_a_duplicate])
+def test_an_invalid_truth_is_one_line(change, run, capsys):
+    path = run.parent / "truth.csv"
+    path.write_text(change(path.read_text()))
+    refused(run, path, capsys)
 
 
-def nowhere(folder):
-    return folder / "none.json", "cannot be read"
+def test_a_truth_of_other_patients_or_none_is_one_line(run, capsys):
+    path = run.parent / "truth.json"
+    path.write_text(json.dumps({"patients": {"P1": {"cells": [0]}}}))
+    refused(run, path, capsys)
+    refused(run, run.parent / "none.json", capsys)
 
 
-@pytest.mark.parametrize("spoil", [without_a_row, with_a_word, twice, of_other_patients, nowhere])
-def test_what_is_wrong_is_one_line(spoil, run, capsys):
-    path, said = spoil(run.parent)
-    with pytest.raises(SystemExit) as left:
+def refused(run, path, capsys):
+    with pytest.raises(SystemExit) as exit:
         main(["instances", f"run={run}", f"truth={path}"])
-    assert left.value.code == 2
+    assert exit.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
+    assert str(path) in line

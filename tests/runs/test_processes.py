@@ -58,7 +58,7 @@ def test_the_papers_ablation_side_by_side_and_its_figure(cohort, tmp_path):
     quick = [*QUICK, "data.folds=2", f"data.root={cohort}"]
     done = train(*sweep, *quick, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    told = python("-m", "lymphoml", "ablation", "runs=runs/ablation", cwd=tmp_path)
+    told = python("-m", "lymphoml", "compare", "runs=runs/ablation", cwd=tmp_path)
     assert told.returncode == 0, told.stderr
     table = pd.read_csv(tmp_path / "runs" / "ablation" / "ablation.csv")
     table = table[table["baseline"].isna()]

@@ -1,4 +1,4 @@
-"""`python -m lymphoml compare`: runs side by side, with what their differences are worth."""
+"""`python -m lymphoml compare`: runs side by side, and the table and figure of a sweep."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,60 +9,46 @@ from lymphoml.core.errors import InputError
 
 @dataclass
 class Compare:
-    """Runs on the same patients and folds against one of them or a baseline; the best of all."""
+    """Compare runs on the same patients and folds; of a sweep also the paper's table and figure."""
 
-    runs: str = option(REQUIRED, "[A,B,...], run folders, or one folder that holds a sweep's runs")
+    runs: str = option(REQUIRED, "[A,B,...] run folders, or the folder of a sweep")
     reference: str | None = option(
         None,
-        "of them; by default the first, in a sweep the report's recipe, else the first by name; or "
-        "a baseline of all: clinical, random_forest, morphology, random_features, ...",
+        "run folder or baseline (clinical, random_forest, morphology, random_features, ...) to "
+        "compare with; default: first run given, in a sweep the paper's configuration",
     )
     tried: int | None = option(
-        None, "configurations tried in all, these included; more where some are elsewhere or gone"
+        None, "number of configurations tried, if more than these; default: the runs compared"
     )
     out: str | None = option(
-        None, "folder of comparison.json and comparison.csv; the sweep's by default, or runs"
+        None, "folder for comparison.json and .csv, ablation.csv and .png; default: sweep, or runs"
     )
-    resamples: int = option(2000, "bootstrap resamples of the patients")
+    resamples: int = option(2000, "bootstrap resamples of patients")
     seed: int = option(0, "of resamples and permutations")
 
 
 def run(options: Compare) -> None:
-    from lymphoml.reports.comparison.compare import compare_runs
-    from lymphoml.reports.comparison.file import write_comparison
-    from lymphoml.reports.comparison.reference import papers_run
-    from lymphoml.reports.comparison.terminal import print_comparison, reference_words
+    from rich.console import Console
+
+    from lymphoml.reports.comparison.compare import choose_reference, compare_runs
+    from lymphoml.reports.comparison.output import print_comparison, write_comparison
+    from lymphoml.reports.comparison.sweep import print_sweep, write_sweep
     from lymphoml.runs.finished_run import find_runs
 
     if options.resamples < 100:
-        raise InputError(f"resamples={options.resamples}: give 100 or more, 2000 to report")
-    listed = options.runs.startswith("[")
-    paths = parse_run_list(options.runs) if listed else find_runs(Path(options.runs))
-    reference: Path | str
-    if options.reference is not None:
-        reference = _given(options.reference, paths)
-        why = "as given" if isinstance(reference, Path) else "a baseline in the same folds"
-    elif listed:
-        reference, why = paths[0], "the first given"
-    elif (paper := papers_run(paths)) is not None:
-        reference, why = paper, "the report's optimiser, rate and decay"
-    else:
-        reference, why = paths[0], "the first by name"
+        raise InputError(f"resamples={options.resamples}: must be >= 100; use 2000 for publication")
+    is_list = options.runs.startswith("[")
+    paths = parse_run_list(options.runs) if is_list else find_runs(Path(options.runs))
+    reference, why = choose_reference(options.reference, paths, is_list)
     comparison = compare_runs(paths, reference, options.resamples, options.seed, options.tried)
-    out = Path(options.out or ("runs" if listed else options.runs))
+    out = Path(options.out or ("runs" if is_list else options.runs))
     written = write_comparison(comparison, out)
-    print(f"reference: {reference_words(comparison)} ({why})")
-    print_comparison(comparison)
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 120
+    print(f"reference: {comparison.reference} ({why})")
+    if not is_list:
+        written += write_sweep(comparison, out)
+        print_sweep(comparison, console)
+    print_comparison(comparison, console)
     print(", ".join(map(str, written)))
-
-
-def _given(reference: str, paths: list[Path]) -> Path | str:
-    """The run of that folder, or of that name among the runs; of none, the baseline's column."""
-    from lymphoml.reports.comparison.reference import BASELINES
-
-    every = dict.fromkeys(paths)
-    found = [path for path in every if path == Path(reference) or path.name == reference]
-    if len(found) > 1:
-        names = " and ".join(map(str, found))
-        raise InputError(f"reference={reference}: {names} are called so; give the folder")
-    return found[0] if found else BASELINES.get(reference, reference)

@@ -1,4 +1,4 @@
-"""`python -m lymphoml report`: the page of a run, or of a sweep."""
+"""`python -m lymphoml report`: the HTML report of a run, or of several."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +13,17 @@ class Report:
     """One self-contained HTML page of a finished run, or of several side by side."""
 
     run: str = option("", "run folder")
-    runs: Any = option(None, "instead of run: a sweep's folder, or [RUN,RUN,...]")
-    out: str | None = option(None, "file; report.html in the folder of the run or sweep by default")
-    audit: str | None = option(None, "audit.json of the run's cohort, to be summed up")
+    runs: Any = option(None, "instead of run: folder of a sweep, or [A,B,...]")
+    out: str | None = option(None, "file; default: report.html in the folder of the run or sweep")
+    audit: str | None = option(None, "audit.json of the run's cohort, to be summarised")
     prevalence: float | None = option(
-        None, "share of tumoral patients in the decision curve, above 0 and below 1; the cohort's"
+        None, "prevalence of tumoral patients in the decision curve; default: the cohort's"
     )
-    data: dict[str, Any] = option({}, "where the cohort lies, for pictures of cells: data.root=DIR")
-    ids: bool = option(False, "name patients as the cohort does, not by pseudonyms; a private page")
-    thumbnails: bool = option(True, "show cells of each patient; false for a page to pass on")
+    reference: str | None = option(None, "of several runs, as in compare")
+    tried: int | None = option(None, "of several runs, as in compare")
+    data: dict[str, Any] = option({}, "data.root=DIR: the cohort, for pictures of cells")
+    ids: bool = option(False, "show patients' ids instead of pseudonyms; the page is then private")
+    thumbnails: bool = option(True, "show cells of each patient; false for a page to share")
 
 
 def run(options: Report) -> None:
@@ -31,11 +33,11 @@ def run(options: Report) -> None:
     from lymphoml.runs.finished_run import find_runs
 
     if bool(options.run) == bool(options.runs):
-        raise InputError("give run=RUN for one run, or runs=FOLDER or runs=[RUN,RUN] for several")
+        raise InputError("give run=RUN for one run, or runs=FOLDER or runs=[A,B] for several")
     if options.prevalence is not None and not 0 < options.prevalence < 1:
-        raise InputError(f"prevalence={options.prevalence}: give a share above 0 and below 1")
+        raise InputError(f"prevalence={options.prevalence}: must be > 0 and < 1")
     if set(options.data) - {"root"}:
-        raise InputError(f"data={options.data}: give data.root=DIR; the rest is the run's own")
+        raise InputError(f"data={options.data}: only data.root=DIR has an effect here")
     audit = Path(options.audit) if options.audit else None
     root = options.data.get("root")
     choices = Choices(options.ids, options.thumbnails, audit, root, options.prevalence)
@@ -50,4 +52,5 @@ def run(options: Report) -> None:
     else:
         folder = Path(str(options.runs))
         paths = find_runs(folder)
-    print(write_overview(paths, given or folder / "report.html", choices))
+    out = given or folder / "report.html"
+    print(write_overview(paths, out, choices, options.reference, options.tried))

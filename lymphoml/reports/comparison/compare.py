@@ -1,97 +1,97 @@
-"""Runs on the same patients and folds, one beside the other."""
+"""Compare runs on the same patients and folds with one of them or with a baseline."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, format_run_list
+from lymphoml.evaluation.selection import Best, best_of_n_bias, compare, smallest_detectable
 from lymphoml.evaluation.paired import PAIR_SCORES
 from lymphoml.evaluation.pooled import pool
-from lymphoml.evaluation.selection import best_of_n_bias, compare
-from lymphoml.reports.comparison.reference import baseline_run
-from lymphoml.reports.comparison.result import Comparison
-from lymphoml.reports.page.names import short_names
-from lymphoml.reports.page.optional import read_hard
-from lymphoml.reports.page.scores import clinical_account
+from lymphoml.reports.comparison.alignment import align
+from lymphoml.reports.format import baseline_title
+from lymphoml.reports.optional_files import baseline_names, read_baseline, read_hard_stratum
+from lymphoml.reports.run_labels import flatten, short_names
 from lymphoml.runs.finished_run import Run, read_run
 
-# Out-of-fold predictions of several runs, patient by patient; other patients are refused.
+PAPER = {"optim": "SGD", "lr": 1e-4, "scheduler": "ExponentialLR"}  # its final configuration
+SYNONYMS = {"clinical": "logistic_regression"}  # of columns of baselines.csv
+TOLERANCE = 1e-6  # of a probability: machines' sums differ by less, other data by more
 
-SAME = "give runs of one cohort, seed, data.folds and data.repeats"
 
+@dataclass(frozen=True)
+class Stratum:
+    """The comparison within one stratum.
 
-def align(runs: Sequence[Run]) -> tuple[np.ndarray, dict[Path, np.ndarray]]:
-    """The labels (n) and each run's probabilities (r repeats, n), patients in one order.
-
-    Raises InputError, a line a run, naming the first way in which it differs from the first run:
-    number of folds, patients, labels, folds.
+    `table` has a row per score and run, ordered by score, the reference first, then the highest
+    value: run, is_reference, score, value, low, high, difference, difference_low, difference_high,
+    p, p_holm, detectable. The last six are NaN for the reference. `best` is by score.
     """
-    tables = {run.path: _by_patient(run) for run in runs}
-    first = runs[0]
-    problems = [
-        f"{run.path}: {difference} in {first.path}; {SAME}"
-        for run in runs[1:]
-        if (difference := _difference(run, first, tables))
+
+    n_patients: int
+    table: pd.DataFrame
+    best: dict[str, Best]
+    n_tests: int  # that Holm's correction is over
+
+    @property
+    def smallest_detectable(self) -> dict[str, dict[str, float]]:
+        """By score, medians over runs: `single`, of one planned comparison, and `holm`."""
+        ratio = smallest_detectable(1.0, max(self.n_tests, 1)) / smallest_detectable(1.0)
+        medians = {
+            score: float(np.nanmedian(values)) if values.notna().any() else np.nan
+            for score, values in self.table.groupby("score")["detectable"]
+        }
+        return {
+            score: {"single": medians[score], "holm": medians[score] * ratio} for score in PAIR_SCORES
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs compared with `reference`, by stratum: `all` and, where it has both classes, `hard`."""
+
+    runs: Mapping[str, Run]  # by name, the highest balanced accuracy first
+    reference: str  # a run's name or a baseline's title
+    is_baseline: bool
+    tried: int  # configurations, those that are not among `runs` included
+    strata: dict[str, Stratum] = field(default_factory=dict)
+
+    @property
+    def not_given(self) -> int:
+        return self.tried - len(self.runs)
+
+
+def choose_reference(
+    given: str | None, paths: Sequence[Path], is_list: bool
+) -> tuple[Path | str, str]:
+    """The reference, a run or the column of a baseline, and why it was chosen.
+
+    Without a `given` one: the first of a list, in a sweep the paper's configuration, else the first
+    by name. Raises InputError where several runs have the given name.
+    """
+    if given is not None:
+        every = dict.fromkeys(paths)
+        found = [path for path in every if path == Path(given) or path.name == given]
+        if len(found) > 1:
+            names = " and ".join(map(str, found))
+            raise InputError(f"reference={given}: {names} have this name; give the folder")
+        if found:
+            return found[0], "as given"
+        return SYNONYMS.get(given, given), "a baseline in the same folds"
+    if is_list:
+        return paths[0], "the first given"
+    settings = {path: flatten(read_run(path).config) for path in paths}
+    papers = [
+        path
+        for path, flat in settings.items()
+        if all(flat.get(key) == value for key, value in PAPER.items())
     ]
-    if problems:
-        raise InputError(problems)
-    labels = tables[first.path].query("repeat == 0")["label"].to_numpy()
-    models = {
-        path: table["probability"].to_numpy(float).reshape(-1, len(labels))
-        for path, table in tables.items()
-    }
-    return labels, models
-
-
-def elsewhere(runs: Sequence[Run]) -> list[Run]:
-    """Those of other patients or folds than the first."""
-    folds = [set(zip(run.folds["patient"], run.folds["fold"], strict=True)) for run in runs]
-    return [run for run, its in zip(runs, folds, strict=True) if its != folds[0]]
-
-
-def _by_patient(run: Run) -> pd.DataFrame:
-    """The predictions by repeat and patient, after checking that each stands there once."""
-    table = run.predictions.assign(repeat=run.repeat).sort_values(
-        ["repeat", "patient"], ignore_index=True
-    )
-    path, patients = run.path / "predictions.csv", table["patient"]
-    twice = table.duplicated(["repeat", "patient"])
-    fewer = patients.map(patients.value_counts()) < table["repeat"].nunique()
-    for rows, problem in (
-        (twice, "stands twice in a repeat"),
-        (fewer, "is missing in a repeat"),
-    ):
-        if rows.any():
-            raise InputError(f"{path}: patient {patients[rows].iloc[0]} {problem}; train again")
-    return table
-
-
-def _difference(run: Run, first: Run, tables: dict[Path, pd.DataFrame]) -> str | None:
-    """What is otherwise in `run` than in `first`, as far as the words "... in FIRST"."""
-    ours, theirs = (one.config["data"]["folds"] for one in (run, first))
-    if ours != theirs:
-        return f"data.folds is {ours} here and {theirs}"
-    here, there = tables[run.path], tables[first.path]
-    patients, known = set(here["patient"]), set(there["patient"])
-    if extra := sorted(patients - known):
-        return f"patient {extra[0]} is here and not"
-    if lost := sorted(known - patients):
-        return f"patient {lost[0]} is not here and is"
-    repeats, wanted = here["repeat"].nunique(), there["repeat"].nunique()
-    if repeats != wanted:
-        return f"data.repeats is {repeats} here and {wanted}"
-    for column, verb in (("label", "has label"), ("fold", "is in fold")):
-        differs = here[column] != there[column]
-        if differs.any():
-            patient, one, other = (
-                table[differs].iloc[0][name]
-                for table, name in ((here, "patient"), (here, column), (there, column))
-            )
-            return f"patient {patient} {verb} {one} here and {other}"
-    return None
+    if len(papers) == 1:
+        return papers[0], "the paper's optimiser, learning rate and decay"
+    return paths[0], "the first by name"
 
 
 def compare_runs(
@@ -100,14 +100,52 @@ def compare_runs(
     resamples: int = 2000,
     seed: int = 0,
     tried: int | None = None,
+    labels: Mapping[Path, str] | None = None,
 ) -> Comparison:
-    """`reference` is one of `paths`, or the column of a baseline in the runs' `baselines.csv`.
+    """Compare the runs with `reference`: one of `paths`, or the column of a baseline.
 
-    `tried` counts the configurations tried, these runs' included; None takes these alone. Raises
-    InputError where it is less, where fewer than two runs are given (one, with a baseline), with
-    other patients or folds, and as `baseline_run` does.
+    `tried` counts the configurations tried, these runs included, which is the default. `labels`
+    name the runs; by default their folders do. Raises InputError where runs have other patients or
+    folds, fewer than two are given (one, with a baseline), or `tried` is less than these.
     """
     paths = list(dict.fromkeys(paths))
+    _check(paths, reference, tried)
+    given = [read_run(path) for path in paths]
+    runs = sorted(given, key=lambda run: -(run.metrics["balanced_accuracy"]["value"] or 0))
+    names = labels or dict(zip(paths, short_names(paths), strict=True))
+    by_name = {names[run.path]: run for run in runs}
+    outcome, probabilities = align(sorted(runs, key=lambda run: run.path != reference))
+    models = {name: probabilities[run.path] for name, run in by_name.items()}
+    if isinstance(reference, Path):
+        comparison = Comparison(by_name, names[reference], False, tried or len(paths))
+        of_reference = probabilities[reference]
+    else:
+        baseline = read_common_baseline(given, reference)
+        title = baseline_title(reference, runs[0].config)
+        comparison = Comparison(by_name, title, True, tried or len(paths))
+        of_reference = align([baseline])[1][baseline.path]
+    strata = {"all": pd.Series(True, index=outcome.index)}
+    hard = read_hard_stratum(runs[0])
+    if hard is not None:
+        strata["hard"] = pd.Series(outcome.index.isin(hard.index[hard]), index=outcome.index)
+    return replace(
+        comparison,
+        strata={
+            name: _compare_stratum(
+                comparison,
+                outcome[inside].to_numpy(),
+                {label: model[:, inside] for label, model in models.items()},
+                of_reference[:, inside],
+                resamples,
+                seed,
+            )
+            for name, inside in strata.items()
+            if name == "all" or outcome[inside].nunique() == 2
+        },
+    )
+
+
+def _check(paths: Sequence[Path], reference: Path | str, tried: int | None) -> None:
     if isinstance(reference, Path):
         if len(paths) < 2:
             raise InputError(
@@ -118,90 +156,104 @@ def compare_runs(
             raise InputError(f"reference={reference} is none of runs={format_run_list(paths)}")
     if tried is not None and tried < len(paths):
         raise InputError(
-            f"tried={tried}: {len(paths)} runs are compared; give the number of all configurations "
-            f"tried, these included"
+            f"tried={tried}: {len(paths)} runs are compared; count these and all others tried"
         )
-    runs = [read_run(path) for path in paths]
-    runs.sort(key=lambda run: run.path != reference)  # stable: the reference first
-    names = short_names([run.path for run in runs])
-    labels, models = align(runs)
-    baseline = baseline_run(runs, reference) if isinstance(reference, str) else None
-    given = _Aligned(
-        runs=dict(zip(names, runs, strict=True)),
-        reference=reference if isinstance(reference, str) else names[0],
-        baseline=baseline,
-        labels=labels,
-        models={name: models[run.path] for name, run in zip(names, runs, strict=True)},
-        theirs=models[runs[0].path] if baseline is None else align([baseline])[1][baseline.path],
-        tried=len(paths) if tried is None else tried,
-        resamples=resamples,
-        seed=seed,
-    )
-    whole = _compare(given, "all", np.ones(len(labels), bool))
-    hard = read_hard(runs[0])
-    if hard is None:
-        return whole
-    inside = given.patients.isin(hard.index[hard])
-    if len(set(labels[inside])) < 2:
-        return whole
-    return replace(whole, hard=_compare(given, "hard", inside))
 
 
-@dataclass(frozen=True)
-class _Aligned:
-    """What is compared, and with what, on the same patients in one order."""
-
-    runs: Mapping[str, Run]
-    reference: str
-    baseline: Run | None  # the reference, where it is none of `runs`
-    labels: np.ndarray  # (n)
-    models: Mapping[str, np.ndarray]  # out-of-fold probabilities (r, n) of each run
-    theirs: np.ndarray  # of the reference
-    tried: int
-    resamples: int
-    seed: int
-
-    @property
-    def patients(self) -> pd.Index:
-        first = next(iter(self.runs.values()))
-        return pd.Index(sorted(set(first.predictions["patient"])))  # as `align` orders them
-
-
-def _compare(given: _Aligned, stratum: str, inside: np.ndarray) -> Comparison:
-    """On the patients (n) `inside`, which are those of `stratum`."""
-    labels, theirs = given.labels[inside], given.theirs[:, inside]
-    models = {name: model[:, inside] for name, model in given.models.items()}
-    others = {
-        name: model
-        for name, model in models.items()
-        if given.baseline is not None or name != given.reference
-    }
+def _compare_stratum(
+    comparison: Comparison,
+    outcome: np.ndarray,
+    models: Mapping[str, np.ndarray],
+    reference: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> Stratum:
+    """`outcome` (n) are labels, `models` and `reference` out-of-fold probabilities (r, n)."""
+    name, is_baseline = comparison.reference, comparison.is_baseline
+    others = {label: model for label, model in models.items() if is_baseline or label != name}
     differences = compare(
-        labels, others, theirs, given.resamples, given.seed, given.tried - len(models)
+        outcome, others, reference, resamples, seed, comparison.not_given
     ).rename(
         columns={"model": "run", "value": "difference", "low": "difference_low",
                  "high": "difference_high"}
     )  # fmt: skip
-    patients = given.patients[inside]
+    scored = [(name, True, reference)] if is_baseline else []
+    scored += [(label, label == name and not is_baseline, model) for label, model in models.items()]
     rows = [
-        {"run": name, "score": score, **told}
-        for name, run in given.runs.items()
-        for score, told in _scores(run, patients).items()
+        {"run": label, "is_reference": is_reference, "score": score, **values}
+        for label, is_reference, model in scored
+        for score, values in _pool(outcome, model).items()
     ]
-    against = theirs if given.baseline is not None else None
-    return Comparison(
-        reference=given.reference,
-        patients=len(labels),
-        tried=given.tried,
-        table=pd.DataFrame(rows).merge(differences, on=["run", "score"], how="left"),
-        best=best_of_n_bias(labels, models, given.resamples, given.seed, against),
-        clinical=clinical_account(next(iter(given.runs.values())), stratum),
-        baseline=None if given.baseline is None else _scores(given.baseline, patients),
-        drifted=tuple(name for name, run in given.runs.items() if run.changes),
+    table = pd.DataFrame(rows)
+    keys = ["run", "is_reference", "score"]
+    table = table.merge(differences.assign(is_reference=False), on=keys, how="left")
+    order = {score: place for place, score in enumerate(PAIR_SCORES)}
+    table = table.sort_values(
+        ["score", "is_reference", "value"], ascending=[True, False, False], kind="stable",
+        key=lambda column: column.map(order) if column.name == "score" else column,
+        ignore_index=True,
+    )  # fmt: skip
+    return Stratum(
+        n_patients=len(outcome),
+        table=table,
+        best=best_of_n_bias(outcome, models, resamples, seed, reference if is_baseline else None),
+        n_tests=int(table["p"].notna().sum()) + comparison.not_given * len(PAIR_SCORES),
     )
 
 
-def _scores(run: Run, patients: pd.Index) -> dict[str, dict[str, float]]:
-    own = run.predictions[run.predictions["patient"].isin(patients)]
-    pooled = pool(own, run.config["data"]["folds"], [*PAIR_SCORES])
-    return {score: pooled[score] for score in PAIR_SCORES}
+def _pool(outcome: np.ndarray, model: np.ndarray) -> dict[str, dict[str, float]]:
+    """Each score with its interval, pooled over the repeats (r, n) of a model."""
+    repeats, n = model.shape
+    rows = pd.DataFrame(
+        {
+            "patient": np.tile(np.arange(n), repeats),
+            "fold": np.repeat(np.arange(repeats), n),
+            "label": np.tile(outcome, repeats),
+            "probability": model.ravel(),
+        }
+    )
+    return pool(rows, 1, [*PAIR_SCORES])
+
+
+def read_common_baseline(runs: Sequence[Run], name: str) -> Run:
+    """The first run with the probabilities of a baseline that all runs share.
+
+    Each run fits the baselines itself, with its own data settings. Raises InputError, a line a run,
+    where one lacks the baseline or fitted it to other data.
+    """
+    tables = {run.path: read_baseline(run, name) for run in runs}
+    if all(table is None for table in tables.values()):
+        raise InputError(_unknown_reference(name, runs))
+    if missing := [
+        f"reference={name}: {path} has no such baseline in its baselines.csv; leave the run out, or "
+        f"train it with the same data.clinical and data.image_baselines"
+        for path, table in tables.items()
+        if table is None
+    ]:
+        raise InputError(missing)
+    first, *others = (
+        table.set_index(["patient", "fold"])["probability"]
+        for table in tables.values()
+        if table is not None
+    )
+    furthest = {
+        run.path: (other - first).abs().max() for run, other in zip(runs[1:], others, strict=True)
+    }
+    if different := [
+        f"reference={name}: {path} and {runs[0].path} were trained with other clinical columns or "
+        f"data settings: their {name} differs by up to {distance:.3g}; leave one out"
+        for path, distance in furthest.items()
+        if distance > TOLERANCE
+    ]:
+        raise InputError(different)
+    return replace(runs[0], predictions=tables[runs[0].path])
+
+
+def _unknown_reference(name: str, runs: Sequence[Run]) -> str:
+    folders = ", ".join(str(run.path) for run in runs)
+    shared = set.intersection(*(set(baseline_names(run)) for run in runs))
+    baselines = ", ".join(each for each in baseline_names(runs[0]) if each in shared) or "none"
+    return (
+        f"reference={name}: must be one of the runs: {folders}; or a baseline of all of them: "
+        f"{baselines} (clinical means logistic_regression)"
+    )

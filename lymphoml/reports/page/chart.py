@@ -1,106 +1,85 @@
-"""A chart, declared once and drawn twice: as SVG for paper, as plotly where a pointer can hover."""
+"""Declare a chart: axes and series in data units. chart_svg.py draws it."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil, floor
 from textwrap import TextWrapper
 
-from lymphoml.reports.page.scores import Scores
-from lymphoml.reports.page.wording import TITLES, interval, score
+from lymphoml.reports.format import TITLES, format_estimate
+from lymphoml.reports.results import Scores
 
 Pairs = Sequence[tuple[float, float]]
-LETTER = 7  # units of the view box that a letter of 12 px takes, on the wide side
+LETTER = 7  # width of a letter of 12 px in units of the view box, at most
+CHANCE = 0.5
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points in data units, drawn as a line, as marks, or as both.
+    """Points in data units, drawn as a line, as markers, or as both.
 
-    `colour` is one of the page's CSS variables; `x_interval` and `y_interval` are each point's
-    limits. `told` says each point in words, for hovering.
+    `colour` is one of the page's CSS variables. `x_interval` and `y_interval` are limits drawn as
+    bars, `band` limits of y drawn as a shaded area, `tooltips` one text a point.
     """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     colour: str = "ink"
-    line: str | None = "solid"  # solid, dash, dot; None draws no line
-    mark: str | None = None  # dot, ring, square, diamond; None draws no marks
+    line: str | None = "solid"  # solid, dash, dot; None: no line
+    marker: str | None = None  # dot, ring, square, diamond; None: no markers
     width: float = 1.8
     size: float = 8
     x_interval: Pairs = ()
     y_interval: Pairs = ()
-    told: Sequence[str] = ()
-    named: bool = False  # stands in the legend
+    band: Pairs = ()
+    tooltips: Sequence[str] = ()
+    in_legend: bool = False
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From `low` to `high`; `ticks` maps places to what is written there, a line or several."""
+    """From `low` to `high`; `ticks` maps places to labels of one line or several."""
 
     title: str
     low: float
     high: float
     ticks: Mapping[float, str]
-    rules: bool = True  # a faint line at each tick
+    grid: bool = True
 
 
 @dataclass(frozen=True)
 class Chart:
-    """`name` is unique on its page; `description` is for readers who can't see the chart."""
+    """`name` is unique on its page; `description` is for readers who cannot see the chart."""
 
     name: str
     description: str
     x: Axis
     y: Axis
-    series: Sequence[Series] = field(default_factory=tuple)
+    series: Sequence[Series] = ()
     width: int = 460
     height: int = 320
     left: int = 46  # margin for the ticks of y
-    title: str = ""  # stands above, within the chart
-    numbers: bool = True  # the points also stand in a table below
+    title: str = ""
+    data_table: bool = True  # the tooltips also follow as a list
 
     @property
-    def named(self) -> list[Series]:
-        return [series for series in self.series if series.named]
+    def legend(self) -> list[Series]:
+        return [series for series in self.series if series.in_legend]
 
 
 def share_axis(title: str, low: float = 0.0, step: float = 0.2) -> Axis:
-    """From `low` to 1, with room for a mark at either end."""
+    """From `low` to 1, with room for a marker at either end."""
     count = round((1 - low) / step)
     places = [round(low + step * number, 10) for number in range(count + 1)]
     room = 0.02 * (1 - low)
     return Axis(title, low - room, 1 + room, {place: f"{place:.2g}" for place in places})
 
 
-def named_axis(names: Sequence[str], left: int) -> Axis:
-    """A row for each name, the first on top; in lines that a margin of `left` has room for."""
-    ticks: dict[float, str] = {row: broken(name, left) for row, name in enumerate(names)}
-    return Axis("", len(names) - 0.4, -0.6, ticks, rules=False)
-
-
-def rows_height(names: Axis) -> int:
-    """Of a chart with these rows, and its title and ticks."""
-    lines = max((text.count("\n") + 1 for text in names.ticks.values()), default=1)
-    return 56 + (12 + 14 * lines) * len(names.ticks)
-
-
-def broken(name: str, width: int) -> str:
-    """A name in as many lines as it takes, broken behind commas and spaces where it has some."""
-    return "\n".join(_Wrapper(int((width - 14) / LETTER), break_on_hyphens=False).wrap(name))
-
-
-class _Wrapper(TextWrapper):
-    wordsep_simple_re = re.compile(r"(\s+|(?<=,))")
-
-
 def count_axis(title: str, last: int, most: int = 6) -> Axis:
     """Whole numbers from 1 to `last`, with at most about `most` ticks."""
-    step = next(
-        step for power in range(9) for step in (10**power, 2 * 10**power, 5 * 10**power)
-        if last / step <= most
-    )  # fmt: skip
+    steps = (factor * 10**power for power in range(9) for factor in (1, 2, 5))
+    step = next(step for step in steps if last / step <= most)
     places = list(range(step, last + 1, step)) or [last]
     room = max(0.5, 0.02 * last)
     return Axis(title, 1 - room, last + room, {place: str(place) for place in places})
@@ -110,61 +89,65 @@ def value_axis(title: str, low: float, high: float, most: int = 4) -> Axis:
     """Any values, with round ticks."""
     if not high > low:
         low, high = low - 0.5, high + 0.5
-    step = next(
-        factor * 10.0**power for power in range(-9, 9) for factor in (1, 2, 5)
-        if (high - low) / (factor * 10.0**power) <= most
-    )  # fmt: skip
+    steps = (factor * 10.0**power for power in range(-9, 9) for factor in (1, 2, 5))
+    step = next(step for step in steps if (high - low) / step <= most)
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     places = [round(step * number, 10) for number in range(first, last + 1)]
     room = 0.04 * (high - low)
-    return Axis(
-        title, low - room, high + room, {place: f"{place:g}".replace("-", "−") for place in places}
-    )
-
-
-# Scores with their intervals, one below the other.
+    ticks = {place: f"{place:g}".replace("-", "−") for place in places}
+    return Axis(title, low - room, high + room, ticks)
 
 
 def forest(
-    name: str, measure: str, models: Mapping[str, Scores], left: int = 170, runs: int = 1
+    name: str,
+    measure: str,
+    models: Mapping[str, Scores],
+    left: int = 170,
+    runs: int = 1,
+    reference: float | None = CHANCE,
+    colour: str = "accent",
 ) -> Chart:
-    """One `measure` of each model, the first `runs` stressed; chance, 0.5, is a dashed line.
+    """One `measure` of each model with its interval, the first `runs` in `colour`.
 
-    Models without the measure keep an empty row.
+    A dashed line marks the `reference`. Models without the measure keep an empty row.
     """
-    chance = 0.5
-    told = {model: scores.get(measure) or {} for model, scores in models.items()}
-    lows = [limit for each in told.values() if (limit := each.get("low")) is not None]
-    values = [value for each in told.values() if (value := each.get("value")) is not None]
-    lowest = int(10 * min([chance, *lows, *values])) / 10
-    names = named_axis(list(models), left)
-    line = Series("chance", [chance, chance], [-0.6, len(models) - 0.4], "muted", "dash", width=1.2)
-    rows = [
-        _row(model, row, each, row < runs)
-        for row, (model, each) in enumerate(told.items())
-        if each.get("value") is not None
-    ]
+    scores = {model: each.get(measure) or {} for model, each in models.items()}
+    known = [value for each in scores.values() for value in (each.get("value"), each.get("low"))]
+    lowest = int(10 * min([CHANCE, *(value for value in known if value is not None)])) / 10
+    rows = {row: _wrap(model, left) for row, model in enumerate(scores)}
+    lines = max((text.count("\n") + 1 for text in rows.values()), default=1)
+    ends = [-0.6, len(rows) - 0.4]
+    series = []
+    if reference is not None:
+        series.append(Series("", [reference] * 2, ends, "muted", "dash", width=1.2))
+    for row, (model, each) in enumerate(scores.items()):
+        if each.get("value") is None:
+            continue
+        limits = [(each["low"], each["high"])] if each.get("low") is not None else []
+        tooltip = f"{model}: {format_estimate(each)}"
+        look = (colour, None, "dot") if row < runs else ("ink", None, "square")
+        series.append(
+            Series(model, [each["value"]], [row], *look, size=10 if row < runs else 8,
+                   x_interval=limits, tooltips=[tooltip])
+        )  # fmt: skip
     return Chart(
-        name=name,
-        description=f"{TITLES[measure]} of {', '.join(models)}, with 95 % intervals; "
-        f"the dashed line is chance, 0.5",
-        x=share_axis("", lowest, 0.1),
-        y=names,
-        series=[line, *rows],
-        height=rows_height(names),
+        name,
+        f"{TITLES[measure]} of {', '.join(models)}, with 95 % intervals",
+        share_axis("", lowest, 0.1 if lowest >= 0.4 else 0.2),
+        Axis("", ends[1], ends[0], rows, grid=False),
+        series,
+        height=56 + (12 + 14 * lines) * len(rows),
         width=460 if left < 200 else 640,
         left=left,
         title=TITLES[measure],
-        numbers=False,
+        data_table=False,
     )
 
 
-def _row(model: str, row: int, told: Mapping[str, float | None], stressed: bool) -> Series:
-    value, low, high = told["value"], told.get("low"), told.get("high")
-    assert value is not None
-    limits = [] if low is None or high is None else [(low, high)]
-    return Series(
-        model, [value], [row], "accent" if stressed else "ink", None,
-        "dot" if stressed else "square", size=10 if stressed else 8, x_interval=limits,
-        told=[f"{model}: {score(value)}, {interval(told)}"],
-    )  # fmt: skip
+def _wrap(name: str, width: int) -> str:
+    """A name in as many lines as it takes, broken behind commas and spaces where possible."""
+    return "\n".join(_Wrapper(int((width - 14) / LETTER), break_on_hyphens=False).wrap(name))
+
+
+class _Wrapper(TextWrapper):
+    wordsep_simple_re = re.compile(r"(\s+|(?<=,))")

@@ -1,4 +1,4 @@
-"""A chart as inline SVG: its colours are the page's, its text is text, no script is needed."""
+"""Draw a chart as inline SVG: the page's colours, text as text, tooltips without a script."""
 
 from collections.abc import Iterator
 from html import escape
@@ -6,27 +6,51 @@ from html import escape
 from lymphoml.reports.page.chart import Axis, Chart, Series
 
 DASHES = {"solid": "", "dash": ' stroke-dasharray="5 4"', "dot": ' stroke-dasharray="1.5 3"'}
-BELOW, ABOVE, RIGHT, BESIDE = 44, 12, 10, 22  # margins, units of the view box
+RIGHT, TOP, TITLE = 10, 12, 14  # margins, units of the view box
+BOTTOM, BOTTOM_TITLED = 22, 44
 LEADING = 1.15  # of lines, in heights of the font
+HIT = 8  # radius at which a point answers the pointer
 
 
 def svg(chart: Chart) -> str:
     """An `<svg>` element that fills the width it is given."""
-    body = "".join([*_frame(chart), *(part for s in chart.series for part in _series(chart, s))])
+    body = "".join([*_frame(chart), *(part for s in chart.series for part in _series(chart, s)),
+                    *(part for s in chart.series for part in _tooltips(chart, s))])  # fmt: skip
     return (
-        f'<svg class="static" viewBox="0 0 {chart.width} {chart.height}" role="img" '
+        f'<svg class="chart" viewBox="0 0 {chart.width} {chart.height}" role="img" '
         f'aria-label="{escape(chart.description)}">{body}</svg>'
     )
 
 
 def margins(chart: Chart) -> tuple[int, int, int, int]:
-    """Left, right, top and bottom; plotly is given the same."""
-    below = BELOW if chart.x.title else BESIDE
-    return chart.left, RIGHT, ABOVE + (14 if chart.title or chart.y.title else 0), below
+    """Left, right, top and bottom."""
+    top = TOP + (TITLE if chart.title or chart.y.title else 0)
+    return chart.left, RIGHT, top, BOTTOM_TITLED if chart.x.title else BOTTOM
 
 
-def colour(name: str) -> str:
-    return f"var(--{name})"
+def marker(kind: str, x: float, y: float, size: float) -> str:
+    """A marker about a point, in the current fill and stroke."""
+    half = size / 2
+    if kind == "square":
+        side, corner = f"{0.9 * size:.1f}", (f"{x - 0.45 * size:.1f}", f"{y - 0.45 * size:.1f}")
+        return (
+            f'<rect x="{corner[0]}" y="{corner[1]}" width="{side}" height="{side}" stroke="none"/>'
+        )
+    if kind == "diamond":
+        return f'<path d="M{x - half} {y}l{half} {-half}l{half} {half}l{-half} {half}z"/>'
+    look = 'fill="none" stroke-width="1.5"' if kind == "ring" else 'stroke="none"'
+    return f'<circle cx="{x}" cy="{y}" r="{half:g}" {look}/>'
+
+
+def legend_key(series: Series) -> str:
+    """The line and marker of a series, for a legend."""
+    line = f'<path d="M0 6H26" stroke-width="2"{DASHES[series.line]}/>' if series.line else ""
+    drawn = line + (marker(series.marker, 13, 6, 9) if series.marker else "")
+    ink = f"var(--{series.colour})"
+    return (
+        f'<svg class="key" viewBox="0 0 26 12" aria-hidden="true"><g fill="{ink}" stroke="{ink}">'
+        f"{drawn}</g></svg>"
+    )
 
 
 def _frame(chart: Chart) -> Iterator[str]:
@@ -34,25 +58,23 @@ def _frame(chart: Chart) -> Iterator[str]:
     floor, edge = chart.height - bottom, chart.width - right
     for place, text in chart.x.ticks.items():
         x = _x(chart, place)
-        if chart.x.rules:
-            yield f'<path class="rule" d="M{x} {top}V{floor}"/>'
+        if chart.x.grid:
+            yield f'<path class="grid" d="M{x} {top}V{floor}"/>'
         yield f'<text x="{x}" y="{floor + 16}" text-anchor="middle">{escape(text)}</text>'
     for place, text in chart.y.ticks.items():
         y = _y(chart, place)
-        if chart.y.rules:
-            yield f'<path class="rule" d="M{left} {y}H{edge}"/>'
-        x = left - (8 if chart.y.rules else 14)
-        yield from _lines(x, y, text)
+        if chart.y.grid:
+            yield f'<path class="grid" d="M{left} {y}H{edge}"/>'
+        yield from _lines(left - (8 if chart.y.grid else 14), y, text)
     if chart.x.title:
-        middle = (left + edge) / 2
         yield (
-            f'<text x="{middle:g}" y="{chart.height - 8}" text-anchor="middle">'
+            f'<text x="{(left + edge) / 2:g}" y="{chart.height - 8}" text-anchor="middle">'
             f"{escape(chart.x.title)}</text>"
         )
-    if above := chart.title or chart.y.title:
-        kind = ' class="title"' if chart.title else ""
-        start = left if chart.title else 2
-        yield f'<text{kind} x="{start}" y="12">{escape(above)}</text>'
+    if chart.title:
+        yield f'<text class="title" x="{left}" y="12">{escape(chart.title)}</text>'
+    elif chart.y.title:
+        yield f'<text x="2" y="12">{escape(chart.y.title)}</text>'
 
 
 def _lines(x: float, y: float, text: str) -> Iterator[str]:
@@ -64,41 +86,42 @@ def _lines(x: float, y: float, text: str) -> Iterator[str]:
 
 
 def _series(chart: Chart, series: Series) -> Iterator[str]:
-    ink = colour(series.colour)
-    places = [(_x(chart, x), _y(chart, y)) for x, y in zip(series.x, series.y, strict=True)]
+    ink = f"var(--{series.colour})"
+    points = _points(chart, series)
+    if series.band:
+        x = [point[0] for point in points]
+        upper = [(a, _y(chart, high)) for a, (_, high) in zip(x, series.band, strict=True)]
+        lower = [(a, _y(chart, low)) for a, (low, _) in zip(x, series.band, strict=True)]
+        yield f'<path class="band" d="{_path([*upper, *reversed(lower)])}z" fill="{ink}"/>'
     if series.line:
-        path = "M" + "L".join(f"{x} {y}" for x, y in places)
         yield (
-            f'<path d="{path}" fill="none" stroke="{ink}" stroke-width="{series.width:g}"'
-            f"{DASHES[series.line]}/>"
+            f'<path d="{_path(points)}" fill="none" stroke="{ink}" '
+            f'stroke-width="{series.width:g}"{DASHES[series.line]}/>'
         )
-    for (low, high), (_, y) in zip(series.x_interval, places, strict=False):
-        yield _bar(f"M{_x(chart, low)} {y}H{_x(chart, high)}", ink)
-    for (low, high), (x, _) in zip(series.y_interval, places, strict=False):
-        yield _bar(f"M{x} {_y(chart, low)}V{_y(chart, high)}", ink)
-    if series.mark:
-        yield f'<g fill="{ink}" stroke="{ink}">'
-        yield from (_mark(series, x, y) for x, y in places)
-        yield "</g>"
+    for (low, high), (_, y) in zip(series.x_interval, points, strict=False):
+        yield f'<path d="M{_x(chart, low)} {y}H{_x(chart, high)}" stroke="{ink}" stroke-width="2"/>'
+    for (low, high), (x, _) in zip(series.y_interval, points, strict=False):
+        yield f'<path d="M{x} {_y(chart, low)}V{_y(chart, high)}" stroke="{ink}" stroke-width="2"/>'
+    if series.marker:
+        drawn = "".join(marker(series.marker, x, y, series.size) for x, y in points)
+        yield f'<g fill="{ink}" stroke="{ink}">{drawn}</g>'
 
 
-def _bar(path: str, ink: str) -> str:
-    return f'<path d="{path}" stroke="{ink}" stroke-width="2"/>'
-
-
-def _mark(series: Series, x: float, y: float) -> str:
-    half = series.size / 2
-    if series.mark == "square":
-        side = 0.9 * series.size
-        return (
-            f'<rect x="{x - side / 2:.1f}" y="{y - side / 2:.1f}" width="{side:.1f}" '
-            f'height="{side:.1f}" stroke="none"/>'
+def _tooltips(chart: Chart, series: Series) -> Iterator[str]:
+    """Transparent circles above everything else, which browsers answer with their titles."""
+    for (x, y), text in zip(_points(chart, series), series.tooltips, strict=False):
+        yield (
+            f'<circle class="hit" cx="{x}" cy="{y}" r="{HIT}"><title>{escape(text)}</title>'
+            f"</circle>"
         )
-    if series.mark == "diamond":
-        return f'<path d="M{x - half} {y}l{half} {-half}l{half} {half}l{-half} {half}z"/>'
-    if series.mark == "ring":
-        return f'<circle cx="{x}" cy="{y}" r="{half:g}" fill="none" stroke-width="1.5"/>'
-    return f'<circle cx="{x}" cy="{y}" r="{half:g}" stroke="none"/>'
+
+
+def _points(chart: Chart, series: Series) -> list[tuple[float, float]]:
+    return [(_x(chart, x), _y(chart, y)) for x, y in zip(series.x, series.y, strict=True)]
+
+
+def _path(points: list[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x} {y}" for x, y in points)
 
 
 def _x(chart: Chart, value: float) -> float:

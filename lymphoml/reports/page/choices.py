@@ -1,4 +1,4 @@
-"""What a user may ask of a page."""
+"""What a user may choose of a page."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Choices:
-    ids: bool = False  # name patients as the cohort does
+    ids: bool = False  # show patients' ids instead of pseudonyms
     thumbnails: bool = True
     audit: Path | None = None  # audit.json of the run's cohort
-    root: str | None = None  # where the cohort lies now, if not where the run tells
-    prevalence: float | None = None  # of tumoral patients, in the decision curve; the cohort's
+    root: str | None = None  # data.root of the cohort, if not the run's
+    prevalence: float | None = None  # of tumoral patients in the decision curve; default: cohort's

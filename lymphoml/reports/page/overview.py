@@ -1,72 +1,106 @@
-"""One page of several runs: a table that links to the page of each, and their learning curves."""
+"""Render one page for several runs: scores, paired differences, learning curves, links."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_text
-from lymphoml.reports.comparison.compare import elsewhere
+from lymphoml.reports.comparison.alignment import mismatched_runs
+from lymphoml.reports.comparison.compare import Comparison, choose_reference, compare_runs
+from lymphoml.reports.comparison.output import (
+    NAMES,
+    best_lines,
+    detectable_lines,
+    difference_of,
+    run_lines,
+)
+from lymphoml.reports.comparison.sweep import sweep_chart
 from lymphoml.reports.page.chart import forest
 from lymphoml.reports.page.choices import Choices
-from lymphoml.reports.page.names import run_labels
 from lymphoml.reports.page.page import render, write_report
-from lymphoml.reports.page.scores import baseline_scores, run_scores
-from lymphoml.reports.page.sections.comparison import comparison_content
-from lymphoml.reports.page.sweep_chart import sweep_chart
+from lymphoml.reports.results import STRATA, run_scores, titled_baselines
+from lymphoml.reports.run_labels import run_labels
 from lymphoml.runs.finished_run import Run, read_run
 
-COLUMNS = ("balanced_accuracy", "auroc", "specificity_at_95")
-HARD = ("balanced_accuracy", "auroc")
+COLUMNS = [("all", "balanced_accuracy"), ("all", "auroc"), ("all", "specificity_at_95"),
+           ("hard", "balanced_accuracy"), ("hard", "auroc")]  # fmt: skip
 
 
-def write_overview(paths: Sequence[Path], out: Path, choices: Choices | None = None) -> Path:
-    """Write each run's own page into its folder, then the page of all to `out`; return `out`.
+def write_overview(
+    paths: Sequence[Path],
+    out: Path,
+    choices: Choices | None = None,
+    reference: str | None = None,
+    tried: int | None = None,
+) -> Path:
+    """Write each run's own report into its folder, then the page of all to `out`; return `out`.
 
-    Raises InputError, with nothing written, where a run is unfinished or the runs are not of the
-    same patients in the same folds: their scores could not stand side by side.
+    Runs are compared with `reference` as `compare` does. Raises InputError, with nothing written,
+    where a run is unfinished or has other patients or folds.
     """
     runs = [read_run(path) for path in dict.fromkeys(paths)]
     if problems := [
         f"{run.path}: other patients or folds than {runs[0].path}; leave it out"
-        for run in elsewhere(runs)
+        for run in mismatched_runs(runs)
     ]:
         raise InputError(problems)
-    names = run_labels(runs)
-    runs.sort(key=lambda run: -run.metrics["balanced_accuracy"]["value"])
+    labels = run_labels(runs)
+    comparison = None
+    if reference is not None or len(runs) > 1:
+        chosen, _ = choose_reference(reference, [run.path for run in runs], is_list=False)
+        comparison = compare_runs(list(labels), chosen, tried=tried, labels=labels)
+    runs.sort(key=lambda run: -(run.metrics["balanced_accuracy"]["value"] or 0))
     links = {run.path: write_report(run.path, run.path / "report.html", choices) for run in runs}
     title = f"{len(runs)} runs of {runs[0].config.get('name', out.parent.name)}"
-    models = {names[run.path]: run_scores(run) or {} for run in runs} | baseline_scores(runs[0])
+    models = {labels[run.path]: run_scores(run) for run in runs} | titled_baselines(runs[0])
     content = {
         "title": title,
         "cohort": runs[0].config["data"].get("name", "cohort"),
         "n": len(runs),
         "patients": runs[0].metrics["n_patients"],
-        "rows": [_row(run, names, links, out) for run in runs],
-        "chart": forest("forest-accuracy", "balanced_accuracy", models, 230, len(runs)),
+        "rows": [_row(run, labels, links, out) for run in runs],
+        "forest": forest("forest-accuracy", "balanced_accuracy", models, 230, len(runs)),
         "sweep": sweep_chart(runs),
-        "compared": comparison_content(runs, names),
+        "comparison": comparison and _comparison_content(comparison),
     }
-    write_text(out, render(title, "overview", content, []))
+    write_text(out, render(title, "overview", content))
     return out
 
 
-def _row(run: Run, names: dict[Path, str], links: dict[Path, Path], out: Path) -> dict[str, Any]:
-    everybody, hard = run_scores(run) or {}, run_scores(run, "hard") or {}
-    gain = run.metrics.get("gain") or {}
+def _row(run: Run, labels: Mapping[Path, str], links: Mapping[Path, Path], out: Path) -> dict:
+    gain = (run.metrics.get("gain") or {}).get("all") or {}
     return {
-        "name": names[run.path],
+        "name": labels[run.path],
         "link": _link(links[run.path], out),
-        "scores": [everybody.get(key) for key in COLUMNS] + [hard.get(key) for key in HARD],
-        "gain": (gain.get("all") or {}).get("balanced_accuracy"),
-        "drifted": bool(run.changes),
-        "best": run.metrics["best_epoch_balanced_accuracy"]["mean"],
+        "scores": [run_scores(run, stratum).get(score) for stratum, score in COLUMNS],
+        "gain": gain.get("balanced_accuracy"),
+        "changed": bool(run.changes),
+        "best_epochs": run.metrics["best_epoch_balanced_accuracy"]["mean"],
     }
 
 
 def _link(page: Path, out: Path) -> str | None:
-    """None where it would lead up, through folders whose names are not the page's to tell."""
+    """None where it would lead up, through folders whose names are private."""
     relative = os.path.relpath(page.resolve(), out.resolve().parent)
     return None if relative.startswith("..") else quote(relative)
+
+
+def _comparison_content(comparison: Comparison) -> dict[str, Any]:
+    tables, lines = [], []
+    for name, stratum in comparison.strata.items():
+        where = "" if name == "all" else f", {STRATA[name]}"
+        for score, measure in NAMES.items():
+            rows = stratum.table[stratum.table["score"] == score].to_dict("records")
+            rows = [row | {"difference": difference_of(row)} for row in rows]
+            tables.append((f"{measure[0].upper()}{measure[1:]}{where}", rows))
+        prefix = "" if name == "all" else f"{STRATA[name].capitalize()}: "
+        found = [*detectable_lines(stratum), *best_lines(comparison, stratum)]
+        lines += [prefix + line for line in found]
+    return {
+        "reference": comparison.reference,
+        "tables": tables,
+        "lines": [*lines, *run_lines(comparison)],
+    }

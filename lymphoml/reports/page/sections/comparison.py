@@ -1,163 +1,97 @@
-"""Every measure of the run, and of the baselines in the same folds."""
+"""All scores of the run, its baselines in the same folds, and both in the hard stratum."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-from lymphoml.core.errors import InputError
-from lymphoml.reports.comparison.file import read_comparison
-from lymphoml.reports.comparison.result import Comparison, parts
-from lymphoml.reports.comparison.terminal import (
-    HARD,
-    NAMES,
-    best_lines,
-    detectable_lines,
-    ordered,
-    reference_words,
-    told_p,
-    tried_lines,
-)
+from lymphoml.reports.format import TITLES, baseline_title
+from lymphoml.reports.optional_files import describe_hard_stratum, read_hard_stratum
+from lymphoml.reports.page.chart import Chart, forest
 from lymphoml.reports.page.choices import Choices
-from lymphoml.reports.page.names import short_names
-from lymphoml.reports.page.optional import stratum_in_words
-from lymphoml.reports.page.scores import Scores, averaged_scores, baseline_scores, run_scores
-from lymphoml.reports.page.sections.headline import THIS
-from lymphoml.reports.page.wording import TITLES, baseline_name
+from lymphoml.reports.page.sections.summary import THIS_RUN
+from lymphoml.reports.results import STRATA, Scores, averaged_scores, run_scores, titled_baselines
 from lymphoml.runs.finished_run import Run
 
 TITLE = "Scores and baselines"
 THRESHOLDS = {
     "fixed": "0.5, not tuned",
     "nested": "tuned on the other folds",
-    "best_on_fold": "tuned on the fold itself",
+    "best_on_fold": "tuned on the fold itself (invalid: optimistic)",
 }
-BESIDE = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
+COLUMNS = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
-    everybody = run_scores(run) or {}
-    baselines = baseline_scores(run)
-    whom = _whom(run, everybody)
-    told_gains = [run.metrics.get(key) for key in ("gain", "image_gain")]
-    words = (" on the clinical values", " with the clinical values")
-    if not run.config["data"].get("clinical"):
-        words = ("", "")
+    scores, baselines = run_scores(run), titled_baselines(run)
+    groups = _groups(run)
+    thresholds = run.metrics.get("thresholds") or {}
+    gains = [run.metrics.get(key) for key in ("gain", "image_gain")]
     return {
-        "measured": list(whom),
-        "measures": [
-            (title, [scores.get(key) for scores in whom.values()])
-            for key, title in TITLES.items()
-            if key in everybody
-        ],
-        "columns": [TITLES[key] for key in BESIDE],
+        "columns": [TITLES[key] for key in COLUMNS],
         "models": [
-            (model, [scores.get(key) for key in BESIDE])
-            for model, scores in ({THIS: everybody} | baselines).items()
+            (model, [each.get(key) for key in COLUMNS])
+            for model, each in ({THIS_RUN: scores} | baselines).items()
         ],
-        "clinical": baseline_name("logistic_regression") in baselines,
+        "has_clinical": "logistic_regression" in run.metrics["baselines"],
         "gains": [
-            (baseline_name(gain["reference"]) + on, list(_gains(gain)))
-            for gain, on in zip(told_gains, words, strict=True)
-            if gain
+            (baseline_title(gain["reference"]), list(_gains(gain))) for gain in gains if gain
+        ],
+        "groups": list(groups),
+        "measures": [
+            (title, [each.get(key) for each in groups.values()])
+            for key, title in TITLES.items()
+            if key in scores
         ],
         "thresholds": [
-            (THRESHOLDS[key], told["balanced_accuracy"], told.get("invalid", False))
-            for key, told in (run.metrics.get("thresholds") or {}).items()
-            if key in THRESHOLDS and told
+            (title, thresholds[key]["balanced_accuracy"])
+            for key, title in THRESHOLDS.items()
+            if thresholds.get(key)
         ],
-        "ruled_out": (run.metrics.get("thresholds") or {}).get("nested_95"),
-        "old": "scores" not in run.metrics,
+        "nested_95": thresholds.get("nested_95"),
+        "hard": describe_hard_stratum(run),
+        "hard_missing": _hard_missing(run),
+        "hard_counts": _hard_counts(run),
+        "hard_charts": _hard_charts(run),
     }
 
 
-def _whom(run: Run, everybody: Scores) -> dict[str, Scores]:
-    """By whom they are of, the run's own scores, then those averaged over its repeats."""
-    averaged = f"mean of {run.repeat.nunique()} repeats"
-    told = {
-        "all": everybody,
-        f"hard stratum, {stratum_in_words(run)}": run_scores(run, "hard"),
-        f"all, {averaged}": averaged_scores(run),
-        f"hard stratum, {averaged}": averaged_scores(run, "hard"),
-    }
-    return {who: scores for who, scores in told.items() if scores is not None}
+def _groups(run: Run) -> dict[str, Scores]:
+    """By title, the run's scores in each stratum, then those averaged over its repeats."""
+    suffix = f", mean of {run.repeat.nunique()} repeats"
+    groups = {title: run_scores(run, stratum) for stratum, title in STRATA.items()}
+    groups |= {title + suffix: averaged_scores(run, stratum) for stratum, title in STRATA.items()}
+    return {title: scores for title, scores in groups.items() if scores}
 
 
-def _gains(gain: dict[str, Any]) -> Any:
-    """Who is counted, the measure, and the paired difference."""
-    for key, who in (("all", "all"), ("hard", "hard stratum")):
-        for measure, told in (gain.get(key) or {}).items():
-            if told and measure in TITLES:
-                yield who, TITLES[measure], told
+def _gains(gain: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Title and paired difference of each stratum and measure."""
+    for stratum, title in STRATA.items():
+        for measure, difference in (gain.get(stratum) or {}).items():
+            if difference and measure in TITLES:
+                yield f"{TITLES[measure]}, {title}", difference
 
 
-# What a page of runs shows of the `comparison.json` beside them.
+def _hard_missing(run: Run) -> str | None:
+    """Why the hard stratum has no scores; None where it has."""
+    if run.config["data"].get("hard_stratum", ...) is None:
+        return "No hard stratum is declared (data.hard_stratum is null)."
+    if not (scores := run_scores(run, "hard")):
+        return "No hard stratum is declared, or no patient is in it."
+    if scores["balanced_accuracy"]["value"] is None:
+        return f"Not estimable: only one class among patients with {describe_hard_stratum(run)}."
+    return None
 
 
-def comparison_content(runs: Sequence[Run], names: Mapping[Path, str]) -> dict[str, Any]:
-    """What stands on the page of `runs`, under their `names`; `state` is none, other or shown.
-
-    It is of other runs where their folders' names or scores are not those of `runs`.
-    """
-    path = runs[0].path.resolve().parent / "comparison.json"
-    if not path.is_file():
-        return {"state": "none"}
-    try:
-        comparison = read_comparison(path)
-    except InputError:
-        return {"state": "other"}
-    folders = short_names([run.path for run in runs])
-    if not _same(comparison, dict(zip(folders, runs, strict=True))):
-        return {"state": "other"}
-    words = {name: names[run.path] for name, run in zip(folders, runs, strict=True)}
-    renamed = {stratum: _renamed(part, words) for stratum, part in parts(comparison).items()}
-    shown = [("" if stratum == "all" else HARD, part) for stratum, part in renamed.items()]
-    whole = renamed["all"]
-    return {
-        "state": "shown",
-        "reference": reference_words(whole),
-        "tables": [
-            (name + where, _rows(part, score)) for where, part in shown
-            for score, name in NAMES.items()
-        ],
-        "lines": [
-            *(f"{where.removeprefix(', ').capitalize()}: {line}" if where else line
-              for where, part in shown
-              for line in (*detectable_lines(part), *best_lines(part))),
-            *tried_lines(whole),
-        ],
-    }  # fmt: skip
+def _hard_counts(run: Run) -> dict[str, int] | None:
+    if (hard := read_hard_stratum(run)) is None:
+        return None
+    labels = run.predictions.drop_duplicates("patient").set_index("patient")["label"]
+    inside = labels[labels.index.isin(hard.index[hard])]
+    return {"tumoral": int((inside == 1).sum()), "reactive": int((inside == 0).sum())}
 
 
-def _renamed(comparison: Comparison, words: Mapping[str, str]) -> Comparison:
-    reference = comparison.reference
-    return replace(
-        comparison,
-        reference=words[reference] if comparison.baseline is None else reference,
-        table=comparison.table.assign(run=comparison.table["run"].map(words)),
-        best={key: best._replace(name=words[best.name]) for key, best in comparison.best.items()},
-    )
-
-
-def _same(comparison: Comparison, runs: Mapping[str, Run]) -> bool:
-    rows = comparison.table[["run", "score", "value"]].itertuples(index=False)
-    told = parts(comparison).values()
-    named = {name for part in told for name in part.table["run"]}
-    named |= {part.reference for part in told if part.baseline is None}
-    named |= {best.name for part in told for best in part.best.values()}
-    return (
-        set(comparison.table["run"]) == set(runs)
-        and named <= set(runs)
-        and all(
-            math.isclose(value, runs[name].metrics[score]["value"], abs_tol=1e-9)
-            for name, score, value in rows
-        )
-    )
-
-
-def _rows(comparison: Comparison, score: str) -> list[dict[Any, Any]]:
+def _hard_charts(run: Run) -> list[Chart]:
+    models = {THIS_RUN: run_scores(run, "hard")} | titled_baselines(run, "hard")
     return [
-        row | {"p": told_p(row["p"]), "p_holm": told_p(row["p_holm"])}
-        for row in ordered(comparison, score).to_dict("records")
+        forest("forest-hard-accuracy", "balanced_accuracy", models),
+        forest("forest-hard-auroc", "auroc", models),
     ]

@@ -1,67 +1,109 @@
-"""The folds side by side, with the optimistic best epoch beside the honest one."""
+"""The folds: scores, learning curves, and the optimistic best epoch for comparison."""
 
 from typing import Any
 
 import pandas as pd
 
-from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis
+from lymphoml.reports.comparison.sweep import fold_table
+from lymphoml.reports.format import format_score
+from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis, value_axis
 from lymphoml.reports.page.choices import Choices
-from lymphoml.reports.page.wording import score
 from lymphoml.runs.finished_run import Run
 
-TITLE = "Folds"
-SCORES = ["balanced_accuracy", "auroc", "best_epoch_balanced_accuracy"]
+TITLE = "Folds and learning curves"
+ACCURACY, LOSS, TRAINING = "val/balanced_accuracy", "val/loss", "train/loss"
+Curves = dict[int, pd.Series]  # by fold; values by epoch, counted from 1
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
+    accuracy = _curves(run, ACCURACY)
+    last = max((int(curve.index.max()) for curve in _curves(run, TRAINING).values() if len(curve)),
+               default=1)  # fmt: skip
+    aurocs = pd.Series([fold["auroc"] for fold in run.metrics["folds"]], dtype=float)
     return {
         "folds": run.metrics["folds"],
-        "means": means(run.metrics["folds"]),
+        "ends": fold_table(run).set_index("fold").loc[["mean", "std"]].to_dict("index"),
+        "auroc": {"mean": aurocs.mean(), "std": aurocs.std(ddof=1)},
         "repeats": run.repeat.nunique(),
-        "spread": run.metrics.get("split_std"),
+        "std": run.metrics.get("split_std"),
         "gap": run.metrics.get("best_epoch_gap"),
-        "epoch": "epoch chosen on inner split"
+        "epoch": "epoch selected on the inner split"
         if run.config["data"].get("inner_val_fraction")
         else "last epoch",
-        "chart": _chart(run),
+        "chart": _fold_chart(run),
+        "members": run.config.get("ensemble"),
+        "curves": [_accuracy_chart(accuracy, last), _loss_chart(run, last)],
+        "fold_titles": [f"fold {fold}" for fold in run.histories],
+        "epochs": [
+            (epoch, [curve.get(epoch) for curve in accuracy.values()])
+            for epoch in range(1, last + 1)
+        ],
     }
 
 
-def means(folds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean and sample standard deviation over folds of each score."""
-    table = pd.DataFrame(folds).reindex(columns=SCORES).astype(float)
-    return {str(end): dict(row) for end, row in table.agg(["mean", "std"]).iterrows()}
+def _curves(run: Run, column: str) -> Curves:
+    """A column of each history, without epochs that have no value."""
+    return {
+        fold: history.set_index(history["epoch"] + 1)[column].dropna().astype(float)
+        for fold, history in run.histories.items()
+    }
 
 
-def _chart(run: Run) -> Chart:
+def _fold_chart(run: Run) -> Chart:
     folds, pooled = run.metrics["folds"], run.metrics["balanced_accuracy"]
-    last, best = (
-        [(index + 1, fold[key]) for index, fold in enumerate(folds) if fold[key] is not None]
-        for key in ("balanced_accuracy", "best_epoch_balanced_accuracy")
-    )
-    values = [value for _, value in [*last, *best]]
     x = count_axis("fold", len(folds), most=15)
     ticks = {place: str(folds[int(place) - 1]["fold"]) for place in x.ticks}
     ends = [x.low, x.high]
+    series = [
+        Series("all folds pooled", ends, [pooled["value"]] * 2, "accent", in_legend=True),
+        Series("chance", ends, [0.5, 0.5], "muted", "dash", width=1.2),
+    ]
+    values = [0.5]
+    for name, key, look, size in (
+        ("best epoch (optimistic)", "best_epoch_balanced_accuracy", ("warn", None, "ring"), 11),
+        ("reported epoch", "balanced_accuracy", ("ink", None, "dot"), 9),
+    ):
+        points = [(i + 1, fold[key]) for i, fold in enumerate(folds) if fold[key] is not None]
+        values += [y for _, y in points]
+        tooltips = [f"{name}, fold {folds[x - 1]['fold']}: {format_score(y)}" for x, y in points]
+        series.append(
+            Series(name, [x for x, _ in points], [y for _, y in points], *look, size=size,
+                   tooltips=tooltips, in_legend=True)
+        )  # fmt: skip
     return Chart(
-        "folds",
-        "Balanced accuracy of each fold at the epoch that counts and at its best epoch",
-        type(x)(x.title, x.low, x.high, ticks, rules=False),
-        share_axis("balanced accuracy", int(10 * min([0.5, *values])) / 10, 0.1),
-        [
-            Series("all folds pooled", ends, [pooled["value"]] * 2, "accent", named=True),
-            Series("chance", ends, [0.5, 0.5], "muted", "dash", width=1.2),
-            _series("best epoch (optimistic)", best, "warn", "ring", 11),
-            _series("epoch that counts", last, "ink", "dot", 9),
-        ],
-        width=600, height=230, numbers=False,
+        "folds", "Balanced accuracy of each fold at the reported epoch and at its best epoch",
+        type(x)(x.title, x.low, x.high, ticks, grid=False),
+        share_axis("balanced accuracy", int(10 * min(values)) / 10, 0.1),
+        series, width=600, height=230, data_table=False,
     )  # fmt: skip
 
 
-def _series(
-    name: str, points: list[tuple[int, float]], colour: str, mark: str, size: float
-) -> Series:
-    return Series(
-        name, [x for x, _ in points], [y for _, y in points], colour, None, mark, size=size,
-        told=[f"{name}: {score(y)}" for _, y in points], named=True,
+def _accuracy_chart(curves: Curves, last: int) -> Chart:
+    lowest = int(10 * min([0.5, *(value for curve in curves.values() for value in curve)])) / 10
+    chance = Series("chance", [1, last], [0.5, 0.5], "muted", "dash", width=1.2)
+    return Chart(
+        "accuracy", "Validation balanced accuracy by epoch: each fold, and the mean over folds",
+        count_axis("epoch", last), share_axis("validation balanced accuracy", lowest, 0.1),
+        [chance, *_lines("balanced accuracy", curves)], data_table=False,
     )  # fmt: skip
+
+
+def _loss_chart(run: Run, last: int) -> Chart:
+    training, validation = _curves(run, TRAINING), _curves(run, LOSS)
+    values = [v for curves in (training, validation) for c in curves.values() for v in c]
+    y = value_axis("cross-entropy", min(values, default=0), max(values, default=1))
+    series = [*_lines("training loss", training, "dot"), *_lines("validation loss", validation)]
+    return Chart("loss", "Training and validation loss by epoch: each fold, and the mean over folds",
+                 count_axis("epoch", last), y, series, data_table=False)  # fmt: skip
+
+
+def _lines(name: str, curves: Curves, line: str = "solid") -> list[Series]:
+    """A faint line for each fold, and the mean over folds at epochs that all of them have."""
+    folds = [curve.round(4) for curve in curves.values() if len(curve)]
+    series = [Series("", list(c.index), list(c), "rule", line, width=1) for c in folds]
+    if not folds:
+        return series
+    mean = pd.concat(folds, axis="columns").dropna().mean(axis="columns")
+    tooltips = [f"{name}, epoch {epoch}, mean: {value:.3f}" for epoch, value in mean.items()]
+    return [*series, Series(f"{name}, mean", list(mean.index), list(mean), "ink", line,
+                            tooltips=tooltips, in_legend=True)]  # fmt: skip

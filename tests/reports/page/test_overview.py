@@ -1,0 +1,104 @@
+import json
+
+import pytest
+
+from lymphoml.cli.main import _run
+from lymphoml.core.errors import InputError
+from lymphoml.reports.comparison.compare import compare_runs
+from lymphoml.reports.format import format_estimate, format_interval, format_p, format_score
+from lymphoml.reports.page.overview import write_overview
+from tests.reports.fabricate import config, edit_json, make_predictions, make_run
+
+
+def small(path, **changes):
+    return make_run(path, config(**{"data.folds": 2, **changes}), n=30, epochs=2)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    folder = tmp_path / "sweep"
+    same = make_predictions(30, 2, 1, 2.0, seed=0)
+    worse = same.assign(probability=1 - same["probability"])
+    for name, predictions in (("lr=0.1,a b", worse), ("lr=0.2", same)):
+        settings = config(**{"data.folds": 2, "lr": float(name[3:6])})
+        make_run(folder / name, settings, epochs=2, predictions=predictions)
+    return folder
+
+
+def overview(folder, **options):
+    paths = sorted(path for path in folder.iterdir() if path.is_dir())
+    page = write_overview(paths, folder / "report.html", **options).read_text()
+    return " ".join(page.split())
+
+
+def test_a_sweep_has_a_page_that_links_to_each_runs_own(sweep, capsys):
+    _run(["report", f"runs={sweep}"])
+    assert capsys.readouterr().out.strip() == str(sweep / "report.html")
+    page = (sweep / "report.html").read_text()
+    best, worst = 'href="lr%3D0.2/report.html"', 'href="lr%3D0.1%2Ca%20b/report.html"'
+    assert 0 < page.index(best) < page.index(worst)
+    assert (sweep / "lr=0.1,a b" / "report.html").exists()
+    assert page.count('<svg class="chart"') == 2
+    assert str(sweep) not in page
+
+
+def test_runs_can_be_listed(sweep, tmp_path):
+    out = tmp_path / "elsewhere" / "page.html"
+    _run(["report", f"runs=['{sweep / 'lr=0.2'}','{sweep / 'lr=0.1,a b'}']", f"out={out}"])
+    page = out.read_text()
+    assert "lr 0.2" in page
+    assert "../" not in page  # nor the folders above
+
+
+def test_two_runs_of_one_configuration_and_folder_name_are_two_rows(tmp_path):
+    paths = [small(tmp_path / name / "default") for name in ("first", "second")]
+    page = write_overview([*paths, paths[0]], tmp_path / "page.html").read_text()
+    for name in ("first/default", "second/default"):
+        assert f'{name}/report.html">{name}</a>' in page
+
+
+def test_runs_on_other_folds_are_refused_and_nothing_is_written(sweep, tmp_path):
+    make_run(sweep / "z", config(**{"data.folds": 2}), n=33, epochs=2)
+    with pytest.raises(InputError, match="z: other patients or folds than"):
+        write_overview([sweep / "lr=0.2", sweep / "z"], tmp_path / "page.html")
+    assert not list(tmp_path.rglob("*.html"))
+
+
+def test_one_run_has_its_page_in_its_folder(sweep, capsys):
+    run = sweep / "lr=0.2"
+    _run(["report", f"run={run}", "ids=true"])
+    assert capsys.readouterr().out.strip() == str(run / "report.html")
+    assert "Zebra1" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("overrides", [[], ["run=a", "runs=b"], ["run=a", "prevalence=0"],
+                                       ["run=a", "prevalence=1.2"], ["run=a", "data.crop=1"]])  # fmt: skip
+def test_invalid_options_are_refused(overrides):
+    with pytest.raises(InputError):
+        _run(["report", *overrides])
+
+
+def test_the_comparison_is_the_one_that_compare_makes(sweep):
+    page = overview(sweep, reference="lr=0.2", tried=9)
+    paths = [sweep / "lr=0.2", sweep / "lr=0.1,a b"]
+    found = compare_runs(paths, paths[0], tried=9).strata["all"]
+    row = found.table[found.table["run"] == "lr=0.1,a b"].iloc[0]
+    assert format_score(row["difference"], signed=True) in page
+    limits = {"low": row["difference_low"], "high": row["difference_high"]}
+    assert format_interval(limits, signed=True) in page
+    assert format_p(row["p_holm"]).replace("<", "&lt;") in page
+    best = found.best["auroc"]
+    assert format_estimate({"value": best.expected, "low": best.low, "high": best.high}) in page
+    assert "difference from lr 0.2 on the same" in page
+    assert "Configurations tried: 9" in page
+
+
+def test_scores_and_changed_environments_are_shown(sweep):
+    page = overview(sweep)
+    metrics = json.loads((sweep / "lr=0.2" / "metrics.json").read_text())
+    assert format_score(metrics["scores"]["all"]["specificity_at_95"]["value"]) in page
+    assert "changed</small>" not in page
+    change = {"what": "version of torch", "before": "1", "now": "2"}
+    session = {"when": "2026-01-01T00:00:00+00:00", "changes": [change]}
+    edit_json(sweep / "lr=0.2" / "environment.json", drift=[session])
+    assert overview(sweep).count("changed</small>") == 1

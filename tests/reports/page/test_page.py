@@ -1,0 +1,177 @@
+import io
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+from rich.console import Console
+
+from lymphoml.core.errors import InputError
+from lymphoml.reports.format import format_estimate
+from lymphoml.reports.page import page as page_module
+from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.page import SECTIONS, write_report
+from lymphoml.reports.triage import set_rule
+from lymphoml.runs.test_set_log import record
+from tests.reports.fabricate import config, edit_json, make_full_run, make_run, make_run_of
+
+LIMIT = 8_000_000  # bytes
+
+
+@pytest.fixture(scope="module")
+def least(tmp_path_factory):
+    """A run without any optional file."""
+    settings = config(**{"data.folds": 2})
+    path = make_run(tmp_path_factory.mktemp("runs") / "lr=1e-3", settings, n=60, epochs=6)
+    (path / "environment.json").unlink()
+    return path
+
+
+@pytest.fixture(scope="module")
+def full(cohort, tmp_path_factory):
+    """A run with everything that a page can show."""
+    path = make_run_of(cohort, tmp_path_factory.mktemp("runs") / "full")
+    set_rule(path, 0.5, "average", None, Console(file=io.StringIO()))
+    record(path, "predict", "ab", 4)
+    with (path / "ledger.jsonl").open("a") as file:
+        file.write("half a li")
+    return path
+
+
+class Balance(HTMLParser):
+    """Collects tags that are closed in another order than opened."""
+
+    VOID = frozenset(("meta", "br", "hr", "img", "link", "input"))
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.wrong = [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+@pytest.mark.parametrize("which", ["least", "full"])
+def test_the_page_is_well_formed_and_makes_no_request(which, request):
+    run = request.getfixturevalue(which)
+    page = write_report(run, run / "page.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    assert not re.search(r'(src|href)="(?!#|data:image/webp;base64,)', page)
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+    assert "default-src 'none'" in page  # the browser refuses everything else
+    parser = Balance()
+    parser.feed(page)
+    assert (parser.wrong, parser.open) == ([], [])
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^")]*)', page)) <= set(ids)
+    assert page.count('role="img" aria-label="') == page.count('<svg class="chart"') >= 8
+    levels = [int(level) for level in re.findall(r"<h([1-6])", page)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in pairwise(levels))
+    for section in SECTIONS:
+        name = section.__name__.rpartition(".")[2]
+        assert f'href="#{name}"' in page
+        assert f'<h2 id="{name}-title">' in page
+
+
+def test_a_run_without_optional_files_says_how_to_make_them(least):
+    page = write_report(least, least / "page.html").read_text()
+    metrics = json.loads((least / "metrics.json").read_text())
+    for score in ("balanced_accuracy", "auroc"):
+        assert f"{metrics[score]['value']:.3f}" in page
+    for fold in metrics["folds"]:
+        assert f"{fold['best_epoch_balanced_accuracy']:.3f}" in page
+    assert "40 tumoral, 20 reactive" in page
+    assert "Not a medical device" in page
+    for hint in ("No clinical baseline", "lymphoml triage run=RUN", "No cells are shown",
+                 "lymphoml audit data.root=DIR", "no <code>ledger.jsonl</code>",
+                 "no record of its command"):  # fmt: skip
+        assert hint in page, hint
+
+
+def test_a_full_run_shows_everything(full):
+    page = write_report(full, full / "page.html").read_text()
+    metrics = json.loads((full / "metrics.json").read_text())
+    gain = format_estimate(metrics["gain"]["all"]["balanced_accuracy"], signed=True)
+    assert gain in page
+    shown = [metrics["scores"]["hard"]["f1"], metrics["thresholds"]["nested"]["balanced_accuracy"],
+             metrics["baselines"]["logistic_regression"]["hard"]["auroc"]]  # fmt: skip
+    for score in shown:
+        assert f"{score['value']:.3f}" in page
+    assert "are ruled out" in page
+    assert "1 line unreadable" in page
+    assert page.count('src="data:image/webp;base64,') > 40
+    assert page.count("<title>") > 100  # tooltips
+    bare = write_report(full, full / "bare.html", Choices(thumbnails=False)).read_text()
+    assert "<img" not in bare
+    assert "thumbnails=false" in bare
+
+
+def test_no_patient_is_named_unless_chosen(full, tmp_path):
+    audit = tmp_path / "audit.json"
+    finding = {"severity": "warning", "what": "one", "where": ["P1, P999"]}
+    audit.write_text(json.dumps({"findings": [finding]}))
+    names = set(re.findall(r"^(P\d+),", (full / "predictions.csv").read_text(), re.MULTILINE))
+    assert len(names) == 15
+    page = write_report(full, tmp_path / "page.html", Choices(audit=audit)).read_text()
+    page = re.sub(r"base64,[^\"]*", "", page)
+    assert not names & set(re.findall(r"\w+", page))
+    assert "P999" not in page
+    assert "0.jpg" not in page  # nor is a file
+    page = write_report(full, tmp_path / "page.html", Choices(ids=True, audit=audit)).read_text()
+    assert names <= set(re.findall(r"\w+", page))
+    assert "P999" not in page
+
+
+def test_pages_are_reproducible_and_pictures_shrink_to_the_limit(cohort, tmp_path, monkeypatch):
+    path = make_run_of(cohort, tmp_path / "run", repeats=10)
+    first, second = (write_report(path, tmp_path / name) for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+    size = first.stat().st_size
+    assert size < LIMIT / 2
+    monkeypatch.setattr(page_module, "LIMIT", size - 1)
+    smaller = write_report(path, tmp_path / "smaller.html")
+    assert smaller.stat().st_size < size
+    assert "<img" in smaller.read_text()
+
+
+def test_texts_of_a_run_are_never_markup(tmp_path):
+    attack = '"><script>alert(1)</script>'
+    changes = {"name": attack, "tags": [attack], "data.crop": attack, "data.name": attack}
+    path = make_full_run(tmp_path / "a<b>", **changes)
+    edit_json(path / "environment.json", command=attack, versions={attack: attack})
+    metrics = json.loads((path / "metrics.json").read_text())
+    metrics["subgroups"][0]["group"] = attack
+    metrics["baselines"][attack] = metrics["baselines"]["logistic_regression"]
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    set_rule(path, 0.5, "average", None, Console(file=io.StringIO()))
+    edit_json(path / "triage.json", assumptions=[attack])
+    audit = tmp_path / "audit.json"
+    audit.write_text(json.dumps({"findings": [{"severity": attack, "what": attack}]}))
+    page = write_report(path, tmp_path / "page.html", Choices(audit=audit)).read_text()
+    assert "<script>alert" not in page
+    assert "<b>alert" not in page
+    assert page.count("&lt;script&gt;") >= 12
+    assert page.count("<script") == 1
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{"])
+def test_what_is_missing_or_no_audit_is_refused_and_nothing_is_written(tmp_path, content):
+    path = make_run(tmp_path / "run", config(**{"data.folds": 2}), n=30, epochs=2)
+    audit, out = tmp_path / "audit.json", tmp_path / "page.html"
+    audit.write_text(content)
+    with pytest.raises(InputError, match=r"audit\.json"):
+        write_report(path, out, Choices(audit=audit))
+    (path / "fold-1" / "done.json").unlink()
+    with pytest.raises(InputError, match="fold 1 has no done"):
+        write_report(path, out)
+    assert not out.exists()

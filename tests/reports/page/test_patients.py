@@ -1,0 +1,103 @@
+import pandas as pd
+import pytest
+
+from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.page import render
+from lymphoml.reports.page.pseudonyms import pseudonyms, read_key
+from lymphoml.reports.page.sections import patients
+from lymphoml.reports.page.sections.patients import choose_cells, content, patient_table
+from lymphoml.runs.finished_run import read_run
+from tests.reports.fabricate import config, make_run, make_run_of
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Two repeats; C is called wrongly."""
+    predictions = pd.DataFrame(
+        {
+            "patient": list("ABCD") * 2,
+            "fold": [0, 0, 1, 1, 2, 3, 2, 3],
+            "label": [1, 0, 1, 0] * 2,
+            "probability": [0.9, 0.1, 0.5, 0.4, 0.7, 0.2, 0.3, 0.2],
+        }
+    )
+    settings = config(**{"data.folds": 2, "data.repeats": 2})
+    return read_run(make_run(tmp_path / "run", settings, epochs=2, predictions=predictions))
+
+
+def write_strata(run, text):
+    (run.path / "strata.csv").write_text(text)
+
+
+def test_patients_are_ordered_by_mean_probability_under_their_pseudonyms(run):
+    write_strata(run, "patient,hard,sex\nA,0,F\nB,1,M\nC,1,F\nD,0,M\n")
+    table = patient_table(run, ids=False)
+    names = pseudonyms(list("ABCD"), read_key())
+    assert list(table.index) == ["A", "C", "D", "B"]
+    assert table["probability"].tolist() == pytest.approx([0.8, 0.4, 0.3, 0.15])
+    assert table["name"].tolist() == [names[patient] for patient in "ACDB"]
+    assert table["wrong"].tolist() == [False, True, False, False]
+    assert table["hard"].tolist() == [False, True, False, True]
+    assert patient_table(run, ids=True)["name"].tolist() == ["A", "C", "D", "B"]
+    tooltips = [text for each in content(run, Choices())["chart"].series for text in each.tooltips]
+    assert f"{names['C']}: 0.400, tumoral, hard stratum, fold 1" in tooltips
+
+
+def test_an_unknown_stratum_stays_unknown(run):
+    write_strata(run, "patient,hard\nA,0\nB,1\nC,unknown\nD,1\n")
+    assert patient_table(run, ids=False)["hard"].tolist() == [False, None, True, True]
+    write_strata(run, "patient,sex\nA,F\n")
+    assert patient_table(run, ids=False)["hard"].tolist() == [None] * 4
+    assert not content(run, Choices())["has_hard_stratum"]
+
+
+def test_the_most_and_least_suspicious_cells_are_chosen_and_none_twice():
+    instances = pd.DataFrame(
+        {
+            "patient": ["A"] * 8 + ["B"] * 4 + ["C"],
+            "image": [f"{i}" for i in range(13)],
+            "probability": [0.1, 0.8, 0.3, 0.9, 0.2, 0.7, 0.5, 0.4, 0.1, 0.9, 0.5, 0.6, 0.3],
+        }
+    )
+    chosen = choose_cells(instances)
+    assert [image for image, _ in chosen["A"]["most"]] == ["3", "1", "5"]
+    assert [image for image, _ in chosen["A"]["least"]] == ["2", "4", "0"]
+    assert chosen["B"]["least"] == [("8", 0.1)]
+    assert chosen["C"] == {"most": [("12", 0.3)], "least": []}
+
+
+def test_of_very_many_patients_both_ends_are_listed(run, monkeypatch):
+    monkeypatch.setattr(patients, "MAX_LISTED", 2)
+    shown = content(run, Choices())
+    assert [row["patient"] for row in shown["rows"]] == ["A", "B"]
+    assert shown["n"] == 4
+    assert sum(len(series.x) for series in shown["chart"].series[1:]) == 4
+
+
+CLINICAL = {"model.fusion": {"_target_": "lymphoml.models.fusion.ClinicalOnly"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"data.eval_bag_size": 3}, "data.eval_bag_size=3"),
+        (CLINICAL | {"data.eval_bag_size": 3}, "does not use images"),
+        ({"ensemble": ["a", "b"]}, "an ensemble"),
+        ({}, "no per-image predictions"),
+    ],
+)
+def test_the_page_says_why_no_cells_are_shown(tmp_path, settings, reason):
+    settings = config(**{"data.folds": 2} | settings)
+    run = make_run(tmp_path / "run", settings, n=30, epochs=2)
+    assert reason in content(read_run(run), Choices())["missing"]
+
+
+def test_patients_with_more_images_than_were_evaluated_have_no_cells(cohort, tmp_path):
+    path = make_run_of(cohort, tmp_path / "run", eval_bag_size=5)
+    for fold in range(2):
+        file = path / f"fold-{fold}" / "instances.csv"
+        cells = pd.read_csv(file)
+        cells[cells.groupby("patient")["image"].transform("size") <= 5].to_csv(file, index=False)
+    shown = content(read_run(path), Choices(), 1_000_000)
+    assert 0 < len(shown["cells"]) < len(shown["rows"])
+    assert "(data.eval_bag_size)" in render("", "patients", shown)

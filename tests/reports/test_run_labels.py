@@ -1,0 +1,76 @@
+from pathlib import Path
+
+from lymphoml.reports.run_labels import (
+    flatten,
+    run_labels,
+    settings_label,
+    short_names,
+    varying_settings,
+)
+from lymphoml.runs.finished_run import read_run
+from tests.reports.fabricate import config, make_run
+
+
+def labels(*configs):
+    return [settings_label(settings) for settings in varying_settings(configs)]
+
+
+def test_a_group_is_named_by_its_class_and_runtime_keys_are_left_out():
+    flat = flatten(config())
+    assert (flat["optim"], flat["optim.momentum"], flat["data.crop"]) == ("SGD", 0.9, 112)
+    assert not {"name", "fold", "tags", "data.root", "logger.mode"} & set(flat)
+
+
+def test_the_papers_grid_varies_three_settings():
+    grid = []
+    for optim in ("SGD", "Adam"):
+        for lr in (1e-3, 1e-4):
+            for scheduler in (config()["scheduler"], {"_target_": None}):
+                changed = config(lr=lr, scheduler=scheduler)
+                changed["optim"] = {"_target_": f"torch.optim.{optim}", "lr": lr}
+                changed["optim"] |= {"momentum": 0.9} if optim == "SGD" else {}
+                changed["logger"]["group"] = f"{optim}{lr}"
+                grid.append(changed)
+    assert [list(each) for each in varying_settings(grid)] == [["optim", "lr", "scheduler"]] * 8
+    found = labels(*grid)
+    assert len(set(found)) == 8
+    assert (found[0], found[-1]) == (
+        "SGD, lr 0.001, ExponentialLR",
+        "Adam, lr 0.0001, no scheduler",
+    )
+
+
+def test_an_argument_counts_among_runs_of_the_same_class():
+    other = config(**{"optim.momentum": 0.5})
+    adam = config(optim={"_target_": "torch.optim.Adam", "lr": 1e-3})
+    assert labels(config(), other) == ["momentum 0.9", "momentum 0.5"]
+    assert labels(config(), other, adam) == ["SGD, momentum 0.9", "SGD, momentum 0.5", "Adam"]
+    fusion = config(**{"model.fusion": {"_target_": "lymphoml.models.fusion.NoFusion"}})
+    assert labels(config(), fusion) == ["ConcatFusion", "NoFusion"]
+    assert varying_settings([config()]) == [{}]
+
+
+def test_switches_and_kinds():
+    augment = [config(**{"data.augment": {"flip": flip}, "data.x": x}) for flip, x in
+               ((True, "a"), (False, "b"))]  # fmt: skip
+    assert labels(*augment) == ["a, flip", "b, no flip"]
+    averages = [{"kind": None, "decay": None}, {"kind": "ema", "decay": 0.99},
+                {"kind": "ema", "decay": 0.9}]  # fmt: skip
+    found = labels(*(config(weight_averaging=average) for average in averages))
+    assert found == ["no weight averaging", "ema, decay 0.99", "ema, decay 0.9"]
+
+
+def test_a_key_is_as_long_as_needed():
+    assert settings_label({"seed": 1, "model.encoder.seed": 8}) == "seed 1, encoder seed 8"
+    assert settings_label({"data.crop": 112}, {"pretrain.crop"}) == "data crop 112"
+    assert short_names([Path("runs/a/x"), Path("runs/a/y")]) == ["x", "y"]
+    assert short_names([Path("runs/a/x"), Path("runs/b/x")]) == ["a/x", "b/x"]
+
+
+def test_runs_with_equal_or_too_many_settings_go_by_their_folders(tmp_path):
+    many = {f"trainer.a_long_setting_{each}": each for each in range(4)}
+    for name, changes in (("a", {}), ("b", {}), ("c", many)):
+        make_run(tmp_path / name, config(**changes), n=30, epochs=2)
+    runs = [read_run(tmp_path / name) for name in "abc"]
+    assert list(run_labels(runs[:2]).values()) == ["a", "b"]
+    assert list(run_labels(runs[1:]).values()) == ["b", "c"]
