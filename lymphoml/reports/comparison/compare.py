@@ -45,7 +45,8 @@ class Stratum:
             for score, values in self.table.groupby("score")["detectable"]
         }
         return {
-            score: {"single": medians[score], "holm": medians[score] * ratio} for score in PAIR_SCORES
+            score: {"single": medians[score], "holm": medians[score] * ratio}
+            for score in PAIR_SCORES
         }
 
 

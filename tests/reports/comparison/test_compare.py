@@ -219,7 +219,7 @@ def test_the_hard_stratum_needs_both_classes_and_changed_runs_are_named(tmp_path
     labels.rename("hard").reset_index().to_csv(paths[1] / "strata.csv", index=False)
     change = {"what": "version of torch", "before": "1", "now": "2"}
     session = {"when": "2026-01-01T00:00:00+00:00", "changes": [change]}
-    edit_json(paths[1] / "environment.json", drift=[session])
+    edit_json(paths[1] / "environment.json", changes=[session])
     found = compare_runs(paths, paths[0], resamples=100)
     assert set(found.strata) == {"all"}  # the best run's strata decide
     content, _ = write_comparison(found, tmp_path)

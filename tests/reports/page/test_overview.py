@@ -100,5 +100,5 @@ def test_scores_and_changed_environments_are_shown(sweep):
     assert "changed</small>" not in page
     change = {"what": "version of torch", "before": "1", "now": "2"}
     session = {"when": "2026-01-01T00:00:00+00:00", "changes": [change]}
-    edit_json(sweep / "lr=0.2" / "environment.json", drift=[session])
+    edit_json(sweep / "lr=0.2" / "environment.json", changes=[session])
     assert overview(sweep).count("changed</small>") == 1

@@ -172,6 +172,6 @@ def test_what_is_missing_or_no_audit_is_refused_and_nothing_is_written(tmp_path,
     with pytest.raises(InputError, match=r"audit\.json"):
         write_report(path, out, Choices(audit=audit))
     (path / "fold-1" / "done.json").unlink()
-    with pytest.raises(InputError, match="fold 1 has no done"):
+    with pytest.raises(InputError, match="not finished"):
         write_report(path, out)
     assert not out.exists()
