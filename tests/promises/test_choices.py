@@ -15,10 +15,10 @@ from tests.promises.test_kills import RUN, differences, events, leftovers
 from tests.reports.fabricate import config, make_predictions, make_run
 
 CHOICES = {
-    "ema": ["weight_averaging=ema", "weight_averaging.decay=0.8", "model.encoder.norm=batch",
+    "ema": ["weight_averaging=ema", "weight_averaging.decay=0.8", "model.encoder.norm=group",
             "optim=adam", "loss.label_smoothing=0.1", "data.inner_val_fraction=0.3",
             "scheduler=cosine_with_warmup", "scheduler.warmup_epochs=1", "data.augment.flip=true"],
-    "swa": ["weight_averaging=swa", "weight_averaging.start=0.4", "model.encoder.norm=batch",
+    "swa": ["weight_averaging=swa", "weight_averaging.start=0.4", "model.encoder.norm=group",
             "data.num_workers=1", "model.instance_dropout=0.3",
             "trainer.check_val_every_n_epoch=2"],
 }  # fmt: skip

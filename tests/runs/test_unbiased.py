@@ -13,8 +13,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from scipy.stats import norm
 
-from lymphoml.cli.config import validate
+from lymphoml.cli.config import to_plain_dict
 from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.runs.settings import TrainConfig
 from lymphoml.training.checkpoint import load_checkpoint
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -39,19 +40,20 @@ class Pipeline:
         for i in range(patients):
             (self.root / f"P{i}").mkdir(parents=True)
             (self.root / f"P{i}" / "0.png").touch()  # found, never opened
-        words = ["data=table", "model/fusion=clinical", "logger=none", "trainer.enable_progress_bar=false",
-                 "trainer.num_threads=1", f"data.root={self.root}", "data.image_dir=.",
-                 "data.clinical=[x]", *words]  # fmt: skip
+        words = ["data=table", "model/fusion=clinical", "logger=none", "trainer.num_threads=1",
+                 "trainer.enable_progress_bar=false", f"data.root={self.root}",
+                 "data.image_dir=.", *words]  # fmt: skip
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            self.config = validate(compose("train", overrides=words))
-        self.config["data"] |= {"columns": COLUMNS}
+            config = to_plain_dict(compose("train", overrides=words))
+        config["data"] |= {"columns": COLUMNS, "clinical": ["x"], "hard_stratum": None}
+        self.config = TrainConfig.read(config)
 
     def run(self, name, labels, x, **changes):
         ids = [f"P{i}" for i in range(self.patients)]
         table = pd.DataFrame({"ID": ids, "LABEL": labels, "X": np.round(x, 9)})
         table.to_csv(self.root / "clinical.csv", index=False)
         folder = self.runs / name
-        cross_validate(json.loads(json.dumps(self.config)) | changes, folder)
+        cross_validate(self.config.replace(changes), folder)
         return folder, json.loads((folder / "metrics.json").read_text())
 
 
@@ -71,6 +73,7 @@ def true_accuracy(folder, distance):
     return np.mean(scores)
 
 
+@pytest.mark.slow
 def test_permuted_labels_score_one_half(tmp_path):
     n, random = 800, np.random.default_rng(0)
     pipeline = Pipeline(tmp_path, n, "data.folds=2", "trainer.max_epochs=3", "optim=adam",
@@ -86,7 +89,8 @@ def test_permuted_labels_score_one_half(tmp_path):
     assert np.mean(scores) == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_planted_accuracy_is_found_without_bias_and_the_best_epoch_flatters(tmp_path):
+@pytest.mark.slow
+def test_a_planted_accuracy_is_found_without_bias_and_the_best_epoch_is_optimistic(tmp_path):
     """Training at so high a rate that epochs differ, as they do on the real cohort."""
     n, distance, random = 165, 2 * norm.isf(0.15), np.random.default_rng(0)
     pipeline = Pipeline(tmp_path, n, "data.folds=5", "trainer.max_epochs=5", "optim=adam",
@@ -105,7 +109,7 @@ def test_a_planted_accuracy_is_found_without_bias_and_the_best_epoch_flatters(tm
     assert np.mean(gaps) > 0.02
 
 
-def test_what_is_planted_in_held_out_rows_reaches_nothing_that_training_leaves(tmp_path):
+def test_held_out_values_reach_nothing_that_training_writes(tmp_path):
     n, random = 60, np.random.default_rng(0)
     pipeline = Pipeline(tmp_path, n, "fold=0", "trainer.max_epochs=2", "data.folds=3")
     labels, x = np.arange(n) % 2, random.normal(size=n)
@@ -115,7 +119,7 @@ def test_what_is_planted_in_held_out_rows_reaches_nothing_that_training_leaves(t
         pipeline.run("honest", labels, x)
     held_out = pd.read_csv(honest / "fold-0" / "predictions.csv")["patient"]
     rows = held_out.str[1:].astype(int)
-    x[rows] = 1000.0 * rows  # tells who it is
+    x[rows] = 1000.0 * rows  # identifies each patient
     with pytest.raises(FileNotFoundError):
         pipeline.run("leaky", labels, x)
     assert (honest / "folds.csv").read_bytes() == (leaky / "folds.csv").read_bytes()
