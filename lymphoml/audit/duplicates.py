@@ -1,24 +1,24 @@
-"""Images that stand in a cohort twice: the same bytes, or pictures that are nearly the same."""
+"""Images that a cohort holds twice: identical bytes, or nearly identical pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lymphoml.audit.problems import Finding, count
+from lymphoml.audit.findings import Finding, count
+from lymphoml.audit.images import usable
 
-# Of 64 bits. Of 300 real cells made anew as JPEG of quality 50 or 20, at half the size or 15 %
-# brighter, 99 % differ by at most 4 from themselves. Of the 1.4e8 pairs of cells of two patients of
-# the real cohort (16,711 images) none differs by 4 or less, 5 by 6, 98 by 8 and 1,547 by 10: cells
-# that look alike. A copy shifted by two pixels or more or cropped differs by 6 to 12 and is missed.
+# Of 64 bits. 99 % of 300 real cells saved again (JPEG of quality 20 or 50, half size, 15 %
+# brighter) differ by at most 4; of the 1.4e8 pairs of cells of two real patients none does, 98 by
+# 8. Copies that are cropped, or shifted by two pixels and more, differ by 6 to 12: not found.
 DISTANCE = 4
 BLOCK = 256  # rows of the table of distances at a time
 
 
 def exact_duplicates(records: pd.DataFrame) -> list[dict[str, Any]]:
-    """Groups of usable files of one SHA-256, each with its files and patients."""
-    good = records[records["problem"] == ""]
+    """Return groups of usable files of one SHA-256, each with its files and patients."""
+    good = usable(records)
     shared = good[good["digest"].duplicated(keep=False)]
     return [
         {"files": rows["file"].tolist(), "patients": sorted(set(rows["patient"]))}
@@ -27,14 +27,13 @@ def exact_duplicates(records: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def near_duplicates(records: pd.DataFrame, distance: int = DISTANCE) -> list[dict[str, Any]]:
-    """Pairs of usable files whose hashes differ by at most `distance` bits, and not in bytes alone.
+    """Return pairs of usable files whose hashes differ by at most `distance` bits.
 
-    Blank images, of which every two look alike, and identical bytes are left out.
+    Blank images, which all look alike, and identical files are left out.
     """
-    good = records[(records["problem"] == "") & ~records["blank"].astype(bool)]
-    good = good.drop_duplicates(["digest", "patient"])
-    digests, files = good["digest"].to_numpy(), good["file"].to_numpy()
-    patients = good["patient"].to_numpy()
+    good = usable(records)
+    good = good[~good["blank"].astype(bool)].drop_duplicates(["digest", "patient"])
+    digests, files, patients = (good[key].to_numpy() for key in ("digest", "file", "patient"))
     return [
         {
             "files": [str(files[a]), str(files[b])],
@@ -47,7 +46,7 @@ def near_duplicates(records: pd.DataFrame, distance: int = DISTANCE) -> list[dic
 
 
 def close_pairs(hashes: np.ndarray, distance: int) -> Iterator[tuple[int, int, int]]:
-    """Places a < b of hashes, uint64 (n), and the number of bits in which they differ."""
+    """Yield indices a < b of hashes, uint64 (n), that differ by at most `distance` bits."""
     for start in range(0, len(hashes), BLOCK):
         rows = hashes[start : start + BLOCK]
         bits = np.bitwise_count(rows[:, None] ^ hashes[None, start:])
@@ -57,28 +56,32 @@ def close_pairs(hashes: np.ndarray, distance: int) -> Iterator[tuple[int, int, i
 
 
 def duplicate_findings(
-    exact: list[dict[str, Any]], near: list[dict[str, Any]], sides: dict[str, str]
+    exact: list[dict[str, Any]], near: list[dict[str, Any]], labels: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """`sides` says of each patient what a reader must know: label and table."""
-    for kind, groups in (("identical", exact), ("nearly identical", near)):
+    """Yield a finding per kind, across and within patients; `labels` has label and table of each.
+
+    A copy in another fold or table gives away the label.
+    """
+    for groups, kind, one, many in (
+        (exact, "identical", "group", "groups"), (near, "nearly identical", "pair", "pairs")
+    ):  # fmt: skip
         across = [group for group in groups if len(group["patients"]) > 1]
         within = [group for group in groups if len(group["patients"]) == 1]
-        noun = ("group", "groups") if kind == "identical" else ("pair", "pairs")
         if across:
             yield Finding(
                 "warning",
                 "duplicate",
-                f"{count(len(across), *noun)} of {kind} images across patients",
-                tuple(f"{_line(group)}: {_sides(group, sides)}" for group in across),
-                "find out whose they are; across folds or tables they give the answer away",
+                f"{count(len(across), one, many)} of {kind} images across patients",
+                tuple(f"{_line(group)}: {_owners(group, labels)}" for group in across),
+                "find out to whom they belong and remove the others",
             )
         if within:
             yield Finding(
-                "warning" if kind == "identical" else "note",
+                "warning" if groups is exact else "note",
                 "duplicate",
-                f"{count(len(within), *noun)} of {kind} images within a patient",
-                tuple(_line(group) for group in within),
-                "keep one of each" if kind == "identical" else "one cell photographed twice?",
+                f"{count(len(within), one, many)} of {kind} images within a patient",
+                tuple(map(_line, within)),
+                "keep one of each" if groups is exact else "check whether a cell is there twice",
             )
 
 
@@ -87,5 +90,5 @@ def _line(group: dict[str, Any]) -> str:
     return " = ".join(group["files"]) + distance
 
 
-def _sides(group: dict[str, Any], sides: dict[str, str]) -> str:
-    return ", ".join(f"{each} ({sides.get(each, 'not in a table')})" for each in group["patients"])
+def _owners(group: dict[str, Any], labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{each} ({labels.get(each, 'not in a table')})" for each in group["patients"])

@@ -1,4 +1,4 @@
-"""Every image decoded once: its problems, digest, perceptual hash and mean colour."""
+"""Every image decoded once: its problem, digest, perceptual hash and mean colour."""
 
 import hashlib
 import warnings
@@ -11,67 +11,60 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lymphoml.audit.problems import Finding, below, count
+from lymphoml.audit.findings import Finding, below, count
 from lymphoml.core.cores import available_cores
 from lymphoml.core.progress import progress_bar
 from lymphoml.data.cache import Images
 from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb, read_image
 
 CHANNELS = ["red", "green", "blue"]
-REMARKS = {  # column: what it says, what to do
-    "sixteen_bits": ("16 bits a channel; only the upper 8 are read", "convert them as you want"),
+REMARKS = {  # column: what, action
+    "sixteen_bits": ("16 bits per channel; only the upper 8 are read", "convert them to 8 bits"),
     "animated": ("animated; only the first frame is read", "keep one frame"),
-    "blank": ("one colour all over", "look at them; remove what shows no cell"),
+    "blank": ("a single colour", "look at them; remove those without a cell"),
 }
+# Of an image that cannot be used. No None: a column of floats cannot hold a hash of 64 bits.
 UNKNOWN = {
-    "kind": "",
-    "mode": "",
-    "digest": "",
-    "hash": 0,
-    "width": 0,
-    "height": 0,
-}  # of a refused image
+    "mode": "", "digest": "", "hash": 0, "width": 0, "height": 0,
+    **dict.fromkeys(CHANNELS, np.nan), **dict.fromkeys(REMARKS, False),
+}  # fmt: skip
 
 
-def examine(images: Images, root: Path, framing: Preprocessing) -> pd.DataFrame:
-    """A row for each file, in the order given, on all cores.
+def examine(images: Images, root: Path, preprocessing: Preprocessing) -> pd.DataFrame:
+    """Return a row per file, in the order given, read on all cores.
 
-    `patient`, `file` (below `root`) and `problem` (empty where the image can be used) are known of
-    all; of images that can be used also `digest` (SHA-256 of the file), `hash` (perceptual, 64
-    bits), `mode`, `width`, `height`, the means `red`, `green`, `blue` (0 to 255), and what
-    `REMARKS` lists.
+    Columns: `patient`, `file` (below `root`), `kind` and `problem` (empty where the image can be
+    used), and of usable images `digest` (SHA-256), `hash` (perceptual, 64 bits), `mode`, `width`,
+    `height`, the means `red`, `green`, `blue` (0 to 255) and the flags of REMARKS.
     """
     files = [(patient, path) for patient, paths in images.items() for path in paths]
-    # Filters are the whole process's: set once around the threads, never within them.
+    # Filters belong to the whole process: set once around the threads, never within them.
     with (
         warnings.catch_warnings(action="error"),
         progress_bar("examining images", len(files)) as bar,
         ThreadPoolExecutor(available_cores()) as pool,
     ):
 
-        def look(file: tuple[str, Path]) -> dict:
+        def row(file: tuple[str, Path]) -> dict:
             patient, path = file
-            told = _examine_file(path, framing)
+            measured = _examine_file(path, preprocessing)
             bar.advance()
-            return {"patient": patient, "file": below(path, root)} | told
+            return UNKNOWN | {"patient": patient, "file": below(path, root)} | measured
 
-        rows = list(pool.map(look, files))
-    # No None: it would turn whole columns into floats, which cannot hold a hash of 64 bits.
-    unknown = UNKNOWN | dict.fromkeys(CHANNELS, np.nan) | dict.fromkeys(REMARKS, False)
-    return pd.DataFrame(
-        [unknown | row for row in rows], columns=["patient", "file", "problem", *unknown]
-    )
+        rows = list(pool.map(row, files))
+    return pd.DataFrame(rows, columns=["patient", "file", "kind", "problem", *UNKNOWN])
 
 
-def _examine_file(path: Path, framing: Preprocessing) -> dict:
+def _examine_file(path: Path, preprocessing: Preprocessing) -> dict:
     content = read_image(path)
     if isinstance(content, ImageProblem):
-        return {"problem": str(content), "kind": content.kind}
-    opened = open_rgb(content, framing)
+        return {"kind": content.kind, "problem": content.what}
+    opened = open_rgb(content, preprocessing)
     if isinstance(opened, ImageProblem):
-        return {"problem": str(opened), "kind": opened.kind}
+        return {"kind": opened.kind, "problem": opened.what}
     image = opened.image
     return {
+        "kind": "",
         "problem": "",
         "mode": opened.mode,
         "sixteen_bits": opened.sixteen_bits,
@@ -85,48 +78,49 @@ def _examine_file(path: Path, framing: Preprocessing) -> dict:
 
 
 def _means(image: Image.Image) -> dict[str, float]:
-    """Of each channel, exact, by way of the histogram: faster than summing pixels."""
+    """Return each channel's mean, from the histogram: exact, and faster than summing pixels."""
     counts = np.reshape(image.histogram(), (3, 256))
     means = counts @ np.arange(256) / (image.width * image.height)
     return {channel: float(mean) for channel, mean in zip(CHANNELS, means, strict=True)}
 
 
-def image_findings(records: pd.DataFrame, framing: Preprocessing) -> Iterator[Finding]:
-    """What would be refused in training is an error, what would be read otherwise a warning."""
-    bad = records[records["problem"] != ""]
+def usable(records: pd.DataFrame) -> pd.DataFrame:
+    return records[records["kind"] == ""]
+
+
+def image_findings(records: pd.DataFrame, preprocessing: Preprocessing) -> Iterator[Finding]:
+    """Yield an error for each kind of image that training refuses, warnings for odd ones."""
+    bad, good = records[records["kind"] != ""], usable(records)
     for kind, rows in bad.groupby("kind"):
-        yield Finding(
-            "error",
-            "image",
-            f"{count(len(rows), 'image')}: {kind}",
-            tuple(rows["file"] + ": " + rows["problem"]),
-            "replace the files or remove them",
-        )
-    good = records[records["problem"] == ""]
+        what = f"{count(len(rows), 'image')}: {kind}"
+        where = tuple(rows["file"] + ": " + rows["problem"])
+        yield Finding("error", "image", what, where, "replace the files or remove them")
     for remark, (what, action) in REMARKS.items():
         rows = good[good[remark].astype(bool)]
         if len(rows):
             what = f"{count(len(rows), 'image')}: {what}"
             yield Finding("warning", "image", what, tuple(rows["file"]), action)
-    yield from _unusual(good, "mode", good["mode"], "warning", "stored as", "convert them alike")
-    size = good["width"].astype(str) + " x " + good["height"].astype(str) + " pixels"
-    fixed = framing.crop or framing.resize
-    yield from _unusual(
-        good, "size", size, "warning" if fixed else "error", "of",
-        "check the source" if fixed else "set data.crop or data.resize: all must be of one size",
-    )  # fmt: skip
-
-
-def _unusual(
-    records: pd.DataFrame, name: str, values: pd.Series, severity: str, verb: str, action: str
-) -> Iterator[Finding]:
-    """Images that differ from most; greyscale and palettes become RGB, transparency is dropped."""
-    if values.empty:
-        return
-    usual = values.mode()[0]
-    for value, rows in records.groupby(values):
-        if value != usual or (name == "mode" and value != "RGB"):
-            among = "" if value == usual else f" where most are {usual}"
-            grey = " (greyscale)" if name == "mode" and value == "L" else ""
-            what = f"{count(len(rows), 'image')} {verb} {value}{grey}{among}"
+    # Greyscale and palettes become RGB, transparency is dropped.
+    for mode, usual, rows in _by_value(good, good["mode"]):
+        if mode != usual or mode != "RGB":
+            grey = " (greyscale)" if mode == "L" else ""
+            what = f"{count(len(rows), 'image')} stored as {mode}{grey}{_most(mode, usual)}"
+            yield Finding("warning", "image", what, tuple(rows["file"]), "convert all to RGB")
+    severity, action = "error", "set data.crop or data.resize: all must be of one size"
+    if preprocessing.crop or preprocessing.resize:
+        severity, action = "warning", "check the source"
+    sizes = good["width"].astype(str) + " x " + good["height"].astype(str) + " pixels"
+    for size, usual, rows in _by_value(good, sizes):
+        if size != usual:
+            what = f"{count(len(rows), 'image')} of {size}{_most(size, usual)}"
             yield Finding(severity, "image", what, tuple(rows["file"]), action)
+
+
+def _by_value(records: pd.DataFrame, values: pd.Series) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield each value, the most frequent one, and the records of that value."""
+    for value, rows in records.groupby(values):
+        yield str(value), str(values.mode()[0]), rows
+
+
+def _most(value: str, usual: str) -> str:
+    return "" if value == usual else f" where most are {usual}"

@@ -1,4 +1,4 @@
-"""Records that are probably one person: who, on which sides, and how many are chance."""
+"""Records that are probably one person, and how many such pairs chance would give."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.audit.problems import Finding, count
+from lymphoml.audit.findings import Finding, count
 from lymphoml.data.cohort import Cohort
 
 HALF_YEAR = 182  # days
@@ -15,11 +15,11 @@ LABELS = {1: "tumoral", 0: "reactive", -1: "unlabelled"}
 
 
 def suspected_pairs(cohort: Cohort, tables: Sequence[str], folds: int) -> list[dict[str, Any]]:
-    """Every two records of one birth date and sex, with what sets them apart.
+    """Return every two records of one birth date and sex: patients, labels, tables.
 
-    `parted` is the chance that a stratified split into `folds`, not grouped, puts them on both
-    sides; None where they stand in different tables or one is unlabelled, so that no fold holds
-    both. lymphoml's own folds never part them.
+    `split_probability` is the chance that a stratified split into `folds` without groups separates
+    them; None where they are in different tables or one is unlabelled. lymphoml's folds are
+    grouped: they never do.
     """
     sizes = cohort.table["label"].value_counts()
     pairs = []
@@ -35,13 +35,13 @@ def suspected_pairs(cohort: Cohort, tables: Sequence[str], folds: int) -> list[d
                     "tables": places,
                     "same_label": labels[0] == labels[1] if labelled else None,
                     "across_tables": places[0] != places[1],
-                    "parted": _parted(labels, sizes, folds) if labelled else None,
+                    "split_probability": _split(labels, sizes, folds) if labelled else None,
                 }
             )
     return pairs
 
 
-def _parted(labels: list[int], sizes: pd.Series, folds: int) -> float:
+def _split(labels: list[int], sizes: pd.Series, folds: int) -> float:
     """1 less the chance of one fold, which has room for n / k - 1 of the class's n - 1 others."""
     if labels[0] != labels[1]:
         return 1 - 1 / folds
@@ -50,10 +50,9 @@ def _parted(labels: list[int], sizes: pd.Series, folds: int) -> float:
 
 
 def coincidences(table: pd.DataFrame, ages: str, sex: str) -> float:
-    """Pairs expected to share birth date and sex by chance.
+    """Return the number of pairs expected to share birth date and sex by chance.
 
-    Births half a year around are as likely as births on the day itself: the pairs of one sex that
-    lie 1 to 182 days apart, over the 364 such days.
+    As many as pairs of one sex 1 to 182 days apart, over the 364 such days.
     """
     near = 0
     for _, rows in table.dropna(subset=[ages, sex]).groupby(sex):
@@ -64,23 +63,22 @@ def coincidences(table: pd.DataFrame, ages: str, sex: str) -> float:
 
 
 def person_findings(pairs: list[dict[str, Any]], expected: float | None) -> Iterator[Finding]:
-    if not pairs:
-        return
-    chance = "" if expected is None else f"; {expected:.2g} expected by chance"
-    yield Finding(
-        "warning",
-        "person",
-        f"{count(len(pairs), 'pair')} of records share birth date and sex{chance}",
-        tuple(_line(pair) for pair in pairs),
-        "ask the source; folds keep them together, train and test tables do not",
-    )
+    if pairs:
+        chance = "" if expected is None else f"; {expected:.2g} expected by chance"
+        yield Finding(
+            "warning",
+            "person",
+            f"{count(len(pairs), 'pair')} of records share birth date and sex{chance}",
+            tuple(map(_line, pairs)),
+            "ask the source; folds keep them together, train and test tables do not",
+        )
 
 
 def _line(pair: dict[str, Any]) -> str:
     (a, b), (label_a, label_b) = pair["patients"], pair["labels"]
     line = f"{a} ({label_a}) and {b} ({label_b})"
     if pair["across_tables"]:
-        line += f": on both sides, {' and '.join(pair['tables'])}"
-    if pair["parted"] is not None:
-        line += f": folds not grouped would part them with probability {pair['parted']:.2f}"
+        line += f": in different tables, {' and '.join(pair['tables'])}"
+    if pair["split_probability"] is not None:
+        line += f": ungrouped folds split them with probability {pair['split_probability']:.2f}"
     return line if pair["same_label"] is not False else f"{line}; their labels differ"

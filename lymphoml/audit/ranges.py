@@ -1,131 +1,120 @@
-"""Clinical values, dates and classes: ranges, outliers, what is ambiguous, what folds there can be.
+"""Clinical values, dates and classes: ranges, outliers, ambiguous dates, the most folds possible.
 
-Ages are told in whole years, since a birth date could be made from more.
+Ages are reported in whole years, since a birth date could be computed from more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lymphoml.audit.problems import Finding, count
+from lymphoml.audit.findings import Finding, count
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import people
+from lymphoml.data.settings import DataConfig
 
 FENCE = 3.0  # interquartile ranges beyond a quartile (Tukey 1977: far out)
 PLAUSIBLE = (0.1, 1000.0)  # median of a lymphocyte count in 10^9/L
 
 
-def value_ranges(cohort: Cohort, data: dict) -> dict[str, dict[str, Any]]:
-    """Of each numeric column and age: least, median, most, how many lack it, and who is far out.
+def value_ranges(cohort: Cohort, data: DataConfig) -> dict[str, dict[str, Any]]:
+    """Return min, median, max, missing and outliers of each numeric column and age.
 
-    Far out on the logarithm's scale where a value must be positive.
+    Outliers are sought on the log scale where a value must be positive.
     """
-    ranges = {}
-    for name, column in data["columns"].items():
-        if column["kind"] == "categorical":
+    ranges: dict[str, dict[str, Any]] = {}
+    for name, column in data.columns.items():
+        if column.kind == "categorical":
             continue
         values = cohort.table[name].dropna()
-        missing = int(cohort.table[name].isna().sum())
-        if values.empty:
-            ranges[name] = {"missing": missing, "outliers": []}
-            continue
-        is_age = column["kind"] == "date_of_birth"
-        shown = np.floor(values) if is_age else values
-        ranges[name] = {
-            "missing": missing,
-            "least": float(shown.min()),
-            "median": float(np.floor(values.median()) if is_age else values.median()),
-            "most": float(shown.max()),
-            "outliers": _far_out(
-                values, logarithm=bool(column.get("log") or column.get("positive"))
-            ),
-        }
+        ranges[name] = {"missing": int(cohort.table[name].isna().sum()), "outliers": []}
+        if len(values):
+            in_years = np.floor if column.kind == "date_of_birth" else float
+            positive = column.kind == "numeric" and (column.log or column.positive)
+            ranges[name] |= {
+                "min": float(in_years(values.min())),
+                "median": float(in_years(values.median())),
+                "max": float(in_years(values.max())),
+                "outliers": _outliers(np.log(values) if positive else values),
+            }
     return ranges
 
 
-def _far_out(values: pd.Series, logarithm: bool) -> list[str]:
-    values = np.log(values) if logarithm else values
+def _outliers(values: pd.Series) -> list[str]:
     low, high = values.quantile([0.25, 0.75])
     reach = FENCE * (high - low)
     return [str(each) for each in values.index[(values < low - reach) | (values > high + reach)]]
 
 
 def date_formats(cohort: Cohort) -> dict[str, dict[str, dict[str, int]]]:
-    """Of each birth date's column and separator, how many there are and how many are ambiguous."""
+    """Return by birth date column and separator the number of dates, and of ambiguous ones."""
+    names = [str(name).removesuffix(" format") for name in cohort.origin if " format" in str(name)]
     return {
-        name[:-7]: {
-            str(separator): {
-                "dates": len(rows),
-                "ambiguous": int(rows[f"{name[:-7]} ambiguous"].sum()),
-            }
-            for separator, rows in cohort.origin.groupby(name)
+        name: {
+            str(separator): {"dates": len(rows), "ambiguous": int(rows[f"{name} ambiguous"].sum())}
+            for separator, rows in cohort.origin.groupby(f"{name} format")
         }
-        for name in map(str, cohort.origin)
-        if name.endswith(" format")
+        for name in names
     }
 
 
 def class_counts(cohort: Cohort) -> dict[str, Any]:
-    """Records by label, persons by label, and the most folds that can hold both classes each."""
+    """Return records and persons by label, and the most folds that hold both classes each."""
     labels, persons = cohort.table["label"], people(cohort.labelled.table)
-    most = int(persons.min())
+    smaller = int(persons.min())
     return {
         "records": len(labels),
         "tumoral": int((labels == 1).sum()),
         "reactive": int((labels == 0).sum()),
         "unlabelled": int((labels == -1).sum()),
         "persons": {"tumoral": int(persons[1]), "reactive": int(persons[0])},
-        "most_folds": most if most >= 2 else 0,
+        "max_folds": smaller if smaller >= 2 else 0,
     }
 
 
-def table_findings(
-    ranges: dict[str, Any], dates: dict[str, Any], classes: dict[str, Any], data: dict
-) -> Iterator[Finding]:
-    """The column of `data.hard_stratum` is taken for one of lymphocyte counts."""
-    counts = (data["hard_stratum"] or {}).get("column")
-    for name, told in ranges.items():
-        if told["missing"]:
-            what = f"{name} is missing in {count(told['missing'], 'patient')}"
-            yield Finding("warning", "range", what, (), "fill in, or see that it is at random")
-        if told["outliers"]:
-            what = f"{name} far out in {count(len(told['outliers']), 'patient')}"
-            yield Finding("warning", "range", what, tuple(told["outliers"]), "check the values")
-        if "median" in told:
-            what = f"{name}: {told['least']:g} to {told['most']:g}, median {told['median']:g}"
+def range_findings(ranges: Mapping[str, Any], count_column: str | None) -> Iterator[Finding]:
+    """Yield what is missing, far out, or of an implausible unit in the lymphocyte count."""
+    for name, values in ranges.items():
+        if values["missing"]:
+            what = f"{name} is missing in {count(values['missing'], 'patient')}"
+            action = "fill in, or check that they are missing at random"
+            yield Finding("warning", "range", what, (), action)
+        if values["outliers"]:
+            what = f"{name} far out in {count(len(values['outliers']), 'patient')}"
+            yield Finding("warning", "range", what, tuple(values["outliers"]), "check the values")
+        if "median" in values:
+            what = f"{name}: {values['min']:g} to {values['max']:g}, median {values['median']:g}"
             yield Finding("note", "range", what)
-            if name == counts and not PLAUSIBLE[0] <= told["median"] <= PLAUSIBLE[1]:
-                what = f"{name} has a median of {told['median']:g}, which cannot be in 10^9/L"
+            if name == count_column and not PLAUSIBLE[0] <= values["median"] <= PLAUSIBLE[1]:
+                what = f"{name} has a median of {values['median']:g}, which cannot be in 10^9/L"
                 yield Finding("warning", "range", what, (), "check the unit")
+
+
+def date_findings(dates: Mapping[str, Any], date_formats: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield the formats of each date column; a warning where they are mixed and ambiguous."""
     for name, formats in dates.items():
         parts = ", ".join(
-            f"{told['dates']} with {separator} ({told['ambiguous']} of them with a day and month "
-            f"that could be swapped, read as {data['date_formats'][separator]})"
-            for separator, told in formats.items()
+            f"{rows['dates']} with {separator} ({rows['ambiguous']} of them with day and month "
+            f"exchangeable, read as {date_formats[separator]})"
+            for separator, rows in formats.items()
         )
-        mixed = len(formats) > 1 and any(told["ambiguous"] for told in formats.values())
-        action = "make sure of data.date_formats at the source" if mixed else ""
+        mixed = len(formats) > 1 and any(rows["ambiguous"] for rows in formats.values())
+        action = "confirm data.date_formats with the source" if mixed else ""
         yield Finding("warning" if mixed else "note", "date", f"{name}: {parts}", (), action)
-    yield from _class_findings(classes, data)
 
 
-def _class_findings(classes: dict[str, Any], data: dict) -> Iterator[Finding]:
-    labelled = classes["tumoral"] + classes["reactive"]
+def class_findings(classes: Mapping[str, Any], folds: int) -> Iterator[Finding]:
+    """Yield an error where no cross-validation in `folds` is possible."""
     what = f"{classes['tumoral']} tumoral, {classes['reactive']} reactive, "
     what += f"{classes['unlabelled']} unlabelled"
-    if not labelled:
-        yield Finding("note", "class", f"{what}; a cohort to predict, nothing to train on")
-    elif not classes["most_folds"]:
-        action = "cross-validation needs two persons of each class"
-        yield Finding(
-            "error", "class", f"{what}: no number of folds can hold both classes each", (), action
-        )
-    elif data["folds"] > classes["most_folds"]:
-        action = f"set data.folds to {classes['most_folds']} or less"
-        yield Finding(
-            "error", "class", f"{what}: too few for data.folds={data['folds']}", (), action
-        )
+    if not classes["tumoral"] + classes["reactive"]:
+        yield Finding("note", "class", f"{what}: to predict, nothing to train on")
+    elif not classes["max_folds"]:
+        what += ": no number of folds has both classes in each"
+        yield Finding("error", "class", what, (), "provide at least two persons of each class")
+    elif folds > classes["max_folds"]:
+        action = f"set data.folds to {classes['max_folds']} or less"
+        yield Finding("error", "class", f"{what}: too few for data.folds={folds}", (), action)
     else:
-        yield Finding("note", "class", f"{what}; at most {classes['most_folds']} folds")
+        yield Finding("note", "class", f"{what}; at most {classes['max_folds']} folds")

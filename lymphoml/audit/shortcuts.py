@@ -1,32 +1,31 @@
-"""How much each field that should tell nothing of the label tells of it."""
+"""Shortcut features: metadata that should not predict the label, and whether it does."""
 
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2, rankdata
+from scipy.stats import rankdata
 
+from lymphoml.audit.findings import Finding
 from lymphoml.audit.images import CHANNELS
-from lymphoml.audit.problems import Finding
 from lymphoml.data.cohort import Cohort
 from lymphoml.evaluation.intervals import auroc_interval, delong
-from lymphoml.evaluation.selection import holm
-
-# What should tell nothing of a label, and may: how a patient was filed, counted and lit.
 
 LUMA = [0.299, 0.587, 0.114]  # of red, green and blue, ITU-R BT.601
+LEVEL = 0.05  # family-wise
+MIN_CLASS_SIZE = 2  # patients: with one no permutation test can be significant
+PERMUTATIONS = 9_999
+BLOCK = 20_000_000  # labels permuted at a time
 
 
 def shortcut_fields(cohort: Cohort, records: pd.DataFrame) -> pd.DataFrame:
-    """A column of numbers for each field, indexed by patient; NaN where a patient has none.
+    """Return a numeric column per field, indexed by patient; NaN where a patient has none.
 
-    Brightness and colour are means over a patient's usable images, each weighing the same. The
-    file number is the lowest: any other would tell the bag size again.
+    Brightness and colour are means over a patient's usable images. The file number is the lowest:
+    any other would depend on the bag size.
     """
     patients = cohort.table.index
     fields = _date_formats(cohort)
@@ -47,7 +46,7 @@ def shortcut_fields(cohort: Cohort, records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _date_formats(cohort: Cohort) -> pd.DataFrame:
-    """Of two formats one field, of more a field each; one is a constant."""
+    """Return one field for two formats, a field for each of more; a single one is constant."""
     fields = pd.DataFrame(index=cohort.table.index)
     for name in map(str, cohort.origin):
         if name.endswith(" format"):
@@ -60,29 +59,68 @@ def _date_formats(cohort: Cohort) -> pd.DataFrame:
 
 
 def _number(name: str) -> float:
-    """The last digits in a name; NaN without any."""
+    """Return the last digits in a name; NaN without any."""
     digits = re.findall(r"[0-9]+", name)
     return float(digits[-1]) if digits else np.nan
 
 
-# Permutation tests of many AUROCs at once, and what testing many costs.
+def examine_shortcuts(
+    fields: pd.DataFrame, labels: pd.Series, hard: pd.Series
+) -> list[dict[str, Any]]:
+    """Return a dict per field, ready for JSON; all are indexed by the same labelled patients.
 
-PERMUTATIONS = 9_999
-BLOCK = 20_000_000  # labels permuted at a time
+    `status` is `tested`, `constant`, `absent` (no patient has a value) or `too few patients` of a
+    class. Tested fields have `auroc` (above 1/2: high values mean tumoral), the same among the
+    patients of the `hard` stratum, and `p` and `p_adjusted` of `permutation_tests`. A field is
+    `flagged` where the second is below LEVEL.
+    """
+    names = []
+    if min((labels == 1).sum(), (labels == 0).sum()) >= MIN_CLASS_SIZE:
+        names = [name for name in fields if fields[name].nunique() > 1]
+    p_values = zip(*permutation_tests(fields[names], labels), strict=True) if names else []
+    tested = {}
+    for name, (p, adjusted) in zip(names, p_values, strict=True):
+        tested[name] = {
+            "status": "tested",
+            "auroc": _auroc(fields[name], labels),
+            "hard": _auroc(fields[name][hard], labels[hard]),
+            "p": float(p),
+            "p_adjusted": float(adjusted),
+            "flagged": bool(adjusted < LEVEL),
+        }
+    return [
+        {"name": name} | tested.get(name, {"status": _untested(fields[name]), "flagged": False})
+        for name in fields
+    ]
+
+
+def _untested(field: pd.Series) -> str:
+    if field.nunique() > 1:
+        return "too few patients"
+    return "constant" if field.nunique() else "absent"
+
+
+def _auroc(field: pd.Series, labels: pd.Series) -> dict[str, Any] | None:
+    """Return the AUROC of patients with a value, its 95 % interval and their number by class."""
+    present = field.notna()
+    positive, scores = labels[present] == 1, field[present]
+    counts = {"tumoral": int(positive.sum()), "reactive": int((~positive).sum())}
+    if not all(counts.values()):
+        return None
+    value, variance = delong(positive, scores)
+    interval = auroc_interval(value, variance, *counts.values())
+    return {"value": value} | interval._asdict() | counts
 
 
 def permutation_tests(
     values: ArrayLike, labels: ArrayLike, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> tuple[NDArray, NDArray]:
-    """The p-value of each column's AUROC, and the same adjusted for having tested them all.
+    """Return the p-value of each column's AUROC, and the p-value adjusted for testing them all.
 
     `values` (n, k) may hold NaN, which counts as a middle rank; `labels` (n) are 0 or 1. Two-sided:
-    the share of permutations of the labels, the data's own among them, in which a column's AUROC
-    is as far from 1/2 as it is. Adjusted by the step-down maximum over the columns not yet
-    rejected (Westfall and Young 1993, algorithm 4.1), each AUROC over its own standard deviation:
-    Holm's procedure, taking account of columns that say the same, as brightness and colours do.
-    The family-wise error is held whatever the columns' dependence, since the labels alone are
-    permuted.
+    the share of permutations of the labels, the data's own among them, in which an AUROC is as far
+    from 1/2. Adjusted by the step-down maximum over columns of one null variance (max-T): like
+    Holm's correction, but correlated columns cost less. Westfall and Young 1993, algorithm 4.1.
     """
     scores = _scores(np.asarray(values, dtype=float))
     labels = np.asarray(labels)
@@ -102,7 +140,7 @@ def permutation_tests(
 
 
 def _scores(values: NDArray) -> NDArray:
-    """Centred ranks of unit length: all columns of one null variance. A constant stays 0."""
+    """Return centred ranks of unit length: all columns have one null variance. Constants are 0."""
     ranks = np.full(values.shape, np.nan)
     for column in range(values.shape[1]):
         known = ~np.isnan(values[:, column])
@@ -122,133 +160,26 @@ def _permuted(labels: NDArray, permutations: int, seed: int) -> Iterator[NDArray
         yield generator.permuted(block, axis=1)
 
 
-LEVEL = 0.05  # family-wise
-FEWEST = 2  # patients of each class: with one, no permutation test says anything
-
-
-def examine_shortcuts(
-    fields: pd.DataFrame, labels: pd.Series, hard: pd.Series, clinical: np.ndarray | None
-) -> list[dict[str, Any]]:
-    """A dict for each field, ready for JSON, all indexed by the same labelled patients.
-
-    `status` is `tested`, `constant`, `absent` (no patient has a value) or `too few patients` of a
-    class. An AUROC above 1/2 says that high values mean tumoral. `p` is the permutation p-value,
-    `p_holm` Holm's correction of it over all tested fields, `p_adjusted` the correction that takes
-    account of their dependence (see `permutation_tests`), and `flagged` whether that is below
-    LEVEL. `hard` marks the hard stratum; `likelihood_ratio` tests the field beside the features
-    `clinical` (n, k), None without any.
-    """
-    tested = [name for name in fields if fields[name].nunique() > 1]
-    enough = min((labels == 1).sum(), (labels == 0).sum()) >= FEWEST
-    told = {name: _field(fields[name], labels, hard, clinical) for name in tested if enough}
-    if told:
-        p, adjusted = permutation_tests(fields[tested], labels)
-        for name, *values in zip(tested, p, holm(p), adjusted, strict=True):
-            told[name] |= dict(
-                zip(("p", "p_holm", "p_adjusted"), map(float, values), strict=True),
-                flagged=bool(values[2] < LEVEL),
-            )
-    return [
-        {"name": name, "status": "tested"} | told[name]
-        if name in told
-        else {"name": name, "status": _untested(fields[name]), "flagged": False}
-        for name in fields
-    ]
-
-
-def _untested(field: pd.Series) -> str:
-    if field.nunique() > 1:
-        return "too few patients"
-    return "constant" if field.nunique() else "absent"
-
-
-def _field(
-    field: pd.Series, labels: pd.Series, hard: pd.Series, clinical: np.ndarray | None
-) -> dict[str, Any]:
-    return {
-        "auroc": _auroc(field, labels),
-        "hard": _auroc(field[hard], labels[hard]),
-        "likelihood_ratio": None if clinical is None else likelihood_ratio(field, labels, clinical),
-    }
-
-
-def _auroc(field: pd.Series, labels: pd.Series) -> dict[str, Any] | None:
-    """With its 95 % interval, of the patients that have the field; None without both classes."""
-    known = field.notna()
-    positive, scores = labels[known] == 1, field[known]
-    counts = {"tumoral": int(positive.sum()), "reactive": int((~positive).sum())}
-    if not all(counts.values()):
-        return None
-    value, variance = delong(positive, scores)
-    interval = auroc_interval(value, variance, *counts.values())
-    return {"value": value} | interval._asdict() | counts
-
-
-def likelihood_ratio(
-    field: pd.Series, labels: pd.Series, clinical: np.ndarray
-) -> dict[str, float | str]:
-    """Whether the field says more than the clinical features: `statistic`, chi-square of 1 degree.
-
-    Both logistic regressions are fitted to the patients that have the field. `reason` stands
-    instead where they cannot be: the classes can be separated, or the field follows from the rest.
-    """
-    known = field.notna().to_numpy()
-    values, target = field.to_numpy(float)[known], labels.to_numpy()[known]
-    spread = values.std()
-    values = (values - values.mean()) / (spread if spread > 0 else 1)
-    without = _independent(np.column_stack([np.ones(known.sum()), clinical[known]]))
-    both = np.column_stack([without, values])
-    if np.linalg.matrix_rank(both) < both.shape[1]:
-        return {"reason": "follows from the clinical values"}
-    fits = [_log_likelihood(target, features) for features in (without, both)]
-    if np.isnan(fits).any():
-        return {"reason": "the classes can be separated"}
-    statistic = max(0.0, 2 * (fits[1] - fits[0]))
-    return {"statistic": statistic, "p": float(chi2.sf(statistic, 1))}
-
-
-def _independent(features: np.ndarray) -> np.ndarray:
-    """The columns (n, k) that do not follow from those before them."""
-    kept = features[:, :0]
-    for column in features.T:
-        more = np.column_stack([kept, column])
-        kept = more if np.linalg.matrix_rank(more) == more.shape[1] else kept
-    return kept
-
-
-def _log_likelihood(labels: np.ndarray, features: np.ndarray) -> float:
-    """The maximum; NaN where none is attained, since some plane parts the classes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of separation, which is told below
-        try:
-            fit = sm.Logit(labels, features).fit(disp=False, maxiter=100)
-        except (np.linalg.LinAlgError, sm.tools.sm_exceptions.PerfectSeparationError):
-            return np.nan
-        # Separated, coefficients grow until the steps are too small to see.
-        attained = fit.mle_retvals["converged"] and np.abs(features @ fit.params).max() < 30
-        return float(fit.llf) if attained else np.nan
-
-
 def shortcut_findings(shortcuts: list[dict[str, Any]]) -> Iterator[Finding]:
-    for told in shortcuts:
-        if told["flagged"]:
-            hard = told["hard"]
-            inside = "no patients of both classes" if hard is None else _shown(hard)
-            yield Finding(
-                "warning",
-                "shortcut",
-                f"{told['name']} predicts the label: AUROC {_shown(told['auroc'])}, adjusted "
-                f"p = {told['p_adjusted']:.2g}; in the hard stratum: {inside}",
-                (),
-                "see that no model can read it; a mean light may also be the cells themselves"
-                if told["name"].startswith("mean ")
-                else "see that no model can read it, and ask how it came about",
+    """Yield a warning per flagged field, and a note of the fields that were not tested."""
+    for field in shortcuts:
+        if field["flagged"]:
+            hard = "no patients of both classes"
+            if field["hard"] is not None:
+                hard = format_auroc(field["hard"])
+            what = (
+                f"{field['name']} predicts the label: AUROC {format_auroc(field['auroc'])}, "
+                f"adjusted p = {field['p_adjusted']:.2g}; in the hard stratum: {hard}"
             )
-    untested = [told for told in shortcuts if told["status"] != "tested"]
+            action = "check that no model can use it, and find out why it does"
+            if field["name"].startswith("mean "):
+                action = "check whether it is the staining or scanner, or the cells themselves"
+            yield Finding("warning", "shortcut", what, (), action)
+    untested = [field for field in shortcuts if field["status"] != "tested"]
     if untested:
-        names = "; ".join(f"{told['name']}: {told['status']}" for told in untested)
+        names = "; ".join(f"{field['name']}: {field['status']}" for field in untested)
         yield Finding("note", "shortcut", f"not tested: {names}")
 
 
-def _shown(auroc: dict[str, Any]) -> str:
+def format_auroc(auroc: dict[str, Any]) -> str:
     return f"{auroc['value']:.2f} [{auroc['low']:.2f}, {auroc['high']:.2f}]"

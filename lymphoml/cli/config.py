@@ -99,7 +99,10 @@ def data_config(cohort: str, changes: dict[str, Any]) -> "DataConfig":
     from lymphoml.data.settings import DataConfig
 
     _check_option("cohort", cohort, _options("data"))
-    return DataConfig.read(merged(to_plain_dict(_compose([f"data={cohort}"]).data), changes))
+    composed = _compose([f"data={cohort}"]).data
+    given = [key for key in composed if not OmegaConf.is_missing(composed, key)]
+    values = to_plain_dict(OmegaConf.masked_copy(composed, given))
+    return DataConfig.read(merged(values, changes))
 
 
 def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:

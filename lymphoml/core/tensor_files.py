@@ -1,4 +1,4 @@
-"""Check files of tensors before torch or safetensors opens them: plain, and limit_size in memory.
+"""Check files of tensors before torch or safetensors opens them: plain, and bounded in memory.
 
 `weights_only=True` runs no code, but lets a small file request any amount of memory: by compressed
 records, `bytearray(10**12)` or `torch.Tensor(10**12)`. safetensors allocates its header unseen.

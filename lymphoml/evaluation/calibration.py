@@ -155,7 +155,7 @@ def _log_likelihood(positive: np.ndarray, logits: np.ndarray) -> float:
 
 
 def _intercept(target: np.ndarray, offset: np.ndarray) -> float:
-    """Return the intercept that makes the mean probability equal the mean target, given `offset`."""
+    """Return the intercept at which the mean probability is the mean target, given `offset`."""
     mean = target.mean()
     low, high = logit(mean) - offset.max() - 1e-9, logit(mean) - offset.min() + 1e-9
     return float(brentq(lambda a: expit(a + offset).mean() - mean, low, high, xtol=1e-12))

@@ -21,7 +21,7 @@ class Interval(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A value and its interval; NaN where undefined, a limit infinite where the sample sets none."""
+    """A value and its interval; NaN where undefined, infinite where the sample sets no limit."""
 
     value: float
     low: float

@@ -24,12 +24,13 @@ PERMUTATIONS = 9999
 
 
 class Difference(NamedTuple):
-    """Candidate minus reference, its 95 % interval, and the two-sided p of no difference."""
+    """Candidate minus reference, its 95 % interval, two-sided p, and bootstrap standard error."""
 
     value: float
     low: float
     high: float
     p: float
+    standard_error: float
 
 
 class Draws(NamedTuple):
@@ -40,7 +41,7 @@ class Draws(NamedTuple):
 
 
 def rank_pairs(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """(r, m), (r, n) to (m, n): the share of r repeats in which the positive is higher; ties half."""
+    """(r, m), (r, n) to (m, n): in what share of r repeats the positive is higher; ties half."""
     above, below = positives[:, :, None], negatives[:, None, :]
     return ((above > below) + 0.5 * (above == below)).mean(axis=0)
 
@@ -95,34 +96,20 @@ def paired_differences(
     """
     positive, one, other = np.asarray(labels) == 1, _repeats(candidate), _repeats(reference)
     if positive.all() or not positive.any():
-        return {score: Difference(np.nan, np.nan, np.nan, np.nan) for score in PAIR_SCORES}
+        return dict.fromkeys(PAIR_SCORES, Difference(*[np.nan] * 5))
     draws = draw_patients(int(positive.sum()), int((~positive).sum()), resamples, seed)
-    return {
-        score: Difference(
+    of_candidate, of_reference = score_pairs(positive, one), score_pairs(positive, other)
+    differences = {}
+    for score in PAIR_SCORES:
+        pairs = of_candidate[score] - of_reference[score]
+        replicates = resample(pairs, draws)
+        differences[score] = Difference(
             float(pairs.mean()),
-            *bootstrap_interval(resample(pairs, draws), min(pairs.shape)),
+            *bootstrap_interval(replicates, min(pairs.shape)),
             permutation_test(score, positive, one, other, permutations, seed),
+            float(replicates.std(ddof=1)),
         )
-        for score, pairs in _difference_pairs(positive, one, other).items()
-    }
-
-
-def standard_errors(
-    labels: ArrayLike,
-    candidate: ArrayLike,
-    reference: ArrayLike,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> dict[str, float]:
-    """Return the standard deviation of the same differences over the same resamples."""
-    positive, one, other = np.asarray(labels) == 1, _repeats(candidate), _repeats(reference)
-    if positive.all() or not positive.any():
-        return dict.fromkeys(PAIR_SCORES, np.nan)
-    draws = draw_patients(int(positive.sum()), int((~positive).sum()), resamples, seed)
-    return {
-        score: float(resample(pairs, draws).std(ddof=1))
-        for score, pairs in _difference_pairs(positive, one, other).items()
-    }
+    return differences
 
 
 def permutation_test(
@@ -167,10 +154,3 @@ def permutation_test(
 def _repeats(model: ArrayLike) -> np.ndarray:
     """Return probabilities as (r, n), also those of a single repeat (n)."""
     return np.atleast_2d(np.asarray(model, dtype=float))
-
-
-def _difference_pairs(
-    positive: np.ndarray, candidate: np.ndarray, reference: np.ndarray
-) -> dict[str, np.ndarray]:
-    one, other = score_pairs(positive, candidate), score_pairs(positive, reference)
-    return {score: one[score] - other[score] for score in PAIR_SCORES}

@@ -59,7 +59,7 @@ def pool(predictions: pd.DataFrame, folds_per_repeat: int, names: Sequence[str] 
 
 
 def split_std(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, float]:
-    """Return the standard deviation over repeats of three pooled scores: the effect of the split."""
+    """Return the standard deviation over repeats of three scores: the effect of the split."""
     repeats = predictions.groupby(predictions["fold"] // folds_per_repeat)
     each = pd.DataFrame([score_fold(rows["label"], rows["probability"]) for _, rows in repeats])
     names = ("balanced_accuracy", "auroc", "specificity_at_95")

@@ -1,4 +1,4 @@
-"""Many models: each against a reference, corrected for multiplicity, and the optimism of the best."""
+"""Many models: each against a reference, corrected for multiplicity; the optimism of the best."""
 
 from collections.abc import Mapping
 from statistics import NormalDist
@@ -18,7 +18,6 @@ from lymphoml.evaluation.paired import (
     paired_differences,
     resample,
     score_pairs,
-    standard_errors,
 )
 
 LEVEL, POWER = 0.05, 0.8
@@ -35,8 +34,8 @@ def compare(
 ) -> pd.DataFrame:
     """Return a row per model and score: its difference to `reference`, interval and p.
 
-    `models` and `reference` are out-of-fold probabilities (r, n). Columns: model, score, those of
-    `Difference`, detectable (`smallest_detectable`) and p_holm, corrected over all rows and over
+    `models` and `reference` are out-of-fold probabilities (r, n). Columns: model, score, value,
+    low, high, p, detectable (`smallest_detectable`) and p_holm, corrected over all rows and over
     both scores of `unseen` more models, which were tried and are not given. Larger families get
     more permutations, so that the least p can still fall below 5 %.
     """
@@ -44,14 +43,11 @@ def compare(
     permutations = max(PERMUTATIONS, PERMUTATIONS_PER_TEST * tests - 1)
     rows = []
     for name, model in models.items():
-        pair = (labels, model, reference)
-        errors = standard_errors(*pair, resamples, seed)
-        differences = paired_differences(*pair, resamples, seed, permutations)
-        rows += [
-            {"model": name, "score": score, **difference._asdict(),
-             "detectable": smallest_detectable(errors[score])}
-            for score, difference in differences.items()
-        ]  # fmt: skip
+        differences = paired_differences(labels, model, reference, resamples, seed, permutations)
+        for score, difference in differences.items():
+            row = {"model": name, "score": score, **difference._asdict()}
+            row["detectable"] = smallest_detectable(row.pop("standard_error"))
+            rows.append(row)
     table = pd.DataFrame(rows)
     return table.assign(p_holm=holm(table["p"], unseen * len(PAIR_SCORES)))
 

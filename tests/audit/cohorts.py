@@ -6,11 +6,13 @@ import numpy as np
 from PIL import Image
 
 from lymphoml.cli.config import data_config
+from lymphoml.data.settings import DataConfig
 
+TRAIN = "trainset/trainset_true.csv"
 HEADER = "ID,LABEL,GENDER,DOB,LYMPH_COUNT"
 
 
-def write_cohort(root: Path, train: int = 24, test: int = 4, side: int = 24) -> dict:
+def write_cohort(root: Path, train: int = 24, test: int = 4, side: int = 24) -> DataConfig:
     """Patients P1.. of 3 noisy images, every third reactive, all different; its settings."""
     random = np.random.default_rng(0)
     for part, name, numbers in (

@@ -4,8 +4,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -14,12 +12,9 @@ from rich.console import Console
 from lymphoml.audit.run import audit
 from lymphoml.audit.terminal import print_audit
 from lymphoml.cli.commands.audit import Audit, run
-from lymphoml.cli.config import data_config
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
-from tests.audit.cohorts import write_cohort
-
-TRAIN = "trainset/trainset_true.csv"
+from tests.audit.cohorts import TRAIN, write_cohort
 
 
 @pytest.fixture
@@ -27,46 +22,37 @@ def data(tmp_path):
     return write_cohort(tmp_path / "cohort")
 
 
-def replace(path, old, new):
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-
-
 def of(content, severity):
     return [each for each in content["findings"] if each["severity"] == severity]
 
 
-def test_a_clean_cohort(data, tmp_path):
-    """All that a cohort without mixed date formats leaves are notes."""
+def test_a_clean_cohort_has_notes_only(data, tmp_path):
     for name in (TRAIN, "testset/testset_data.csv"):
-        path = tmp_path / "cohort" / name
+        path = tmp_path / "cohort" / name  # one date format
         path.write_text(re.sub(r"(\d+)/(\d+)/(\d{4})", r"\2-\1-\3", path.read_text()))
     content = audit(data)
     assert (content["exit_code"], of(content, "error"), of(content, "warning")) == (0, [], [])
     assert content["images"] == {
         "files": 84, "usable": 84, "modes": {"RGB": 84}, "sizes": {"24 x 24": 84},
     }  # fmt: skip
-    assert content["bag_size"] == {"least": 3, "median": 3.0, "most": 3}
+    assert content["bag_size"] == {"min": 3, "median": 3.0, "max": 3}
     assert content["classes"] == {
         "records": 28, "tumoral": 16, "reactive": 8, "unlabelled": 4,
-        "persons": {"tumoral": 16, "reactive": 8}, "most_folds": 8,
+        "persons": {"tumoral": 16, "reactive": 8}, "max_folds": 8,
     }  # fmt: skip
     assert content["dates"]["age"]["-"] == {"dates": 28, "ambiguous": 11}
     assert content["fingerprint"] == load_cohort(data).labelled.fingerprint()[:16]
     json.dumps(content, allow_nan=False)
-    assert any(note["what"].endswith("at most 8 folds") for note in of(content, "note"))
-    (error,) = of(audit(data | {"folds": 9}), "error")
-    assert error["what"].endswith("too few for data.folds=9")
+    assert {each["topic"] for each in of(audit(data.replace({"folds": 9})), "error")} == {"class"}
 
 
 def test_everything_is_found_in_one_pass(data, tmp_path):
-    """A row at fault, a folder without row, an image and a person: none hides another."""
+    """A wrong row, a folder without row, an image and a person: none hides another."""
     root = tmp_path / "cohort"
     text = (root / TRAIN).read_text()
     text = re.sub(r"(?m)^(P1,\d,\w),[^,]*", r"\1,31-2-1950", text)  # no such day
     text = re.sub(r"(?m)^(P2,\d),\w", r"\1,X", text)
-    text = re.sub(r"(?m)^(P4,.*,)[^,]*$", r"\g<1>19-12-1940", text)  # cells that have slipped
+    text = re.sub(r"(?m)^(P4,.*,)[^,]*$", r"\g<1>19-12-1940", text)  # cells in the wrong column
     birth = re.search(r"(?m)^P14,\d,(\w,[^,]*)", text)[1]
     text = re.sub(r"(?m)^(P16,\d),\w,[^,]*", rf"\1,{birth}", text)
     (root / TRAIN).write_text(text)
@@ -74,16 +60,13 @@ def test_everything_is_found_in_one_pass(data, tmp_path):
     (root / "trainset/P1/000001.jpg").write_text("no image")
     (root / "trainset/P3/000001.jpg").write_bytes((root / "testset/P25/000000.jpg").read_bytes())
     content = audit(data)
-    errors = [(each["topic"], *each["where"], each["what"]) for each in of(content, "error")]
     assert content["exit_code"] == 2
-    assert len(errors) == 5
-    told = "\n".join(" ".join(each) for each in errors)
-    assert "trainset/trainset_true.csv, row " in told
-    assert "patient P1" in told
-    assert "'X' GENDER is none of F, f, M, m" in told
-    assert "'(a date)' LYMPH_COUNT is not a number" in told
-    assert "folder 'P99'" in told
-    assert "trainset/P1/000001.jpg" in told
+    places = "\n".join(" ".join(each["where"]) for each in of(content, "error"))
+    assert len(of(content, "error")) == 5
+    for place in ("patient P1", "patient P2 'X'", "patient P4 '(a date)'", "P99",
+                  "trainset/P1/000001.jpg"):  # fmt: skip
+        assert place in places
+    assert not re.search(r"P\d|'X'", "".join(each["what"] for each in of(content, "error")))
     assert content["classes"]["records"] == 25
     assert content["persons"]["pairs"][0]["patients"] == ["P14", "P16"]
     assert content["duplicates"]["exact"][0]["patients"] == ["P25", "P3"]
@@ -108,15 +91,14 @@ def test_a_cohort_without_a_readable_table(data, tmp_path):
     assert content["fingerprint"] is None
 
 
-def test_a_table_of_which_every_row_is_wrong(data, tmp_path):
+def test_a_table_in_which_every_row_is_wrong(data, tmp_path):
     for name in (TRAIN, "testset/testset_data.csv"):
         path = tmp_path / "cohort" / name
         path.write_text(re.sub(r"(?m),[FM],", ",X,", path.read_text()))
-        if name == TRAIN:
-            assert audit(data)["classes"]["records"] == 4
     content = audit(data)
     assert content["severities"]["error"] == 28
     assert content["images"]["usable"] == 84
+    assert "classes" not in content
 
 
 def test_a_shortcut_is_flagged_and_the_clean_are_not(data, tmp_path):
@@ -131,45 +113,44 @@ def test_a_shortcut_is_flagged_and_the_clean_are_not(data, tmp_path):
     assert fields["table (train or test)"]["status"] == "constant"
 
 
-def test_ranges_and_classes_warn(data, tmp_path):
+def test_outliers_and_too_few_of_a_class(data, tmp_path):
     path = tmp_path / "cohort" / TRAIN
     text = re.sub(r"(?m)^(P1,.*,)[^,]*$", r"\g<1>900000", path.read_text())
     path.write_text(re.sub(r"(?m)^(P\d+),0,", r"\1,1,", text).replace("P3,1,", "P3,0,"))
     content = audit(data)
     assert content["ranges"]["lymphocyte_count"]["outliers"] == ["P1"]
-    assert [each["what"] for each in of(content, "error")] == [
-        "23 tumoral, 1 reactive, 4 unlabelled: no number of folds can hold both classes each"
-    ]
+    assert content["classes"]["max_folds"] == 0
+    assert [each["topic"] for each in of(content, "error")] == ["class"]
 
 
-def test_printed_at_any_width(data, tmp_path):
+def test_printed_at_any_width(data):
+    content = audit(data)
     for width in (40, 80, 200):
         console = Console(width=width, record=True, file=io.StringIO())
-        print_audit(audit(data), console)
+        print_audit(content, console)
         text = console.export_text()
         assert max(len(line) for line in text.splitlines()) <= width
         assert "warning" in text
         assert "[" in text
 
 
-def test_command_from_outside(data, tmp_path):
-    words = [sys.executable, "-m", "lymphoml", "audit", f"data.root={tmp_path / 'cohort'}"]
+def test_the_command_writes_a_private_file_and_exits_by_severity(data, tmp_path, capsys):
     out = tmp_path / "out" / "audit.json"
-    done = subprocess.run([*words, f"out={out}"], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert str(out) in done.stdout.replace("\n", "")
-    assert json.loads(out.read_text())["exit_code"] == 1
+    with pytest.raises(SystemExit) as left:
+        run(Audit(data={"root": str(tmp_path / "cohort")}, out=str(out)))
+    assert left.value.code == json.loads(out.read_text())["exit_code"] == 1
+    assert str(out) in capsys.readouterr().out.replace("\n", "")
+    assert out.stat().st_mode & 0o077 == 0
 
 
 def test_refusals(data, tmp_path):
     root = str(tmp_path / "cohort")
-    for options, told in (
-        (Audit(data={"root": root}, out=f"{root}/audit.json"), "lies in data.root"),
-        (Audit(data={"root": root}, out=str(tmp_path)), "is a folder"),
-        (Audit(cohort="else"), "choose lymphocytosis, mil_table, synthetic, table"),
+    for options, key in (
+        (Audit(data={"root": root}, out=f"{root}/audit.json"), "data.root"),
+        (Audit(data={"root": root}, out=str(tmp_path)), "out"),
+        (Audit(cohort="else"), "cohort"),
         (Audit(cohort="table"), "root"),
         (Audit(data={"rot": root}), "rot"),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=key):
             run(options)
-    assert data_config("synthetic", {"folds": 3})["folds"] == 3

@@ -1,4 +1,4 @@
-"""Copies are found among patients, whatever was done to them; cells that look alike are not."""
+"""Copies are found across patients, also re-encoded ones."""
 
 import io
 from itertools import combinations
@@ -41,7 +41,7 @@ def test_close_pairs_are_those_of_a_loop():
 
 @pytest.fixture
 def records(tmp_path):
-    """Two images each; P2 also has P1's first, P3 has it made anew, and its own other twice."""
+    """Two images each; P2 also has P1's first, P3 has it re-encoded, and its own other twice."""
     paths = {}
     for patient in ("P1", "P2", "P3"):
         (tmp_path / patient).mkdir()
@@ -72,9 +72,9 @@ def test_exact_and_near(records):
     assert all(each["distance"] <= 4 for each in near)
 
 
-def test_findings_name_labels_and_sides(records):
-    sides = {"P1": "tumoral, train", "P2": "reactive, test"}
-    found = list(duplicate_findings(exact_duplicates(records), near_duplicates(records), sides))
+def test_findings_name_labels_and_tables(records):
+    labels = {"P1": "tumoral, train", "P2": "reactive, test"}
+    found = list(duplicate_findings(exact_duplicates(records), near_duplicates(records), labels))
     assert [(each.severity, each.what) for each in found] == [
         ("warning", "2 groups of identical images across patients"),
         ("warning", "1 group of identical images within a patient"),

@@ -1,4 +1,4 @@
-"""Who is probably one person, on which sides, and how many pairs are chance."""
+"""Which records are probably one person, in which tables, and how many by chance."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from lymphoml.data.cohort import Cohort
 
 @pytest.fixture
 def cohort():
-    """P0 and P1 of one label, P2 and P10 of two, P3 and P11 on both sides; 30 labelled."""
+    """P0 and P1 of one label, P2 and P10 of two, P3 and P31 in both tables; 30 labelled."""
     ids = [f"P{number}" for number in range(32)]
     table = pd.DataFrame({"label": [0] * 10 + [1] * 20 + [-1] * 2, "group": range(32)}, index=ids)
     table.loc["P1", "group"] = 0
@@ -27,26 +27,28 @@ def test_pairs(cohort):
     assert (same["labels"], same["same_label"]) == (["reactive"] * 2, True)
     assert (differ["labels"], differ["same_label"]) == (["reactive", "tumoral"], False)
     assert (across["tables"], across["across_tables"]) == (["train.csv", "test.csv"], True)
-    assert across["parted"] is None
+    assert across["split_probability"] is None
     (found,) = person_findings([same, differ, across], 0.5)
     assert "3 pairs" in found.what
     assert "0.5 expected by chance" in found.what
-    assert "on both sides, train.csv and test.csv" in found.where[2]
+    assert "train.csv and test.csv" in found.where[2]
     assert found.where[1].endswith("their labels differ")
     assert not list(person_findings([], None))
 
 
-def test_parted_is_what_ungrouped_folds_do(cohort):
+def test_the_split_probability_is_that_of_ungrouped_folds(cohort):
     same, differ, _ = suspected_pairs(cohort, ["train.csv", "test.csv"], folds=5)
     labels = cohort.labelled.table["label"].reindex([f"P{n}" for n in range(30)])
-    parted = np.zeros((400, 2))
+    split = np.zeros((400, 2))
     for seed in range(400):
         fold = np.empty(30, dtype=int)
         splitter = StratifiedKFold(5, shuffle=True, random_state=seed)
         for k, (_, held_out) in enumerate(splitter.split(labels, labels)):
             fold[held_out] = k
-        parted[seed] = fold[0] != fold[1], fold[2] != fold[10]
-    assert parted.mean(axis=0) == pytest.approx([same["parted"], differ["parted"]], abs=0.06)
+        split[seed] = fold[0] != fold[1], fold[2] != fold[10]
+    assert split.mean(axis=0) == pytest.approx(
+        [same["split_probability"], differ["split_probability"]], abs=0.06
+    )
 
 
 def test_coincidences_are_those_of_a_simulation():

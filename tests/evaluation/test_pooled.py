@@ -56,15 +56,6 @@ def test_all_called_alike(constant):
     assert pooled.f1(labels, same, weights) == pytest.approx(expected)
 
 
-def test_patients_are_drawn_within_class():
-    labels, _ = patients(1)
-    weights = pooled.draw_weights(labels, 500, seed=0)
-    assert (weights[:, labels == 1].sum(axis=1) == labels.sum()).all()
-    assert (weights[:, labels == 0].sum(axis=1) == (1 - labels).sum()).all()
-    assert weights.mean(axis=0) == pytest.approx(1, abs=0.2)
-    assert len(np.unique(weights, axis=0)) == 500
-
-
 def draw(random, tumoral, reactive):
     labels = np.repeat([1, 0], [tumoral, reactive])
     probability = 1 / (1 + np.exp(-random.normal(2 * labels - 1)))
@@ -80,21 +71,17 @@ def test_no_interval_where_no_resample_differs(name):
     assert np.isnan([score["low"], score["high"]]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "tumoral", "count"),
-    [
-        ("specificity_at_95", 34, 60),
-        *(pytest.param(name, 34, 200, marks=pytest.mark.slow) for name in RESAMPLED),
-        pytest.param("specificity_at_95", 113, 200, marks=pytest.mark.slow),
-    ],
+    ("name", "tumoral"), [*((name, 34) for name in RESAMPLED), ("specificity_at_95", 113)]
 )
-def test_bootstrap_intervals_cover_what_they_estimate(name, tumoral, count):
+def test_bootstrap_intervals_cover_what_they_estimate(name, tumoral):
     """With 50 reactive patients: the hard stratum and all; against a very large cohort."""
     random = np.random.default_rng(0)
     big = draw(random, 136_000, 200_000)
     truth = score_fold(big["label"], big["probability"])[name]
     covered = []
-    for _ in range(count):
+    for _ in range(200):
         score = pool(draw(random, tumoral, 50), 1, [name])[name]
         covered.append(score["low"] <= truth <= score["high"])
-    assert 0.88 + 0.02 * (count > 100) <= np.mean(covered) <= 0.99
+    assert 0.90 <= np.mean(covered) <= 0.99

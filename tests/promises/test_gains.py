@@ -69,7 +69,6 @@ def test_choosing_makes_no_gain(count, record_property):
     "Holm's p is that of a table which holds their tests too, each p = 1",
 )
 def test_unseen_tests_count_as_rows_of_p_1(record_property):
-    """`holm` of the whole table is statsmodels': tests/evaluation/test_comparison.py."""
     random, count = np.random.default_rng(0), 2000
     for _ in range(count):
         p = random.beta(0.3, 3, random.integers(1, 12)).round(3)

@@ -1,0 +1,88 @@
+"""What becomes of a problem, and the birth dates and paths that must not appear."""
+
+import re
+from dataclasses import astuple
+from datetime import date
+from pathlib import Path
+from string import ascii_letters
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lymphoml.audit.findings import problem_finding
+from lymphoml.audit.run import audit
+from lymphoml.core.errors import quoted
+from lymphoml.data.problems import Problem
+from tests.audit.cohorts import TRAIN, write_cohort
+
+FORMATS = ["%d/%m/%Y", "%m-%d-%Y", "%Y-%m-%d", "%d.%m.%y", "%Y/%m/%d", "%d / %m / %Y", "%d %m %Y"]
+AROUND = st.text(alphabet=ascii_letters + "'\"\\;:,() _é", max_size=70)
+
+
+@given(
+    st.dates(date(1900, 1, 1), date(2020, 12, 31)), st.sampled_from(FORMATS), AROUND, AROUND,
+    st.sampled_from(["where", "what", "private"]), st.booleans(),
+)  # fmt: skip
+def test_no_birth_date_survives_in_any_field(born, form, before, after, field, quote):
+    cell = before + born.strftime(form) + after
+    parts = {"where": "row", "what": "GENDER is not F or M", "private": "'X'"}
+    parts[field] = quoted(cell, 60) if quote else cell
+    finding = problem_finding(Problem(Path("/c/t.csv"), action="fix", **parts), Path("/c"))
+    assert not re.search(r"\d+ ?[-/. ] ?\d+", str(astuple(finding)))
+
+
+def test_a_cut_never_leaves_half_a_date():
+    for start in range(61):
+        assert not re.search(r"\d", quoted("x" * start + "12/5/1948" + "x" * 60, 60)) or start < 52
+
+
+@pytest.mark.parametrize(
+    ("problem", "where"),
+    [
+        (Problem(Path("/c/t.csv"), "row 2, patient P1", "W", "A", "'X'"),
+         ("t.csv, row 2, patient P1", "'X'")),
+        (Problem(Path("/c/train"), "", "W", "A", Path("/c/train/P1/a.jpg")),
+         ("train", "train/P1/a.jpg")),
+        (Problem(Path("/home/x/t.csv"), "", "W", "A", Path("/home/x/y")), ("t.csv", "y")),
+        (Problem(Path("/c"), "", "W", "A"), ("data.root",)),
+    ],
+)  # fmt: skip
+def test_places_are_below_the_root_and_ids_in_where_only(problem, where):
+    finding = problem_finding(problem, Path("/c"))
+    assert (finding.what, finding.where, finding.action) == ("W", where, "A")
+
+
+@pytest.mark.parametrize("cell", ["O'Brien 12/5/1948", "12/5/1948", "x" * 53 + " 12/5/1948"])
+def test_cells_in_the_wrong_column_keep_their_birth_date(tmp_path, cell):
+    data = write_cohort(tmp_path / "cohort")
+    path = tmp_path / "cohort" / TRAIN
+    text = re.sub(r"(?m)^(P2,\d),\w", rf"\1,{cell}", path.read_text())
+    path.write_text(re.sub(r"(?m)^P4,", f"{cell},", text))
+    assert not re.search(r"12/|/5|1948", str(audit(data)))
+
+
+def test_no_path_of_the_machine_is_reported(tmp_path):
+    data = write_cohort(tmp_path / "cohort")
+    for name in ("P1", "P2/000000.jpg"):
+        path = tmp_path / "cohort/trainset" / name
+        path.rename(tmp_path / path.name)
+        path.symlink_to(tmp_path / path.name)
+    content = audit(data)
+    assert content["severities"]["error"] == 2
+    places = {each["where"][-1] for each in content["findings"][:2]}
+    assert places == {"trainset/P1", "trainset/P2/000000.jpg"}
+    assert str(tmp_path) not in str(content)
+    (tmp_path / "cohort/trainset").rename(tmp_path / "moved")
+    assert str(tmp_path) not in str(audit(data))
+
+
+def test_a_table_outside_the_root_is_not_read(tmp_path):
+    data = write_cohort(tmp_path / "cohort")
+    path = tmp_path / "else" / "mine.csv"
+    path.parent.mkdir()
+    path.write_text((tmp_path / "cohort" / TRAIN).read_text())
+    content = audit(data.replace({"layout": "table", "table": str(path), "image_dir": "trainset"}))
+    assert content["findings"][0]["severity"] == "error"
+    assert "classes" not in content
+    assert str(tmp_path) not in str(content)
