@@ -41,7 +41,7 @@ demo: $(READY) data/demo/truth.json  ## synthetic cohort, folds, predictions, Ka
 	@echo "  make train DATA=data/lymphocytosis                             the real cohort, once you have it"
 
 data/demo/truth.json: | $(READY)
-	$(BIN)/python -m lymphoml synthesize out=data/demo patients=60 test_patients=15 images=[6,12] size=32 seed=0
+	$(BIN)/python -m lymphoml synthesize out=data/demo patients=120 test_patients=15 images=[6,12] size=32 clinical_effect=0.25 seed=0
 
 audit: $(READY)  ## images, duplicates, persons and shortcuts of a cohort: DATA=folder ARGS="cohort=table"
 	$(BIN)/python -m lymphoml audit data.root=$(DATA) $(ARGS)

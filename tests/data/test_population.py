@@ -7,7 +7,14 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from lymphoml.data.synthetic.population import POPULATION, TEST, TRAIN, Patient, draw_patient
+from lymphoml.data.synthetic.population import (
+    POPULATION,
+    TEST,
+    TRAIN,
+    Patient,
+    best_balanced_accuracy,
+    draw_patient,
+)
 
 IMAGES = (8, 40)
 
@@ -86,3 +93,14 @@ def test_values_are_plausible(patients: list[Patient]) -> None:
     reactive = np.array([p.cells.mean() for p in patients if not p.label])
     assert 0.15 < reactive.mean() < 0.3
     assert (reactive > 0.5).any()
+
+
+def test_a_smaller_clinical_effect_lowers_the_bound_of_the_table_alone() -> None:
+    bounds = [
+        best_balanced_accuracy((2, 5), POPULATION.with_clinical_effect(effect), points=60)
+        for effect in (0.0, 0.25, 1.0)
+    ]
+    table = [bound["table"]["value"] for bound in bounds]
+    assert table[0] == pytest.approx(0.5, abs=1e-6)
+    assert table[0] < table[1] < table[2]
+    assert len({bound["images"]["value"] for bound in bounds}) == 1

@@ -16,13 +16,19 @@ class Synthesize:
     images: list[int] = option([16, 198], "images a patient, fewest and most")
     size: int = option(224, "pixels a side")
     seed: int = option(0, "another number, another cohort")
+    clinical_effect: float = option(
+        1.0, "share of the classes' difference in age and count, 0 to 1"
+    )
 
 
 def run(options: Synthesize) -> None:
     from lymphoml.data.synthetic.cohort import synthesize as draw
 
     out, images = Path(options.out), two_values("images", options.images)
-    truth = draw(out, options.patients, options.test_patients, images, options.size, options.seed)
+    truth = draw(
+        out, options.patients, options.test_patients, images, options.size, options.seed,
+        options.clinical_effect,
+    )  # fmt: skip
     print(f"{out}: {options.patients} labelled and {options.test_patients} test patients")
     for source, best in truth["best_balanced_accuracy"].items():
         print(f"  best possible balanced accuracy from {source}: {best['value']:.3f}")

@@ -36,18 +36,29 @@ SPLITS = {TRAIN: "trainset", TEST: "testset"}
 
 
 def synthesize(
-    out: Path, patients: int, test_patients: int, images: tuple[int, int], size: int, seed: int
+    out: Path,
+    patients: int,
+    test_patients: int,
+    images: tuple[int, int],
+    size: int,
+    seed: int,
+    clinical_effect: float = 1.0,
 ) -> dict[str, Any]:
     """Draw a cohort into the new folder `out` and return its truth, also in `out/truth.json`.
 
-    `images` bounds the images a patient, `size` is an image's side in pixels. The folder appears
-    when it is complete. Equal arguments give equal bytes, and more patients leave those before
-    them as they were.
+    `images` bounds the images a patient, `size` is an image's side in pixels; `clinical_effect`,
+    0 to 1, is how much of their usual difference the classes keep in age and count. The folder
+    appears when it is complete. Equal arguments give equal bytes, and more patients leave those
+    before them as they were.
     """
-    if problems := list(_problems(out, patients, test_patients, images, size, seed)):
+    problems = list(_problems(out, patients, test_patients, images, size, seed))
+    if not 0 <= clinical_effect <= 1:
+        problems.append(f"clinical_effect={clinical_effect}: must be >= 0 and <= 1")
+    if problems:
         raise InputError(problems)
+    population = POPULATION.with_clinical_effect(clinical_effect)
     drawn = {
-        (split, index): draw_patient(images, seed, split, index)
+        (split, index): draw_patient(images, seed, split, index, population)
         for split, number in ((TRAIN, patients), (TEST, test_patients))
         for index in range(number)
     }
@@ -56,8 +67,8 @@ def synthesize(
         "seed": seed,
         "size": size,
         "images": list(images),
-        "population": asdict(POPULATION),
-        "best_balanced_accuracy": best_balanced_accuracy(images),
+        "population": asdict(population),
+        "best_balanced_accuracy": best_balanced_accuracy(images, population),
         "method": METHOD,
         "patients": {ids[key]: _truth(key[0], patient) for key, patient in drawn.items()},
     }

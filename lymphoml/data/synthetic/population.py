@@ -6,7 +6,7 @@ many others there are, and the same person in images of another size.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import NamedTuple
 
@@ -34,6 +34,14 @@ class Population:
     clear_share: float = 0.72
     clear: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 9.0), (9.0, 1.0))
     unclear: tuple[float, float] = (3.0, 3.0)
+
+    def with_clinical_effect(self, effect: float) -> "Population":
+        """Return a population whose classes differ in age and count by this share, 0 to 1."""
+
+        def scaled(pair: tuple[float, float]) -> tuple[float, float]:
+            return pair[0], pair[0] + effect * (pair[1] - pair[0])
+
+        return replace(self, age_mean=scaled(self.age_mean), count_scale=scaled(self.count_scale))
 
 
 POPULATION = Population()
