@@ -109,9 +109,7 @@ def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: ProgressBar) -
     with tracker.fold(fold) as loggers:
         trainer = fit_fold(run, task, loggers, bar)
         predictions = predict_held_out(task, trainer)
-        tracker.log_fold(
-            fold, predictions, score_fold(predictions["label"], predictions["probability"])
-        )
+        tracker.log_fold(predictions, score_fold(predictions["label"], predictions["probability"]))
     mark_done(task, predictions, bar)
 
 

@@ -101,7 +101,7 @@ def verify_checksum(path: Path) -> str | None:
 
 
 def write_digest(path: Path, target: Path) -> None:
-    """Let the digest file of `target` describe the file `path`, which is about to be moved there."""
+    """Write the digest of `path` as that of `target`, where it is about to be moved."""
     _write_digests(target, [sha256(path)])
 
 

@@ -7,26 +7,22 @@ checked by `core.tensor_files`.
 from typing import Annotated, Any, Self
 
 from annotated_types import Len
-from pydantic import (
-    AllowInfNan,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import model_validator as validator
 from torch import Tensor, nn
 
 Count = Annotated[int, Field(ge=0, lt=1 << 31)]
+Number = Annotated[float, AllowInfNan(True)]
 Plain = dict[str, JsonValue]
-HistoryKey = Annotated[
+Weights = dict[str, Tensor]
+Measured = Annotated[
     str, Field(pattern=r"^(epoch|lr|images_per_second|(train|val|inner)/[a-z_]{1,40})$")
 ]
 
 
 class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False,
+                              arbitrary_types_allowed=True)  # fmt: skip
 
 
 class _Open(BaseModel):
@@ -48,50 +44,53 @@ class _HyperParameters(_Closed):
     pos_weight: float | None
 
 
-class _Scaling(_Closed):
-    mean: list[float]
-    scale: list[float]
-
-    def check_width(self, width: int) -> None:
-        if not len(self.mean) == len(self.scale) == width or 0 in self.scale:
-            raise ValueError("mean and scale do not fit the columns")
-
-
-class _Features(_Scaling):
-    names: Annotated[list[str], Len(1)]
-
-    @model_validator(mode="after")
-    def check(self) -> Self:
-        self.check_width(len(set(self.names)))
-        return self
-
-
 class _Column(_Open):
     __pydantic_extra__: Plain
     log: bool | None = None
     categories: list[str] | None = None
 
-    @model_validator(mode="after")
+    @validator(mode="after")
     def check(self) -> Self:
         if self.categories is None and self.log is None:
             raise ValueError("neither categories nor log")
         return self
 
+
+class _Scaling(_Closed):
+    """Mean and scale of as many columns as there are names."""
+
+    mean: list[float]
+    scale: list[float]
+
     @property
     def width(self) -> int:
-        return 1 if self.categories is None else max(0, len(self.categories) - 1)
+        raise NotImplementedError
+
+    @validator(mode="after")
+    def check(self) -> Self:
+        if not len(self.mean) == len(self.scale) == self.width or 0 in self.scale:
+            raise ValueError("mean and scale do not fit the columns")
+        return self
+
+
+class _Features(_Scaling):
+    names: Annotated[list[str], Len(1)]
+
+    @property
+    def width(self) -> int:
+        return len(set(self.names))
 
 
 class _Clinical(_Scaling):
     columns: dict[str, _Column]
     fill: dict[str, str | float]
 
-    @model_validator(mode="after")
-    def check(self) -> Self:
-        self.check_width(sum(column.width for column in self.columns.values()))
+    @property
+    def width(self) -> int:
         if not self.fill.keys() <= self.columns.keys():
             raise ValueError("fill has other columns")
-        return self
+        categories = [column.categories for column in self.columns.values()]
+        return sum(1 if each is None else max(0, len(each) - 1) for each in categories)
 
 
 class _Data(_Closed):
@@ -103,13 +102,13 @@ class _Data(_Closed):
 
 
 class _History(_Closed):
-    rows: list[dict[HistoryKey, Annotated[float, AllowInfNan(True)] | None]]
+    rows: list[dict[Measured, Number | None]]
     seconds: float
 
 
 class _SaveEpoch(_Closed):
     selected_epoch: Count | None
-    selected_loss: Annotated[float, AllowInfNan(True)]
+    selected_loss: Number
 
 
 class _Callbacks(_Open):
@@ -118,7 +117,6 @@ class _Callbacks(_Open):
 
 
 class _Averaging(_Closed):
-    model_config = ConfigDict(arbitrary_types_allowed=True)
     n_averaged: Tensor
 
 
@@ -134,19 +132,18 @@ class _Optimizer(_Open):
 class Checkpoint(_Open):
     """Any checkpoint of this package; parts may be missing."""
 
-    state_dict: dict[str, Tensor] | None = None
+    state_dict: Weights | None = None
     callbacks: _Callbacks | None = None
 
 
 class FoldCheckpoint(Checkpoint):
     """A checkpoint of a fold, complete for prediction."""
 
-    state_dict: dict[str, Tensor]
+    state_dict: Weights
     hyper_parameters: _HyperParameters
     data: _Data = Field(alias="BagDataModule")
     optimizer_states: Annotated[list[_Optimizer], Len(1, 1)] | None = None
-    # With weight averaging the average is the `state_dict`.
-    current_model_state: dict[str, Tensor] | None = None
+    current_model_state: Weights | None = None  # of averaged weights, which are the `state_dict`
     averaging_state: _Averaging | None = None
 
 
@@ -163,7 +160,7 @@ def validate_checkpoint(content: Any, schema: type[Checkpoint] = Checkpoint) -> 
 
 
 def assert_compatible(module: nn.Module, content: dict[str, Any]) -> None:
-    """Raise ValueError unless `module` and an optimiser of its parameters can be resumed from it."""
+    """Raise ValueError unless `module` and an optimiser of its parameters can resume from it."""
     validate_checkpoint(content, FoldCheckpoint)
     check_weights(module, content["state_dict"])
     if "current_model_state" in content or "averaging_state" in content:
@@ -171,10 +168,9 @@ def assert_compatible(module: nn.Module, content: dict[str, Any]) -> None:
         count = content.get("averaging_state", {}).get("n_averaged")
         if count is None or count.ndim or count.is_floating_point():
             raise ValueError("averaging_state.n_averaged is not a count")
-    parameters = list(module.parameters())
     if not content.get("optimizer_states"):
         raise ValueError("optimizer_states is empty")
-    (optimizer,) = content["optimizer_states"]
+    (optimizer,), parameters = content["optimizer_states"], list(module.parameters())
     numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
     if numbers != list(range(len(parameters))) or not optimizer["state"].keys() <= set(numbers):
         raise ValueError("the optimiser has other parameters than the model")
@@ -184,7 +180,7 @@ def assert_compatible(module: nn.Module, content: dict[str, Any]) -> None:
             raise ValueError("the optimiser's state has other shapes than the model")
 
 
-def check_weights(module: nn.Module, state: dict[str, Tensor]) -> None:
+def check_weights(module: nn.Module, state: Weights) -> None:
     """Raise ValueError unless names, shapes and kinds of numbers are those of `module`."""
     own = module.state_dict()
     if different := sorted(own.keys() ^ state.keys()):
@@ -198,6 +194,6 @@ def check_weights(module: nn.Module, state: dict[str, Tensor]) -> None:
             )
 
 
-def count_values(state: dict[str, Tensor]) -> int:
+def count_values(state: Weights) -> int:
     """Return how many numbers all tensors have together."""
     return sum(tensor.numel() for tensor in state.values())

@@ -59,7 +59,7 @@ def _first_broken(model: nn.Module) -> str | None:
 
 
 def check_pretraining(losses: Tensor, network: nn.Module, epoch: int, batch: int) -> None:
-    """Raise RuntimeFailure where losses without patients, or the network's weights, are not finite."""
+    """Raise RuntimeFailure where a loss or a weight is NaN or Inf."""
     broken = _first_broken(network) if losses.isfinite().all() else "loss"
     if broken:
         raise RuntimeFailure(

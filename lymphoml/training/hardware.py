@@ -96,7 +96,7 @@ def resolve_precision(precision: str, accelerator: str) -> str:
         return precision
     if cuda:
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    flags = _cpu_info("flags").split()
+    flags = _read_field("/proc/cpuinfo", "flags").split()
     return "bf16-mixed" if {"amx_bf16", "avx512_bf16"} & set(flags) else "32-true"
 
 
@@ -104,15 +104,7 @@ def device_name(accelerator: str) -> str:
     """Return the GPU's or processor's model, without the machine's name."""
     if uses_cuda(accelerator):
         return torch.cuda.get_device_name()
-    return _cpu_info("model name") or platform.machine()
-
-
-def _cpu_info(field: str) -> str:
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text().splitlines() if path.exists() else []:
-        if line.startswith(field):
-            return line.partition(":")[2].strip()
-    return ""
+    return _read_field("/proc/cpuinfo", "model name") or platform.machine()
 
 
 def tune_malloc() -> bool:
@@ -140,11 +132,16 @@ def free_bytes(cuda: bool, jobs: int = 1) -> int | None:
 
 
 def _available() -> int | None:
-    path = Path("/proc/meminfo")
-    if not path.exists():
-        return None
-    fields = dict(line.split(":", 1) for line in path.read_text().splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
+    kib = _read_field("/proc/meminfo", "MemAvailable").removesuffix("kB")
+    return int(kib) * 1024 if kib else None
+
+
+def _read_field(file: str, name: str) -> str:
+    path = Path(file)
+    for line in path.read_text().splitlines() if path.exists() else []:
+        if line.startswith(name):
+            return line.partition(":")[2].strip()
+    return ""
 
 
 def auto_chunk_size(step_images: int, image_bytes: int, free: int | None) -> int | None:

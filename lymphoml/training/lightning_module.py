@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from lymphoml.core.errors import InputError
@@ -28,6 +28,16 @@ class BagPredictions(NamedTuple):
     lengths: Tensor  # (b)
     bags: Tensor  # (b)
     images: Tensor  # (n), of a bag of that image alone with its patient's clinical values; or (0)
+
+
+def _make_metrics(stage: str) -> MetricCollection:
+    """Return the mean of losses (`value`), and the balanced accuracy of classes (`preds`)."""
+    metrics: dict[str, Any] = {
+        "loss": MeanMetric(nan_strategy="disable"),
+        # Of classes, not logits: Accuracy(task="binary") ignores `average`.
+        "balanced_accuracy": MulticlassAccuracy(2, average="macro"),
+    }
+    return MetricCollection(metrics, prefix=f"{stage}/", compute_groups=False)
 
 
 class BagClassifier(pl.LightningModule):
@@ -66,7 +76,7 @@ class BagClassifier(pl.LightningModule):
         # Where every part is fitted there is no gradient for Lightning to follow.
         self.automatic_optimization = any(each.requires_grad for each in self.model.parameters())
         # By validation loader: the held-out fold, and the inner split where there is one.
-        self.val_metrics = torch.nn.ModuleList(_Metrics(stage) for stage in ("val", "inner"))
+        self.val_metrics = torch.nn.ModuleList(_make_metrics(stage) for stage in ("val", "inner"))
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits (b) of a batch; a positive one means the positive class."""
@@ -153,13 +163,14 @@ class BagClassifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         losses, logits = self._step(batch, "val")
         metrics: Any = self.val_metrics[dataloader_idx]
-        metrics.loss.update(losses)
-        metrics.accuracy.update((logits > 0).long(), batch.label.long())
+        metrics.update(value=losses, preds=(logits > 0).long(), target=batch.label.long())
 
     def on_validation_epoch_end(self) -> None:
+        metrics: Any
         for metrics in self.val_metrics:
-            for name, value in metrics.compute().items():
-                self.log(name, value, batch_size=1)
+            if metrics["loss"].update_called:
+                self.log_dict(metrics.compute(), batch_size=1)
+                metrics.reset()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> BagPredictions:
         clinical, bags, images = batch.clinical, [], []
@@ -190,23 +201,3 @@ class BagClassifier(pl.LightningModule):
             assert_compatible(self, checkpoint)
         except ValueError as error:
             raise InputError(f"checkpoint to resume from: {error}; train the fold again") from None
-
-
-class _Metrics(torch.nn.Module):
-    """Loss and balanced accuracy of a validation loader; a module, so that they change device."""
-
-    def __init__(self, stage: str):
-        super().__init__()
-        self.stage, self.loss = stage, MeanMetric(nan_strategy="disable")
-        # From hard predictions: Accuracy(task="binary") ignores `average`.
-        self.accuracy = MulticlassAccuracy(2, average="macro")
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return what was collected by its logged name, and start again; empty without updates."""
-        if not self.loss.update_called:
-            return {}
-        named = (("loss", self.loss), ("balanced_accuracy", self.accuracy))
-        values = {f"{self.stage}/{name}": metric.compute() for name, metric in named}
-        self.loss.reset()
-        self.accuracy.reset()
-        return values

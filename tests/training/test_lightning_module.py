@@ -38,4 +38,4 @@ def test_smoothing_moves_labels_in_training_alone(monkeypatch):
         loss, binary_cross_entropy_with_logits(logits, smooth, pos_weight=weight)
     )
     plain = binary_cross_entropy_with_logits(logits, batch.label, pos_weight=weight)
-    assert module.val_metrics[0].loss.compute().item() == pytest.approx(plain.item(), rel=1e-6)
+    assert module.val_metrics[0]["loss"].compute().item() == pytest.approx(plain.item(), rel=1e-6)

@@ -33,14 +33,8 @@ class TensorBoardEvents(Logger):
             self._write(summary=summary)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        values = [
-            Summary.Value(tag=tag, simple_value=value)
-            for tag, value in metrics.items()
-            if tag != "epoch"
-        ]
-        self._write(step=int(metrics["epoch"]), summary=Summary(value=values))
+        values = [{"tag": tag, "simple_value": metrics[tag]} for tag in metrics if tag != "epoch"]
+        self._write(step=int(metrics["epoch"]), summary={"value": values})
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Log none: `factors` are."""

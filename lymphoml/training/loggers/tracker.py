@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pandas as pd
@@ -20,74 +19,68 @@ from lymphoml.training.loggers.privacy import (
 )
 from lymphoml.training.loggers.tensorboard import TensorBoardEvents
 
-RETRY = "remove it and rerun the same command"
-
 
 class Tracker:
     """Follows one configuration's cross-validation: a context, with a context per fold.
 
     W&B gets one run per fold (`job_type` "fold") and one for the whole ("cv"), all of one group. A
-    fold that is resumed gets a new run, which starts with the epochs in `history.csv`: it is
-    complete, and the interrupted one counts as failed or crashed. Under `wandb agent` the sweep's
-    own run becomes the "cv" run.
+    fold that is resumed gets a new run, which starts with the epochs in `history.csv`. Under
+    `wandb agent` the sweep's own run becomes the "cv" run.
     """
 
     def __init__(self, config: Any, run_dir: Path, slug: str):
         self.config, self.run_dir, self.slug = config, run_dir, public_slug(slug)
-        options = config.logger
         # Left in the environment, they would make every fold's run the sweep's.
         self._run_id = os.environ.pop("WANDB_RUN_ID", None)
         self._sweep_id = os.environ.pop("WANDB_SWEEP_ID", None)
-        self._tensorboard = options.tensorboard
+        options = config.logger
         self._mode = wandb_runs.resolve_mode(options.mode) if options.wandb else "disabled"
         self._cv: Any = None
+        self._fold: Any = None
         self._reported = False
-        self._folds: dict[int, Any] = {}
 
     def __enter__(self) -> "Tracker":
         if self._sweep_id and self._mode != "disabled":
             self._start_cv()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._cv is None:
             return
         metrics = self.run_dir / "metrics.json"
         if kind is None and not self._reported and metrics.exists():  # finished before this sweep
-            self.log_cross_validation(read_mapping(metrics, RETRY))
+            advice = "remove it and rerun the same command"
+            self.log_cross_validation(read_mapping(metrics, advice))
         self._cv.finish(exit_code=int(kind is not None))
 
     @contextmanager
     def fold(self, fold: int) -> Iterator[list[Logger]]:
-        """Yield the loggers for a fold's Trainer; they close with the block, failed if it raises."""
+        """Yield the loggers of a fold's Trainer, closed at the end: as failed if the block raises."""
+        folder, factors = self.run_dir / f"fold-{fold}", sweep_factors(self.config) | {"fold": fold}
+        loggers: list[Logger] = []
         with ExitStack() as stack:
-            loggers: list[Logger] = []
-            if self._tensorboard:
-                factors = sweep_factors(self.config) | {"fold": fold}
-                events = TensorBoardEvents(self.run_dir / f"fold-{fold}" / "tensorboard", factors)
+            if self.config.logger.tensorboard:
+                events = TensorBoardEvents(folder / "tensorboard", factors)
                 stack.callback(events.close)
                 loggers.append(events)
             if self._mode != "disabled":
-                stack.push(lambda kind, *_: self._finish_fold(fold, failed=kind is not None))
-                loggers.append(self._fold_logger(fold))
+                self._fold = self._start("fold", f"fold {fold} {self.slug}", factors)
+                stack.push(self._finish_fold)
+                loggers.append(wandb_runs.EpochWandbLogger.of_fold(self._fold, folder))
             yield loggers
 
-    def log_fold(self, fold: int, predictions: pd.DataFrame, scores: Mapping[str, Any]) -> None:
+    def _finish_fold(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._fold.finish(exit_code=int(kind is not None))
+        self._fold = None
+
+    def log_fold(self, predictions: pd.DataFrame, scores: Mapping[str, Any]) -> None:
         """Log a fold's scores, ROC curve and confusion matrix, inside the fold's block.
 
         Of `predictions` only the columns label (0 or 1) and probability are read.
         """
-        if fold in self._folds:
-            self._folds[fold].summary.update(finite_scalars(scores))
-            label = predictions["label"].to_numpy(int)
-            wandb_runs.log_charts(
-                self._folds[fold], label, predictions["probability"].to_numpy(float)
-            )
+        if self._fold is not None:
+            self._fold.summary.update(finite_scalars(scores))
+            wandb_runs.log_charts(self._fold, predictions["label"], predictions["probability"])
 
     def log_cross_validation(self, metrics: Mapping[str, Any]) -> None:
         """Log the content of `metrics.json`: the pooled scores and a table of the folds."""
@@ -96,27 +89,14 @@ class Tracker:
         if self._cv is None:
             self._start_cv()
         rows = pd.DataFrame([finite_scalars(fold) for fold in metrics["folds"]])
-        table = wandb_runs.make_table(self._cv, "folds", rows)
-        self._cv.log(finite_scalars(metrics) | {"folds": table})
+        folds = wandb_runs.make_table(self._cv, "folds", rows)
+        self._cv.log(finite_scalars(metrics) | {"folds": folds})
         self._reported = True
 
-    def _finish_fold(self, fold: int, failed: bool) -> None:
-        if fold in self._folds:
-            self._folds.pop(fold).finish(exit_code=int(failed))
-
     def _start_cv(self) -> None:
-        self._cv = self._start("cv", self.slug, {}, id=self._run_id, sweep_id=self._sweep_id)
-
-    def _fold_logger(self, fold: int) -> Logger:
-        run = self._folds[fold] = self._start("fold", f"fold {fold} {self.slug}", {"fold": fold})
-        run.define_metric("val/balanced_accuracy", summary="max,last")
-        run.define_metric("val/loss", summary="min,last")
-        run.define_metric("train/loss", summary="min,last")
-        logger = wandb_runs.EpochWandbLogger(experiment=run)
-        history = self.run_dir / f"fold-{fold}" / "history.csv"
-        for row in pd.read_csv(history).to_dict("records") if history.exists() else []:
-            logger.log_metrics(finite_scalars(row))
-        return logger
+        factors = sweep_factors(self.config)
+        ids = {"id": self._run_id, "sweep_id": self._sweep_id}
+        self._cv = self._start("cv", self.slug, factors, **ids)
 
     def _start(self, job_type: str, name: str, factors: dict[str, Any], **ids: str | None) -> Any:
         options, tags = self.config.logger, (*self.config.tags, self.config.name)
@@ -131,8 +111,6 @@ class Tracker:
             job_type=job_type,
             name=name[:128],
             tags=list(dict.fromkeys(tags)),
-            config=sweep_factors(self.config)
-            | factors
-            | {"cfg": public_config(self.config.to_dict())},
+            config=factors | {"cfg": public_config(self.config.to_dict())},
             **ids,
         )

@@ -8,19 +8,29 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 from pytorch_lightning.loggers import WandbLogger
 
 from lymphoml.core.errors import InputError
+from lymphoml.training.loggers.privacy import finite_scalars
 
-CLASSES = ["reactive", "tumoral"]
+SUMMARIES = {"val/balanced_accuracy": "max,last", "val/loss": "min,last", "train/loss": "min,last"}
 
 
 class EpochWandbLogger(WandbLogger):
     """Lightning's logger with one row an epoch, and without a module's hyper-parameters."""
+
+    @classmethod
+    def of_fold(cls, run: Any, folder: Path) -> Self:
+        """Return the logger of a fold's run, which starts with the epochs in `history.csv`."""
+        for name, summary in SUMMARIES.items():
+            run.define_metric(name, summary=summary)
+        logger, history = cls(experiment=run), folder / "history.csv"
+        for row in pd.read_csv(history).to_dict("records") if history.exists() else []:
+            logger.log_metrics(finite_scalars(row))
+        return logger
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self.experiment.log(dict(metrics), step=int(metrics["epoch"]))
@@ -63,36 +73,33 @@ def start_run(sweep_id: str | None = None, **options: Any) -> Any:
     return run
 
 
-def log_charts(run: Any, label: np.ndarray, probability: np.ndarray) -> None:
+def log_charts(run: Any, label: pd.Series, probability: pd.Series) -> None:
     """Log the confusion matrix and, where both classes are present, the ROC curve."""
     from lymphoml.evaluation.metrics import THRESHOLD
 
-    plot = _client().plot
-    predicted = (probability > THRESHOLD).astype(int)
-    confusion = plot.confusion_matrix(y_true=label, preds=predicted, class_names=CLASSES)
-    charts = {"confusion": confusion}
-    if len(np.unique(label)) == 2:
-        both = np.stack([1 - probability, probability], axis=1)
-        charts["roc"] = plot.roc_curve(label, both, labels=CLASSES, classes_to_plot=[1])
+    plot, names, predicted = _client().plot, ["reactive", "tumoral"], probability > THRESHOLD
+    charts = {
+        "confusion": plot.confusion_matrix(
+            y_true=label.tolist(), preds=predicted.astype(int).tolist(), class_names=names
+        )
+    }
+    if label.nunique() == 2:
+        both = pd.concat([1 - probability, probability], axis=1).to_numpy()
+        charts["roc"] = plot.roc_curve(label, both, labels=names, classes_to_plot=[1])
     for name, chart in charts.items():
-        _keep_in_run(chart.table, run, f"{name}_table")
+        chart.table.bind_to_run(run, f"{name}_table", run.step)
     run.log(charts)
 
 
 def make_table(run: Any, name: str, rows: pd.DataFrame) -> Any:
-    """Return the rows as a table to be logged to this run under this name."""
-    table = _client().Table(dataframe=rows)
-    _keep_in_run(table, run, name)
-    return table
+    """Return the rows as a table, to be logged to this run under this name.
 
-
-def _keep_in_run(table: Any, run: Any, name: str) -> None:
-    """Make the table a file of the run.
-
-    By default W&B also makes it an artifact: a copy under the home folder, whose full path it
-    writes into the run.
+    Bound, it is a file of the run. Else W&B makes it an artifact too: a copy under the home folder,
+    whose full path it writes into the run.
     """
+    table = _client().Table(dataframe=rows)
     table.bind_to_run(run, name, run.step)
+    return table
 
 
 @functools.cache
