@@ -110,7 +110,7 @@ def _clinical(cohort: Cohort, tables: list[str], data: DataConfig) -> Part:
     sizes = [len(paths) for paths in cohort.images.values()]
     stratum = data.hard_stratum
     findings = [
-        *ranges.range_findings(values, stratum and stratum.column),
+        *ranges.range_findings(values, stratum.column if stratum else None),
         *ranges.date_findings(dates, data.date_formats),
         *ranges.class_findings(classes, data.folds),
         *person_findings(pairs, expected),
