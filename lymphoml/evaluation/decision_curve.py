@@ -16,7 +16,6 @@ def decision_curve(
     probabilities: ArrayLike,
     prevalence: float | None = None,
     thresholds: ArrayLike = THRESHOLDS,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Return the net benefit per patient of testing everyone at or above each threshold.
 
@@ -43,7 +42,7 @@ def decision_curve(
             found = m - int(np.searchsorted(tumoral, threshold))
             needless = n - int(np.searchsorted(reactive, threshold))
             row[1] = value = p * found / m - cost * needless / n
-            right, wrong = wilson(found, m, level), wilson(needless, n, level)
+            right, wrong = wilson(found, m), wilson(needless, n)
             below = np.hypot(p * (found / m - right.low), cost * (wrong.high - needless / n))
             above = np.hypot(p * (right.high - found / m), cost * (needless / n - wrong.low))
             row[2:4] = value - below, value + above

@@ -1,4 +1,4 @@
-"""Confidence intervals that keep their level on samples of 20 to 200 patients.
+"""95 % confidence intervals that keep their level on samples of 20 to 200 patients.
 
 All but `delong` take counts or estimates rather than predictions, so that a mean over repeated
 cross-validations can take their place: the number of patients, and so the width, stays the same.
@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 from scipy.stats import rankdata
 from scipy.stats import t as student
+
+Z = NormalDist().inv_cdf(0.975)
 
 
 class Interval(NamedTuple):
@@ -32,30 +34,25 @@ NO_INTERVAL = Interval(np.nan, np.nan)
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
 
-def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: int) -> Interval:
     """Return Wilson's score interval of a proportion; NaN without observations.
 
     `successes` may be fractional. Newcombe 1998, Statistics in Medicine 17:857, method 3.
     """
     if n == 0:
         return NO_INTERVAL
-    z = normal_quantile(level)
-    centre = (successes + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * (successes * (n - successes) / n + z**2 / 4) ** 0.5
+    centre = (successes + Z**2 / 2) / (n + Z**2)
+    half = Z / (n + Z**2) * (successes * (n - successes) / n + Z**2 / 4) ** 0.5
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
-def proportion(successes: float, n: int, level: float = 0.95) -> Estimate:
+def proportion(successes: float, n: int) -> Estimate:
     """Return a proportion with Wilson's interval; NaN without observations."""
-    return Estimate(successes / n, *wilson(successes, n, level)) if n else UNDEFINED
+    return Estimate(successes / n, *wilson(successes, n)) if n else UNDEFINED
 
 
 def balanced_accuracy_interval(
-    true_positive: float,
-    positives: int,
-    true_negative: float,
-    negatives: int,
-    level: float = 0.95,
+    true_positive: float, positives: int, true_negative: float, negatives: int
 ) -> Interval:
     """Return the score interval of (sensitivity + specificity) / 2; NaN where a class is absent.
 
@@ -66,7 +63,6 @@ def balanced_accuracy_interval(
     """
     if positives == 0 or negatives == 0:
         return NO_INTERVAL
-    z = normal_quantile(level)
     sensitivity, specificity = true_positive / positives, true_negative / negatives
     value = (sensitivity + specificity) / 2
 
@@ -78,7 +74,7 @@ def balanced_accuracy_interval(
             p = _likeliest(sensitivity, positives, specificity, negatives, middle)
             q = min(max(2 * middle - p, 0.0), 1.0)
             variance = (p * (1 - p) / positives + q * (1 - q) / negatives) / 4
-            if (middle - value) ** 2 <= z**2 * variance:
+            if (middle - value) ** 2 <= Z**2 * variance:
                 inside = middle
             else:
                 outside = middle
@@ -127,9 +123,7 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
     return value, float(of_positives.var(ddof=1) / m + of_negatives.var(ddof=1) / n)
 
 
-def auroc_interval(
-    auroc: float, variance: float, positives: int, negatives: int, level: float = 0.95
-) -> Interval:
+def auroc_interval(auroc: float, variance: float, positives: int, negatives: int) -> Interval:
     """Return the interval of an AUROC from DeLong's variance, on the logit scale.
 
     Where that variance vanishes (the classes separated, or all scores equal) or is undefined (one
@@ -141,8 +135,8 @@ def auroc_interval(
         return NO_INTERVAL
     if np.isnan(variance) or variance == 0:
         pairs = min(positives, negatives)
-        return wilson(auroc * pairs, pairs, level)
-    return logit_interval(auroc, variance**0.5, normal_quantile(level))
+        return wilson(auroc * pairs, pairs)
+    return logit_interval(auroc, variance**0.5, Z)
 
 
 def logit_interval(value: float, deviation: float, quantile: float) -> Interval:
@@ -151,7 +145,7 @@ def logit_interval(value: float, deviation: float, quantile: float) -> Interval:
     return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
 
 
-def bootstrap_interval(replicates: np.ndarray, patients: int, level: float = 0.95) -> Interval:
+def bootstrap_interval(replicates: np.ndarray, patients: int) -> Interval:
     """Return the expanded percentile interval; `patients` are those of the smaller class.
 
     The plain percentile interval is too narrow by the factor sqrt((k - 1) / k), and by taking a
@@ -160,12 +154,7 @@ def bootstrap_interval(replicates: np.ndarray, patients: int, level: float = 0.9
     """
     if patients < 2:
         return NO_INTERVAL
-    quantile = student.ppf((1 + level) / 2, patients - 1) * (patients / (patients - 1)) ** 0.5
+    quantile = student.ppf(0.975, patients - 1) * (patients / (patients - 1)) ** 0.5
     tail = NormalDist().cdf(-quantile)
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return Interval(float(low), float(high))
-
-
-def normal_quantile(level: float) -> float:
-    """Return z of a two-sided interval, 1.96 at a level of 0.95."""
-    return NormalDist().inv_cdf((1 + level) / 2)

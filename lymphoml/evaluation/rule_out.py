@@ -31,15 +31,15 @@ def average_rank(n: int, sensitivity: float) -> int:
     return floor(_miss(sensitivity) * (n + 1))
 
 
-def confident_rank(n: int, sensitivity: float, confidence: float = CONFIDENCE) -> int:
-    """Return the largest k that keeps the sensitivity in that share of cohorts; 0 if none.
+def confident_rank(n: int, sensitivity: float) -> int:
+    """Return the largest k that keeps the sensitivity in 95 % of cohorts; 0 if none.
 
     The share missed is Beta(k, n + 1 - k) over cohorts (Wilks 1941, Annals of Mathematical
-    Statistics 12:91): the largest k with P(Binomial(n, 1 - sensitivity) < k) <= 1 - confidence.
+    Statistics 12:91): the largest k with P(Binomial(n, 1 - sensitivity) < k) <= 0.05.
     """
-    # The quantile is the smallest k of P(X <= k) >= 1 - confidence.
-    k = int(binom.ppf(1 - confidence, n, float(_miss(sensitivity))))
-    return k + int(binom.cdf(k, n, float(_miss(sensitivity))) <= 1 - confidence)
+    # The quantile is the smallest k of P(X <= k) >= 0.05.
+    k = int(binom.ppf(1 - CONFIDENCE, n, float(_miss(sensitivity))))
+    return k + int(binom.cdf(k, n, float(_miss(sensitivity))) <= 1 - CONFIDENCE)
 
 
 RANKS: dict[str, Callable[[int, float], int]] = {
@@ -57,13 +57,13 @@ def sample_rank(n: Count, sensitivity: float) -> Count:
     return n * miss.numerator // miss.denominator + 1
 
 
-def sensitivity_bound(rank: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """Return the sensitivity that the threshold of `rank` keeps in that share of cohorts.
+def sensitivity_bound(rank: int, n: int) -> float:
+    """Return the sensitivity that the threshold of `rank` keeps in 95 % of cohorts.
 
     The one-sided Clopper-Pearson bound for k - 1 missed of n, valid for a threshold from the same
     patients since k is fixed by n and the sensitivity alone.
     """
-    return float(1 - beta.ppf(confidence, rank, n + 1 - rank)) if rank else 1.0
+    return float(1 - beta.ppf(CONFIDENCE, rank, n + 1 - rank)) if rank else 1.0
 
 
 def worst_average(rank: int, n: int, folds: int) -> float:
@@ -84,9 +84,9 @@ def average_size(sensitivity: float) -> int:
     return ceil(1 / _miss(sensitivity)) - 1
 
 
-def confident_size(sensitivity: float, confidence: float = CONFIDENCE) -> int:
-    """Return the number from which `confident_rank` is 1: sensitivity^n <= 1 - confidence."""
-    return ceil(log(1 - confidence) / log(sensitivity))
+def confident_size(sensitivity: float) -> int:
+    """Return the number from which `confident_rank` is 1: sensitivity^n <= 0.05."""
+    return ceil(log(1 - CONFIDENCE) / log(sensitivity))
 
 
 def threshold(tumoral: ArrayLike, rank: int) -> float | None:

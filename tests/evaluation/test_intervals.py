@@ -20,11 +20,10 @@ def test_wilson_gives_the_published_limits(successes, n, low, high):
     assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
 
 
-@pytest.mark.parametrize("level", [0.5, 0.95])
 @pytest.mark.parametrize(("successes", "n"), [(1, 1), (7, 10), (0, 42)])
-def test_wilson_equals_scipy(successes, n, level):
-    reference = binomtest(successes, n).proportion_ci(level, method="wilson")
-    assert wilson(successes, n, level) == pytest.approx((reference.low, reference.high))
+def test_wilson_equals_scipy(successes, n):
+    reference = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    assert wilson(successes, n) == pytest.approx((reference.low, reference.high))
 
 
 @pytest.mark.parametrize(
