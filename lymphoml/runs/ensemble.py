@@ -76,7 +76,9 @@ def resolve_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
     names = member_names(run)
     if not names:
         if given:
-            raise InputError(f"members={format_run_list(given)}: {run} is not an ensemble. Leave it out.")
+            raise InputError(
+                f"members={format_run_list(given)}: {run} is not an ensemble. Leave it out."
+            )
         return [run]
     members = [*given] or [_sibling(run, name) for name in names]
     if len({member.resolve() for member in members}) < max(len(members), len(names)):

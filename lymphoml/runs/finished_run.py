@@ -1,5 +1,6 @@
 """Finished run folders, read back: everything that a report needs of a training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from lymphoml.core import untrusted
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.runs.ensemble import REMAKE, member_names
+from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.provenance import read_sessions, summarize
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.tables import RERUN, read_predictions_csv
@@ -43,20 +45,13 @@ class Run:
 
 def read_run(path: Path) -> Run:
     """Return the finished run in folder `path`; InputError where it is unfinished or damaged."""
-    reject_symlinks(path)
     if not (path / "config.yaml").is_file():
         raise InputError(f"{path} is not a run: it has no config.yaml. Give a folder of train.py.")
-    if (gap := _missing(path)) is not None:
-        raise InputError(f"{path} is not finished: {gap}; {_advice(path)}")
+    _check_finished([path])
     member_names(path)  # refuses what cannot be names
     folds = read_predictions_csv(path / "folds.csv", ("patient", "fold"))
-    numbers = _numbers(folds)
-    done = [read_mapping(path / f"fold-{fold}" / "done.json") for fold in numbers]
-    histories = {
-        fold: read_predictions_csv(path / f"fold-{fold}" / "history.csv", HISTORY)
-        for fold in numbers
-    }
-    trained = all("seconds" in fold for fold in done)
+    folders = {fold: fold_folder(path, fold) for fold in sorted(folds["fold"].unique().tolist())}
+    seconds = [read_mapping(each / "done.json").get("seconds") for each in folders.values()]
     return Run(
         path=path,
         config=read_mapping(path / "config.yaml"),
@@ -64,15 +59,18 @@ def read_run(path: Path) -> Run:
         metrics=read_mapping(path / "metrics.json"),
         folds=folds,
         predictions=read_predictions_csv(path / "predictions.csv"),
-        histories=histories,
-        seconds=sum(fold["seconds"] for fold in done) if trained else None,
+        histories={
+            fold: read_predictions_csv(folder / "history.csv", HISTORY)
+            for fold, folder in folders.items()
+        },
+        seconds=None if None in seconds else sum(map(float, seconds)),
     )
 
 
 def siblings(path: Path) -> list[Path]:
     """Return the runs in the same folder, itself included, finished or not: what was tried."""
     folder = path.resolve().parent
-    return sorted(each for each in folder.iterdir() if _has(each, "config.yaml"))
+    return sorted(each for each in folder.iterdir() if (each / "config.yaml").is_file())
 
 
 def find_runs(folder: Path, but: Path | None = None) -> list[Path]:
@@ -83,21 +81,17 @@ def find_runs(folder: Path, but: Path | None = None) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder. Give the folder of a sweep, runs/NAME.")
-    if _has(folder, "config.yaml"):
+    if (folder / "config.yaml").is_file():
         raise InputError(f"{folder} is one run. Give the folder that contains a sweep's runs.")
-    paths = sorted(path for path in folder.iterdir() if _may_be_run(path))
-    if but is not None:
-        paths = [path for path in paths if path.resolve() != but.resolve()]
-    for path in paths:
-        reject_symlinks(path)
+    paths = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and not path.name.startswith(".") and path.name != "wandb"
+        if but is None or path.resolve() != but.resolve()
+    ]
     if not paths:
         raise InputError(f"{folder} contains no run. Give the folder of a sweep, runs/NAME.")
-    gaps = [(path, gap) for path in paths if (gap := _missing(path)) is not None]
-    if gaps:
-        raise InputError(
-            f"{path} is not finished: {gap}; {_advice(path)}, or remove the folder"
-            for path, gap in gaps
-        )
+    _check_finished(paths)
     return paths
 
 
@@ -106,32 +100,27 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return untrusted.read_mapping(path, RERUN)
 
 
-def _may_be_run(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".") and path.name != "wandb"
-
-
-def _advice(path: Path) -> str:
-    return REMAKE if member_names(path) else RERUN
+def _check_finished(paths: Sequence[Path]) -> None:
+    for path in paths:
+        reject_symlinks(path)
+    problems = []
+    for path in paths:
+        if missing := _missing(path):
+            advice = REMAKE if member_names(path) else RERUN
+            problems.append(f"{path} is not finished: {missing}; {advice}, or remove the folder")
+    if problems:
+        raise InputError(problems)
 
 
 def _missing(path: Path) -> str | None:
     """What keeps the run from being finished."""
     for name in ("config.yaml", "folds.csv"):
-        if not _has(path, name):
+        if not (path / name).is_file():
             return f"it has no {name}"
-    folds = _numbers(read_predictions_csv(path / "folds.csv", ("patient", "fold")))
-    if unfinished := [fold for fold in folds if not _has(path, f"fold-{fold}", "done.json")]:
-        plural = "s" * (len(unfinished) > 1)
-        return f"done.json is missing in fold{plural} {', '.join(map(str, unfinished))}"
+    folds = read_predictions_csv(path / "folds.csv", ("patient", "fold"))["fold"].unique()
+    if unfinished := [str(fold) for fold in sorted(folds) if not is_done(path, fold)]:
+        return f"done.json is missing in fold {', '.join(unfinished)}"
     for name in ("predictions.csv", "metrics.json"):
-        if not _has(path, name):
+        if not (path / name).is_file():
             return f"it has no {name}"
     return None
-
-
-def _has(path: Path, *names: str) -> bool:
-    return path.joinpath(*names).is_file()
-
-
-def _numbers(folds: pd.DataFrame) -> list[int]:
-    return sorted(int(fold) for fold in folds["fold"].unique())

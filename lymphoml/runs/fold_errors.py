@@ -16,7 +16,7 @@ from lymphoml.training.finite import format_place
 class FoldErrorPolicy:
     """What becomes of a fold's error: `on_fold_error`, `raise` or `skip`.
 
-    With `skip` it is printed and the next fold goes on; `failed` has the folds that did.
+    With `skip` it is printed and the next fold is trained; `failed` has the folds that did.
     """
 
     def __init__(self, on_fold_error: str):
@@ -29,7 +29,12 @@ class FoldErrorPolicy:
         try:
             yield
         except Exception as error:
-            named = _with_prefix(as_user_error(error), f"fold {fold}, ")
+            named = as_user_error(error)
+            if named is not None:
+                place = f"fold {fold}"
+                lines = (each if each.startswith(place) else f"{place}, {each}"
+                         for each in named.problems)  # fmt: skip
+                named = type(named)(lines)
             if not self.skips:
                 raise (named or error) from (None if named else error.__cause__)
             self.failed.append(fold)
@@ -41,10 +46,10 @@ class FoldErrorPolicy:
     def close(self) -> None:
         """Raise RuntimeFailure where a fold failed."""
         if self.failed:
-            folds = ", ".join(map(str, self.failed))
+            plural, folds = "s" * (len(self.failed) > 1), ", ".join(map(str, self.failed))
             raise RuntimeFailure(
-                f"missing: fold{'s' * (len(self.failed) > 1)} {folds}, for the reasons above. "
-                f"Rerun the same command to train what is missing."
+                f"missing: fold{plural} {folds}, for the reasons above. Rerun the same command to "
+                f"train what is missing."
             )
 
 
@@ -63,11 +68,8 @@ class FailureContextCallback(pl.Callback):
         if trainer.training:
             batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
             patients = self.bags.batch_patients(epoch, batch)
-            self.where = (
-                format_place(epoch, batch, patients)
-                if patients
-                else f"the end of epoch {epoch + 1}"
-            )
+            end = f"the end of epoch {epoch + 1}"
+            self.where = format_place(epoch, batch, patients) if patients else end
         elif trainer.validating:
             self.where = f"epoch {epoch + 1}, validation"
         elif trainer.predicting:
@@ -87,12 +89,3 @@ class FailureContextCallback(pl.Callback):
             if not isinstance(error, UserFacingError) and self.where:
                 lines = type(lines)(f"{self.where}: {each}" for each in lines.problems)
             raise lines from None
-
-
-def _with_prefix(error: UserFacingError | None, prefix: str) -> UserFacingError | None:
-    if error is None:
-        return None
-    named = prefix.partition(",")[0]
-    return type(error)(
-        each if each.startswith(named) else f"{prefix}{each}" for each in error.problems
-    )

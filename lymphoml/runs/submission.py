@@ -17,11 +17,12 @@ from lymphoml.core.errors import InputError, one_line
 from lymphoml.core.files import write_text
 from lymphoml.core.untrusted import read_bytes
 
+Header = tuple[str, str]
 CONFIRMATION = "Successfully submitted"
 NO_CREDENTIALS = (
-    "Kaggle's client has no valid credentials: put an API token (made in the settings of your "
+    "Kaggle's client has no valid credentials. Put an API token (made in the settings of your "
     "Kaggle account) into the environment variable KAGGLE_API_TOKEN or the file "
-    "~/.kaggle/access_token, or run `kaggle auth login`; one that is there is wrong or expired"
+    "~/.kaggle/access_token, or run `kaggle auth login`; one that exists is wrong or expired."
 )
 
 
@@ -29,7 +30,7 @@ def write_submission(
     predictions: pd.DataFrame,
     test_ids: Sequence[str],
     path: Path,
-    header: tuple[str, str] = ("ID", "LABEL"),
+    header: Header = ("ID", "LABEL"),
 ) -> None:
     """Write `predictions` (columns patient, label) in the order of `test_ids`, atomically.
 
@@ -42,9 +43,7 @@ def write_submission(
     write_text(path, "".join(f"{patient},{label}\n" for patient, label in rows))
 
 
-def check_submission(
-    path: Path, test_ids: Sequence[str], header: tuple[str, str] = ("ID", "LABEL")
-) -> None:
+def check_submission(path: Path, test_ids: Sequence[str], header: Header = ("ID", "LABEL")) -> None:
     """Raise InputError unless the file at `path` is a submission for exactly `test_ids`."""
     _check_exists(path)
     try:
@@ -52,9 +51,9 @@ def check_submission(
         rows = list(csv.reader(io.StringIO(text, newline="")))
     except (OSError, csv.Error) as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}") from None
-    if not rows or rows[0] != list(header):
-        found = ",".join(rows[0]) if rows else "nothing"
-        raise InputError(f"{path}:1: the header is {found}, must be {','.join(header)}")
+    found = rows[0] if rows else ["nothing"]
+    if found != list(header):
+        raise InputError(f"{path}:1: the header is {','.join(found)}, must be {','.join(header)}")
     for number, row in enumerate(rows, start=1):
         if len(row) != 2:
             raise InputError(f"{path}:{number}: must have exactly 2 values")
@@ -71,21 +70,21 @@ def submit(file: Path, competition: str, message: str, timeout: float = 300.0) -
     if find_spec("kaggle") is None:
         raise InputError("Kaggle's client is not installed. Run make setup.")
     options = f"--competition={competition}", f"--file={file}", f"--message={message}"
+    command = [sys.executable, "-m", "kaggle", "-W", "competitions", "submit", "--quiet", *options]
     try:
         answer = subprocess.run(
-            [sys.executable, "-m", "kaggle", "-W", "competitions", "submit", "--quiet", *options],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=timeout,
-        )
+            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+            errors="replace", timeout=timeout,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise InputError(
             f"Kaggle did not answer within {timeout:g} seconds; the file may have arrived all the "
             f"same: look at `kaggle competitions submissions {competition}` before sending it again"
         ) from None
-    out, err = _lines(answer.stdout), _lines(answer.stderr)
+    out, err = (
+        [line.strip() for line in text.splitlines() if line.strip()]
+        for text in (answer.stdout, answer.stderr)
+    )
     confirmed = [line for line in out if line.startswith(CONFIRMATION)]
     if answer.returncode == 0 and confirmed:
         return confirmed[-1]
@@ -115,16 +114,13 @@ def _check_pairs(
         "patients given more than once, keep one": [p for p in times if times[p] > 1],
         "labels other than 0 and 1": [f"{p}={v}" for p, v in pairs if v not in (0, 1, "0", "1")],
     }
-    found = {problem: sorted(map(str, names)) for problem, names in groups.items() if names}
-    if found:
-        raise InputError(
-            f"{where}: {len(names)} {problem}: {', '.join(names)}"
-            for problem, names in found.items()
-        )
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    problems = [
+        f"{where}: {len(names)} {problem}: {', '.join(names)}"
+        for problem, found in groups.items()
+        if (names := sorted(map(str, found)))
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def _without_secrets(line: str) -> str:
