@@ -1,6 +1,6 @@
-"""Clinical values as the model's input: imputed, logged, scaled by what the training rows hold."""
+"""Clinical values as the model's input: imputed, logged, scaled by the training patients' values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -8,6 +8,12 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
+from lymphoml.data.settings import (
+    CategoricalColumn,
+    ColumnConfig,
+    DateOfBirthColumn,
+    NumericColumn,
+)
 
 
 @dataclass(frozen=True)
@@ -15,9 +21,9 @@ class ClinicalEncoder:
     """Turns rows of a cohort's table into float32 features of shape (patients, k).
 
     A number or an age is one feature, its natural logarithm where the column is declared `log`.
-    A categorical of m values is m - 1 features of 0 or 1, named `sex=M`: the first in alphabetical
-    order is the one that all zeros stand for. Holds nothing but primitives, so that `state` can
-    travel in a checkpoint.
+    A categorical column of m values is m - 1 features of 0 or 1, named `sex=M`: all zeros mean the
+    first in alphabetical order. Holds only primitives, so that `state` can be stored in a
+    checkpoint.
     """
 
     columns: dict[str, dict[str, Any]]  # name: {"log": bool} or {"categories": sorted list}
@@ -29,17 +35,17 @@ class ClinicalEncoder:
     def fit(
         cls,
         table: pd.DataFrame,
-        columns: dict[str, dict[str, Any]],
+        columns: Mapping[str, ColumnConfig],
         names: Sequence[str],
         standardize: bool,
         missing: str,
     ) -> "ClinicalEncoder":
-        """Learns medians, most frequent categories, means and deviations from the rows given.
+        """Fit medians, most frequent categories, means and deviations to the rows given.
 
-        `columns` are the declarations of the configuration's `data.columns`, of which `names` are
-        used, in this order. With `missing="impute"` raises InputError for a column without value.
+        Of `columns`, the configuration's `data.columns`, `names` are used, in this order. With
+        `missing="impute"` raises InputError for a column without any value.
         """
-        encoder = cls({name: _declared(columns[name]) for name in names})
+        encoder = cls({name: _kept(columns[name]) for name in names})
         if missing == "impute":
             encoder = replace(encoder, fill={n: _typical(table[n], columns[n]) for n in names})
         k = len(encoder.names)
@@ -53,7 +59,7 @@ class ClinicalEncoder:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One for each feature."""
+        """The name of each feature."""
         return tuple(
             feature
             for name, column in self.columns.items()
@@ -65,7 +71,7 @@ class ClinicalEncoder:
         )
 
     def transform(self, table: pd.DataFrame) -> np.ndarray:
-        """Raises InputError for a missing value where training had none to learn from."""
+        """Return the scaled features. Raises InputError for a missing value that has no fill."""
         return ((self._features(table) - self.mean) / self.scale).astype(np.float32)
 
     def state(self) -> dict[str, Any]:
@@ -94,16 +100,16 @@ class ClinicalEncoder:
         return features
 
 
-def _declared(column: dict[str, Any]) -> dict[str, Any]:
-    if column["kind"] == "categorical":
-        return {"categories": sorted({str(category) for category in column["values"].values()})}
-    return {"log": column.get("log", False)}
+def _kept(column: ColumnConfig) -> dict[str, Any]:
+    if isinstance(column, CategoricalColumn):
+        return {"categories": sorted(set(column.values.values()))}
+    return {"log": isinstance(column, NumericColumn) and column.log}
 
 
-def _typical(values: pd.Series, column: dict[str, Any]) -> float | str:
-    """The median, or the most frequent category, of equals the first in alphabetical order.
+def _typical(values: pd.Series, column: ColumnConfig) -> float | str:
+    """Return the median, or the most frequent category, of equals the first by alphabet.
 
-    An age in whole years: the median is one patient's, travels in checkpoints, and would tell a
+    An age in whole years: the median is one patient's, is stored in checkpoints, and would reveal a
     birth date.
     """
     if values.isna().all():
@@ -111,4 +117,4 @@ def _typical(values: pd.Series, column: dict[str, Any]) -> float | str:
     if values.dtype != "float64":
         return str(values.mode()[0])
     median = float(values.median())
-    return float(round(median)) if column["kind"] == "date_of_birth" else median
+    return float(round(median)) if isinstance(column, DateOfBirthColumn) else median

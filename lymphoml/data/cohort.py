@@ -1,6 +1,5 @@
 """Patients with their label, clinical values and images, whatever the layout of the files."""
 
-import os
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -13,14 +12,9 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.columns import Categorical, Column, DateOfBirth, declare_columns
 from lymphoml.data.image_folders import bag_names, find_bags, outside_root
 from lymphoml.data.mil_table import LAYOUT, read_bags
-from lymphoml.data.problems import Problem, shortened
-from lymphoml.data.tables import (
-    cell_problems,
-    duplicate_problems,
-    name_columns,
-    read_table,
-    rules,
-)
+from lymphoml.data.problems import Place, Problem, shortened
+from lymphoml.data.settings import DataConfig
+from lymphoml.data.tables import cell_problems, duplicate_problems, name_columns, read_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +63,8 @@ class LenientCohort(NamedTuple):
     problems: list[Problem]  # none of them quotes a birth date
 
 
-def load_cohort(data: dict) -> Cohort:
-    """Return the cohort that a configuration's `data` describes.
+def load_cohort(data: DataConfig) -> Cohort:
+    """Return the cohort that the configuration describes.
 
     Raises InputError with all that is wrong. Birth dates go no further than this function: ages and
     groups are made from them.
@@ -81,13 +75,12 @@ def load_cohort(data: dict) -> Cohort:
     return found.cohort
 
 
-def load_cohort_lenient(data: dict) -> LenientCohort:
-    """Return what can be read; raises InputError only for invalid settings."""
+def load_cohort_lenient(data: DataConfig) -> LenientCohort:
+    """Return what can be read of a cohort."""
     columns = declare_columns(data)
-    files = _read_mil_table(data) if data["layout"] == LAYOUT else _read_tables(data, columns)
-    cohort = None
-    if any(len(table) for table in files.tables.values()):
-        cohort = _assemble(data, columns, files)
+    files = _read_mil_table(data) if data.layout == LAYOUT else _read_tables(data, columns)
+    readable = any(len(table) for table in files.tables.values())
+    cohort = _assemble(data, columns, files) if readable else None
     return LenientCohort(cohort, files.images, files.problems)
 
 
@@ -107,79 +100,63 @@ class _Files:
     problems: list[Problem] = field(default_factory=list)
 
 
-def root_folder(data: dict) -> Path:
-    return Path(os.path.expanduser(data["root"]))  # no shell expands the ~ of data.root=~/cohort
+def root_folder(data: DataConfig) -> Path:
+    return Path(data.root).expanduser()  # no shell expands the ~ of data.root=~/cohort
 
 
-def mil_path(data: dict) -> Path:
+def mil_path(data: DataConfig) -> Path:
     """Return the file of a MIL benchmark."""
-    return root_folder(data) / data["table"]
+    return root_folder(data) / data.table
 
 
-def table_paths(data: dict) -> list[tuple[Path, Path]]:
+def table_paths(data: DataConfig) -> list[tuple[Path, Path]]:
     """Return each table with the folder of its patients' folders."""
     root = root_folder(data)
-    if data["layout"] == "kaggle":
+    if data.layout == "kaggle":
         train, test = root / "trainset", root / "testset"
         return [(train / "trainset_true.csv", train), (test / "testset_data.csv", test)]
-    return [(root / data["table"], root / data["image_dir"])]
+    return [(root / data.table, root / data.image_dir)]
 
 
-def _read_tables(data: dict, columns: Sequence[Column]) -> _Files:
-    headings = {"id": data["id_column"], "label": data["label_column"]}
-    headings |= {column.name: column.column for column in columns}
+def _read_tables(data: DataConfig, columns: Sequence[Column]) -> _Files:
+    required = {data.id_column, *(column.column for column in columns)}
     # A cohort to predict may come without labels.
-    optional = {data["label_column"]} if data["layout"] == "table" else set()
-    checked = rules(headings, columns, list(data["label_values"]), data["missing"])
-    root, pattern, files = root_folder(data), data["image_pattern"], _Files()
-    tables: dict[Path, pd.DataFrame] = {}
-    valid: dict[Path, pd.Series] = {}
-    for path, folder in table_paths(data):
-        link = outside_root(path, root, (path, ""))
-        raw = [link] if link else read_table(path, {*headings.values()} - optional, optional)
+    label = {data.label_column}
+    required, optional = (required, label) if data.layout == "table" else (required | label, set())
+    root, files = root_folder(data), _Files()
+    tables: dict[int, pd.DataFrame] = {}
+    valid: dict[int, pd.Series] = {}
+    for number, (path, folder) in enumerate(table_paths(data)):
+        link = outside_root(path, root, Place(path))
+        raw = [link] if link else read_table(path, required, optional)
         if isinstance(raw, list):
-            files.problems += raw
-            if names := bag_names(folder):
-                bags, lost = find_bags(folder, root, pattern, {n: (folder / n, "") for n in names})
-                files.images |= bags
-                files.problems += lost
-            continue
-        table = name_columns(raw, headings, columns)
-        places = {
-            each: (path, where) for each, where in zip(table["id"], table["where"], strict=True)
-        }
-        bags, lost = find_bags(folder, root, pattern, places)
-        wrong = cell_problems(table, path, checked)
-        files.problems += [*(problem for _, problem in wrong), *lost]
+            places = {name: Place(folder / name) for name in bag_names(folder)}
+            bags, lost = find_bags(folder, root, data.image_pattern, places)
+            files.problems += raw + (lost if places else [])
+        else:
+            tables[number] = table = name_columns(raw, path, data, columns)
+            places = dict(zip(table["id"], table["place"], strict=True))
+            bags, lost = find_bags(folder, root, data.image_pattern, places)
+            wrong = cell_problems(table, data, columns)
+            files.problems += [problem for _, problem in wrong] + lost
+            rows = [row for row, _ in wrong]
+            valid[number] = table["id"].isin(bags.keys()) & ~table.index.isin(rows)
         files.images |= bags
-        tables[path] = table
-        valid[path] = table["id"].isin(bags.keys()) & ~table.index.isin([row for row, _ in wrong])
     files.problems += duplicate_problems(tables)
     if not files.problems and not files.images:
-        action = "add a row per patient"
-        files.problems.append(Problem(root, "", "no patient in any table", action))
-    files.tables = _without_duplicates(data, tables, valid)
+        what = "no patient in any table"
+        files.problems.append(Problem(Place(root), what, "add a row per patient"))
+    seen: set[str] = set()
+    for number, table in tables.items():
+        first = ~table["id"].duplicated() & ~table["id"].isin(seen)
+        seen |= set(table["id"])
+        files.tables[number] = table[valid[number] & first]
     return files
 
 
-def _without_duplicates(
-    data: dict, tables: dict[Path, pd.DataFrame], valid: dict[Path, pd.Series]
-) -> dict[int, pd.DataFrame]:
-    """Return the valid rows of each table, of duplicate ids the first row alone."""
-    kept: dict[int, pd.DataFrame] = {}
-    seen: set[str] = set()
-    for number, (path, _) in enumerate(table_paths(data)):
-        if path in tables:
-            table = tables[path]
-            first = ~table["id"].duplicated() & ~table["id"].isin(seen)
-            seen |= set(table["id"])
-            kept[number] = table[valid[path] & first]
-    return kept
-
-
-def _read_mil_table(data: dict) -> _Files:
-    root, path = root_folder(data), mil_path(data)
-    if problem := outside_root(path, root, (path, "")):
+def _read_mil_table(data: DataConfig) -> _Files:
+    path = mil_path(data)
+    if problem := outside_root(path, root_folder(data), Place(path)):
         return _Files(problems=[problem])
     bags = read_bags(path)
     if isinstance(bags, list):
@@ -190,17 +167,17 @@ def _read_mil_table(data: dict) -> _Files:
 # From text to values
 
 
-def _assemble(data: dict, columns: Sequence[Column], files: _Files) -> Cohort:
+def _assemble(data: DataConfig, columns: Sequence[Column], files: _Files) -> Cohort:
     text = pd.concat(files.tables, names=["table", "row"])
-    table = _parse(text, data["label_values"], columns).sort_index()
+    table = _parse(text, data.label_values, columns).sort_index()
     table.insert(1, "group", _suspected_persons(table, columns))
     schemas = {column.name: column.schema() for column in columns}
     return Cohort(
-        name=data["name"],
+        name=data.name,
         table=table,
         images={patient: files.images[patient] for patient in table.index},
         origin=_origin(text, columns).loc[table.index],
-        schema={name: schemas[name] for name in data["clinical"]},
+        schema={name: schemas[name] for name in data.clinical},
     )
 
 

@@ -3,10 +3,10 @@
 Cells come as strings. A birth date is never quoted in a problem, nor a cell that may be one.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -164,10 +164,9 @@ class DateOfBirth:
 Column = Numeric | Categorical | DateOfBirth
 
 
-def declare_columns(data: Mapping[str, Any]) -> list[Column]:
-    """Return the clinical columns in the order of `data.columns`. Raises InputError."""
-    config = DataConfig.read(data)
-    return [_declare(name, spec, config) for name, spec in config.columns.items()]
+def declare_columns(data: DataConfig) -> list[Column]:
+    """Return the clinical columns in the order of `data.columns`."""
+    return [_declare(name, spec, data) for name, spec in data.columns.items()]
 
 
 def _declare(name: str, spec: ColumnConfig, data: DataConfig) -> Column:

@@ -19,6 +19,7 @@ from lymphoml.data.cohort import Cohort
 from lymphoml.data.feature_store import FeatureScaler, FeatureStore
 from lymphoml.data.folds import inner_validation_split, split
 from lymphoml.data.image_store import ImageStore
+from lymphoml.data.settings import DataConfig
 from lymphoml.data.transforms import BatchTransform
 
 Transform = Callable[..., Tensor]  # (images, augmentation_noise or nothing) to the encoder's input
@@ -35,7 +36,7 @@ class PatientBags(pl.LightningDataModule):
 
     def __init__(
         self,
-        data: dict[str, Any],
+        data: DataConfig,
         cohort: Cohort,
         store: ImageStore | FeatureStore | None,
         patients: list[str],
@@ -47,7 +48,7 @@ class PatientBags(pl.LightningDataModule):
         super().__init__()
         self.data, self.cohort, self.store, self.patients = data, cohort, store, patients
         self.clinical, self.features = clinical, features
-        self.images = BatchTransform(data["normalize_images"], data["augment"])
+        self.images = BatchTransform(data.normalize_images, data.augment)
         self.keyed = keyed_seed(seed, fold)
         self.first_epoch = 0
 
@@ -61,7 +62,7 @@ class PatientBags(pl.LightningDataModule):
         """The transforms whose logits evaluation averages: `data.eval_tta` symmetries."""
         if self.features is not None:
             return [self.features]
-        return [partial(self.images, symmetry=each) for each in range(self.data["eval_tta"])]
+        return [partial(self.images, symmetry=each) for each in range(self.data.eval_tta)]
 
     def predict_dataloader(self) -> DataLoader:
         return self._loader(self.patients, training=False)
@@ -85,20 +86,20 @@ class PatientBags(pl.LightningDataModule):
             self.clinical.transform(table),
             table["label"].tolist(),
             self.store,
-            data["train_bag_size"] if training else data["eval_bag_size"],
+            data.train_bag_size if training else data.eval_bag_size,
             training and with_pixels and self.images.random,
             self.keyed,
         )
-        workers = data["num_workers"]
+        workers = data.num_workers
         return DataLoader(
             dataset,
-            batch_size=data["batch_size"] if training else 1,
+            batch_size=data.batch_size if training else 1,
             sampler=EpochSampler(len(patients), self.keyed, training, self.first_epoch),
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
             worker_init_fn=end_with_parent,
-            timeout=data["timeout"] if workers else 0,
+            timeout=data.timeout if workers else 0,
             pin_memory=self.trainer is not None
             and self.trainer.strategy.root_device.type == "cuda",
         )
@@ -113,27 +114,27 @@ class BagDataModule(PatientBags):
 
     def __init__(
         self,
-        data: dict[str, Any],
+        data: DataConfig,
         cohort: Cohort,
         store: ImageStore | FeatureStore | None,
         folds: pd.DataFrame,
         fold: int,
         seed: int,
     ):
-        self.train_patients, held_out = split(folds, fold, data["folds"])
+        self.train_patients, held_out = split(folds, fold, data.folds)
         self.inner_patients: list[str] = []
-        if data["inner_val_fraction"]:
+        if data.inner_val_fraction:
             table = cohort.table.loc[self.train_patients]
             self.inner_patients = sorted(
-                inner_validation_split(table, data["inner_val_fraction"], seed, fold)
+                inner_validation_split(table, data.inner_val_fraction, seed, fold)
             )
             self.train_patients = sorted(set(self.train_patients) - set(self.inner_patients))
         clinical = ClinicalEncoder.fit(
             cohort.table.loc[self.train_patients],
-            data["columns"],
-            data["clinical"],
-            standardize=data["standardize_clinical"],
-            missing=data["missing"],
+            data.columns,
+            data.clinical,
+            standardize=data.standardize_clinical,
+            missing=data.missing,
         )
         features = None
         if isinstance(store, FeatureStore):
@@ -148,11 +149,11 @@ class BagDataModule(PatientBags):
 
     def training_bags(self) -> DataLoader:
         """Return a loader of the training patients one by one, as in evaluation."""
-        shuffled = self.data["shuffle_bag_labels"]
+        shuffled = self.data.shuffle_bag_labels
         return self._loader(self.train_patients, training=False, shuffled=shuffled)
 
     def train_dataloader(self) -> DataLoader:
-        shuffled = self.data["shuffle_bag_labels"]
+        shuffled = self.data.shuffle_bag_labels
         return self._loader(self.train_patients, training=True, shuffled=shuffled)
 
     def val_dataloader(self) -> list[DataLoader]:
@@ -173,7 +174,7 @@ class BagDataModule(PatientBags):
 
     def _batches(self, epoch: int) -> list[list[Key]]:
         order = list(EpochSampler(len(self.train_patients), self.keyed, shuffle=True, epoch=epoch))
-        size = self.data["batch_size"]
+        size = self.data.batch_size
         return [order[first : first + size] for first in range(0, len(order), size)]
 
     def state_dict(self) -> dict[str, Any]:

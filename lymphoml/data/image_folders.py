@@ -7,10 +7,9 @@ from pathlib import Path
 
 from lymphoml.core.errors import quoted
 from lymphoml.core.untrusted import FORMULA, is_safe_text
-from lymphoml.data.cache import Images
-from lymphoml.data.problems import Problem
+from lymphoml.data.problems import Place, Problem
 
-Place = tuple[Path, str]  # of a patient: the table, and where in it
+Paths = tuple[Path, ...]
 
 
 def bag_names(folder: Path) -> list[str]:
@@ -23,38 +22,32 @@ def bag_names(folder: Path) -> list[str]:
 
 def find_bags(
     folder: Path, root: Path, pattern: str, places: Mapping[str, Place]
-) -> tuple[Images, list[Problem]]:
+) -> tuple[dict[str, Paths], list[Problem]]:
     """Return the images of each patient, sorted by name, and the problems met.
 
-    `places` holds for each patient's id where its row is, for the messages. Hidden files and
-    folders (.DS_Store, ._000.jpg) and files that do not match `pattern` are ignored.
+    `places` holds where each patient's row is, for the messages. Hidden files and folders
+    (.DS_Store, ._000.jpg) and files that do not match `pattern` are ignored.
     """
-    if problem := outside_root(folder, root, (folder, "")):
+    if problem := outside_root(folder, root, Place(folder)):
         return {}, [problem]
     try:
         present = {each.name: each for each in _visible(folder) if os.path.isdir(each)}
     except OSError as error:
         what = f"no folder of images ({error.strerror})"
-        return {}, [Problem(folder, "", what, "check data.root")]
-    bags: dict[str, tuple[Path, ...]] = {}
-    problems = [
-        Problem(
-            folder,
-            f"folder {quoted(name, 99)}",
-            "no row in the table",
-            "add the patient, or move the folder away",
-        )
-        for name in sorted(present.keys() - places.keys())
-    ]
+        return {}, [Problem(Place(folder), what, "check data.root")]
+    bags: dict[str, Paths] = {}
+    problems = []
+    for name in sorted(present.keys() - places.keys()):
+        place = Place(folder, f"folder {quoted(name, 99)}")
+        problems.append(Problem(place, "no row in the table", "add the patient, or move it away"))
     for patient, place in places.items():
-        bag = folder / patient
         if patient not in present:
-            problems.append(
-                Problem(*place, "no such folder", "add it, or remove the row", private=folder)
-            )
+            action = "add it, or remove the row"
+            problems.append(Problem(place, "no such folder", action, private=folder))
             continue
-        found = outside_root(bag, root, place) if present[patient].is_symlink() else None
-        found = found or _images(bag, root, pattern, place)
+        bag = folder / patient
+        link = outside_root(bag, root, place) if present[patient].is_symlink() else None
+        found = link or _images(bag, root, pattern, place)
         if isinstance(found, Problem):
             problems.append(found)
         else:
@@ -62,13 +55,13 @@ def find_bags(
     return bags, problems
 
 
-def _images(bag: Path, root: Path, pattern: str, place: Place) -> tuple[Path, ...] | Problem:
-    names = []
+def _images(bag: Path, root: Path, pattern: str, place: Place) -> Paths | Problem:
     try:
         entries = [each for each in _visible(bag) if fnmatchcase(each.name, pattern)]
     except OSError as error:
         what = f"the folder cannot be read ({error.strerror})"
-        return Problem(*place, what, "check its permissions", private=bag)
+        return Problem(place, what, "check its permissions", private=bag)
+    names = []
     for entry in entries:
         path = bag / entry.name
         if entry.is_symlink() and (problem := outside_root(path, root, place)):
@@ -76,15 +69,15 @@ def _images(bag: Path, root: Path, pattern: str, place: Place) -> tuple[Path, ..
         if pattern == "*" and entry.is_dir():
             continue
         if not entry.is_file():
-            return Problem(*place, "not a file", "put the image there, or remove it", private=path)
+            return Problem(place, "not a file", "put the image there, or remove it", private=path)
         if not is_safe_text(entry.name):
             action = f"use visible characters, and begin with none of {' '.join(FORMULA)}"
             shown = f"{bag.name}/{quoted(entry.name, 60)}"
-            return Problem(*place, "a file has a refused name", action, private=shown)
+            return Problem(place, "a file has a refused name", action, private=shown)
         names.append(entry.name)
     if not names:
-        what = f"no image {pattern}"
-        return Problem(*place, what, "add images, or adapt data.image_pattern", private=bag)
+        action = "add images, or adapt data.image_pattern"
+        return Problem(place, f"no image {pattern}", action, private=bag)
     return tuple(bag / name for name in sorted(names))
 
 
@@ -94,12 +87,12 @@ def outside_root(path: Path, root: Path, place: Place) -> Problem | None:
         target = Path(os.path.realpath(path))
         inside = target.is_relative_to(os.path.realpath(root))
     except ValueError:  # NUL in the name
-        return Problem(*place, "no file can have this name", "correct it")
+        return Problem(place, "no file can have this name", "correct it")
     if not inside:
         what = "a link to a place outside data.root"
-        return Problem(*place, what, "put a copy there instead", private=path)
+        return Problem(place, what, "put a copy there instead", private=path)
     if path.is_symlink() and not os.path.exists(target):
-        return Problem(*place, "a broken link", "put the file there, or remove it", private=path)
+        return Problem(place, "a broken link", "put the file there, or remove it", private=path)
     return None
 
 

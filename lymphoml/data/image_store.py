@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -72,15 +71,14 @@ class ImageStore:
         return list(self._lengths.values())
 
 
-def read_images(images: Images, data: dict[str, Any]) -> tuple[ImageStore, str]:
-    """Return the store of each patient's images under a configuration's `data`, and a content key.
+def read_images(images: Images, preprocessing: Preprocessing, cache: str) -> tuple[ImageStore, str]:
+    """Return the store of each patient's images, and a content key.
 
-    Decodes those that `data.cache` lacks. Raises InputError with a line for each image that cannot
-    be used, or where the cache cannot be written. Entries of the other patients stay.
+    Decodes those that the folder `cache` lacks. Raises InputError with a line for each image that
+    cannot be used, or where the cache cannot be written. Entries of the other patients stay.
     """
     sources = hash_images(images)
-    preprocessing = Preprocessing(data["crop"], data["resize"], data["stain_norm"])
-    folder = Path(data["cache"]).expanduser() / "images" / preprocessing.name
+    folder = Path(cache).expanduser() / "images" / preprocessing.name
     states = check_entries(folder, sources)
     size = _size(sources, states, preprocessing)
 

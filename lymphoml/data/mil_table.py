@@ -10,7 +10,7 @@ docs/data.md converts the classic benchmarks.
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,8 @@ from lymphoml.data.cache import Images
 from lymphoml.data.columns import NUMBER
 from lymphoml.data.feature_files import read_arrays
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.problems import Problem
+from lymphoml.data.problems import Place, Problem
+from lymphoml.data.settings import DataConfig
 from lymphoml.data.tables import SAFE_ID
 
 LAYOUT = "mil_table"
@@ -54,9 +55,9 @@ def read_bags(path: Path) -> Bags | list[Problem]:
         found = _from_arrays(path) if path.suffix == ".npz" else _from_csv(path)
     except OSError as error:
         what = f"the table cannot be read ({error.strerror})"
-        return [Problem(path, "", what, "check data.root and data.table")]
+        return [Problem(Place(path), what, "check data.root and data.table")]
     except Exception as error:  # whatever a foreign file makes the parsers say
-        return [Problem(path, "", one_line(error)[:200], FORMATS)]
+        return [Problem(Place(path), one_line(error)[:200], FORMATS)]
     if isinstance(found, list):
         return found
     table, features = found
@@ -88,9 +89,9 @@ def read_bag_features(path: Path, images: Images) -> tuple[FeatureStore, str]:
     return FeatureStore(kept, names), whole.hexdigest()
 
 
-def require_images(data: Mapping[str, object], command: str) -> None:
+def require_images(data: DataConfig, command: str) -> None:
     """Raise InputError where a cohort has no images, which `command` needs."""
-    if data["layout"] == LAYOUT:
+    if data.layout == LAYOUT:
         raise InputError(f"data.layout={LAYOUT}: has no images, which {command} needs")
 
 
@@ -112,13 +113,13 @@ def _from_csv(path: Path) -> _Instances | list[Problem]:
             continue
         if len(cells) != len(header):
             what = f"{len(cells)} cells where the header has {len(header)}"
-            problems.append(Problem(path, f"row {line}", what, FORMATS))
+            problems.append(Problem(Place(path, f"row {line}"), what, FORMATS))
             continue
         values = [cells[column] for column in columns]
         wrong = next((each for each in values if not _is_number(each)), None)
         if wrong is not None:
             problems.append(
-                Problem(path, f"row {line}", "not a number", FORMATS, quoted(wrong, 40))
+                Problem(Place(path, f"row {line}"), "not a number", FORMATS, quoted(wrong, 40))
             )
             continue
         named = dict(zip(header, cells, strict=True))
@@ -151,7 +152,9 @@ def _is_number(cell: str) -> bool:
 
 def _problems(path: Path, table: pd.DataFrame, features: np.ndarray) -> Iterator[Problem]:
     if not features.size:
-        yield Problem(path, "", f"{len(table)} instances of {features.shape[1]} features", FORMATS)
+        yield Problem(
+            Place(path), f"{len(table)} instances of {features.shape[1]} features", FORMATS
+        )
         return
     label = table["label"].map(LABELS)
     for invalid, column, what in (
@@ -163,4 +166,4 @@ def _problems(path: Path, table: pd.DataFrame, features: np.ndarray) -> Iterator
         (~np.isfinite(features).all(axis=1), "instance", "a number is not finite"),
     ):
         for row, cell in table.loc[invalid.astype(bool), column].items():
-            yield Problem(path, f"row {row}", what, FORMATS, quoted(cell, 40))
+            yield Problem(Place(path, f"row {row}"), what, FORMATS, quoted(cell, 40))

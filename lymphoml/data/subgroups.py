@@ -1,16 +1,15 @@
 """Subgroups in which a cohort is scored: categories of each patient, which no model sees."""
 
-from typing import Any
-
 import pandas as pd
 
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.columns import Categorical, DateOfBirth, declare_columns
+from lymphoml.data.settings import DataConfig
 
 OLD = 65  # years
 
 
-def subgroups(cohort: Cohort, data: dict[str, Any]) -> pd.DataFrame:
+def subgroups(cohort: Cohort, data: DataConfig) -> pd.DataFrame:
     """Return a column of categories for each grouping, indexed by patient.
 
     `hard`, where `data.hard_stratum` is declared: "1" for a value of its column up to `max`, where
@@ -20,9 +19,9 @@ def subgroups(cohort: Cohort, data: dict[str, Any]) -> pd.DataFrame:
     """
     table, origin = cohort.table, cohort.origin
     found = pd.DataFrame(index=table.index)
-    if stratum := data["hard_stratum"]:
-        values = table[stratum["column"]]
-        found["hard"] = _either(values, values <= stratum["max"], "1", "0")
+    if stratum := data.hard_stratum:
+        values = table[stratum.column]
+        found["hard"] = _either(values, values <= stratum.max, "1", "0")
     for column in declare_columns(data):
         values = table[column.name]
         if isinstance(column, Categorical):

@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -13,7 +12,8 @@ from lymphoml.core.errors import quoted
 from lymphoml.core.privacy import hide_dates
 from lymphoml.core.untrusted import read_bytes
 from lymphoml.data.columns import Categorical, Check, Column
-from lymphoml.data.problems import Problem
+from lymphoml.data.problems import Place, Problem
+from lymphoml.data.settings import DataConfig
 
 SEPARATORS = ",;\t"
 SAFE_ID = r"[A-Za-z0-9_][A-Za-z0-9_-]*"  # no formula, no option of a command
@@ -32,29 +32,27 @@ def read_table(path: Path, required: set[str], optional: set[str]) -> pd.DataFra
     if isinstance(text, Problem):
         return [text]
     wanted = required | optional
+    first, rest = (
+        Place(path, "row 1"),
+        "quote a cell that contains the separator, or complete the row",
+    )
     try:
         separator = max(SEPARATORS, key=lambda each: len(wanted & set(_header(text, each))))
         header = _header(text, separator)
     except csv.Error as error:
-        return [Problem(path, "row 1", f"not a CSV file ({error})", AS_CSV)]
-    problems = list(_header_problems(path, header, required, wanted))
+        return [Problem(first, f"not a CSV file ({error})", AS_CSV)]
+    problems = [Problem(first, *each) for each in _header_problems(header, required, wanted)]
     lines: list[int] = []
     rows: list[list[str]] = []
     try:
         for line, cells in list(_records(text, separator, strict=True))[1:]:
             if len(cells) < len(header) or any(cells[len(header) :]):
-                problems.append(
-                    Problem(
-                        path,
-                        f"row {line}",
-                        f"{len(cells)} cells where the header has {len(header)}",
-                        "quote a cell that contains the separator, or complete the row",
-                    )
-                )
+                what = f"{len(cells)} cells where the header has {len(header)}"
+                problems.append(Problem(Place(path, f"row {line}"), what, rest))
             lines.append(line)
             rows.append(cells)
     except csv.Error as error:
-        problems.append(Problem(path, "", f"not a CSV file ({error})", AS_CSV))
+        problems.append(Problem(Place(path), f"not a CSV file ({error})", AS_CSV))
     if problems:
         return problems
     columns = {name: [row[header.index(name)] for row in rows] for name in wanted & set(header)}
@@ -66,12 +64,12 @@ def _decode(path: Path) -> str | Problem:
         content = read_bytes(path)
     except OSError as error:
         what = f"the table cannot be read ({error.strerror})"
-        return Problem(path, "", what, "check data.root")
+        return Problem(Place(path), what, "check data.root")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        return Problem(path, f"row {line}", "not UTF-8", AS_CSV)
+        return Problem(Place(path, f"row {line}"), "not UTF-8", AS_CSV)
 
 
 def _records(text: str, separator: str, strict: bool) -> Iterator[tuple[int, list[str]]]:
@@ -91,118 +89,99 @@ def _header(text: str, separator: str) -> list[str]:
 
 
 def _header_problems(
-    path: Path, header: list[str], required: set[str], wanted: set[str]
-) -> Iterator[Problem]:
+    header: list[str], required: set[str], wanted: set[str]
+) -> Iterator[tuple[str, str]]:
     if not header:
-        yield Problem(path, "row 1", "the table is empty", "add a header and a row per patient")
+        yield "the table is empty", "add a header and a row per patient"
     elif not wanted & set(header):
         # Not quoted: without a header, this is a patient.
-        what = f"no header with {', '.join(sorted(wanted))}, separated by , ; or tab"
-        yield Problem(path, "row 1", what, "add one")
+        yield f"no header with {', '.join(sorted(wanted))}, separated by , ; or tab", "add one"
     elif missing := sorted(required - set(header)):
         has = ", ".join(quoted(name, 40) for name in header[:20])
-        yield Problem(
-            path,
-            "row 1",
+        yield (
             f"no column {', '.join(missing)}; it has {has}",
             "rename one, or adapt data.id_column, data.label_column or data.columns",
         )
     for name in sorted(wanted):
         if header.count(name) > 1:
-            yield Problem(
-                path, "row 1", f"{header.count(name)} columns are called {name}", "keep one"
-            )
+            yield f"{header.count(name)} columns are called {name}", "keep one"
 
 
-# The checks of a clinical table: every problem is found before anything is refused.
+# Checks of a clinical table
 
 
-class Rule(NamedTuple):
-    """What the cells of a column must be."""
+def name_columns(
+    raw: pd.DataFrame, path: Path, data: DataConfig, columns: Sequence[Column]
+) -> pd.DataFrame:
+    """Return the table under the configuration's names, with the `place` of each row.
 
-    heading: str  # in the table
-    checks: Sequence[Check]
-    optional: bool = False  # whether a cell may be missing
+    A clinical cell that means "not given" becomes a missing value.
+    """
+    table = pd.DataFrame({"id": raw[data.id_column]})
+    if data.label_column in raw:
+        table["label"] = raw[data.label_column]
+    for column in columns:
+        cells = raw[column.column]
+        categories = list(column.values) if isinstance(column, Categorical) else []
+        table[column.name] = cells.mask(cells.str.lower().isin(NOT_GIVEN) & ~cells.isin(categories))
+    table["place"] = [_place(path, line, patient) for line, patient in table["id"].items()]
+    return table
 
 
-def rules(
-    headings: Mapping[str, str], columns: Sequence[Column], labels: Iterable[str], missing: str
-) -> dict[str, Rule]:
-    """Return the rule of each column; `headings` are those of `id`, `label` and `columns`."""
-    allowed = ", ".join(map(repr, labels))
+def _place(path: Path, line: object, patient: str) -> Place:
+    hidden = hide_dates(patient)
+    shown = hidden if re.fullmatch(SAFE_ID, hidden) else quoted(hidden, 60)
+    return Place(path, f"row {line}, patient {shown}")
+
+
+def cell_problems(
+    table: pd.DataFrame, data: DataConfig, columns: Sequence[Column]
+) -> list[tuple[int, Problem]]:
+    """Return the row and a problem for each cell at fault, in the order of the rows."""
     safe = Check(
         lambda text: text.str.fullmatch(SAFE_ID).astype(bool),
         "is not a safe id",
         "use letters without accents, digits, _ and - only, and do not begin with -",
     )
-    known = Check(
-        lambda text: text.isin(list(labels)),
-        f"is none of {allowed}",
-        "correct it, or add it to data.label_values",
-    )
-    return {
-        "id": Rule(headings["id"], [safe]),
-        "label": Rule(headings["label"], [known]),
-        **{
-            column.name: Rule(column.column, list(column.checks()), missing == "impute")
-            for column in columns
-        },
-    }
-
-
-def name_columns(
-    raw: pd.DataFrame, headings: Mapping[str, str], columns: Sequence[Column]
-) -> pd.DataFrame:
-    """Return the table under the configuration's names, with `where`: the place of each row.
-
-    A clinical cell that means "not given" becomes a missing value.
-    """
-    table = pd.DataFrame({name: raw[head] for name, head in headings.items() if head in raw})
+    found = [*_wrong_cells(table, "id", data.id_column, [safe])]
+    if "label" in table:
+        labels = list(data.label_values)
+        known = Check(
+            lambda text: text.isin(labels),
+            f"is none of {', '.join(map(repr, labels))}",
+            "correct it, or add it to data.label_values",
+        )
+        found += _wrong_cells(table, "label", data.label_column, [known])
     for column in columns:
-        cells = table[column.name]
-        categories = list(column.values) if isinstance(column, Categorical) else []
-        table[column.name] = cells.mask(cells.str.lower().isin(NOT_GIVEN) & ~cells.isin(categories))
-    table["where"] = [f"row {line}, patient {_shown(each)}" for line, each in table["id"].items()]
-    return table
-
-
-def _shown(patient: str) -> str:
-    hidden = hide_dates(patient)
-    return hidden if re.fullmatch(SAFE_ID, hidden) else quoted(hidden, 60)
-
-
-def cell_problems(
-    table: pd.DataFrame, path: Path, rules: Mapping[str, Rule]
-) -> list[tuple[int, Problem]]:
-    """Return the row and a problem for each cell at fault, in the order of the rows."""
-    found = []
-    for name, rule in rules.items():
-        if name not in table:
-            continue
-        given = table[name].dropna()
-        for line in table.index.difference(given.index) if not rule.optional else []:
-            action = "fill it in, or allow that with data.missing=impute"
-            what = f"{rule.heading} is missing"
-            found.append((line, Problem(path, table["where"][line], what, action)))
-        for check in rule.checks:
-            for line, cell in given[~check.valid(given)].items():
-                shown = hide_dates(quoted(cell, 60)) if check.quoted else ""
-                what = f"{rule.heading} {check.what}"
-                found.append((line, Problem(path, table["where"][line], what, check.action, shown)))
+        found += _wrong_cells(table, column.name, column.column, column.checks())
+        if data.missing == "error":
+            what, action = f"{column.column} is missing", "fill it in, or set data.missing=impute"
+            lines = table.index[table[column.name].isna()]
+            found += [(line, Problem(table["place"][line], what, action)) for line in lines]
     return sorted(found, key=lambda each: each[0])
 
 
-def duplicate_problems(tables: Mapping[Path, pd.DataFrame]) -> Iterator[Problem]:
+def _wrong_cells(
+    table: pd.DataFrame, name: str, heading: str, checks: Iterable[Check]
+) -> Iterator[tuple[int, Problem]]:
+    given = table[name].dropna()
+    for check in checks:
+        for line, cell in given[~check.valid(given)].items():
+            shown = hide_dates(quoted(cell, 60)) if check.quoted else ""
+            what = f"{heading} {check.what}"
+            yield line, Problem(table["place"][line], what, check.action, shown)
+
+
+def duplicate_problems(tables: Mapping[int, pd.DataFrame]) -> Iterator[Problem]:
     """Yield a problem for each row whose id an earlier row has, be it in another table.
 
     Case does not distinguish ids: on some file systems their folders would be one.
     """
-    first: dict[str, str] = {}
-    for path, table in tables.items():
-        for patient, where in zip(table["id"].str.casefold(), table["where"], strict=True):
+    first: dict[str, Place] = {}
+    for table in tables.values():
+        for patient, place in zip(table["id"].str.casefold(), table["place"], strict=True):
             if patient in first:
-                yield Problem(
-                    path, where, "another row has this id", "keep one row per patient",
-                    private=first[patient],
-                )  # fmt: skip
-            first.setdefault(patient, f"{path.name}, {where}")
+                other = f"{first[patient].path.name}, {first[patient].where}"
+                action = "keep one row per patient"
+                yield Problem(place, "another row has this id", action, private=other)
+            first.setdefault(patient, place)

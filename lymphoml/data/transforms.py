@@ -1,12 +1,13 @@
 """From stored bytes to the encoder's input, any part of a batch at a time and on its device."""
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
+
+from lymphoml.data.settings import AugmentConfig
 
 # ImageNet's, in RGB, as torchvision's and timm's weights expect them.
 MEAN = (0.485, 0.456, 0.406)
@@ -16,7 +17,6 @@ STD = (0.229, 0.224, 0.225)
 # stains; magnification.
 NOISE_SIZES = {"augment": 5, "stain": 6, "zoom": 1}
 NOISE_SIZE = sum(NOISE_SIZES.values())
-AUGMENTATIONS = ("flip", "rotate", "scale", "color_jitter", "stain_jitter")
 
 # Optical density of one unit of haematoxylin, eosin and DAB in red, green and blue (Ruifrok and
 # Johnston 2001), as in scikit-image. Blood smears have neither haematoxylin nor DAB: here the three
@@ -33,12 +33,15 @@ class BatchTransform:
     evaluation, nothing is random.
     """
 
-    def __init__(self, normalize: bool, augment: Any = None):
-        self.normalize, self.augment = normalize, augment or dict.fromkeys(AUGMENTATIONS)
+    def __init__(self, normalize: bool, augment: AugmentConfig | None = None):
+        self.normalize, self.augment = normalize, augment
 
     @property
     def random(self) -> bool:
-        return any(self.augment[name] for name in AUGMENTATIONS)
+        of = self.augment
+        return of is not None and bool(
+            of.flip or of.rotate or of.scale or of.color_jitter or of.stain_jitter
+        )
 
     def __call__(
         self,
@@ -49,28 +52,32 @@ class BatchTransform:
         """Return images in [0, 1], or normalized; then `dihedral` by `symmetry`."""
         # Half precision has fewer steps than a byte.
         with torch.autocast(images.device.type, enabled=False):
-            unit = to_unit(images) if noise is None else self._augmented(images, noise)
+            if noise is None or self.augment is None:
+                unit = to_unit(images)
+            else:
+                unit = augmented(images, self.augment, noise)
             return dihedral(normalize(unit) if self.normalize else unit, symmetry)
 
-    def _augmented(
-        self, images: UInt8[Tensor, "n c h w"], noise: Float[Tensor, "n 12"]
-    ) -> Float[Tensor, "n c h w"]:
-        spatial, stain, zoom = noise.split(list(NOISE_SIZES.values()), dim=1)
-        augment = self.augment
-        any_angle = augment["rotate"] == "any"
-        if augment["flip"]:
-            images = flip(images, spatial[:, :2])
-        if augment["rotate"] and not any_angle:
-            images = rotate(images, spatial[:, 2])
-        unit = to_unit(images)
-        if any_angle or augment["scale"]:
-            angle = 2 * math.pi * spatial[:, 2] * any_angle
-            unit = resample(unit, angle, 1 + augment["scale"] * (2 * zoom[:, 0] - 1))
-        if augment["stain_jitter"]:
-            unit = jitter_stains(unit, augment["stain_jitter"], stain)
-        if augment["color_jitter"]:
-            unit = jitter_color(unit, augment["color_jitter"], spatial[:, 3:])
-        return unit
+
+def augmented(
+    images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, noise: Float[Tensor, "n 12"]
+) -> Float[Tensor, "n c h w"]:
+    """Return images in [0, 1], each changed by its own noise."""
+    spatial, stain, zoom = noise.split(list(NOISE_SIZES.values()), dim=1)
+    any_angle = augment.rotate == "any"
+    if augment.flip:
+        images = flip(images, spatial[:, :2])
+    if augment.rotate and not any_angle:
+        images = rotate(images, spatial[:, 2])
+    unit = to_unit(images)
+    if any_angle or augment.scale:
+        angle = 2 * math.pi * spatial[:, 2] * any_angle
+        unit = resample(unit, angle, 1 + augment.scale * (2 * zoom[:, 0] - 1))
+    if augment.stain_jitter:
+        unit = jitter_stains(unit, augment.stain_jitter, stain)
+    if augment.color_jitter:
+        unit = jitter_color(unit, augment.color_jitter, spatial[:, 3:])
+    return unit
 
 
 def to_unit(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

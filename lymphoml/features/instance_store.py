@@ -6,6 +6,7 @@ from typing import Any
 from lymphoml.core.errors import InputError
 from lymphoml.data.cache import Images
 from lymphoml.data.cohort import mil_path
+from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.feature_files import read_feature_file
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.image_store import ImageStore, read_images
@@ -43,7 +44,8 @@ def open_instance_store(
     if kinds:
         drawn = {key: model["encoder"][key] for key in LEAST if key in model["encoder"]}
         return computed(kinds, images, data, encoder, **drawn)
-    return read_images(images, data)
+    preprocessing = Preprocessing(data["crop"], data["resize"], data["stain_norm"])
+    return read_images(images, preprocessing, data["cache"])
 
 
 def rows_wanted(model: dict[str, Any]) -> list[str]:

@@ -52,7 +52,7 @@ class Fold(NamedTuple):
         """Return those of training and held-out patients: standardised, positive ones logged."""
         data, table = self.data, self.cohort.table
         columns = {
-            name: column | ({"log": True} if column.get("positive") else {})
+            name: column.replace({"log": True}) if column.get("positive") else column
             for name, column in data["columns"].items()
         }
         train, held_out = table.loc[self.train], table.loc[self.held_out]

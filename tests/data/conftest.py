@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_store import read_images
 
 
@@ -25,8 +26,7 @@ def opened(images, tmp_path):
     def open_store(
         images=images, crop=None, resize=None, cache=tmp_path / "cache", stain_norm=None
     ):
-        data = {"cache": str(cache), "crop": crop, "resize": resize, "stain_norm": stain_norm}
-        return read_images(images, data)[0]
+        return read_images(images, Preprocessing(crop, resize, stain_norm), str(cache))[0]
 
     return open_store
 

@@ -49,8 +49,7 @@ def logged(path, *rest):
 decoding.decode = logged
 patients = sorted((folder / "cohort").iterdir())
 images = {patient.name: tuple(sorted(patient.iterdir())) for patient in patients}
-data = {"cache": cache, "crop": None, "resize": None, "stain_norm": None}
-store, _ = read_images(images, data)
+store, _ = read_images(images, decoding.Preprocessing(None, None), str(cache))
 assert "torch" not in sys.modules
 """
 

@@ -12,13 +12,16 @@ from sklearn.preprocessing import StandardScaler
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.clinical import ClinicalEncoder
+from lymphoml.data.settings import CategoricalColumn, DateOfBirthColumn, NumericColumn
 
 COLUMNS = {
-    "age": {"kind": "date_of_birth", "column": "DOB"},
-    "count": {"kind": "numeric", "column": "LYMPH_COUNT", "log": True, "positive": True},
-    "raw": {"kind": "numeric", "column": "LYMPH_COUNT"},
-    "sex": {"kind": "categorical", "column": "SEX", "values": {"M": "M", "F": "F", "f": "F"}},
-    "site": {"kind": "categorical", "column": "SITE", "values": {1: "C", 2: "A", 3: "B"}},
+    "age": DateOfBirthColumn(kind="date_of_birth", column="DOB"),
+    "count": NumericColumn(kind="numeric", column="LYMPH_COUNT", log=True, positive=True),
+    "raw": NumericColumn(kind="numeric", column="LYMPH_COUNT"),
+    "sex": CategoricalColumn(
+        kind="categorical", column="SEX", values={"M": "M", "F": "F", "f": "F"}
+    ),
+    "site": CategoricalColumn(kind="categorical", column="SITE", values={1: "C", 2: "A", 3: "B"}),
 }
 TABLE = pd.DataFrame(
     {

@@ -15,6 +15,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort, load_cohort, load_cohort_lenient
 from lymphoml.data.columns import Column, declare_columns
 from lymphoml.data.problems import Problem
+from lymphoml.data.settings import DataConfig
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 HEADER = "ID,LABEL,GENDER,DOB,LYMPH_COUNT"
@@ -61,9 +62,13 @@ def write_bags(folder: Path, ids: list[str]) -> None:
                 (folder / patient / image).touch()
 
 
+def load(data: dict) -> Cohort:
+    return load_cohort(DataConfig.read(data))
+
+
 def problems_of(data: dict) -> tuple[str, ...]:
     with pytest.raises(InputError) as caught:
-        load_cohort(data)
+        load(data)
     assert all("\n" not in line for line in caught.value.problems)
     return caught.value.problems
 
@@ -74,7 +79,7 @@ def the_problem_of(data: dict) -> str:
 
 
 def fields_of(data: dict) -> list[Problem]:
-    return load_cohort_lenient(data).problems
+    return load_cohort_lenient(DataConfig.read(data)).problems
 
 
 def same(a: Cohort, b: Cohort) -> bool:
@@ -85,7 +90,7 @@ def same(a: Cohort, b: Cohort) -> bool:
 
 
 def test_kaggle_layout(tmp_path: Path) -> None:
-    cohort = load_cohort(write_kaggle(tmp_path))
+    cohort = load(write_kaggle(tmp_path))
     table = cohort.table
     assert list(table.index) == list(cohort.images) == ["P1", "P10", "P2", "P3"]
     assert list(table.columns) == ["label", "group", "age", "lymphocyte_count", "sex"]
@@ -103,7 +108,7 @@ def test_kaggle_layout(tmp_path: Path) -> None:
 
 
 def test_origin_tells_how_each_record_was_written(tmp_path: Path) -> None:
-    origin = load_cohort(write_kaggle(tmp_path)).origin
+    origin = load(write_kaggle(tmp_path)).origin
     assert origin.to_dict("list") == {
         "table": [0, 0, 0, 1],
         "row": [3, 2, 4, 2],
@@ -113,7 +118,7 @@ def test_origin_tells_how_each_record_was_written(tmp_path: Path) -> None:
 
 
 def test_labelled_and_unlabelled_share_the_cohort_out(tmp_path: Path) -> None:
-    cohort = load_cohort(write_kaggle(tmp_path))
+    cohort = load(write_kaggle(tmp_path))
     assert list(cohort.labelled.table.index) == list(cohort.labelled.images) == ["P1", "P10", "P2"]
     assert list(cohort.unlabelled.table.index) == list(cohort.unlabelled.images) == ["P3"]
     assert same(cohort.subset(["P3", "P2", "P1", "P10"]), cohort)
@@ -123,16 +128,16 @@ def test_labelled_and_unlabelled_share_the_cohort_out(tmp_path: Path) -> None:
 
 def test_the_order_of_rows_plays_no_part(tmp_path: Path) -> None:
     data = write_kaggle(tmp_path)
-    cohort = load_cohort(data)
+    cohort = load(data)
     table = tmp_path / "trainset/trainset_true.csv"
     table.write_text("\n".join([HEADER, *reversed(TRAIN)]))
-    assert same(load_cohort(data), cohort)
+    assert same(load(data), cohort)
 
 
 def test_fingerprint_tells_tables_apart_but_not_their_neighbours(tmp_path: Path) -> None:
-    one = load_cohort(write_kaggle(tmp_path / "one"))
-    more = load_cohort(write_kaggle(tmp_path / "more", test=["A1,-1,F,1/1/1950,3", *TEST]))
-    other = load_cohort(write_kaggle(tmp_path / "other", [TRAIN[0] + "1", *TRAIN[1:]]))
+    one = load(write_kaggle(tmp_path / "one"))
+    more = load(write_kaggle(tmp_path / "more", test=["A1,-1,F,1/1/1950,3", *TEST]))
+    other = load(write_kaggle(tmp_path / "other", [TRAIN[0] + "1", *TRAIN[1:]]))
     assert one.labelled.fingerprint() == more.labelled.fingerprint()
     assert one.labelled.fingerprint() != other.labelled.fingerprint()
 
@@ -144,31 +149,31 @@ def test_one_birth_date_and_sex_is_one_person(tmp_path: Path) -> None:
         "P3,0,M,7-1-1948,5",
         "P4,0,F,1-7-1948,5",  # 1 July
     ]
-    table = load_cohort(write_kaggle(tmp_path, train, ["A1,-1,F,1/07/1948,5"])).table
+    table = load(write_kaggle(tmp_path, train, ["A1,-1,F,1/07/1948,5"])).table
     assert table["group"].to_dict() == {"A1": 0, "P1": 0, "P2": 0, "P3": 1, "P4": 2}
 
 
 def test_without_birth_date_or_sex_everybody_stands_alone(tmp_path: Path) -> None:
     text = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nP1,1,F,,5\nP2,1,F,,5\nP3,0,M,1/7/1948,5\n"
     data = write_table(tmp_path, text, ["P1", "P2", "P3"])
-    assert load_cohort(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
+    assert load(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
     data["columns"].pop("sex")
-    assert load_cohort(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
+    assert load(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
 
 
 def test_a_header_alone_is_a_test_table_without_patients(tmp_path: Path) -> None:
-    assert len(load_cohort(write_kaggle(tmp_path, test=[])).unlabelled.table) == 0
+    assert len(load(write_kaggle(tmp_path, test=[])).unlabelled.table) == 0
 
 
 def test_an_unlabelled_cohort_needs_no_label_column(tmp_path: Path) -> None:
     text = "ID,GENDER,DOB,LYMPH_COUNT\nP1,F,1/7/1948,5\n"
-    assert load_cohort(write_table(tmp_path, text, ["P1"])).table["label"].tolist() == [-1]
+    assert load(write_table(tmp_path, text, ["P1"])).table["label"].tolist() == [-1]
 
 
 def test_missing_values_may_be_left_to_the_model(tmp_path: Path) -> None:
     text = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nP1,1,n/a,,5\nP2,0,NaN,,NA\n"
     data = write_table(tmp_path, text, ["P1", "P2"])
-    table = load_cohort(data | {"missing": "impute"}).table
+    table = load(data | {"missing": "impute"}).table
     assert table[["age", "sex"]].isna().all(axis=None)
     assert table["lymphocyte_count"].isna().tolist() == [False, True]
     assert table.dtypes.astype(str).to_dict() == {
@@ -187,7 +192,7 @@ def test_a_category_may_be_called_na(tmp_path: Path) -> None:
         "origin": {"kind": "categorical", "column": "GENDER", "values": {"NA": "north", "F": "f"}},
         "sex": {"kind": "categorical", "column": "GENDER", "values": {"NA": 1, 0: 0}},
     }
-    table = load_cohort(data).table
+    table = load(data).table
     assert table.loc["NA", ["origin", "sex"]].tolist() == ["north", "1"]
 
 
@@ -215,9 +220,9 @@ def test_any_dialect_gives_the_same_cohort(separator, newline, mark, remarks, or
     with tempfile.TemporaryDirectory() as folder:
         ids = ["P10", "P1", "P2", "P3"]
         plain = write_table(Path(folder), "\n".join([HEADER, *TRAIN, *TEST]), ids)
-        cohort = load_cohort(plain)
+        cohort = load(plain)
         write_table(Path(folder), ("\ufeff" * mark + text).encode(), ids)
-        assert same(load_cohort(plain), cohort)
+        assert same(load(plain), cohort)
 
 
 def test_rows_are_counted_as_an_editor_counts(tmp_path: Path) -> None:
@@ -299,13 +304,13 @@ def test_a_wrong_cell_is_a_problem_with_file_row_and_patient(
     row = dict(zip(HEADER.split(","), TRAIN[1].split(","), strict=True)) | {column: value}
     data = write_kaggle(tmp_path, [TRAIN[0], ",".join(row.values()), TRAIN[2]])
     problem, *others = fields_of(data)
-    assert problem.path == tmp_path / "trainset/trainset_true.csv"
-    assert problem.where.startswith("row 3, patient ")
+    assert problem.place.path == tmp_path / "trainset/trainset_true.csv"
+    assert problem.place.where.startswith("row 3, patient ")
     assert problem.what.startswith(what)
     assert problem.private == ("" if column == "DOB" or "missing" in what else repr(value))
     assert all(other.what == "no such folder" for other in others)  # of an id that can have none
     if column != "ID":
-        assert problem.where == "row 3, patient P1"
+        assert problem.place.where == "row 3, patient P1"
         assert not others
     assert all("\n" not in line for line in problems_of(data))
 
@@ -323,7 +328,7 @@ def test_everything_is_found_at_once_and_no_valid_birth_date_is_shown(tmp_path: 
     (tmp_path / "trainset/P4/000001.jpg").rename(tmp_path / "trainset/P4/b.JPG")
     (tmp_path / "testset/P1/000000.jpg").unlink()
     (tmp_path / "testset/P1/000001.jpg").unlink()
-    found = [(each.path.name, each.where, each.what) for each in fields_of(data)]
+    found = [(each.place.path.name, each.place.where, each.what) for each in fields_of(data)]
     table, test = "trainset_true.csv", "testset_data.csv"
     assert sorted(found) == sorted([
         (table, "row 2, patient P1", "GENDER is none of F, f, M, m"),
@@ -357,11 +362,11 @@ def test_thousands_of_problems_are_shortened(tmp_path: Path) -> None:
 def test_a_folder_may_link_within_the_root_only(tmp_path: Path) -> None:
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     data = write_kaggle(root)
-    cohort = load_cohort(data)
+    cohort = load(data)
     write_bags(elsewhere, ["P1", "P2"])
     (root / "trainset/P1").rename(root / "stored")
     (root / "trainset/P1").symlink_to("../stored")
-    assert same(load_cohort(data), cohort)
+    assert same(load(data), cohort)
 
     (root / "trainset/P1").unlink()
     (root / "trainset/P1").symlink_to(elsewhere / "P1")
@@ -369,7 +374,7 @@ def test_a_folder_may_link_within_the_root_only(tmp_path: Path) -> None:
     (root / "trainset/P2/000000.jpg").symlink_to(elsewhere / "P2/000000.jpg")
     (root / "testset/P3/9.jpg").symlink_to("9.jpg")
     outside, broken = "a link to a place outside data.root", "a broken link"
-    assert [(each.where, each.what, each.private.name) for each in fields_of(data)] == [
+    assert [(each.place.where, each.what, each.private.name) for each in fields_of(data)] == [
         ("row 3, patient P1", outside, "P1"),
         ("row 4, patient P2", outside, "000000.jpg"),
         ("row 2, patient P3", broken, "9.jpg"),
@@ -385,7 +390,7 @@ def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
     write_kaggle(tmp_path / "stored")
     (tmp_path / "root").symlink_to("stored")
     data = shipped("lymphocytosis") | {"root": str(tmp_path / "root")}
-    assert load_cohort(data).images["P1"][0] == tmp_path / "root/trainset/P1/000000.jpg"
+    assert load(data).images["P1"][0] == tmp_path / "root/trainset/P1/000000.jpg"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -395,68 +400,12 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     assert "patient P1: the folder cannot be read" in the_problem_of(data)
 
 
-# Declarations
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"layout": "kagle"}, "data.layout=kagle: must be one of kaggle, table, mil_table"),
-        ({"missing": "drop"}, "data.missing=drop: must be one of error, impute"),
-        ({"image_pattern": "*/*.jpg"}, "data.image_pattern=*/*.jpg"),
-        ({"label_values": {"1": 2}}, "data.label_values.1=2: must be <= 1"),
-        ({"label_values": {"1": True}}, "data.label_values.1=true: must be"),
-        ({"clinical": ["age", "count"]}, "data.clinical: data.columns has no count"),
-        ({"reference_date": "2020-13-01"}, "data.reference_date=2020-13-01: must be a date"),
-        ({"reference_date": "today"}, "data.reference_date=today: must be a date"),
-        ({"date_formats": {"-": "%d-%m-%y"}}, "a year of four digits"),
-        ({"date_formats": {"-": "%d/%m/%Y"}}, "must contain the separator"),
-        ({"date_formats": {"-": "%m-%Y"}}, "must contain the separator, a day"),
-        ({"date_formats": {"-": "%d-%m-%Y %"}}, "must contain the separator, a day"),
-        ({"date_formats": {"": "%d-%m-%Y"}}, "must contain the separator"),
-        ({"date_formats": {}}, "data.columns.age: needs data.date_formats"),
-    ],
-)
-def test_settings_that_mean_nothing_are_refused(tmp_path: Path, changes: dict, told: str) -> None:
-    assert told in the_problem_of(shipped("lymphocytosis") | changes)
-
-
-@pytest.mark.parametrize(
-    ("spec", "told"),
-    [
-        ("numeric", "must be a mapping"),
-        ({"column": "X"}, ": has no 'kind'"),
-        ({"kind": "numric", "column": "X"}, ".kind=numric: must be one of numeric, "),
-        ({"kind": "numeric"}, ".column: is missing"),
-        ({"kind": "numeric", "column": "LABEL"}, ".column=LABEL: the patient's id and label"),
-        ({"kind": "numeric", "column": "X", "Log": True}, ".Log: no such key"),
-        ({"kind": "numeric", "column": "X", "log": "no"}, ".log=no: must be true or false"),
-        ({"kind": "date_of_birth", "column": "X", "log": True}, ".log: no such key"),
-        ({"kind": "categorical", "column": "X"}, ".values: is missing"),
-        ({"kind": "categorical", "column": "X", "values": ["F", "M"]}, "must be a mapping"),
-        ({"kind": "categorical", "column": "X", "values": {True: "y"}}, "quote what YAML"),
-        ({"kind": "categorical", "column": "X", "values": {"y": None}}, "quote what YAML"),
-    ],
-)
-def test_columns_that_mean_nothing_are_refused(spec: object, told: str) -> None:
-    data = shipped("lymphocytosis")
-    line = the_problem_of(data | {"columns": data["columns"] | {"extra": spec}})
-    assert line.startswith("data.columns.extra")
-    assert told in line
-
-
-@pytest.mark.parametrize(
-    "name", ["id", "label", "group", "place", "patient", "hard", "right", "acquisition_half"]
-)
-def test_names_of_our_own_are_taken(name: str) -> None:
-    data = shipped("lymphocytosis")
-    columns = data["columns"] | {name: {"kind": "numeric", "column": "X"}}
-    assert "name is reserved" in the_problem_of(data | {"columns": columns})
+# Shipped options
 
 
 def test_the_shipped_synthetic_option_is_the_kaggle_layout(tmp_path: Path) -> None:
-    cohort = load_cohort(write_kaggle(tmp_path))
-    assert same(load_cohort(shipped("synthetic") | {"root": str(tmp_path)}), cohort)
+    cohort = load(write_kaggle(tmp_path))
+    assert same(load(shipped("synthetic") | {"root": str(tmp_path)}), cohort)
 
 
 def test_the_shipped_table_option_reads_what_its_comments_say(tmp_path: Path) -> None:
@@ -465,16 +414,16 @@ def test_the_shipped_table_option_reads_what_its_comments_say(tmp_path: Path) ->
     text = "ID,LABEL,DOB,LYMPH_COUNT,GENDER\nP1,1,07/01/1948,52.1,F\n"
     (tmp_path / "clinical.csv").write_text(text)
     data = shipped("table") | {"root": str(tmp_path)}
-    slashes = load_cohort(data)
+    slashes = load(data)
     (tmp_path / "clinical.csv").write_text(text.replace("07/01/1948", "1948-01-07"))
-    assert same(load_cohort(data), slashes)
+    assert same(load(data), slashes)
     assert slashes.table["age"].item() == pytest.approx(71.98, abs=0.01)
 
 
 # Any text: what no check refuses is read right
 
 REFERENCE = date(2020, 1, 1)
-AGE, COUNT, SEX = declare_columns(shipped("lymphocytosis"))
+AGE, COUNT, SEX = declare_columns(DataConfig.read(shipped("lymphocytosis")))
 
 
 @given(

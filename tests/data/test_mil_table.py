@@ -79,13 +79,13 @@ def test_what_is_wrong_is_named_with_its_row(content, where, what, tmp_path):
     elif content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     problem, *_ = read_bags(path)
-    assert problem.where == where
+    assert problem.place.where == where
     assert what in problem.what
-    assert problem.path == path
+    assert problem.place.path == path
     assert str(problem).isprintable()
 
 
 def test_every_row_is_checked_at_once(tmp_path):
     path = tmp_path / "set.csv"
     path.write_text(CSV + "a,1,1,x,1\na,1,2,y,1\nb,0,3,4,0\nb,0,4,5\n")
-    assert [problem.where for problem in read_bags(path)] == ["row 2", "row 3", "row 5"]
+    assert [problem.place.where for problem in read_bags(path)] == ["row 2", "row 3", "row 5"]

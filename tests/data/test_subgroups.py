@@ -14,7 +14,7 @@ CONF = Path(__file__).parents[2] / "conf"
 @pytest.fixture(scope="module")
 def data():
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return validate(compose("train"))["data"]
+        return validate(compose("train")).data
 
 
 @pytest.fixture
@@ -48,4 +48,4 @@ def test_every_grouping(cohort, data):
 
 
 def test_no_stratum_declared_means_none(cohort, data):
-    assert "hard" not in subgroups(cohort, data | {"hard_stratum": None})
+    assert "hard" not in subgroups(cohort, data.replace({"hard_stratum": None}))

@@ -9,6 +9,7 @@ from skimage.color import hed2rgb, rgb2hed
 from skimage.color.colorconv import rgb_from_hed
 
 from lymphoml.data import transforms
+from lymphoml.data.settings import AugmentConfig
 from lymphoml.data.transforms import (
     DARKEST,
     NOISE_SIZE,
@@ -31,7 +32,7 @@ def pictures(count, side=5, seed=0):
 
 
 def only(**augment):
-    return BatchTransform(False, OFF | augment)
+    return BatchTransform(False, AugmentConfig(**OFF | augment))
 
 
 def test_unit_is_division_by_255_and_normalization_is_imagenets():
@@ -69,7 +70,9 @@ def test_color_jitter_stays_in_the_unit_range_and_within_its_bound():
 def test_without_noise_nothing_is_random():
     images = pictures(4)
     plain = transforms.to_unit(images)
-    assert torch.equal(BatchTransform(True, ON)(images), transforms.normalize(plain))
+    assert torch.equal(
+        BatchTransform(True, AugmentConfig(**ON))(images), transforms.normalize(plain)
+    )
     assert torch.equal(only()(images, uniform(4, NOISE_SIZE)), plain)
     assert torch.equal(BatchTransform(False)(images), plain)
 
@@ -85,7 +88,11 @@ def test_each_option_alone_changes_images_by_their_noise(key):
 
 
 def test_a_chunk_is_transformed_as_in_the_whole_batch():
-    images, noise, transform = pictures(9), uniform(9, NOISE_SIZE), BatchTransform(True, ON)
+    images, noise, transform = (
+        pictures(9),
+        uniform(9, NOISE_SIZE),
+        BatchTransform(True, AugmentConfig(**ON)),
+    )
     parts = [transform(images[part], noise[part]) for part in (slice(0, 4), slice(4, 9))]
     assert torch.equal(torch.cat(parts), transform(images, noise))
 
@@ -125,7 +132,7 @@ def test_symmetries_are_the_eight_of_the_square():
 
 def test_autocast_changes_no_pixel():
     images, noise = pictures(4), uniform(4, NOISE_SIZE)
-    transform = BatchTransform(True, ON | {"rotate": "any"})
+    transform = BatchTransform(True, AugmentConfig(**ON | {"rotate": "any"}))
     with torch.autocast("cpu", torch.bfloat16):
         halved = transform(images, noise)
     assert halved.dtype == torch.float32

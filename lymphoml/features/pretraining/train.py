@@ -15,6 +15,7 @@ from lymphoml.core.files import remove_stale_temp_files
 from lymphoml.core.progress import progress_bar
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.data.cache import Images, cache_lock, content_key, hash_images
+from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_store import ImageStore, read_images
 from lymphoml.features.pretraining.encoder_file import ENCODER, is_whole, write_encoder
 from lymphoml.features.pretraining.methods import make_method
@@ -167,7 +168,8 @@ def pretrained(
     folder = Path(cache).expanduser() / "pretrained" / name
     if is_whole(folder):
         return folder
-    store, _ = read_images(images, settings | {"cache": cache})
+    preprocessing = Preprocessing(settings["crop"], settings["resize"], settings["stain_norm"])
+    store, _ = read_images(images, preprocessing, cache)
     device = "cuda" if hardware.uses_cuda(trainer["accelerator"]) else "cpu"
     try:
         with cache_lock(folder):

@@ -13,6 +13,7 @@ from lymphoml.core.untrusted import read_bytes
 from lymphoml.data.cache import content_key, hash_images
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb
+from lymphoml.data.settings import DataConfig
 from lymphoml.reports.format import format_setting
 from lymphoml.runs.finished_run import Run
 from lymphoml.runs.provenance import data_fingerprints
@@ -54,7 +55,7 @@ def _cohort(run: Run) -> Cohort:
         raise InputError("the run does not record where its cohort is; give data.root=DIR")
     root = format_setting(data["root"])
     try:
-        cohort = load_cohort(LOCAL | data)
+        cohort = load_cohort(DataConfig.read(LOCAL | data))
     except InputError as error:
         raise InputError(
             f"the cohort cannot be read at data.root={root} ({len(error.problems)} problems); run "
