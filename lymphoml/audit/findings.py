@@ -28,8 +28,9 @@ class Finding:
 
 def problem_finding(problem: Problem, root: Path) -> Finding:
     """Return a problem of reading the cohort as a finding; its private part goes to `where`."""
-    table = "data.root" if problem.path == root else below(problem.path, root)
-    where = [f"{table}, {problem.where}" if problem.where else table]
+    path, row = problem.place
+    table = "data.root" if path == root else below(path, root)
+    where = [f"{table}, {row}" if row else table]
     if problem.private:
         private = problem.private
         where.append(below(private, root) if isinstance(private, Path) else private)

@@ -5,7 +5,7 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
@@ -39,6 +39,11 @@ class Preprocessing(NamedTuple):
     crop: int | None
     resize: int | None
     stain_norm: str | None = None
+
+    @classmethod
+    def of(cls, section: Any) -> "Preprocessing":
+        """Return that of the section `data` or `pretrain`."""
+        return cls(section.crop, section.resize, section.stain_norm)
 
     @property
     def name(self) -> str:

@@ -44,8 +44,7 @@ def open_instance_store(
     if kinds:
         drawn = {key: model["encoder"][key] for key in LEAST if key in model["encoder"]}
         return computed(kinds, images, data, encoder, **drawn)
-    preprocessing = Preprocessing(data["crop"], data["resize"], data["stain_norm"])
-    return read_images(images, preprocessing, data["cache"])
+    return read_images(images, Preprocessing.of(data), data.cache)
 
 
 def rows_wanted(model: dict[str, Any]) -> list[str]:

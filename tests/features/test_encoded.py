@@ -35,7 +35,9 @@ def test_features_are_those_of_the_pixels_that_training_would_see(images, data):
     data = data | {"stain_norm": "reinhard"}
     extractor = FrozenEncoder(SPEC, data)
     found = read_features(hash_images(images), extractor, data)
-    pixels, _ = read_images(images, data)
+    pixels, _ = read_images(
+        images, Preprocessing(data["crop"], data["resize"], data["stain_norm"]), data["cache"]
+    )
     for patient in images:
         seen = torch.from_numpy(np.array(pixels.bag(patient))).permute(0, 3, 1, 2)
         with torch.inference_mode():

@@ -14,7 +14,6 @@ from lymphoml.cli.config import data_config
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_csv
-from lymphoml.data.columns import declare_columns
 from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises.hostile import refused
 from tests.promises.mutations import TABLE
@@ -72,9 +71,8 @@ def test_names_of_settings_are_words(text, record_property):
     if text in FORMULAS or text in ESCAPES:
         attacks.append({"columns": {"sex": sex}, "clinical": []})
     for attack in attacks:
-        data = data_config("table", {"root": "x", "hard_stratum": None}) | attack
         with pytest.raises(InputError) as caught:
-            declare_columns(data)
+            data_config("table", {"root": "x", "hard_stratum": None} | attack)
         assert all(problem.isprintable() for problem in caught.value.problems)
     record_property("tried", len(attacks))
 

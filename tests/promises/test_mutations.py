@@ -21,6 +21,7 @@ from lymphoml.cli.config import data_config
 from lymphoml.core.errors import InputError
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import load_cohort
+from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.folds import make_folds
 from lymphoml.data.image_store import read_images
 from lymphoml.data.synthetic.cohort import synthesize
@@ -49,7 +50,7 @@ def settings(cohort, cache):
 def read(data):
     """All that a job does with a cohort before its first step; values by patient and column."""
     cohort = load_cohort(data)
-    store, _ = read_images(cohort.images, data)
+    store, _ = read_images(cohort.images, Preprocessing.of(data), data.cache)
     labelled = cohort.labelled
     make_folds(labelled.table, data["folds"], 1, seed=0)
     encoder = ClinicalEncoder.fit(labelled.table, data["columns"], data["clinical"], True, "error")

@@ -168,8 +168,7 @@ def pretrained(
     folder = Path(cache).expanduser() / "pretrained" / name
     if is_whole(folder):
         return folder
-    preprocessing = Preprocessing(settings["crop"], settings["resize"], settings["stain_norm"])
-    store, _ = read_images(images, preprocessing, cache)
+    store, _ = read_images(images, Preprocessing.of(settings), cache)
     device = "cuda" if hardware.uses_cuda(trainer["accelerator"]) else "cpu"
     try:
         with cache_lock(folder):

@@ -8,6 +8,7 @@ import torch
 from lymphoml.cli.config import data_config, pretrain_config
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
+from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_store import read_images
 from lymphoml.features.pretraining.settings import METHODS, trainable
 from lymphoml.features.pretraining.train import one_cycle
@@ -51,7 +52,7 @@ def test_the_rate_rises_for_a_tenth_and_falls_to_nothing():
 def test_cells_are_the_images_in_their_order_and_an_epoch_shows_each_once(cohort, tmp_path):
     data = data_config("synthetic", {"root": str(cohort), "cache": str(tmp_path)})
     images = load_cohort(data).labelled.images
-    store, _ = read_images(images, data)
+    store, _ = read_images(images, Preprocessing.of(data), data.cache)
     cells = Cells(store)
     every = torch.from_numpy(np.concatenate([store.bag(each) for each in images]))
     expected = every.permute(0, 3, 1, 2)

@@ -9,6 +9,7 @@ from PIL import Image
 from lymphoml.core.errors import InputError
 from lymphoml.data.cache import content_key, hash_images
 from lymphoml.data.cohort import load_cohort
+from lymphoml.data.settings import DataConfig
 from lymphoml.reports.page import thumbnails as module
 from lymphoml.reports.page.choices import Choices
 from lymphoml.reports.page.page import write_report
@@ -77,7 +78,7 @@ def test_other_images_beside_the_same_table_are_refused(cohort, tmp_path):
     shutil.copytree(cohort, tmp_path / "own")
     path = make_run_of(tmp_path / "own", tmp_path / "run")
     run = read_run(path)
-    labelled = load_cohort(run.config["data"]).labelled
+    labelled = load_cohort(DataConfig.read(run.config["data"])).labelled
     digest = content_key(hash_images(labelled.images))[:16]
     run.environment["data_fingerprint"] = f"{labelled.fingerprint()[:16]}-{digest}"
     patient, image = first_of(run)
