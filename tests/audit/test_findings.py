@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lymphoml.audit.findings import problem_finding
 from lymphoml.audit.run import audit
 from lymphoml.core.errors import quoted
-from lymphoml.data.problems import Problem
+from lymphoml.data.problems import Place, Problem
 from tests.audit.cohorts import TRAIN, write_cohort
 
 FORMATS = ["%d/%m/%Y", "%m-%d-%Y", "%Y-%m-%d", "%d.%m.%y", "%Y/%m/%d", "%d / %m / %Y", "%d %m %Y"]
@@ -28,7 +28,8 @@ def test_no_birth_date_survives_in_any_field(born, form, before, after, field, q
     cell = before + born.strftime(form) + after
     parts = {"where": "row", "what": "GENDER is not F or M", "private": "'X'"}
     parts[field] = quoted(cell, 60) if quote else cell
-    finding = problem_finding(Problem(Path("/c/t.csv"), action="fix", **parts), Path("/c"))
+    place = Place(Path("/c/t.csv"), parts.pop("where"))
+    finding = problem_finding(Problem(place, action="fix", **parts), Path("/c"))
     assert not re.search(r"\d+ ?[-/. ] ?\d+", str(astuple(finding)))
 
 
@@ -40,12 +41,12 @@ def test_a_cut_never_leaves_half_a_date():
 @pytest.mark.parametrize(
     ("problem", "where"),
     [
-        (Problem(Path("/c/t.csv"), "row 2, patient P1", "W", "A", "'X'"),
+        (Problem(Place(Path("/c/t.csv"), "row 2, patient P1"), "W", "A", "'X'"),
          ("t.csv, row 2, patient P1", "'X'")),
-        (Problem(Path("/c/train"), "", "W", "A", Path("/c/train/P1/a.jpg")),
+        (Problem(Place(Path("/c/train")), "W", "A", Path("/c/train/P1/a.jpg")),
          ("train", "train/P1/a.jpg")),
-        (Problem(Path("/home/x/t.csv"), "", "W", "A", Path("/home/x/y")), ("t.csv", "y")),
-        (Problem(Path("/c"), "", "W", "A"), ("data.root",)),
+        (Problem(Place(Path("/home/x/t.csv")), "W", "A", Path("/home/x/y")), ("t.csv", "y")),
+        (Problem(Place(Path("/c")), "W", "A"), ("data.root",)),
     ],
 )  # fmt: skip
 def test_places_are_below_the_root_and_ids_in_where_only(problem, where):

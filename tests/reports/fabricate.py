@@ -11,6 +11,7 @@ import yaml
 
 from lymphoml.cli.config import data_config
 from lymphoml.data.cohort import load_cohort
+from lymphoml.data.settings import DataConfig
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 
@@ -168,7 +169,7 @@ def make_run_of(cohort: Path, path: Path, **changes: Any) -> Path:
     own = {"root": str(cohort), "folds": 2, "repeats": 1, "crop": None}
     data = data_config("synthetic", own | changes).to_dict()
     settings, repeats = config(data=data), data["repeats"]
-    labelled = load_cohort(data).labelled
+    labelled = load_cohort(DataConfig.read(data)).labelled
     predictions = make_predictions(len(labelled.table), 2, repeats, skill=2.0, seed=0)
     predictions = predictions.assign(
         patient=list(labelled.table.index) * repeats, label=list(labelled.table["label"]) * repeats
