@@ -42,9 +42,9 @@ def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> 
     many as there are folds. Their mean is less extreme than any, and each model has a level of its
     own. So the threshold is not held against the mean: each tumoral patient of the run is compared
     with the probabilities of the new one by the models that held that patient out, and the new one
-    is spared where fewer than `rank` are no higher (`below_rank`). This keeps a bound
+    is ruled out where fewer than `rank` are no higher (`below_rank`). This keeps a bound
     (`worst_average`). On simulated cohorts of 113 and 50 at level 0.95, five models of two inputs
-    and levels that differ by a logit (tests/evaluation/test_conformal.py), it reaches sensitivity
+    and levels that differ by a logit (tests/evaluation/test_rule_out.py), it reaches sensitivity
     0.956 and specificity 0.74; mean below threshold 0.969 and 0.67; all models below it 0.987 and
     0.51.
 
@@ -52,8 +52,8 @@ def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> 
     the rule were: the held-out probability against the threshold.
     """
     predictions = read_predictions_csv(run / "predictions.csv")
-    spared = below_rank(predictions, probabilities) < rule["rank"]
+    ruled_out = below_rank(predictions, probabilities) < rule["rank"]
     own = probabilities.isna().any(axis=1)
     limit = float("-inf") if rule["threshold"] is None else rule["threshold"]
-    spared[own] = probabilities[own].mean(axis=1) < limit
-    return spared.map({True: "rule_out", False: "test"})
+    ruled_out[own] = probabilities[own].mean(axis=1) < limit
+    return ruled_out.map({True: "rule_out", False: "test"})

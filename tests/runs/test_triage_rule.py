@@ -32,10 +32,10 @@ def test_own_patients_are_judged_as_the_rule_counted_them(run, rule):
     said = table.pivot(index="patient", columns="fold", values="probability")
     answer = apply_rule(run, rule, said)
     labels = table.set_index("patient")["label"]
-    spared = answer.index[answer == "rule_out"]
+    ruled_out = answer.index[answer == "rule_out"]
     outcome = rule["outcomes"]["average"]
-    assert (labels[spared] == 1).sum() == outcome["missed"] == 4
-    assert (labels[spared] == 0).sum() == outcome["ruled_out"] > 0
+    assert (labels[ruled_out] == 1).sum() == outcome["missed"] == 4
+    assert (labels[ruled_out] == 0).sum() == outcome["ruled_out"] > 0
     assert set(answer) == {"rule_out", "test"}
 
 

@@ -40,10 +40,10 @@ def run(options: Predict) -> None:
     tumoral = int(table["label"].sum())
     print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
     if "triage" in table:
-        spared = int((table["triage"] == "rule_out").sum())
+        ruled_out = int((table["triage"] == "rule_out").sum())
         print(
-            f"triage: {spared} spared flow cytometry, each judged by the rule of "
-            f"{run / 'triage.json'} model by model, not by the mean probability shown"
+            f"triage: {ruled_out} patients ruled out by {run / 'triage.json'}, applied per fold model, "
+            f"not to the mean probability shown"
         )
     else:
         print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")

@@ -1,4 +1,4 @@
-"""`python -m lymphoml triage`: whom to spare flow cytometry."""
+"""`python -m lymphoml triage`: who can be ruled out without flow cytometry."""
 
 from dataclasses import dataclass
 from pathlib import Path
