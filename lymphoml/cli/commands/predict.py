@@ -42,8 +42,8 @@ def run(options: Predict) -> None:
     if "triage" in table:
         ruled_out = int((table["triage"] == "rule_out").sum())
         print(
-            f"triage: {ruled_out} patients ruled out by {run / 'triage.json'}, applied per fold model, "
-            f"not to the mean probability shown"
+            f"triage: {ruled_out} patients ruled out by {run / 'triage.json'}, applied per fold "
+            f"model, not to the mean probability shown"
         )
     else:
         print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
