@@ -91,16 +91,6 @@ def test_a_cohort_without_a_readable_table(data, tmp_path):
     assert content["fingerprint"] is None
 
 
-def test_a_table_in_which_every_row_is_wrong(data, tmp_path):
-    for name in (TRAIN, "testset/testset_data.csv"):
-        path = tmp_path / "cohort" / name
-        path.write_text(re.sub(r"(?m),[FM],", ",X,", path.read_text()))
-    content = audit(data)
-    assert content["severities"]["error"] == 28
-    assert content["images"]["usable"] == 84
-    assert "classes" not in content
-
-
 def test_a_shortcut_is_flagged_and_the_clean_are_not(data, tmp_path):
     """The tumoral patients' first image, made darker."""
     for path in sorted((tmp_path / "cohort/trainset").glob("P*/*.jpg")):

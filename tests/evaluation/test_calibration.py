@@ -172,17 +172,6 @@ def test_a_folds_own_labels_do_not_change_its_probabilities(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_overconfident_probabilities_become_calibrated(method):
-    slopes = []
-    for seed in range(12):
-        table = overconfident(repeats=1, seed=seed)
-        scaled = recalibrate(table, 5, method)
-        assert calibration_slope(table["label"], table["probability"]).value < 0.6
-        slopes.append(calibration_slope(scaled["label"], scaled["probability"]).value)
-    assert np.mean(slopes) == pytest.approx(1, abs=0.12)
-
-
-@pytest.mark.parametrize("method", METHODS)
 def test_separated_and_misleading_probabilities_stay_finite_and_in_order(method):
     table = overconfident(repeats=1)
     label = table["label"].astype(float)

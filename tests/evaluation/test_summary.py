@@ -9,7 +9,7 @@ from lymphoml.evaluation.intervals import auroc_interval, balanced_accuracy_inte
 from lymphoml.evaluation.metrics import SCORES, score_fold
 from lymphoml.evaluation.paired import paired_differences
 from lymphoml.evaluation.pooled import pool
-from lymphoml.evaluation.strata import averaged, over_repeats, subgroups
+from lymphoml.evaluation.strata import averaged, subgroups
 from lymphoml.evaluation.summary import summarise
 
 N, FOLDS = 120, 4
@@ -202,14 +202,6 @@ def test_each_patients_mean_over_repeats_is_scored_once(strata):
     for name, difference in paired_differences(LABELS, candidate, reference).items():
         assert found["gain"]["all"][name] == pytest.approx(difference._asdict())
     assert averaged(table[table["fold"] < FOLDS], strata, None, FOLDS) is None
-
-
-def test_the_same_repeat_twice_averages_to_itself():
-    once = predictions().sort_values("patient", ignore_index=True)
-    twice = pd.concat([once, once.assign(fold=once["fold"] + FOLDS)])
-    columns = ["patient", "label", "probability"]
-    means = over_repeats(twice)[columns]
-    pd.testing.assert_frame_equal(means, once[columns], check_dtype=False, check_exact=False)
 
 
 def test_subgroups_have_rates_from_ten_patients_of_a_class_on():
