@@ -62,7 +62,10 @@ def test_a_package_imports_only_packages_below_it(package):
 def test_every_package_has_its_row():
     packages = {path.parent.name for path in (ROOT / "lymphoml").glob("*/__init__.py")}
     assert packages <= set(PACKAGES)
-    assert {path.name for path in (ROOT / "lymphoml").glob("*.py")} == {"__init__.py", "__main__.py"}
+    assert {path.name for path in (ROOT / "lymphoml").glob("*.py")} == {
+        "__init__.py",
+        "__main__.py",
+    }
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -110,9 +110,7 @@ def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:
 
     Raises InputError for an option or a setting that does not exist.
     """
-    networks = _options("model/encoder")
-    networks -= {"features", "random_features", "pretrained", "cells"}
-    _check_option("encoder", name, networks | {"untrained", "untrained_layer3"})
+    _check_option("encoder", name, _options("model/encoder") - {"identity", "mlp"})
     encoder = to_plain_dict(_compose([f"model/encoder={name}"]).model.encoder)
     if unknown := sorted(changes.keys() - encoder.keys()):
         raise InputError(f"encoder={name}: has no setting {', '.join(unknown)}")

@@ -22,12 +22,7 @@ PRIVATE = {  # file name: what it tells of whom
     "*.npy": "a patient's decoded images or their features (the cache)",
 }
 
-LOCAL = (
-    "root",
-    "cache",
-    "folds_csv",
-    "features",
-)  # of `data`: where something lies on this machine
+LOCAL = ("root", "cache", "folds_csv")  # of `data`: where something lies on this machine
 
 # In English, French and German. A sentence that is hidden by mistake is no harm.
 _MONTH = r"(?:jan|f[eé][bv]|m[aä]r|a[pv]r|ma[iy]|ju[inl]|a[uo][gû]|sep|o[ck]t|nov|d[eé][cz])\w*\.?"
@@ -66,7 +61,7 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """A run's configuration as its folder may tell it, without the paths of this machine.
 
     Those of `data` in LOCAL are left out where they lead out of the working directory; of any other
-    path that does (weights from a file) the last part stays.
+    path that does (a file of weights or features) the last part stays.
     """
     kept = {key: item for key, item in config["data"].items() if not _leads_away(key, item)}
     return last_parts({**config, "data": kept})

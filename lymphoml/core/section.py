@@ -40,7 +40,7 @@ class Section(BaseModel):
     """A group of the configuration."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    path: ClassVar[str] = ""  # of the group in the whole configuration
+    location: ClassVar[str] = ""  # of the group in the whole configuration
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
@@ -49,7 +49,7 @@ class Section(BaseModel):
         try:
             return cls.model_validate(plain)
         except ValidationError as error:
-            raise InputError(_problems(error, plain, cls.path)) from None
+            raise InputError(_problems(error, plain, cls.location)) from None
 
     def replace(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with other values; `{"augment.flip": True}` reaches into a section.

@@ -138,7 +138,8 @@ class BagDataModule(PatientBags):
         )
         features = None
         if isinstance(store, FeatureStore):
-            features = FeatureScaler.fit(store, self.train_patients)
+            balance = data["features"]["balance_blocks"]
+            features = FeatureScaler.fit(store, self.train_patients, balance)
         super().__init__(data, cohort, store, held_out, clinical, seed, fold, features)
 
     def training_clinical(self) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +54,9 @@ class Preprocessing(NamedTuple):
         return name
 
 
+WHOLE = Preprocessing(crop=None, resize=None)
+
+
 class ImageProblem(NamedTuple):
     """Why an image cannot be used. `kind` names no file and no number, to count images by."""
 
@@ -99,17 +102,30 @@ def decode(
 ) -> np.ndarray | ImageProblem:
     """Return the image as uint8 (*size, 3); `digest` is the SHA-256 its file must still have."""
     opened = open_unchanged(path, digest, preprocessing)
-    if isinstance(opened, ImageProblem):
-        return opened
-    image = opened.image
-    pixels = np.asarray(_cropped(image, preprocessing))
-    if pixels.shape[:2] != size:
-        return ImageProblem(
-            "of another size",
-            f"{image.width} x {image.height} pixels where the first has {size[1]} x {size[0]}",
-            "set data.crop or data.resize, so that all are of one size",
-        )
-    return pixels
+    return opened if isinstance(opened, ImageProblem) else _pixels(opened, preprocessing, size)
+
+
+def decode_patient_once(
+    source: BagSource, sizes: Mapping[Preprocessing, Size | None]
+) -> dict[Preprocessing, list[np.ndarray]] | list[str]:
+    """Return each image, decoded once, as every one of `sizes` preprocesses it: uint8 (h, w, 3).
+
+    A size of None is any. Otherwise a line that says why an image cannot be used, for each of them.
+    """
+    normalizers = {each: patient_normalizer(source, each) for each in sizes}
+    if problems := [each for each in normalizers.values() if isinstance(each, str)]:
+        return problems
+    decoded: dict[Preprocessing, list[np.ndarray]] = {each: [] for each in sizes}
+    for path, digest in zip(source.paths, source.digests, strict=True):
+        opened = open_unchanged(path, digest, WHOLE)
+        images = opened if isinstance(opened, ImageProblem) else _versions(opened, sizes)
+        if isinstance(images, ImageProblem):
+            problems.append(f"image {path} of patient {source.patient}: {images}")
+            continue
+        for each, image in images.items():
+            normalizer = normalizers[each]
+            decoded[each].append(normalizer(image) if callable(normalizer) else image)
+    return problems or decoded
 
 
 def open_unchanged(
@@ -208,6 +224,34 @@ def patient_normalizer(source: BagSource, preprocessing: Preprocessing) -> Norma
         )
 
 
+def _versions(
+    opened: Opened, sizes: Mapping[Preprocessing, Size | None]
+) -> dict[Preprocessing, np.ndarray] | ImageProblem:
+    images = {}
+    for each, size in sizes.items():
+        pixels = _pixels(opened, each, size)
+        if isinstance(pixels, ImageProblem):
+            return pixels
+        images[each] = pixels
+    return images
+
+
+def _pixels(
+    opened: Opened, preprocessing: Preprocessing, size: Size | None
+) -> np.ndarray | ImageProblem:
+    image = opened.image
+    if problem := _size_problem(image, preprocessing):
+        return problem
+    pixels = np.asarray(_cropped(image, preprocessing))
+    if size is not None and pixels.shape[:2] != size:
+        return ImageProblem(
+            "of another size",
+            f"{image.width} x {image.height} pixels where the first has {size[1]} x {size[0]}",
+            "set data.crop or data.resize, so that all are of one size",
+        )
+    return pixels
+
+
 def _cropped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     crop, resize, _ = preprocessing
     if crop is not None:
@@ -222,7 +266,7 @@ def _header_problem(
     header: Image.Image, preprocessing: Preprocessing, file_size: int
 ) -> ImageProblem | None:
     width, height = header.size
-    pixels, crop = f"{width} x {height} pixels", preprocessing.crop
+    pixels = f"{width} x {height} pixels"
     if width * height > MAX_PIXELS:
         return ImageProblem(TOO_LARGE, f"{pixels}, more than {MAX_PIXELS}")
     if width * height > max(SMALL, file_size * DENSEST):
@@ -230,6 +274,12 @@ def _header_problem(
     if header.mode not in MODES:
         allowed = f"convert it to one of {', '.join(sorted(MODES))}"
         return ImageProblem("of a mode that is refused", f"mode {header.mode}, not 8 bits", allowed)
+    return _size_problem(header, preprocessing)
+
+
+def _size_problem(image: Image.Image, preprocessing: Preprocessing) -> ImageProblem | None:
+    (width, height), crop = image.size, preprocessing.crop
+    pixels = f"{width} x {height} pixels"
     if crop is not None and min(width, height) < crop:
         what = f"{pixels}, smaller than data.crop={crop}"
         return ImageProblem(UNFIT, what, "set data.crop lower")

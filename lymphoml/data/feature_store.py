@@ -51,25 +51,40 @@ def concat_features(stores: Sequence[FeatureStore], patients: Iterable[str]) -> 
 class FeatureScaler:
     """Scale each feature to zero mean and unit variance over the images it was fitted to.
 
-    Holds only primitives, so that `state` can be stored in a checkpoint.
+    `weights`, if any, multiply the scaled features. Holds only primitives, so that `state` can be
+    stored in a checkpoint.
     """
 
     names: list[str]
     mean: list[float]
     scale: list[float]
+    weights: list[float]
 
     @classmethod
-    def fit(cls, store: FeatureStore, patients: Sequence[str]) -> "FeatureScaler":
+    def fit(
+        cls, store: FeatureStore, patients: Sequence[str], balance_blocks: bool = False
+    ) -> "FeatureScaler":
         """Fit to every image of these patients, each counting once."""
         mean, scale = mean_std(np.concatenate([store.bag(patient) for patient in patients]))
-        return cls(store.names, mean.tolist(), scale.tolist())
+        weights = block_weights(store.widths) if balance_blocks else []
+        return cls(store.names, mean.tolist(), scale.tolist(), weights)
 
     def __call__(self, features: "Tensor") -> "Tensor":
         mean, scale = (features.new_tensor(values) for values in (self.mean, self.scale))
-        return (features - mean) / scale
+        scaled = (features - mean) / scale
+        return scaled * features.new_tensor(self.weights) if self.weights else scaled
 
     def state(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def block_weights(widths: Sequence[int]) -> list[float]:
+    """Return a factor for each column: blocks of any width then count alike.
+
+    It is the root of how much narrower the column's block is than the average block.
+    """
+    mean = sum(widths) / len(widths)
+    return [(mean / width) ** 0.5 for width in widths for _ in range(width)]
 
 
 def mean_std(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

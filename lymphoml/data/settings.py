@@ -96,8 +96,48 @@ class AugmentConfig(Section):
     stain_jitter: Share
 
 
+BlockName = Literal["morphology", "random_resnet18", "random_resnet18_layer3", "pretrained"]
+
+
+class FeaturesConfig(Section):
+    """The feature vectors that bags hold in place of images, if any."""
+
+    blocks: list[BlockName]
+    num_networks: Annotated[int, Field(ge=1, le=64)]
+    seed: Annotated[int, Field(ge=0, le=2**32)]
+    balance_blocks: bool
+    path: Text | None = None  # a run folder lacks a path that leads out of the project
+
+    @property
+    def used(self) -> bool:
+        return bool(self.blocks or self.path)
+
+    @model_validator(mode="after")
+    def check_blocks(self) -> Self:
+        problems = []
+        if len(set(self.blocks)) < len(self.blocks):
+            problems.append(f"data.features.blocks={self.blocks}: each must be there once")
+        if self.path and self.blocks:
+            problems.append(
+                f"data.features.path={self.path}: has no effect with data.features.blocks; use "
+                "data/features=file"
+            )
+        if not any(name.startswith("random") for name in self.blocks):
+            problems += [
+                f"data.features.{key}={value}: has no effect without a random network"
+                for key, value, off in (
+                    ("num_networks", self.num_networks, 1),
+                    ("seed", self.seed, 0),
+                )
+                if value != off
+            ]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
 class DataConfig(Section):
-    path: ClassVar[str] = "data"
+    location: ClassVar[str] = "data"
 
     name: Annotated[Text, AfterValidator(_check_name)]
     layout: Literal["kaggle", "table", "mil_table"]
@@ -119,7 +159,7 @@ class DataConfig(Section):
     # Folds.
     folds: Annotated[int, Field(ge=2)]
     repeats: AtLeastOne
-    folds_csv: Text | None = None  # a run folder lacks a path that leads out of the project
+    folds_csv: Text | None = None  # likewise
     inner_val_fraction: Annotated[float, Field(ge=0, le=0.5)]
     # Bags.
     batch_size: AtLeastOne
@@ -134,10 +174,15 @@ class DataConfig(Section):
     augment: AugmentConfig
     stain_norm: Literal["reinhard", "macenko"] | None
     eval_tta: Literal[1, 8]
-    features: Text | None = None  # likewise
+    features: FeaturesConfig
     image_baselines: list[Literal["morphology", "random_features"]]
     num_workers: Annotated[int, Field(ge=0)]
     timeout: AtLeastOne
+
+    @property
+    def holds_features(self) -> bool:
+        """Whether bags hold feature vectors in place of images."""
+        return self.features.used or self.layout == "mil_table"
 
     @model_validator(mode="after")
     def check_columns(self) -> Self:

@@ -1,57 +1,158 @@
-"""Each image's features, computed once and kept in the cache of `lymphoml.data.cache`."""
+"""Features of every image, computed in one pass over the images and kept in the cache."""
 
-from collections.abc import Iterator, Sequence
+import multiprocessing
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
+from lymphoml.core.cores import available_cores
+from lymphoml.core.errors import InputError, RuntimeFailure, cache_refusal
 from lymphoml.core.progress import progress_bar
-from lymphoml.data.cache import BagSource, build_missing, read_entry, write_entry
+from lymphoml.core.signals import end_with_parent
+from lymphoml.data.cache import BagSource, cache_lock, check_entries, read_entry, write_entry
+from lymphoml.data.decoding import Preprocessing, Size, common_size, decode_patient_once
 from lymphoml.data.feature_store import FeatureStore
+from lymphoml.data.problems import shortened
+from lymphoml.features.blocks import FeatureBlock
 
-Rows = np.ndarray  # float32 (m, d)
-
-
-class Extractor(Protocol):
-    """What makes rows of images. `settings` names everything that decides on them."""
-
-    settings: str
-
-    @property
-    def names(self) -> Sequence[str]: ...
-
-    def rows(self, sources: Sequence[BagSource]) -> Iterator[Rows | list[str]]:
-        """Of each patient in turn; or a line for each image that cannot be used."""
-        ...
+FEW = 600  # images that this process computes before others would have started
+MAX_PROCESSES = 8  # each holds its own copy of the networks, some 0.4 GB
+Result = dict[int, np.ndarray] | list[str]  # features by block, or what is wrong with the images
 
 
-def read_features(
-    sources: Sequence[BagSource], extractor: Extractor, data: dict[str, Any]
-) -> FeatureStore:
-    """Return the features of each patient's images, computing those that `data.cache` lacks.
+class Task(NamedTuple):
+    source: BagSource
+    missing: tuple[int, ...]  # blocks
 
-    Raises InputError with a line for each image that cannot be used, or where the cache cannot be
-    written.
+
+def load_features(
+    blocks: Sequence[FeatureBlock], sources: Sequence[BagSource], cache: str
+) -> list[FeatureStore]:
+    """Return the features of each patient's images, a store a block.
+
+    Computes what the cache lacks in one pass: each image is decoded once, each block of a patient
+    is an entry of its own. Raises InputError with a line for each image that cannot be used, or
+    where the cache cannot be written.
     """
-    folder = Path(data["cache"]).expanduser() / "features" / extractor.settings
+    folders = [Path(cache).expanduser() / "features" / block.key for block in blocks]
+    try:
+        if _tasks(blocks, sources, folders):
+            with ExitStack() as locks:
+                for folder in sorted(folders):
+                    locks.enter_context(cache_lock(folder))
+                # Whoever held the locks before has computed some of them.
+                _compute_missing(blocks, _tasks(blocks, sources, folders), folders, sources)
+    except OSError as error:
+        raise cache_refusal(f"cache {folders[0].parent}", error) from None
+    return [
+        FeatureStore(
+            {each.patient: np.array(read_entry(each.entry(folder))) for each in sources},
+            block.names,
+        )
+        for block, folder in zip(blocks, folders, strict=True)
+    ]
 
-    def build(missing: list[BagSource]) -> list[str]:
-        return _build(missing, folder, extractor)
 
-    build_missing(folder, sources, (len(extractor.names),), build)
-    rows = {source.patient: np.array(read_entry(source.entry(folder))) for source in sources}
-    return FeatureStore(rows, extractor.names)
+def _tasks(
+    blocks: Sequence[FeatureBlock], sources: Sequence[BagSource], folders: Sequence[Path]
+) -> list[Task]:
+    states = [check_entries(folder, sources) for folder in folders]
+    tasks = []
+    for number, source in enumerate(sources):
+        missing = tuple(
+            index
+            for index, block in enumerate(blocks)
+            if states[index][number] != (len(source.paths), len(block.names))
+        )
+        if missing:
+            tasks.append(Task(source, missing))
+    return tasks
 
 
-def _build(sources: list[BagSource], folder: Path, extractor: Extractor) -> list[str]:
+def _compute_missing(
+    blocks: Sequence[FeatureBlock],
+    tasks: Sequence[Task],
+    folders: Sequence[Path],
+    sources: Sequence[BagSource],
+) -> None:
+    if not tasks:
+        return
+    total = sum(len(task.source.paths) for task in tasks)
+    print(f"cache {folders[0].parent}: computing features of {total:,} images", flush=True)
+    missing = [blocks[index] for index in sorted({i for task in tasks for i in task.missing})]
+    of_one_size = {block.preprocessing for block in missing if block.one_size}
+    sizes = {
+        each: (common_size(sources, each) or (0, 0)) if each in of_one_size else None
+        for each in (block.preprocessing for block in missing)
+    }
     problems: list[str] = []
-    total = sum(len(source.paths) for source in sources)
     with progress_bar("computing features", total) as bar:
-        for source, rows in zip(sources, extractor.rows(sources), strict=True):
-            if isinstance(rows, list):
-                problems += rows
+        for task, result in zip(tasks, _results(blocks, tasks, sizes), strict=True):
+            if isinstance(result, list):
+                problems += result
             else:
-                write_entry(source.entry(folder), rows.shape, rows)
-            bar.advance(len(source.paths))
-    return problems
+                for index, features in result.items():
+                    write_entry(task.source.entry(folders[index]), features.shape, features)
+            bar.advance(len(task.source.paths))
+    if problems:
+        raise InputError(shortened(problems, "images like these"))
+
+
+def _results(
+    blocks: Sequence[FeatureBlock],
+    tasks: Sequence[Task],
+    sizes: Mapping[Preprocessing, Size | None],
+) -> Iterator[Result]:
+    """Yield the result of each task in turn, by several processes where that pays."""
+    processes = min(available_cores(), MAX_PROCESSES, len(tasks))
+    if processes == 1 or sum(len(task.source.paths) for task in tasks) < FEW:
+        yield from (compute_patient(blocks, task, sizes) for task in tasks)
+        return
+    # Spawned: a copy of a process that has run torch may hang.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, _start, (blocks, sizes))
+    try:
+        yield from pool.map(_compute_in_process, tasks)
+    except BrokenProcessPool:
+        raise RuntimeFailure(
+            "features: a process was killed, often because memory is short; rerun the same command "
+            "to resume"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def compute_patient(
+    blocks: Sequence[FeatureBlock], task: Task, sizes: Mapping[Preprocessing, Size | None]
+) -> Result:
+    """Return the features of a patient's images for each block that misses them."""
+    missing = {index: blocks[index].preprocessing for index in task.missing}
+    with warnings.catch_warnings(action="error"):
+        pixels = decode_patient_once(task.source, {each: sizes[each] for each in missing.values()})
+    if isinstance(pixels, list):
+        return pixels
+    return {index: blocks[index].compute(pixels[each]) for index, each in missing.items()}
+
+
+# In a process of its own, which is given the blocks once.
+_given: tuple[Sequence[FeatureBlock], Mapping[Preprocessing, Size | None]]
+
+
+def _start(blocks: Sequence[FeatureBlock], sizes: Mapping[Preprocessing, Size | None]) -> None:
+    global _given
+    end_with_parent()
+    _given = blocks, sizes
+    import torch
+
+    torch.set_num_threads(1)  # there is a process for each core
+
+
+def _compute_in_process(task: Task) -> Result:
+    blocks, sizes = _given
+    return compute_patient(blocks, task, sizes)

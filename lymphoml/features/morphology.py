@@ -5,23 +5,12 @@ units of absorbed light (OD, see `segmentation`). None is ever nan: where no nuc
 of typical size stands for it, and `segmented` is 0.
 """
 
-import multiprocessing
-import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from importlib.metadata import version
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 from skimage.measure import perimeter, regionprops
 
-from lymphoml.core.cores import available_cores
-from lymphoml.core.errors import RuntimeFailure
-from lymphoml.core.signals import end_with_parent
-from lymphoml.data.cache import BagSource
-from lymphoml.data.decoding import ImageProblem, Preprocessing, open_unchanged
 from lymphoml.features.segmentation import Cell, segment
 from lymphoml.features.texture import TEXTURES, granularity, textures
 
@@ -118,50 +107,3 @@ def _edge(green: Array, mask: Array) -> float:
 
 def _colours(pixels: Array) -> list[float]:
     return [*pixels.mean(axis=0), *pixels.std(axis=0)]
-
-
-# The morphology of every image of a cohort, over all cores.
-
-WHOLE = Preprocessing(crop=None, resize=None)  # always measured on the image as it lies in its file
-FEW = 400  # images that are measured before other processes would have started
-
-
-class Morphology:
-    """An Extractor: `morphology.NAMES` of each image."""
-
-    names = NAMES
-    settings = ",".join(
-        [f"morphology-v{VERSION}"]
-        + [f"{each}={version(each)}" for each in ("scikit-image", "scipy", "pillow")]
-    )
-
-    def rows(self, sources: Sequence[BagSource]) -> Iterator[np.ndarray | list[str]]:
-        cores = available_cores()
-        if cores == 1 or sum(len(source.paths) for source in sources) < FEW:
-            yield from map(measure_patient, sources)
-            return
-        # Spawned: a copy of a process that has run torch may hang.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(cores, context, initializer=end_with_parent)
-        try:
-            yield from pool.map(measure_patient, sources)
-        except BrokenProcessPool:
-            raise RuntimeFailure(
-                "features: a process that measures cells was killed, often for want of memory; "
-                "the same command goes on"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def measure_patient(source: BagSource) -> np.ndarray | list[str]:
-    """float32 (m, d); or a line for each image that cannot be used."""
-    found, problems = [], []
-    with warnings.catch_warnings(action="error"):
-        for path, digest in zip(source.paths, source.digests, strict=True):
-            opened = open_unchanged(path, digest, WHOLE)
-            if isinstance(opened, ImageProblem):
-                problems.append(f"image {path} of patient {source.patient}: {opened}")
-            else:
-                found.append(measure(np.asarray(opened.image)))
-    return problems or np.stack(found)

@@ -52,14 +52,14 @@ class Cell(NamedTuple):
 def segment(image: Array) -> Cell:
     """The central cell of a uint8 image (h, w, 3)."""
     side = min(image.shape[:2])
-    density = _window(optical_density(image))
+    density = optical_density(image, FIELD)
     smooth = ndimage.gaussian_filter(density, (SMOOTHING * side, SMOOTHING * side, 0))
     dark = _opened(smooth[..., 1] > _threshold(smooth[..., 1]), THREAD * side)
     nuclei, count = ndimage.label(dark)
     chosen = _central(nuclei, count, side)
     if chosen is None:
         return Cell(density, _disc(dark.shape, TYPICAL * side), np.zeros_like(dark), found=False)
-    nucleus = ndimage.binary_fill_holes(nuclei == chosen)
+    nucleus = _filled(nuclei == chosen)
     others = dark & ~nucleus
     red, green, blue = np.moveaxis(smooth, -1, 0)
     stained = (green > STAINED) & (red - 1.5 * blue > BLUE * green)
@@ -69,20 +69,24 @@ def segment(image: Array) -> Cell:
         near &= away <= ndimage.distance_transform_edt(~others)
     cell = _opened(stained & near & ~others | nucleus, THREAD * side) | nucleus
     pieces, _ = ndimage.label(cell)
-    cell = ndimage.binary_fill_holes(pieces == pieces[nucleus][0])
+    cell = _filled(pieces == pieces[nucleus][0])
     return Cell(density, nucleus, cell & ~nucleus & ~others, found=True)
 
 
-def optical_density(image: Array) -> Array:
-    """float32 (h, w, 3), of uint8 (h, w, 3): against the image's own tenth of brightest pixels."""
+def optical_density(image: Array, field: float = 1.0) -> Array:
+    """Return float32 (h, w, 3) of uint8: against the image's own tenth of brightest pixels.
+
+    Of the window about the centre whose sides are the share `field` of the image's.
+    """
     light = image.astype(np.float32)
     green = light[..., 1]
     clear = light[green >= np.quantile(green, 0.9)].mean(axis=0)
-    return np.maximum(np.log(np.maximum(clear, 1)) - np.log(np.maximum(light, 1)), 0)
+    logarithms = np.log(np.maximum(np.arange(256, dtype=np.float32), 1))
+    return np.maximum(np.log(np.maximum(clear, 1)) - logarithms[_window(image, field)], 0)
 
 
-def _window(image: Array) -> Array:
-    rows, columns = (round((1 - FIELD) / 2 * length) for length in image.shape[:2])
+def _window(image: Array, field: float) -> Array:
+    rows, columns = (round((1 - field) / 2 * length) for length in image.shape[:2])
     return image[rows : image.shape[0] - rows, columns : image.shape[1] - columns]
 
 
@@ -98,13 +102,24 @@ def _opened(mask: Array, radius: float) -> Array:
     return ndimage.binary_opening(mask, disk(int(radius)))
 
 
+def _filled(mask: Array) -> Array:
+    """Return one piece without its holes, looked for within its bounding box only."""
+    (place,) = ndimage.find_objects(mask.astype(np.uint8))
+    filled = mask.copy()
+    filled[place] = ndimage.binary_fill_holes(mask[place])
+    return filled
+
+
 def _central(labels: Array, count: int, side: int) -> int | None:
     """The dark piece nearest the centre of those of a nucleus' size; None where none is near."""
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:] / side**2
     inside = [label for label in range(1, count + 1) if SIZES[0] <= sizes[label - 1] <= SIZES[1]]
     if not inside:
         return None
-    distances = ndimage.minimum(_from_centre(labels.shape), labels, inside)
+    places, away = ndimage.find_objects(labels), _from_centre(labels.shape)
+    distances = [
+        away[places[label - 1]][labels[places[label - 1]] == label].min() for label in inside
+    ]
     # Pieces that both reach the centre: the larger one.
     nearest = min(zip(np.maximum(distances, 0.02 * side), -sizes[np.array(inside) - 1], inside,
                       strict=True))  # fmt: skip

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
 from lymphoml.core.errors import InputError, one_line, quoted
+from lymphoml.models.encoders import FeatureEncoder
 from lymphoml.models.fusion.interface import Fusion
 
 ALLOWED = ("lymphoml.models", "torch.optim")
@@ -40,15 +41,19 @@ def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         raise InputError(f"{spec['_target_']} with {given}: {one_line(error)[:200]}") from None
 
 
-def build_model(spec: dict[str, Any], clinical_dim: int) -> Any:
-    """Return the model with its encoder, pooling and fusion, each given the width of its input."""
+def build_model(spec: dict[str, Any], clinical_dim: int, feature_dim: int | None = None) -> Any:
+    """Return the model with its encoder, pooling and fusion, each given the width of its input.
+
+    `feature_dim` is that of feature vectors, where bags hold these in place of images.
+    """
     for key in PARTS:
         if not isinstance(spec.get(key), dict):
             raise InputError(f"model.{key}: must be a mapping with a _target_, as in conf/model")
     encoder = pooling = None
     with limit_size():
         if uses_images(spec):
-            encoder = build(spec["encoder"])
+            width = {} if feature_dim is None else {"feature_dim": feature_dim}
+            encoder = build(spec["encoder"], **width)
             pooling = build(spec["pooling"], encoder.dim)
         image_dim = pooling.dim if pooling is not None else 0
         fusion = build(spec["fusion"], image_dim, clinical_dim)
@@ -62,6 +67,11 @@ def uses_images(spec: dict[str, Any]) -> bool:
     if not (isinstance(fusion, type) and issubclass(fusion, Fusion)):
         raise InputError(f"model.fusion._target_: {fusion.__name__} is not a fusion")
     return fusion.uses_images
+
+
+def takes_features(spec: dict[str, Any]) -> bool:
+    """Return whether the encoder of this specification takes feature vectors, not images."""
+    return _resolve(str((spec.get("encoder") or {}).get("_target_"))) is FeatureEncoder
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -135,49 +134,22 @@ def _explain_download_error(name: str, weights: str | None) -> Iterator[None]:
         ) from error
 
 
-# An image is already a row of features when it reaches the model.
-
-UNKNOWN = 2  # features; not 1, which a fusion takes for a score that nothing may follow
-
-
 class FeatureEncoder(nn.Module):
-    """Hands on the `dim` features of each image, through layers of `hidden` units where given.
+    """Return feature vectors (n d) as they are, or through layers of `hidden` units, each a ReLU.
 
-    `rows` says whose they are, `networks` and `seed` how many and which untrained networks', to
-    whoever opens the bags (`lymphoml/features/instance_store.py`). `dim`, and `widths`, those of the parts of
-    `rows`, are None in a configuration, until the rows have been opened and are known. `balance_blocks`
-    weighs the features of a part by the root of how much narrower than the average part it is:
-    parts whose features vary alike then count alike, few or many.
-    `norm` is taken, since the default experiment names one for any encoder, and means nothing.
+    The width of its input is `feature_dim`, which code adds: it is a matter of the data. `norm` is
+    accepted and ignored, since the default experiment sets one for any encoder.
     """
 
-    def __init__(
-        self,
-        rows: str,
-        dim: int | None = None,
-        norm: str | None = None,
-        hidden: Sequence[int] = (),
-        balance_blocks: bool = False,
-        widths: Sequence[int] | None = None,
-        seed: int = 0,
-        num_networks: int = 1,
-    ):
+    def __init__(self, hidden: Sequence[int] = (), norm: str | None = None, feature_dim: int = 2):
         if any(units < 1 for units in hidden):
-            raise ValueError(f"hidden is {list(hidden)}; allowed are 1 or more units a layer")
+            raise ValueError(f"hidden is {list(hidden)}; each must be >= 1")
         super().__init__()
-        layers = [dim or UNKNOWN, *hidden]
+        layers = [feature_dim, *hidden]
         self.dim = layers[-1]
         self.layers = nn.Sequential()
         for before, after in pairwise(layers):
             self.layers.extend([nn.Linear(before, after), nn.ReLU()])
-        self.weights: Tensor
-        self.register_buffer("weights", _alike(widths if balance_blocks and widths else ()), False)
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
-        return self.layers(features * self.weights if len(self.weights) else features)
-
-
-def _alike(widths: Sequence[int]) -> Tensor:
-    """A factor for each feature of the parts."""
-    factors = [(sum(widths) / len(widths) / width) ** 0.5 for width in widths]
-    return torch.tensor(factors).repeat_interleave(torch.tensor(widths, dtype=torch.int64))
+        return self.layers(features)

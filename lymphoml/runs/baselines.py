@@ -18,15 +18,17 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from lymphoml.data.cache import hash_images
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import people, split
 from lymphoml.evaluation.thresholds import best_threshold
-from lymphoml.features.extractors import computed
+from lymphoml.features.blocks import make_blocks
+from lymphoml.features.feature_cache import load_features
 
 Array = np.ndarray
-IMAGE_FEATURES = {"morphology": "morphology", "random_features": "untrained"}  # by baseline
+IMAGE_FEATURES = {"morphology": "morphology", "random_features": "random_resnet18"}  # by baseline
 INNER_FOLDS = 5  # of the training patients; fewer where a class has fewer people
 
 
@@ -93,10 +95,12 @@ def baseline_predictions(
 
 def baseline_features(data: Any, cohort: Cohort) -> dict[str, FeatureStore]:
     """Return those of `data.image_baselines` by name; computed once, then cached."""
-    return {
-        name: computed([IMAGE_FEATURES[name]], cohort.images, data)[0]
-        for name in data["image_baselines"]
-    }
+    names = data["image_baselines"]
+    blocks = make_blocks([IMAGE_FEATURES[name] for name in names], cohort.images)
+    stores = load_features(
+        [block for (block,) in blocks], hash_images(cohort.images), data["cache"]
+    )
+    return dict(zip(names, stores, strict=True))
 
 
 def prevalence(fold: Fold) -> Array:

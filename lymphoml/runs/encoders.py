@@ -5,38 +5,34 @@ So a run needs no cache to be resumed or to predict.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import split
-from lymphoml.features.extractors import PretrainedEncoder
+from lymphoml.features.blocks import PretrainedEncoder
 from lymphoml.features.pretraining.encoder_file import (
     ENCODER,
     assert_same_settings,
     copy_encoder,
     is_whole,
 )
+from lymphoml.features.pretraining.settings import PretrainConfig
 from lymphoml.features.pretraining.train import pretrained
 from lymphoml.runs.fold_lock import fold_folder
+from lymphoml.runs.settings import TrainConfig
 
 
 class RunEncoders:
     """Pretrained where neither run folder nor cache holds them, on a fold's training patients.
 
-    `settings` is the resolved group `pretrain`, `cohort` has the labelled patients, `folds` is the
-    table `patient, fold`.
+    `config` is resolved, `cohort` has the labelled patients, `folds` is the table `patient, fold`.
     """
 
-    def __init__(
-        self,
-        config: dict[str, Any],
-        settings: dict[str, Any],
-        cohort: Cohort,
-        folds: Any,
-        run: Path,
-    ):
-        self.config, self.settings, self.run = config, settings, run
+    def __init__(self, config: TrainConfig, cohort: Cohort, folds: pd.DataFrame, run: Path):
+        assert config.pretrain is not None
+        self.config, self.settings, self.run = config, config.pretrain, run
         self.cohort, self.folds = cohort, folds
 
     def check_stored(self, folds: Sequence[int]) -> None:
@@ -63,14 +59,13 @@ class RunEncoders:
         return PretrainedEncoder(folder / ENCODER, self.settings)
 
     def _pretrained(self, fold: int) -> Path:
-        train, _ = split(self.folds, fold, self.config["data"]["folds"])
+        data = self.config.data
+        train, _ = split(self.folds, fold, data.folds)
         images = self.cohort.subset(train).images
-        return pretrained(
-            self.settings, images, self.config["data"]["cache"], self.config["trainer"]
-        )
+        return pretrained(self.settings, images, data.cache, self.config.trainer)
 
 
-def load_run_encoder(run: Path, fold: int, settings: dict[str, Any]) -> PretrainedEncoder:
+def load_run_encoder(run: Path, fold: int, settings: PretrainConfig) -> PretrainedEncoder:
     """The fold's encoder in the run folder; InputError where it is missing or damaged."""
     folder = fold_folder(run, fold)
     if not is_whole(folder):

@@ -17,9 +17,8 @@ from lymphoml.data.datamodule import PatientBags
 from lymphoml.data.feature_store import FeatureScaler, FeatureStore
 from lymphoml.data.folds import split
 from lymphoml.data.image_store import ImageStore
-from lymphoml.features.extractors import PRETRAINED, UNTRAINED
-from lymphoml.features.instance_store import check_features, open_instance_store, rows_wanted
-from lymphoml.features.pretraining.settings import INPUTS
+from lymphoml.features.instance_store import check_features, open_instance_store
+from lymphoml.features.pretraining.settings import INPUTS, PRETRAINED
 from lymphoml.models.build import uses_images
 from lymphoml.runs import test_set_log
 from lymphoml.runs.encoders import load_run_encoder
@@ -107,13 +106,13 @@ def _input_keys(config: TrainConfig) -> set[str]:
     """The settings that decide on what a fold's model is given of a patient's images."""
     if not uses_images(config.model):
         return set()
-    features, keys = rows_wanted(config.model), {"data.eval_bag_size"}
-    if not features:
+    data, keys = config.data, {"data.eval_bag_size"}
+    if not data.holds_features:
         keys |= {f"data.{key}" for key in (*INPUTS, "eval_tta")}
-    if PRETRAINED in features:
+    if PRETRAINED in data.features.blocks:
         keys |= {f"pretrain.{key}" for key in INPUTS}
-    if set(features) & set(UNTRAINED):
-        keys.add("model.encoder.seed")  # a network's features have the same names for every seed
+    if data.features.blocks:
+        keys.add("data.features.seed")  # a network's features have the same names for every seed
     return keys
 
 
@@ -156,13 +155,13 @@ def fold_probabilities(
     configure_torch(resolve_hardware(config.trainer))
     ids = list(cohort.table.index)
     with_images = uses_images(config.model)
-    pretrains = PRETRAINED in rows_wanted(config.model)
+    pretrains = PRETRAINED in config.data.features.blocks
     store: Store | None = None
     columns = {}
     for fold in folds:
         if with_images and (store is None or pretrains):
             encoder = load_run_encoder(run, fold, config.pretrain) if pretrains else None
-            store, _ = open_instance_store(config.model, config.data, cohort.images, encoder)
+            store, _ = open_instance_store(config.data, cohort.images, encoder)
         folder = fold_folder(run, fold)
         path = reported_checkpoint(folder, selected_epoch(run, fold))
         checkpoint = load_checkpoint(path, FoldCheckpoint)

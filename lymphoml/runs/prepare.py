@@ -13,10 +13,14 @@ from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import make_folds, read_folds
 from lymphoml.data.image_store import ImageStore
-from lymphoml.features.extractors import PretrainedEncoder
-from lymphoml.features.instance_store import check_features, open_instance_store, rows_wanted
+from lymphoml.features.blocks import PretrainedEncoder
+from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining.encoder_file import check_inputs
-from lymphoml.features.pretraining.settings import gives_weights, refuse_pretraining, settle
+from lymphoml.features.pretraining.settings import (
+    gives_weights,
+    refuse_pretraining,
+    resolve_pretraining,
+)
 from lymphoml.models.build import uses_images
 from lymphoml.runs.encoders import RunEncoders
 from lymphoml.runs.fold_lock import is_done
@@ -57,20 +61,19 @@ def prepare(
     `overrides` are those of a single job; of a pretraining they are refused where it has none.
     """
     check_features(config)
-    config = config.model_copy()
-    pretraining = settle(config, rows_wanted(config.model))
-    if pretraining is None:
+    config = resolve_pretraining(config)
+    if config.pretrain is None:
         refuse_pretraining(overrides)
     stored = _stored(folder)
     configure_torch(resolve_hardware(config.trainer, parallel_jobs, stored=stored))
     module = build_model(config, clinical_dim=1)
     _check_module(config, module, folder)
-    data = load_data(config, folder, pretraining)
+    data = load_data(config, folder)
     resolved = _resolve(config, data.store, module, parallel_jobs, stored)
     return RunContext(config, folder, data, resolved, config.folds_to_train)
 
 
-def load_data(config: TrainConfig, folder: Path, pretraining: Any = None) -> RunData:
+def load_data(config: TrainConfig, folder: Path) -> RunData:
     """Return cohort, folds and what the bags hold; of encoders pretrained per fold one's."""
     data = config.data
     cohort = load_cohort(data).labelled
@@ -86,8 +89,8 @@ def load_data(config: TrainConfig, folder: Path, pretraining: Any = None) -> Run
         check_inputs(weights, data)
     unfinished = [fold for fold in config.folds_to_train if not is_done(folder, fold)]
     encoders = None
-    if pretraining is not None:
-        encoders = RunEncoders(config, pretraining, cohort, folds, folder)
+    if config.pretrain is not None:
+        encoders = RunEncoders(config, cohort, folds, folder)
         encoders.check_stored(unfinished)
     fingerprint = cohort.fingerprint()
     if not uses_images(config.model):
@@ -95,7 +98,7 @@ def load_data(config: TrainConfig, folder: Path, pretraining: Any = None) -> Run
     encoder = None
     if encoders is not None and not gives_weights(config):
         encoder = encoders.get((unfinished or config.folds_to_train)[0])
-    store, key = open_instance_store(config.model, data, cohort.images, encoder)
+    store, key = open_instance_store(data, cohort.images, encoder)
     _check_square(config, store)
     return RunData(cohort, folds, store, f"{fingerprint[:16]}-{key[:16]}", encoders)
 
@@ -113,10 +116,7 @@ def build_model(
     """
     model = config.model
     if isinstance(store, FeatureStore):
-        width: dict[str, Any] = {"dim": len(store.names)}
-        if model["encoder"].get("balance_blocks"):
-            width["widths"] = store.widths
-        model = model | {"encoder": model["encoder"] | width}
+        options["feature_dim"] = len(store.names)
     if gives_weights(config):
         weights = None if encoder is None else str(encoder)
         model = model | {"encoder": model["encoder"] | {"weights": weights}}
@@ -127,8 +127,7 @@ def fold_store(run: RunContext, encoder: PretrainedEncoder | None) -> Store | No
     """Return what a fold's bags hold: features of its own encoder where that is pretrained."""
     if not isinstance(run.data.store, FeatureStore) or encoder is None:
         return run.data.store
-    images = run.data.cohort.images
-    return open_instance_store(run.config.model, run.config.data, images, encoder)[0]
+    return open_instance_store(run.config.data, run.data.cohort.images, encoder)[0]
 
 
 def weights_file(config: TrainConfig) -> Path | None:

@@ -41,6 +41,7 @@ class _HyperParameters(_Closed):
     optim: Plain
     scheduler: Plain | None
     clinical_dim: Count
+    feature_dim: Count | None
     pos_weight: float | None
 
 
@@ -75,10 +76,17 @@ class _Scaling(_Closed):
 
 class _Features(_Scaling):
     names: Annotated[list[str], Len(1)]
+    weights: list[float]
 
     @property
     def width(self) -> int:
         return len(set(self.names))
+
+    @validator(mode="after")
+    def check_weights(self) -> Self:
+        if len(self.weights) not in (0, self.width):
+            raise ValueError("weights do not fit the columns")
+        return self
 
 
 class _Clinical(_Scaling):

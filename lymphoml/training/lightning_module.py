@@ -43,8 +43,8 @@ def _make_metrics(stage: str) -> MetricCollection:
 class BagClassifier(pl.LightningModule):
     """A MIL model, its loss and its optimiser, all described by primitives.
 
-    `model`, `optim` and `scheduler` are specifications for `build`. `pos_weight` multiplies the
-    loss of positive patients. Only in training, `chunk_size` images go through the encoder at a
+    `model`, `optim` and `scheduler` are specifications for `build`; `feature_dim` is the width of
+    feature vectors, where bags hold these. `pos_weight` multiplies the loss of positive patients. Only in training, `chunk_size` images go through the encoder at a
     time (None: all), and labels are `label_smoothing` / 2 away from 0 and 1. The trainer's data
     module has the transform of each batch, and the views whose logits evaluation averages.
     Checkpoints have weights and primitives, and no path of this machine.
@@ -56,6 +56,7 @@ class BagClassifier(pl.LightningModule):
         optim: dict[str, Any],
         scheduler: dict[str, Any] | None,
         clinical_dim: int,
+        feature_dim: int | None = None,
         pos_weight: float | None = None,
         chunk_size: int | None = None,
         label_smoothing: float = 0.0,
@@ -67,12 +68,15 @@ class BagClassifier(pl.LightningModule):
                 "optim": optim,
                 "scheduler": scheduler,
                 "clinical_dim": clinical_dim,
+                "feature_dim": feature_dim,
                 "pos_weight": pos_weight,
             },
             logger=False,
         )
         self.chunk_size, self.label_smoothing = chunk_size, label_smoothing
-        self.model = build_model(model, clinical_dim).to(memory_format=torch.channels_last)
+        self.model = build_model(model, clinical_dim, feature_dim).to(
+            memory_format=torch.channels_last
+        )
         # Where every part is fitted there is no gradient for Lightning to follow.
         self.automatic_optimization = any(each.requires_grad for each in self.model.parameters())
         # By validation loader: the held-out fold, and the inner split where there is one.

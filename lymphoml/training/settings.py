@@ -8,7 +8,7 @@ from lymphoml.core.section import AtLeastOne, Positive, Section, Share, Text
 
 
 class TrainerConfig(Section):
-    path: ClassVar[str] = "trainer"
+    location: ClassVar[str] = "trainer"
 
     max_epochs: AtLeastOne
     accelerator: Text
@@ -31,7 +31,7 @@ class TrainerConfig(Section):
 
 
 class LossConfig(Section):
-    path: ClassVar[str] = "loss"
+    location: ClassVar[str] = "loss"
 
     pos_weight: Positive | Literal["balanced"] | None
     label_smoothing: Share
@@ -40,7 +40,7 @@ class LossConfig(Section):
 class WeightAveragingConfig(Section):
     """Each kind has a setting of its own, which the others lack."""
 
-    path: ClassVar[str] = "weight_averaging"
+    location: ClassVar[str] = "weight_averaging"
 
     kind: Literal["ema", "swa"] | None
     decay: Share | None = None
@@ -62,7 +62,7 @@ class WeightAveragingConfig(Section):
 
 
 class LoggerConfig(Section):
-    path: ClassVar[str] = "logger"
+    location: ClassVar[str] = "logger"
 
     wandb: bool
     tensorboard: bool

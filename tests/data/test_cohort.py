@@ -26,10 +26,13 @@ TEST = ["P3,-1,M,7-1-1948,6.25"]
 def shipped(option: str) -> dict:
     """An option of the group `data`, composed as Hydra would."""
     content = yaml.safe_load((CONF / f"{option}.yaml").read_text())
-    defaults = content.pop("defaults", [])
-    return {
-        k: v for each in defaults if each != "_self_" for k, v in shipped(each).items()
-    } | content
+    values: dict = {}
+    for default in content.pop("defaults", []):
+        if isinstance(default, dict):
+            values |= {group: shipped(f"{group}/{name}") for group, name in default.items()}
+        elif default != "_self_":
+            values |= shipped(default)
+    return values | content
 
 
 def write_kaggle(root: Path, train: list[str] = TRAIN, test: list[str] = TEST) -> dict:

@@ -21,18 +21,8 @@ def images(tmp_path):
 
 
 @pytest.fixture
-def data(tmp_path):
-    return {
-        "cache": str(tmp_path / "cache"),
-        "crop": None,
-        "resize": None,
-        "normalize_images": False,
-    }
-
-
-@pytest.fixture
 def parts(tmp_path):
-    """The parts in the cache, each with the time it was written at."""
+    """The entries in the cache, each with the time it was written at."""
 
     def listed():
         found = (tmp_path / "cache").glob("features/*/*.npy")

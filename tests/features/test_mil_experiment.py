@@ -41,7 +41,7 @@ def test_rows_need_no_layers_of_their_own(tmp_path):
     """Until the rows are open their width is unknown, and one feature would be a score already."""
     write_mil_bags(tmp_path / "set.data", draw_mil_bags(20))
     config = configured(tmp_path, "set.data", "data.folds=2", "trainer.max_epochs=1",
-                        "model/encoder=features", "model/pooling=mean")  # fmt: skip
+                        "model/encoder=identity", "model/pooling=mean")  # fmt: skip
     training.cross_validate(config, tmp_path / "run")
     assert (tmp_path / "run" / "metrics.json").exists()
 
@@ -67,9 +67,7 @@ def test_its_page_says_why_there_are_no_pictures(tmp_path):
     assert "rows of features in place of images" in page
 
 
-@pytest.mark.parametrize(
-    "override", ["model/encoder=resnet18", "model/encoder=morphology", "data.features=x.csv"]
-)
+@pytest.mark.parametrize("override", ["model/encoder=resnet18", "data/features=morphology"])
 def test_it_has_no_images(override, tmp_path):
     write_mil_bags(tmp_path / "set.data", draw_mil_bags(20))
     with pytest.raises(InputError, match=r"data\.layout=mil_table") as caught:

@@ -15,7 +15,7 @@ from lymphoml.data.synthetic.cohort import synthesize
 from lymphoml.runs.cross_validation import cross_validate
 from tests.promises.jobs import predict, refusal
 
-ROWS = ["+model.encoder.rows=morphology"]
+FEATURES = ["model/encoder=identity", "data/features=morphology"]
 BLIND = ["model/fusion=clinical"]
 SETTINGS = [
     "data.augment.stain_jitter=0.1",
@@ -42,7 +42,7 @@ def smears(tmp_path_factory):
 def test_settings_that_would_change_nothing_are_refused(
     configured, tmp_path, capsys, record_property
 ):
-    tried = [[setting, *blind] for setting in SETTINGS for blind in (ROWS, BLIND)]
+    tried = [[setting, *blind] for setting in SETTINGS for blind in (FEATURES, BLIND)]
     tried += [[wrong] for wrong in WRONG]
     record_property("tried", len(tried))
     for words in tried:
@@ -123,7 +123,7 @@ def test_a_patients_stain_depends_on_their_own_images_alone(smears, tmp_path, na
     "data.stain_norm for features that are measured on images as they lie in their files",
     "one line; nothing is measured",
 )
-@pytest.mark.parametrize("encoder", ["morphology", "untrained"])
+@pytest.mark.parametrize("encoder", ["morphology", "random_resnet18"])
 def test_features_do_not_pass_over_a_setting(smears, tmp_path, capsys, encoder):
     with pytest.raises(SystemExit) as left:
         main(["features", "cohort=synthetic", f"data.root={smears}", f"encoder={encoder}",

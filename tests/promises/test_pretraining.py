@@ -19,10 +19,8 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256
 from lymphoml.data.cohort import load_cohort
 from lymphoml.data.folds import make_folds, split
-from lymphoml.features.frozen_encoder import FrozenEncoder
-from lymphoml.features.instance_store import rows_wanted
 from lymphoml.features.pretraining import train as learning
-from lymphoml.features.pretraining.settings import settle
+from lymphoml.features.pretraining.settings import resolve_pretraining
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.encoders import RunEncoders
 from lymphoml.runs.naming import leaves
@@ -35,7 +33,7 @@ COMMAND = ["pretrain.crop=null", "pretrain.resize=null", "pretrain.batch_size=8"
 USED = [each for each in COMMAND if not each.startswith("trainer")]
 RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=2",
        "trainer.enable_progress_bar=false", "trainer.num_threads=1", "data.image_baselines=[]", *USED]  # fmt: skip
-ROWS = ["experiment=trained_linear", "model.encoder.rows=morphology+pretrained"]
+FEATURES = ["experiment=trained_linear", "data.features.blocks=[morphology,pretrained]"]
 DAMAGED = ["last.ckpt", "last.ckpt and previous.ckpt", "encoder.safetensors"]
 WEIGHTS = ["model/encoder=resnet10_half", "model.encoder.width=2", "model.encoder.norm=batch",
            "model.encoder.weights=pretrained"]  # fmt: skip
@@ -75,10 +73,9 @@ def encoders(configured, tmp_path):
     """Those of each fold of a run that pretrains without the patients it holds out."""
 
     def of(folds, *words):
-        config = configured(*WEIGHTS, *words)
-        settings = settle(config, rows_wanted(config["model"]))
-        everybody = load_cohort(config["data"])
-        return RunEncoders(config, settings, everybody.labelled, folds, tmp_path / "no-run")
+        config = resolve_pretraining(configured(*WEIGHTS, *words))
+        cohort = load_cohort(config["data"]).labelled
+        return RunEncoders(config, cohort, folds, tmp_path / "no-run")
 
     return of
 
@@ -212,7 +209,7 @@ def test_a_file_begins_an_encoder_that_stays_as_it_is(configured, encoder, cohor
 )
 def test_a_run_carries_its_encoder(configured, tmp_path, capsys):
     run = tmp_path / "run"
-    words = [*ROWS, "trainer.max_epochs=1"]
+    words = [*FEATURES, "trainer.max_epochs=1"]
     cross_validate(configured(*words), run)
     predict(configured(*words), run)
     first = (run / "test" / "predictions.csv").read_bytes()
@@ -235,7 +232,7 @@ def test_a_run_carries_its_encoder(configured, tmp_path, capsys):
 def test_folds_whose_encoders_look_differently_do_not_predict_together(
     configured, tmp_path, capsys
 ):
-    run, words = tmp_path / "run", [*ROWS, "trainer.max_epochs=1"]
+    run, words = tmp_path / "run", [*FEATURES, "trainer.max_epochs=1"]
     cross_validate(configured(*words, "fold=0"), run)
     drifted = ["pretrain.normalize_images=false", "resume.allow_changes=true"]
     cross_validate(configured(*words, "fold=1", *drifted), run)
@@ -258,7 +255,7 @@ def _refused(configured, run, capsys):
     "a run that pretrains is interrupted, and the cache removed",
     "it goes on with the encoder that it began with, to the same bytes",
 )
-@pytest.mark.parametrize("words", [ROWS, WEIGHTS], ids=["rows", "weights"])
+@pytest.mark.parametrize("words", [FEATURES, WEIGHTS], ids=["features", "weights"])
 def test_a_run_goes_on_with_its_encoder(words, configured, tmp_path, monkeypatch):
     words = [*words, "trainer.max_epochs=2"]
     cross_validate(configured(*words), tmp_path / "whole")
@@ -290,7 +287,7 @@ def test_pretraining_counts_where_it_is_used(configured, tmp_path, capsys):
     assert "pretrain.epochs is 3 there and 5 now" in lines[0]
 
 
-@pytest.mark.parametrize("words", [ROWS, WEIGHTS], ids=["rows", "weights"])
+@pytest.mark.parametrize("words", [FEATURES, WEIGHTS], ids=["features", "weights"])
 def test_what_the_runs_encoder_forbids_is_no_drift_of_it(words, configured, tmp_path, capsys):
     run, allowed = tmp_path / "run", "resume.allow_changes=true"
     cross_validate(configured(*words, "fold=0"), run)
@@ -314,21 +311,8 @@ def test_divergence_is_a_line(encoder, cohort, capsys):
     assert line.startswith("error: pretraining, epoch 1, batch ")
 
 
-def test_features_of_a_trained_encoder_differ_from_those_of_an_untrained(configured, tmp_path):
-    config = configured(*ROWS)
-    cross_validate(config, tmp_path / "run")
-    settings = config["pretrain"]
-    images = torch.rand(4, 3, 32, 32)
-    path = str(tmp_path / "run" / "fold-0" / "encoder.safetensors")
-    trained = FrozenEncoder(settings["encoder"] | {"weights": path}, settings).encoder
-    untrained = FrozenEncoder(settings["encoder"], settings).encoder
-    with torch.inference_mode():
-        assert not torch.allclose(trained(images), untrained(images), rtol=0.05)
-
-
 def test_facts_hold_what_is_pretrained(configured):
-    config = configured(*WEIGHTS)
-    settle(config, [])
+    config = resolve_pretraining(configured(*WEIGHTS))
     found = dict(leaves(config.to_dict()))
     assert found["pretrain.encoder.width"] == 2
     assert found["pretrain.crop"] is None

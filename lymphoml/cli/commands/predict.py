@@ -53,12 +53,12 @@ def run(options: Predict) -> None:
 
 
 def _heeded(data: dict[str, Any], member: Path, run: Path) -> dict[str, Any]:
-    """The changes that are a member's: a file of rows is for those that have learned from one."""
-    from lymphoml.features.instance_store import FILE, rows_wanted
+    """Return the changes that apply to a member: a file of features to those that use one."""
     from lymphoml.runs.run_folder import read_config
 
     if member == run or "features" not in data:
         return data
-    if rows_wanted((read_config(member) or {}).get("model") or {}) == [FILE]:
+    stored = (read_config(member) or {}).get("data") or {}
+    if (stored.get("features") or {}).get("path"):
         return data
     return {key: value for key, value in data.items() if key != "features"}

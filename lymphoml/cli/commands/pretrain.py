@@ -42,7 +42,7 @@ def run(options: Pretrain) -> None:
             f"{', '.join(f'data.{key}' for key in given)}: what the encoder sees is "
             f"{', '.join(f'pretrain.{key}' for key in given)} here; give it in their place"
         )
-    settings = section.replace({"encoder": trainable(section.encoder)}).to_dict()
+    settings = section.replace({"encoder": trainable(section.encoder)})
     if out is not None:
         if out.suffix != ".safetensors":
             raise InputError(f"out={out}: give a file that ends in .safetensors")

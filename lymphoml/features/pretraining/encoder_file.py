@@ -40,9 +40,10 @@ def is_whole(folder: Path) -> bool:
     return told.get("sha256") == sha256(folder / ENCODER)
 
 
-def assert_same_settings(folder: Path, settings: dict[str, Any]) -> None:
+def assert_same_settings(folder: Path, settings: Any) -> None:
     """Raises InputError where the encoder in `folder` was made by other settings than these."""
     told = read_mapping(folder / TOLD, f"remove {folder}").get("settings") or {}
+    settings = settings.to_dict()
     other = [key for key in settings if key in told and told[key] != settings[key]]
     if other:
         raise InputError(

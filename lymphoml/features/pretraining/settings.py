@@ -15,7 +15,7 @@ INPUTS = ("crop", "resize", "normalize_images", "stain_norm")  # of images to wh
 
 
 class PretrainConfig(Section):
-    path: ClassVar[str] = "pretrain"
+    location: ClassVar[str] = "pretrain"
 
     method: Method
     loss: dict[str, Any]
@@ -39,22 +39,21 @@ def gives_weights(config: Mapping[str, Any]) -> bool:
     return (config["model"].get("encoder") or {}).get("weights") == PRETRAINED
 
 
-def settle(config: Any, rows: Sequence[str]) -> dict[str, Any] | None:
-    """The group as it is used by a run whose bags hold `rows`; left out of `config` where unused.
+def resolve_pretraining(config: Any) -> Any:
+    """Return the configuration with its section `pretrain` as the run uses it, or without it.
 
-    So it is part of the identity of no other run. Where the run's own encoder begins pretrained, it
-    is that encoder, and it sees what the run sees. Raises InputError for what means nothing.
+    So it is part of the identity of no run that pretrains nothing. Where the run's own encoder
+    starts pretrained, it is that encoder, and its inputs are those of the run. Raises InputError
+    for an encoder that does not take images.
     """
-    if not gives_weights(config) and PRETRAINED not in rows:
-        config.pop("pretrain", None)
-        return None
-    changes: dict[str, Any] = {}
+    values = config.to_dict()
+    given = values.pop("pretrain", None)
     if gives_weights(config):
-        changes = {key: config["data"][key] for key in INPUTS}
-        changes["encoder"] = config["model"]["encoder"]
-    changes["encoder"] = trainable(changes.get("encoder") or config["pretrain"]["encoder"])
-    config["pretrain"] = config["pretrain"].replace(changes)
-    return config["pretrain"].to_dict()
+        given |= {key: values["data"][key] for key in INPUTS}
+        given["encoder"] = values["model"]["encoder"]
+    elif PRETRAINED not in config.data.features.blocks:
+        return config.read(values)
+    return config.read(values | {"pretrain": given | {"encoder": trainable(given["encoder"])}})
 
 
 def refuse_pretraining(words: Sequence[str]) -> None:
@@ -68,15 +67,15 @@ def refuse_pretraining(words: Sequence[str]) -> None:
     if given:
         raise InputError(
             f"{' '.join(given)}: this run pretrains nothing; add model.encoder.weights=pretrained "
-            f"or model.encoder.rows=pretrained, or leave it out"
+            f"or data/features=pretrained, or leave it out"
         )
 
 
 def trainable(encoder: dict[str, Any]) -> dict[str, Any]:
     """The same network from scratch, every weight and statistic learning."""
-    if "rows" in encoder:
+    if "hidden" in encoder:
         raise InputError(
-            "pretrain.encoder: rows hold no pixels; give a network, as "
+            "pretrain.encoder: must be a network that takes images, such as "
             "model/encoder@pretrain.encoder=resnet18"
         )
     kept = {key: value for key, value in encoder.items() if key not in ("weights", "trainable")}

@@ -19,6 +19,7 @@ from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_store import ImageStore, read_images
 from lymphoml.features.pretraining.encoder_file import ENCODER, is_whole, write_encoder
 from lymphoml.features.pretraining.methods import make_method
+from lymphoml.features.pretraining.settings import PretrainConfig
 from lymphoml.features.pretraining.views import Cells, Views
 from lymphoml.models.build import build, limit_size
 from lymphoml.training import hardware
@@ -31,6 +32,7 @@ from lymphoml.training.checkpoint import (
 )
 from lymphoml.training.checkpoint_schema import check_weights
 from lymphoml.training.finite import check_pretraining
+from lymphoml.training.settings import TrainerConfig
 
 RISE = 0.1  # of all steps
 FIRST = 0.04  # of the largest rate
@@ -149,7 +151,7 @@ PRECISIONS = {"bf16-mixed": True, "32-true": False}
 
 
 def pretrained(
-    settings: dict[str, Any], images: Images, cache: str, trainer: dict[str, Any]
+    settings: PretrainConfig, images: Images, cache: str, trainer: TrainerConfig
 ) -> Path:
     """The folder in `cache` of the encoder that `settings` make of these images, made if lacking.
 
@@ -163,7 +165,12 @@ def pretrained(
             f"trainer.precision={precision}: pretraining knows {' and '.join(PRECISIONS)}"
         )
     content = content_key(hash_images(images))
-    told = {"version": VERSION, "settings": settings, "precision": precision, "images": content}
+    told = {
+        "version": VERSION,
+        "settings": settings.to_dict(),
+        "precision": precision,
+        "images": content,
+    }
     name = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
     folder = Path(cache).expanduser() / "pretrained" / name
     if is_whole(folder):

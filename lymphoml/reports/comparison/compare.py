@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, format_run_list
-from lymphoml.evaluation.selection import Best, best_of_n_bias, compare, smallest_detectable
 from lymphoml.evaluation.paired import PAIR_SCORES
 from lymphoml.evaluation.pooled import pool
+from lymphoml.evaluation.selection import Best, best_of_n_bias, compare, smallest_detectable
 from lymphoml.reports.comparison.alignment import align
 from lymphoml.reports.format import baseline_title
 from lymphoml.reports.optional_files import baseline_names, read_baseline, read_hard_stratum

@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lymphoml.core.errors import InputError
-from lymphoml.features.frozen_encoder import pretrained
+from lymphoml.features.blocks import pretrained_block
 from lymphoml.features.pretraining.encoder_file import (
     ENCODER,
     check_inputs,
@@ -95,4 +95,4 @@ def test_damaged_metadata_are_refused_in_a_line(tmp_path, text):
 def test_a_strangers_encoder_may_not_outgrow_the_memory(folder):
     spec = {"_target_": "lymphoml.models.encoders.resnet10", "width": 16_000}
     with pytest.raises(InputError, match=r"needs more than|can.t allocate"):
-        pretrained(folder / ENCODER, SETTINGS | {"encoder": spec})
+        pretrained_block(folder / ENCODER, SETTINGS | {"encoder": spec})

@@ -85,8 +85,8 @@ def test_what_means_nothing_is_refused_by_name(key, value, allowed):
 
 
 def test_rows_cannot_be_pretrained():
-    with pytest.raises(InputError, match="hold no pixels"):
-        trainable({"_target_": "lymphoml.models.encoders.FeatureEncoder", "rows": "morphology"})
+    with pytest.raises(InputError, match="takes images"):
+        trainable({"_target_": "lymphoml.models.encoders.FeatureEncoder", "hidden": []})
 
 
 def test_statistics_that_a_model_freezes_are_learned_beforehand():
@@ -100,7 +100,7 @@ def test_statistics_that_a_model_freezes_are_learned_beforehand():
     [
         (["method=dino"], "method=dino: must be one of"),
         (["encoder=resnet19"], "encoder=resnet19: must be one of"),
-        (["encoder=morphology"], "hold no pixels"),
+        (["encoder=identity"], "takes images"),
         (["pretrain.epoch=3"], "epoch"),
         (["data.crop=64"], r"data\.crop: what the encoder sees is pretrain\.crop here"),
         (

@@ -1,0 +1,209 @@
+"""Blocks of features: what is computed of each image without labels, by name.
+
+A block is cheap to make and to send to another process; its network or its libraries load when it
+first computes.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from lymphoml.core.errors import InputError, one_line
+from lymphoml.core.files import sha256
+from lymphoml.data.cache import Images
+from lymphoml.data.decoding import WHOLE, Preprocessing, size_from_header
+
+VERSION = 1  # of what a frozen encoder makes of an image: another number, another cache folder
+RESNET18 = {"_target_": "lymphoml.models.encoders.torchvision_encoder", "name": "resnet18"}
+STAGES = 4  # of a ResNet
+CROP, RESIZE = 128, 64  # pixels: the cell without its neighbours, at half the resolution
+PIXELS_AT_ONCE = 64 * 64 * 64  # of a forward pass; more of them leave the processor's cache
+
+
+class FeatureBlock(Protocol):
+    """Columns of feature vectors. `key` names all that decides on the values but the images."""
+
+    key: str
+    names: Sequence[str]
+    preprocessing: Preprocessing
+    one_size: bool  # whether all images must be of one size
+
+    def compute(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 (m, d) of preprocessed images, uint8 (h, w, 3)."""
+        ...
+
+
+class PretrainedEncoder(NamedTuple):
+    """An encoder's file, and the configuration's section `pretrain` that made it."""
+
+    path: Path
+    settings: dict[str, Any]
+
+
+class MorphologyBlock:
+    """The 38 measures of `lymphoml.features.morphology`, of the image as its file has it."""
+
+    preprocessing, one_size = WHOLE, False
+
+    def __init__(self) -> None:
+        from lymphoml.features import morphology  # scikit-image takes a second to import
+
+        self.names = morphology.NAMES
+        libraries = (f"{each}={version(each)}" for each in ("scikit-image", "scipy", "pillow"))
+        self.key = ",".join([f"morphology-v{morphology.VERSION}", *libraries])
+
+    def compute(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        from lymphoml.features.morphology import measure
+
+        return np.stack([measure(image) for image in images])
+
+
+@dataclass
+class EncoderBlock:
+    """The features of an encoder that is not trained here, columns `name_0`, `name_1`, ...
+
+    Its weights are drawn by `seed` where `spec` names none. The first `stages` of a ResNet's four
+    are used: 3 end it with layer3.
+    """
+
+    spec: dict[str, Any]
+    preprocessing: Preprocessing
+    normalize: bool
+    seed: int = 0
+    name: str = "feature"
+    stages: int = STAGES
+    names: list[str] = field(init=False)
+    origin: str = field(init=False)
+    key: str = field(init=False)
+    one_size = True
+
+    def __post_init__(self) -> None:
+        import torch
+
+        with torch.device("meta"):
+            dim = _built(self.spec | {"weights": None}, self.seed).dim
+        dim >>= STAGES - self.stages  # each stage has twice the channels of the one before
+        self.names = [f"{self.name}_{column}" for column in range(dim)]
+        weights = self.spec.get("weights")
+        self.origin = weights or f"seed {self.seed}"
+        if weights and Path(weights).is_file():
+            self.origin = sha256(Path(weights))
+        self.key = self._key()
+
+    def compute(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        import torch
+
+        from lymphoml.data.transforms import normalize, to_unit
+
+        network = frozen_encoder(json.dumps(self.spec), self.origin, self.seed, self.stages)
+        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        height, width = batch.shape[2:]
+        features = []
+        try:
+            with torch.inference_mode():
+                for part in batch.split(max(1, min(64, PIXELS_AT_ONCE // (height * width)))):
+                    unit = to_unit(part)
+                    features.append(network(normalize(unit) if self.normalize else unit))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"encoder: does not accept images of {width} x {height} pixels "
+                f"({one_line(error)[:120]}); set data.crop or data.resize"
+            ) from None
+        return torch.cat(features).float().numpy()
+
+    def _key(self) -> str:
+        """Return a folder's name: the encoder, and a digest of all that decides on the values."""
+        spec = {key: value for key, value in self.spec.items() if key != "weights"}
+        libraries = [version(name) for name in ("torch", "torchvision", "timm")]
+        values = [VERSION, spec, self.stages, self.origin, self.preprocessing.name, self.normalize]
+        digest = hashlib.sha256(json.dumps([*values, libraries], sort_keys=True).encode())
+        name = spec.get("name", "encoder")
+        return f"{name}-v{VERSION},crop={self.preprocessing.crop},{digest.hexdigest()[:16]}"
+
+
+@lru_cache(maxsize=8)
+def frozen_encoder(spec: str, origin: str, seed: int, stages: int = STAGES) -> Any:
+    """Return the encoder in evaluation mode; several depths of one network share its weights.
+
+    `origin` is a digest of the file of weights, if there is one: the file may be replaced.
+    """
+    import torch
+    from torch import nn
+
+    if stages == STAGES:
+        return _built(json.loads(spec), seed).eval().to(memory_format=torch.channels_last)
+    network = frozen_encoder(spec, origin, seed)
+    layers = ["conv1", "bn1", "relu", "maxpool", *(f"layer{each + 1}" for each in range(stages))]
+    parts = [getattr(network, layer) for layer in (*layers, "avgpool")]
+    return nn.Sequential(*parts, nn.Flatten())
+
+
+def _built(spec: dict[str, Any], seed: int) -> Any:
+    import torch
+
+    from lymphoml.models.build import build, limit_size
+
+    with torch.random.fork_rng(devices=[]), limit_size():
+        torch.manual_seed(seed)
+        return build(spec)
+
+
+def make_blocks(
+    names: Sequence[str],
+    images: Images,
+    encoder: PretrainedEncoder | None = None,
+    seed: int = 0,
+    num_networks: int = 1,
+) -> list[list[FeatureBlock]]:
+    """Return the block of each name, in parts: one of random networks has a part a network.
+
+    `encoder` is that of the block `pretrained`.
+    """
+    seeds = range(seed * num_networks, (seed + 1) * num_networks)
+    blocks: list[list[FeatureBlock]] = []
+    for name in names:
+        if name == "morphology":
+            blocks.append([MorphologyBlock()])
+        elif name == "pretrained":
+            assert encoder is not None
+            blocks.append([pretrained_block(*encoder)])
+        else:
+            blocks.append([random_block(name, images, each) for each in seeds])
+    return blocks
+
+
+def random_block(name: str, images: Images, seed: int) -> EncoderBlock:
+    """Return ResNet18 before any training: the control of every trained network.
+
+    `random_resnet18` looks at the central CROP pixels at RESIZE; `random_resnet18_layer3` ends
+    after layer3 and looks at them at full resolution. Of smaller images they see all, and the
+    columns' names say so: a model that learned from such features accepts no others. Inputs are
+    normalized: otherwise features would be mostly brightness.
+    """
+    layer3 = name == "random_resnet18_layer3"
+    paths = (path for bag in images.values() for path in bag)
+    side = min(next(filter(None, (size_from_header(path, WHOLE) for path in paths)), (CROP,)))
+    crop = min(CROP, side)
+    preprocessing = Preprocessing(crop, min(CROP if layer3 else RESIZE, side))
+    columns = "layer3" if layer3 else "feature"
+    if crop < CROP:
+        columns += f"-{crop}-pixels"
+    return EncoderBlock(RESNET18, preprocessing, True, seed, columns, 3 if layer3 else STAGES)
+
+
+def pretrained_block(path: Path, settings: Any) -> EncoderBlock:
+    """Return the block of the encoder in the file `path`, made by the section `pretrain`.
+
+    The columns' names hold the file's digest: a model of one encoder's features accepts no other's.
+    """
+    preprocessing = Preprocessing(settings["crop"], settings["resize"], settings["stain_norm"])
+    spec = settings["encoder"] | {"weights": str(path)}
+    name = f"pretrained-{sha256(path)[:16]}"
+    return EncoderBlock(spec, preprocessing, settings["normalize_images"], name=name)
