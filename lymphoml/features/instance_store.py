@@ -35,7 +35,7 @@ def open_instance_store(
     if features.path:
         return read_feature_file(Path(features.path).expanduser(), images)
     if not features.blocks:
-        return read_images(images, data)
+        return read_images(images, Preprocessing.of(data), data.cache)
     blocks = make_blocks(features.blocks, images, encoder, features.seed, features.num_networks)
     sources = hash_images(images)
     stores = iter(load_features([part for parts in blocks for part in parts], sources, data.cache))
