@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""`make audit-deps`: does an index of advisories know a hole in what requirements.lock pins?
+"""`make audit-deps`: look for known vulnerabilities in what requirements.lock pins.
 
-Words are pip-audit's own, such as `--vulnerability-service osv`. Exit code 0: every package was
-looked up, nothing is known; 1: a package is vulnerable; 3: nothing could be looked up, or not all.
+Arguments are pip-audit's own, such as `--vulnerability-service osv`. Exit code 0: every package was
+looked up, no vulnerability is known; 1: a package is vulnerable; 3: not all could be looked up.
 """
 
 import json
@@ -20,25 +20,25 @@ def main(words: list[str]) -> int:
     if find_spec("pip_audit") is None:
         return unchecked("pip-audit is not installed; make setup installs it")
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "audit.json"
+        report = Path(folder) / "audit.json"
         lock = (
             [] if {"-r", "--requirement"} & set(words) else ["-r", str(ROOT / "requirements.lock")]
         )
         done = subprocess.run(
             [sys.executable, "-m", "pip_audit", *lock, "--disable-pip", "--require-hashes",
-             "--progress-spinner", "off", "--format", "json", "--output", str(told), *words],
+             "--progress-spinner", "off", "--format", "json", "--output", str(report), *words],
             capture_output=True, text=True, cwd=folder,
         )  # fmt: skip
-        if not told.exists():
+        if not report.exists():
             lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-            reason = lines[-1] if lines else "it said nothing"
+            reason = lines[-1] if lines else "pip-audit printed nothing"
             return unchecked(f"no index of advisories answers: {reason}")
-        packages = json.loads(told.read_text())["dependencies"]
+        packages = json.loads(report.read_text())["dependencies"]
     for package in packages:
-        for hole in package.get("vulns", []):
-            mended = ", ".join(hole["fix_versions"]) or "no version"
+        for known in package.get("vulns", []):
+            fixed = ", ".join(known["fix_versions"]) or "no version"
             version = f"{package['name']} {package['version']}"
-            print(f"vulnerable: {version}: {hole['id']}, mended in {mended}")
+            print(f"vulnerable: {version}: {known['id']}, fixed in {fixed}")
     skipped = [package["name"] for package in packages if "skip_reason" in package]
     if any(package.get("vulns") for package in packages):
         return 1

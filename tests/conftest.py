@@ -31,24 +31,19 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--promises", metavar="FILE", help="write the table of promises to FILE")
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    promises.note_promise(item)
+    parser.addoption("--promises", action="store_true", help="write docs/reliability.md")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    asked = terminalreporter.config.getoption("--promises")
-    if asked:
+    if terminalreporter.config.getoption("--promises"):
         reports = [each for kind in ("passed", "failed", "error", "skipped")
                    for each in terminalreporter.getreports(kind)]  # fmt: skip
-        promises.write(promises.ROOT / asked, promises.rows(reports))
+        promises.write(promises.PAGE, reports)
 
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 labelled patients and 3 to predict, on disk; whoever changes it takes a copy."""
+    """16 labelled patients and 3 to predict, on disk; copy it before changing it."""
     folder = tmp_path_factory.mktemp("cohort") / "cohort"
     synthesize(folder, patients=16, test_patients=3, images=(2, 5), size=32, seed=0)
     return folder
@@ -56,7 +51,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def patients() -> pd.DataFrame:
-    """40 labelled patients, 12 reactive; two pairs of records of one person."""
+    """40 labelled patients, 12 reactive; two pairs of records are of one person each."""
     ids = [f"P{number}" for number in np.random.default_rng(0).permutation(40)]
     table = pd.DataFrame({"label": [0] * 12 + [1] * 28, "group": range(40)}, index=ids)
     table.iloc[1, 1] = table.iloc[0, 1]

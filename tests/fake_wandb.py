@@ -1,35 +1,54 @@
-"""A loopback stand-in for W&B: what runs, a sweep and its agent ask for, and nothing else.
+"""A loopback stand-in for W&B: what runs, a sweep and its agent request, and nothing else.
 
-And `read_runs`, for what an offline run leaves on disk.
+`read_runs` reads what an offline run leaves on disk.
 """
 
 import gzip
 import itertools
 import json
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.loopback import JsonHandler, JsonServer
+
 KEY = "0123456789abcdef0123456789abcdef01234567"
 ENTITY, PROJECT, SWEEP = "team", "lymphoml", "sweep1"
+LEVELDB, BLOCK, HEADER = b":W&B", 32768, 7  # how a record file starts; sizes of its log
 
 
-class FakeWandb(ThreadingHTTPServer):
-    """Remembers what runs say of themselves; hands an agent its sweep's grid, a run at a time."""
+class _Handler(JsonHandler):
+    server: "FakeWandb"
 
-    daemon_threads = True
+    def do_POST(self) -> None:
+        body = self.body()
+        body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+        self.server.received.append(f"{self.path} {self.headers}".encode() + body)
+        answer: dict[str, Any] = {}
+        if self.path == "/graphql":
+            query = json.loads(body)
+            operation = query["query"].split("(")[0].split("{")[0].split()[-1]
+            answer = {"data": self.server.data(operation, query.get("variables") or {})}
+        elif self.path.endswith("/file_stream"):
+            self.server.stream(self.path.split("/")[-2], json.loads(body))
+        self.answer(answer)
+
+    do_GET = do_PUT = do_POST
+
+
+class FakeWandb(JsonServer):
+    """Stores what runs send; gives an agent its sweep's grid, a run at a time."""
+
+    handler = _Handler
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        super().__init__()
         self.received: list[bytes] = []  # every path, header and body
         self.unknown: set[str] = set()  # GraphQL operations that got an empty answer
         self.sweep: dict[str, Any] = {}
@@ -39,11 +58,11 @@ class FakeWandb(ThreadingHTTPServer):
         self._jobs: Iterator[dict[str, Any]] = iter(())
 
     def environment(self, home: Path) -> dict[str, str]:
-        """What leads the client here, and to `home` for its files."""
+        """Return what leads the client here, and to `home` for its files."""
         return {"HOME": str(home), "WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
 
-    def answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
-        """The `data` of a GraphQL answer."""
+    def data(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the `data` of a GraphQL answer."""
         project = {"id": "p", "name": PROJECT, "entity": {"id": "e", "name": ENTITY}}
         sweep = {"id": "s", "name": SWEEP, "method": "grid", "state": "RUNNING"}
         match operation:
@@ -51,8 +70,8 @@ class FakeWandb(ThreadingHTTPServer):
                 someone = {"username": "someone", "email": "", "flags": "{}"}
                 return {"viewer": {"id": "v", "entity": ENTITY, "teams": {"edges": []}, **someone}}
             case "UpsertBucket":
-                told = {key: value for key, value in given.items() if value is not None}
-                self.runs.setdefault(given["name"], {}).update(told)
+                known = {key: value for key, value in given.items() if value is not None}
+                self.runs.setdefault(given["name"], {}).update(known)
                 bucket = {"id": "b", "name": given["name"], "config": "{}", "project": project}
                 return {"upsertBucket": {"bucket": bucket, "inserted": True}}
             case "CreateRunFiles":
@@ -76,7 +95,7 @@ class FakeWandb(ThreadingHTTPServer):
         return {}
 
     def stream(self, run: str, content: dict[str, Any]) -> None:
-        """A run's history, summary and end, as they come."""
+        """Store a run's summary and end, as they come."""
         for line in content.get("files", {}).get("wandb-summary.json", {}).get("content", []):
             self.summaries[run] = json.loads(line)
         if content.get("complete"):
@@ -93,55 +112,11 @@ class FakeWandb(ThreadingHTTPServer):
             yield {"type": "run", "run_id": f"job{number}", "program": program, "args": args}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: FakeWandb
-
-    def do_POST(self) -> None:
-        body = self._body()
-        self.server.received.append(f"{self.path} {self.headers}".encode() + body)
-        answer: dict[str, Any] = {}
-        if self.path == "/graphql":
-            question = json.loads(body)
-            operation = question["query"].split("(")[0].split("{")[0].split()[-1]
-            answer = {"data": self.server.answer(operation, question.get("variables") or {})}
-        elif self.path.endswith("/file_stream"):
-            self.server.stream(self.path.split("/")[-2], json.loads(body))
-        content = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_PUT = do_POST
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def _body(self) -> bytes:
-        body = b""
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-        else:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
-
-
 @contextmanager
 def fake_wandb() -> Iterator[FakeWandb]:
     server = FakeWandb()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with server.serving():
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @dataclass
@@ -160,13 +135,13 @@ class OfflineRun:
     exit_code: int | None = None  # None: the run was never finished
 
     def table(self, name: str) -> list[list[Any]]:
-        """The rows of a table, from its file."""
+        """Return the rows of a table, from its file."""
         path = self.folder / "files" / self.summary[f"{name}/path"]
         return json.loads(path.read_text())["data"]
 
 
 def read_runs(run_dir: Path, patience: float = 20.0) -> list[OfflineRun]:
-    """What W&B wrote offline into a run folder, by name.
+    """Return what W&B wrote offline into a run folder, by name.
 
     Its service writes the end of a file a moment after the run has finished, in seconds of
     `patience` at most.
@@ -180,15 +155,19 @@ def read_runs(run_dir: Path, patience: float = 20.0) -> list[OfflineRun]:
 
 
 def _read_run(path: Path) -> OfflineRun:
-    run = OfflineRun(path.parent)
-    for record in _records(path.read_bytes()):
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    run, content = OfflineRun(path.parent), path.read_bytes()
+    assert content.startswith(LEVELDB)
+    *records, _ = leveldb_records(content)
+    for record in map(Record.FromString, records):
         kind = record.WhichOneof("record_type")
         run.kinds.add(kind)
         if kind == "run":
-            told = record.run
-            run.name, run.group, run.job_type = told.display_name, told.run_group, told.job_type
-            run.project, run.sweep_id, run.tags = told.project, told.sweep_id, list(told.tags)
-            run.config |= _values(told.config.update)
+            sent = record.run
+            run.name, run.group, run.job_type = sent.display_name, sent.run_group, sent.job_type
+            run.project, run.sweep_id, run.tags = sent.project, sent.sweep_id, list(sent.tags)
+            run.config |= _values(sent.config.update)
         elif kind == "history":
             run.history.append(_values(record.history.item))
         elif kind == "summary":
@@ -202,19 +181,18 @@ def _values(items: Any) -> dict[str, Any]:
     return {each.key or "/".join(each.nested_key): json.loads(each.value_json) for each in items}
 
 
-def _records(content: bytes) -> Iterator[Any]:
-    """The records of a W&B file: a LevelDB log, whose blocks of 32 KiB may cut a record."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    assert content.startswith(b":W&B")
-    position, block, header, parts = 7, 32768, struct.Struct("<IHB"), b""
-    while position + header.size <= len(content):
-        if block - position % block < header.size:
-            position += block - position % block
+def leveldb_records(content: bytes) -> Iterator[bytes]:
+    """Yield the records of a LevelDB log whose blocks may cut them, then what is incomplete."""
+    record, place = b"", HEADER  # W&B's own header
+    while place + HEADER <= len(content):
+        left = BLOCK - place % BLOCK
+        if left < HEADER:
+            place += left
             continue
-        _, length, place = header.unpack_from(content, position)
-        parts += content[position + header.size : position + header.size + length]
-        position += header.size + length
-        if place in (1, 4):  # a whole record, or the last part of one
-            yield Record.FromString(parts)
-            parts = b""
+        _, length, kind = struct.unpack_from("<IHB", content, place)
+        record += content[place + HEADER : place + HEADER + length]
+        place += HEADER + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield record
+            record = b""
+    yield record

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -6,9 +7,8 @@ from filelock import FileLock
 
 from tests.promises.jobs import configuration
 from tests.promises.journey import USER, Journey, read, travel, write
+from tests.promises.nursery import Nursery, nursery
 from tests.promises.processes import end, start
-
-PATIENTS = 25
 
 
 @pytest.fixture
@@ -17,14 +17,21 @@ def configured(cohort, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def born() -> Iterator[Nursery]:
+    """Starts `train.py` in a tenth of a second."""
+    with nursery() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def journey(tmp_path_factory) -> Journey:
-    """Of 25 patients, 5 of them without a label; made once, whoever of xdist's workers is first."""
+    """A whole life of a run; made once, by the first of xdist's workers that needs it."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     home = base / "journey" / "home" / USER
     with FileLock(base / "journey.lock"):
         if not home.exists():
-            write(travel(home, PATIENTS))
+            write(travel(home))
         return read(home)
 
 

@@ -1,4 +1,4 @@
-"""What happens in a `train.py`, event by event, and a stop at the n-th of them."""
+"""The events of a `train.py`, and a stop at the n-th of them."""
 
 import atexit
 import builtins
@@ -28,12 +28,12 @@ def count(how: str, at: tuple[str, int] | None) -> None:
     seen: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
     process, at = os.getpid(), at and tuple(at)  # type: ignore[assignment]
 
-    def tick(name: str, last_deed: Callable[[], None] = lambda: None) -> None:
+    def tick(name: str, finish: Callable[[], None] = lambda: None) -> None:
         if os.getpid() != process:
             return  # a loader worker
         os.write(log, f"{name}\n".encode())
         if (name, next(seen[name])) == at:  # one thread alone, of those that decode
-            last_deed()
+            finish()
             _stop(how)
 
     known = set(sys.modules)

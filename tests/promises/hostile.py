@@ -1,19 +1,18 @@
 """What the tests of hostile input share: payloads that would run, and how a refusal looks."""
 
 import os
-import subprocess
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lymphoml.cli.main import main
-from tests.promises.table import ROOT
+from tests.promises.processes import python
 
 
 class Canary:
-    """Pickled, it is a call that leaves `place` behind when it is unpickled."""
+    """Pickled, it is a call that creates the folder `place` when it is unpickled."""
 
     def __init__(self, place: Path):
         self.place = place
@@ -22,40 +21,38 @@ class Canary:
         return os.mkdir, (str(self.place),)
 
 
+def few(cases: Mapping[str, Any], *quick: str) -> list[Any]:
+    """Return the names of cases as parameters: all but the `quick` ones are slow."""
+    assert set(quick) <= set(cases), set(quick) - set(cases)
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in cases]
+
+
 def refused(capsys: pytest.CaptureFixture, *words: str) -> str:
-    """The one line that `python -m lymphoml WORDS` says while it exits with 2."""
+    """Return the one line with which `python -m lymphoml WORDS` exits with code 2."""
     with pytest.raises(SystemExit) as left:
         main(list(words))
-    said = capsys.readouterr().err
-    assert left.value.code == 2, said
-    return one_line(said)
+    printed = capsys.readouterr().err
+    assert left.value.code == 2, printed
+    return one_line(printed)
 
 
-def one_line(said: str) -> str:
-    lines = said.splitlines()
-    assert len(lines) == 1, said
+def one_line(printed: str) -> str:
+    lines = printed.splitlines()
+    assert len(lines) == 1, printed
     assert lines[0].startswith("error: ")
     assert lines[0].isprintable()
     assert len(lines[0]) < 1500
     return lines[0]
 
 
-def python(*words: Any, cwd: Path, limit: float = 120) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
-    return subprocess.run(
-        [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True,
-        text=True, timeout=limit,
-    )  # fmt: skip
-
-
 def cost(code: str, cwd: Path, limit: float = 60) -> tuple[float, float]:
-    """MB of memory at its peak, and seconds, that the function `attack` of `code` adds.
+    """Return MB of memory at its peak, and CPU seconds, that the function `attack` of `code` adds.
 
-    VmHWM, since a process inherits `ru_maxrss` from the one that started it.
+    VmHWM, as a process inherits `ru_maxrss` from the one that started it.
     """
     if not Path("/proc/self/status").exists():
         pytest.skip("the peak of a process's memory is read from /proc")
-    told = python(
+    done = python(
         "-c",
         "import re, time\nfrom pathlib import Path\n"
         f"{code}\n"
@@ -65,6 +62,6 @@ def cost(code: str, cwd: Path, limit: float = 60) -> tuple[float, float]:
         "print(peak() - before, time.process_time() - started)",
         cwd=cwd, limit=limit,
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr
-    memory, seconds = map(float, told.stdout.split()[-2:])
+    assert done.returncode == 0, done.stderr
+    memory, seconds = map(float, done.stdout.split()[-2:])
     return memory, seconds

@@ -1,18 +1,22 @@
-"""A tiny cohort and its job, as the promises of this folder try them."""
+"""A job on the tiny cohort, as the promises of this folder try it."""
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 
-from lymphoml.cli.config import validate
+from lymphoml.cli.config import compose_config
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.main import main
 from lymphoml.runs.cross_validation import cross_validate
+from tests.promises.processes import ROOT
 
-ROOT = Path(__file__).parents[2]
+if TYPE_CHECKING:
+    from lymphoml.runs.settings import TrainConfig
+
+__all__ = ["CLINICAL", "ROOT", "configuration", "outcome", "predict", "refusal"]
 TINY = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=3",
         "trainer.enable_progress_bar=false", "trainer.num_threads=1", "model/encoder=timm",
         "model.encoder.name=test_resnet", "data.image_baselines=[]"]  # fmt: skip
@@ -20,22 +24,18 @@ CLINICAL = ["model/fusion=clinical", "data.batch_size=8"]
 OUTCOME = ["predictions.csv", "metrics.json", "folds.csv", "baselines.csv", "strata.csv"]
 
 
-def configuration(cohort: Path, cache: Path, *words: str) -> dict:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        composed = compose(
-            "train", overrides=[*TINY, f"data.root={cohort}", f"data.cache={cache}", *words]
-        )
-    return validate(composed)
+def configuration(cohort: Path, cache: Path, *words: str) -> "TrainConfig":
+    return compose_config(*TINY, f"data.root={cohort}", f"data.cache={cache}", *words)
 
 
-def predict(config: dict, run: Path) -> None:
-    """As the user does: a run folder does not tell where the cohort and the cache lie."""
-    places = [f"data.{key}={config['data'][key]}" for key in ("root", "cache")]
+def predict(config: "TrainConfig", run: Path) -> None:
+    """Predict as the user does: a run folder does not contain where cohort and cache are."""
+    places = [f"data.root={config.data.root}", f"data.cache={config.data.cache}"]
     main(["predict", f"run={run}", *places])
 
 
 def outcome(run: Path) -> dict[str, bytes]:
-    """All that a finished run says, times aside."""
+    """Return all that a finished run contains but times: file name to bytes."""
     found = {name: (run / name).read_bytes() for name in OUTCOME}
     for fold in sorted(run.glob("fold-*")):
         for name in ("predictions.csv", "instances.csv"):
@@ -47,8 +47,10 @@ def outcome(run: Path) -> dict[str, bytes]:
     return found
 
 
-def refusal(capsys: pytest.CaptureFixture, config: dict, run: Path) -> tuple[int, list[str]]:
-    """How the job ends when it does not end well: exit code, and the lines that tell why."""
+def refusal(
+    capsys: pytest.CaptureFixture, config: "TrainConfig", run: Path
+) -> tuple[int, list[str]]:
+    """Return how a failing job ends: exit code, and its lines of error."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as left:
         run_cli(lambda: cross_validate(config, run))

@@ -1,6 +1,6 @@
-"""A whole life of a run with canaries in all that goes in, and no network: what the tests look at.
+"""A whole life of a run with canaries in its input and no network, for the tests to search.
 
-Audit, training that raises, is killed and goes on, triage, prediction, page, comparison and
+Audit, training that raises, is killed and resumed, triage, prediction, report, comparison and
 submission, each by its command in a process of its own.
 """
 
@@ -22,9 +22,10 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from tests.fake_kaggle import COMPETITION, TOKEN, fake_kaggle
+from tests.promises.processes import ROOT
 from tests.promises.search import date_needles, word_needles
 
-ROOT = Path(__file__).parents[2]
+PATIENTS = 25  # 5 of them without a label
 REFERENCE = date(2020, 1, 1)
 USER, HOST, PERSON = "kanarienutzer", "kanarienwirt", "Wilhelmina Quastenflosser"
 ARCHIVE, PATIENT, IMAGE = "Quastenarchiv", "Zeisig", "gimpelbild"
@@ -35,7 +36,6 @@ ENCODER = "test_resnet"  # timm's smallest
 class Journey:
     home: Path  # everything lies below it
     steps: list[subprocess.CompletedProcess[str]] = field(default_factory=list)
-    cut_off: bool = False  # whether the kernel kept the processes from the network, too
     submissions: int = 0  # that reached the stand-in
 
     @property
@@ -51,8 +51,7 @@ class Journey:
         return sorted(path for path in (self.work / "runs" / "cv").iterdir() if path.is_dir())
 
     @property
-    def asked_for(self) -> list[str]:
-        """Attempts to reach the network."""
+    def network_attempts(self) -> list[str]:
         log = self.home.parent / "sockets.log"
         return log.read_text().splitlines() if log.exists() else []
 
@@ -73,8 +72,7 @@ class Journey:
 
     def start(self, *words: str, **more: str) -> subprocess.Popen[str]:
         """In a network and a host name of its own where the system lets, unless on loopback."""
-        alone = () if more.get("LOOPBACK") else apart()
-        self.cut_off = bool(apart())
+        alone = () if more.get("LOOPBACK") else own_network()
         return subprocess.Popen(
             [*alone, sys.executable, *words], cwd=self.work, env=self.environment() | more,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -92,8 +90,8 @@ class Journey:
 
 
 @cache
-def apart() -> tuple[str, ...]:
-    """What makes a command run without a network and under HOST; empty where that is forbidden."""
+def own_network() -> tuple[str, ...]:
+    """Return the words before a command without a network and under HOST; () if forbidden."""
     words = ("unshare", *(() if os.geteuid() == 0 else ("--map-root-user",)), "--net", "--uts",
              "sh", "-c", f'hostname {HOST} && exec "$@"', "sh")  # fmt: skip
     try:
@@ -103,28 +101,28 @@ def apart() -> tuple[str, ...]:
     return words if allowed else ()
 
 
-def birth_dates(patients: int) -> list[date]:
+def birth_dates(patients: int = PATIENTS) -> list[date]:
     """Before 1970 and after the 12th, so that no way of writing one is short or ambiguous."""
     draw = np.random.default_rng(0)
     found = [date(1925, 1, 13) + timedelta(days=int(draw.integers(16000))) for _ in range(patients)]
     return [each.replace(day=13 + each.day % 16) for each in found]
 
 
-def canaries(patients: int) -> dict[str, list[bytes]]:
-    """Never to be written: birth dates, and words that tell of a person, path, user or host."""
+def canaries() -> dict[str, list[bytes]]:
+    """Return what is never to be written: birth dates, a person, paths, user and host."""
     words = [USER, HOST, PERSON, PERSON.split()[1], ARCHIVE, str(ROOT), sys.prefix]
     words += [socket.gethostname()] * (len(socket.gethostname()) > 5)  # shorter: found by chance
-    dates = {f"birth date {each}": date_needles(each, REFERENCE) for each in birth_dates(patients)}
+    dates = {f"birth date {each}": date_needles(each, REFERENCE) for each in birth_dates()}
     return {word: word_needles(word) for word in words} | dates
 
 
 def names() -> dict[str, list[bytes]]:
-    """To be written into private files alone."""
+    """Return what is written only into private files."""
     return {word: word_needles(word) for word in (PATIENT, IMAGE)}
 
 
-def make_cohort(folder: Path, patients: int) -> None:
-    """A table and folders as docs/data.md has them; every fifth patient has no label."""
+def make_cohort(folder: Path, patients: int = PATIENTS) -> None:
+    """Write a table and folders as in docs/data.md; every fifth patient has no label."""
     draw = np.random.default_rng(1)
     folder.mkdir(parents=True)
     rows = []
@@ -142,38 +140,38 @@ def make_cohort(folder: Path, patients: int) -> None:
     pd.DataFrame(rows, columns=columns).to_csv(folder / "clinical.csv", index=False)
 
 
-def _save(image: Image.Image, path: Path, said: str) -> None:
-    """With the words in EXIF and a comment, or in PNG's text, plain and compressed."""
+def _save(image: Image.Image, path: Path, words: str) -> None:
+    """Save with the words in EXIF and a comment, or in PNG's text, plain and compressed."""
     if path.name.endswith("0"):
         exif = Image.Exif()
-        exif[270], exif[315] = said, said  # description, artist
-        image.save(path.with_suffix(".jpg"), exif=exif, comment=said.encode())
+        exif[270], exif[315] = words, words  # description, artist
+        image.save(path.with_suffix(".jpg"), exif=exif, comment=words.encode())
     else:
         text = PngImagePlugin.PngInfo()
-        text.add_text("Patient", said)
-        text.add_text("Comment", said, zip=True)
+        text.add_text("Patient", words)
+        text.add_text("Comment", words, zip=True)
         image.save(path.with_suffix(".png"), pnginfo=text)
 
 
 def write(it: Journey) -> None:
-    """For other processes to `read`."""
-    told = vars(it) | {"home": str(it.home), "steps": [vars(step) for step in it.steps]}
-    (it.home.parent / "journey.json").write_text(json.dumps(told))
+    """Store the journey for other processes to `read`."""
+    values = vars(it) | {"home": str(it.home), "steps": [vars(step) for step in it.steps]}
+    (it.home.parent / "journey.json").write_text(json.dumps(values))
 
 
 def read(home: Path) -> Journey:
-    told = json.loads((home.parent / "journey.json").read_text())
-    steps = [subprocess.CompletedProcess(**step) for step in told["steps"]]
-    return Journey(**told | {"home": home, "steps": steps})
+    values = json.loads((home.parent / "journey.json").read_text())
+    steps = [subprocess.CompletedProcess(**step) for step in values["steps"]]
+    return Journey(**values | {"home": home, "steps": steps})
 
 
-def travel(home: Path, patients: int) -> Journey:
-    """The whole of it; each step is asserted to end as it should."""
+def travel(home: Path) -> Journey:
+    """Run every step; each is asserted to end as it should."""
     import timm
 
     it = Journey(home)
     it.work.mkdir(parents=True)
-    make_cohort(it.cohort, patients)
+    make_cohort(it.cohort)
     weights = it.home / ARCHIVE / "weights.pt"
     torch.save(timm.create_model(ENCODER, num_classes=0).state_dict(), weights)
     root, cache = f"data.root={it.cohort}", f"data.cache={it.home / 'images'}"
@@ -202,7 +200,7 @@ def travel(home: Path, patients: int) -> Journey:
 
 
 def _raise(it: Journey, train: list[str]) -> None:
-    """An error in the middle of the first epoch's end: a folder stands where a file must go."""
+    """Raise an error at the first epoch's end: a folder has the name of a file."""
     single = [word for word in train if word != "-m"]
     single[single.index("lr=1e-3,1e-4")] = "lr=1e-3"
     blocked = it.work / "runs" / "raised" / "fold-0" / "history.csv"
@@ -212,7 +210,7 @@ def _raise(it: Journey, train: list[str]) -> None:
 
 
 def _kill(it: Journey, train: list[str]) -> None:
-    """SIGKILL to all of its processes after the first epoch."""
+    """Send SIGKILL to all processes after the first epoch."""
     process = it.start(*train)
     runs = it.work / "runs" / "cv"
     deadline = time.monotonic() + 200

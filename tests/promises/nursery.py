@@ -1,7 +1,7 @@
 """A process that has imported everything, and forks each `train.py` that a test wants to stop.
 
 `python -m tests.promises.nursery` reads a `Trial` a line, as JSON, and answers with an `Outcome`:
-a child begins in 0.1 s instead of 5. It is what `python train.py` is, but for the events that it
+a child starts in 0.1 s instead of 5. It is what `python train.py` is, but for the events that it
 counts (`tests/promises/events.py`).
 """
 
@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.promises.processes import ROOT
+
 HANGS = 120  # seconds after which a trial is killed
 
 
@@ -30,7 +31,7 @@ class Trial:
     words: list[str]
     cwd: str
     how: str = "none"  # KILL, TERM, INT; MEMORY: no more is given
-    event: tuple[str, int] | None = None  # its name, and how many of the name come before
+    event: tuple[str, int] | None = None  # its name, and how many of that name come before
     after: float | None = None
     script: str = "train.py"
 
@@ -52,7 +53,7 @@ class Nursery:
         )  # fmt: skip
 
     def run(self, trial: Trial) -> Outcome:
-        """The child's output is in `output.txt` of its folder, its events in `events.txt`."""
+        """Run a trial: its output is in `output.txt` of its folder, its events in `events.txt`."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(json.dumps(asdict(trial)), file=self.process.stdin, flush=True)
@@ -78,7 +79,7 @@ def _serve() -> None:
     import lymphoml.cli.commands.predict
     import lymphoml.reports.run_summary
     import lymphoml.runs.cross_validation  # noqa: F401
-    from tests.promises import events
+    import tests.promises.events  # noqa: F401
 
     gc.freeze()  # else every child would copy it all when it collects
     for line in sys.stdin:
@@ -87,39 +88,48 @@ def _serve() -> None:
         started = time.monotonic()
         child = os.fork()
         if child == 0:
-            os.setsid()
-            os.chdir(trial.cwd)
-            output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            for stream in (1, 2):
-                os.dup2(output, stream)
-            events.count(trial.how, trial.event)
-            sys.argv = [trial.script, *trial.words]
-            runpy.run_path(str(ROOT / trial.script), run_name="__main__")
-            sys.exit()
+            _run(trial)
         signal.signal(signal.SIGALRM, lambda *_, child=child: os.killpg(child, signal.SIGKILL))
         signal.alarm(HANGS)
         if trial.after is not None:
             time.sleep(trial.after)
-            os.kill(child, signal.Signals[f"SIG{trial.how}"])  # not yet waited for: it is there
+            os.kill(child, signal.Signals[f"SIG{trial.how}"])  # not yet waited for: it exists
         _, status = os.waitpid(child, 0)
         signal.alarm(0)
-        if (learned := Path(trial.cwd) / "modules.txt").exists():
-            for name in learned.read_text().split():  # what children import late, once for all
-                with contextlib.suppress(Exception):
-                    importlib.import_module(name)
-            learned.unlink()
-            gc.freeze()
         ended = time.monotonic()
-        stopped = Path(trial.cwd) / "stopped.txt"
         sent = started + trial.after if trial.after is not None else None
-        if stopped.exists():
+        if (stopped := Path(trial.cwd) / "stopped.txt").exists():
             sent = float(stopped.read_text())
             stopped.unlink()
-        outcome = Outcome(
-            os.waitstatus_to_exitcode(status), ended - started,
-            None if sent is None else ended - sent, child,
-        )  # fmt: skip
+        latency = None if sent is None else ended - sent
+        outcome = Outcome(os.waitstatus_to_exitcode(status), ended - started, latency, child)
+        _learn(Path(trial.cwd) / "modules.txt")
         print(json.dumps(asdict(outcome)), flush=True)
+
+
+def _run(trial: Trial) -> None:
+    from tests.promises import events
+
+    os.setsid()
+    os.chdir(trial.cwd)
+    output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    events.count(trial.how, trial.event)
+    sys.argv = [trial.script, *trial.words]
+    runpy.run_path(str(ROOT / trial.script), run_name="__main__")
+    sys.exit()
+
+
+def _learn(modules: Path) -> None:
+    """Import what a child imported late, once for all that follow."""
+    if not modules.exists():
+        return
+    for name in modules.read_text().split():
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    modules.unlink()
+    gc.freeze()
 
 
 if __name__ == "__main__":

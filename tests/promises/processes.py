@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(*words: str, cwd: Path, **more: Any) -> subprocess.Popen:
-    """A Python process in a session of its own."""
+    """Start a Python process in a session of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(
@@ -22,8 +22,17 @@ def start(*words: str, cwd: Path, **more: Any) -> subprocess.Popen:
     )
 
 
+def python(*words: Any, cwd: Path, limit: float = 120) -> subprocess.CompletedProcess:
+    """Run a Python process to its end, in `limit` seconds at most."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    return subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True,
+        text=True, timeout=limit,
+    )  # fmt: skip
+
+
 def alive(session: int) -> list[str]:
-    """The processes of a session that still run, with their command lines."""
+    """Return the command lines of a session's processes that still run."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -36,7 +45,7 @@ def alive(session: int) -> list[str]:
 
 
 def handles(process: int, number: int) -> bool:
-    """Whether a process has set a handler for this signal."""
+    """Return whether a process has set a handler for this signal."""
     status = Path(f"/proc/{process}/status").read_text()
     caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(caught, 16) >> (number - 1) & 1)
@@ -50,7 +59,7 @@ def wait_until(holds: Callable[[], Any], seconds: float = 100) -> None:
 
 
 def end(process: subprocess.Popen) -> None:
-    """Whatever became of it, and its children."""
+    """Kill a process and its children, whatever became of them."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

@@ -1,4 +1,4 @@
-"""Finds words in every byte of a folder, however they were packed or written."""
+"""Find words in every byte of a folder, however they were packed or written."""
 
 import base64
 import io
@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-LEVELDB = b":W&B"  # how a W&B record file begins
-BLOCK, HEADER = 32768, 7  # of a leveldb log
+from tests.fake_wandb import LEVELDB, leveldb_records
+
 BASE64 = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
 ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
 DEEPEST = 6  # containers in containers
@@ -22,13 +22,11 @@ DEEPEST = 6  # containers in containers
 
 class Searched(NamedTuple):
     files: int
-    bytes: int  # as they lie on disk
-    unpacked: int  # the parts inside them, too
     hits: list[tuple[str, str]]  # canary, where
 
 
 class Needles:
-    """Many needles looked for at once: those of each canary, by their first three bytes."""
+    """The needles of each canary, by their first three bytes."""
 
     def __init__(self, canaries: dict[str, list[bytes]]):
         self.starts = np.zeros(1 << 24, bool)
@@ -39,7 +37,7 @@ class Needles:
                 self.by_start.setdefault(needle[:3], set()).add((needle, canary))
 
     def found_in(self, content: bytes) -> set[str]:
-        """The canaries that stand in `content`, of at least three bytes."""
+        """Return the canaries in `content`, which has three bytes or more."""
         a = np.frombuffer(content, np.uint8).astype(np.uint32)
         threes = a[:-2] << 16 | a[1:-1] << 8 | a[2:]
         return {
@@ -51,12 +49,9 @@ class Needles:
 
 
 def search(folder: Path, canaries: dict[str, list[bytes]], skip: Collection[Path] = ()) -> Searched:
-    """Looks for each canary's needles in all files below `folder`, in their names, and in links.
-
-    What lies below a folder of `skip` is left out.
-    """
+    """Search all files below `folder` but those below `skip`, their names, and links."""
     needles = Needles(canaries)
-    files = size = unpacked = 0
+    files = 0
     hits: list[tuple[str, str]] = []
     for path in sorted(folder.rglob("*")):
         if any(path == each or each in path.parents for each in skip):
@@ -67,16 +62,15 @@ def search(folder: Path, canaries: dict[str, list[bytes]], skip: Collection[Path
             content = str(path.readlink()).encode()
         elif path.is_file():
             content = path.read_bytes()
-            files, size = files + 1, size + len(content)
+            files += 1
         for part in (where.encode(), *parts(content)):
-            unpacked += len(part)
             for text in (part, part.lower()):
                 hits += [(canary, where) for canary in needles.found_in(text)]
-    return Searched(files, size, unpacked, sorted(set(hits)))
+    return Searched(files, sorted(set(hits)))
 
 
 def parts(content: bytes, depth: int = 0) -> Iterator[bytes]:
-    """The content itself, and what is packed in it."""
+    """Yield the content itself, and what is packed in it."""
     yield content
     if depth == DEEPEST or len(content) < 8:
         return
@@ -85,14 +79,16 @@ def parts(content: bytes, depth: int = 0) -> Iterator[bytes]:
 
 
 def _inside(content: bytes) -> Iterator[bytes]:
-    if zipfile.is_zipfile(io.BytesIO(content)):  # half a checkpoint is none, and is not packed
+    if zipfile.is_zipfile(
+        io.BytesIO(content)
+    ):  # half a checkpoint is not an archive, and not compressed
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             yield "\n".join(archive.namelist()).encode()
             yield from (archive.read(name) for name in archive.namelist())
     elif content[:2] == b"\x1f\x8b":
         yield from _inflated(content, 31)
     elif content[:4] == LEVELDB:
-        yield from _records(content[HEADER:])
+        yield from leveldb_records(content)
     elif content[:8] == b"\x89PNG\r\n\x1a\n":
         for match in ZLIB.finditer(content):  # text chunks, and pixels
             yield from _inflated(content[match.start() :])
@@ -102,35 +98,15 @@ def _inside(content: bytes) -> Iterator[bytes]:
 
 
 def _inflated(content: bytes, window: int = 15) -> Iterator[bytes]:
-    """As far as it goes: a kill may have cut it short."""
+    """Yield as much as there is: a kill may have cut it short."""
     try:
         yield zlib.decompressobj(window).decompress(content)
     except zlib.error:
         return
 
 
-def _records(content: bytes) -> Iterator[bytes]:
-    """A leveldb log cuts a record at the borders of blocks; the header of a file shifts the first.
-
-    A file of an interrupted run ends in the middle of one.
-    """
-    record, place = b"", HEADER
-    while len(content) >= HEADER:
-        left = BLOCK - place % BLOCK
-        if left < HEADER:
-            content, place = content[left:], place + left
-            continue
-        _, length, kind = struct.unpack("<IHB", content[:HEADER])
-        record += content[HEADER : HEADER + length]
-        content, place = content[HEADER + length :], place + HEADER + length
-        if kind in (1, 4):  # whole, or the last piece
-            yield record
-            record = b""
-    yield record
-
-
 def word_needles(word: str) -> list[bytes]:
-    """In lower case where case may differ: UTF-8, UTF-16, hexadecimal, base64 at each alignment."""
+    """Return a word as UTF-8, UTF-16, hexadecimal and base64 at each alignment, in both cases."""
     found = []
     for text in dict.fromkeys((word, word.lower())):
         plain = text.encode()
@@ -142,7 +118,7 @@ def word_needles(word: str) -> list[bytes]:
 
 
 def date_needles(born: date, reference: date) -> list[bytes]:
-    """As people write it, as programs write it, and the exact age at `reference`."""
+    """Return a date as people and programs write it, and the exact age at `reference`."""
     year, month, day, short = born.year, born.month, born.day, born.year % 100
     written = {f"{born:%Y%m%d}", f"{born:%d%m%Y}", f"{born:%m%d%Y}"}
     for gap in "/-. _:":

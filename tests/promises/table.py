@@ -1,6 +1,10 @@
-"""docs/reliability.md: a row for each test marked `promise`, with what this session saw of it."""
+"""docs/reliability.md: a row for each test marked `promise`, and how many cases were tried.
 
-import inspect
+`make test-all` writes it. After a change of a name or a text, `python -m tests.promises.table`
+writes it without a run, with the counts that it has.
+"""
+
+import ast
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,62 +12,92 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-HEADER = "| fault or attack | tried | what happens | proved by |\n|---|---|---|---|\n"
+from tests.promises.processes import ROOT
+
+PAGE = ROOT / "docs" / "reliability.md"
+HEAD = (
+    "# Reliability: what is promised, what was tried, what happened\n\n"
+    "Written by `make test-all` from the tests that it names; do not edit.\n"
+)
+COLUMNS = "| fault or attack | tried | what happens | test |\n|---|---|---|---|\n"
+ROW = re.compile(r"^\| .* \| ([\d,]+|-) \| (.*) \| \[`(\w+)`\]\(", re.MULTILINE)
+FAILED = "**DID NOT HOLD**"
 
 
-class Row(NamedTuple):
-    """Of one test function, all its cases together."""
+class Promise(NamedTuple):
+    """A marked test function, all its cases together."""
 
     section: str  # the first line of its module's docstring
-    test: str  # tests/promises/test_kills.py::test_name
+    file: str  # tests/promises/test_kills.py
+    test: str
     fault: str
     outcome: str
+
+
+class Result(NamedTuple):
     tried: int
     held: bool
 
 
-def note_promise(item: pytest.Item) -> None:
-    """Lets the report of a marked test carry what its row needs, also from a worker of xdist."""
-    marker = item.get_closest_marker("promise")
-    if marker is not None:
-        fault, outcome = marker.args
-        section = inspect.getdoc(item.module).splitlines()[0].rstrip(".")  # type: ignore[attr-defined]
-        item.user_properties.append(("promise", (section, fault, outcome)))
+def promises() -> list[Promise]:
+    """Return the marked tests, read from the syntax trees."""
+    found = []
+    for path in (ROOT / "tests" / "promises").glob("test_*.py"):
+        tree = ast.parse(path.read_text())
+        for node in tree.body:
+            for mark in node.decorator_list if isinstance(node, ast.FunctionDef) else []:
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.promise":
+                    section = (ast.get_docstring(tree) or "").splitlines()[0].rstrip(".")
+                    fault, outcome = map(ast.literal_eval, mark.args)
+                    file = path.relative_to(ROOT).as_posix()
+                    found.append(Promise(section, file, node.name, fault, outcome))
+    return sorted(found)
 
 
-def rows(reports: Iterable[pytest.TestReport]) -> list[Row]:
-    """The rows that the reports of a session make, in the order of sections and tests."""
-    found: dict[str, Row] = {}
+def known_results(page: str) -> dict[str, Result]:
+    """Return what a page says, by test."""
+    return {
+        test: Result(int(tried.replace(",", "")), outcome != FAILED)
+        for tried, outcome, test in ROW.findall(page)
+        if tried != "-"
+    }
+
+
+def results(reports: Iterable[pytest.TestReport]) -> dict[str, Result]:
+    """Return what the reports of a session say, by test."""
+    found: dict[str, Result] = {}
     for report in reports:
-        told = dict(report.user_properties)
-        if "promise" not in told or (report.passed and report.when != "call"):
+        if not report.nodeid.startswith("tests/promises/") or (
+            report.passed and report.when != "call"
+        ):
             continue
-        test = report.nodeid.partition("[")[0]
-        section, fault, outcome = told["promise"]
-        row = found.get(test, Row(section, test, fault, outcome, 0, True))
-        tried = int(told.get("tried", 1)) if report.passed else 0
-        found[test] = row._replace(tried=row.tried + tried, held=row.held and report.passed)
-    return sorted(found.values())
+        test = report.nodeid.partition("[")[0].rpartition("::")[2]
+        before = found.get(test, Result(0, True))
+        tried = int(dict(report.user_properties).get("tried", 1)) if report.passed else 0
+        found[test] = Result(before.tried + tried, before.held and report.passed)
+    return found
 
 
-def write(path: Path, table: list[Row]) -> None:
-    """A section a test module; what did not hold is said so, in its place."""
-    parts = ["# Reliability: what is promised, what was tried, what happened\n\n",
-             "Written by `make test-all`, the tests that it names; not by hand.\n"]  # fmt: skip
-    for section in dict.fromkeys(row.section for row in table):
-        parts.append(f"\n## {section}\n\n{HEADER}")
-        for row in table:
-            if row.section == section:
-                outcome = row.outcome if row.held else "**DID NOT HOLD**"
-                file, _, name = row.test.partition("::")
-                parts.append(
-                    f"| {row.fault} | {row.tried:,} | {outcome} | [`{name}`](../{file}) |\n"
-                )
-    path.write_text("".join(parts))
+def render(rows: list[Promise], found: dict[str, Result]) -> str:
+    """Return the page: a section a test module; what did not hold is marked."""
+    parts, section = [HEAD], None
+    for row in rows:
+        if row.section != section:
+            section = row.section
+            parts.append(f"\n## {section}\n\n{COLUMNS}")
+        result = found.get(row.test)
+        tried = "-" if result is None else f"{result.tried:,}"
+        outcome = FAILED if result is not None and not result.held else row.outcome
+        link = f"[`{row.test}`](../{row.file})"
+        parts.append(f"| {row.fault} | {tried} | {outcome} | {link} |\n")
+    return "".join(parts)
 
 
-def documented(text: str) -> set[str]:
-    """The tests that a page names: file::name."""
-    links = re.findall(r"\[`(\w+)`\]\(\.\./([\w/.]+)\)", text)
-    return {f"{file}::{name}" for name, file in links}
+def write(path: Path, reports: Iterable[pytest.TestReport] = ()) -> None:
+    """Write the page anew; what no report is about keeps its count."""
+    known = known_results(path.read_text()) if path.exists() else {}
+    path.write_text(render(promises(), known | results(reports)))
+
+
+if __name__ == "__main__":
+    write(PAGE)

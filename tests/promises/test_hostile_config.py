@@ -1,6 +1,5 @@
-"""Configuration made by an enemy."""
+"""Hostile configuration"""
 
-import ast
 import os
 import time
 from pathlib import Path
@@ -8,13 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
+from lymphoml.cli.config import to_plain_dict
 from lymphoml.cli.hydra_guard import check_command_line
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import check_yaml
 from lymphoml.models.build import build, build_model
-from tests.promises.hostile import one_line, python, refused
-from tests.promises.table import ROOT
+from tests.promises.hostile import few, one_line, refused
+from tests.promises.processes import ROOT, python
 from tests.reports.fabricate import make_run
 
 DEFAULTS = {"defaults": ["train", "_self_"]}
@@ -33,21 +34,18 @@ FILES = {
     "the environment of workers": {"job": {"env_copy": ["HOME"]}},
     "another working folder": {"job": {"chdir": True}},
     "a search path": {"searchpath": ["file:///tmp"]},
-    "a package as search path": {"searchpath": ["pkg://antigravity"]},
     "a run folder elsewhere": {"run": {"dir": "/tmp/fired"}},
     "a run folder above": {"run": {"dir": "runs/../../fired"}},
     "a sweep elsewhere": {"sweep": {"dir": "~/fired"}},
-    "an unknown environment": {"job": {"env_copy": ["NOT_THERE"]}},
     "a sub-folder above": {"sweep": {"subdir": "../../fired"}},
     "a folder of another key": {"run": {"dir": "${data.root}"}},
     "hydra's own output": {"output_subdir": "../../fired"},
     "a swept callback": {"sweeper": {"params": {"+hydra.callbacks.x._target_": "os.mkdir"}}},
-    "a swept environment": {"sweeper": {"params": {"hydra.job.env_set.A": "1,2"}}},
 }  # fmt: skip
 
 
 @pytest.mark.promise(
-    "a file for `-cd DIR -cn NAME` that would have Hydra call, write or set something",
+    "a file for `-cd DIR -cn NAME` that makes Hydra call, write or set something",
     "one line, exit code 2, before anything of it is built",
 )
 @pytest.mark.parametrize("name", FILES)
@@ -80,7 +78,7 @@ NESTED_FILES = {  # defaults of the named file, and a file that they reach
 }  # fmt: skip
 
 
-@pytest.mark.promise("the same in a file that a defaults list reaches", "one line, exit code 2")
+@pytest.mark.promise("such a file, reached through a defaults list", "one line, exit code 2")
 @pytest.mark.parametrize("name", NESTED_FILES)
 def test_a_file_reached_through_defaults_runs_nothing(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -106,27 +104,28 @@ def test_a_file_reached_by_an_override_runs_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.promise(
-    "the same by a launcher chosen in the file: a command for the cluster's shell",
+    "a launcher chosen in such a file, with a command for the cluster's shell",
     "one line, exit code 2",
 )
 def test_a_launcher_gets_no_commands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     chosen = {"defaults": ["train", {"override hydra/launcher": "submitit_slurm"}, "_self_"]}
-    Path("fair.yaml").write_text(yaml.safe_dump(
-        chosen | {"hydra": {"launcher": {"partition": "gpu", "timeout_min": 9}}}))  # fmt: skip
-    check_command_line(["-cd", ".", "-cn", "fair"])
+    plain = {"hydra": {"launcher": {"partition": "gpu", "timeout_min": 9}}}
+    Path("plain.yaml").write_text(yaml.safe_dump(chosen | plain))
+    check_command_line(["-cd", ".", "-cn", "plain"])
     for key, value in (("setup", ["touch fired"]), ("additional_parameters", {"wrap": "x"}),
                        ("submitit_folder", "/tmp/x")):  # fmt: skip
         hydra = {"hydra": {"launcher": {key: value}}}
         Path("sent.yaml").write_text(yaml.safe_dump(chosen | hydra))
         with pytest.raises(InputError, match=f"may not set hydra.launcher.{key}"):
             check_command_line(["-cd", ".", "-cn", "sent"])
-    check_command_line(["-cd", ".", "-cn", "fair", "hydra.launcher.setup=[module load x]"])
+    check_command_line(["-cd", ".", "-cn", "plain", "hydra.launcher.setup=[module load x]"])
 
 
+@pytest.mark.slow
 def test_a_callback_would_run_and_is_stopped_in_a_process(tmp_path):
-    """The same file through Hydra alone leaves a trace: the attack is one."""
+    """Hydra alone would build the callback: the attack is one."""
     hydra = {"callbacks": {"x": {"_target_": "subprocess.check_call", "args": ["mkdir", "fired"]}}}
     (tmp_path / "sent.yaml").write_text(yaml.safe_dump(DEFAULTS | {"hydra": hydra}))
     done = python(ROOT / "train.py", "-cd", tmp_path, "-cn", "sent", cwd=tmp_path)
@@ -141,10 +140,10 @@ def test_a_callback_would_run_and_is_stopped_in_a_process(tmp_path):
     (tmp_path / "plain.yaml").write_text(yaml.safe_dump({"hydra": quiet}))
     (tmp_path / "alone.py").write_text(code)
     built = python("alone.py", cwd=tmp_path)
-    assert "PosixPath" in built.stderr  # Hydra has built it, and calls its on_run_start in vain
+    assert "PosixPath" in built.stderr  # Hydra built it, and finds no on_run_start
 
 
-def test_sweeps_of_ours_pass():
+def test_the_projects_sweeps_pass():
     for sweep in ("ablation", "choices", "folds", "pixels", "presets"):
         check_command_line(["-cd", str(ROOT / "sweeps"), "-cn", sweep, "data.root=/x"])
     check_command_line(["-m", "optim=sgd,adam", "name=a,b"])
@@ -156,13 +155,11 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
 YAML = {
     "a tag that calls": "tags: !!python/object/apply:os.mkdir [fired]",
     "a tag that names": "tags: !!python/name:os.system",
-    "a tag of a class": "!!python/object/new:os.mkdir [fired]",
     "a tag of one's own": "tags: !x 1",
     "a billion laughs": LAUGHS,
     "an alias of itself": "a: &a [*a]",
     "a merge": "a: &a {b: 1}\nc: {<<: *a}",
     "depth": "a: " + "[" * 5000 + "]" * 5000,
-    "depth of mappings": "a: " + "{a: " * 3000,
     "a key twice": "lr: 1\nlr: 2",
     "two documents": "lr: 1\n---\nlr: 2",
     "no mapping": "- 1",
@@ -173,35 +170,36 @@ YAML = {
     "the environment, hidden": "tags: ['${oc.${lr}:HOME}']",
     "Hydra's own": "tags: ['${hydra:runtime.cwd}']",
     "a text made a value": "tags: '${oc.decode:\"[1]\"}'",
-    "another key": "name: ${lr}",
     "an unknown key": "surprise: 1",
     "another type": "data: 3",
     "a number that is none": "seed: .nan",
 }
 
 
+INTERPOLATED = {"the environment", "the environment, hidden", "Hydra's own", "a text made a value"}
+TYPED = {"an unknown key", "another type", "a number that is none"}  # not read by report and triage
+
+
 @pytest.mark.promise(
-    "tags, aliases of aliases, depth, keys twice, interpolations in a run's `config.yaml`",
-    "one line, exit code 2, in under 5 seconds; the environment is not told",
+    "tags, aliases of aliases, depth, duplicate keys, interpolations in a run's `config.yaml`",
+    "one line, exit code 2, in under 5 seconds; the environment is not shown",
 )
-@pytest.mark.parametrize("name", YAML)
+@pytest.mark.parametrize("name", few(YAML, "a tag that calls", "a billion laughs", "depth",
+                                     "the environment"))  # fmt: skip
 def test_a_runs_configuration_is_plain(name, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = make_run(tmp_path / "run", n=20, epochs=1)
     (run / "config.yaml").write_text(YAML[name])
     started = time.process_time()
-    said = refused(capsys, "predict", f"run={run}")
-    if name not in ("an unknown key", "another type", "a number that is none", "another key"):
-        for words in (["report"], ["triage"]):
-            if name not in ("the environment", "the environment, hidden", "Hydra's own",
-                            "a text made a value"):  # fmt: skip
-                refused(capsys, *words, f"run={run}")
+    line = refused(capsys, "predict", f"run={run}")
+    for command in ("report", "triage") if name not in TYPED | INTERPOLATED else ():
+        refused(capsys, command, f"run={run}")
     assert time.process_time() - started < 5 * 5
-    assert os.environ["HOME"] not in said.replace(str(tmp_path), "")
+    assert os.environ["HOME"] not in line.replace(str(tmp_path), "")
     assert not Path("fired").exists()
 
 
-@pytest.mark.promise("the same in a file for `-cd DIR -cn NAME`", "one line")
+@pytest.mark.promise("the same in a file for `-cd DIR -cn NAME`", "one line, exit code 2")
 @pytest.mark.parametrize("name", ["a tag that calls", "a tag that names", "a billion laughs",
                                   "an alias of itself", "depth", "a key twice", "size",
                                   "the environment"])  # fmt: skip
@@ -215,7 +213,7 @@ def test_a_configuration_file_is_plain(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.promise(
-    "words of a command line with bombs, tags, control letters, names that lead elsewhere",
+    "overrides with bombs, tags, control letters, names that lead elsewhere",
     "one line, exit code 2",
 )
 @pytest.mark.parametrize("word", [
@@ -223,7 +221,7 @@ def test_a_configuration_file_is_plain(name, tmp_path, monkeypatch):
     "name=a,../b", "+name=../x", "name==1+1", "name=<b>", "name=x\n", "name=\x1b[2J", "tags=[\x00]",
     "name=" + "x" * 300, "name=${oc.env:HOME}", "--experimental-rerun=x.pickle",
 ])  # fmt: skip
-def test_words_that_lead_elsewhere(word):
+def test_overrides_that_lead_elsewhere(word):
     with pytest.raises(InputError):
         check_command_line([word])
 
@@ -236,16 +234,20 @@ def test_values_of_commands_are_plain(value, capsys):
 
 
 @pytest.mark.promise(
-    "the environment asked for by a setting, to be stored with the run", "one line, exit code 2"
+    "a setting that refers to the environment, to be stored with the run", "one line, exit code 2"
 )
-def test_the_environment_does_not_reach_a_run(tmp_path, record_property):
-    words = ["tags=['${oc.env:HOME}']", "tags=['${hydra:runtime.cwd}']"]
-    for word in words:
-        done = python(ROOT / "train.py", word, "logger=none", cwd=tmp_path)
-        assert done.returncode == 2
-        assert os.environ["HOME"] + "'" not in one_line(done.stderr)
-        assert not list(tmp_path.rglob("*.yaml"))
-    record_property("tried", len(words))
+@pytest.mark.parametrize("text", ["${oc.env:HOME}", "${hydra:runtime.cwd}"])
+def test_the_environment_does_not_reach_a_run(text):
+    with pytest.raises(InputError, match="only other keys"):
+        to_plain_dict(OmegaConf.create({"tags": [text]}))
+
+
+@pytest.mark.slow
+def test_the_environment_does_not_reach_a_run_of_a_process(tmp_path):
+    done = python(ROOT / "train.py", "tags=['${oc.env:HOME}']", "logger=none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert os.environ["HOME"] + "'" not in one_line(done.stderr)
+    assert not list(tmp_path.rglob("*.yaml"))
 
 
 NESTED = [RUNS, [RUNS], [[RUNS]], {"a": RUNS}, {"a": [{"b": RUNS}]}, ({"a": RUNS},)]
@@ -269,49 +271,3 @@ def test_nothing_nested_is_built(value, tmp_path, monkeypatch):
 def test_plain_yaml_passes():
     for path in [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "sweeps").glob("*.yaml")]:
         check_yaml(path.read_text())
-
-
-BANNED = {"pickle", "dill", "shelve", "joblib", "marshal", "cloudpickle", "jsonpickle"}
-CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load",
-         "yaml.full_load", "pd.read_pickle", "pd.read_hdf", "np.fromfile", "torch.jit.load",
-         "torch.hub.load", "__import__"}  # fmt: skip
-FLAGS = {"allow_pickle": False, "shell": False, "weights_only": True}
-
-
-def complaints(source: str) -> list[str]:
-    """What in a program's text could run what it reads."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            if names == ["cpu_count", "joblib"]:
-                continue
-            found += [name for name in names if name.split(".")[0] in BANNED]
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
-            found.append(ast.unparse(node.func))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
-            told = {each.arg for each in node.keywords}
-            found += [] if "weights_only" in told else ["torch.load"]
-        if isinstance(node, ast.keyword) and node.arg in FLAGS:
-            safe = isinstance(node.value, ast.Constant) and node.value.value is FLAGS[node.arg]
-            found += [] if safe else [node.arg]
-    return found
-
-
-@pytest.mark.promise(
-    "`weights_only=False`, pickle, eval, a shell in a file of ours", "a test fails; there is none"
-)
-def test_nothing_of_ours_runs_what_it_reads(record_property):
-    files = [*(ROOT / "lymphoml").rglob("*.py"), ROOT / "train.py", ROOT / "predict.py"]
-    assert {str(path): told for path in files if (told := complaints(path.read_text()))} == {}
-    record_property("tried", len(files))
-
-
-@pytest.mark.parametrize("source", [
-    "torch.load(x)", "torch.load(x, weights_only=False)", "torch.load(x, weights_only=safe)",
-    "import pickle", "from joblib import load", "eval('1')", "os.system('x')",
-    "subprocess.run('x', shell=True)", "yaml.load(x, L)", "np.load(x, allow_pickle=True)",
-    "pd.read_pickle(x)",
-])  # fmt: skip
-def test_the_search_finds(source):
-    assert complaints(source)

@@ -1,4 +1,4 @@
-"""The search that looks for leaks"""
+"""The search for leaks"""
 
 import base64
 import gzip
@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
+from tests.fake_wandb import BLOCK
 from tests.promises.journey import REFERENCE
-from tests.promises.search import BLOCK, date_needles, search, word_needles
+from tests.promises.search import date_needles, search, word_needles
 
 BORN = date(1931, 3, 17)
 WORD = "Quastenflosser, 17.03.1931"
@@ -36,12 +37,10 @@ def checkpoint(content):
 def wandb_record(content):
     """A record that a block's border cuts in two."""
     filler = bytes(BLOCK - 7 - 7 - 7 - 10)
-    pieces = [struct.pack("<IHB", 0, len(filler), 1) + filler]
-    pieces += [struct.pack("<IHB", 0, 3, 2) + content[:3], struct.pack("<IHB", 0, 0, 3)]
-    pieces = [b":W&B" + bytes(3), *pieces]
-    begun = b"".join(pieces)
-    begun += bytes(BLOCK - len(begun)) if BLOCK - len(begun) < 7 else b""
-    return begun + struct.pack("<IHB", 0, len(content) - 3, 4) + content[3:]
+    start = b":W&B" + bytes(3) + struct.pack("<IHB", 0, len(filler), 1) + filler
+    start += struct.pack("<IHB", 0, 3, 2) + content[:3] + struct.pack("<IHB", 0, 0, 3)
+    start += bytes(BLOCK - len(start)) if BLOCK - len(start) < 7 else b""
+    return start + struct.pack("<IHB", 0, len(content) - 3, 4) + content[3:]
 
 
 def event(content):
@@ -83,7 +82,7 @@ CONTAINERS = {
 
 
 @pytest.mark.promise(
-    "the search itself: words in archives, checkpoints, W&B's and TensorBoard's records, pictures",
+    "the search: words in archives, checkpoints, W&B's and TensorBoard's records, pictures",
     "finds each",
 )
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -109,7 +108,7 @@ WRITTEN = ["1931-03-17", "17.03.1931", "17/3/1931", "3/17/1931", "19310317", "17
 
 
 @pytest.mark.promise(
-    "the search itself: a birth date in each way of writing, as seconds, and as an exact age",
+    "the search: a birth date in each format, as seconds, and as an exact age",
     "finds each",
 )
 @pytest.mark.parametrize(
@@ -119,5 +118,8 @@ WRITTEN = ["1931-03-17", "17.03.1931", "17/3/1931", "3/17/1931", "19310317", "17
 )  # fmt: skip
 def test_the_search_finds_a_date_however_written(tmp_path, content):
     (tmp_path / "file").write_bytes(b"before " + content + b" after")
-    told = {"born": date_needles(BORN, REFERENCE), "other": date_needles(date(1940, 8, 23), BORN)}
-    assert search(tmp_path, told).hits == [("born", "file")]
+    needles = {
+        "born": date_needles(BORN, REFERENCE),
+        "other": date_needles(date(1940, 8, 23), BORN),
+    }
+    assert search(tmp_path, needles).hits == [("born", "file")]

@@ -1,125 +1,159 @@
-"""Supply chain: known holes are looked for"""
+"""Supply chain: dependencies, and calls that run what they read"""
 
+import ast
 import json
 import re
 import subprocess
 import sys
-import threading
 import tomllib
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from importlib.util import find_spec
 
 import pytest
 from packaging.requirements import Requirement
 
-from tests.promises.journey import ROOT
+from tests.loopback import JsonHandler, JsonServer
+from tests.promises.processes import ROOT
 
-AUDIT = str(ROOT / ".ci" / "audit_deps.py")
+slow = pytest.mark.slow
 needs_pip_audit = pytest.mark.skipif(find_spec("pip_audit") is None, reason="needs pip-audit")
+OSV = ("--vulnerability-service", "osv", "--osv-url")
+ADVISORY = {
+    "id": "TEST-1",
+    "modified": "2020-01-01T00:00:00Z",
+    "affected": [{
+        "package": {"name": "pillow", "ecosystem": "PyPI"},
+        "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99"}]}],
+    }],
+}  # fmt: skip
 
 
-class Advisories(BaseHTTPRequestHandler):
-    """A stand-in for OSV that knows a hole in every pillow below 99."""
-
+class _Handler(JsonHandler):
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["package"]
-        hole = {
-            "id": "TEST-1",
-            "modified": "2020-01-01T00:00:00Z",
-            "affected": [{
-                "package": {"name": "pillow", "ecosystem": "PyPI"},
-                "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99"}]}],
-            }],
-        }  # fmt: skip
-        body = json.dumps({"vulns": [hole]} if asked["name"] == "pillow" else {}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        vulnerable = json.loads(self.body())["package"]["name"] == "pillow"
+        self.answer({"vulns": [ADVISORY]} if vulnerable else {})
 
-    def log_message(self, format, *args):
-        pass
+
+class Advisories(JsonServer):
+    """A stand-in for OSV with an advisory for every pillow below 99."""
+
+    handler = _Handler
 
 
 @contextmanager
 def advisories():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Advisories)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1/query"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    server = Advisories()
+    with server.serving():
+        yield f"{server.url}/v1/query"
 
 
 def audit(*words, python=(sys.executable,)):
-    done = subprocess.run([*python, AUDIT, *words], capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout.splitlines(), done.stderr
+    """Return the exit code and the lines of `make audit-deps`."""
+    command = [*python, str(ROOT / ".ci" / "audit_deps.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    return done.returncode, done.stdout.splitlines()
 
 
+@slow
 @needs_pip_audit
-def test_a_vulnerable_package_is_told_and_fails():
+def test_a_vulnerable_package_fails():
     with advisories() as url:
-        code, said, errors = audit("--vulnerability-service", "osv", "--osv-url", url)
-    assert (code, errors) == (1, "")
-    (line,) = said
-    assert re.fullmatch(r"vulnerable: pillow [\d.]+: TEST-1, mended in 99", line)
+        code, (line,) = audit(*OSV, url)
+    assert code == 1
+    assert re.fullmatch(r"vulnerable: pillow [\d.]+: TEST-1, fixed in 99", line)
 
 
+@slow
 @needs_pip_audit
-def test_packages_without_a_known_hole_pass(tmp_path):
+def test_packages_without_a_known_vulnerability_pass(tmp_path):
     lock = tmp_path / "lock.txt"
     lock.write_text(f"jinja2==3.1.6 --hash=sha256:{'0' * 64}\n")
     with advisories() as url:
-        code, said, _ = audit("-r", str(lock), "--vulnerability-service", "osv", "--osv-url", url)
-    assert (code, said) == (0, ["1 packages of requirements.lock: no known vulnerability"])
+        code, (line,) = audit("-r", str(lock), *OSV, url)
+    assert (code, line) == (0, "1 packages of requirements.lock: no known vulnerability")
 
 
+@slow
 @needs_pip_audit
-def test_an_index_that_cannot_be_reached_is_told_in_a_line():
-    code, said, errors = audit(
-        "--vulnerability-service", "osv", "--osv-url", "http://127.0.0.1:1/v1/query"
-    )
-    assert (code, errors) == (3, "")
-    (line,) = said
+def test_an_index_that_cannot_be_reached_is_a_line():
+    code, (line,) = audit(*OSV, "http://127.0.0.1:1/v1/query")
+    assert code == 3
     assert line.startswith("dependencies were not checked: no index of advisories answers")
 
 
 @pytest.mark.promise(
     "`make audit-deps` where pip-audit is not installed",
-    "one line that nothing was checked, and a code of its own: no silence that looks like a pass",
+    "one line that nothing was checked, and exit code 3, which is not a pass",
 )
-def test_an_audit_that_cannot_look_does_not_pass():
-    code, said, errors = audit(python=(sys.executable, "-E", "-S"))  # without installed packages
-    assert (code, errors) == (3, "")
-    assert said == ["dependencies were not checked: pip-audit is not installed; make setup "
-                    "installs it"]  # fmt: skip
-
-
-def floors():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    words = [*project["dependencies"], *(word for group in extras.values() for word in group)]
-    return [Requirement(word) for word in words]
+def test_an_audit_without_pip_audit_does_not_pass():
+    code, (line,) = audit(python=(sys.executable, "-E", "-S"))  # without installed packages
+    assert code == 3
+    assert line.startswith("dependencies were not checked: pip-audit is not installed")
 
 
 @pytest.mark.promise(
     "requirements.lock, and every direct dependency",
-    "pinned by hash, above a floor in pyproject.toml, and installed so",
+    "pinned by hash, above the minimum in pyproject.toml, and installed so",
 )
-def test_every_dependency_is_pinned_by_hash_above_its_floor(record_property):
+def test_every_dependency_is_pinned_by_hash(record_property):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
     lock = (ROOT / "requirements.lock").read_text()
     pins = dict(re.findall(r"^([\w.-]+)(?:\[[\w,]+\])?==([\w.+]+)", lock, re.MULTILINE))
     pinned = re.split(r"\n(?=[\w.-]+(?:\[[\w,]+\])?==)", lock)
     assert all("--hash=sha256:" in each for each in pinned)
     assert "://" not in lock
-    for each in floors():
+    for each in map(Requirement, (word for group in groups for word in group)):
         if each.name == "pip-audit" and each.name not in pins:
             continue  # until the lock is made again
         assert each.specifier.contains(pins[each.name.lower()]), each
         assert each.specifier.contains(version(each.name)), each
     record_property("tried", len(pins))
+
+
+BANNED = {"pickle", "dill", "shelve", "joblib", "marshal", "cloudpickle", "jsonpickle"}
+CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load",
+         "yaml.full_load", "pd.read_pickle", "pd.read_hdf", "np.fromfile", "torch.jit.load",
+         "torch.hub.load", "__import__"}  # fmt: skip
+FLAGS = {"allow_pickle": False, "shell": False, "weights_only": True}
+
+
+def complaints(source: str) -> list[str]:
+    """Return what in a program's text could run what it reads."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            if names == ["cpu_count", "joblib"]:
+                continue
+            found += [name for name in names if name.split(".")[0] in BANNED]
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
+            found.append(ast.unparse(node.func))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            given = {each.arg for each in node.keywords}
+            found += [] if "weights_only" in given else ["torch.load"]
+        if isinstance(node, ast.keyword) and node.arg in FLAGS:
+            safe = isinstance(node.value, ast.Constant) and node.value.value is FLAGS[node.arg]
+            found += [] if safe else [node.arg]
+    return found
+
+
+@pytest.mark.promise(
+    "`weights_only=False`, pickle, eval or a shell in the package", "a test fails; there is none"
+)
+def test_the_package_runs_nothing_that_it_reads(record_property):
+    files = [*(ROOT / "lymphoml").rglob("*.py"), ROOT / "train.py", ROOT / "predict.py"]
+    assert {str(path): found for path in files if (found := complaints(path.read_text()))} == {}
+    record_property("tried", len(files))
+
+
+@pytest.mark.parametrize("source", [
+    "torch.load(x)", "torch.load(x, weights_only=False)", "torch.load(x, weights_only=safe)",
+    "import pickle", "from joblib import load", "eval('1')", "os.system('x')",
+    "subprocess.run('x', shell=True)", "yaml.load(x, L)", "np.load(x, allow_pickle=True)",
+    "pd.read_pickle(x)",
+])  # fmt: skip
+def test_the_search_finds(source):
+    assert complaints(source)

@@ -1,55 +1,39 @@
-"""This table."""
-
-import ast
+"""This table"""
 
 import pytest
 
-from tests.promises.table import ROOT, Row, documented, note_promise, rows, write
+from tests.promises.table import FAILED, PAGE, Promise, Result, known_results, promises, render
+from tests.promises.table import results as results_of
+
+ROW = Promise("Kills", "tests/promises/test_a.py", "test_kill", "kill", "same bytes")
 
 
-def _marked() -> set[str]:
-    """Every test in this folder that is marked as a promise, read off the syntax trees."""
-    found = set()
-    for path in sorted((ROOT / "tests" / "promises").glob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and any(
-                "mark.promise" in ast.unparse(each) for each in node.decorator_list
-            ):
-                found.add(f"{path.relative_to(ROOT)}::{node.name}")
-    return found
+@pytest.mark.promise("a promise without a test, or a test without a row here", "a test fails")
+def test_the_page_has_a_row_for_every_promise():
+    """After a change: `python -m tests.promises.table`, which writes docs/reliability.md."""
+    page = PAGE.read_text()
+    assert page == render(promises(), known_results(page))
+    assert FAILED not in page
 
 
-def test_the_page_names_every_promise_and_no_other():
-    """After adding one: `make test-all`, which writes docs/reliability.md."""
-    page = (ROOT / "docs" / "reliability.md").read_text()
-    assert documented(page) == _marked()
-    assert "DID NOT HOLD" not in page
+def test_every_promise_has_a_name_of_its_own():
+    names = [row.test for row in promises()]
+    assert len(names) == len(set(names)) > 50
 
 
-def test_cases_add_up_and_a_failed_one_is_told(tmp_path):
+def test_cases_add_up_and_a_failed_one_is_shown():
     def report(case, outcome, when="call", **more):
-        told = [("promise", ("Kills", "kill", "same bytes")), *more.items()]
         return pytest.TestReport(
-            f"tests/test_a.py::test_kill[{case}]", ("", 0, ""), {}, outcome, None, when,
-            user_properties=told,
+            f"{ROW.file}::test_kill[{case}]", ("", 0, ""), {}, outcome, None, when,
+            user_properties=list(more.items()),
         )  # fmt: skip
 
     held = [report(1, "passed", "setup"), report(1, "passed", tried=3), report(2, "passed")]
-    row = Row("Kills", "tests/test_a.py::test_kill", "kill", "same bytes", 4, True)
-    assert rows(held) == [row]
-    assert rows([*held, report(3, "failed", "setup")]) == [row._replace(held=False)]
-    write(tmp_path / "page.md", [row])
-    assert documented((tmp_path / "page.md").read_text()) == {row.test}
-    assert "| kill | 4 | same bytes |" in (tmp_path / "page.md").read_text()
-    write(tmp_path / "page.md", [row._replace(held=False)])
-    assert "DID NOT HOLD" in (tmp_path / "page.md").read_text()
-
-
-def test_only_marked_tests_are_noted(request):
-    note_promise(request.node)
-    assert request.node.user_properties == []
-
-
-@pytest.mark.promise("a promise without a test", "a test of the table fails")
-def test_a_marked_test_is_noted(request):
-    assert dict(request.node.user_properties)["promise"][0] == "This table"
+    assert results_of(held) == {"test_kill": Result(4, True)}
+    failed = results_of([*held, report(3, "failed", "setup")])
+    assert failed == {"test_kill": Result(4, False)}
+    for found in (results_of(held), failed, {}):
+        assert known_results(render([ROW], found)) == found
+    assert "| kill | 4 | same bytes |" in render([ROW], results_of(held))
+    assert "| kill | - | same bytes |" in render([ROW], {})
+    assert FAILED in render([ROW], failed)

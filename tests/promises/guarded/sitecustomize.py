@@ -1,7 +1,7 @@
-"""Put first on PYTHONPATH: every Python process that is started refuses to reach the network.
+"""Keep every Python process off the network, if this is first on PYTHONPATH.
 
-Each attempt is a line in the file SOCKET_LOG; unix sockets are no network, and the own machine is
-none where LOOPBACK is set. The host is called HOST_CANARY.
+Each attempt is a line in the file SOCKET_LOG. Unix sockets are allowed, and this machine where
+LOOPBACK is set. The host is called HOST_CANARY.
 """
 
 import os
