@@ -34,7 +34,7 @@ ENCODER = "test_resnet"  # timm's smallest
 
 @dataclass
 class Journey:
-    home: Path  # everything lies below it
+    home: Path  # everything is below it
     steps: list[subprocess.CompletedProcess[str]] = field(default_factory=list)
     submissions: int = 0  # that reached the stand-in
 

@@ -124,21 +124,17 @@ def test_a_launcher_gets_no_commands(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_callback_would_run_and_is_stopped_in_a_process(tmp_path):
-    """Hydra alone would build the callback: the attack is one."""
-    hydra = {"callbacks": {"x": {"_target_": "subprocess.check_call", "args": ["mkdir", "fired"]}}}
+def test_a_callback_is_refused_in_a_process_and_hydra_would_build_it(tmp_path):
+    hydra = {"callbacks": {"x": {"_target_": "pathlib.Path", "_args_": ["fired"]}}}
     (tmp_path / "sent.yaml").write_text(yaml.safe_dump(DEFAULTS | {"hydra": hydra}))
     done = python(ROOT / "train.py", "-cd", tmp_path, "-cn", "sent", cwd=tmp_path)
     assert done.returncode == 2
     assert "hydra.callbacks.x" in one_line(done.stderr)
-    assert not (tmp_path / "fired").exists()
-    code = (
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
+    (tmp_path / "alone.py").write_text(
         "import hydra\n@hydra.main(version_base='1.3', config_path='.', config_name='plain')\n"
         "def main(config): pass\nmain()"
     )
-    quiet = {"callbacks": {"x": {"_target_": "pathlib.Path", "_args_": ["fired"]}}}
-    (tmp_path / "plain.yaml").write_text(yaml.safe_dump({"hydra": quiet}))
-    (tmp_path / "alone.py").write_text(code)
     built = python("alone.py", cwd=tmp_path)
     assert "PosixPath" in built.stderr  # Hydra built it, and finds no on_run_start
 

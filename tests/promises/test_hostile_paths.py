@@ -171,7 +171,7 @@ OUTSIDE = {f"{key}={value!r}": {key: value} for key, value in [
 
 
 @pytest.mark.promise(
-    "a cohort's settings whose table or folder lies outside its root",
+    "a cohort's settings whose table or folder is outside its root",
     "a line; nothing outside is read",
 )
 @pytest.mark.parametrize("setting", OUTSIDE)
