@@ -48,10 +48,10 @@ def predict_is_refused(run, cohort, capsys):
 def resume_is_refused(run, cohort):
     """As after a kill in the second epoch."""
 
-    def resume(message=""):
+    def resume():
         for path in [run / "metrics.json", *run.glob("fold-*/done.json")]:
             path.unlink()
-        with pytest.raises(InputError, match=message) as caught:
+        with pytest.raises(InputError) as caught:
             cross_validate(run_config(run, {"root": str(cohort)}, {}), run)
         assert len(caught.value.problems) == 1
         assert not list(run.glob("fold-*/done.json"))
@@ -170,8 +170,9 @@ VALUES = {
     "changed hyper-parameters, weights or scaling of a checkpoint: targets, giants and others",
     "one line, exit code 2; nothing is built, called or allocated",
 )
-@pytest.mark.parametrize("name", few(VALUES, "a target of the model", "a giant model",
-                                     "weights of another shape", "clinical of NaN"))  # fmt: skip
+@pytest.mark.parametrize(
+    "name", few(VALUES, "a target of the model", "weights of another shape", "clinical of NaN")
+)
 def test_changed_content_is_one_line(name, run, tmp_path, predict_is_refused, monkeypatch):
     monkeypatch.chdir(tmp_path)
     place, value = VALUES[name]

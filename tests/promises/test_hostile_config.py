@@ -180,8 +180,9 @@ TYPED = {"an unknown key", "another type", "a number that is none"}  # not read 
     "tags, aliases of aliases, depth, duplicate keys, interpolations in a run's `config.yaml`",
     "one line, exit code 2, in under 5 seconds; the environment is not shown",
 )
-@pytest.mark.parametrize("name", few(YAML, "a tag that calls", "a billion laughs", "depth",
-                                     "the environment"))  # fmt: skip
+@pytest.mark.parametrize(
+    "name", few(YAML, "a tag that calls", "a billion laughs", "the environment")
+)
 def test_a_runs_configuration_is_plain(name, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = make_run(tmp_path / "run", n=20, epochs=1)

@@ -85,11 +85,11 @@ def test_sound_safetensors_are_read(tmp_path):
     assert network.bias.tolist() == [0.0, 1.0]
 
 
+@pytest.mark.slow
 @pytest.mark.promise("a bomb of 200 MB as weights", "one line; under 50 MB more memory")
 @pytest.mark.parametrize(("name", "content"), [
     ("weights.pt", bomb),
-    pytest.param("weights.safetensors", lambda: _safetensors(b"{" + b" " * (90 << 20) + b"}"),
-                 marks=pytest.mark.slow),
+    ("weights.safetensors", lambda: _safetensors(b"{" + b" " * (90 << 20) + b"}")),
 ])  # fmt: skip
 def test_bombs_cost_no_memory(name, content, tmp_path):
     (tmp_path / name).write_bytes(content())

@@ -20,9 +20,11 @@ KILLS = 3  # of one run, one after the other
 CODES = {"KILL": -9, "TERM": 143, "INT": 130, "MEMORY": 1}
 RUN = ["model/encoder=timm", "model.encoder.name=test_resnet", "data=synthetic", "logger=none",
        "data.folds=2", "data.batch_size=3", "trainer.max_epochs=3", "trainer.num_threads=1",
-       "trainer.enable_progress_bar=false", "hydra.run.dir=run", "data.image_baselines=[]"]  # fmt: skip
-AUGMENTED = ["data.augment.flip=true", "data.augment.rotate=true", "data.augment.color_jitter=0.1",
-             "data.augment.stain_jitter=0.1", "data.augment.scale=0.1", "data.train_bag_size=2"]  # fmt: skip
+       "trainer.enable_progress_bar=false", "hydra.run.dir=run",
+       "data.image_baselines=[]"]  # fmt: skip
+AUGMENTED = [f"data.augment.{each}" for each in (
+    "flip=true", "rotate=true", "color_jitter=0.1", "stain_jitter=0.1", "scale=0.1")] + [
+    "data.train_bag_size=2"]  # fmt: skip
 EARLY = ["data.inner_val_fraction=0.3", "trainer.patience=1", "trainer.max_epochs=6", "lr=0.5"]
 ADAM = ["optim=adam", "data.num_workers=2"]
 CONFIGURATIONS = {
@@ -168,7 +170,7 @@ def test_the_same_command_ends_in_the_same_bytes(
 
 @pytest.mark.slow
 @pytest.mark.promise(
-    "`kill -9` of plain `python train.py` while it decodes images, in its first fold, in its second",
+    "`kill -9` of plain `python train.py` as it decodes images, in its first fold, in its second",
     "the same command ends in the same bytes",
 )
 def test_plain_processes_resume_too(born, cohort, tmp_path, tmp_path_factory, record_property):

@@ -265,8 +265,8 @@ def test_the_guard_catches_a_child(tmp_path, how, kind):
 
 @slow
 def test_timms_hub_gets_no_telemetry():
-    code = ("from lymphoml.models.encoders import timm_encoder\ntimm_encoder('test_resnet')\n"
-            "import huggingface_hub.constants as hub\nprint(hub.HF_HUB_DISABLE_TELEMETRY)")  # fmt: skip
+    code = "from lymphoml.models.encoders import timm_encoder\ntimm_encoder('test_resnet')\n"
+    code += "import huggingface_hub.constants as hub\nprint(hub.HF_HUB_DISABLE_TELEMETRY)"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, cwd=ROOT, env=kept, capture_output=True, text=True)

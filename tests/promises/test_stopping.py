@@ -17,8 +17,8 @@ slow = pytest.mark.slow
 SOON = 10  # seconds, of which two are promised: machines that run tests are slow
 CODES = {"TERM": 143, "INT": 130}
 GOES_ON = "stopped; rerun the same command to resume from the last finished epoch\n"
-RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.num_threads=1", "hydra.run.dir=run",
-       "data.image_baselines=[]"]  # fmt: skip
+RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.num_threads=1",
+       "hydra.run.dir=run", "data.image_baselines=[]"]  # fmt: skip
 IMAGES = [*RUN, "model/encoder=timm", "model.encoder.name=test_resnet", "trainer.max_epochs=2",
           "data.batch_size=4"]  # fmt: skip
 ENDLESS = [*RUN, "model/fusion=clinical", "trainer.max_epochs=100000"]
