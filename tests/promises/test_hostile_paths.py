@@ -11,6 +11,7 @@ from lymphoml.cli.config import data_config
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_bytes
 from lymphoml.data.cohort import load_cohort
+from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.folds import read_folds
 from lymphoml.data.image_store import read_images
 from lymphoml.runs.finished_run import read_mapping
@@ -31,7 +32,7 @@ def copied(cohort, tmp_path):
 def read(cohort, **changes):
     data = data_config("synthetic", {"root": str(cohort), "cache": f"{cohort}/../cache"} | changes)
     found = load_cohort(data)
-    read_images(found.images, data)
+    read_images(found.images, Preprocessing.of(data), data.cache)
     return found
 
 

@@ -14,7 +14,6 @@ from lymphoml.cli.config import data_config
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_csv
-from lymphoml.data.columns import declare_columns
 from tests.promises.hostile import few, refused
 from tests.promises.mutations import TABLE
 from tests.reports.fabricate import config, make_full_run, make_run
@@ -68,7 +67,7 @@ def test_names_of_settings_are_plain(name, record_property):
         attacks.append({"columns": {"sex": sex}, "clinical": []})
     for attack in attacks:
         with pytest.raises(InputError) as caught:
-            declare_columns(data_config("table", {"root": "x", "hard_stratum": None} | attack))
+            data_config("table", {"root": "x", "hard_stratum": None} | attack)
         assert all(problem.isprintable() for problem in caught.value.problems)
     record_property("tried", len(attacks))
 

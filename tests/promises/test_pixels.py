@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lymphoml.core.errors import InputError
+from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_store import read_images
 from lymphoml.data.synthetic.cohort import synthesize
 from lymphoml.runs.cross_validation import cross_validate
@@ -95,17 +96,16 @@ def test_turned_images_are_predicted_alike(tmp_path, configured, record_property
     "no other patient's pixels change",
 )
 @pytest.mark.parametrize("name", ["reinhard", pytest.param("macenko", marks=slow)])
-def test_a_patients_stain_is_estimated_on_their_own_images(smears, configured, tmp_path, name):
+def test_a_patients_stain_is_estimated_on_their_own_images(smears, tmp_path, name):
     bags = sorted((smears / "trainset").glob("P*"))[:4]
     images = {bag.name: tuple(sorted(bag.iterdir())) for bag in bags}
     first, *_ = images
     changed = tmp_path / "changed.png"
     Image.fromarray(np.asarray(Image.open(images[first][0])) // 2).save(changed)
-    data = configured(f"data.stain_norm={name}").data
-    before, _ = read_images(images, data)
-    data = data.replace({"cache": str(tmp_path / "other")})
-    after, _ = read_images({**images, first: (changed, *images[first][1:])}, data)
-    plain, _ = read_images(images, data.replace({"stain_norm": None}))
+    stain, caches = Preprocessing(None, None, name), [str(tmp_path / each) for each in "ab"]
+    before, _ = read_images(images, stain, caches[0])
+    after, _ = read_images({**images, first: (changed, *images[first][1:])}, stain, caches[1])
+    plain, _ = read_images(images, Preprocessing(None, None), caches[0])
     assert not np.array_equal(before.bag(first)[1:], after.bag(first)[1:])
     for patient in images:
         assert not np.array_equal(before.bag(patient), plain.bag(patient))
