@@ -16,9 +16,8 @@ from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import predict
 from lymphoml.runs.test_set_log import LEDGER, UsageCount, count_uses, record
 from tests.fake_kaggle import COMPETITION, TOKEN, fake_kaggle
-from tests.promises.conftest import PATIENTS
 from tests.promises.jobs import CLINICAL
-from tests.promises.journey import ROOT
+from tests.promises.journey import PATIENTS, ROOT
 
 KEYS = {"when", "run", "kind", "sha256", "patients"}
 WRITER = """
