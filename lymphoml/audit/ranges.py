@@ -11,7 +11,7 @@ import pandas as pd
 
 from lymphoml.audit.findings import Finding, count
 from lymphoml.data.cohort import Cohort
-from lymphoml.data.folds import people
+from lymphoml.data.folds import count_groups
 from lymphoml.data.settings import DataConfig
 
 FENCE = 3.0  # interquartile ranges beyond a quartile (Tukey 1977: far out)
@@ -61,7 +61,7 @@ def date_formats(cohort: Cohort) -> dict[str, dict[str, dict[str, int]]]:
 
 def class_counts(cohort: Cohort) -> dict[str, Any]:
     """Return records and persons by label, and the most folds that hold both classes each."""
-    labels, persons = cohort.table["label"], people(cohort.labelled.table)
+    labels, persons = cohort.table["label"], count_groups(cohort.labelled.table)
     smaller = int(persons.min())
     return {
         "records": len(labels),

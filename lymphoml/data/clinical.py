@@ -1,4 +1,4 @@
-"""Clinical values as the model's input: imputed, logged, scaled by the training patients' values."""
+"""Clinical values as the model's input: imputed, logged, scaled by the training patients."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace

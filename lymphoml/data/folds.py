@@ -1,6 +1,7 @@
-"""Which patient is validated in which fold: stratified by label, records of one person together."""
+"""Folds: which patient is held out in which, stratified by label, records of a person together."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,26 +12,26 @@ from lymphoml.core.seeding import keyed_seed
 from lymphoml.core.untrusted import read_bytes
 
 
-def people(table: pd.DataFrame) -> pd.Series:
-    """Persons with a record labelled 0, and 1; no more folds than the fewer can hold both."""
+def count_groups(table: pd.DataFrame) -> pd.Series:
+    """Return the persons with a record labelled 0, and 1: at most as many folds have both."""
     return table.groupby("label")["group"].nunique().reindex([0, 1], fill_value=0)
 
 
 def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.DataFrame:
-    """A row `patient, fold` for each labelled patient and repeat.
+    """Return a row `patient, fold` for each labelled patient and repeat.
 
-    Fold numbers run on over the repeats: fold `r * folds + k` is fold `k` of repeat `r`.
-    The table has the patients' `label` (0 or 1) and `group`, and the order of its rows plays no
-    part. Raises InputError where some fold would lack one of the classes.
+    Fold `r * folds + k` is fold `k` of repeat `r`. `table` has the patients' `label` (0 or 1) and
+    `group`; the order of its rows does not matter. Raises InputError where some fold would lack one
+    of the classes.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     table = table.sort_index()
-    groups_per_class = people(table)
-    if not 2 <= folds <= groups_per_class.min():
+    groups = count_groups(table)
+    if not 2 <= folds <= groups.min():
         raise InputError(
-            f"data.folds={folds}: with {groups_per_class[0]} reactive and {groups_per_class[1]} "
-            f"tumoral people, 2 to {groups_per_class.min()} folds can hold both classes each"
+            f"data.folds={folds}: with {groups[0]} reactive and {groups[1]} tumoral people, 2 to "
+            f"{groups.min()} folds can have both classes each"
         )
     parts = []
     for repeat in range(repeats):
@@ -42,13 +43,16 @@ def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.D
             fold[held_out] = repeat * folds + k
         parts.append(pd.DataFrame({"patient": table.index, "fold": fold}))
     assignment = pd.concat(parts, ignore_index=True)
-    advice = "; set data.folds lower, or data.folds_csv, since records of one person share a fold"
-    _check(assignment, table, folds, repeats, "data.folds: the generated folds", advice)
+    if problems := [*_problems(assignment, table, folds, repeats)]:
+        advice = "set data.folds lower, or data.folds_csv, since records of one person share a fold"
+        raise InputError(
+            f"data.folds: generated folds: {problem}; {advice}" for problem in problems
+        )
     return assignment
 
 
 def read_folds(path: Path, table: pd.DataFrame, folds: int, repeats: int) -> pd.DataFrame:
-    """The user's own `patient,fold` file, held to what `make_folds` promises."""
+    """Return the user's own `patient,fold` file, with the properties of `make_folds`."""
     try:
         # Without na_filter, since NA is a name like any other.
         content = io.BytesIO(read_bytes(path))
@@ -56,30 +60,31 @@ def read_folds(path: Path, table: pd.DataFrame, folds: int, repeats: int) -> pd.
         assignment = written[["patient", "fold"]]
     except (OSError, ValueError, KeyError, UnicodeError, OverflowError) as error:
         raise InputError(
-            f"fold file {path}: {one_line(error)}; it needs the columns patient,fold, "
-            f"a row a patient, fold a whole number"
+            f"fold file {path}: {one_line(error)}; it needs the columns patient,fold, a row a "
+            f"patient, fold a whole number"
         ) from None
-    _check(assignment, table, folds, repeats, f"fold file {path}")
+    if problems := [*_problems(assignment, table, folds, repeats)]:
+        raise InputError(f"fold file {path}: {problem}" for problem in problems)
     return assignment
 
 
 def split(folds: pd.DataFrame, fold: int, per_repeat: int) -> tuple[list[str], list[str]]:
-    """The patients that `fold` trains on, and those it holds out: of its own repeat, sorted."""
+    """Return the training and the held-out patients of `fold`, of its own repeat, sorted."""
     repeat = folds[folds["fold"] // per_repeat == fold // per_repeat]
     held_out = repeat["fold"] == fold
     return sorted(repeat["patient"][~held_out]), sorted(repeat["patient"][held_out])
 
 
 def inner_validation_split(table: pd.DataFrame, fraction: float, *keys: int | str) -> list[str]:
-    """The patients to set apart from a fold's training patients: whole groups, stratified."""
+    """Return patients to validate on, of a fold's training patients: whole groups, stratified."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     splits = max(2, round(1 / fraction))
-    fewest = people(table).min()
+    fewest = count_groups(table).min()
     if splits > fewest:
         raise InputError(
             f"data.inner_val_fraction={fraction}: with {fewest} people in the smaller class of a "
-            f"fold's training patients, allowed is {1 / max(fewest, 2):.2f} or more"
+            f"fold's training patients, must be >= {1 / max(fewest, 2):.2f}"
         )
     splitter = StratifiedGroupKFold(
         splits, shuffle=True, random_state=keyed_seed("inner", *keys) % 2**32
@@ -88,41 +93,32 @@ def inner_validation_split(table: pd.DataFrame, fraction: float, *keys: int | st
     return list(table.index[held_out])
 
 
-def _check(
-    assignment: pd.DataFrame,
-    table: pd.DataFrame,
-    folds: int,
-    repeats: int,
-    where: str,
-    advice: str = "",
-) -> None:
-    """`advice` is what to do where a fold lacks a class."""
-    problems = []
+def _problems(
+    assignment: pd.DataFrame, table: pd.DataFrame, folds: int, repeats: int
+) -> Iterator[str]:
     fold = assignment["fold"]
-    for number in sorted(set(fold) - set(range(folds * repeats))):
-        problems.append(f"{where}: fold {number}, allowed are 0 to {folds * repeats - 1}")
+    invalid = sorted(set(fold) - set(range(folds * repeats)))
+    yield from (f"fold {each} is not in 0 to {folds * repeats - 1}" for each in invalid)
+    complete = not invalid
     for repeat in range(repeats):
         patients = assignment["patient"][fold // folds == repeat]
-        for patient in sorted(set(patients) - set(table.index)):
-            problems.append(f"{where}: patient {patient} is not a labelled patient of the cohort")
-        for patient in sorted(set(table.index) - set(patients)):
-            problems.append(f"{where}: patient {patient} is in no fold of repeat {repeat}")
-        for patient in sorted(patients[patients.duplicated()]):
-            problems.append(f"{where}: patient {patient} stands in repeat {repeat} twice")
-    if not problems:
-        joined = assignment.join(table[["label", "group"]], on="patient")
-        joined["repeat"] = joined["fold"] // folds
-        for number in range(folds * repeats):
-            if joined["label"][joined["fold"] == number].nunique() < 2:
-                problems.append(
-                    f"{where}: fold {number} needs reactive and tumoral patients{advice}"
-                )
-        apart = joined.groupby(["repeat", "group"])["fold"].nunique()
-        for repeat, group in apart.index[apart > 1]:
-            same = joined["patient"][(joined["group"] == group) & (joined["repeat"] == repeat)]
-            problems.append(
-                f"{where}: patients {', '.join(sorted(same))} have the same birth date and sex, "
-                f"are probably one person, and must share a fold"
-            )
-    if problems:
-        raise InputError(problems)
+        for what, wrong in (
+            ("is not a labelled patient of the cohort", set(patients) - set(table.index)),
+            ("is in no fold", set(table.index) - set(patients)),
+            ("is duplicated", set(patients[patients.duplicated()])),
+        ):
+            complete &= not wrong
+            yield from (f"patient {each} {what} of repeat {repeat}" for each in sorted(wrong))
+    if not complete:
+        return
+    joined = assignment.join(table[["label", "group"]], on="patient").assign(repeat=fold // folds)
+    for number in range(folds * repeats):
+        if joined["label"][fold == number].nunique() < 2:
+            yield f"fold {number} needs reactive and tumoral patients"
+    folds_of_person = joined.groupby(["repeat", "group"])["fold"].nunique()
+    for repeat, group in folds_of_person.index[folds_of_person > 1]:
+        person = joined["patient"][(joined["group"] == group) & (joined["repeat"] == repeat)]
+        yield (
+            f"patients {', '.join(sorted(person))} have the same birth date and sex, are probably "
+            f"one person, and must share a fold"
+        )

@@ -22,7 +22,7 @@ from lymphoml.data.cache import hash_images
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.folds import people, split
+from lymphoml.data.folds import count_groups, split
 from lymphoml.evaluation.thresholds import best_threshold
 from lymphoml.features.blocks import make_blocks
 from lymphoml.features.feature_cache import load_features
@@ -48,7 +48,7 @@ class Fold(NamedTuple):
     @property
     def people(self) -> int:
         """Training people in the smaller class."""
-        return int(people(self.cohort.table.loc[self.train]).min())
+        return int(count_groups(self.cohort.table.loc[self.train]).min())
 
     def clinical(self) -> tuple[Array, Array]:
         """Return those of training and held-out patients: standardised, positive ones logged."""

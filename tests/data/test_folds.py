@@ -16,7 +16,7 @@ def test_folds_partition_the_patients_once_a_repeat(patients):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 8), st.integers(0, 2**40))
-def test_folds_stratify_and_keep_people_together(count, seed):
+def test_folds_are_stratified_and_keep_people_together(count, seed):
     table = pd.DataFrame({"label": [0, 1, 1] * 15, "group": [*range(40), 0, 3, 6, 9, 12]})
     table.index = [f"P{number}" for number in range(len(table))]
     joined = make_folds(table, count, 1, seed).join(table, on="patient")
@@ -26,7 +26,7 @@ def test_folds_stratify_and_keep_people_together(count, seed):
     assert reactive.max() - reactive.min() <= 3
 
 
-def test_row_order_plays_no_part(patients):
+def test_row_order_does_not_matter(patients):
     shuffled = patients.sample(frac=1, random_state=3)
     pd.testing.assert_frame_equal(make_folds(patients, 5, 2, 0), make_folds(shuffled, 5, 2, 0))
 
@@ -67,8 +67,8 @@ def test_own_folds_csv_comes_back_as_written(patients, tmp_path):
     ("spoil", "says"),
     [
         (lambda f, g: f.iloc[1:], "is in no fold"),
-        (lambda f, g: pd.concat([f, f.iloc[:1]]), "twice"),
-        (lambda f, g: f.replace({"fold": {3: 9}}), "fold 9, allowed are 0 to 3"),
+        (lambda f, g: pd.concat([f, f.iloc[:1]]), "is duplicated"),
+        (lambda f, g: f.replace({"fold": {3: 9}}), "fold 9 is not in 0 to 3"),
         (lambda f, g: f.assign(patient=f["patient"].replace(f["patient"][0], "P999")), "P999"),
         (lambda f, g: f.rename(columns={"fold": "f"}), "columns patient,fold"),
         (lambda f, g: f.assign(fold="x"), "whole number"),

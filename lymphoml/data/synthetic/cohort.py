@@ -1,6 +1,6 @@
-"""Writes a synthetic cohort exactly as Kaggle hands out the real one, quirks included.
+"""Write a synthetic cohort exactly as Kaggle hands out the real one, quirks included.
 
-Beside it lies `truth.json`: what no real cohort comes with.
+Its `truth.json` holds what no real cohort comes with.
 """
 
 import json
@@ -16,22 +16,21 @@ import pandas as pd
 from PIL import Image
 
 from lymphoml.core.errors import InputError
+from lymphoml.data.synthetic.bayes_bound import METHOD, best_balanced_accuracy
 from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
 from lymphoml.data.synthetic.population import (
     BLOCK_SIZE,
     DRAWING,
-    METHOD,
     POPULATION,
     TABLE,
     TEST,
     TRAIN,
     Patient,
-    best_balanced_accuracy,
     draw_patient,
     generator,
 )
 
-FEWEST_PATIENTS = 15  # six of them reactive: enough for five folds
+MIN_PATIENTS = 15  # six of them reactive: enough for five folds
 SPLITS = {TRAIN: "trainset", TEST: "testset"}
 
 
@@ -46,14 +45,22 @@ def synthesize(
 ) -> dict[str, Any]:
     """Draw a cohort into the new folder `out` and return its truth, also in `out/truth.json`.
 
-    `images` bounds the images a patient, `size` is an image's side in pixels; `clinical_effect`,
-    0 to 1, is how much of their usual difference the classes keep in age and count. The folder
-    appears when it is complete. Equal arguments give equal bytes, and more patients leave those
-    before them as they were.
+    `images` are the least and most images per patient, `size` is an image's side in pixels;
+    `clinical_effect`, 0 to 1, scales the difference of the classes in age and count. The folder
+    appears when it is complete. Equal arguments give equal bytes, and more patients do not change
+    those before them. Raises InputError.
     """
-    problems = list(_problems(out, patients, test_patients, images, size, seed))
-    if not 0 <= clinical_effect <= 1:
-        problems.append(f"clinical_effect={clinical_effect}: must be >= 0 and <= 1")
+    problems = [*_path_problems(out)]
+    for key, value, valid, rule in (
+        ("patients", patients, patients >= MIN_PATIENTS, f">= {MIN_PATIENTS}, for five folds"),
+        ("test_patients", test_patients, test_patients >= 1, ">= 1"),
+        ("images", list(images), 1 <= images[0] <= images[1], "the least, >= 1, then the most"),
+        ("size", size, size >= 16, ">= 16 pixels"),
+        ("seed", seed, seed >= 0, ">= 0"),
+        ("clinical_effect", clinical_effect, 0 <= clinical_effect <= 1, ">= 0 and <= 1"),
+    ):
+        if not valid:
+            problems.append(f"{key}={value}: must be {rule}")
     if problems:
         raise InputError(problems)
     population = POPULATION.with_clinical_effect(clinical_effect)
@@ -84,29 +91,16 @@ def synthesize(
     return truth
 
 
-def _problems(
-    out: Path, patients: int, test_patients: int, images: tuple[int, int], size: int, seed: int
-) -> Iterator[str]:
-    fewest, most = images
+def _path_problems(out: Path) -> Iterator[str]:
     for path in (out, *out.parents):
         if path.exists() and not path.is_dir():
             yield f"out={out}: {path} is a file; name a new folder"
     if out.is_dir() and any(out.iterdir()):
         yield f"out={out}: the folder is not empty; name a new one or remove it"
-    if patients < FEWEST_PATIENTS:
-        yield f"patients={patients}: five folds of both labels need at least {FEWEST_PATIENTS}"
-    if test_patients < 1:
-        yield f"test_patients={test_patients}: give at least 1"
-    if not 1 <= fewest <= most:
-        yield f"images=[{fewest},{most}]: give the fewest, at least 1, then the most"
-    if size < 16:
-        yield f"size={size}: give at least 16 pixels"
-    if seed < 0:
-        yield f"seed={seed}: give 0 or more"
 
 
 def patient_id(seed: int, split: int, index: int) -> str:
-    """Unique and with gaps; training and test patients take turns."""
+    """Return a unique id; ids have gaps, and training and test patients alternate."""
     return f"P{4 * index + 2 * split + generator(seed, split, TABLE, index).integers(2)}"
 
 
@@ -131,7 +125,7 @@ def _draw_bag(folder: Path, patient: Patient, size: int, rng: np.random.Generato
 def _table(
     drawn: dict[tuple[int, int], Patient], ids: dict[tuple[int, int], str], seed: int
 ) -> pd.DataFrame:
-    """The clinical table as typed by hand, its rows in no order."""
+    """Return the clinical table as typed by hand, its rows in random order."""
     rows = [
         {
             "ID": ids[split, index],
@@ -149,7 +143,7 @@ def _table(
 
 
 def _written_date(patient: Patient, seed: int, split: int, index: int) -> str:
-    """Slashes, month first; or, for one patient of each block, dashes and the day first."""
+    """Return the date with slashes, month first; of one patient a block dashes, day first."""
     born = patient.birth_date
     block, position = divmod(index, BLOCK_SIZE)
     if generator(seed, split, TABLE, block, 0).integers(BLOCK_SIZE) == position:
@@ -162,6 +156,6 @@ def _write_tables(root: Path, table: pd.DataFrame) -> None:
     unlabelled = table["LABEL"] == -1
     table[~unlabelled].to_csv(root / "trainset" / "trainset_true.csv", index=False)
     table[unlabelled].to_csv(root / "testset" / "testset_data.csv", index=False)
-    # Kaggle's sample names only some of the test patients, with labels that mean nothing.
+    # Kaggle's sample names only some of the test patients, with meaningless labels.
     sample = table[unlabelled].iloc[: (2 * unlabelled.sum() + 4) // 5]
     sample[["ID"]].assign(LABEL=0).to_csv(root / "sample_submission.csv", index=False)

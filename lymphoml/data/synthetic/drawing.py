@@ -1,28 +1,19 @@
-"""Draws a blood smear around one lymphocyte, reactive or atypical, as light passing through stain.
+"""Draw a blood smear around one lymphocyte, reactive or atypical, as light through stain.
 
 Lengths are fractions of the image's side, so that a cell looks the same at 32 and at 224 pixels.
-Each stain takes its share of the light (Beer-Lambert): pixel = background * exp(-sum of densities).
-Red cells that overlap are therefore darker where they do, as on a slide.
-
-`python -m lymphoml.data.synthetic.drawing docs/smears.png` draws the contact sheet of the documentation.
+Outlines are signed distances, positive inside. Each stain absorbs its share of the light
+(Beer-Lambert): pixel = background * exp(-sum of densities), so overlapping red cells are darker.
 """
 
 import cmath
-import sys
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from scipy.ndimage import gaussian_filter
-
-# Draws one lymphocyte, reactive or atypical: its outline, cytoplasm, nucleus and chromatin.
-#
-# Lengths are fractions of the image's side. Outlines are signed distances, positive inside.
-#
 
 Array = np.ndarray
 
-# What sets the two types apart: (reactive, atypical, spread of a cell around its place between).
+# Of each trait: mean of reactive cells, of atypical ones, deviation of a cell.
 TRAITS = {
     "nucleus": (0.124, 0.131, 0.008),  # radius
     "rim": (0.064, 0.014, 0.007),  # width of the cytoplasm around the nucleus
@@ -32,13 +23,13 @@ TRAITS = {
     "clumps": (0.10, 0.24, 0.04),  # contrast of the chromatin
     "darkness": (0.82, 1.12, 0.07),  # stain taken up by the nucleus
     "blueness": (0.42, 0.90, 0.12),  # and by the cytoplasm
-    "nucleolus": (0.5, -0.4, 0.5),  # how much paler than its nucleus, where positive
+    "nucleolus": (0.5, -0.4, 0.5),  # how much paler than the nucleus, where positive
 }
-TYPE_SPREAD = 0.18  # of a cell's place between reactive (0) and atypical (1), all traits together
+TYPE_SPREAD = 0.18  # deviation of a cell between reactive (0) and atypical (1), all traits at once
 
 
 def draw_traits(atypical: bool, rng: np.random.Generator) -> dict[str, float]:
-    """How one cell looks: near its type's traits, now and then like the other type's."""
+    """Draw the traits of one cell: near its type's, sometimes like the other type's."""
     place = float(atypical) + rng.normal(0, TYPE_SPREAD)
     return {
         name: low + place * (high - low) + rng.normal(0, spread)
@@ -49,9 +40,9 @@ def draw_traits(atypical: bool, rng: np.random.Generator) -> dict[str, float]:
 def lymphocyte(
     axis: Array, clearance: Array, blur: float, traits: dict[str, float], rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
-    """Densities of cytoplasm and chromatin, and the share of each pixel that the cell covers.
+    """Return densities of cytoplasm and chromatin, and the share of each pixel the cell covers.
 
-    Cytoplasm gives way to red cells: its outline is scalloped where `clearance` runs out.
+    `clearance` is the distance to the nearest red cell: cytoplasm is indented by red cells.
     """
     plane = axis + 1j * axis[:, None]
     radius, rim = traits["nucleus"], max(traits["rim"], 0.006)
@@ -81,7 +72,7 @@ def _outline(
     plane: Array, radius: float, stretch: complex, ripple: float, cleft: float,
     rng: np.random.Generator,
 ) -> Array:  # fmt: skip
-    """How far each point lies inside a wavy circle around zero, negative outside."""
+    """Return how far each point is inside a wavy circle around zero, negative outside."""
     distance = np.abs(plane)
     direction = plane / np.maximum(distance, 1e-6)
     wave = direction * direction
@@ -96,7 +87,7 @@ def _outline(
 
 
 def _texture(axis: Array, grain: float, rng: np.random.Generator) -> Array:
-    """A smooth Gaussian random field of unit variance whose blobs are about `grain` wide."""
+    """Return a smooth Gaussian random field of unit variance, its blobs about `grain` wide."""
     noise = rng.standard_normal((len(axis), len(axis)), np.float32)
     pixel = axis[1] - axis[0]
     smooth = gaussian_filter(noise, 0.5 * grain / pixel, truncate=3)
@@ -104,11 +95,9 @@ def _texture(axis: Array, grain: float, rng: np.random.Generator) -> Array:
 
 
 def cover(inside: Array, blur: float) -> Array:
-    """Share of a pixel inside an outline, from how far its centre lies inside."""
+    """Return the share of a pixel inside an outline, from how far its centre is inside."""
     return np.clip(0.5 + inside / (2 * blur), 0, 1)
 
-
-smear_Array = np.ndarray
 
 BACKGROUND = np.array([251, 236, 208], np.float32)  # red, green, blue of clear plasma
 DENSITY = np.array(
@@ -122,16 +111,16 @@ DENSITY = np.array(
 
 
 class Slide(NamedTuple):
-    """What the cells of one patient share: staining, light and how crowded the red cells are."""
+    """What the images of one patient share: staining, light and density of red cells."""
 
-    background: smear_Array  # red, green, blue
-    density: smear_Array  # as DENSITY
+    background: Array  # red, green, blue
+    density: Array  # as DENSITY
     pallor: float  # of the red cells' centres
     spacing: float  # between red cells
 
 
 def draw_slide(rng: np.random.Generator) -> Slide:
-    """Mild differences of staining between patients, alike for both labels."""
+    """Draw a slide; staining differs mildly between patients, alike for both labels."""
     return Slide(
         background=BACKGROUND * (1 + 0.005 * rng.standard_normal(3, np.float32)),
         density=DENSITY * np.exp(0.06 * rng.standard_normal((3, 1), np.float32)),
@@ -140,8 +129,8 @@ def draw_slide(rng: np.random.Generator) -> Slide:
     )
 
 
-def draw_smear(size: int, atypical: bool, slide: Slide, rng: np.random.Generator) -> smear_Array:
-    """One image of `size` pixels a side, uint8 (size, size, 3), its lymphocyte in the centre."""
+def draw_smear(size: int, atypical: bool, slide: Slide, rng: np.random.Generator) -> Array:
+    """Draw an image, uint8 (size, size, 3), with its lymphocyte in the centre."""
     traits = draw_traits(atypical, rng)
     axis = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
     blur = max(0.8 / size, rng.uniform(0.005, 0.012))  # no edge is sharper than the focus
@@ -170,9 +159,9 @@ def draw_smear(size: int, atypical: bool, slide: Slide, rng: np.random.Generator
 
 
 def _red_cells(
-    axis: smear_Array, keep_out: float, blur: float, slide: Slide, rng: np.random.Generator
-) -> tuple[smear_Array, smear_Array]:
-    """Thickness of the red cells in each pixel, and its distance to the nearest of them."""
+    axis: Array, keep_out: float, blur: float, slide: Slide, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Return the thickness of red cells in each pixel, and the distance to the nearest one."""
     thickness = np.zeros((len(axis), len(axis)), np.float32)
     clearance = np.full_like(thickness, 1.0)
     steps = np.arange(-4, 5)
@@ -196,31 +185,13 @@ def _red_cells(
     return 1.6 * np.tanh(thickness / 1.3), clearance
 
 
-def _platelet(axis: smear_Array, rng: np.random.Generator) -> tuple[slice, slice, smear_Array]:
-    """Where a small grain lies, rows and columns, and its density there."""
+def _platelet(axis: Array, rng: np.random.Generator) -> tuple[slice, slice, Array]:
+    """Return rows and columns of a small grain, and its density there."""
     x, y, radius = rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5), rng.uniform(0.012, 0.03)
     rows, columns = _window(axis, y, 0.06), _window(axis, x, 0.06)
     distance = np.hypot(axis[columns] - x, axis[rows, None] - y)
     return rows, columns, 0.5 * cover(radius - distance, 0.02)
 
 
-def _window(axis: smear_Array, centre: float, reach: float) -> slice:
+def _window(axis: Array, centre: float, reach: float) -> slice:
     return slice(*np.searchsorted(axis, (centre - reach, centre + reach)))
-
-
-def contact_sheet(size: int = 144, columns: int = 8, rows: int = 2, seed: int = 0) -> Image.Image:
-    """Reactive cells above, atypical ones below; a row is a patient's slide."""
-    margin = size // 16
-    sheet = np.full((2 * rows * size + margin, columns * size, 3), 255, np.uint8)
-    for row in range(2 * rows):
-        atypical = row >= rows
-        rng = np.random.default_rng([seed, row])
-        slide = draw_slide(rng)
-        cells = [draw_smear(size, atypical, slide, rng) for _ in range(columns)]
-        top = row * size + atypical * margin
-        sheet[top : top + size] = np.concatenate(cells, axis=1)
-    return Image.fromarray(sheet)
-
-
-if __name__ == "__main__":
-    contact_sheet().quantize(256, kmeans=2).save(sys.argv[1])  # few hues: half the bytes
