@@ -29,7 +29,7 @@ def fold_lock(run: Path, fold: int) -> Iterator[Path]:
     The kernel frees the lock of a process that dies. Raises InputError naming the process that
     holds it.
     """
-    path = run / f".fold-{fold}.lock"  # beside the folder: what is refused leaves none
+    path = run / f".fold-{fold}.lock"  # not in the fold's folder, which a refused run does not make
     lock = FileLock(path, timeout=LOCK_RETRY_S, is_singleton=True)
     if lock.is_locked:
         yield fold_folder(run, fold)
@@ -53,7 +53,4 @@ def fold_lock(run: Path, fold: int) -> Iterator[Path]:
 
 def _holder(path: Path) -> str:
     """What each holder writes into the file first of all."""
-    try:
-        return path.read_text() or "another process"
-    except FileNotFoundError:
-        return "another process"
+    return (path.read_text() if path.exists() else "") or "another process"

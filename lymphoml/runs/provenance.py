@@ -61,15 +61,10 @@ class Provenance:
 
     def diff(self, now: "Provenance") -> list[Change]:
         """Return what differs, configuration first; an UNKNOWN value does not."""
-        changes = (
-            Change(name, self.values.get(name), now.values.get(name))
-            for name in {**self.values, **now.values}
-        )
-        return [
-            each
-            for each in changes
-            if UNKNOWN not in (each.before, each.now) and each.before != each.now
-        ]
+        names = {**self.values, **now.values}
+        changes = (Change(name, self.values.get(name), now.values.get(name)) for name in names)
+        known = (each for each in changes if UNKNOWN not in (each.before, each.now))
+        return [each for each in known if each.before != each.now]
 
 
 def provenance(config: Mapping[str, Any], environment: Mapping[str, Any]) -> Provenance:
@@ -166,10 +161,14 @@ class Session:
 def read_sessions(content: Mapping[str, Any]) -> list[Session]:
     """Return those of `environment.json` or `metrics.json`; ValueError where they are malformed."""
     try:
-        return [
-            Session(str(each["when"]), [Change(**change) for change in each["changes"]])
+        sessions = [
+            Session(each["when"], [Change(**change) for change in each["changes"]])
             for each in content.get(CHANGES, [])
         ]
+        texts = [text for each in sessions for text in (each.when, *(c.what for c in each.changes))]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError
+        return sessions
     except (TypeError, KeyError, AttributeError):
         raise ValueError(f"{CHANGES} is not a list of sessions") from None
 

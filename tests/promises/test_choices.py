@@ -169,7 +169,7 @@ def test_an_ensemble_is_not_trained(configured, trained, capsys):
 
 
 @pytest.mark.promise(
-    "an ensemble that was interrupted at any of its files, or is asked for again",
+    "an ensemble that was interrupted at any of its files, or is made again",
     "it counts as unfinished until its last file; the same command ends in the same bytes",
 )
 def test_an_interrupted_ensemble_is_unfinished_and_made_again(runs, capsys, record_property):

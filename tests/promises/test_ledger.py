@@ -173,7 +173,7 @@ def test_a_submission_is_recorded_before_it_is_sent(predicted, tmp_path, monkeyp
 
 
 @pytest.mark.promise(
-    "submit after `predict.py patients=all`, with patients whom the run was trained on",
+    "submit after `predict.py patients=all`, with patients that the run was trained on",
     "refused in a line, nothing sent, nothing counted",
 )
 def test_no_patient_of_the_run_is_submitted(predicted, capsys):
