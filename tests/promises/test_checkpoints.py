@@ -30,7 +30,7 @@ def flipped(content: bytes, place: float) -> bytes:
     return content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :]
 
 
-DAMAGES = {
+DAMAGES = {  # None: the file is missing
     "truncated": lambda b: b[: len(b) // 2],
     "one byte short": lambda b: b[:-1],
     "empty": lambda b: b"",
@@ -39,15 +39,20 @@ DAMAGES = {
     **{f"a bit flipped at {place}": lambda b, place=place: flipped(b, place)
        for place in (0.0, 0.6, 1.0)},
     "missing": None,
+    "digest empty": lambda b: b"",
+    "digest not text": lambda b: b"\xff\xfe" + b[4:],
+    "digest truncated": lambda b: b[:10],
+    "digest missing": None,
 }  # fmt: skip
 FEW = ["truncated", "empty", "missing"]
 
 
-def spoil(path, damage):
-    if damage is None:
+def spoil(fold_folder, name, file=LAST):
+    path = fold_folder / (f"{file}.sha256" if name.startswith("digest") else file)
+    if DAMAGES[name] is None:
         path.unlink()
     else:
-        path.write_bytes(damage(path.read_bytes()))
+        path.write_bytes(DAMAGES[name](path.read_bytes()))
 
 
 class Runs:
@@ -83,7 +88,7 @@ def runs(cohort, tmp_path_factory):
 def check_fall_back(runs, tmp_path, capsys, damages):
     for name in damages:
         run = shutil.copytree(runs.stopped, tmp_path / name)
-        spoil(run / "fold-1" / LAST, DAMAGES[name])
+        spoil(run / "fold-1", name)
         capsys.readouterr()
         runs.finish(run)
         (line,) = (each for each in capsys.readouterr().out.splitlines() if LAST in each)
@@ -92,7 +97,8 @@ def check_fall_back(runs, tmp_path, capsys, damages):
 
 
 @pytest.mark.promise(
-    "the last checkpoint of an interrupted fold is truncated, empty, changed or missing",
+    "the last checkpoint of an interrupted fold, or its digest file, is truncated, empty, changed "
+    "or missing",
     "resumes from the previous epoch, with a line about both, and ends in the same bytes",
 )
 @pytest.mark.parametrize(
@@ -117,21 +123,6 @@ def test_a_corrupt_last_checkpoint_of_images(
     record_property("tried", len(FEW))
 
 
-@slow
-@pytest.mark.promise(
-    "the digest file of the last checkpoint is corrupt, empty or missing",
-    "resumes from the previous epoch; the same bytes",
-)
-def test_a_corrupt_digest_is_a_corrupt_checkpoint(runs, tmp_path, capsys, record_property):
-    damages = (None, lambda b: b"", lambda b: b"\xff\xfe" + b[4:], lambda b: b[:10])
-    for number, damage in enumerate(damages):
-        run = shutil.copytree(runs.stopped, tmp_path / str(number))
-        spoil(run / "fold-1" / f"{LAST}.sha256", damage)
-        runs.finish(run)
-        assert RESUMED in capsys.readouterr().out
-    record_property("tried", len(damages))
-
-
 @pytest.mark.promise(
     "both checkpoints of an interrupted fold are corrupt or missing",
     "one line says what to remove, exit code 2; no fold is restarted without that",
@@ -140,7 +131,7 @@ def test_two_corrupt_checkpoints_are_refused(runs, tmp_path, capsys, record_prop
     for name in FEW:
         run = shutil.copytree(runs.stopped, tmp_path / name)
         for file in (LAST, PREVIOUS):
-            spoil(run / "fold-1" / file, DAMAGES[name])
+            spoil(run / "fold-1", name, file)
         before = {path: path.stat().st_mtime_ns for path in run.rglob("*.c*")}
         code, (line,) = refusal(capsys, runs.configured(), run)
         assert code == 2
@@ -164,7 +155,7 @@ def test_a_corrupt_selected_checkpoint_is_refused(
     selecting = Runs(cohort, tmp_path_factory.mktemp("selecting"), *words)
     for name in FEW:
         run = shutil.copytree(selecting.stopped, tmp_path / name)
-        spoil(run / "fold-1" / SELECTED, DAMAGES[name])
+        spoil(run / "fold-1", name, SELECTED)
         code, (line,) = refusal(capsys, selecting.configured(), run)
         assert code == 2
         assert str(run / "fold-1" / SELECTED) in line
@@ -181,7 +172,7 @@ def test_a_corrupt_selected_checkpoint_is_refused(
 def test_a_finished_folds_corrupt_checkpoint(runs, tmp_path, capsys, name):
     run = shutil.copytree(runs.whole, tmp_path / name)
     assert not (run / "fold-1" / PREVIOUS).exists()  # a finished fold keeps no second checkpoint
-    spoil(run / "fold-1" / LAST, DAMAGES[name])
+    spoil(run / "fold-1", name)
     with pytest.raises(SystemExit) as left:
         predict(runs.configured(), run)
     assert left.value.code == 2

@@ -23,7 +23,7 @@ RUN = ["model/encoder=timm", "model.encoder.name=test_resnet", "data=synthetic",
        "trainer.enable_progress_bar=false", "hydra.run.dir=run",
        "data.image_baselines=[]"]  # fmt: skip
 AUGMENTED = [f"data.augment.{each}" for each in (
-    "flip=true", "rotate=true", "color_jitter=0.1", "stain_jitter=0.1", "scale=0.1")] + [
+    "flip=true", "rotate=any", "color_jitter=0.1", "stain_jitter=0.1", "scale=0.1")] + [
     "data.train_bag_size=2"]  # fmt: skip
 EARLY = ["data.inner_val_fraction=0.3", "trainer.patience=1", "trainer.max_epochs=6", "lr=0.5"]
 ADAM = ["optim=adam", "data.num_workers=2"]
