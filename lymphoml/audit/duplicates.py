@@ -73,7 +73,7 @@ def duplicate_findings(
                 "duplicate",
                 f"{count(len(across), one, many)} of {kind} images across patients",
                 tuple(f"{_line(group)}: {_owners(group, labels)}" for group in across),
-                "find out to whom they belong and remove the others",
+                "find the right patient and remove the other copies",
             )
         if within:
             yield Finding(

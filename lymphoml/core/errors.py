@@ -1,4 +1,4 @@
-"""What is told in a line each, without a traceback: the user's to mend, or the machine's fault."""
+"""Errors that are printed as one line, without a traceback: invalid input, or a failed resource."""
 
 import errno
 import re

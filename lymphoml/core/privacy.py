@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-PRIVATE = {  # file name: what it tells of whom
+PRIVATE = {  # file name: content
     "folds.csv": "who is in which fold",
     "predictions.csv": "each patient's label and probability",
     "baselines.csv": "each patient's probability by the baselines",

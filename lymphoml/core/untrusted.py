@@ -66,9 +66,9 @@ def read_mapping(path: Path, advice: str) -> dict[str, Any]:
     try:
         content = read_json(path) if path.suffix == ".json" else read_yaml(path)
     except (OSError, ValueError) as error:
-        told = error.strerror if isinstance(error, OSError) else None
+        reason = error.strerror if isinstance(error, OSError) else None
         raise InputError(
-            f"{path} cannot be read: {told or one_line(error)[:200]}; {advice}"
+            f"{path} cannot be read: {reason or one_line(error)[:200]}; {advice}"
         ) from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no mapping; {advice}")

@@ -1,4 +1,4 @@
-"""The configuration's sections that say how a model is trained, and who is told."""
+"""The configuration's sections for training and loggers."""
 
 from typing import Annotated, ClassVar, Literal, Self
 

@@ -33,14 +33,14 @@ def run(options: Submit) -> None:
     own = set(patients) & set(read_predictions_csv(run / "folds.csv", ["patient"])["patient"])
     if own:
         raise InputError(
-            f"run={options.run}: {folder} holds {len(own)} patients whom the run learned from; run "
+            f"run={options.run}: {folder} holds {len(own)} patients on which the run was trained; run "
             f"predict.py again, without patients=all, or give other persons other ids"
         )
     check_submission(folder / "submission.csv", patients, two_values("header", options.header))
-    told = test_set_log.count_uses(siblings(run))
+    uses = test_set_log.count_uses(siblings(run))
     print(
         f"submissions before this one, of all runs in {run.parent}: "
-        f"{told.attempts if told else 0} sent, {told.confirmed if told else 0} confirmed"
+        f"{uses.attempts if uses else 0} sent, {uses.confirmed if uses else 0} confirmed"
     )
     digest = sha256((folder / "submission.csv").read_bytes()).hexdigest()
 
