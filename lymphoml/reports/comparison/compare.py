@@ -219,42 +219,25 @@ def _pool(outcome: np.ndarray, model: np.ndarray) -> dict[str, dict[str, float]]
 def read_common_baseline(runs: Sequence[Run], name: str) -> Run:
     """The first run with the probabilities of a baseline that all runs share.
 
-    Each run fits the baselines itself, with its own data settings. Raises InputError, a line a run,
-    where one lacks the baseline or fitted it to other data.
+    Each run fits the baselines itself, with its own data settings. Raises InputError where one
+    lacks the baseline or fitted it to other data.
     """
-    tables = {run.path: read_baseline(run, name) for run in runs}
-    if all(table is None for table in tables.values()):
-        raise InputError(_unknown_reference(name, runs))
-    if missing := [
-        f"reference={name}: {path} has no such baseline in its baselines.csv; leave the run out, or "
-        f"train it with the same data.clinical and data.image_baselines"
-        for path, table in tables.items()
-        if table is None
-    ]:
-        raise InputError(missing)
+    tables = [read_baseline(run, name) for run in runs]
+    if lacking := [run.path for run, table in zip(runs, tables, strict=True) if table is None]:
+        shared = set.intersection(*(set(baseline_names(run)) for run in runs))
+        raise InputError(
+            f"reference={name}: must be one of the runs, or a baseline of all of them: "
+            f"{', '.join(sorted(shared)) or 'none'} (clinical means logistic_regression); missing "
+            f"in {format_run_list(lacking)}"
+        )
     first, *others = (
-        table.set_index(["patient", "fold"])["probability"]
-        for table in tables.values()
-        if table is not None
+        table.set_index(["patient", "fold"])["probability"] for table in tables if table is not None
     )
-    furthest = {
-        run.path: (other - first).abs().max() for run, other in zip(runs[1:], others, strict=True)
-    }
-    if different := [
-        f"reference={name}: {path} and {runs[0].path} were trained with other clinical columns or "
-        f"data settings: their {name} differs by up to {distance:.3g}; leave one out"
-        for path, distance in furthest.items()
-        if distance > TOLERANCE
-    ]:
-        raise InputError(different)
-    return replace(runs[0], predictions=tables[runs[0].path])
-
-
-def _unknown_reference(name: str, runs: Sequence[Run]) -> str:
-    folders = ", ".join(str(run.path) for run in runs)
-    shared = set.intersection(*(set(baseline_names(run)) for run in runs))
-    baselines = ", ".join(each for each in baseline_names(runs[0]) if each in shared) or "none"
-    return (
-        f"reference={name}: must be one of the runs: {folders}; or a baseline of all of them: "
-        f"{baselines} (clinical means logistic_regression)"
-    )
+    for run, other in zip(runs[1:], others, strict=True):
+        if (distance := float((other - first).abs().max())) > TOLERANCE:
+            raise InputError(
+                f"reference={name}: {run.path} and {runs[0].path} were trained with other clinical "
+                f"columns or data settings: their {name} differs by up to {distance:.3g}; leave "
+                f"one out"
+            )
+    return replace(runs[0], predictions=tables[0])

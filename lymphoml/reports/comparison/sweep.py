@@ -1,8 +1,9 @@
 """Summarise a sweep as the paper's ablation: table, learning curves, folds of the best run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,11 +16,7 @@ from lymphoml.core.files import atomic_write, write_csv
 from lymphoml.reports.comparison.compare import Comparison
 from lymphoml.reports.format import TITLES, baseline_title, format_estimate
 from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis
-from lymphoml.reports.results import (
-    first_with_baselines,
-    results_table,
-    runs_with_other_baselines,
-)
+from lymphoml.reports.results import Scores, baseline_scores, run_scores, score_std
 from lymphoml.reports.run_labels import flatten, run_labels, varying_settings
 from lymphoml.runs.finished_run import Run
 
@@ -34,7 +31,7 @@ SHOWN = {
     "hard_auroc": ("hard", "auroc"),
     "specificity_at_95": ("all", "specificity_at_95"),
 }
-BEST_EPOCH = "best_epoch_balanced_accuracy_{}_optimistic"
+BEST = "best_epoch_balanced_accuracy"
 # Okabe and Ito without yellow, by the page's names of them; and what a curve without colour needs.
 COLOURS = {"ink": "#000000", "orange": "#e69f00", "blue": "#0072b2", "sky": "#56b4e9",
            "vermilion": "#d55e00", "green": "#009e73", "pink": "#cc79a7", "grey": "#777777"}  # fmt: skip
@@ -45,38 +42,50 @@ LINES = {"solid": "-", "dash": "--", "dot": ":"}
 def write_sweep(comparison: Comparison, folder: Path) -> list[Path]:
     """Write `ablation.csv`, `ablation_best.csv` and, where any was validated, `ablation.png`."""
     paths = [folder / "ablation.csv", folder / "ablation_best.csv"]
-    best = next(iter(comparison.runs.values()))
+    runs = list(comparison.runs.values())
     write_csv(paths[0], ablation_table(comparison.runs))
-    write_csv(paths[1], fold_table(best).assign(configurations_tried=comparison.tried))
-    if (chart := sweep_chart(list(comparison.runs.values()))) is not None:
+    write_csv(paths[1], fold_table(runs[0]).assign(configurations_tried=comparison.tried))
+    if (chart := sweep_chart(runs)) is not None:
         paths.append(folder / "ablation.png")
         write_png(draw_sweep(chart), paths[-1])
     return paths
 
 
 def ablation_table(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """One row per run, then one per baseline: settings, scores with limits and std, durations."""
+    """One row per run, then one per baseline: settings, scores with limits and std, durations.
+
+    The baselines are those of the first run that has any; `std` is over repeats.
+    """
     settings = varying_settings([run.config for run in runs.values()])
     rows = []
     for (name, run), varying in zip(runs.items(), settings, strict=True):
-        flat, best = flatten(run.config), run.metrics["best_epoch_balanced_accuracy"]
-        row = {"run": name, "baseline": None}
+        flat = flatten(run.config)
+        row: dict[str, Any] = {"run": name, "baseline": None}
         row |= {column: flat.get(key) for column, key in PAPER_SETTINGS.items()}
         row |= {k: value for k, value in varying.items() if k not in PAPER_SETTINGS.values()}
-        row |= {BEST_EPOCH.format(end): best[end] for end in ("mean", "std")}
-        row["seconds"] = run.seconds
+        row |= _score_columns({stratum: run_scores(run, stratum) for stratum in ("all", "hard")},
+                              {stratum: score_std(run, stratum) for stratum in ("all", "hard")})  # fmt: skip
+        row |= {f"{BEST}_{end}_optimistic": run.metrics[BEST][end] for end in ("mean", "std")}
         row["seconds_per_fold"] = run.seconds and run.seconds / len(run.histories)
         rows.append(row)
-    results = results_table(runs)
-    models = results[["run", "baseline"]].drop_duplicates()
-    wide = models.merge(pd.DataFrame(rows).drop(columns="baseline"), on="run", how="left")
+    for run in runs.values():
+        for name in run.metrics["baselines"]:
+            scores = {s: baseline_scores(run, s).get(name, {}) for s in ("all", "hard")}
+            std = {stratum: score_std(run, stratum, name) for stratum in scores}
+            rows.append({"baseline": name} | _score_columns(scores, std))
+        if run.metrics["baselines"]:
+            break
+    return pd.DataFrame(rows)
+
+
+def _score_columns(scores: Mapping[str, Scores], std: Mapping[str, Any]) -> dict[str, Any]:
+    columns = {}
     for column, (stratum, score) in SHOWN.items():
-        chosen = results[(results["stratum"] == stratum) & (results["score"] == score)]
-        names = {"value": column, "low": f"{column}_low", "high": f"{column}_high",
-                 "std": f"{column}_std"}  # fmt: skip
-        chosen = chosen.drop(columns=["stratum", "score"]).rename(columns=names)
-        wide = wide.merge(chosen, on=["run", "baseline"], how="left")
-    return wide
+        values = scores[stratum].get(score, {})
+        columns[column] = values.get("value")
+        columns |= {f"{column}_{end}": values.get(end) for end in ("low", "high")}
+        columns[f"{column}_std"] = std[stratum].get(score)
+    return columns
 
 
 def fold_table(run: Run) -> pd.DataFrame:
@@ -85,16 +94,11 @@ def fold_table(run: Run) -> pd.DataFrame:
     The best epoch is chosen on the patients it is scored on: optimistic.
     """
     folds = pd.DataFrame(run.metrics["folds"]).set_index("fold")
-    table = pd.DataFrame(
-        {
-            "balanced_accuracy": folds["balanced_accuracy"],
-            "best_epoch_balanced_accuracy_optimistic": folds["best_epoch_balanced_accuracy"],
-        },
-        dtype=float,
-    )
-    ends = table.agg(["mean", "std"])
+    scores = folds[["balanced_accuracy", BEST, "auroc"]].astype(float)
+    scores = scores.rename(columns={BEST: f"{BEST}_optimistic"})
+    table = pd.concat([scores, scores.agg(["mean", "std"])])
     table.insert(1, "best_epoch", folds["best_epoch"].astype("Int64"))
-    return pd.concat([table, ends]).rename_axis("fold").reset_index()
+    return table.rename_axis("fold").reset_index()
 
 
 def epoch_curve(run: Run) -> pd.DataFrame:
@@ -120,7 +124,6 @@ def sweep_chart(runs: Sequence[Run]) -> Chart | None:
     if not curves:
         return None
     ordered = sorted(curves.items(), key=lambda pair: -pair[1]["mean"].iloc[-1])
-    lowest = min([0.5, *(curve["mean"].min() for curve in curves.values())])
     last = max(int(curve["epoch"].max()) for curve in curves.values())
     series = [Series("chance", [1, last], [0.5, 0.5], "muted", "dash", width=1.2)]
     looks = [list(each) for each in (COLOURS, LINES, MARKERS)]
@@ -136,10 +139,10 @@ def sweep_chart(runs: Sequence[Run]) -> Chart | None:
             Series(label, curve["epoch"].tolist(), curve["mean"].tolist(), colour, line, marker,
                    size=6, tooltips=tooltips, in_legend=True, band=band)
         )  # fmt: skip
+    lowest = min(0.5, *(curve["mean"].min() for curve in curves.values()))
     return Chart(
         "sweep", "Validation balanced accuracy by epoch, mean over folds, one line per run",
-        count_axis("epoch", last, most=10),
-        share_axis("validation balanced accuracy, mean over folds", int(10 * lowest) / 10, 0.1),
+        count_axis("epoch", last), share_axis("validation balanced accuracy, mean over folds", lowest),
         series, width=640, height=380,
     )  # fmt: skip
 
@@ -175,65 +178,38 @@ def write_png(figure: Figure, path: Path) -> None:
 
 
 def print_sweep(comparison: Comparison, console: Console) -> None:
-    """Print the table of runs and baselines, and the folds of the best run."""
-    runs = comparison.runs
-    table = Table(title=f"{len(runs)} runs, out of fold", title_justify="left",
-                  caption="± over repeats; over folds for best epochs", caption_justify="left")  # fmt: skip
+    """Print the table of runs, the best first, and baselines."""
+    table = Table(
+        title=f"{len(comparison.runs)} runs, out of fold", title_justify="left",
+        caption="Baselines: of the first run that has any. ±: over repeats; of best epochs, over "
+        "folds. Best epochs and the best run are chosen on the patients they are scored on.",
+        caption_justify="left",
+    )  # fmt: skip
     table.add_column("run", overflow="fold")
-    for column, (stratum, score) in SHOWN.items():
+    for stratum, score in SHOWN.values():
         where = ",\nhard stratum" if stratum == "hard" else ""
         table.add_column(f"{TITLES[score]}{where}\n\\[95 %]", justify="right")
     table.add_column("s per\nfold", justify="right")
     table.add_column("best epochs\n(optimistic)", justify="right", style="dim")
-    baselines = first_with_baselines(runs.values())
-    for row in ablation_table(runs).to_dict("records"):
+    config = next(iter(comparison.runs.values())).config
+    for row in ablation_table(comparison.runs).to_dict("records"):
         name = row["run"]
-        if pd.isna(name) and baselines is not None:
-            name = f"baseline: {baseline_title(row['baseline'], baselines.config)}"
+        if pd.isna(name):
+            name = f"baseline: {baseline_title(row['baseline'], config)}"
+        seconds, best, std = (
+            row[key]
+            for key in ("seconds_per_fold", *(f"{BEST}_{e}_optimistic" for e in ("mean", "std")))
+        )
         cells = [_cell(row, column) for column in SHOWN]
-        seconds, best, std = (row[key] for key in
-                              ("seconds_per_fold", *map(BEST_EPOCH.format, ("mean", "std"))))  # fmt: skip
         cells.append("" if pd.isna(seconds) else f"{seconds:,.0f}")
         cells.append("" if pd.isna(best) else f"{best:.3f}\n± {std:.3f}")
         table.add_row(*map(escape, [name, *cells]))
     console.print(table)
-    for line in _baseline_lines(runs):
-        console.print(line, markup=False)
-    console.print(_printed_folds(comparison))
 
 
-def _cell(row: dict, column: str) -> str:
-    values = {end: row[f"{column}_{end}"] for end in ("low", "high")} | {"value": row[column]}
+def _cell(row: dict[Any, Any], column: str) -> str:
     if pd.isna(row[column]):
         return ""
+    values = {"value": row[column], "low": row[f"{column}_low"], "high": row[f"{column}_high"]}
     std = row[f"{column}_std"]
-    spread = "" if pd.isna(std) else f" ± {std:.3f}"
-    return format_estimate(values).replace(" ", f"{spread}\n", 1)
-
-
-def _baseline_lines(runs: Mapping[str, Run]) -> Iterator[str]:
-    first = first_with_baselines(runs.values())
-    if first is None:
-        yield "Baselines: not available in these runs."
-        return
-    yield f"Baselines: of {first.path.name}, in the same folds."
-    if others := runs_with_other_baselines(runs, first):
-        yield f"With other clinical columns or data settings, so other baselines: {'; '.join(others)}."
-
-
-def _printed_folds(comparison: Comparison) -> Table:
-    name, run = next(iter(comparison.runs.items()))
-    pooled = format_estimate(run.metrics["balanced_accuracy"])
-    table = Table(
-        title=f"Best of {len(comparison.runs)}: {escape(name)}\nbalanced accuracy, all folds "
-        f"pooled: {escape(pooled)}",
-        caption="Optimistic: the run was chosen on the patients it is scored on, and so was each "
-        "fold's best epoch.",
-        title_justify="left", caption_justify="left",
-    )  # fmt: skip
-    for column in ("fold", "balanced accuracy", "best epoch", "at best epoch, optimistic"):
-        table.add_column(column, justify="left" if column == "fold" else "right")
-    for fold, score, epoch, best in fold_table(run).itertuples(index=False):
-        epoch = "" if pd.isna(epoch) else str(epoch + 1)
-        table.add_row(str(fold), f"{score:.3f}", epoch, f"{best:.3f}")
-    return table
+    return format_estimate(values).replace(" ", "\n" if pd.isna(std) else f" ± {std:.3f}\n", 1)

@@ -68,34 +68,29 @@ class Chart:
         return [series for series in self.series if series.in_legend]
 
 
-def share_axis(title: str, low: float = 0.0, step: float = 0.2) -> Axis:
-    """From `low` to 1, with room for a marker at either end."""
-    count = round((1 - low) / step)
-    places = [round(low + step * number, 10) for number in range(count + 1)]
-    room = 0.02 * (1 - low)
-    return Axis(title, low - room, 1 + room, {place: f"{place:.2g}" for place in places})
-
-
-def count_axis(title: str, last: int, most: int = 6) -> Axis:
-    """Whole numbers from 1 to `last`, with at most about `most` ticks."""
-    steps = (factor * 10**power for power in range(9) for factor in (1, 2, 5))
-    step = next(step for step in steps if last / step <= most)
-    places = list(range(step, last + 1, step)) or [last]
-    room = max(0.5, 0.02 * last)
-    return Axis(title, 1 - room, last + room, {place: str(place) for place in places})
-
-
-def value_axis(title: str, low: float, high: float, most: int = 4) -> Axis:
-    """Any values, with round ticks."""
+def number_axis(
+    title: str, low: float, high: float, most: int = 5, smallest_step: float = 0.0
+) -> Axis:
+    """From `low` to `high`, with at most about `most` round ticks and room at either end."""
     if not high > low:
         low, high = low - 0.5, high + 0.5
     steps = (factor * 10.0**power for power in range(-9, 9) for factor in (1, 2, 5))
-    step = next(step for step in steps if (high - low) / step <= most)
+    step = next(s for s in steps if s >= smallest_step and (high - low) / s <= most)
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     places = [round(step * number, 10) for number in range(first, last + 1)]
-    room = 0.04 * (high - low)
+    room = 0.03 * (high - low)
     ticks = {place: f"{place:g}".replace("-", "−") for place in places}
     return Axis(title, low - room, high + room, ticks)
+
+
+def share_axis(title: str, low: float = 0.0) -> Axis:
+    """From `low` to 1."""
+    return number_axis(title, low, 1, most=6)
+
+
+def count_axis(title: str, last: int) -> Axis:
+    """Whole numbers from 1 to `last`."""
+    return number_axis(title, 1, last, most=8, smallest_step=1)
 
 
 def forest(
@@ -113,7 +108,7 @@ def forest(
     """
     scores = {model: each.get(measure) or {} for model, each in models.items()}
     known = [value for each in scores.values() for value in (each.get("value"), each.get("low"))]
-    lowest = int(10 * min([CHANCE, *(value for value in known if value is not None)])) / 10
+    lowest = min([CHANCE, *(value for value in known if value is not None)])
     rows = {row: _wrap(model, left) for row, model in enumerate(scores)}
     lines = max((text.count("\n") + 1 for text in rows.values()), default=1)
     ends = [-0.6, len(rows) - 0.4]
@@ -133,7 +128,7 @@ def forest(
     return Chart(
         name,
         f"{TITLES[measure]} of {', '.join(models)}, with 95 % intervals",
-        share_axis("", lowest, 0.1 if lowest >= 0.4 else 0.2),
+        share_axis("", lowest),
         Axis("", ends[1], ends[0], rows, grid=False),
         series,
         height=56 + (12 + 14 * lines) * len(rows),

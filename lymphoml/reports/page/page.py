@@ -10,8 +10,8 @@ from markupsafe import Markup
 from lymphoml.core.files import write_text
 from lymphoml.reports import format as formatting
 from lymphoml.reports.page import chart_svg
-from lymphoml.reports.page.choices import Choices
 from lymphoml.reports.page.sections import (
+    Choices,
     audit,
     calibration,
     comparison,

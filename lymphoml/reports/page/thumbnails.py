@@ -4,7 +4,6 @@ import base64
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -21,8 +20,6 @@ from lymphoml.runs.provenance import data_fingerprints
 MARKUP = 200  # characters around a picture
 QUALITIES = ((112, 70), (72, 70), (56, 60), (40, 50), (28, 40))  # pixels a side, quality of WebP
 CENTRE = 128  # pixels of the original about its centre, where the cell is
-# Settings that a run folder does not record where they lead out of the project; not needed here.
-LOCAL: dict[str, Any] = {"cache": "cache", "folds_csv": None, "features": None}
 MISSING = "an image has been removed from the cohort since training"
 
 
@@ -55,7 +52,7 @@ def _cohort(run: Run) -> Cohort:
         raise InputError("the run does not record where its cohort is; give data.root=DIR")
     root = format_setting(data["root"])
     try:
-        cohort = load_cohort(DataConfig.read(LOCAL | data))
+        cohort = load_cohort(DataConfig.read(data))
     except InputError as error:
         raise InputError(
             f"the cohort cannot be read at data.root={root} ({len(error.problems)} problems); run "

@@ -10,7 +10,7 @@ from rich.console import Console
 from lymphoml.core.errors import InputError
 from lymphoml.reports.format import format_estimate
 from lymphoml.reports.page import page as page_module
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.page import SECTIONS, write_report
 from lymphoml.reports.triage import set_rule
 from lymphoml.runs.test_set_log import record

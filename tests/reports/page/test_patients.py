@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.page import render
 from lymphoml.reports.page.pseudonyms import pseudonyms, read_key
 from lymphoml.reports.page.sections import patients

@@ -11,7 +11,7 @@ from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from lymphoml.core.errors import InputError
 from lymphoml.evaluation.intervals import wilson
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.page import render
 from lymphoml.reports.page.sections import (
     audit,
@@ -55,10 +55,9 @@ def run(tmp_path_factory):
      (0.5, 0.9, "not significantly different from chance")],
 )  # fmt: skip
 def test_the_verdict_follows_from_the_intervals(low, high, verdict):
-    assert summary.verdict({"value": (low + high) / 2, "low": low, "high": high}) == verdict
-    gain = {"value": 0.0, "low": low - 0.5, "high": high - 0.5}
-    assert summary.gain_verdict(gain) == verdict.replace("chance", "the clinical values alone")
-    assert summary.gain_verdict(None) is None
+    score = {"value": (low + high) / 2, "low": low, "high": high}
+    assert summary.verdict(score, 0.5, "chance") == verdict
+    assert summary.verdict(None, 0, "chance") is None
 
 
 def test_repeats_count_each_patient_once_in_the_scores(tmp_path):
@@ -167,7 +166,7 @@ def test_folds_without_a_score_are_left_out_of_the_chart(run, tmp_path):
     assert last.y == [fold["balanced_accuracy"] for fold in metrics["folds"]]
     assert "inner split" in content["epoch"]
     scores = [fold["auroc"] for fold in run.metrics["folds"]]
-    assert folds.content(run, ANY)["auroc"]["std"] == pytest.approx(np.std(scores, ddof=1))
+    assert folds.content(run, ANY)["ends"]["std"]["auroc"] == pytest.approx(np.std(scores, ddof=1))
 
 
 def test_a_subgroup_that_cannot_be_estimated_has_an_empty_row(tmp_path):

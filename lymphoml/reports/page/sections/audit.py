@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from lymphoml.core.errors import InputError
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.sections import Choices
 from lymphoml.runs.finished_run import Run, read_mapping
 from lymphoml.runs.provenance import data_fingerprints
 

@@ -16,8 +16,8 @@ from lymphoml.evaluation.decision_curve import decision_curve, shift_prevalence,
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.format import format_estimate, format_score
 from lymphoml.reports.optional_files import read_baseline
-from lymphoml.reports.page.chart import Chart, Series, share_axis, value_axis
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.chart import Chart, Series, number_axis, share_axis
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.results import run_scores
 from lymphoml.runs.finished_run import Run
 
@@ -140,8 +140,8 @@ def decision_chart(curve: pd.DataFrame, clinical: pd.DataFrame | None = None) ->
     ]
     return Chart(
         "decision", "Net benefit of testing patients above a threshold, all patients, and none",
-        value_axis("threshold probability", 0, max(x), most=5),
-        value_axis("net benefit", lowest, float(curve[["high", "all"]].max().max()), most=5),
+        number_axis("threshold probability", 0, max(x)),
+        number_axis("net benefit", lowest, float(curve[["high", "all"]].max().max())),
         [
             Series("test no one", x, curve["none"].tolist(), "muted", "dash", in_legend=True),
             Series("test everyone", shown["threshold"].tolist(), shown["all"].tolist(), "ink",

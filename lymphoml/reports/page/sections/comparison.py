@@ -6,9 +6,9 @@ from typing import Any
 from lymphoml.reports.format import TITLES, baseline_title
 from lymphoml.reports.optional_files import describe_hard_stratum, read_hard_stratum
 from lymphoml.reports.page.chart import Chart, forest
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.sections.summary import THIS_RUN
-from lymphoml.reports.results import STRATA, Scores, averaged_scores, run_scores, titled_baselines
+from lymphoml.reports.results import STRATA, Scores, run_scores, titled_baselines
 from lymphoml.runs.finished_run import Run
 
 TITLE = "Scores and baselines"
@@ -58,7 +58,9 @@ def _groups(run: Run) -> dict[str, Scores]:
     """By title, the run's scores in each stratum, then those averaged over its repeats."""
     suffix = f", mean of {run.repeat.nunique()} repeats"
     groups = {title: run_scores(run, stratum) for stratum, title in STRATA.items()}
-    groups |= {title + suffix: averaged_scores(run, stratum) for stratum, title in STRATA.items()}
+    groups |= {
+        title + suffix: run_scores(run, stratum, averaged=True) for stratum, title in STRATA.items()
+    }
     return {title: scores for title, scores in groups.items() if scores}
 
 

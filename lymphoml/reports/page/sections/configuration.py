@@ -3,7 +3,7 @@
 from typing import Any
 
 from lymphoml.reports.format import format_setting
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.run_labels import flatten
 from lymphoml.runs.finished_run import Run
 

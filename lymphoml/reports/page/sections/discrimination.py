@@ -7,7 +7,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.reports.page.chart import Chart, Series, share_axis
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.results import count_patients, run_scores
 from lymphoml.runs.finished_run import Run
 

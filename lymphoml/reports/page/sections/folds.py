@@ -6,8 +6,8 @@ import pandas as pd
 
 from lymphoml.reports.comparison.sweep import fold_table
 from lymphoml.reports.format import format_score
-from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis, value_axis
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.chart import Chart, Series, count_axis, number_axis, share_axis
+from lymphoml.reports.page.sections import Choices
 from lymphoml.runs.finished_run import Run
 
 TITLE = "Folds and learning curves"
@@ -19,11 +19,9 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     accuracy = _curves(run, ACCURACY)
     last = max((int(curve.index.max()) for curve in _curves(run, TRAINING).values() if len(curve)),
                default=1)  # fmt: skip
-    aurocs = pd.Series([fold["auroc"] for fold in run.metrics["folds"]], dtype=float)
     return {
         "folds": run.metrics["folds"],
         "ends": fold_table(run).set_index("fold").loc[["mean", "std"]].to_dict("index"),
-        "auroc": {"mean": aurocs.mean(), "std": aurocs.std(ddof=1)},
         "repeats": run.repeat.nunique(),
         "std": run.metrics.get("split_std"),
         "gap": run.metrics.get("best_epoch_gap"),
@@ -51,7 +49,7 @@ def _curves(run: Run, column: str) -> Curves:
 
 def _fold_chart(run: Run) -> Chart:
     folds, pooled = run.metrics["folds"], run.metrics["balanced_accuracy"]
-    x = count_axis("fold", len(folds), most=15)
+    x = count_axis("fold", len(folds))
     ticks = {place: str(folds[int(place) - 1]["fold"]) for place in x.ticks}
     ends = [x.low, x.high]
     series = [
@@ -73,17 +71,17 @@ def _fold_chart(run: Run) -> Chart:
     return Chart(
         "folds", "Balanced accuracy of each fold at the reported epoch and at its best epoch",
         type(x)(x.title, x.low, x.high, ticks, grid=False),
-        share_axis("balanced accuracy", int(10 * min(values)) / 10, 0.1),
+        share_axis("balanced accuracy", min(values)),
         series, width=600, height=230, data_table=False,
     )  # fmt: skip
 
 
 def _accuracy_chart(curves: Curves, last: int) -> Chart:
-    lowest = int(10 * min([0.5, *(value for curve in curves.values() for value in curve)])) / 10
+    lowest = min([0.5, *(value for curve in curves.values() for value in curve)])
     chance = Series("chance", [1, last], [0.5, 0.5], "muted", "dash", width=1.2)
     return Chart(
         "accuracy", "Validation balanced accuracy by epoch: each fold, and the mean over folds",
-        count_axis("epoch", last), share_axis("validation balanced accuracy", lowest, 0.1),
+        count_axis("epoch", last), share_axis("validation balanced accuracy", lowest),
         [chance, *_lines("balanced accuracy", curves)], data_table=False,
     )  # fmt: skip
 
@@ -91,7 +89,7 @@ def _accuracy_chart(curves: Curves, last: int) -> Chart:
 def _loss_chart(run: Run, last: int) -> Chart:
     training, validation = _curves(run, TRAINING), _curves(run, LOSS)
     values = [v for curves in (training, validation) for c in curves.values() for v in c]
-    y = value_axis("cross-entropy", min(values, default=0), max(values, default=1))
+    y = number_axis("cross-entropy", min(values, default=0), max(values, default=1))
     series = [*_lines("training loss", training, "dot"), *_lines("validation loss", validation)]
     return Chart("loss", "Training and validation loss by epoch: each fold, and the mean over folds",
                  count_axis("epoch", last), y, series, data_table=False)  # fmt: skip

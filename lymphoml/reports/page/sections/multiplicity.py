@@ -7,7 +7,7 @@ from typing import Any
 from lymphoml.core.errors import InputError
 from lymphoml.reports.comparison.alignment import mismatched_runs
 from lymphoml.reports.comparison.sweep import sweep_chart
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.sections import Choices
 from lymphoml.runs.finished_run import Run, read_run, siblings
 from lymphoml.runs.test_set_log import count_uses
 

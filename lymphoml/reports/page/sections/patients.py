@@ -8,8 +8,8 @@ from lymphoml.core.errors import InputError
 from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.reports.optional_files import read_hard_stratum, read_instances
 from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis
-from lymphoml.reports.page.choices import Choices
 from lymphoml.reports.page.pseudonyms import pseudonyms, read_key
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.thumbnails import thumbnails
 from lymphoml.reports.run_labels import flatten
 from lymphoml.runs.finished_run import Run

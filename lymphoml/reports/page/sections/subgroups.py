@@ -3,7 +3,7 @@
 from typing import Any
 
 from lymphoml.reports.page.chart import forest
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.results import run_scores
 from lymphoml.runs.finished_run import Run
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from lymphoml.reports.format import TITLES
 from lymphoml.reports.page.chart import CHANCE, forest
-from lymphoml.reports.page.choices import Choices
-from lymphoml.reports.results import averaged_scores, count_patients, run_scores, titled_baselines
+from lymphoml.reports.page.sections import Choices
+from lymphoml.reports.results import count_patients, run_scores, titled_baselines
 from lymphoml.runs.finished_run import Run
 
 CARDS = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
@@ -20,16 +20,16 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
         "name": run.config.get("name", run.path.name),
         "cohort": run.config["data"].get("name", "cohort"),
         "tags": [run.path.resolve().name, *(run.config.get("tags") or [])],
-        "verdict": verdict(scores["balanced_accuracy"]),
+        "verdict": verdict(scores["balanced_accuracy"], CHANCE, "chance"),
         "accuracy": scores["balanced_accuracy"],
-        "averaged": averaged_scores(run),
+        "averaged": run_scores(run, averaged=True),
         "repeats": run.repeat.nunique(),
         "cards": [(TITLES[measure], scores[measure]) for measure in CARDS],
         "n": count_patients(run),
         "changes": run.changes,
         "control": bool(run.config["data"].get("shuffle_bag_labels")),
         "gain": gain,
-        "gain_verdict": gain_verdict(gain),
+        "gain_verdict": verdict(gain, 0, "the clinical values alone"),
         "charts": [
             forest("forest-accuracy", "balanced_accuracy", models),
             forest("forest-auroc", "auroc", models),
@@ -37,21 +37,14 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     }
 
 
-def verdict(score: dict[str, float]) -> str:
-    """Balanced accuracy against chance, by its interval."""
-    if score["low"] > CHANCE:
-        return "better than chance"
-    return (
-        "worse than chance" if score["high"] < CHANCE else "not significantly different from chance"
-    )
-
-
-def gain_verdict(gain: dict[str, Any] | None) -> str | None:
-    """Balanced accuracy against the clinical baseline, by the interval of the paired difference."""
-    if not gain or gain.get("low") is None:
+def verdict(score: dict[str, Any] | None, level: float, name: str) -> str | None:
+    """Whether the score is above `level`, which is called `name`, by its interval."""
+    if not score or score.get("low") is None:
         return None
-    if gain["low"] > 0:
-        return "better than the clinical values alone"
-    if gain["high"] < 0:
-        return "worse than the clinical values alone"
-    return "not significantly different from the clinical values alone"
+    if score["low"] > level:
+        return f"better than {name}"
+    return (
+        f"worse than {name}"
+        if score["high"] < level
+        else f"not significantly different from {name}"
+    )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lymphoml.reports.format import baseline_title
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.triage import GUARANTEES
 from lymphoml.runs.finished_run import Run
 from lymphoml.runs.triage_rule import read_rule

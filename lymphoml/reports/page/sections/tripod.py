@@ -8,8 +8,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from lymphoml.reports.format import format_estimate, format_setting
-from lymphoml.reports.page.choices import Choices
+from lymphoml.reports.format import format_estimate
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.results import count_patients
 from lymphoml.reports.run_labels import flatten
 from lymphoml.runs.finished_run import Run
@@ -17,63 +17,59 @@ from lymphoml.runs.triage_rule import read_rule
 
 TITLE = "TRIPOD+AI"
 ITEMS = Path(__file__).with_name("tripod.csv")
-STATES = ("filled", "not applicable", "missing")
+MISSING = {"error": "patients with missing values are an error",
+           "impute": "median or most frequent value of the fold's training patients"}  # fmt: skip
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
     fields = _fields(run, choices)
     rows = []
     with ITEMS.open(encoding="utf-8", newline="") as file:
-        for item in csv.DictReader(file):
-            answer = item["answer"].format(**fields)
-            state = "filled" if answer else "missing"
+        for item, section, asks_for, template in list(csv.reader(file))[1:]:
+            state, answer = "filled", template.format(**fields)
             if answer.startswith("n/a: "):
                 state, answer = "not applicable", answer.removeprefix("n/a: ")
-            answer = answer or "for the authors to write"
-            rows.append((item["item"], item["section"], item["asks_for"], state, answer))
+            elif not answer:
+                state, answer = "missing", "for the authors to write"
+            rows.append((item, section, asks_for, state, answer))
     states = [row[3] for row in rows]
-    return {"rows": rows, "counts": {state: states.count(state) for state in STATES}}
+    return {"rows": rows, "counts": {state: states.count(state) for state in sorted(set(states))}}
 
 
 def _fields(run: Run, choices: Choices) -> dict[str, Any]:
     """What the run folder records; empty where it does not."""
-    data, repeats = run.config["data"], run.repeat.nunique()
+    data, flat, repeats = run.config["data"], flatten(run.config), run.repeat.nunique()
     weight = (run.config.get("loss") or {}).get("pos_weight")
     subgroups = bool(run.metrics["subgroups"])
-    members = run.config.get("ensemble")
+    model, owner = f"{flat.get('model', 'model')}, {_training(run, flat)}", "all folds"
+    if members := run.config.get("ensemble"):
+        owner = "its members"
+        model = (
+            f"an ensemble of {len(members)} runs, {', '.join(members)}: mean of their logits; of "
+            f"the first one: {model}"
+        )
     return count_patients(run) | {
         "audit": "see the audit of the data" if choices.audit else "",
-        "predictors": _predictors(run),
-        "missing": {
-            "error": "patients with missing values are an error",
-            "impute": "median or most frequent value of the fold's training patients",
-        }.get(data.get("missing"), format_setting(data.get("missing") or [])),
+        "predictors": _predictors(data, flat.get("model.fusion")),
+        "missing": MISSING.get(data.get("missing"), ""),
         "folds": data["folds"],
         "repeats": f", {repeats} repeats" if repeats > 1 else "",
         "origin": "folds from a file" if data.get("folds_csv", "?") else "stratified by label",
         "grouping": _grouping(data),
         "clinical": _clinical(data),
-        "model": f"an ensemble of {len(members)} runs, {', '.join(members)}: mean of their logits; "
-        "the configuration below is the first one's"
-        if members
-        else f"{flatten(run.config).get('model', 'model')}, {_training(run)}; configuration below",
-        "prediction": "python predict.py run=RUN: mean over the models of "
-        + ("its members" if members else "all folds"),
+        "model": model,
+        "owner": owner,
         "weights": f"loss weight of the positive class: {weight}" if weight else "none",
         "fairness": "sensitivity and specificity by subgroup, above" if subgroups else "",
         "triage": "; and a rule-out rule, above" if read_rule(run.path) else "",
-        "weights_file": "the weights are its members'"
-        if members
-        else "the weights of each fold in fold-K, the configuration in config.yaml",
         "accuracy": format_estimate(run.metrics["balanced_accuracy"]),
         "subgroups": "; subgroups above" if subgroups else "; no subgroups",
     }
 
 
-def _predictors(run: Run) -> str:
-    fusion = flatten(run.config).get("model.fusion")
+def _predictors(data: dict[str, Any], fusion: str | None) -> str:
     images = [] if fusion == "ClinicalOnly" else ["images of cells"]
-    clinical = [] if fusion == "NoClinical" else run.config["data"].get("clinical") or []
+    clinical = [] if fusion == "NoClinical" else data.get("clinical") or []
     return ", ".join([*images, *clinical])
 
 
@@ -87,19 +83,16 @@ def _grouping(data: dict[str, Any]) -> str:
 def _clinical(data: dict[str, Any]) -> str:
     if "standardize_clinical" not in data:
         return ""
-    scaled = (
-        "standardized on the training patients" if data["standardize_clinical"] else "as measured"
-    )
-    columns, used = data.get("columns", {}), data.get("clinical") or []
-    logged = [name for name in used if columns.get(name, {}).get("log")]
+    scaled = "standardized on training patients" if data["standardize_clinical"] else "as measured"
+    columns = data.get("columns", {})
+    logged = [name for name in data["clinical"] or [] if columns.get(name, {}).get("log")]
     return f"clinical values {scaled}" + (f"; logarithm of {', '.join(logged)}" if logged else "")
 
 
-def _training(run: Run) -> str:
-    flat = flatten(run.config)
+def _training(run: Run, flat: dict[str, Any]) -> str:
     if flat.get("model.fusion.image_penalty") is not None:
         return "fitted to all training patients at once, without an optimiser"
-    epochs = f"{flat.get('optim', 'optimiser')}, {flat.get('trainer.max_epochs', 'some')} epochs"
-    if run.config["data"].get("inner_val_fraction"):
-        return f"{epochs}, the reported one selected on an inner split"
-    return f"{epochs}, the last one reported"
+    epoch = "the one selected on an inner split is reported"
+    if not run.config["data"].get("inner_val_fraction"):
+        epoch = "the last one is reported"
+    return f"{flat.get('optim', 'optimiser')}, {flat.get('trainer.max_epochs')} epochs, {epoch}"
