@@ -86,5 +86,12 @@ def baseline_title(name: str, config: Mapping[str, Any] | None = None) -> str:
     return BASELINES.get(name, name.replace("_", " "))
 
 
+def describe_hard_stratum(config: Mapping[str, Any], highest: float | None) -> str:
+    """`lymphocyte count at most 8`."""
+    column = (config["data"].get("hard_stratum") or {}).get("column", "the declared column")
+    limit = "the declared value" if highest is None else format(highest, "g")
+    return f"{column.replace('_', ' ')} at most {limit}"
+
+
 def _undefined(value: float | None) -> bool:
     return value is None or bool(pd.isna(value))

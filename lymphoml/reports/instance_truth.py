@@ -6,7 +6,6 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_mapping
-from lymphoml.reports.optional_files import read_instances
 from lymphoml.runs.finished_run import read_run
 from lymphoml.runs.tables import read_predictions_csv
 
@@ -18,7 +17,7 @@ def with_truth(run: Path, truth: Path) -> pd.DataFrame:
 
     Raises InputError where the run has no per-image predictions, or an image has no truth.
     """
-    instances = read_instances(read_run(run))
+    instances = read_run(run).instances()
     if instances is None or instances.empty:
         raise InputError(f"{run}: has no per-image predictions")
     known = _from_json(truth, instances) if truth.suffix == ".json" else _from_csv(truth)
@@ -37,21 +36,24 @@ def _from_json(path: Path, instances: pd.DataFrame) -> pd.DataFrame:
     patients = read_mapping(path, ADVICE).get("patients")
     rows: list[tuple[str, str, int]] = []
     for patient, bag in instances.groupby("patient"):
-        values = patients.get(patient) if isinstance(patients, dict) else None
-        cells = values.get("cells") if isinstance(values, dict) else None
-        if not isinstance(cells, list) or len(cells) != len(bag) or set(cells) - {0, 1}:
-            raise InputError(f"{path}: no cells, 0 or 1 per image, for patient {patient}; {ADVICE}")
-        rows += zip([str(patient)] * len(bag), sorted(bag["image"]), cells, strict=True)
+        try:
+            cells = patients[patient]["cells"]
+            if set(cells) - {0, 1}:
+                raise ValueError
+            rows += zip([str(patient)] * len(bag), sorted(bag["image"]), cells, strict=True)
+        except (TypeError, KeyError, ValueError):
+            problem = f"no cells, 0 or 1 per image, for patient {patient}"
+            raise InputError(f"{path}: {problem}; {ADVICE}") from None
     return pd.DataFrame(rows, columns=["patient", "image", "truth"])
 
 
 def _from_csv(path: Path) -> pd.DataFrame:
     table = read_predictions_csv(path, ("patient", "image", "truth"))[["patient", "image", "truth"]]
-    truth = pd.to_numeric(table["truth"], errors="coerce")
-    invalid = ~truth.isin([0, 1]) | table.duplicated(["patient", "image"])
+    table["truth"] = pd.to_numeric(table["truth"], errors="coerce")
+    invalid = ~table["truth"].isin([0, 1]) | table.duplicated(["patient", "image"])
     if invalid.any():
         row = table[invalid].iloc[0]
         raise InputError(
             f"{path}: image {row['image']} of patient {row['patient']} must have one truth, 0 or 1"
         )
-    return table.assign(truth=truth)
+    return table

@@ -4,7 +4,6 @@ from typing import Any
 
 from lymphoml.evaluation.pooled import split_std
 from lymphoml.reports.format import baseline_title
-from lymphoml.reports.optional_files import read_baseline, read_hard_stratum
 from lymphoml.runs.finished_run import Run
 
 Scores = dict[str, dict[str, Any]]  # by measure: value, low, high
@@ -46,8 +45,8 @@ def score_std(run: Run, stratum: str, baseline: str | None = None) -> dict[str, 
     """
     if run.repeat.nunique() < 2:
         return {}
-    rows = run.predictions if baseline is None else read_baseline(run, baseline)
-    hard = read_hard_stratum(run)
+    rows = run.predictions if baseline is None else run.baseline(baseline)
+    hard = run.hard_stratum()
     if rows is not None and stratum == "hard":
         rows = None if hard is None else rows[rows["patient"].isin(hard.index[hard])]
     return {} if rows is None else split_std(rows, run.config["data"]["folds"])

@@ -1,4 +1,4 @@
-"""Make the rule-out rule of a run from its out-of-fold predictions, print it, write `triage.json`."""
+"""Make the rule-out rule of a run from its out-of-fold predictions; print and write it."""
 
 from math import floor
 from pathlib import Path
@@ -20,7 +20,6 @@ from lymphoml.evaluation.rule_out import (
     worst_average,
 )
 from lymphoml.reports.format import baseline_title, format_estimate
-from lymphoml.reports.optional_files import read_baseline
 from lymphoml.runs.ensemble import predictions_digest
 from lymphoml.runs.finished_run import Run, read_run
 from lymphoml.runs.triage_rule import RULE
@@ -85,8 +84,8 @@ def assumptions(rule: dict[str, Any]) -> list[str]:
     return [
         "New tumoral patients are exchangeable with these: same referral, smear, stain and camera. "
         "Another hospital needs its own rule.",
-        f"Both guarantees (conformal prediction; Clopper-Pearson) are exact for one model fitted on "
-        f"other patients, and approximate for the {rule['folds']} models of a cross-validation: "
+        f"Both guarantees (conformal prediction, Clopper-Pearson) are exact for one model fitted to "
+        f"other patients and approximate for the {rule['folds']} models of a cross-validation: "
         f"{bound}. predict.py applies the rule per fold model, not to the mean probability.",
         "The number missed follows from the method; it is not an estimate of sensitivity.",
         "These intervals are not valid after choosing the run or the level on the same numbers.",
@@ -100,25 +99,16 @@ def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
         f"and {rule['n_reactive']} reactive patients, 95 % intervals"
     )
     console.print(_table(str(folder), rule["outcomes"], rule))
-    baseline = rule["baseline"]
-    if baseline is not None:
+    if (baseline := rule["baseline"]) is not None:
         console.print(_table(baseline_title(baseline["name"]), baseline["outcomes"], rule))
-    for guarantee, words in GUARANTEES.items():
-        if rule["outcomes"][guarantee]["rank"] == 0:
+        for guarantee, difference in baseline["specificity_difference"].items():
+            text = format_estimate(difference, signed=True)
             console.print(
-                f"Abstains: {rule['n_tumoral']} tumoral patients are too few for sensitivity "
-                f"{rule['sensitivity']:g} {words}; {rule['n_tumoral_needed'][guarantee]} are needed."
-            )
-        elif baseline is not None:
-            difference = format_estimate(baseline["specificity_difference"][guarantee], signed=True)
-            console.print(
-                f"Specificity minus the baseline's, {words}: {difference} (paired bootstrap)",
+                f"Specificity minus the baseline's, {GUARANTEES[guarantee]}: {text} (paired)",
                 markup=False,
             )
     for line in rule["assumptions"]:
         console.print(f"- {line}", markup=False)
-    if rule["prevalence"] is None:
-        console.print("- The negative predictive value needs prevalence=...")
     suffix = "; it rules out no one" if rule["threshold"] is None else ""
     console.print(f"{folder / RULE}: guarantee={rule['guarantee']}, for predict.py{suffix}")
 
@@ -126,19 +116,19 @@ def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
 def _table(title: str, outcomes: dict[str, Any], rule: dict[str, Any]) -> Table:
     table = Table("", *(f"sensitivity {GUARANTEES[guarantee]}" for guarantee in outcomes),
                   title=title, title_justify="left")  # fmt: skip
+    npv = f"negative predictive value at prevalence {rule['prevalence']}"
     rows = ["ruled out below probability", "sensitivity on average", "in 95 % of cohorts above",
-            "tumoral patients missed", "reactive patients ruled out", "specificity"]  # fmt: skip
-    if rule["prevalence"] is not None:
-        rows.append(f"negative predictive value at {rule['prevalence']:g}")
-    columns = [_cells(outcome, rule) for outcome in outcomes.values()]
-    for row in zip(rows, *columns, strict=False):  # without a prevalence, no last cell
-        table.add_row(*row)
+            "tumoral patients missed", "reactive patients ruled out", "specificity", npv]  # fmt: skip
+    columns = [_cells(outcome, rule, guarantee) for guarantee, outcome in outcomes.items()]
+    for row in zip(rows, *columns, strict=True):
+        if row[0] != npv or rule["prevalence"] is not None:
+            table.add_row(*row)
     return table
 
 
-def _cells(outcome: dict[str, Any], rule: dict[str, Any]) -> list[str]:
+def _cells(outcome: dict[str, Any], rule: dict[str, Any], guarantee: str) -> list[str]:
     if outcome["rank"] == 0:
-        return ["no one", "1", "1", "0", "0", "0", "-"]
+        return [f"no one: needs {rule['n_tumoral_needed'][guarantee]} tumoral patients", *[""] * 6]
     return [
         f"{outcome['threshold']:.4f}",
         _round_down(outcome["average_sensitivity"]),
@@ -159,7 +149,7 @@ def _baseline(
     run: Run, patients: pd.DataFrame, ranks: dict[str, int], prevalence: float | None
 ) -> dict[str, Any] | None:
     """Outcomes of the clinical baseline at the same ranks; None where the run has none."""
-    rows = read_baseline(run, BASELINE)
+    rows = run.baseline(BASELINE)
     if rows is None:
         return None
     baseline = held_out(rows)

@@ -10,7 +10,7 @@ import pandas as pd
 from lymphoml.core import untrusted
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import reject_symlinks
-from lymphoml.runs.ensemble import REMAKE, member_names
+from lymphoml.runs.ensemble import REMAKE, ROW_KEYS, member_names
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.provenance import read_sessions, summarize
 from lymphoml.runs.run_folder import read_environment
@@ -41,6 +41,57 @@ class Run:
     def repeat(self) -> pd.Series:
         """The repeat of the cross-validation that each row of `predictions` belongs to."""
         return self.predictions["fold"] // self.config["data"]["folds"]
+
+    def hard_stratum(self) -> pd.Series | None:
+        """Whether each patient is in the hard stratum, where known; None without a stratum."""
+        path = self.path / "strata.csv"
+        if not path.is_file():
+            return None
+        strata = read_predictions_csv(path, ("patient",)).set_index("patient")
+        if "hard" not in strata:
+            return None
+        hard = strata["hard"].astype(str)
+        return hard[hard != "unknown"] == "1"
+
+    def baseline_names(self) -> list[str]:
+        """The baselines of baselines.csv."""
+        path = self.path / "baselines.csv"
+        table = read_predictions_csv(path, ROW_KEYS) if path.is_file() else pd.DataFrame()
+        return [name for name in table.columns if name not in ROW_KEYS]
+
+    def baseline(self, name: str) -> pd.DataFrame | None:
+        """`predictions` with the probabilities of a baseline; None where the run lacks it.
+
+        Raises InputError for invalid probabilities, other patients or other folds.
+        """
+        path = self.path / "baselines.csv"
+        if name not in self.baseline_names():
+            return None
+        table = read_predictions_csv(path, ROW_KEYS)[[*ROW_KEYS, name]].astype({"fold": int})
+        table[name] = pd.to_numeric(table[name], errors="coerce")
+        rows = self.predictions.drop(columns="probability").merge(table, on=ROW_KEYS, how="left")
+        if (
+            not len(self.predictions) == len(table) == len(rows)
+            or not rows[name].between(0, 1).all()
+        ):
+            raise InputError(
+                f"{path}: has other patients or folds than predictions.csv, or no probabilities in "
+                f"column {name}; remove the file, and {RERUN}"
+            )
+        return rows.rename(columns={name: "probability"})
+
+    def instances(self) -> pd.DataFrame | None:
+        """Out-of-fold probability of each image, the mean over repeats: patient, image, probability.
+
+        None unless every fold has an instances.csv.
+        """
+        paths = [self.path / f"fold-{fold}" / "instances.csv" for fold in self.histories]
+        if not all(path.is_file() for path in paths):
+            return None
+        columns = ("patient", "image", "probability")
+        rows = pd.concat([read_predictions_csv(path, columns) for path in paths])
+        rows["probability"] = rows["probability"].astype(float)
+        return rows.groupby(["patient", "image"])[["probability"]].mean().reset_index()
 
 
 def read_run(path: Path) -> Run:

@@ -149,7 +149,8 @@ def make_run(
         if table is not None:
             table.to_csv(path / f"{name}.csv", index=False)
     groups = None if strata is None else strata.set_index("patient")
-    highest = None if strata is None else 8.0
+    stratum = config["data"].get("hard_stratum") or {"max": 8.0}
+    highest = None if strata is None else stratum["max"]
     metrics = summarise(predictions, histories, folds, groups, baselines, highest)
     (path / "metrics.json").write_text(json.dumps(metrics))
     return path

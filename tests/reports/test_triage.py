@@ -55,7 +55,7 @@ def test_a_small_cohort_abstains_and_says_how_many_it_would_need(tmp_path):
     rule, text = make_rule(make_run(tmp_path / "run", n=24, epochs=1))  # 16 tumoral
     assert (rule["rank"], rule["threshold"]) == (0, None)
     assert rule["n_tumoral_needed"] == {"average": 19, "confidence": 59}
-    assert "19 are needed" in text
+    assert "needs 19 tumoral patients" in text
     assert "rules out no one" in text
 
 
@@ -72,7 +72,7 @@ def test_repeats_are_averaged_patient_by_patient(tmp_path):
 
 def test_the_baseline_has_its_own_threshold_and_the_paired_difference(run):
     table = write_baselines(run)
-    rule, text = make_rule(run)
+    rule, _ = make_rule(run)
     label = pd.read_csv(run / "predictions.csv").set_index("patient")["label"]
     clinical = table.set_index("patient")["logistic_regression"]
     limit = np.sort(clinical[label == 1])[4]

@@ -13,7 +13,6 @@ from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.selection import Best, best_of_n_bias, compare, smallest_detectable
 from lymphoml.reports.comparison.alignment import align
 from lymphoml.reports.format import baseline_title
-from lymphoml.reports.optional_files import baseline_names, read_baseline, read_hard_stratum
 from lymphoml.reports.run_labels import flatten, short_names
 from lymphoml.runs.finished_run import Run, read_run
 
@@ -126,7 +125,7 @@ def compare_runs(
         comparison = Comparison(by_name, title, True, tried or len(paths))
         of_reference = align([baseline])[1][baseline.path]
     strata = {"all": pd.Series(True, index=outcome.index)}
-    hard = read_hard_stratum(runs[0])
+    hard = runs[0].hard_stratum()
     if hard is not None:
         strata["hard"] = pd.Series(outcome.index.isin(hard.index[hard]), index=outcome.index)
     return replace(
@@ -222,9 +221,9 @@ def read_common_baseline(runs: Sequence[Run], name: str) -> Run:
     Each run fits the baselines itself, with its own data settings. Raises InputError where one
     lacks the baseline or fitted it to other data.
     """
-    tables = [read_baseline(run, name) for run in runs]
+    tables = [run.baseline(name) for run in runs]
     if lacking := [run.path for run, table in zip(runs, tables, strict=True) if table is None]:
-        shared = set.intersection(*(set(baseline_names(run)) for run in runs))
+        shared = set.intersection(*(set(run.baseline_names()) for run in runs))
         raise InputError(
             f"reference={name}: must be one of the runs, or a baseline of all of them: "
             f"{', '.join(sorted(shared)) or 'none'} (clinical means logistic_regression); missing "

@@ -207,10 +207,8 @@ def test_a_baseline_must_be_the_same_up_to_rounding(tmp_path):
     with pytest.raises(InputError, match=r"/b and .*/a were trained with other"):
         compare_runs(paths, CLINICAL, 100)
     stored.drop(columns="random_forest").to_csv(file, index=False)
-    with pytest.raises(InputError, match="/b has no such baseline"):
+    with pytest.raises(InputError, match=r": logistic_regression .*/b\]"):
         compare_runs(paths, "random_forest", 100)
-    with pytest.raises(InputError, match=r"one of the runs: .*: logistic_regression "):
-        compare_runs(paths, "nonsense", 100)
 
 
 def test_the_hard_stratum_needs_both_classes_and_changed_runs_are_named(tmp_path):

@@ -98,9 +98,8 @@ def test_baselines_the_hard_stratum_and_the_std_over_repeats(tmp_path, capsys):
     baselines = make_baselines(rows, logistic_regression=0.2, random_forest=2.0)
     for name, lr, skill in (("strong", 1e-3, 3.0), ("weak", 0.1, 0.2)):
         own = rows.assign(probability=make_predictions(40, 2, 2, skill, seed=3)["probability"])
-        given = baselines if name == "strong" else baselines.assign(random_forest=0.5)
         make_run(tmp_path / name, two_folds(lr=lr, **{"data.repeats": 2}), epochs=2,
-                 predictions=own, baselines=given, strata=make_strata(rows))  # fmt: skip
+                 predictions=own, baselines=baselines, strata=make_strata(rows))  # fmt: skip
     main(["compare", f"runs={tmp_path}", "resamples=100"])
     table = pd.read_csv(tmp_path / "ablation.csv")
     assert table["run"].tolist()[:2] == ["strong", "weak"]
@@ -118,9 +117,7 @@ def test_baselines_the_hard_stratum_and_the_std_over_repeats(tmp_path, capsys):
     aurocs = [roc_auc_score(each["label"], each["probability"])
               for _, each in inside.groupby(inside["fold"] // 2)]  # fmt: skip
     assert table["hard_auroc_std"][3] == pytest.approx(np.std(aurocs, ddof=1))
-    text = capsys.readouterr().out
-    assert "baseline: random" in text
-    assert "other baselines: weak" in text
+    assert "baseline: random" in capsys.readouterr().out
 
 
 def make_curve(path, *histories):

@@ -5,9 +5,8 @@ from sklearn.calibration import calibration_curve
 
 from lymphoml.evaluation.decision_curve import shift_prevalence
 from lymphoml.evaluation.intervals import wilson
-from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.page import render
-from lymphoml.reports.page.sections import calibration
+from lymphoml.reports.page.sections import Choices, calibration
 from lymphoml.reports.page.sections.calibration import LEGEND, decision_chart
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import config, make_predictions, make_run

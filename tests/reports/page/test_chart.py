@@ -9,8 +9,8 @@ from lymphoml.reports.page.chart import (
     Series,
     count_axis,
     forest,
+    number_axis,
     share_axis,
-    value_axis,
 )
 from lymphoml.reports.page.chart_svg import legend_key, margins, svg
 
@@ -60,13 +60,12 @@ def test_the_chart_has_a_description_and_only_the_pages_colours():
     ("axis", "places"),
     [
         (share_axis(""), [0, 0.2, 0.4, 0.6, 0.8, 1]),
-        (share_axis("", 0.7, 0.1), [0.7, 0.8, 0.9, 1]),
+        (share_axis("", 0.43), [0.5, 0.6, 0.7, 0.8, 0.9, 1]),
         (count_axis("", 20), [5, 10, 15, 20]),
         (count_axis("", 1), [1]),
-        (count_axis("", 163), [50, 100, 150]),
-        (value_axis("", 0.23, 0.71), [0.4, 0.6]),
-        (value_axis("", 0.5, 0.5), [0, 0.5, 1]),
-        (value_axis("", -0.1, 0.3, most=5), [-0.1, 0, 0.1, 0.2, 0.3]),
+        (number_axis("", 0.23, 0.71), [0.3, 0.4, 0.5, 0.6, 0.7]),
+        (number_axis("", 0.5, 0.5), [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (number_axis("", -0.1, 0.3), [-0.1, 0, 0.1, 0.2, 0.3]),
     ],
 )
 def test_ticks_are_round_and_within_the_axis(axis, places):

@@ -10,8 +10,8 @@ from rich.console import Console
 from lymphoml.core.errors import InputError
 from lymphoml.reports.format import format_estimate
 from lymphoml.reports.page import page as page_module
-from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.page import SECTIONS, write_report
+from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.triage import set_rule
 from lymphoml.runs.test_set_log import record
 from tests.reports.fabricate import config, edit_json, make_full_run, make_run, make_run_of

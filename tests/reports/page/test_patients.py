@@ -1,10 +1,9 @@
 import pandas as pd
 import pytest
 
-from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.page import render
 from lymphoml.reports.page.pseudonyms import pseudonyms, read_key
-from lymphoml.reports.page.sections import patients
+from lymphoml.reports.page.sections import Choices, patients
 from lymphoml.reports.page.sections.patients import choose_cells, content, patient_table
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import config, make_run, make_run_of

@@ -11,9 +11,9 @@ from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from lymphoml.core.errors import InputError
 from lymphoml.evaluation.intervals import wilson
-from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.page import render
 from lymphoml.reports.page.sections import (
+    Choices,
     audit,
     comparison,
     configuration,

@@ -15,7 +15,6 @@ from lymphoml.evaluation.calibration import (
 from lymphoml.evaluation.decision_curve import decision_curve, shift_prevalence, weighted_prevalence
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.format import format_estimate, format_score
-from lymphoml.reports.optional_files import read_baseline
 from lymphoml.reports.page.chart import Chart, Series, number_axis, share_axis
 from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.results import run_scores
@@ -35,7 +34,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
     trained = training_prevalence(run, prevalence)
     patients = rows["label"], rows["probability"].astype(float)
     bins = reliability_bins(*patients, bins=int(np.clip(len(rows) // MIN_BIN_SIZE, 1, MAX_BINS)))
-    baseline = read_baseline(run, CLINICAL)
+    baseline = run.baseline(CLINICAL)
     clinical = None if baseline is None else baseline[run.repeat.to_numpy() == 0]
     return {
         "reliability": reliability_chart(bins),

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from lymphoml.reports.format import TITLES, baseline_title
-from lymphoml.reports.optional_files import describe_hard_stratum, read_hard_stratum
+from lymphoml.reports.format import TITLES, baseline_title, describe_hard_stratum
 from lymphoml.reports.page.chart import Chart, forest
 from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.sections.summary import THIS_RUN
@@ -47,7 +46,7 @@ def content(run: Run, choices: Choices) -> dict[str, Any]:
             if thresholds.get(key)
         ],
         "nested_95": thresholds.get("nested_95"),
-        "hard": describe_hard_stratum(run),
+        "hard": describe_hard_stratum(run.config, run.metrics.get("hard_max")),
         "hard_missing": _hard_missing(run),
         "hard_counts": _hard_counts(run),
         "hard_charts": _hard_charts(run),
@@ -74,17 +73,16 @@ def _gains(gain: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _hard_missing(run: Run) -> str | None:
     """Why the hard stratum has no scores; None where it has."""
-    if run.config["data"].get("hard_stratum", ...) is None:
-        return "No hard stratum is declared (data.hard_stratum is null)."
-    if not (scores := run_scores(run, "hard")):
-        return "No hard stratum is declared, or no patient is in it."
+    scores = run_scores(run, "hard")
+    if not scores or run.config["data"].get("hard_stratum", ...) is None:
+        return "No hard stratum is declared (data.hard_stratum), or no patient is in it."
     if scores["balanced_accuracy"]["value"] is None:
-        return f"Not estimable: only one class among patients with {describe_hard_stratum(run)}."
+        return "The hard stratum is not estimable: it has only one class."
     return None
 
 
 def _hard_counts(run: Run) -> dict[str, int] | None:
-    if (hard := read_hard_stratum(run)) is None:
+    if (hard := run.hard_stratum()) is None:
         return None
     labels = run.predictions.drop_duplicates("patient").set_index("patient")["label"]
     inside = labels[labels.index.isin(hard.index[hard])]

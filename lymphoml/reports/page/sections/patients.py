@@ -6,7 +6,6 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.evaluation.metrics import THRESHOLD
-from lymphoml.reports.optional_files import read_hard_stratum, read_instances
 from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis
 from lymphoml.reports.page.pseudonyms import pseudonyms, read_key
 from lymphoml.reports.page.sections import Choices
@@ -57,7 +56,7 @@ def patient_table(run: Run, ids: bool) -> pd.DataFrame:
     table = table.sort_values("probability", ascending=False, kind="stable")
     table.insert(0, "place", range(1, len(table) + 1))
     table.insert(1, "name", table.index.map(patient_names(run, ids)))
-    hard = read_hard_stratum(run)
+    hard = run.hard_stratum()
     known = {} if hard is None else hard.to_dict()
     table["hard"] = pd.Series([known.get(p) for p in table.index], table.index, dtype=object)
     table["wrong"] = (table["probability"] > THRESHOLD) != (table["label"] == 1)
@@ -82,7 +81,7 @@ def _cells(
         return {}, "No cells are shown: thumbnails=false."
     if run.config["data"].get("layout") == "mil_table":
         return {}, "No cells are shown: this cohort has feature vectors, not images."
-    instances = read_instances(run)
+    instances = run.instances()
     if instances is not None:
         instances = instances[instances["patient"].isin(patients)]
     if instances is None or instances.empty:

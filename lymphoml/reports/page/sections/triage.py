@@ -12,7 +12,7 @@ TITLE = "Triage"
 
 
 def content(run: Run, choices: Choices) -> dict[str, Any]:
-    """Raises InputError where the run's `triage.json` is corrupt or was made of other predictions."""
+    """Raises InputError where `triage.json` is corrupt or was made of other predictions."""
     rule = read_rule(run.path)
     if rule is None:
         return {"rule": None}
