@@ -14,6 +14,7 @@ from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb
 from lymphoml.data.settings import DataConfig
 from lymphoml.reports.format import format_setting
+from lymphoml.reports.run_labels import flatten
 from lymphoml.runs.finished_run import Run
 from lymphoml.runs.provenance import data_fingerprints
 
@@ -60,8 +61,9 @@ def _cohort(run: Run) -> Cohort:
         ) from None
     table, _, images = data_fingerprints(run.environment)[-1].partition("-")
     same = table[:16] == cohort.labelled.fingerprint()[:16]
-    rows = (run.config["model"].get("encoder") or {}).get("rows")
-    if same and images and rows != "file":  # else the digest is of the user's feature file
+    takes_features = flatten(run.config).get("model.encoder") == "FeatureEncoder"
+    from_file = takes_features and not (data.get("features") or {}).get("blocks")
+    if same and images and not from_file:  # else the digest is of the user's feature file
         same = content_key(hash_images(cohort.labelled.images)).startswith(images)
     if not same:
         raise InputError(f"the cohort at data.root={root} is not the one the run was trained on")
