@@ -14,7 +14,7 @@ from lymphoml.cli.commands.synthesize import Synthesize
 from lymphoml.cli.config import validate
 from lymphoml.cli.options import parse
 from lymphoml.core.errors import InputError
-from lymphoml.models.build import build_model
+from lymphoml.models.build import build_model, takes_features
 from lymphoml.runs.naming import leaves, slug
 from lymphoml.runs.provenance import command_line
 from lymphoml.runs.settings import reject_unused_options
@@ -39,8 +39,9 @@ def options(group):
 @pytest.mark.parametrize("encoder", options("model/encoder"))
 def test_every_encoder_builds(encoder):
     spec = configured(f"model/encoder={encoder}")["model"]
-    model = build_model(spec, clinical_dim=2)
-    images = torch.rand(3, 2) if "rows" in spec["encoder"] else torch.rand(3, 3, 32, 32)
+    features = takes_features(spec)
+    model = build_model(spec, clinical_dim=2, feature_dim=5 if features else None)
+    images = torch.rand(3, 5) if features else torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
         logits = model.eval()(images, torch.tensor([1, 2]), torch.rand(2, 2))
     assert logits.shape == (2,)

@@ -16,7 +16,8 @@ FOLD = {
     "epoch": 0,
     "state_dict": {"weight": torch.zeros(2)},
     "hyper_parameters": {
-        "model": MODEL, "optim": {}, "scheduler": None, "clinical_dim": 2, "pos_weight": None,
+        "model": MODEL, "optim": {}, "scheduler": None, "clinical_dim": 2, "feature_dim": None,
+        "pos_weight": None,
     },
     "BagDataModule": DATA,
     "callbacks": {"History": {"rows": [{"epoch": 0, "val/loss": None}], "seconds": 1.5}},
@@ -105,7 +106,7 @@ def deep(levels):
 
 def test_a_checkpoint_has_its_schema():
     validate_checkpoint(FOLD)
-    features = {"names": ["a", "b"], "mean": [1.0, 2.0], "scale": [1.0, 1.0]}
+    features = {"names": ["a", "b"], "mean": [1.0, 2.0], "scale": [1.0, 1.0], "weights": []}
     validate_checkpoint(FOLD | {"BagDataModule": DATA | {"features": features}})
     for change in (
         {"BagDataModule": DATA | {"other": None}},
