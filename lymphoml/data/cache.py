@@ -142,33 +142,32 @@ def build_missing(
     that cannot be used. Raises InputError with these lines, or where the folder cannot be written;
     RuntimeFailure where that is the machine's fault.
     """
-    if states is None:
-        states = check_entries(folder, sources)
-    missing = _incomplete(sources, states, item)
+    missing = _incomplete(sources, states or check_entries(folder, sources), item)
     if not missing:
         return
-    need = sum(_entry_bytes((len(source.paths), *item)) for source in missing)
+    problems: list[str] = []
     try:
         with cache_lock(folder):  # whoever held it before has built some of them
             states = check_entries(folder, missing)
             _report_corrupt(folder, states)
-            problems = list(_build(folder, _incomplete(missing, states, item), item, build))
+            if missing := _incomplete(missing, states, item):
+                _check_space(folder, missing, item)
+                problems += build(missing)
     except OSError as error:
-        raise cache_refusal(f"cache {folder}", error, decimal(need)) from None
+        raise cache_refusal(f"cache {folder}", error, decimal(_bytes(missing, item))) from None
     if problems:
         raise InputError(shortened(problems, "images like these"))
 
 
 def check_entries(folder: Path, sources: Sequence[BagSource]) -> list[Shape | str]:
     """Return `check_entry` of each source's entry."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+
+    def check(source: BagSource) -> Shape | str:
         # A file that cannot be read has no digest, and must not be left out of the name unseen.
-        return list(
-            pool.map(
-                lambda each: check_entry(each.entry(folder)) if all(each.digests) else MISSING,
-                sources,
-            )
-        )
+        return check_entry(source.entry(folder)) if all(source.digests) else MISSING
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(check, sources))
 
 
 @contextmanager
@@ -199,11 +198,12 @@ def _incomplete(
     return [source for source, state in pairs if state != (len(source.paths), *item)]
 
 
-def _build(folder: Path, sources: list[BagSource], item: Shape, build: Build) -> Iterable[str]:
-    if not sources:
-        return []
-    need = sum(_entry_bytes((len(source.paths), *item)) for source in sources)
-    free = shutil.disk_usage(folder).free
+def _bytes(sources: Sequence[BagSource], item: Shape) -> int:
+    return sum(_entry_bytes((len(source.paths), *item)) for source in sources)
+
+
+def _check_space(folder: Path, sources: Sequence[BagSource], item: Shape) -> None:
+    need, free = _bytes(sources, item), shutil.disk_usage(folder).free
     images = sum(len(source.paths) for source in sources)
     print(
         f"cache {folder}: building {images:,} images, {decimal(need)}; {decimal(free)} free",
@@ -214,7 +214,6 @@ def _build(folder: Path, sources: list[BagSource], item: Shape, build: Build) ->
             f"cache {folder} needs {decimal(need)}, only {decimal(free)} are free there; make "
             f"room, or set data.cache=DIR to another folder"
         )
-    return build(sources)
 
 
 def _report_corrupt(folder: Path, states: Sequence[Shape | str]) -> None:

@@ -1,7 +1,7 @@
 """The configuration's section `data`: a cohort, its folds, bags and images."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -14,36 +14,49 @@ RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquis
 DAY = "%Y-%m-%d"
 
 
-def _check_name(text: str) -> str:
-    if not re.fullmatch(r"(?!\.)[\w .-]+", text) or not is_safe_text(text):
-        raise ValueError("must be letters, digits, space, _ . and - only")
-    return text
+def _must(be: str, valid: Callable[[str], bool]) -> AfterValidator:
+    def check(text: str) -> str:
+        if not valid(text):
+            raise ValueError(f"must be {be}")
+        return text
+
+    return AfterValidator(check)
 
 
-def _check_pattern(text: str) -> str:
-    if "/" in text:
-        raise ValueError("must be a file name, without folder")
-    return text
-
-
-def _check_day(text: str) -> str:
+def _is_day(text: str) -> bool:
     try:
-        datetime.strptime(text, DAY)
+        return bool(datetime.strptime(text, DAY))
     except ValueError:
-        raise ValueError("must be a date, YYYY-MM-DD") from None
-    return text
+        return False
 
 
-def _category(value: Any) -> str:
+def _is_unambiguous(separator: str, form: str) -> bool:
+    """Return whether a date survives being written and read; with a two-digit year, 1931 fails."""
+    day = datetime(1931, 12, 28)
+    try:
+        text = day.strftime(form)
+        return separator != "" and separator in text and datetime.strptime(text, form) == day
+    except ValueError:
+        return False
+
+
+def _to_text(value: Any) -> str:
     if type(value) not in (str, int):
         raise ValueError("quote what YAML does not read as text, such as 'yes', 'no' and 'null'")
     return str(value)
 
 
-def _check_category(text: str) -> str:
-    if not is_safe_text(text):
-        raise ValueError("must not begin with = + - @, nor hold what cannot be seen")
-    return text
+CohortName = Annotated[
+    Text,
+    _must(
+        "letters, digits, space, _ . and - only",
+        lambda text: bool(re.fullmatch(r"(?!\.)[\w .-]+", text)) and is_safe_text(text),
+    ),
+]
+Pattern = Annotated[Text, _must("a file name, without folder", lambda text: "/" not in text)]
+Day = Annotated[str, _must("a date, YYYY-MM-DD", _is_day)]
+Cell = Annotated[str, BeforeValidator(_to_text)]
+Category = Annotated[Cell, _must("visible, and not begin with = + - @", is_safe_text)]
 
 
 class NumericColumn(Section):
@@ -60,13 +73,7 @@ class CategoricalColumn(Section):
 
     kind: Literal["categorical"]
     column: str
-    values: Annotated[
-        dict[
-            Annotated[str, BeforeValidator(_category)],
-            Annotated[str, BeforeValidator(_category), AfterValidator(_check_category)],
-        ],
-        Field(min_length=1),
-    ]
+    values: Annotated[dict[Cell, Category], Field(min_length=1)]
 
 
 class DateOfBirthColumn(Section):
@@ -123,14 +130,11 @@ class FeaturesConfig(Section):
                 "data/features=file"
             )
         if not any(name.startswith("random") for name in self.blocks):
-            problems += [
-                f"data.features.{key}={value}: has no effect without a random network"
-                for key, value, off in (
-                    ("num_networks", self.num_networks, 1),
-                    ("seed", self.seed, 0),
-                )
-                if value != off
-            ]
+            for key, default in (("num_networks", 1), ("seed", 0)):
+                if (value := getattr(self, key)) != default:
+                    problems.append(
+                        f"data.features.{key}={value}: has no effect without a random network"
+                    )
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -139,19 +143,19 @@ class FeaturesConfig(Section):
 class DataConfig(Section):
     location: ClassVar[str] = "data"
 
-    name: Annotated[Text, AfterValidator(_check_name)]
+    name: CohortName
     layout: Literal["kaggle", "table", "mil_table"]
     root: Text
     # The clinical table.
     table: Text
     image_dir: Text
-    image_pattern: Annotated[Text, AfterValidator(_check_pattern)]
+    image_pattern: Pattern
     id_column: Text
     label_column: Text
     label_values: dict[str, Annotated[int, Field(ge=-1, le=1)]]  # -1 unknown
     columns: dict[str, ColumnConfig]
     date_formats: dict[str, str]
-    reference_date: Annotated[str, AfterValidator(_check_day)]
+    reference_date: Day
     missing: Literal["error", "impute"]
     clinical: list[str]
     hard_stratum: HardStratum | None
@@ -206,9 +210,9 @@ class DataConfig(Section):
                 yield f"data.clinical: data.columns has no {name}; it has {known}"
 
     def _date_problems(self) -> Iterator[str]:
-        for name, spec in self.columns.items():
-            if isinstance(spec, DateOfBirthColumn) and not self.date_formats:
-                yield f"data.columns.{name}: needs data.date_formats, such as {{'-': '%d-%m-%Y'}}"
+        dates = [name for name, spec in self.columns.items() if spec.kind == "date_of_birth"]
+        if dates and not self.date_formats:
+            yield f"data.columns.{dates[0]}: needs data.date_formats, such as {{'-': '%d-%m-%Y'}}"
         for separator, form in self.date_formats.items():
             if not _is_unambiguous(separator, form):
                 yield (
@@ -225,13 +229,3 @@ class DataConfig(Section):
                 f"data.hard_stratum.column={self.hard_stratum.column}: must be a numeric column of "
                 f"data.columns: {', '.join(numeric) or 'none'}"
             )
-
-
-def _is_unambiguous(separator: str, form: str) -> bool:
-    """Return whether a date survives being written and read; with a two-digit year, 1931 fails."""
-    day = datetime(1931, 12, 28)
-    try:
-        text = day.strftime(form)
-        return separator != "" and separator in text and datetime.strptime(text, form) == day
-    except ValueError:
-        return False

@@ -41,7 +41,7 @@ def fit(names: list[str], table: pd.DataFrame = TABLE, **options) -> ClinicalEnc
     return ClinicalEncoder.fit(table, COLUMNS, names, **options)
 
 
-def test_raw_features() -> None:
+def test_raw_features():
     encoder = fit(["site", "raw", "sex", "count", "age"], standardize=False)
     assert encoder.names == ("site=B", "site=C", "raw", "sex=M", "count", "age")
     features = encoder.transform(TABLE)
@@ -55,14 +55,14 @@ def test_raw_features() -> None:
     assert np.array_equal(features, np.array(expected, dtype=np.float32))
 
 
-def test_standardized_as_scikit_learn_does() -> None:
+def test_standardized_as_scikit_learn_does():
     names = ["age", "count", "sex"]
     raw = fit(names, standardize=False).transform(TABLE).astype(float)
     expected = StandardScaler().fit_transform(raw)
     np.testing.assert_allclose(fit(names).transform(TABLE), expected, atol=1e-6)
 
 
-def test_sees_the_training_rows_alone() -> None:
+def test_is_fitted_to_the_rows_given_alone():
     names = ["age", "count", "sex"]
     poisoned = TABLE.copy()
     poisoned.loc["P4", ["age", "count", "sex"]] = [119.0, 9e9, "M"]
@@ -73,13 +73,13 @@ def test_sees_the_training_rows_alone() -> None:
     np.testing.assert_allclose(encoder.transform(TABLE.loc[train]).mean(axis=0), 0, atol=1e-6)
 
 
-def test_a_constant_column_does_not_blow_up() -> None:
+def test_a_constant_column_does_not_blow_up():
     table = TABLE.assign(count=0.1)
     features = fit(["count"], table).transform(TABLE)
     np.testing.assert_allclose(features[:, 0], np.log(TABLE["count"]) - np.log(0.1), rtol=1e-6)
 
 
-def test_missing_values_become_the_typical_one() -> None:
+def test_missing_values_become_the_typical_one():
     table = TABLE.copy()
     table.loc["P1", "age"] = table.loc["P4", "count"] = np.nan
     table.loc["P2", "sex"] = np.nan
@@ -92,7 +92,7 @@ def test_missing_values_become_the_typical_one() -> None:
     assert not encoder.transform(nothing)[:, 2].any()
 
 
-def test_a_missing_value_is_refused_where_training_had_none() -> None:
+def test_a_missing_value_is_refused_where_training_had_none():
     encoder = fit(["age", "count"])
     table = TABLE.copy()
     table.loc[["P2", "P3"], "count"] = np.nan
@@ -103,19 +103,19 @@ def test_a_missing_value_is_refused_where_training_had_none() -> None:
     assert second.startswith("patient P3: count is missing")
 
 
-def test_a_column_without_any_value_is_refused() -> None:
+def test_a_column_without_any_value_is_refused():
     with pytest.raises(InputError, match="age has no value among the training patients"):
         fit(["age"], TABLE.assign(age=np.nan), missing="impute")
 
 
-def test_no_columns_are_no_features() -> None:
+def test_no_columns_are_no_features():
     encoder = fit([])
     assert encoder.names == ()
     assert encoder.transform(TABLE).shape == (4, 0)
     assert fit(["age", "sex"]).transform(TABLE.iloc[:0]).shape == (0, 2)
 
 
-def test_state_travels_in_a_checkpoint_of_primitives() -> None:
+def test_state_is_stored_in_a_checkpoint_of_primitives():
     encoder = fit(["age", "site", "count"], missing="impute")
     file = io.BytesIO()
     torch.save(encoder.state(), file)
@@ -127,7 +127,7 @@ def test_state_travels_in_a_checkpoint_of_primitives() -> None:
 
 @given(st.lists(st.floats(1e-3, 1e6), min_size=2, max_size=20), st.booleans())
 @example([0.001, 0.0010000000000000002], False)  # a constant, but for its last bit
-def test_any_column_is_finite_and_centred(values: list[float], log: bool) -> None:
+def test_any_column_is_finite_and_centred(values: list[float], log: bool):
     name = "count" if log else "raw"
     table = pd.DataFrame({name: values})
     features = fit([name], table).transform(table)

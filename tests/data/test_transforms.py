@@ -1,6 +1,7 @@
 """Transforms: exact where nothing is random, within bounds where noise decides."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from skimage.color import hed2rgb, rgb2hed
 from skimage.color.colorconv import rgb_from_hed
 
 from lymphoml.data import transforms
+from lymphoml.data.datamodule import PatientBags
+from lymphoml.data.feature_store import FeatureScaler
 from lymphoml.data.settings import AugmentConfig
 from lymphoml.data.transforms import (
     DARKEST,
@@ -144,6 +147,21 @@ def test_resample_by_right_angles_is_rot90():
     out = transforms.resample(image, torch.arange(4) * math.pi / 2, torch.ones(4))
     for turns in range(4):
         torch.testing.assert_close(out[turns, 0], torch.eye(3).rot90(turns), atol=1e-5, rtol=0)
+
+
+def test_test_time_views_are_symmetries_of_the_evaluation_transform():
+    data = SimpleNamespace(normalize_images=True, augment=AugmentConfig(**ON), eval_tta=8)
+    bags = PatientBags(data, None, None, [], None, seed=0, fold=0)
+    images = pictures(3)
+    plain = BatchTransform(True)(images)
+    for symmetry, view in enumerate(bags.tta_views):
+        assert torch.equal(view(images), transforms.dihedral(plain, symmetry))
+    assert len(bags.tta_views) == 8
+    assert torch.equal(bags.transform(images), plain)
+    scaler = FeatureScaler(["a"], [2.0], [4.0], [])
+    bags = PatientBags(data, None, None, [], None, seed=0, fold=0, features=scaler)
+    assert bags.tta_views == [scaler]
+    assert bags.transform(torch.tensor([[10.0]])).item() == 2
 
 
 # Stain jitter against scikit-image's colour deconvolution
