@@ -29,8 +29,7 @@ def network(seed=0, spec=SPEC):
 @pytest.mark.parametrize("stain_norm", [None, "reinhard"])
 def test_features_are_those_of_the_pixels_that_training_would_see(images, tmp_path, stain_norm):
     block = EncoderBlock(SPEC, Preprocessing(24, None, stain_norm), normalize=True)
-    data = {"crop": 24, "resize": None, "stain_norm": stain_norm, "cache": str(tmp_path)}
-    pixels, _ = read_images(images, data)
+    pixels, _ = read_images(images, block.preprocessing, str(tmp_path))
     bags = np.concatenate([pixels.bag(patient) for patient in images])
     with torch.inference_mode():
         seen = normalize(to_unit(torch.from_numpy(bags).permute(0, 3, 1, 2)))

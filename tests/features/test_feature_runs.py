@@ -209,7 +209,7 @@ def test_another_file_is_refused(configured, cohort, file, tmp_path):
     np.savez(tmp_path / "other.npz", **arrays)
     path = {"features": {"path": str(tmp_path / "other.npz")}}
     config = run_config(run, {"root": str(cohort), **path}, {})
-    with pytest.raises(InputError, match="other features than"):
+    with pytest.raises(InputError, match="its features differ from those"):
         predicted(run, config, tmp_path)
     arrays = dict(np.load(file))
     arrays["features"][0, 0] += 1
@@ -243,7 +243,7 @@ def test_an_ensemble_gives_a_file_to_the_members_that_learned_from_one(
         ([*MORPHOLOGY, "data.features.seed=1"], r"seed=1: has no effect without a random network"),
         ([*MORPHOLOGY, "data.augment.scale=0.1"], r"has no effect: this model uses no pixels"),
         (["data/features=cells", "data.features.num_networks=0"], r"num_networks=0: must be >= 1"),
-        (["model/fusion=additive_fitted"], "these learn; take model/fusion=additive"),
+        (["model/fusion=additive_fitted"], "Set model/fusion=additive"),
         (
             [*MORPHOLOGY, "model/encoder=mlp", "model.encoder.hidden=[4,1]", "model/fusion=none"],
             "one number an image",

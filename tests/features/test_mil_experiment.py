@@ -37,10 +37,10 @@ def test_a_planted_signal_is_found(suffix, tmp_path):
     assert metrics["scores"]["all"]["accuracy"]["low"] > 0.7
 
 
-def test_rows_need_no_layers_of_their_own(tmp_path):
-    """Until the rows are open their width is unknown, and one feature would be a score already."""
-    write_mil_bags(tmp_path / "set.data", draw_mil_bags(20))
-    config = configured(tmp_path, "set.data", "data.folds=2", "trainer.max_epochs=1",
+def test_features_need_no_layers_of_their_own(tmp_path):
+    """Until the file is open its width is unknown, and one feature would be a score already."""
+    write_mil_bags(tmp_path / "set.csv", draw_mil_bags(20))
+    config = configured(tmp_path, "set.csv", "data.folds=2", "trainer.max_epochs=1",
                         "model/encoder=identity", "model/pooling=mean")  # fmt: skip
     training.cross_validate(config, tmp_path / "run")
     assert (tmp_path / "run" / "metrics.json").exists()
@@ -51,27 +51,27 @@ def test_bags_without_a_signal_are_chance(tmp_path):
     labels = np.random.default_rng(1).permutation([label for label, _ in bags.values()])
     rows = [each for _, each in bags.values()]
     bags = dict(zip(bags, zip(labels.tolist(), rows, strict=True), strict=True))
-    write_mil_bags(tmp_path / "set.data", bags)
-    config = configured(tmp_path, "set.data", "data.folds=3", "trainer.max_epochs=5")
+    write_mil_bags(tmp_path / "set.csv", bags)
+    config = configured(tmp_path, "set.csv", "data.folds=3", "trainer.max_epochs=5")
     training.cross_validate(config, tmp_path / "run")
     auroc = json.loads((tmp_path / "run" / "metrics.json").read_text())["auroc"]
     assert auroc["low"] < 0.5 < auroc["high"]
 
 
 def test_its_page_says_why_there_are_no_pictures(tmp_path):
-    write_mil_bags(tmp_path / "set.data", draw_mil_bags(20))
-    config = configured(tmp_path, "set.data", "data.folds=2", "trainer.max_epochs=1")
+    write_mil_bags(tmp_path / "set.csv", draw_mil_bags(20))
+    config = configured(tmp_path, "set.csv", "data.folds=2", "trainer.max_epochs=1")
     run = tmp_path / "run"
     training.cross_validate(config, run)
     page = write_report(run, run / "report.html").read_text()
-    assert "rows of features in place of images" in page
+    assert "feature vectors, not images" in page
 
 
 @pytest.mark.parametrize("override", ["model/encoder=resnet18", "data/features=morphology"])
 def test_it_has_no_images(override, tmp_path):
-    write_mil_bags(tmp_path / "set.data", draw_mil_bags(20))
+    write_mil_bags(tmp_path / "set.csv", draw_mil_bags(20))
     with pytest.raises(InputError, match=r"data\.layout=mil_table") as caught:
-        training.cross_validate(configured(tmp_path, "set.data", override), tmp_path / "run")
+        training.cross_validate(configured(tmp_path, "set.csv", override), tmp_path / "run")
     assert len(caught.value.problems) == 1
     assert not (tmp_path / "run").exists()
 
@@ -79,10 +79,10 @@ def test_it_has_no_images(override, tmp_path):
 @pytest.mark.parametrize("command", ["audit", "features"])
 def test_commands_that_look_at_images_refuse_it(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write_mil_bags(tmp_path / "set.data", draw_mil_bags(20))
+    write_mil_bags(tmp_path / "set.csv", draw_mil_bags(20))
     with pytest.raises(SystemExit) as left:
-        main([command, "cohort=mil_table", "data.root=.", "data.table=set.data"])
+        main([command, "cohort=mil_table", "data.root=.", "data.table=set.csv"])
     assert left.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert command in line
-    assert sorted(tmp_path.iterdir()) == [tmp_path / "set.data"]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "set.csv"]

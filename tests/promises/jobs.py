@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["CLINICAL", "ROOT", "configuration", "outcome", "predict", "refusal"]
 TINY = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=3",
-        "trainer.enable_progress_bar=false", "trainer.num_threads=1", "model/encoder=timm",
-        "model.encoder.name=test_resnet", "data.image_baselines=[]"]  # fmt: skip
+        "trainer.enable_progress_bar=false", "trainer.num_threads=1",
+        "data.image_baselines=[]"]  # fmt: skip
+ENCODER = ["model/encoder=timm", "model.encoder.name=test_resnet"]
 CLINICAL = ["model/fusion=clinical", "data.batch_size=8"]
 OUTCOME = ["predictions.csv", "metrics.json", "folds.csv", "baselines.csv", "strata.csv"]
 
 
 def configuration(cohort: Path, cache: Path, *words: str) -> "TrainConfig":
-    return compose_config(*TINY, f"data.root={cohort}", f"data.cache={cache}", *words)
+    other = any(word.startswith("model/encoder=") for word in words)
+    encoder = [] if other else ENCODER
+    return compose_config(*TINY, *encoder, f"data.root={cohort}", f"data.cache={cache}", *words)
 
 
 def predict(config: "TrainConfig", run: Path) -> None:

@@ -17,7 +17,7 @@ from tests.promises.hostile import refused
 from tests.promises.jobs import predict, refusal
 
 slow = pytest.mark.slow
-FEATURES = ["+model.encoder.rows=morphology"]
+FEATURES = ["model/encoder=identity", "data/features=morphology"]
 CLINICAL = ["model/fusion=clinical"]
 SETTINGS = ["data.augment.stain_jitter=0.1", "data.augment.scale=0.1", "data.eval_tta=8",
             "data.stain_norm=reinhard"]  # fmt: skip

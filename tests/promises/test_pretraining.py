@@ -143,7 +143,7 @@ def test_damage_costs_time_alone(name, encoder, monkeypatch, tmp_path, capsys):
     capsys.readouterr()
     assert encoder("other") == whole
     told = capsys.readouterr().out
-    assert ("last.ckpt differs from its" in told) == ("ckpt" in name)
+    assert ("last.ckpt is corrupt" in told) == ("ckpt" in name)
     assert ("goes on after epoch 1" in told) == (name == "last.ckpt")
 
 
@@ -224,7 +224,7 @@ def test_a_run_carries_its_encoder(configured, tmp_path, capsys):
     source = other / "fold-1"
     for name in ("encoder.safetensors", "pretrained.json"):
         shutil.copy(source / name, place / name)
-    assert _refused(configured, run, capsys) == "has other features than"
+    assert _refused(configured, run, capsys) == "its features differ from those"
     (place / "pretrained.json").unlink()
     assert _refused(configured, run, capsys) == "is missing, or not what its run wrote"
 
@@ -247,7 +247,7 @@ def _refused(configured, run, capsys):
         predict(configured(), run)
     (line,) = capsys.readouterr().err.splitlines()
     assert left.value.code == 2
-    known = ("has other features than", "is missing, or not what its run wrote")
+    known = ("its features differ from those", "is missing, or not what its run wrote")
     return next((words for words in known if words in line), line)
 
 
@@ -284,14 +284,17 @@ def test_pretraining_counts_where_it_is_used(configured, tmp_path, capsys):
     cross_validate(configured(*used), tmp_path / "used")
     code, lines = refusal(capsys, configured(*used, "pretrain.epochs=5"), tmp_path / "used")
     assert code == 2
-    assert "pretrain.epochs is 3 there and 5 now" in lines[0]
+    assert "pretrain.epochs was 3 and is 5" in lines[0]
 
 
 @pytest.mark.parametrize("words", [FEATURES, WEIGHTS], ids=["features", "weights"])
-def test_what_the_runs_encoder_forbids_is_no_drift_of_it(words, configured, tmp_path, capsys):
+def test_a_stored_encoder_of_other_settings_is_refused(words, configured, tmp_path, capsys):
     run, allowed = tmp_path / "run", "resume.allow_changes=true"
     cross_validate(configured(*words, "fold=0"), run)
     before = (run / "environment.json").read_bytes()
+    (run / "fold-1").mkdir()
+    for name in ("encoder.safetensors", "pretrained.json"):
+        shutil.copy(run / "fold-0" / name, run / "fold-1" / name)
     code, lines = refusal(capsys, configured(*words, "fold=1", "pretrain.epochs=5", allowed), run)
     assert code == 2
     assert "was pretrained with another pretrain.epochs; set it likewise" in lines[0]

@@ -113,6 +113,7 @@ def test_a_checkpoint_has_its_schema():
         {"BagDataModule": DATA | {"clinical": CLINICAL | {"fill": {"sex": "f"}}}},
         {"BagDataModule": DATA | {"clinical": CLINICAL | {"mean": [float("inf")]}}},
         {"BagDataModule": DATA | {"features": features | {"names": ["a", "a"]}}},
+        {"BagDataModule": DATA | {"features": features | {"weights": [1.0]}}},
         {"hyper_parameters": FOLD["hyper_parameters"] | {"clinical_dim": -1}},
         {"hyper_parameters": FOLD["hyper_parameters"] | {"model": MODEL | {"x": deep(10_000)}}},
         {"callbacks": {"History": {"rows": [{"=1+1": 1.0}], "seconds": 0.0}}},
