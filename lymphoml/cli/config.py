@@ -22,9 +22,6 @@ if TYPE_CHECKING:  # pydantic takes a third of a second, which --help need not w
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
 CONF = Path(__file__).parents[2] / "conf"
 
-# They read the environment, or make a value of a text; nothing of ours needs them.
-for resolver in ("oc.env", "oc.decode", "oc.create", "oc.deprecated"):
-    OmegaConf.clear_resolver(resolver)
 OmegaConf.register_new_resolver("slug", slug, replace=True)
 OmegaConf.register_new_resolver("side_by_side", parallel_jobs, replace=True)
 
@@ -44,23 +41,32 @@ def validate(composed: Any) -> "TrainConfig":
     return TrainConfig.read(to_plain_dict(composed))
 
 
-def to_plain_dict(composed: Any) -> dict[str, Any]:
-    """Return what Hydra composed as dicts, lists and scalars.
+def to_plain_dict(composed: Any, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what Hydra composed, with some values changed, as dicts, lists and scalars.
 
     Raises InputError where a value is more than a reference to another key: what `${oc.env:HOME}`
     says would be stored with the run.
     """
-    for text in texts(OmegaConf.to_container(composed, resolve=False)):
+    values = OmegaConf.create(OmegaConf.to_container(composed, resolve=False))
+    values = OmegaConf.merge(values, changes or {})
+    for text in texts(OmegaConf.to_container(values, resolve=False)):
         if "${" in REFERENCE.sub("", text):
             raise InputError(f"{quoted(text, 80)}: only other keys can be referred to, as ${{lr}}")
-    return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore
+    return _without_missing(OmegaConf.to_container(values, resolve=True))
+
+
+def _without_missing(value: Any) -> Any:
+    """Leave out the keys that are still `???`."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_missing(item) for key, item in value.items() if item != "???"}
 
 
 def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "TrainConfig":
     """Return a run's stored configuration with some settings changed, typed as for training.
 
     Raises InputError for a folder that is no run, an unknown key, a value of the wrong type, and
-    where the cohort lay outside the working directory: a run folder does not contain such paths.
+    where the cohort was outside the working directory: a run folder has no such path.
     """
     from lymphoml.runs.settings import TrainConfig
 
@@ -75,17 +81,11 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "
         if any("${" in text for text in texts(stored)):
             raise ValueError("it contains ${...}, which train.py resolves")
         stored["data"] = merged(stored["data"], data)
-        if "root" not in stored["data"]:
-            raise InputError(
-                f"run={folder}: its configuration has no data.root, which is of the machine that "
-                "trained; give data.root=..."
-            )
         stored["trainer"] = merged(stored["trainer"], trainer)
         return TrainConfig.read(stored)
     except InputError as error:
         raise InputError(
-            each if each.startswith("run=") else f"run={folder}: {path.name}: {each}"
-            for each in error.problems
+            f"run={folder}: {path.name}: {problem}" for problem in error.problems
         ) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"run={folder}: {path.name}: {one_line(error)}") from None
@@ -99,10 +99,7 @@ def data_config(cohort: str, changes: dict[str, Any]) -> "DataConfig":
     from lymphoml.data.settings import DataConfig
 
     _check_option("cohort", cohort, _options("data"))
-    composed = _compose([f"data={cohort}"]).data
-    given = [key for key in composed if not OmegaConf.is_missing(composed, key)]
-    values = to_plain_dict(OmegaConf.masked_copy(composed, given))
-    return DataConfig.read(merged(values, changes))
+    return DataConfig.read(to_plain_dict(_compose([f"data={cohort}"]).data, changes))
 
 
 def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -131,8 +128,8 @@ def pretrain_config(
     _check_option("encoder", encoder, _options("model/encoder"))
     composed = _compose([f"pretrain={method}", f"model/encoder@pretrain.encoder={encoder}"])
     return (
-        PretrainConfig.read(merged(to_plain_dict(composed.pretrain), changes)),
-        TrainerConfig.read(merged(to_plain_dict(composed.trainer), trainer)),
+        PretrainConfig.read(to_plain_dict(composed.pretrain, changes)),
+        TrainerConfig.read(to_plain_dict(composed.trainer, trainer)),
     )
 
 

@@ -1,6 +1,6 @@
-"""Files appear whole or not at all: written beside their place, flushed, then moved into it.
+"""Write files whole or not at all: to a temporary file in the same folder, flushed, then renamed.
 
-Those about single patients are their owner's alone, whatever the umask.
+Files about single patients are readable by their owner alone, whatever the umask.
 """
 
 import hashlib
@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lymphoml.core.errors import InputError, quoted
+from lymphoml.core.privacy import is_private
 from lymphoml.core.untrusted import is_safe_text
 
 if TYPE_CHECKING:  # half a second that most commands need not wait for
     import pandas as pd
-
-from lymphoml.core.privacy import is_private
 
 UMASK = os.umask(0o077)
 os.umask(UMASK)
@@ -26,11 +25,10 @@ os.umask(UMASK)
 
 @contextmanager
 def atomic_write(path: Path, private: bool = False) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends well, and vanishes if not.
+    """Yield a binary file that replaces `path` when the block succeeds, and else vanishes.
 
-    Its mode is 0600 where `private`, or where its name is a private file's. The temporary file lies
-    in the same folder, so that the move never crosses a file system. An OSError names `path`,
-    whichever step it comes from.
+    Its mode is 0600 where `private`, or where its name is a private file's. An OSError names
+    `path`, whichever step raises it.
     """
     with with_filename(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +48,7 @@ def atomic_write(path: Path, private: bool = False) -> Iterator[BinaryIO]:
 
 @contextmanager
 def with_filename(path: Path) -> Iterator[None]:
-    """An OSError of the block tells of `path`; the system names no file when a write fails."""
+    """Name `path` in an OSError of the block: the system names no file when a write fails."""
     try:
         yield
     except OSError as error:
@@ -61,7 +59,7 @@ def with_filename(path: Path) -> Iterator[None]:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
+    """Return the digest of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -72,9 +70,9 @@ def fsync(file: BinaryIO) -> None:
 
 
 def remove_stale_temp_files(folder: Path, names: Iterable[str] = ("*",)) -> None:
-    """What killed processes left of these files; the caller is the only one who writes them."""
+    """Remove what killed processes left of these files; no other process may be writing them."""
     for name in names:
-        for leftover in folder.glob(f".{name}.????????"):  # as mkstemp calls them
+        for leftover in folder.glob(f".{name}.????????"):  # as mkstemp names them
             leftover.unlink(missing_ok=True)
 
 
@@ -88,9 +86,9 @@ def write_csv(path: Path, table: "pd.DataFrame", private: bool = False) -> None:
 
 
 def csv_text(path: Path, table: "pd.DataFrame") -> str:
-    """What `path` is to hold.
+    """Return the content of `path`.
 
-    Raises InputError where a text would be a formula in a spreadsheet, or cannot be seen.
+    Raises InputError where a text would be a formula in a spreadsheet, or is not printable.
     """
     words = [str(name) for name in table.columns]
     for name in table.select_dtypes(include=["object", "string", "category"]):
@@ -98,8 +96,8 @@ def csv_text(path: Path, table: "pd.DataFrame") -> str:
     for word in words:
         if not is_safe_text(word):
             raise InputError(
-                f"{path}: {quoted(word, 60)} is a formula to a spreadsheet, or cannot be seen; "
-                f"rename it where it comes from"
+                f"{path}: {quoted(word, 60)} is a formula in a spreadsheet, or not printable; "
+                f"rename it in the cohort"
             )
     return table.to_csv(index=False)
 

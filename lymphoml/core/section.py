@@ -142,7 +142,7 @@ def _problems(error: ValidationError, values: Any, path: str) -> list[str]:
         shown = f"{key}={_shown(found)}"
         match each["type"]:
             case "missing":
-                lines[key] = f"{key}: is missing"
+                lines[key] = f"{key}: is missing; give {key}=..."
             case "extra_forbidden":
                 lines[key] = f"{key}: no such key"
             case "union_tag_not_found":

@@ -1,4 +1,4 @@
-"""Reading files that a stranger may have made: nothing hangs, nothing grows beyond its bounds."""
+"""Read files that a stranger may have made: nothing hangs, nothing grows beyond its bounds."""
 
 import errno
 import json
@@ -14,14 +14,14 @@ from lymphoml.core.errors import InputError, one_line
 
 SMALL = 1 << 26  # bytes of a table or an image: 64 MiB
 SETTINGS = 1 << 20  # of a yaml file
-DEEPEST = 40  # mappings and lists within each other
-FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the beginning of one
+MAX_DEPTH = 40  # of mappings and lists within each other
+FORMULA = ("=", "+", "-", "@")  # how a formula starts in a spreadsheet
 
 
 def read_bytes(path: Path, most: int = SMALL) -> bytes:
-    """A regular file's content. Raises OSError, whose `strerror` tells, for anything else.
+    """Return a regular file's content: a pipe would block for ever, a device never end.
 
-    A pipe would block for ever, a device never end.
+    Raises OSError, whose `strerror` says why, for anything else.
     """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -42,44 +42,42 @@ def read_bytes(path: Path, most: int = SMALL) -> bytes:
 
 
 def read_text(path: Path, most: int = SMALL) -> str:
-    """Likewise; UTF-8, else UnicodeDecodeError."""
+    """Return the same as UTF-8. Raises UnicodeDecodeError, too."""
     return read_bytes(path, most).decode("utf-8-sig")
 
 
 def read_yaml(path: Path) -> Any:
-    """Plain data. Raises OSError, and ValueError with a line on what is not plain."""
+    """Return plain data. Raises OSError, and ValueError with a line on what is not plain."""
     text = read_text(path, SETTINGS)
     check_yaml(text)
-    return _seen(yaml.safe_load(text))
+    return _check_texts(yaml.safe_load(text))
 
 
 def read_json(path: Path) -> Any:
-    """Likewise of JSON; NaN and infinity, which JSON does not have, are refused."""
+    """Return plain data, without NaN and infinity. Raises OSError and ValueError."""
     try:
-        return _seen(json.loads(read_text(path), parse_constant=_refuse_constant))
+        return _check_texts(json.loads(read_text(path), parse_constant=_reject_constant))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
 def read_mapping(path: Path, advice: str) -> dict[str, Any]:
-    """A yaml or json file that holds a mapping. Raises InputError, which says what to do."""
+    """Return the mapping of a yaml or json file. Raises InputError, which ends with `advice`."""
     try:
         content = read_json(path) if path.suffix == ".json" else read_yaml(path)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise InputError(
-            f"{path} cannot be read: {reason or one_line(error)[:200]}; {advice}"
-        ) from None
+        reason = (isinstance(error, OSError) and error.strerror) or one_line(error)[:200]
+        raise InputError(f"{path} cannot be read: {reason}; {advice}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no mapping; {advice}")
+        raise InputError(f"{path} is not a mapping; {advice}")
     return content
 
 
 def check_yaml(text: str) -> None:
-    """Raises ValueError for what makes yaml more than a way to write data down.
+    """Raise ValueError where yaml is more than plain data.
 
-    An alias of an alias doubles at each step, a tag names what is to be built, of two equal keys
-    one would be lost, and depth ends in a RecursionError.
+    Aliases of aliases grow exponentially, tags name what is to be built, of two equal keys one
+    would be lost, and depth ends in a RecursionError.
     """
     try:
         _check_events(text)
@@ -91,7 +89,7 @@ def check_yaml(text: str) -> None:
 
 
 def _check_events(text: str) -> None:
-    keys: list[set[str] | None] = []  # of each open mapping those met; None of a list
+    open_keys: list[set[str] | None] = []  # the keys of each open mapping; None for a list
     is_key: list[bool] = []
     documents = 0
     for event in yaml.parse(text, yaml.SafeLoader):
@@ -102,27 +100,27 @@ def _check_events(text: str) -> None:
             raise ValueError(f"line {line} has a tag; give plain values")
         documents += isinstance(event, yaml.DocumentStartEvent)
         if documents > 1:
-            raise ValueError(f"line {line} begins a second document; keep one")
+            raise ValueError(f"line {line} starts a second document; keep one")
         if isinstance(event, yaml.CollectionEndEvent):
-            keys.pop()
+            open_keys.pop()
             is_key.pop()
         elif isinstance(event, yaml.NodeEvent):
-            own = keys[-1] if keys else None
-            if own is not None:
+            keys = open_keys[-1] if open_keys else None
+            if keys is not None:
                 if is_key[-1] and isinstance(event, yaml.ScalarEvent):
-                    if event.value in own:
+                    if event.value in keys:
                         raise ValueError(f"line {line} has the key {event.value[:60]!r} again")
-                    own.add(event.value)
+                    keys.add(event.value)
                 is_key[-1] = not is_key[-1]
             if isinstance(event, yaml.CollectionStartEvent):
-                keys.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
+                open_keys.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
                 is_key.append(True)
-                if len(keys) > DEEPEST:
-                    raise ValueError(f"line {line} is nested more than {DEEPEST} deep")
+                if len(open_keys) > MAX_DEPTH:
+                    raise ValueError(f"line {line} is nested more than {MAX_DEPTH} deep")
 
 
 def texts(value: Any) -> Iterator[str]:
-    """All in a nested value, keys included."""
+    """Yield every text in a nested value, keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -133,56 +131,48 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def is_safe_text(name: str) -> bool:
-    """Whether a name can stand in a table and on a terminal: no formula, nothing unprintable.
+    """Return whether a name can be in a table and on a terminal: no formula, all printable.
 
-    A sign alone is no formula: the separator of a date is one.
+    A sign alone is not a formula: the separator of a date is one.
     """
     return name.isprintable() and (len(name) == 1 or not name.startswith(FORMULA))
 
 
-def _seen(content: Any) -> Any:
-    """`content`, in which no text can steer a terminal or hide what it says."""
+def _check_texts(content: Any) -> Any:
     for text in texts(content):
         if not text.replace("\n", "").isprintable():
-            raise ValueError(f"{text[:60]!r} holds what cannot be seen")
+            raise ValueError(f"{text[:60]!r} is not printable")
     return content
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-# A run folder reaches no other place: a link in one that was sent would lead out of it.
+def _reject_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def reject_symlinks(run: Path) -> None:
-    """Raises InputError where something in `run` or a folder of its is a link, pipe or device.
+    """Raise InputError where a run folder, or a fold's within it, has a link, pipe or device.
 
-    What is read through one is another's, what is written lands elsewhere. The run folder itself
-    may be a link: its user named it.
+    Reading through a link would read, and writing through it overwrite, a file elsewhere. The run
+    folder itself may be a link: its user named it.
     """
     if not is_safe_text(run.name):
-        raise InputError(f"run folder {run}: its name is a formula, or cannot be seen; rename it")
-    if not run.is_dir():
-        return
-    for folder in (run, *(each for each in _entries(run) if _is_ours(each))):
-        for entry in _entries(folder):
-            if not _is_own(entry):
-                raise InputError(
-                    f"{entry}: a link, or no regular file; a run folder holds its own files"
-                )
+        raise InputError(f"run folder {run}: its name is a formula, or not printable; rename it")
+    ours = [  # a tracker's folder may have links; nothing of ours reads or writes there
+        path
+        for path in _entries(run)
+        if path.is_dir() and not path.is_symlink() and path.name.startswith(("fold-", "test"))
+    ]
+    for folder in (run, *ours):
+        for path in _entries(folder):
+            if not _is_file_or_folder(path):
+                raise InputError(f"{path}: is a link, or not a regular file; remove it")
 
 
-def _is_ours(path: Path) -> bool:
-    """A tracker's folder may hold links; nothing of ours reads or writes there."""
-    return path.is_dir() and not path.is_symlink() and path.name.startswith(("fold-", "test"))
-
-
-def _is_own(path: Path) -> bool:
+def _is_file_or_folder(path: Path) -> bool:
     try:
         mode = path.lstat().st_mode
     except OSError:
-        return True  # gone since, renamed by who trains another fold; or whoever needs it says why
+        return True  # renamed since by a process that trains another fold
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
@@ -190,4 +180,4 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return [folder / name for name in sorted(os.listdir(folder))]
     except OSError:
-        return []  # whoever needs it will say so
+        return []  # what reads it says why

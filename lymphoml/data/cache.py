@@ -24,7 +24,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from rich.filesize import decimal
 
-from lymphoml.core.errors import InputError, RuntimeFailure, cache_refusal
+from lymphoml.core.errors import InputError, RuntimeFailure, cache_error
 from lymphoml.core.files import atomic_write
 from lymphoml.core.untrusted import read_bytes
 from lymphoml.data.problems import shortened
@@ -154,7 +154,7 @@ def build_missing(
                 _check_space(folder, missing, item)
                 problems += build(missing)
     except OSError as error:
-        raise cache_refusal(f"cache {folder}", error, decimal(_bytes(missing, item))) from None
+        raise cache_error(f"cache {folder}", error, decimal(_bytes(missing, item))) from None
     if problems:
         raise InputError(shortened(problems, "images like these"))
 

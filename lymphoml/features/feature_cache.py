@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lymphoml.core.cores import available_cores
-from lymphoml.core.errors import InputError, RuntimeFailure, cache_refusal
+from lymphoml.core.errors import InputError, RuntimeFailure, cache_error
 from lymphoml.core.progress import progress_bar
 from lymphoml.core.signals import end_with_parent
 from lymphoml.data.cache import BagSource, cache_lock, check_entries, read_entry, write_entry
@@ -49,7 +49,7 @@ def load_features(
                 # Whoever held the locks before has computed some of them.
                 _compute_missing(blocks, _tasks(blocks, sources, folders), folders, sources)
     except OSError as error:
-        raise cache_refusal(f"cache {folders[0].parent}", error) from None
+        raise cache_error(f"cache {folders[0].parent}", error) from None
     return [
         FeatureStore(
             {each.patient: np.array(read_entry(each.entry(folder))) for each in sources},

@@ -1,8 +1,9 @@
 """The whole configuration of a run."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.section import Section, Text
@@ -24,6 +25,12 @@ OF_STEPS = {
 }
 
 
+def _check_name(text: str) -> str:
+    if not re.fullmatch(r"(?![.-])[A-Za-z0-9_.-]{1,100}", text):
+        raise ValueError("must be letters, digits, _ - and .")
+    return text
+
+
 class ResumeConfig(Section):
     allow_changes: bool
 
@@ -31,7 +38,7 @@ class ResumeConfig(Section):
 class TrainConfig(Section):
     """`model`, `optim` and `scheduler` are open: `models.build` checks what they name."""
 
-    name: Text
+    name: Annotated[Text, AfterValidator(_check_name)]  # of a folder of runs
     tags: list[Text]
     seed: int
     fold: int | Literal["all"]

@@ -20,9 +20,9 @@ from benchmarks.speed.plain import Plain
 from benchmarks.speed.recipe import Network, read_patients
 from benchmarks.speed.reference import Reference
 from benchmarks.speed.worker import Answer, Job
+from lymphoml.cli.config import compose_config
 from lymphoml.data.synthetic.cohort import synthesize
 from lymphoml.runs.cross_validation import cross_validate
-from tests.cli.test_config import configured
 
 STEPS = 3
 
@@ -66,7 +66,7 @@ def lymphoml(root, tmp_path_factory):
         patch.setattr(pl.Trainer, "fit", recording_fit)
         patch.setattr(pl.Trainer, "predict", recording_predict)
         cross_validate(
-            configured(
+            compose_config(
                 "experiment=paper", "data=synthetic", f"data.root={root}", "fold=0", "logger=none",
                 f"data.cache={folder}", "trainer.precision=32-true", "trainer.num_threads=1",
                 "data.image_baselines=[]", "trainer.accelerator=cpu", "trainer.max_epochs=1",

@@ -57,18 +57,6 @@ def test_a_sweep_in_a_process_of_its_own(runs):
     assert str(runs.parent) not in json.dumps(written)
 
 
-def test_a_refusal_in_a_process_of_its_own(runs):
-    done = subprocess.run(
-        [sys.executable, "-m", "lymphoml", "compare", "runs=[runs/sweep/lr=0.0001,runs/other]"],
-        cwd=runs.parent, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: runs/other: patient Zebra")
-
-
 def test_a_list_is_compared_with_its_first_into_runs(runs, capsys):
     main(["compare", 'runs=["runs/sweep/lr=0.001,x=1",runs/sweep/lr=0.0001]', "resamples=200"])
     assert "reference: lr=0.001,x=1 (the first given)" in capsys.readouterr().out
@@ -90,7 +78,6 @@ def test_reference_out_and_seed_are_obeyed(runs, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "runs=...: this option is required"),
         (["runs=runs/nowhere"], "runs/nowhere: no such folder"),
         (["runs=runs/other"], "runs/other is one run"),
         (["runs=[runs/other]"], "a comparison takes two different runs or more"),
@@ -100,12 +87,8 @@ def test_reference_out_and_seed_are_obeyed(runs, capsys):
             "quote one whose name has a comma",
         ),
         (["runs=[runs/other,runs]"], "runs is not a run: it has no config.yaml"),
-        (["runs=[runs/other, ["], "give run folders as [A,B,...]"),
-        (["runs=[]"], "give run folders as [A,B,...]"),
         (["runs=runs/sweep", "reference=other"], "reference=other: must be one of the runs"),
         (["runs=runs/sweep", "resamples=1"], "resamples=1: must be >= 100"),
-        (["runs=runs/sweep", "resamples=many"], "many"),
-        (["runs=runs/sweep", "rnus=1"], "rnus"),
     ],
 )
 def test_wrong_words_are_one_line_and_exit_code_2(runs, capsys, words, says):
@@ -127,9 +110,3 @@ def test_an_unfinished_run_is_named_and_nothing_written(runs, capsys):
     (runs / "sweep" / "lr=0.0001" / "fold-2" / "done.json").unlink()
     (line,) = refuse(capsys, "runs=runs/sweep")
     assert "lr=0.0001 is not finished" in line
-
-
-def test_help_lists_the_options(capsys):
-    main(["compare", "--help"])
-    told = capsys.readouterr().out
-    assert all(key in told for key in ("runs", "reference", "out", "resamples", "seed"))

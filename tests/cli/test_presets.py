@@ -18,10 +18,12 @@ ELSEWHERE = {"best", "morphology", "trained_linear", "default", "paper"}
 SMALL = ["data=synthetic", "data.folds=2", "fold=0", "data.crop=null", "data.resize=null",
          "data.train_bag_size=2", "data.image_baselines=[]", "pretrain.crop=null",
          "pretrain.resize=null", "pretrain.batch_size=16", "pretrain.epochs=1", "logger=none",
-         "trainer.max_epochs=1", "trainer.num_threads=1", "trainer.enable_progress_bar=false"]  # fmt: skip
+         "trainer.max_epochs=1", "trainer.num_threads=1",
+         "trainer.enable_progress_bar=false"]  # fmt: skip
 OFFLINE = {"lcsdn": ["model.encoder.weights=null"]}  # ImageNet's are a download
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", sorted(set(PRESETS) - ELSEWHERE))
 def test_a_preset_trains_and_predicts_whom_it_held_out(preset, cohort, tmp_path):
     words = [f"experiment={preset}", *SMALL, *OFFLINE.get(preset, []), f"data.root={cohort}",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lymphoml.core.errors import InputError, cache_refusal
+from lymphoml.core.errors import InputError, cache_error
 from lymphoml.core.files import remove_stale_temp_files
 from lymphoml.core.progress import progress_bar
 from lymphoml.core.seeding import keyed_seed
@@ -183,7 +183,7 @@ def pretrained(
             if not is_whole(folder):  # whoever held it before may have finished it
                 _make(folder, told, store, Arithmetic(device, PRECISIONS[precision]))
     except OSError as error:
-        raise cache_refusal(f"pretrained encoder {folder}", error) from None
+        raise cache_error(f"pretrained encoder {folder}", error) from None
     return folder
 
 

@@ -1,0 +1,76 @@
+"""The command line of `python -m lymphoml`: its options, its help, how it ends."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lymphoml.cli.commands.predict import Predict
+from lymphoml.cli.commands.submit import Submit
+from lymphoml.cli.commands.synthesize import Synthesize
+from lymphoml.cli.main import COMMANDS, main
+from lymphoml.cli.options import parse, parse_run_list
+from lymphoml.core.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_words_are_typed():
+    assert parse(Synthesize, ["out=x", "images=[3,9]"]).images == [3, 9]
+    assert parse(Predict, ["run=r", "data.root=d"]).data == {"root": "d"}
+    message = "ResNet18: it's 50 % [better], {really}"
+    assert parse(Submit, ["run=r", f"message={message}"]).message == message
+    assert parse(Predict, ["run='runs/cv/lr=0.1,optim=sgd'"]).run == "runs/cv/lr=0.1,optim=sgd"
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["out=x", "patients=many"], "patients=many"),
+    (["out=x", "patient=3"], "patient"),
+    (["patients=3"], "out=...: this option is required"),
+    (["out"], "key=value"),
+    (["out=x", "images=[3,9"], "images"),
+])  # fmt: skip
+def test_a_wrong_word_is_named(words, message):
+    with pytest.raises(InputError, match=message):
+        parse(Synthesize, words)
+
+
+def test_a_run_with_a_comma_in_its_name_is_quoted(tmp_path):
+    for name in ("a,b", "c"):
+        (tmp_path / name).mkdir()
+    text = f'["{tmp_path}/a,b",{tmp_path}/c]'
+    assert parse_run_list(text) == [tmp_path / "a,b", tmp_path / "c"]
+    for wrong in ("[]", "[a, [", "[a,b]"):
+        with pytest.raises(InputError, match="runs="):
+            parse_run_list(wrong)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_lists_every_option(name, capsys):
+    main([name, "--help"])
+    shown = capsys.readouterr().out
+    assert all(f"  {key.name} " in shown for key in dataclasses.fields(COMMANDS[name][0]))
+
+
+def test_an_unknown_command_is_one_line_and_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["tran"])
+    assert exit.value.code == 2
+    assert capsys.readouterr().err.startswith("error: tran: must be one of audit, ")
+
+
+@pytest.mark.parametrize(("words", "most"), [
+    (["train.py", "--help"], "import hydra"),
+    (["-m", "lymphoml", "predict", "--help"], "import omegaconf"),
+])  # fmt: skip
+def test_help_is_instant(words, most):
+    def seconds(*given: str) -> float:
+        before = os.times().children_user + os.times().children_system
+        subprocess.run([sys.executable, *given], cwd=ROOT, check=True, capture_output=True)
+        return os.times().children_user + os.times().children_system - before
+
+    seconds(*words)  # compiles
+    assert min(seconds(*words), seconds(*words)) < seconds("-c", most) + 0.3
