@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
+from rich.console import Console
 
 from lymphoml.core.privacy import leaves_project
 
@@ -91,6 +92,14 @@ def describe_hard_stratum(config: Mapping[str, Any], highest: float | None) -> s
     column = (config["data"].get("hard_stratum") or {}).get("column", "the declared column")
     limit = "the declared value" if highest is None else format(highest, "g")
     return f"{column.replace('_', ' ')} at most {limit}"
+
+
+def wide_console() -> Console:
+    """Of the terminal; wide enough for tables where the output is none."""
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 130
+    return console
 
 
 def _undefined(value: float | None) -> bool:

@@ -9,7 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from lymphoml.evaluation.pooled import pool
-from lymphoml.reports.format import TITLES, baseline_title, format_estimate, format_score
+from lymphoml.reports.format import (
+    TITLES,
+    baseline_title,
+    format_estimate,
+    format_score,
+    wide_console,
+)
 from lymphoml.runs.finished_run import Run, read_run, siblings
 from lymphoml.runs.run_folder import fold_folder
 from lymphoml.runs.tables import read_predictions_csv
@@ -20,7 +26,7 @@ CHANCE = {"balanced_accuracy": "0.5", "auroc": "0.5", "specificity_at_95": "0.05
 
 
 def print_run(folder: Path, console: Console | None = None) -> None:
-    console = console or Console(soft_wrap=True)
+    console = console or wide_console()
     if not (folder / "metrics.json").exists():
         for line in _unfinished_lines(folder):
             console.print(line, markup=False)
@@ -59,8 +65,9 @@ def _fold_table(run: Run) -> Table:
 
 def _score_table(title: str, run: Run, metrics: Mapping[str, Any]) -> Table:
     """A row per score and stratum: the run, chance, the clinical baseline and the gain over it."""
-    table = Table("", "run \\[95 %]", "chance", "clinical values alone", "gain",
-                  title=f"{title}, {run.metrics['n_patients']} patients", title_justify="left")  # fmt: skip
+    columns = ["", "run \\[95 %]", "chance", "clinical values alone", "gain"]
+    title = f"{title}, {run.metrics['n_patients']} patients"
+    table = Table(*columns, title=title, title_justify="left")
     highest = run.metrics.get("hard_max")
     hard = ", hard stratum" if highest is None else f", hard stratum (up to {highest:g})"
     gain = metrics["gain"]

@@ -19,7 +19,7 @@ from lymphoml.evaluation.rule_out import (
     specificity_difference,
     worst_average,
 )
-from lymphoml.reports.format import baseline_title, format_estimate
+from lymphoml.reports.format import baseline_title, format_estimate, wide_console
 from lymphoml.runs.ensemble import predictions_digest
 from lymphoml.runs.finished_run import Run, read_run
 from lymphoml.runs.triage_rule import RULE
@@ -45,7 +45,7 @@ def set_rule(
     run = read_run(folder)
     rule = make_rule(run, sensitivity, guarantee, prevalence)
     write_json(folder / RULE, rule)
-    print_rule(folder, rule, console or Console(soft_wrap=True))
+    print_rule(folder, rule, console or wide_console())
     return rule
 
 
@@ -84,8 +84,8 @@ def assumptions(rule: dict[str, Any]) -> list[str]:
     return [
         "New tumoral patients are exchangeable with these: same referral, smear, stain and camera. "
         "Another hospital needs its own rule.",
-        f"Both guarantees (conformal prediction, Clopper-Pearson) are exact for one model fitted to "
-        f"other patients and approximate for the {rule['folds']} models of a cross-validation: "
+        f"Both guarantees (conformal prediction, Clopper-Pearson) are exact for one model fitted "
+        f"to other patients and approximate for the {rule['folds']} models of a cross-validation: "
         f"{bound}. predict.py applies the rule per fold model, not to the mean probability.",
         "The number missed follows from the method; it is not an estimate of sensitivity.",
         "These intervals are not valid after choosing the run or the level on the same numbers.",
@@ -95,8 +95,8 @@ def assumptions(rule: dict[str, Any]) -> list[str]:
 def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
     """A table of the run and one of the baseline, a column per guarantee; then the assumptions."""
     console.print(
-        f"rule-out at sensitivity {rule['sensitivity']:g}, out of fold, {rule['n_tumoral']} tumoral "
-        f"and {rule['n_reactive']} reactive patients, 95 % intervals"
+        f"rule-out at sensitivity {rule['sensitivity']:g}, out of fold, {rule['n_tumoral']} "
+        f"tumoral and {rule['n_reactive']} reactive patients, 95 % intervals"
     )
     console.print(_table(str(folder), rule["outcomes"], rule))
     if (baseline := rule["baseline"]) is not None:
@@ -118,7 +118,8 @@ def _table(title: str, outcomes: dict[str, Any], rule: dict[str, Any]) -> Table:
                   title=title, title_justify="left")  # fmt: skip
     npv = f"negative predictive value at prevalence {rule['prevalence']}"
     rows = ["ruled out below probability", "sensitivity on average", "in 95 % of cohorts above",
-            "tumoral patients missed", "reactive patients ruled out", "specificity", npv]  # fmt: skip
+            "tumoral patients missed", "reactive patients ruled out", "specificity",
+            npv]  # fmt: skip
     columns = [_cells(outcome, rule, guarantee) for guarantee, outcome in outcomes.items()]
     for row in zip(rows, *columns, strict=True):
         if row[0] != npv or rule["prevalence"] is not None:

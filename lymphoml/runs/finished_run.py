@@ -81,7 +81,7 @@ class Run:
         return rows.rename(columns={name: "probability"})
 
     def instances(self) -> pd.DataFrame | None:
-        """Out-of-fold probability of each image, the mean over repeats: patient, image, probability.
+        """Out-of-fold probability of each image, mean over repeats: patient, image, probability.
 
         None unless every fold has an instances.csv.
         """

@@ -28,11 +28,10 @@ class Compare:
 
 
 def run(options: Compare) -> None:
-    from rich.console import Console
-
     from lymphoml.reports.comparison.compare import choose_reference, compare_runs
     from lymphoml.reports.comparison.output import print_comparison, write_comparison
     from lymphoml.reports.comparison.sweep import print_sweep, write_sweep
+    from lymphoml.reports.format import wide_console
     from lymphoml.runs.finished_run import find_runs
 
     if options.resamples < 100:
@@ -43,9 +42,7 @@ def run(options: Compare) -> None:
     comparison = compare_runs(paths, reference, options.resamples, options.seed, options.tried)
     out = Path(options.out or ("runs" if is_list else options.runs))
     written = write_comparison(comparison, out)
-    console = Console(soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 120
+    console = wide_console()
     print(f"reference: {comparison.reference} ({why})")
     if not is_list:
         written += write_sweep(comparison, out)

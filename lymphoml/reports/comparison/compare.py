@@ -149,8 +149,8 @@ def _check(paths: Sequence[Path], reference: Path | str, tried: int | None) -> N
     if isinstance(reference, Path):
         if len(paths) < 2:
             raise InputError(
-                f"runs={format_run_list(paths)}: a comparison takes two different runs or more, or one and "
-                f"a baseline, such as reference=clinical"
+                f"runs={format_run_list(paths)}: a comparison takes two different runs or more, or "
+                f"one and a baseline, such as reference=clinical"
             )
         if reference not in paths:
             raise InputError(f"reference={reference} is none of runs={format_run_list(paths)}")

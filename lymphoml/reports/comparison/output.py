@@ -14,7 +14,7 @@ from lymphoml.core.files import write_csv, write_json
 from lymphoml.evaluation.selection import Best
 from lymphoml.evaluation.summary import to_json
 from lymphoml.reports.comparison.compare import Comparison, Stratum
-from lymphoml.reports.format import format_estimate, format_p, format_score
+from lymphoml.reports.format import format_estimate, format_p, format_score, wide_console
 from lymphoml.reports.results import STRATA
 
 NAMES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
@@ -22,7 +22,7 @@ DIFFERENCE = {"value": "difference", "low": "difference_low", "high": "differenc
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    console = console or Console(soft_wrap=True)
+    console = console or wide_console()
     for name, stratum in comparison.strata.items():
         where = "" if name == "all" else f", {STRATA[name]}"
         for score in NAMES:

@@ -16,7 +16,7 @@ from lymphoml.core.files import atomic_write, write_csv
 from lymphoml.reports.comparison.compare import Comparison
 from lymphoml.reports.format import TITLES, baseline_title, format_estimate
 from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis
-from lymphoml.reports.results import Scores, baseline_scores, run_scores, score_std
+from lymphoml.reports.results import STRATA, Scores, baseline_scores, run_scores, score_std
 from lymphoml.reports.run_labels import flatten, run_labels, varying_settings
 from lymphoml.runs.finished_run import Run
 
@@ -33,8 +33,10 @@ SHOWN = {
 }
 BEST = "best_epoch_balanced_accuracy"
 # Okabe and Ito without yellow, by the page's names of them; and what a curve without colour needs.
-COLOURS = {"ink": "#000000", "orange": "#e69f00", "blue": "#0072b2", "sky": "#56b4e9",
-           "vermilion": "#d55e00", "green": "#009e73", "pink": "#cc79a7", "grey": "#777777"}  # fmt: skip
+COLOURS = {
+    "ink": "#000000", "orange": "#e69f00", "blue": "#0072b2", "sky": "#56b4e9",
+    "vermilion": "#d55e00", "green": "#009e73", "pink": "#cc79a7", "grey": "#777777",
+}  # fmt: skip
 MARKERS = {"dot": "o", "square": "s", "diamond": "D", "ring": "X"}
 LINES = {"solid": "-", "dash": "--", "dot": ":"}
 
@@ -63,14 +65,14 @@ def ablation_table(runs: Mapping[str, Run]) -> pd.DataFrame:
         row: dict[str, Any] = {"run": name, "baseline": None}
         row |= {column: flat.get(key) for column, key in PAPER_SETTINGS.items()}
         row |= {k: value for k, value in varying.items() if k not in PAPER_SETTINGS.values()}
-        row |= _score_columns({stratum: run_scores(run, stratum) for stratum in ("all", "hard")},
-                              {stratum: score_std(run, stratum) for stratum in ("all", "hard")})  # fmt: skip
+        scores = {stratum: run_scores(run, stratum) for stratum in STRATA}
+        row |= _score_columns(scores, {stratum: score_std(run, stratum) for stratum in STRATA})
         row |= {f"{BEST}_{end}_optimistic": run.metrics[BEST][end] for end in ("mean", "std")}
         row["seconds_per_fold"] = run.seconds and run.seconds / len(run.histories)
         rows.append(row)
     for run in runs.values():
         for name in run.metrics["baselines"]:
-            scores = {s: baseline_scores(run, s).get(name, {}) for s in ("all", "hard")}
+            scores = {s: baseline_scores(run, s).get(name, {}) for s in STRATA}
             std = {stratum: score_std(run, stratum, name) for stratum in scores}
             rows.append({"baseline": name} | _score_columns(scores, std))
         if run.metrics["baselines"]:
@@ -142,7 +144,8 @@ def sweep_chart(runs: Sequence[Run]) -> Chart | None:
     lowest = min(0.5, *(curve["mean"].min() for curve in curves.values()))
     return Chart(
         "sweep", "Validation balanced accuracy by epoch, mean over folds, one line per run",
-        count_axis("epoch", last), share_axis("validation balanced accuracy, mean over folds", lowest),
+        count_axis("epoch", last),
+        share_axis("validation balanced accuracy, mean over folds", lowest),
         series, width=640, height=380,
     )  # fmt: skip
 

@@ -51,7 +51,7 @@ def precision_chart(repeats: list[pd.DataFrame]) -> Chart:
         # The last point, recall 0 and precision 1, is a convention that no threshold reaches.
         series += _curve(x[:-1], y[:-1], thresholds, point, "recall {0:.2f}, precision {1:.2f}")
     return _chart(
-        "precision", "Precision-recall curve of the out-of-fold predictions", "recall (sensitivity)",
+        "precision", "Precision-recall curve of the out-of-fold predictions", "recall",
         "precision (positive predictive value)", series,
     )  # fmt: skip
 

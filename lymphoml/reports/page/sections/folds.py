@@ -91,7 +91,7 @@ def _loss_chart(run: Run, last: int) -> Chart:
     values = [v for curves in (training, validation) for c in curves.values() for v in c]
     y = number_axis("cross-entropy", min(values, default=0), max(values, default=1))
     series = [*_lines("training loss", training, "dot"), *_lines("validation loss", validation)]
-    return Chart("loss", "Training and validation loss by epoch: each fold, and the mean over folds",
+    return Chart("loss", "Training and validation loss by epoch: each fold and the mean",
                  count_axis("epoch", last), y, series, data_table=False)  # fmt: skip
 
 

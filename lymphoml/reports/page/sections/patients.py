@@ -45,7 +45,7 @@ def patient_names(run: Run, ids: bool) -> dict[str, str]:
 
 
 def patient_table(run: Run, ids: bool) -> pd.DataFrame:
-    """By patient, the highest probability first: place, name, probability, label, fold, hard, wrong.
+    """By patient, the highest first: place, name, probability, label, fold, hard, wrong.
 
     The probability is the mean over repeats; `hard` is None where unknown.
     """
@@ -64,7 +64,7 @@ def patient_table(run: Run, ids: bool) -> pd.DataFrame:
 
 
 def choose_cells(instances: pd.DataFrame) -> dict[str, dict[str, list[tuple[str, float]]]]:
-    """By patient, the `most` and the `least` suspicious images with their probability; none twice."""
+    """By patient, the `most` and `least` suspicious images and their probability; none twice."""
     chosen = {}
     for patient, rows in instances.groupby("patient"):
         ranked = rows.sort_values(["probability", "image"], ascending=[False, True])
