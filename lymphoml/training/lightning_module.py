@@ -44,10 +44,11 @@ class BagClassifier(pl.LightningModule):
     """A MIL model, its loss and its optimiser, all described by primitives.
 
     `model`, `optim` and `scheduler` are specifications for `build`; `feature_dim` is the width of
-    feature vectors, where bags hold these. `pos_weight` multiplies the loss of positive patients. Only in training, `chunk_size` images go through the encoder at a
-    time (None: all), and labels are `label_smoothing` / 2 away from 0 and 1. The trainer's data
-    module has the transform of each batch, and the views whose logits evaluation averages.
-    Checkpoints have weights and primitives, and no path of this machine.
+    feature vectors, where bags have these. `pos_weight` multiplies the loss of positive patients.
+    Only in training, `chunk_size` images go through the encoder at a time (None: all), and labels
+    are `label_smoothing` / 2 away from 0 and 1. The trainer's data module has the transform of
+    each batch, and the views whose logits evaluation averages. Checkpoints have weights and
+    primitives, and no path of this machine.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Tracker:
 
     @contextmanager
     def fold(self, fold: int) -> Iterator[list[Logger]]:
-        """Yield the loggers of a fold's Trainer, closed at the end: as failed if the block raises."""
+        """Yield the loggers of a fold's Trainer; a block that raises closes them as failed."""
         folder, factors = self.run_dir / f"fold-{fold}", sweep_factors(self.config) | {"fold": fold}
         loggers: list[Logger] = []
         with ExitStack() as stack:
@@ -64,13 +65,14 @@ class Tracker:
                 stack.callback(events.close)
                 loggers.append(events)
             if self._mode != "disabled":
-                self._fold = self._start("fold", f"fold {fold} {self.slug}", factors)
-                stack.push(self._finish_fold)
-                loggers.append(wandb_runs.EpochWandbLogger.of_fold(self._fold, folder))
+                start = partial(self._start, "fold", f"fold {fold} {self.slug}", factors)
+                self._fold = wandb_runs.WandbRun(start, folder / "history.csv")
+                stack.push(self._close_fold)
+                loggers.append(self._fold)
             yield loggers
 
-    def _finish_fold(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._fold.finish(exit_code=int(kind is not None))
+    def _close_fold(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._fold.close(failed=kind is not None)
         self._fold = None
 
     def log_fold(self, predictions: pd.DataFrame, scores: Mapping[str, Any]) -> None:
@@ -79,8 +81,8 @@ class Tracker:
         Of `predictions` only the columns label (0 or 1) and probability are read.
         """
         if self._fold is not None:
-            self._fold.summary.update(finite_scalars(scores))
-            wandb_runs.log_charts(self._fold, predictions["label"], predictions["probability"])
+            self._fold.run.summary.update(finite_scalars(scores))
+            wandb_runs.log_charts(self._fold.run, predictions["label"], predictions["probability"])
 
     def log_cross_validation(self, metrics: Mapping[str, Any]) -> None:
         """Log the content of `metrics.json`: the pooled scores and a table of the folds."""

@@ -6,12 +6,12 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import Logger
 
 from lymphoml.core.errors import InputError
 from lymphoml.training.loggers.privacy import finite_scalars
@@ -19,24 +19,40 @@ from lymphoml.training.loggers.privacy import finite_scalars
 SUMMARIES = {"val/balanced_accuracy": "max,last", "val/loss": "min,last", "train/loss": "min,last"}
 
 
-class EpochWandbLogger(WandbLogger):
-    """Lightning's logger with one row an epoch, and without a module's hyper-parameters."""
+class WandbRun(Logger):
+    """A fold's run with a row per epoch, started by `start` when the first row is logged.
 
-    @classmethod
-    def of_fold(cls, run: Any, folder: Path) -> Self:
-        """Return the logger of a fold's run, which starts with the epochs in `history.csv`."""
-        for name, summary in SUMMARIES.items():
-            run.define_metric(name, summary=summary)
-        logger, history = cls(experiment=run), folder / "history.csv"
-        for row in pd.read_csv(history).to_dict("records") if history.exists() else []:
-            logger.log_metrics(finite_scalars(row))
-        return logger
+    Lightning's WandbLogger starts it before the first step, which then comes a third later. The
+    first rows are those of `history`, where there is such a file.
+    """
+
+    name, version = "wandb", ""
+
+    def __init__(self, start: Callable[[], Any], history: Path):
+        super().__init__()
+        self._start, self._run = start, None
+        # Read now: History writes this epoch's row before Lightning logs it.
+        self._rows = pd.read_csv(history).to_dict("records") if history.exists() else []
+
+    @property
+    def run(self) -> Any:
+        if self._run is None:
+            self._run = self._start()
+            for name, summary in SUMMARIES.items():
+                self._run.define_metric(name, summary=summary)
+            for row in self._rows:
+                self.log_metrics(finite_scalars(row))
+        return self._run
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.experiment.log(dict(metrics), step=int(metrics["epoch"]))
+        self.run.log(dict(metrics), step=int(metrics["epoch"]))
 
-    def log_hyperparams(self, params: Any) -> None:
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Log none: they may contain paths, and the run has the public configuration."""
+
+    def close(self, failed: bool) -> None:
+        if self._run is not None:
+            self._run.finish(exit_code=int(failed))
 
 
 def resolve_mode(mode: str) -> str:
