@@ -46,7 +46,7 @@ def load_features(
             with ExitStack() as locks:
                 for folder in sorted(folders):
                     locks.enter_context(cache_lock(folder))
-                # Whoever held the locks before has computed some of them.
+                # Another process may have computed some of them meanwhile.
                 _compute_missing(blocks, _tasks(blocks, sources, folders), folders, sources)
     except OSError as error:
         raise cache_error(f"cache {folders[0].parent}", error) from None

@@ -1,4 +1,4 @@
-"""The nucleus and the cytoplasm of the cell in an image's centre, told apart by their stain.
+"""The nucleus and the cytoplasm of the cell in an image's centre, separated by their stain.
 
 Each stain takes its share of the light (Beer-Lambert), so colours are compared as optical
 densities: OD = -ln(light / light through clear plasma), for red, green and blue. In smears stained

@@ -19,13 +19,13 @@ from lymphoml.features.pretraining.encoder_file import (
     is_whole,
 )
 from lymphoml.features.pretraining.settings import PretrainConfig
-from lymphoml.features.pretraining.train import pretrained
+from lymphoml.features.pretraining.train import pretrain_encoder
 from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.settings import TrainConfig
 
 
 class RunEncoders:
-    """Pretrained where neither run folder nor cache holds them, on a fold's training patients.
+    """Load, or pretrain on its training patients, the encoder of each fold.
 
     `config` is resolved, `cohort` has the labelled patients, `folds` is the table `patient, fold`.
     """
@@ -36,14 +36,14 @@ class RunEncoders:
         self.cohort, self.folds = cohort, folds
 
     def check_stored(self, folds: Sequence[int]) -> None:
-        """Raises InputError where the run stores one of these folds' made by other settings."""
+        """Raise InputError where the run stores an encoder of these folds with other settings."""
         for fold in folds:
             folder = fold_folder(self.run, fold)
             if is_whole(folder):
                 assert_same_settings(folder, self.settings)
 
     def get(self, fold: int) -> PretrainedEncoder:
-        """The fold's encoder: that of the run folder, else of the cache, else pretrained now."""
+        """Return the encoder in the run folder, else in the cache, else pretrain it."""
         folder = fold_folder(self.run, fold)
         if is_whole(folder):
             assert_same_settings(folder, self.settings)
@@ -52,7 +52,7 @@ class RunEncoders:
         return PretrainedEncoder(folder / ENCODER, self.settings)
 
     def store(self, fold: int) -> PretrainedEncoder:
-        """Likewise, and kept in the fold's folder from now on; the caller holds the fold's lock."""
+        """Return the encoder and keep it in the fold's folder; the caller holds the fold's lock."""
         folder, encoder = fold_folder(self.run, fold), self.get(fold)
         if encoder.path.parent != folder:
             copy_encoder(encoder.path.parent, folder)
@@ -62,15 +62,15 @@ class RunEncoders:
         data = self.config.data
         train, _ = split(self.folds, fold, data.folds)
         images = self.cohort.subset(train).images
-        return pretrained(self.settings, images, data.cache, self.config.trainer)
+        return pretrain_encoder(self.settings, images, data.cache, self.config.trainer)
 
 
 def load_run_encoder(run: Path, fold: int, settings: PretrainConfig) -> PretrainedEncoder:
-    """The fold's encoder in the run folder; InputError where it is missing or damaged."""
+    """Return the fold's encoder in the run folder. Raises InputError: missing or corrupt."""
     folder = fold_folder(run, fold)
     if not is_whole(folder):
         raise InputError(
-            f"{folder / ENCODER} is missing, or not what its run wrote; rerun the run's command "
+            f"{folder / ENCODER} is missing or corrupt; rerun the run's command "
             f"on the machine that trained it, or copy the whole run folder"
         )
     return PretrainedEncoder(folder / ENCODER, settings)

@@ -33,8 +33,8 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.promise(
-    "SIGTERM, SIGINT or `kill -9` while several processes measure cells",
-    "all end; finished patients are kept, and the same command goes on to the same bytes",
+    "SIGTERM, SIGINT or `kill -9` while several processes compute features",
+    "all end; finished patients are kept, and the same command resumes to the same bytes",
 )
 @pytest.mark.parametrize(
     "how", [pytest.param(how, marks=[pytest.mark.slow] * (how == "INT")) for how in CODES]

@@ -1,4 +1,4 @@
-"""`python -m lymphoml pretrain`: an encoder that has seen the cells, and no label."""
+"""`python -m lymphoml pretrain`: an encoder trained on images without labels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ class Pretrain:
 
     cohort: str = option("lymphocytosis", "which of conf/data, as data=... of train.py")
     data: dict[str, Any] = option({}, "changes to its settings: data.root=DIR")
-    method: str = option("simclr", "simclr, vicreg or autoencoder, as pretrain=... of train.py")
+    method: str = option("simclr", "simclr or vicreg, as pretrain=... of train.py")
     encoder: str = option("resnet10_quarter", "one of conf/model/encoder that looks at pixels")
     pretrain: dict[str, Any] = option({}, "changes to conf/pretrain: pretrain.epochs=20")
     trainer: dict[str, Any] = option({}, "changes to conf/trainer: trainer.num_threads=1")
@@ -32,9 +32,9 @@ def run(options: Pretrain) -> None:
 
     from lymphoml.core.files import atomic_write
     from lymphoml.data.cohort import load_cohort
-    from lymphoml.features.pretraining.encoder_file import ENCODER, word
+    from lymphoml.features.pretraining.encoder_file import ENCODER, format_value
     from lymphoml.features.pretraining.settings import INPUTS, trainable
-    from lymphoml.features.pretraining.train import pretrained
+    from lymphoml.features.pretraining.train import pretrain_encoder
     from lymphoml.training import hardware
 
     if given := [key for key in INPUTS if key in options.data]:
@@ -51,10 +51,10 @@ def run(options: Pretrain) -> None:
     hardware.configure_torch(resolved)
     print(resolved)
     images = load_cohort(data).labelled.images
-    path = pretrained(settings, images, data["cache"], trainer) / ENCODER
+    path = pretrain_encoder(settings, images, data["cache"], trainer) / ENCODER
     if out is not None:
         with atomic_write(out) as file:
             file.write(path.read_bytes())
     print(out or path)
-    words = [f"data.{key}={word(settings[key])}" for key in INPUTS]
+    words = [f"data.{key}={format_value(settings[key])}" for key in INPUTS]
     print(f"train.py takes it with model.encoder.weights=FILE {' '.join(words)}")

@@ -1,4 +1,4 @@
-"""A pretrained encoder and what is told of it: two files side by side, the second written last."""
+"""A pretrained encoder's folder: its weights, and a record of settings and digest, written last."""
 
 import json
 from pathlib import Path
@@ -14,61 +14,55 @@ from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.stain_normalization import NORMALIZERS
 from lymphoml.features.pretraining.settings import INPUTS
 
-ENCODER, TOLD = "encoder.safetensors", "pretrained.json"
+ENCODER, RECORD = "encoder.safetensors", "pretrained.json"
 KEY = "lymphoml"  # of the file's metadata; one key, since safetensors sorts none
 
 
-def write_encoder(folder: Path, encoder: nn.Module, told: dict[str, Any]) -> None:
-    """Write the encoder, whose metadata say how its inputs are made, then `pretrained.json`.
-
-    The latter holds `told` and the encoder's digest.
-    """
+def write_encoder(folder: Path, encoder: nn.Module, record: dict[str, Any]) -> None:
+    """Write the encoder, with the settings of its inputs as metadata, then its record."""
     tensors = {name: each.cpu().contiguous() for name, each in encoder.state_dict().items()}
-    settings = told["settings"]
-    inputs = {key: settings[key] for key in INPUTS}
+    inputs = {key: record["settings"][key] for key in INPUTS}
     metadata = {KEY: json.dumps(inputs, sort_keys=True)}
     with atomic_write(folder / ENCODER) as file:
         file.write(save(tensors, metadata))
-    write_json(folder / TOLD, told | {"sha256": sha256(folder / ENCODER)})
+    write_json(folder / RECORD, record | {"sha256": sha256(folder / ENCODER)})
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether `folder` holds an encoder that is as it was written."""
-    if not (folder / TOLD).is_file() or not (folder / ENCODER).is_file():
+    """Return whether `folder` holds an encoder as it was written."""
+    if not (folder / RECORD).is_file() or not (folder / ENCODER).is_file():
         return False
-    told = read_mapping(folder / TOLD, f"remove {folder}")
-    return told.get("sha256") == sha256(folder / ENCODER)
+    return _read_record(folder).get("sha256") == sha256(folder / ENCODER)
 
 
 def assert_same_settings(folder: Path, settings: Any) -> None:
-    """Raises InputError where the encoder in `folder` was made by other settings than these."""
-    told = read_mapping(folder / TOLD, f"remove {folder}").get("settings") or {}
-    settings = settings.to_dict()
-    other = [key for key in settings if key in told and told[key] != settings[key]]
-    if other:
-        raise InputError(
-            f"{folder / ENCODER} was pretrained with another pretrain.{other[0]}; set it likewise, "
-            f"or take another run folder"
-        )
+    """Raise InputError where the encoder in `folder` was made by other settings than these."""
+    recorded = _read_record(folder).get("settings") or {}
+    for key, value in settings.to_dict().items():
+        if key in recorded and recorded[key] != value:
+            raise InputError(
+                f"{folder / ENCODER} was pretrained with another pretrain.{key}; set the same, or "
+                f"use another run folder"
+            )
 
 
-def word(value: Any) -> str:
-    """A setting's value as a command line takes it."""
-    return "null" if value is None else str(value).lower()
-
-
-def copy_encoder(source: Path, place: Path) -> None:
-    """Both files of the folder `source` into the folder `place`."""
-    for name in (ENCODER, TOLD):
-        with atomic_write(place / name) as file:
+def copy_encoder(source: Path, target: Path) -> None:
+    """Copy both files of the folder `source` into the folder `target`."""
+    for name in (ENCODER, RECORD):
+        with atomic_write(target / name) as file:
             file.write((source / name).read_bytes())
 
 
-def check_inputs(path: Path, data: dict[str, Any]) -> None:
-    """Check that an encoder pretrained here gets the colours that it learned from.
+def format_value(value: Any) -> str:
+    """Return a setting's value as the command line takes it."""
+    return "null" if value is None else str(value).lower()
 
-    Raises InputError where `data`, the configuration's group, normalises otherwise. Another image
-    size is allowed. A file of another origin is not checked.
+
+def check_inputs(path: Path, data: Any) -> None:
+    """Check that an encoder pretrained here gets the colours that it was pretrained on.
+
+    Raises InputError where the section `data` normalizes otherwise. Another image size is allowed.
+    A file of another origin is not checked.
     """
     if path.suffix != ".safetensors" or not path.is_file():
         return
@@ -83,12 +77,16 @@ def check_inputs(path: Path, data: dict[str, Any]) -> None:
             raise ValueError("unknown stain_norm")
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
-            f"encoder weights: {path}: its metadata are damaged; make it again by "
+            f"encoder weights: {path}: its metadata are corrupt; make it again by "
             f"python -m lymphoml pretrain"
         ) from None
     for key, value in zip(("normalize_images", "stain_norm"), learned, strict=True):
         if value != data[key]:
             raise InputError(
-                f"encoder weights: {path} was pretrained with data.{key}={word(value)}; "
-                "set it likewise"
+                f"encoder weights: {path} was pretrained with data.{key}={format_value(value)}; "
+                f"set the same"
             )
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    return read_mapping(folder / RECORD, f"remove {folder}")

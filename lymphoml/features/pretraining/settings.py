@@ -1,4 +1,4 @@
-"""The configuration's section `pretrain`: an encoder trained without labels, and who uses it."""
+"""The configuration's section `pretrain`: an encoder trained without labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -8,9 +8,9 @@ from pydantic import Field
 from lymphoml.core.errors import InputError
 from lymphoml.core.section import AtLeastOne, Positive, Section, Share
 
-Method = Literal["simclr", "vicreg", "autoencoder"]
+Method = Literal["simclr", "vicreg"]
 METHODS = get_args(Method)
-PRETRAINED = "pretrained"  # as model.encoder.weights, and as a kind of features
+PRETRAINED = "pretrained"  # as model.encoder.weights, and as a block of features
 INPUTS = ("crop", "resize", "normalize_images", "stain_norm")  # of images to what an encoder sees
 
 
@@ -35,7 +35,7 @@ class PretrainConfig(Section):
 
 
 def gives_weights(config: Mapping[str, Any]) -> bool:
-    """Whether the run's own encoder begins with what pretraining makes."""
+    """Return whether the run's own encoder starts from pretrained weights."""
     return (config["model"].get("encoder") or {}).get("weights") == PRETRAINED
 
 
@@ -57,7 +57,7 @@ def resolve_pretraining(config: Any) -> Any:
 
 
 def refuse_pretraining(words: Sequence[str]) -> None:
-    """Raises InputError where a run that begins with no pretraining was given words for one."""
+    """Raise InputError for overrides of `pretrain` in a run that pretrains nothing."""
     keys = [word.lstrip("+~").partition("=")[0] for word in words]
     given = [
         word
@@ -72,7 +72,7 @@ def refuse_pretraining(words: Sequence[str]) -> None:
 
 
 def trainable(encoder: dict[str, Any]) -> dict[str, Any]:
-    """The same network from scratch, every weight and statistic learning."""
+    """Return the specification of the same network from scratch, all of it trainable."""
     if "hidden" in encoder:
         raise InputError(
             "pretrain.encoder: must be a network that takes images, such as "

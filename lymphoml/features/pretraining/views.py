@@ -1,4 +1,4 @@
-"""Views of cells: dihedral by any angle, mirrored, nearer, moved, of other contrast and colours."""
+"""Random views of images for pretraining: rotated, mirrored, zoomed, moved, of other colours."""
 
 import math
 from collections.abc import Iterator
@@ -15,64 +15,61 @@ from lymphoml.data.transforms import normalize, to_unit
 
 
 class Views:
-    """Draws a view of each image from torch's global generator of the CPU, whatever the device.
+    """Draw a view of each image, by torch's global generator of the CPU on any device.
 
-    `settings` is the configuration's group `pretrain`.
+    `settings` is the configuration's section `pretrain`.
     """
 
     def __init__(self, settings: dict):
         self.zoom, self.shift, self.colour = (settings[key] for key in ("zoom", "shift", "colour"))
-        self.normalise = settings["normalize_images"]
+        self.normalize_images = settings["normalize_images"]
 
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         moved = move(to_unit(images), affine(len(images), self.zoom, self.shift).to(images.device))
         coloured = jitter_colours(moved, self.colour)
-        return normalize(coloured) if self.normalise else coloured
+        return normalize(coloured) if self.normalize_images else coloured
 
 
 def affine(count: int, zoom: float, shift: float) -> Float[Tensor, "n 2 3"]:
-    """From where in an image a view takes its pixels, in half sides from the centre.
+    """Return random affine maps from a view's pixels to an image's, in half sides from the centre.
 
     Any angle, mirrored or not, `zoom` to 1 of a side, moved by up to `shift` along each axis.
     """
     angle = 2 * math.pi * torch.rand(count)
     scale = zoom + (1 - zoom) * torch.rand(count)
     mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
-    right, down = shift * _either_way(2, count)
+    right, down = shift * _uniform(2, count)
     cos, sin = scale * angle.cos(), scale * angle.sin()
-    rows = torch.stack([cos * mirror, -sin, right]), torch.stack([sin * mirror, cos, down])
-    return torch.stack(rows).permute(2, 0, 1)
+    maps = torch.stack([cos * mirror, -sin, right]), torch.stack([sin * mirror, cos, down])
+    return torch.stack(maps).permute(2, 0, 1)
 
 
 def move(
     images: Float[Tensor, "n c h w"], places: Float[Tensor, "n 2 3"]
 ) -> Float[Tensor, "n c h w"]:
-    """Bilinear; what lies beyond the edge is mirrored in."""
+    """Resample images at these places, bilinear, with reflection beyond the edge."""
     grid = F.affine_grid(places, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def jitter_colours(images: Float[Tensor, "n c h w"], amount: float) -> Float[Tensor, "n c h w"]:
-    """Contrast by up to `amount` about an image's mean, each colour's level by up to half of it.
+    """Change contrast by up to `amount` about an image's mean, each channel's level by up to half.
 
-    Of red, green and blue as they are: unlike `data.augment.stain_jitter` it knows no dye.
+    Of red, green and blue: unlike `data.augment.stain_jitter`, not of stains.
     """
-    contrast = 1 + amount * _either_way(len(images), 1, 1, 1).to(images.device)
-    level = amount / 2 * _either_way(len(images), images.shape[1], 1, 1).to(images.device)
+    contrast = 1 + amount * _uniform(len(images), 1, 1, 1).to(images.device)
+    level = amount / 2 * _uniform(len(images), images.shape[1], 1, 1).to(images.device)
     mean = images.mean((1, 2, 3), keepdim=True)
     return (images - mean) * contrast + mean + level
 
 
-def _either_way(*shape: int) -> Tensor:
-    """Uniform in [-1, 1)."""
+def _uniform(*shape: int) -> Tensor:
+    """Draw from [-1, 1)."""
     return 2 * torch.rand(shape) - 1
 
 
-# The images of many patients as one row of cells, read from the image store as they are drawn.
-
-
 class Cells:
-    """Cell k is the k-th image of the store, patient after patient."""
+    """The images of a store, numbered patient after patient, read as they are drawn."""
 
     def __init__(self, store: ImageStore):
         self._store, self._patients = store, store.patients
@@ -83,7 +80,7 @@ class Cells:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def take(self, numbers: np.ndarray) -> Tensor:
-        """The cells of these numbers, uint8 (n, c, h, w); each patient's part is mapped once."""
+        """Return the cells of these numbers, uint8 (n, c, h, w); a patient's part is mapped once."""
         images = np.empty((len(numbers), *self.size, 3), np.uint8)
         owners = np.searchsorted(self._ends, numbers, side="right")
         for owner in np.unique(owners):
@@ -92,7 +89,7 @@ class Cells:
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
     def batches(self, size: int, *keys: int | str) -> Iterator[Tensor]:
-        """All cells in the order that `keys` draw, but for those that fill no batch."""
+        """Yield whole batches of cells, in an order drawn by `keys`."""
         order = keyed_generator(*keys, "cells").permutation(len(self))
         size = min(size, len(self))
         for batch in range(len(self) // size):

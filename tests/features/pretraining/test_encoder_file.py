@@ -52,22 +52,22 @@ def test_a_changed_file_is_not_whole(folder, tmp_path_factory):
 
 def test_inputs_of_another_kind_are_refused(folder):
     with pytest.raises(
-        InputError, match=r"pretrained with data\.normalize_images=true; set it likewise"
+        InputError, match=r"pretrained with data\.normalize_images=true; set the same"
     ):
         check_inputs(folder / ENCODER, DATA | {"normalize_images": False})
 
 
 @pytest.mark.parametrize(
-    ("made", "asked", "word"), [(None, "macenko", "null"), ("reinhard", None, "reinhard")]
+    ("made", "used", "value"), [(None, "macenko", "null"), ("reinhard", None, "reinhard")]
 )
-def test_other_stains_are_refused(tmp_path, made, asked, word):
+def test_other_stains_are_refused(tmp_path, made, used, value):
     write_encoder(tmp_path, nn.Linear(2, 2), {"settings": SETTINGS | {"stain_norm": made}})
     check_inputs(tmp_path / ENCODER, DATA | {"stain_norm": made})
-    with pytest.raises(InputError, match=rf"with data\.stain_norm={word}; set it likewise"):
-        check_inputs(tmp_path / ENCODER, DATA | {"stain_norm": asked})
+    with pytest.raises(InputError, match=rf"with data\.stain_norm={value}; set the same"):
+        check_inputs(tmp_path / ENCODER, DATA | {"stain_norm": used})
 
 
-def test_files_that_tell_nothing_are_taken_as_they_are(tmp_path):
+def test_files_of_another_origin_are_not_checked(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "plain.safetensors")
     check_inputs(tmp_path / "plain.safetensors", DATA)
     check_inputs(tmp_path / "none.safetensors", DATA)
@@ -85,14 +85,14 @@ def test_files_that_tell_nothing_are_taken_as_they_are(tmp_path):
         "[" * 100_000,
     ],
 )
-def test_damaged_metadata_are_refused_in_a_line(tmp_path, text):
+def test_corrupt_metadata_are_refused(tmp_path, text):
     path = tmp_path / "foreign.safetensors"
     save_file({"weight": torch.zeros(2)}, path, {"lymphoml": text})
-    with pytest.raises(InputError, match="metadata are damaged"):
+    with pytest.raises(InputError, match="metadata are corrupt"):
         check_inputs(path, DATA)
 
 
-def test_a_strangers_encoder_may_not_outgrow_the_memory(folder):
+def test_a_foreign_encoder_larger_than_memory_is_refused(folder):
     spec = {"_target_": "lymphoml.models.encoders.resnet10", "width": 16_000}
     with pytest.raises(InputError, match=r"needs more than|can.t allocate"):
         pretrained_block(folder / ENCODER, SETTINGS | {"encoder": spec})

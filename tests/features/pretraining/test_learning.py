@@ -15,17 +15,12 @@ from lymphoml.features.pretraining.train import one_cycle
 from lymphoml.features.pretraining.views import Cells
 
 
-def told(folder):
-    (path,) = folder.glob("pretrained/*/pretrained.json")
-    return json.loads(path.read_text())
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_lowers_its_loss_and_equal_seeds_give_equal_bytes(pretrain, tmp_path, method):
     words = [f"method={method}", "pretrain.epochs=6"]
-    words += ["pretrain.loss.width=4"] if method == "autoencoder" else []
     first = pretrain(*words, cache="one")
-    losses = told(tmp_path / "one")["losses"]
+    (record,) = (tmp_path / "one").glob("pretrained/*/pretrained.json")
+    losses = json.loads(record.read_text())["losses"]
     assert losses[-1] < 0.99 * losses[0]
     assert pretrain(*words, cache="other") == first
     assert pretrain(*words, "pretrain.seed=1", cache="seed") != first
@@ -69,7 +64,7 @@ def test_cells_are_the_images_in_their_order_and_an_epoch_shows_each_once(cohort
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("method", "dino", "one of simclr, vicreg, autoencoder"),
+        ("method", "dino", "one of simclr, vicreg"),
         ("epochs", 0, ">= 1"),
         ("batch_size", 1, ">= 2"),
         ("zoom", 0.0, "> 0"),
@@ -84,7 +79,7 @@ def test_what_means_nothing_is_refused_by_name(key, value, allowed):
         settings.replace({key: value})
 
 
-def test_rows_cannot_be_pretrained():
+def test_an_encoder_of_feature_vectors_is_refused():
     with pytest.raises(InputError, match="takes images"):
         trainable({"_target_": "lymphoml.models.encoders.FeatureEncoder", "hidden": []})
 
@@ -110,13 +105,12 @@ def test_statistics_that_a_model_freezes_are_learned_beforehand():
         (["out=rows.npz"], r"ends in \.safetensors"),
         (["pretrain.crop=64"], "smaller than"),
         (["trainer.precision=64-true"], "trainer.precision=64-true: must be"),
-        (["pretrain.lr=1e30", "pretrain.epochs=3"], "has diverged.*pretrain.lr"),
     ],
 )
 def test_the_command_refuses_in_a_line(pretrain, words, said, capsys):
     with pytest.raises(SystemExit) as stopped:
         pretrain(*words)
-    assert stopped.value.code == (1 if "lr" in words[0] else 2)
+    assert stopped.value.code == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert all(line.startswith("error: ") for line in lines)
     assert re.search(said, lines[0])
