@@ -32,9 +32,9 @@ COMMAND = ["pretrain.crop=null", "pretrain.resize=null", "pretrain.batch_size=8"
            "pretrain.encoder.width=2", "pretrain.epochs=3", "trainer.num_threads=1"]  # fmt: skip
 USED = [each for each in COMMAND if not each.startswith("trainer")]
 RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=2",
-       "trainer.enable_progress_bar=false", "trainer.num_threads=1", "data.image_baselines=[]", *USED]  # fmt: skip
+       "trainer.enable_progress_bar=false", "trainer.num_threads=1", "data.image_baselines=[]",
+       *USED]  # fmt: skip
 FEATURES = ["experiment=trained_linear", "data.features.blocks=[morphology,pretrained]"]
-DAMAGED = ["last.ckpt", "last.ckpt and previous.ckpt", "encoder.safetensors"]
 WEIGHTS = ["model/encoder=resnet10_half", "model.encoder.width=2", "model.encoder.norm=batch",
            "model.encoder.weights=pretrained"]  # fmt: skip
 

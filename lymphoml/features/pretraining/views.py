@@ -80,7 +80,7 @@ class Cells:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def take(self, numbers: np.ndarray) -> Tensor:
-        """Return the cells of these numbers, uint8 (n, c, h, w); a patient's part is mapped once."""
+        """Return the cells of these numbers, uint8 (n, c, h, w)."""
         images = np.empty((len(numbers), *self.size, 3), np.uint8)
         owners = np.searchsorted(self._ends, numbers, side="right")
         for owner in np.unique(owners):
