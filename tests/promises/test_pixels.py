@@ -117,13 +117,13 @@ def test_a_patients_stain_is_estimated_on_their_own_images(smears, tmp_path, nam
     "data.stain_norm for features that are computed on images as they are in their files",
     "one line; nothing is computed",
 )
-@pytest.mark.parametrize("encoder", ["morphology", "untrained"])
+@pytest.mark.parametrize("encoder", ["morphology", "random_resnet18"])
 def test_features_do_not_ignore_a_setting(smears, tmp_path, capsys, encoder):
     line = refused(
         capsys, "features", "cohort=synthetic", f"data.root={smears}", f"encoder={encoder}",
         f"data.cache={tmp_path / 'cache'}", "data.stain_norm=reinhard",
     )  # fmt: skip
-    assert "data.stain_norm=reinhard: " in line
+    assert "data.stain_norm" in line
     assert not (tmp_path / "cache").exists()
 
 
