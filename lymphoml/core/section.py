@@ -177,14 +177,18 @@ def _locate(location: Sequence[int | str], values: Any, path: str) -> str:
     """Return the key, without the union members that pydantic names within a location."""
     keys = [path] if path else []
     for part in location:
-        if isinstance(values, Mapping) and part in values:
-            values = values[part]
-        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
+        if _has(values, part):
             values = values[part]
         elif part != location[-1] or not isinstance(values, Mapping) or part == "[key]":
             continue
         keys.append(str(part))
     return ".".join(keys)
+
+
+def _has(values: Any, part: int | str) -> bool:
+    if isinstance(values, list):
+        return isinstance(part, int) and part < len(values)
+    return isinstance(values, Mapping) and part in values
 
 
 def _shown(value: Any) -> str:

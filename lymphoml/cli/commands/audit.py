@@ -20,9 +20,9 @@ def run(options: Audit) -> None:
     from lymphoml.cli.config import data_config
 
     data = data_config(options.cohort, options.data)
-    default = Path("runs/audit") / data["name"] / "audit.json"
+    default = Path("runs/audit") / data.name / "audit.json"
     out = Path(options.out).expanduser() if options.out else default
-    check_out(out, Path(data["root"]), "audit.json")
+    check_out(out, Path(data.root), "audit.json")
 
     from lymphoml.audit.run import audit
     from lymphoml.audit.terminal import print_audit

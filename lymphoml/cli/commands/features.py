@@ -50,12 +50,12 @@ def run(options: Features) -> None:
     require_images(data, "features")
     if out is not None:
         check_suffix(out)
-        check_out(out, Path(data["root"]), "features.npz")
+        check_out(out, Path(data.root), "features.npz")
     if options.weights:
         check_inputs(Path(options.weights), data)
     cohort = load_cohort(data)
     block = _block(options, data, cohort)
-    (store,) = load_features([block], hash_images(cohort.images), data["cache"])
+    (store,) = load_features([block], hash_images(cohort.images), data.cache)
     count = sum(store.lengths)
     print(f"{count:,} images of {len(store.lengths)} patients, {len(store.names)} features each")
     if options.encoder == "morphology":
@@ -83,5 +83,5 @@ def _block(options: Features, data: Any, cohort: "Cohort") -> "FeatureBlock":
         ((block,),) = make_blocks([options.encoder], cohort.images, seed=options.seed)
         return block
     spec = encoder_config(options.encoder, changes)
-    preprocessing = Preprocessing(data["crop"], data["resize"], data["stain_norm"])
-    return EncoderBlock(spec, preprocessing, data["normalize_images"], options.seed)
+    preprocessing = Preprocessing(data.crop, data.resize, data.stain_norm)
+    return EncoderBlock(spec, preprocessing, data.normalize_images, options.seed)

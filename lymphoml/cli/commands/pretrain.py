@@ -46,12 +46,12 @@ def run(options: Pretrain) -> None:
     if out is not None:
         if out.suffix != ".safetensors":
             raise InputError(f"out={out}: give a file that ends in .safetensors")
-        check_out(out, Path(data["root"]), ENCODER)
+        check_out(out, Path(data.root), ENCODER)
     resolved = hardware.resolve_hardware(trainer)
     hardware.configure_torch(resolved)
     print(resolved)
     images = load_cohort(data).labelled.images
-    path = pretrain_encoder(settings, images, data["cache"], trainer) / ENCODER
+    path = pretrain_encoder(settings, images, data.cache, trainer) / ENCODER
     if out is not None:
         with atomic_write(out) as file:
             file.write(path.read_bytes())

@@ -33,8 +33,8 @@ def run(options: Submit) -> None:
     own = set(patients) & set(read_predictions_csv(run / "folds.csv", ["patient"])["patient"])
     if own:
         raise InputError(
-            f"run={options.run}: {folder} holds {len(own)} patients on which the run was trained; run "
-            f"predict.py again, without patients=all, or give other persons other ids"
+            f"run={options.run}: {folder} holds {len(own)} patients that the run learned from; "
+            f"run predict.py again, without patients=all, or give other persons other ids"
         )
     check_submission(folder / "submission.csv", patients, two_values("header", options.header))
     uses = test_set_log.count_uses(siblings(run))
