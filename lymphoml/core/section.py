@@ -39,7 +39,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Section(BaseModel):
     """A group of the configuration."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     location: ClassVar[str] = ""  # of the group in the whole configuration
 
     @classmethod
@@ -69,16 +69,13 @@ class Section(BaseModel):
         """Return dicts, lists and scalars, without keys that were never given."""
         return to_plain(self)
 
-    # Until every package reads attributes: a section is read as the dict that it was.
+    # A section can also be read as a mapping.
 
     def __getitem__(self, key: str) -> Any:
         try:
             return getattr(self, key)
         except AttributeError:
             raise KeyError(key) from None
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        setattr(self, key, value)
 
     def __contains__(self, key: object) -> bool:
         return key in self.keys()
@@ -92,18 +89,8 @@ class Section(BaseModel):
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
         return {**self, **other}
 
-    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return {**other, **self}
-
     def get(self, key: str, default: Any = None) -> Any:
         return getattr(self, key, default)
-
-    def pop(self, key: str, default: Any = None) -> Any:
-        value = self.get(key, default)
-        if key in self.model_fields_set:
-            setattr(self, key, None)
-            self.model_fields_set.discard(key)
-        return value
 
     def keys(self) -> KeysView[str]:
         return self._given().keys()
