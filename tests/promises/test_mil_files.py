@@ -48,7 +48,7 @@ MADE = {
     "one line; nothing runs, hangs, grows or crashes",
 )
 @pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)
-def test_a_hostile_file_is_one_line(make, tmp_path):
+def test_a_hostile_benchmark_is_one_line(make, tmp_path):
     path = tmp_path / f"set{MADE[make]}"
     make(path)
     memory, seconds = cost(
