@@ -28,7 +28,8 @@ def encode_in_chunks(
 ) -> Float[Tensor, "n d"]:
     """Return `encoder(transform(images, *per_image))`, at most `size` images at a time; None: all.
 
-    `transform` runs on each chunk, so that only one chunk at a time is more than bytes. Chunks differ by
+    `transform` runs on each chunk, so that only one chunk at a time is more than bytes. Chunks
+    differ by
     at most one image in size.
     """
 

@@ -32,9 +32,7 @@ def columns(*groups: str) -> list[tuple[str, ...]]:
 
 def sweep_config(name: str, *overrides: str) -> TrainConfig:
     with initialize_config_dir(str(SWEEPS), version_base="1.3"):
-        return validate(
-            compose(name, overrides=[f"hydra.searchpath=[file://{CONF}]", *overrides])
-        )
+        return validate(compose(name, overrides=[f"hydra.searchpath=[file://{CONF}]", *overrides]))
 
 
 def learning_rates(config: TrainConfig, epochs: int) -> list[float]:

@@ -19,7 +19,9 @@ ENCODER = EncoderBlock(
 
 @pytest.fixture
 def opened(images, tmp_path):
-    def load(blocks=(MorphologyBlock(),), cache="cache"):
+    morphology = (MorphologyBlock(),)
+
+    def load(blocks=morphology, cache="cache"):
         return load_features(list(blocks), hash_images(images), str(tmp_path / cache))
 
     return load

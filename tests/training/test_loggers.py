@@ -295,7 +295,7 @@ def test_mode(configured, environment, key, mode, monkeypatch):
 
 
 def test_online_without_a_key_is_an_input_error():
-    with pytest.raises(InputError, match="logger.mode=online"):
+    with pytest.raises(InputError, match=r"logger\.mode=online"):
         wandb_runs.resolve_mode("online")
 
 

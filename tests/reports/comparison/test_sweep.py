@@ -139,8 +139,10 @@ def test_the_curve_is_the_mean_over_folds_and_ends_with_the_shortest(tmp_path):
 
 
 def test_the_figure_draws_each_curve_with_half_a_deviation_and_a_legend(tmp_path):
-    runs = [make_curve(tmp_path / "a", history(0.5, 0.6, 0.5), history(0.5, 0.6, 0.9)),
-            make_curve(tmp_path / "b $x$", history(0.5, 0.7, 0.6), history(0.5, 0.7, 0.6))]  # fmt: skip
+    runs = [
+        make_curve(tmp_path / "a", history(0.5, 0.6, 0.5), history(0.5, 0.6, 0.9)),
+        make_curve(tmp_path / "b $x$", history(0.5, 0.7, 0.6), history(0.5, 0.7, 0.6)),
+    ]
     chart = sweep_chart(runs)
     assert [series.name for series in chart.series] == ["chance", "a", "b $x$"]
     assert chart.series[1].band[2] == pytest.approx((0.7 - 0.2 / 2**0.5, 0.7 + 0.2 / 2**0.5))

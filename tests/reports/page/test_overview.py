@@ -71,8 +71,16 @@ def test_one_run_has_its_page_in_its_folder(sweep, capsys):
     assert "Zebra1" in (run / "report.html").read_text()
 
 
-@pytest.mark.parametrize("overrides", [[], ["run=a", "runs=b"], ["run=a", "prevalence=0"],
-                                       ["run=a", "prevalence=1.2"], ["run=a", "data.crop=1"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["run=a", "runs=b"],
+        ["run=a", "prevalence=0"],
+        ["run=a", "prevalence=1.2"],
+        ["run=a", "data.crop=1"],
+    ],
+)
 def test_invalid_options_are_refused(overrides):
     with pytest.raises(InputError):
         _run(["report", *overrides])

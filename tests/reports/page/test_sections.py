@@ -76,8 +76,11 @@ def test_scores_gains_and_thresholds_are_those_of_metrics_json(tmp_path):
                                  "hard stratum, mean of 2 repeats"]  # fmt: skip
     brier = dict(content["measures"])["Brier score"]
     metrics = run.metrics
-    assert brier == [values["scores"][stratum]["brier"]
-                     for values in (metrics, metrics["averaged"]) for stratum in ("all", "hard")]  # fmt: skip
+    assert brier == [
+        values["scores"][stratum]["brier"]
+        for values in (metrics, metrics["averaged"])
+        for stratum in ("all", "hard")
+    ]
     ((reference, gains),) = content["gains"]
     assert reference == "logistic regression"
     assert dict(gains)["AUROC, hard stratum"] == metrics["gain"]["hard"]["auroc"]
