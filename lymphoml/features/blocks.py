@@ -19,6 +19,7 @@ from lymphoml.core.errors import InputError, one_line
 from lymphoml.core.files import sha256
 from lymphoml.data.cache import Images
 from lymphoml.data.decoding import WHOLE, Preprocessing, size_from_header
+from lymphoml.features.pretraining.settings import PretrainConfig
 
 VERSION = 1  # of what a frozen encoder makes of an image: another number, another cache folder
 RESNET18 = {"_target_": "lymphoml.models.encoders.torchvision_encoder", "name": "resnet18"}
@@ -44,7 +45,7 @@ class PretrainedEncoder(NamedTuple):
     """An encoder's file, and the configuration's section `pretrain` that made it."""
 
     path: Path
-    settings: dict[str, Any]
+    settings: PretrainConfig
 
 
 class MorphologyBlock:
@@ -203,7 +204,7 @@ def pretrained_block(path: Path, settings: Any) -> EncoderBlock:
 
     The columns' names hold the file's digest: a model of one encoder's features accepts no other's.
     """
-    preprocessing = Preprocessing(settings["crop"], settings["resize"], settings["stain_norm"])
-    spec = settings["encoder"] | {"weights": str(path)}
+    preprocessing = Preprocessing.of(settings)
+    spec = settings.encoder | {"weights": str(path)}
     name = f"pretrained-{sha256(path)[:16]}"
-    return EncoderBlock(spec, preprocessing, settings["normalize_images"], name=name)
+    return EncoderBlock(spec, preprocessing, settings.normalize_images, name=name)

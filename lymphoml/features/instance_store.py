@@ -1,6 +1,7 @@
 """What a run's bags hold: decoded images, or feature vectors in their place."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -58,23 +59,26 @@ def check_features(config: Any) -> None:
 
     Settings of pixels are refused where no pixels are used.
     """
-    data, images = config["data"], uses_images(config["model"])
+    data, images = config.data, uses_images(config.model)
     if data.features.used and data.layout == LAYOUT:
         raise InputError(
             f"data/features: has no effect with data.layout={LAYOUT}, where data.table holds the "
             f"feature vectors; leave it out"
         )
-    if images and data.holds_features and not takes_features(config["model"]):
+    if images and data.holds_features and not takes_features(config.model):
         raise InputError(
             "model.encoder: must be identity or mlp for bags of feature vectors (data/features, "
             f"data.layout={LAYOUT})"
         )
-    if images and not data.holds_features and takes_features(config["model"]):
+    if images and not data.holds_features and takes_features(config.model):
         raise InputError(
             "model.encoder: this one takes feature vectors; set data/features, such as "
             "data/features=morphology, or choose a network"
         )
-    flat = data | {f"augment.{key}": value for key, value in data["augment"].items()}
-    changed = [f"data.{key}={flat[key]}" for key, value in OF_PIXELS.items() if flat[key] != value]
+    changed = [
+        f"data.{key}={value}"
+        for key, off in OF_PIXELS.items()
+        if (value := attrgetter(key)(data)) != off
+    ]
     if changed and (data.holds_features or not images):
         raise InputError(f"{', '.join(changed)}: has no effect: this model uses no pixels")

@@ -56,5 +56,5 @@ def run(options: Pretrain) -> None:
         with atomic_write(out) as file:
             file.write(path.read_bytes())
     print(out or path)
-    words = [f"data.{key}={format_value(settings[key])}" for key in INPUTS]
+    words = [f"data.{key}={format_value(getattr(settings, key))}" for key in INPUTS]
     print(f"train.py takes it with model.encoder.weights=FILE {' '.join(words)}")

@@ -81,7 +81,7 @@ def check_inputs(path: Path, data: Any) -> None:
             f"python -m lymphoml pretrain"
         ) from None
     for key, value in zip(("normalize_images", "stain_norm"), learned, strict=True):
-        if value != data[key]:
+        if value != getattr(data, key):
             raise InputError(
                 f"encoder weights: {path} was pretrained with data.{key}={format_value(value)}; "
                 f"set the same"

@@ -1,6 +1,6 @@
 """The configuration's section `pretrain`: an encoder trained without labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -34,9 +34,9 @@ class PretrainConfig(Section):
     seed: int
 
 
-def gives_weights(config: Mapping[str, Any]) -> bool:
+def gives_weights(config: Any) -> bool:
     """Return whether the run's own encoder starts from pretrained weights."""
-    return (config["model"].get("encoder") or {}).get("weights") == PRETRAINED
+    return (config.model.get("encoder") or {}).get("weights") == PRETRAINED
 
 
 def resolve_pretraining(config: Any) -> Any:

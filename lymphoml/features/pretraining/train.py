@@ -56,7 +56,7 @@ def pretrain_encoder(
     Labels are not used. Raises InputError, and RuntimeFailure where training diverges or the
     machine gives out.
     """
-    precision = hardware.resolve_precision(trainer["precision"], trainer["accelerator"])
+    precision = hardware.resolve_precision(trainer.precision, trainer.accelerator)
     if precision not in PRECISIONS:
         raise InputError(
             f"trainer.precision={precision}: pretraining supports {' and '.join(PRECISIONS)}"
@@ -72,7 +72,7 @@ def pretrain_encoder(
     if is_whole(folder):
         return folder
     store, _ = read_images(images, Preprocessing.of(settings), cache)
-    device = "cuda" if hardware.uses_cuda(trainer["accelerator"]) else "cpu"
+    device = "cuda" if hardware.uses_cuda(trainer.accelerator) else "cpu"
     try:
         with cache_lock(folder):
             remove_stale_temp_files(folder)
