@@ -29,8 +29,7 @@ def encode_in_chunks(
     """Return `encoder(transform(images, *per_image))`, at most `size` images at a time; None: all.
 
     `transform` runs on each chunk, so that only one chunk at a time is more than bytes. Chunks
-    differ by
-    at most one image in size.
+    differ by at most one image in size.
     """
 
     def encode(*inputs: Tensor) -> Tensor:
