@@ -71,9 +71,11 @@ def _check_existing_run(folder: Path, config: "TrainConfig") -> None:
     """Refuse a run folder of another configuration, before torch and cohort are loaded."""
     if not (folder / "config.yaml").exists():
         return
+    from lymphoml.features.pretraining.settings import resolve_pretraining
     from lymphoml.runs.provenance import software
     from lymphoml.runs.run_folder import check_same_run
 
+    config = resolve_pretraining(config)
     check_same_run(folder, config, software(config), config.folds_to_train)
 
 

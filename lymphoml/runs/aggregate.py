@@ -11,8 +11,8 @@ from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 from lymphoml.runs.baselines import baseline_features, baseline_predictions
 from lymphoml.runs.fold_lock import is_done
-from lymphoml.runs.prepare import RunContext, weights_file
-from lymphoml.runs.provenance import CHANGES
+from lymphoml.runs.prepare import RunContext
+from lymphoml.runs.provenance import CHANGES, weights_file
 from lymphoml.runs.run_folder import read_environment, read_histories, read_predictions, run_lock
 from lymphoml.training.loggers import Tracker
 

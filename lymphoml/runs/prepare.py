@@ -24,6 +24,7 @@ from lymphoml.features.pretraining.settings import (
 from lymphoml.models.build import uses_images
 from lymphoml.runs.encoders import RunEncoders
 from lymphoml.runs.fold_lock import is_done
+from lymphoml.runs.provenance import weights_file
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.settings import TrainConfig, reject_unused_options
 from lymphoml.training.hardware import Resolved, check_input_size, configure_torch, resolve_hardware
@@ -65,11 +66,24 @@ def prepare(
     if config.pretrain is None:
         refuse_pretraining(overrides)
     stored = _stored(folder)
-    configure_torch(resolve_hardware(config.trainer, parallel_jobs, stored=stored))
+    resolved = resolve_hardware(config.trainer, parallel_jobs, stored=stored)
+    configure_torch(resolved)
     module = build_model(config, clinical_dim=1)
     _check_module(config, module, folder)
     data = load_data(config, folder)
-    resolved = _resolve(config, data.store, module, parallel_jobs, stored)
+    if isinstance(data.store, FeatureStore):
+        build_model(config, 1, data.store)  # of this width
+        resolved = replace(resolved, feature_dim=len(data.store.names))
+    elif data.store is not None:
+        encoder, size = module.model.encoder, data.store.size
+        name = str(config.model["encoder"].get("name"))
+        bf16_on_cpu = resolved.precision == "bf16-mixed" and not resolved.cuda
+        check_input_size(encoder, name, size, bf16_on_cpu=bf16_on_cpu)
+        images = _images_in_largest_step(config, data.store)
+        resolved = resolve_hardware(
+            config.trainer, parallel_jobs, encoder=encoder, step_images=images, image_size=size,
+            stored=stored,
+        )  # fmt: skip
     return RunContext(config, folder, data, resolved, config.folds_to_train)
 
 
@@ -130,12 +144,6 @@ def fold_store(run: RunContext, encoder: PretrainedEncoder | None) -> Store | No
     return open_instance_store(run.config.data, run.data.cohort.images, encoder)[0]
 
 
-def weights_file(config: TrainConfig) -> Path | None:
-    """Return the file that the encoder starts from, where it does from one."""
-    weights = (config.model.get("encoder") or {}).get("weights")
-    return Path(weights) if weights and Path(weights).is_file() else None
-
-
 def _stored(folder: Path) -> Resolved | None:
     """How an existing run computes."""
     resolved = read_environment(folder).get("resolved")
@@ -178,29 +186,7 @@ def _check_square(config: TrainConfig, store: Store) -> None:
         )
 
 
-def _resolve(
-    config: TrainConfig,
-    store: Store | None,
-    module: BagClassifier,
-    parallel_jobs: int,
-    stored: Resolved | None,
-) -> Resolved:
-    """What `auto` means on this machine; InputError for images that the encoder does not accept."""
-    trainer, data = config.trainer, config.data
-    if not isinstance(store, ImageStore):
-        resolved = resolve_hardware(trainer, parallel_jobs, stored=stored)
-        if store is None:
-            return resolved
-        build_model(config, 1, store)  # of this width
-        return replace(resolved, feature_dim=len(store.names))
-    lengths = sorted(min(length, data.train_bag_size or length) for length in store.lengths)
-    encoder = module.model.encoder
-    resolved = resolve_hardware(
-        trainer, parallel_jobs, encoder=encoder, step_images=sum(lengths[-data.batch_size :]),
-        image_size=store.size, stored=stored,
-    )  # fmt: skip
-    check_input_size(
-        encoder, str(config.model["encoder"].get("name")), store.size,
-        bf16_on_cpu=resolved.precision == "bf16-mixed" and not resolved.cuda,
-    )  # fmt: skip
-    return resolved
+def _images_in_largest_step(config: TrainConfig, store: ImageStore) -> int:
+    bag_size = config.data.train_bag_size
+    lengths = sorted(min(length, bag_size or length) for length in store.lengths)
+    return sum(lengths[-config.data.batch_size :])

@@ -80,8 +80,6 @@ def provenance(config: Mapping[str, Any], environment: Mapping[str, Any]) -> Pro
             values[key] = resolved[key.removeprefix("trainer.")]
         elif values[key] == "auto":
             values[key] = UNKNOWN
-    if resolved is None:  # a run that pretrains nothing has no such section
-        values |= {key: UNKNOWN for key in values if key.startswith("pretrain.")}
     values[DATA] = environment.get("data_fingerprint", UNKNOWN)
     values["content of model.encoder.weights"] = environment.get("weights", UNKNOWN)
     values["hardware"] = UNKNOWN if resolved is None else resolved["device_name"]
@@ -98,15 +96,20 @@ def software(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[s
 
     `overrides` are the command line's. Nothing in it describes the machine or its user.
     """
-    weights = (config["model"].get("encoder") or {}).get("weights")
-    file = Path(weights) if weights else None
+    weights = weights_file(config)
     return {
         "command": command_line(overrides),
         "git_commit": git_commit(),
         "versions": package_versions(),
         "code": code_digests(PACKAGE),
-        **({"weights": sha256(file)[:16]} if file and file.is_file() else {}),
+        **({} if weights is None else {"weights": sha256(weights)[:16]}),
     }
+
+
+def weights_file(config: Mapping[str, Any]) -> Path | None:
+    """Return the file that the encoder starts from, where it does from one."""
+    weights = (config["model"].get("encoder") or {}).get("weights")
+    return Path(weights) if weights and Path(weights).is_file() else None
 
 
 def command_line(overrides: Sequence[str]) -> str:
