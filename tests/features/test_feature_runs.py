@@ -52,7 +52,7 @@ def configured(cohort, cache):
 def store(configured):
     def opened(*overrides):
         config = configured("model/encoder=identity", *overrides)
-        images = load_cohort(config["data"]).images
+        images = load_cohort(config.data).images
         return images, open_instance_store(config.data, images)[0]
 
     return opened

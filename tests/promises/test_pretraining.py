@@ -74,7 +74,7 @@ def encoders(configured, tmp_path):
 
     def of(folds, *words):
         config = resolve_pretraining(configured(*WEIGHTS, *words))
-        cohort = load_cohort(config["data"]).labelled
+        cohort = load_cohort(config.data).labelled
         return RunEncoders(config, cohort, folds, tmp_path / "no-run")
 
     return of
@@ -165,7 +165,7 @@ def test_no_label_is_read(encoder, cohort, copied):
 @pytest.mark.parametrize("change", ["no image", "another image"])
 def test_a_fold_never_opens_its_validation_patients(change, encoders, copied, tmp_path):
     config_words = [f"data.root={copied}"]
-    everyone = load_cohort(encoders(None, *config_words).config["data"])
+    everyone = load_cohort(encoders(None, *config_words).config.data)
     folds = make_folds(everyone.labelled.table, 2, 1, 0)
     before = encoders(folds, *config_words).get(0).path.read_bytes()
     training, held_out = split(folds, 0, 2)
