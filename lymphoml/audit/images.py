@@ -15,7 +15,7 @@ from lymphoml.audit.findings import Finding, below, count
 from lymphoml.core.cores import available_cores
 from lymphoml.core.progress import progress_bar
 from lymphoml.data.cache import Images
-from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb, read_image
+from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb, read_image, size_problem
 
 CHANNELS = ["red", "green", "blue"]
 REMARKS = {  # column: what, action
@@ -59,10 +59,12 @@ def _examine_file(path: Path, preprocessing: Preprocessing) -> dict:
     content = read_image(path)
     if isinstance(content, ImageProblem):
         return {"kind": content.kind, "problem": content.what}
-    opened = open_rgb(content, preprocessing)
+    opened = open_rgb(content)
     if isinstance(opened, ImageProblem):
         return {"kind": opened.kind, "problem": opened.what}
     image = opened.image
+    if problem := size_problem(image, preprocessing):
+        return {"kind": problem.kind, "problem": problem.what}
     return {
         "kind": "",
         "problem": "",

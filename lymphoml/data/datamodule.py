@@ -1,6 +1,6 @@
 """The patients of one fold as Lightning's data module: loaders, scaling, transforms."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -166,12 +166,6 @@ class BagDataModule(PatientBags):
         """Return the ids in an epoch's training batch, counted from 0; none after the last one."""
         keys = [key for keys in self._batches(epoch)[batch : batch + 1] for key in keys]
         return [self.train_patients[position] for _, position in keys]
-
-    def training_batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield an epoch's training batches again, loaded by this process."""
-        dataset = self.train_dataloader().dataset
-        for keys in self._batches(epoch):
-            yield collate([dataset[key] for key in keys])
 
     def _batches(self, epoch: int) -> list[list[Key]]:
         order = list(EpochSampler(len(self.train_patients), self.keyed, shuffle=True, epoch=epoch))

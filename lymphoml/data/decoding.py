@@ -78,67 +78,37 @@ class Opened(NamedTuple):
 
 
 def decode_patient(
-    source: BagSource, preprocessing: Preprocessing, size: Size
-) -> Iterator[np.ndarray | str]:
-    """Yield each image as uint8 (*size, 3), or a line that says why it cannot be used.
-
-    A single line where the patient's stain cannot be normalized. Pillow's warnings count as
-    problems where the caller has turned them into errors, here and below.
-    """
-    normalizer = patient_normalizer(source, preprocessing)
-    if isinstance(normalizer, str):
-        yield normalizer
-        return
-    for path, digest in zip(source.paths, source.digests, strict=True):
-        image = decode(path, digest, preprocessing, size)
-        if isinstance(image, ImageProblem):
-            yield f"image {path} of patient {source.patient}: {image}"
-        else:
-            yield image if normalizer is None else normalizer(image)
-
-
-def decode(
-    path: Path, digest: bytes, preprocessing: Preprocessing, size: Size
-) -> np.ndarray | ImageProblem:
-    """Return the image as uint8 (*size, 3); `digest` is the SHA-256 its file must still have."""
-    opened = open_unchanged(path, digest, preprocessing)
-    return opened if isinstance(opened, ImageProblem) else _pixels(opened, preprocessing, size)
-
-
-def decode_patient_once(
     source: BagSource, sizes: Mapping[Preprocessing, Size | None]
-) -> dict[Preprocessing, list[np.ndarray]] | list[str]:
-    """Return each image, decoded once, as every one of `sizes` preprocesses it: uint8 (h, w, 3).
+) -> Iterator[dict[Preprocessing, np.ndarray] | str]:
+    """Yield each image, decoded once, as every one of `sizes` preprocesses it: uint8 (h, w, 3).
 
-    A size of None is any. Otherwise a line that says why an image cannot be used, for each of them.
+    A line in place of an image that cannot be used, or is not of the size (h, w) it should have;
+    a single one where the patient's stain cannot be normalized. Pillow's warnings count as problems
+    where the caller has turned them into errors, here and below.
     """
-    normalizers = {each: patient_normalizer(source, each) for each in sizes}
-    if problems := [each for each in normalizers.values() if isinstance(each, str)]:
-        return problems
-    decoded: dict[Preprocessing, list[np.ndarray]] = {each: [] for each in sizes}
+    normalizers = {each: patient_normalizer(source, each.stain_norm) for each in sizes}
+    for normalizer in normalizers.values():
+        if isinstance(normalizer, str):
+            yield normalizer
+            return
     for path, digest in zip(source.paths, source.digests, strict=True):
-        opened = open_unchanged(path, digest, WHOLE)
-        images = opened if isinstance(opened, ImageProblem) else _versions(opened, sizes)
+        opened = open_unchanged(path, digest)
+        images = opened if isinstance(opened, ImageProblem) else _preprocessed(opened.image, sizes)
         if isinstance(images, ImageProblem):
-            problems.append(f"image {path} of patient {source.patient}: {images}")
-            continue
-        for each, image in images.items():
-            normalizer = normalizers[each]
-            decoded[each].append(normalizer(image) if callable(normalizer) else image)
-    return problems or decoded
+            yield f"image {path} of patient {source.patient}: {images}"
+        else:
+            yield {each: normalizers[each](image) for each, image in images.items()}  # type: ignore
 
 
-def open_unchanged(
-    path: Path, digest: bytes, preprocessing: Preprocessing
-) -> Opened | ImageProblem:
-    """Return the file's image before it is cropped; `digest` as above."""
+def open_unchanged(path: Path, digest: bytes) -> Opened | ImageProblem:
+    """Return a file's image; `digest` is the SHA-256 that the file must still have."""
     content = read_image(path)
     if isinstance(content, ImageProblem):
         return content
     if hashlib.sha256(content).digest() != digest:
         what = "changed while it was read"
         return ImageProblem(what, what, "rerun once nothing writes to it")
-    return open_rgb(content, preprocessing)
+    return open_rgb(content)
 
 
 def read_image(path: Path) -> bytes | ImageProblem:
@@ -150,14 +120,14 @@ def read_image(path: Path) -> bytes | ImageProblem:
         return ImageProblem("unreadable file", what, "check the file and its permissions")
 
 
-def open_rgb(content: bytes, preprocessing: Preprocessing) -> Opened | ImageProblem:
+def open_rgb(content: bytes) -> Opened | ImageProblem:
     """Return a file's bytes as an image, fully decoded.
 
-    Size and mode are checked before a pixel is decoded.
+    The number of pixels and the mode are checked before a pixel is decoded.
     """
     try:
         with open_image(content) as opened:
-            if problem := _header_problem(opened, preprocessing, len(content)):
+            if problem := _header_problem(opened, len(content)):
                 return problem
             animated = bool(getattr(opened, "is_animated", False))
             sixteen = ";16" in str([tile[3] for tile in opened.tile])
@@ -185,74 +155,71 @@ def common_size(sources: Iterable[BagSource], preprocessing: Preprocessing) -> S
 
 
 def size_from_header(path: Path, preprocessing: Preprocessing) -> Size | None:
-    """Return (h, w) of what `decode` will make; None where the header shows that it cannot."""
+    """Return (h, w) of what `decode_patient` will make; None where the header shows it cannot."""
     try:
         content = read_bytes(path)
         with open_image(content) as opened:
+            if _header_problem(opened, len(content)) or size_problem(opened, preprocessing):
+                return None
             side = preprocessing.resize or preprocessing.crop
-            size = (side, side) if side else (opened.height, opened.width)
-            return None if _header_problem(opened, preprocessing, len(content)) else size
+            return (side, side) if side else (opened.height, opened.width)
     except Exception:  # as above
         return None
 
 
-def patient_normalizer(source: BagSource, preprocessing: Preprocessing) -> Normalizer | str | None:
+def patient_normalizer(source: BagSource, stain_norm: str | None) -> Normalizer | str:
     """Return the function that normalizes the patient's stain, fitted to its whole images.
 
-    None without `preprocessing.stain_norm`; a line where the images show too little stain. Images
-    that cannot be used are left out: decoding reports them.
+    A line where the images show too little stain. Images that cannot be used are left out: decoding
+    reports them.
     """
-    if preprocessing.stain_norm is None:
-        return None
     samples = []
-    for path, digest in zip(source.paths, source.digests, strict=True):
-        opened = open_unchanged(path, digest, preprocessing)
+    for path, digest in zip(source.paths, source.digests, strict=True) if stain_norm else ():
+        opened = open_unchanged(path, digest)
         if isinstance(opened, Opened):
             samples.append(np.asarray(opened.image)[::EVERY, ::EVERY].reshape(-1, 3))
-    if not samples:
-        return None
+    if not stain_norm or not samples:
+        return lambda image: image
     pixels = np.concatenate(samples)
     try:
-        return NORMALIZERS[preprocessing.stain_norm](
-            pixels[:: 1 + len(pixels) // MAX_PIXELS_FITTED]
-        )
+        return NORMALIZERS[stain_norm](pixels[:: 1 + len(pixels) // MAX_PIXELS_FITTED])
     except ValueError as error:
         return (
-            f"patient {source.patient}: {error}, too little for "
-            f"data.stain_norm={preprocessing.stain_norm}; remove the patient, or set "
-            f"data.stain_norm=null"
+            f"patient {source.patient}: {error}, too little for data.stain_norm={stain_norm}; "
+            f"remove the patient, or set data.stain_norm=null"
         )
 
 
-def _versions(
-    opened: Opened, sizes: Mapping[Preprocessing, Size | None]
+def size_problem(image: Image.Image, preprocessing: Preprocessing) -> ImageProblem | None:
+    """Return why an image of this size cannot be cropped or resized."""
+    (width, height), crop = image.size, preprocessing.crop
+    pixels = f"{width} x {height} pixels"
+    if crop is not None and min(width, height) < crop:
+        what = f"{pixels}, smaller than data.crop={crop}"
+        return ImageProblem(UNFIT, what, "set data.crop lower")
+    if crop is None and preprocessing.resize is not None and width != height:
+        return ImageProblem(UNFIT, f"{pixels}, not square", "set data.crop first")
+    return None
+
+
+def _preprocessed(
+    image: Image.Image, sizes: Mapping[Preprocessing, Size | None]
 ) -> dict[Preprocessing, np.ndarray] | ImageProblem:
     images = {}
     for each, size in sizes.items():
-        pixels = _pixels(opened, each, size)
-        if isinstance(pixels, ImageProblem):
-            return pixels
-        images[each] = pixels
+        if problem := size_problem(image, each):
+            return problem
+        images[each] = pixels = np.asarray(_resized(image, each))
+        if size is not None and pixels.shape[:2] != size:
+            return ImageProblem(
+                "of another size",
+                f"{image.width} x {image.height} pixels where the first has {size[1]} x {size[0]}",
+                "set data.crop or data.resize, so that all are of one size",
+            )
     return images
 
 
-def _pixels(
-    opened: Opened, preprocessing: Preprocessing, size: Size | None
-) -> np.ndarray | ImageProblem:
-    image = opened.image
-    if problem := _size_problem(image, preprocessing):
-        return problem
-    pixels = np.asarray(_cropped(image, preprocessing))
-    if size is not None and pixels.shape[:2] != size:
-        return ImageProblem(
-            "of another size",
-            f"{image.width} x {image.height} pixels where the first has {size[1]} x {size[0]}",
-            "set data.crop or data.resize, so that all are of one size",
-        )
-    return pixels
-
-
-def _cropped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+def _resized(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     crop, resize, _ = preprocessing
     if crop is not None:
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
@@ -262,9 +229,7 @@ def _cropped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     return image
 
 
-def _header_problem(
-    header: Image.Image, preprocessing: Preprocessing, file_size: int
-) -> ImageProblem | None:
+def _header_problem(header: Image.Image, file_size: int) -> ImageProblem | None:
     width, height = header.size
     pixels = f"{width} x {height} pixels"
     if width * height > MAX_PIXELS:
@@ -274,15 +239,4 @@ def _header_problem(
     if header.mode not in MODES:
         allowed = f"convert it to one of {', '.join(sorted(MODES))}"
         return ImageProblem("of a mode that is refused", f"mode {header.mode}, not 8 bits", allowed)
-    return _size_problem(header, preprocessing)
-
-
-def _size_problem(image: Image.Image, preprocessing: Preprocessing) -> ImageProblem | None:
-    (width, height), crop = image.size, preprocessing.crop
-    pixels = f"{width} x {height} pixels"
-    if crop is not None and min(width, height) < crop:
-        what = f"{pixels}, smaller than data.crop={crop}"
-        return ImageProblem(UNFIT, what, "set data.crop lower")
-    if crop is None and preprocessing.resize is not None and width != height:
-        return ImageProblem(UNFIT, f"{pixels}, not square", "set data.crop first")
     return None

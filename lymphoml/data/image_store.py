@@ -128,11 +128,11 @@ def _build_entry(
     problems = []
 
     def images() -> Iterator[np.ndarray]:
-        for image in decode_patient(source, preprocessing, size):
+        for image in decode_patient(source, {preprocessing: size}):
             if isinstance(image, str):
                 problems.append(image)
             else:
-                yield image
+                yield image[preprocessing]
             tick()
         if problems:
             raise InputError(problems)

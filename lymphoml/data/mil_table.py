@@ -29,6 +29,7 @@ from lymphoml.data.settings import DataConfig
 from lymphoml.data.tables import SAFE_ID
 
 LAYOUT = "mil_table"
+KEYS = ["bag", "label", "instance"]
 LABELS = {"1": 1, "+1": 1, "0": 0, "-1": 0}
 SAFE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"  # no formula, no folder
 LONGEST = 64  # characters of a number
@@ -105,34 +106,28 @@ def _from_csv(path: Path) -> _Instances | list[Problem]:
         raise ValueError(f"row 1: no column {', '.join(sorted(missing))}")
     if len(set(header)) < len(header):
         raise ValueError("row 1: a column is duplicated")
-    columns = [number for number, name in enumerate(header) if name not in KEYS]
+    names = [name for name in header if name not in KEYS]
     problems, keys, numbers, lines = [], [], [], []
     for row in reader:
         line, cells = reader.line_num, [cell.strip() for cell in row]
         if not any(cells):
             continue
+        named = dict(zip(header, cells, strict=False))
+        wrong = next((each for each in names if not _is_number(named.get(each, ""))), None)
         if len(cells) != len(header):
-            what = f"{len(cells)} cells where the header has {len(header)}"
-            problems.append(Problem(Place(path, f"row {line}"), what, FORMATS))
+            what, shown = f"{len(cells)} cells where the header has {len(header)}", ""
+        elif wrong is not None:
+            what, shown = "not a number", quoted(named[wrong], 40)
+        else:
+            keys.append([named["bag"], named["label"], named.get("instance", str(line))])
+            numbers.append([float(named[name]) for name in names])
+            lines.append(line)
             continue
-        values = [cells[column] for column in columns]
-        wrong = next((each for each in values if not _is_number(each)), None)
-        if wrong is not None:
-            problems.append(
-                Problem(Place(path, f"row {line}"), "not a number", FORMATS, quoted(wrong, 40))
-            )
-            continue
-        named = dict(zip(header, cells, strict=True))
-        keys.append([named["bag"], named["label"], named.get("instance", str(line))])
-        numbers.append([float(each) for each in values])
-        lines.append(line)
+        problems.append(Problem(Place(path, f"row {line}"), what, FORMATS, shown))
     if problems:
         return problems
     table = pd.DataFrame(keys, columns=KEYS, index=pd.Index(lines, dtype="int64"), dtype="str")
-    return _Instances(table, np.array(numbers).reshape(len(lines), len(columns)))
-
-
-KEYS = ["bag", "label", "instance"]
+    return _Instances(table, np.array(numbers).reshape(len(lines), len(names)))
 
 
 def _from_arrays(path: Path) -> _Instances:

@@ -16,7 +16,7 @@ from lymphoml.core.errors import InputError, RuntimeFailure, cache_error
 from lymphoml.core.progress import progress_bar
 from lymphoml.core.signals import end_with_parent
 from lymphoml.data.cache import BagSource, cache_lock, check_entries, read_entry, write_entry
-from lymphoml.data.decoding import Preprocessing, Size, common_size, decode_patient_once
+from lymphoml.data.decoding import Preprocessing, Size, common_size, decode_patient
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.problems import shortened
 from lymphoml.features.blocks import FeatureBlock
@@ -134,10 +134,13 @@ def compute_patient(
     """Return the features of a patient's images for each block that misses them."""
     missing = {index: blocks[index].preprocessing for index in task.missing}
     with warnings.catch_warnings(action="error"):
-        pixels = decode_patient_once(task.source, {each: sizes[each] for each in missing.values()})
-    if isinstance(pixels, list):
-        return pixels
-    return {index: blocks[index].compute(pixels[each]) for index, each in missing.items()}
+        images = list(decode_patient(task.source, {each: sizes[each] for each in missing.values()}))
+    if problems := [each for each in images if isinstance(each, str)]:
+        return problems
+    return {
+        index: blocks[index].compute([image[each] for image in images])  # type: ignore[index]
+        for index, each in missing.items()
+    }
 
 
 # In a process of its own, which is given the blocks once.

@@ -37,16 +37,16 @@ from lymphoml.data import decoding
 from lymphoml.data.image_store import read_images
 
 folder, cache = map(Path, sys.argv[1:])
-decode = decoding.decode
+open_unchanged = decoding.open_unchanged
 
 def logged(path, *rest):
     with (folder / "log").open("a") as log:
         log.write(f"{path}\\n")
     while path.parent.name == "P2" and (folder / "hold").exists():
         time.sleep(0.01)
-    return decode(path, *rest)
+    return open_unchanged(path, *rest)
 
-decoding.decode = logged
+decoding.open_unchanged = logged
 patients = sorted((folder / "cohort").iterdir())
 images = {patient.name: tuple(sorted(patient.iterdir())) for patient in patients}
 store, _ = read_images(images, decoding.Preprocessing(None, None), str(cache))
@@ -180,7 +180,7 @@ def test_a_changed_added_or_removed_image_rebuilds_its_patient_alone(images, ope
 
 def test_cohorts_share_what_they_have_in_common(images, opened, monkeypatch):
     opened()
-    monkeypatch.setattr(decoding, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding, "open_unchanged", lambda *_: pytest.fail("decoded again"))
     opened({"other id": images["P2"], "P1": images["P1"]})
 
 
@@ -261,7 +261,7 @@ def test_a_killed_build_keeps_its_finished_entries_and_blocks_nobody(
 
 def test_too_little_space_is_one_line_before_anything_is_decoded(images, opened, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
-    monkeypatch.setattr(decoding, "decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(decoding, "open_unchanged", lambda *_: pytest.fail("decoded"))
     with pytest.raises(RuntimeFailure, match=r"needs 7.7 kB.*data\.cache=DIR") as refused:
         opened()
     assert len(refused.value.problems) == 1

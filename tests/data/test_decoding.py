@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lymphoml.data.decoding import Preprocessing, decode, size_from_header
+from lymphoml.data.cache import BagSource
+from lymphoml.data.decoding import (
+    WHOLE,
+    Preprocessing,
+    decode_patient,
+    open_rgb,
+    open_unchanged,
+    size_from_header,
+    size_problem,
+)
 
 
 def save(path, mode="RGB", size=(23, 23), **options):
@@ -15,8 +24,9 @@ def save(path, mode="RGB", size=(23, 23), **options):
     return path
 
 
-def decoded(path, preprocessing, size):
-    return decode(path, hashlib.sha256(path.read_bytes()).digest(), preprocessing, size)
+def decoded(path, *preprocessing, size=None):
+    (found,) = decode_patient(BagSource.read("P1", (path,)), dict.fromkeys(preprocessing, size))
+    return found
 
 
 @pytest.mark.parametrize(("name", "mode"), [
@@ -32,26 +42,30 @@ def test_pixels_are_those_of_pillow(tmp_path, name, mode, crop, resize):
         expected = expected.crop((start, start, start + crop, start + crop))
     if resize:
         expected = expected.resize((resize, resize), Image.Resampling.BICUBIC)
-    size = size_from_header(path, Preprocessing(crop, resize))
-    assert size == (expected.height, expected.width)
-    np.testing.assert_array_equal(
-        decoded(path, Preprocessing(crop, resize), size), np.asarray(expected)
-    )
+    preprocessing = Preprocessing(crop, resize)
+    assert size_from_header(path, preprocessing) == (expected.height, expected.width)
+    found = decoded(path, preprocessing, WHOLE)
+    np.testing.assert_array_equal(found[preprocessing], np.asarray(expected))
+    assert found[WHOLE].shape == (23, 23, 3)
 
 
 def test_height_comes_before_width(tmp_path):
     path = save(tmp_path / "wide.png", size=(30, 20))
-    assert size_from_header(path, Preprocessing(None, None)) == (20, 30)
-    assert decoded(path, Preprocessing(None, None), (20, 30)).shape == (20, 30, 3)
+    assert size_from_header(path, WHOLE) == (20, 30)
+    assert decoded(path, WHOLE, size=(20, 30))[WHOLE].shape == (20, 30, 3)
+    assert "30 x 20 pixels where the first has 10 x 10" in decoded(path, WHOLE, size=(10, 10))
 
 
-@pytest.mark.parametrize(("size", "preprocessing", "what"), [
-    ((30, 20), Preprocessing(25, None), "30 x 20 pixels, smaller than data.crop=25"),
-    ((30, 20), Preprocessing(None, 8), "30 x 20 pixels, not square"),
-    ((30, 20), Preprocessing(None, None), "30 x 20 pixels where the first has 10 x 10"),
+@pytest.mark.parametrize(("preprocessing", "what"), [
+    (Preprocessing(25, None), "30 x 20 pixels, smaller than data.crop=25"),
+    (Preprocessing(None, 8), "30 x 20 pixels, not square"),
 ])  # fmt: skip
-def test_a_size_that_does_not_fit_is_a_problem(tmp_path, size, preprocessing, what):
-    assert decoded(save(tmp_path / "x.png", size=size), preprocessing, (10, 10)).what == what
+def test_a_size_that_does_not_fit_is_a_problem(tmp_path, preprocessing, what):
+    path = save(tmp_path / "x.png", size=(30, 20))
+    assert what in decoded(path, preprocessing)
+    with Image.open(path) as image:
+        assert size_problem(image, preprocessing).what == what
+    assert size_from_header(path, preprocessing) is None
 
 
 def test_a_huge_or_16_bit_header_is_refused_before_a_pixel_is_decoded(tmp_path, monkeypatch):
@@ -60,8 +74,8 @@ def test_a_huge_or_16_bit_header_is_refused_before_a_pixel_is_decoded(tmp_path, 
     Image.fromarray(np.zeros((20, 20), np.uint16)).save(deep)
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
     for path, kind in ((huge, "too many pixels"), (deep, "of a mode that is refused")):
-        assert decoded(path, Preprocessing(None, None), (20, 20)).kind == kind
-        assert size_from_header(path, Preprocessing(None, None)) is None
+        assert open_rgb(path.read_bytes()).kind == kind
+        assert size_from_header(path, WHOLE) is None
 
 
 def test_bytes_that_make_no_sense_are_a_problem(tmp_path):
@@ -72,19 +86,17 @@ def test_bytes_that_make_no_sense_are_a_problem(tmp_path):
         (whole[:200], "truncated"),
         (whole[:20] + b"\xff" * 200, "not an image"),
     ):
-        (tmp_path / "bad.png").write_bytes(content)
         with warnings.catch_warnings(action="error"):
-            problem = decoded(tmp_path / "bad.png", Preprocessing(None, None), (23, 23))
-        assert problem.kind == kind
+            assert open_rgb(content).kind == kind
 
 
 def test_a_file_that_changed_or_vanished_since_it_was_hashed_is_a_problem(tmp_path):
     path = save(tmp_path / "x.png")
-    problem = decode(path, b"other", Preprocessing(None, None), (23, 23))
-    assert problem.what == "changed while it was read"
+    digest = hashlib.sha256(path.read_bytes()).digest()
+    assert open_unchanged(path, digest).mode == "RGB"
+    assert open_unchanged(path, b"other").what == "changed while it was read"
     path.unlink()
-    problem = decode(path, b"other", Preprocessing(None, None), (23, 23))
-    assert problem.kind == "unreadable file"
+    assert open_unchanged(path, digest).kind == "unreadable file"
 
 
 def test_the_cache_folder_depends_on_versions_crop_and_resize(monkeypatch):

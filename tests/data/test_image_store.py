@@ -34,7 +34,7 @@ def test_second_opening_reads_each_image_once_and_decodes_and_writes_nothing(
 ):
     opened()
     capsys.readouterr()
-    monkeypatch.setattr(decoding, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding, "open_unchanged", lambda *_: pytest.fail("decoded again"))
     monkeypatch.setattr(cache, "FileLock", lambda *_: pytest.fail("locked"))
     read, read_bytes = [], cache.read_bytes
     monkeypatch.setattr(cache, "read_bytes", lambda p: read.append(p) or read_bytes(p))

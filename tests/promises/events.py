@@ -42,7 +42,7 @@ def count(how: str, at: tuple[str, int] | None) -> None:
         (preparation, "load_cohort", "cohort"),
         (preparation, "check_input_size", "size"),
         (cache.BagSource, "read", "hash"),
-        (decoding, "decode", "decode"),
+        (decoding, "open_unchanged", "decode"),
         (callbacks.History, "on_train_epoch_start", "epoch"),
         (lightning_module.BagClassifier, "training_step", "train"),
         (lightning_module.BagClassifier, "validation_step", "validate"),

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lymphoml.data import decoding
-from lymphoml.data.decoding import FORMATS, ImageProblem, Preprocessing, open_rgb
+from lymphoml.data.decoding import FORMATS, ImageProblem, open_rgb
 from tests.promises.hostile import cost, few
 
 MOST_MB, MOST_SECONDS = 50, 5
@@ -103,10 +103,10 @@ warnings.simplefilter("error")
 for form in ("PNG", "GIF", "JPEG", "TIFF", "BMP", "WEBP"):  # what decoding itself imports
     small = io.BytesIO()
     Image.new("RGB", (200, 200)).save(small, form)
-    open_rgb(small.getvalue(), Preprocessing(None, None))
+    open_rgb(small.getvalue())
 del small
 def attack():
-    found = open_rgb(Path("bomb").read_bytes(), Preprocessing(None, None))
+    found = open_rgb(Path("bomb").read_bytes())
     size_from_header(Path("bomb"), Preprocessing(None, None))
     Path("problem").write_text(str(found) if isinstance(found, ImageProblem) else "")
 """
@@ -160,7 +160,7 @@ def test_other_formats_are_not_parsed(form, monkeypatch):
     Image.open(io.BytesIO(content)).close()
     assert form in reached  # Pillow itself would
     reached.clear()
-    assert isinstance(open_rgb(content, Preprocessing(None, None)), ImageProblem)
+    assert isinstance(open_rgb(content), ImageProblem)
     assert set(reached) <= set(FORMATS)
 
 
@@ -185,7 +185,7 @@ ODD = {
 @pytest.mark.promise("images of other modes or sizes, truncated, or not images", "a line each")
 @pytest.mark.parametrize("name", ODD)
 def test_odd_images_are_a_line(name):
-    problem = open_rgb(ODD[name](), Preprocessing(None, None))
+    problem = open_rgb(ODD[name]())
     assert isinstance(problem, ImageProblem)
     assert str(problem).isprintable()
     assert len(str(problem)) < 300
@@ -193,10 +193,10 @@ def test_odd_images_are_a_line(name):
 
 def test_sound_images_are_read():
     for form in FORMATS:
-        opened = open_rgb(saved(form, size=(1, 1)), Preprocessing(None, None))
+        opened = open_rgb(saved(form, size=(1, 1)))
         assert not isinstance(opened, ImageProblem), (form, opened)
     noise = np.random.default_rng(0).integers(0, 256, (2500, 2500, 3), dtype=np.uint8)
     content = io.BytesIO()
     Image.fromarray(noise).save(content, "JPEG", quality=20)  # a large field, poorly kept
-    assert not isinstance(open_rgb(content.getvalue(), Preprocessing(None, None)), ImageProblem)
+    assert not isinstance(open_rgb(content.getvalue()), ImageProblem)
     assert decoding.SMALL < 2500 * 2500

@@ -11,7 +11,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_bytes
 from lymphoml.data.cache import content_key, hash_images
 from lymphoml.data.cohort import Cohort, load_cohort
-from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb
+from lymphoml.data.decoding import ImageProblem, open_rgb
 from lymphoml.data.settings import DataConfig
 from lymphoml.reports.format import format_setting
 from lymphoml.reports.run_labels import flatten
@@ -77,7 +77,7 @@ def _centre(path: Path, width: int) -> Image.Image:
         raise InputError(MISSING) from None
     except OSError:
         raise InputError("an image cannot be read; run the audit") from None
-    opened = open_rgb(content, Preprocessing(None, None))
+    opened = open_rgb(content)
     if isinstance(opened, ImageProblem):
         raise InputError("an image cannot be decoded; run the audit")
     image = opened.image
