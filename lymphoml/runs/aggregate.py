@@ -35,10 +35,10 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
     predictions = read_predictions(folder, folds)
     baselines = baseline_predictions(data, run.data.cohort, run.data.folds, _features(run))
     groups = subgroups(run.data.cohort, data)
-    stratum = data.hard_stratum
+    hard_max = None if data.hard_stratum is None else data.hard_stratum.max
     metrics = summarise(
         predictions, read_histories(folder, folds), data.folds, groups, baselines,
-        stratum and stratum.max,
+        hard_max,
     )  # fmt: skip
     if changes := read_environment(folder).get(CHANGES):
         metrics[CHANGES] = changes

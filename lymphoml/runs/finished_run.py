@@ -102,7 +102,9 @@ def read_run(path: Path) -> Run:
     member_names(path)  # refuses what cannot be names
     folds = read_predictions_csv(path / "folds.csv", ("patient", "fold"))
     folders = {fold: fold_folder(path, fold) for fold in sorted(folds["fold"].unique().tolist())}
-    seconds = [read_mapping(each / "done.json").get("seconds") for each in folders.values()]
+    seconds: list[Any] = [
+        read_mapping(each / "done.json").get("seconds") for each in folders.values()
+    ]
     return Run(
         path=path,
         config=read_mapping(path / "config.yaml"),
@@ -114,7 +116,7 @@ def read_run(path: Path) -> Run:
             fold: read_predictions_csv(folder / "history.csv", HISTORY)
             for fold, folder in folders.items()
         },
-        seconds=None if None in seconds else sum(map(float, seconds)),
+        seconds=None if None in seconds else float(sum(seconds)),
     )
 
 

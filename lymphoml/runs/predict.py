@@ -155,12 +155,12 @@ def fold_probabilities(
     configure_torch(resolve_hardware(config.trainer))
     ids = list(cohort.table.index)
     with_images = uses_images(config.model)
-    pretrains = PRETRAINED in config.data.features.blocks
+    pretrain = config.pretrain if PRETRAINED in config.data.features.blocks else None
     store: Store | None = None
     columns = {}
     for fold in folds:
-        if with_images and (store is None or pretrains):
-            encoder = load_run_encoder(run, fold, config.pretrain) if pretrains else None
+        if with_images and (store is None or pretrain):
+            encoder = load_run_encoder(run, fold, pretrain) if pretrain else None
             store, _ = open_instance_store(config.data, cohort.images, encoder)
         folder = fold_folder(run, fold)
         path = reported_checkpoint(folder, selected_epoch(run, fold))

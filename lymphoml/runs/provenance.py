@@ -11,11 +11,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lymphoml.core.files import sha256
 from lymphoml.core.privacy import leaves_project, portable
 from lymphoml.runs.naming import leaves
+
+if TYPE_CHECKING:  # a command that reads runs needs no schema
+    from lymphoml.runs.settings import TrainConfig
 
 PACKAGE = Path(__file__).parents[1]
 # The code that decides on bits; conf/ does by its values, which are compared one by one.
@@ -91,7 +94,7 @@ def provenance(config: Mapping[str, Any], environment: Mapping[str, Any]) -> Pro
     return Provenance(values)
 
 
-def software(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+def software(config: "TrainConfig", overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Return what of `environment.json` is known without torch and data.
 
     `overrides` are the command line's. Nothing in it describes the machine or its user.
@@ -106,9 +109,9 @@ def software(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[s
     }
 
 
-def weights_file(config: Mapping[str, Any]) -> Path | None:
+def weights_file(config: "TrainConfig") -> Path | None:
     """Return the file that the encoder starts from, where it does from one."""
-    weights = (config["model"].get("encoder") or {}).get("weights")
+    weights = (config.model.get("encoder") or {}).get("weights")
     return Path(weights) if weights and Path(weights).is_file() else None
 
 

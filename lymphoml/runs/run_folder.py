@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
@@ -17,6 +17,9 @@ from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.provenance import Change, provenance, read_sessions, record
 from lymphoml.runs.tables import read_predictions_csv
 
+if TYPE_CHECKING:  # a command that reads runs needs no schema
+    from lymphoml.runs.settings import TrainConfig
+
 # Files of the run itself, written under its lock.
 RUN_FILES = ("environment.json", "config.yaml", "folds.csv", "predictions.csv", "baselines.csv",
              "strata.csv", "metrics.json")  # fmt: skip
@@ -25,7 +28,7 @@ REMOVE = "remove the folder"
 
 def check_same_run(
     folder: Path,
-    config: Mapping[str, Any],
+    config: "TrainConfig",
     environment: Mapping[str, Any],
     folds_to_train: Sequence[int],
 ) -> list[Change]:
@@ -42,11 +45,11 @@ def check_same_run(
         before = provenance(stored, read_environment(folder))
     except (AttributeError, KeyError, TypeError):
         raise InputError(f"{folder / 'environment.json'} is damaged; {REMOVE}") from None
-    changes = before.diff(provenance(config, environment))
+    changes = before.diff(provenance(config.to_dict(), environment))
     finished = all(is_done(folder, fold) for fold in folds_to_train)
     if finished:
         changes = [change for change in changes if not change.is_arithmetic]
-    if changes and (finished or not config["resume"]["allow_changes"]):
+    if changes and (finished or not config.resume.allow_changes):
         advice = f"Choose another name=..., or {REMOVE}."
         if not finished:
             advice += " resume.allow_changes=true resumes all the same, and records the changes."
@@ -56,7 +59,7 @@ def check_same_run(
 
 def create_or_open_run(
     folder: Path,
-    config: Mapping[str, Any],
+    config: "TrainConfig",
     environment: dict[str, Any],
     folds_to_train: Sequence[int],
 ) -> dict[str, Any]:
@@ -71,10 +74,12 @@ def create_or_open_run(
     with run_lock(folder):
         if read_config(folder) is None:
             write_json(folder / "environment.json", environment)
-            write_text(folder / "config.yaml", yaml.safe_dump(portable(config), sort_keys=False))
+            write_text(
+                folder / "config.yaml", yaml.safe_dump(portable(config.to_dict()), sort_keys=False)
+            )
             return environment
         stored = read_environment(folder)
-        if config["trainer"]["encoder_chunk_size"] == "auto" and "resolved" in stored:
+        if config.trainer.encoder_chunk_size == "auto" and "resolved" in stored:
             chunk = stored["resolved"]["encoder_chunk_size"]
             resolved = {**environment["resolved"], "encoder_chunk_size": chunk}
             environment = {**environment, "resolved": resolved}
