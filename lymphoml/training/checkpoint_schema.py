@@ -4,15 +4,23 @@ Whoever can change a checkpoint can change its digest as well. That nothing in i
 checked by `core.tensor_files`.
 """
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from annotated_types import Len
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from pydantic import model_validator as validator
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    create_model,
+)
 from torch import Tensor, nn
 
 Count = Annotated[int, Field(ge=0, lt=1 << 31)]
-Number = Annotated[float, AllowInfNan(True)]
+Number = Annotated[float, AllowInfNan(True)]  # of others NaN and infinity are refused
 Plain = dict[str, JsonValue]
 Weights = dict[str, Tensor]
 Measured = Annotated[
@@ -20,139 +28,94 @@ Measured = Annotated[
 ]
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False,
-                              arbitrary_types_allowed=True)  # fmt: skip
+class Checkpoint(BaseModel):
+    """Any checkpoint of this package. Parts may be missing, and others present."""
 
-
-class _Open(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True, arbitrary_types_allowed=True)
-
-
-class _Model(_Open):
-    __pydantic_extra__: Plain
-    encoder: Plain = {}
-    pooling: Plain = {}
-    fusion: Plain = {}
-
-
-class _HyperParameters(_Closed):
-    model: _Model
-    optim: Plain
-    scheduler: Plain | None
-    clinical_dim: Count
-    feature_dim: Count | None
-    pos_weight: float | None
-
-
-class _Column(_Open):
-    __pydantic_extra__: Plain
-    log: bool | None = None
-    categories: list[str] | None = None
-
-    @validator(mode="after")
-    def check(self) -> Self:
-        if self.categories is None and self.log is None:
-            raise ValueError("neither categories nor log")
-        return self
-
-
-class _Scaling(_Closed):
-    """Mean and scale of as many columns as there are names."""
-
-    mean: list[float]
-    scale: list[float]
-
-    @property
-    def width(self) -> int:
-        raise NotImplementedError
-
-    @validator(mode="after")
-    def check(self) -> Self:
-        if not len(self.mean) == len(self.scale) == self.width or 0 in self.scale:
-            raise ValueError("mean and scale do not fit the columns")
-        return self
-
-
-class _Features(_Scaling):
-    names: Annotated[list[str], Len(1)]
-    weights: list[float]
-
-    @property
-    def width(self) -> int:
-        return len(set(self.names))
-
-    @validator(mode="after")
-    def check_weights(self) -> Self:
-        if len(self.weights) not in (0, self.width):
-            raise ValueError("weights do not fit the columns")
-        return self
-
-
-class _Clinical(_Scaling):
-    columns: dict[str, _Column]
-    fill: dict[str, str | float]
-
-    @property
-    def width(self) -> int:
-        if not self.fill.keys() <= self.columns.keys():
-            raise ValueError("fill has other columns")
-        categories = [column.categories for column in self.columns.values()]
-        return sum(1 if each is None else max(0, len(each) - 1) for each in categories)
-
-
-class _Data(_Closed):
-    next_epoch: Count
-    clinical: _Clinical
-    cohort_schema: JsonValue = Field(alias="schema")
-    image_size: Annotated[list[Count], Len(2, 2)] | None
-    features: _Features | None
-
-
-class _History(_Closed):
-    rows: list[dict[Measured, Number | None]]
-    seconds: float
-
-
-class _SaveEpoch(_Closed):
-    selected_epoch: Count | None
-    selected_loss: Number
-
-
-class _Callbacks(_Open):
-    History: _History | None = None
-    SaveEpoch: _SaveEpoch | None = None
-
-
-class _Averaging(_Closed):
-    n_averaged: Tensor
-
-
-class _ParamGroup(_Open):
-    params: list[Count]
-
-
-class _Optimizer(_Open):
-    state: dict[Count, dict[str, Any]]
-    param_groups: list[_ParamGroup]
-
-
-class Checkpoint(_Open):
-    """Any checkpoint of this package; parts may be missing."""
-
+    model_config = ConfigDict(
+        extra="allow", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
     state_dict: Weights | None = None
-    callbacks: _Callbacks | None = None
+
+
+def _closed(name: str, **types: Any) -> Any:
+    """Return the schema of a mapping with exactly these keys."""
+    fields: Any = {key: (kind, ...) for key, kind in types.items()}
+    return create_model(name, __config__={**Checkpoint.model_config, "extra": "forbid"}, **fields)
+
+
+def _open(name: str, **types: Any) -> Any:
+    """Return the schema of a mapping in which these keys may be missing, and others present."""
+    fields: Any = {key: (kind | None, None) for key, kind in types.items()}
+    return create_model(name, __config__=Checkpoint.model_config, **fields)
+
+
+def _check_model(model: Plain) -> Plain:
+    if not all(isinstance(model.get(part, {}), dict) for part in ("encoder", "pooling", "fusion")):
+        raise ValueError("a part of the model is not a mapping")
+    return model
+
+
+def _count_columns(column: Plain) -> int:
+    categories = column.get("categories")
+    if categories is None and isinstance(column.get("log"), bool):
+        return 1
+    if isinstance(categories, list) and all(isinstance(each, str) for each in categories):
+        return max(0, len(categories) - 1)
+    raise ValueError("a column has neither categories nor log")
+
+
+def _check_scaling(scaling: Any) -> Any:
+    """Raise ValueError unless there are a mean and a scale for each feature."""
+    if hasattr(scaling, "names"):
+        width = len(set(scaling.names))
+        if len(scaling.weights) not in (0, width):
+            raise ValueError("weights do not fit the columns")
+    else:
+        width = sum(map(_count_columns, scaling.columns.values()))
+        if not scaling.fill.keys() <= scaling.columns.keys():
+            raise ValueError("fill has other columns")
+    if not len(scaling.mean) == len(scaling.scale) == width or 0 in scaling.scale:
+        raise ValueError("mean and scale do not fit the columns")
+    return scaling
+
+
+_HYPER_PARAMETERS = _closed(
+    "HyperParameters", model=Annotated[Plain, AfterValidator(_check_model)], optim=Plain,
+    scheduler=Plain | None, clinical_dim=Count, feature_dim=Count | None, pos_weight=float | None,
+)  # fmt: skip
+_CLINICAL = _closed(
+    "Clinical", columns=dict[str, Plain], fill=dict[str, str | float], mean=list[float],
+    scale=list[float],
+)  # fmt: skip
+_FEATURES = _closed(
+    "Features", names=Annotated[list[str], Len(1)], mean=list[float], scale=list[float],
+    weights=list[float],
+)  # fmt: skip
+_DATA = _closed(
+    "Data", next_epoch=Count, clinical=Annotated[_CLINICAL, AfterValidator(_check_scaling)],
+    image_size=Annotated[list[Count], Len(2, 2)] | None,
+    features=Annotated[_FEATURES, AfterValidator(_check_scaling)] | None,
+    columns_schema=Annotated[JsonValue, Field(alias="schema")],
+)  # fmt: skip
+_HISTORY = _closed("History", rows=list[dict[Measured, Number | None]], seconds=float)
+_SAVE_EPOCH = _closed("SaveEpoch", selected_epoch=Count | None, selected_loss=Number)
+_CALLBACKS = _open("Callbacks", History=_HISTORY, SaveEpoch=_SAVE_EPOCH)
+_PARAM_GROUP = _open("ParamGroup", params=list[Count])
+_GROUPS: Any = list[_PARAM_GROUP]  # type: ignore[valid-type]
+_OPTIMIZER = _closed("Optimizer", state=dict[Count, dict[str, Any]], param_groups=_GROUPS)
+_AVERAGING = _closed("Averaging", n_averaged=Tensor)
 
 
 class FoldCheckpoint(Checkpoint):
     """A checkpoint of a fold, complete for prediction."""
 
     state_dict: Weights
-    hyper_parameters: _HyperParameters
-    data: _Data = Field(alias="BagDataModule")
-    optimizer_states: Annotated[list[_Optimizer], Len(1, 1)] | None = None
+    hyper_parameters: _HYPER_PARAMETERS  # type: ignore[valid-type]
+    data: _DATA = Field(alias="BagDataModule")  # type: ignore[valid-type]
+    callbacks: _CALLBACKS | None = None  # type: ignore[valid-type]
+    optimizer_states: Annotated[list[_OPTIMIZER], Len(1, 1)] | None = None  # type: ignore[valid-type]
     current_model_state: Weights | None = None  # of averaged weights, which are the `state_dict`
-    averaging_state: _Averaging | None = None
+    averaging_state: _AVERAGING | None = None  # type: ignore[valid-type]
 
 
 def validate_checkpoint(content: Any, schema: type[Checkpoint] = Checkpoint) -> None:
@@ -179,7 +142,9 @@ def assert_compatible(module: nn.Module, content: dict[str, Any]) -> None:
     if not content.get("optimizer_states"):
         raise ValueError("optimizer_states is empty")
     (optimizer,), parameters = content["optimizer_states"], list(module.parameters())
-    numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
+    numbers = [
+        number for group in optimizer["param_groups"] for number in group.get("params") or []
+    ]
     if numbers != list(range(len(parameters))) or not optimizer["state"].keys() <= set(numbers):
         raise ValueError("the optimiser has other parameters than the model")
     for number, values in optimizer["state"].items():

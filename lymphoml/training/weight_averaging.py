@@ -32,10 +32,10 @@ def weight_averaging(
     `ema` is the exponential moving average over all steps. `swa` is the mean of the epochs' ends
     after `start` of the epochs, and until then the last epoch's end.
     """
-    if section.kind is None:
-        return None
-    if section.kind == "ema":
+    if section.decay is not None:
         return WeightAverage(1, multi_avg_fn=get_ema_multi_avg_fn(section.decay))
+    if section.start is None:
+        return None
     start = int(section.start * max_epochs)
 
     def running_mean(average: Tensor, current: Tensor, epoch: Tensor | int) -> Tensor:

@@ -30,7 +30,8 @@ class WandbRun(Logger):
 
     def __init__(self, start: Callable[[], Any], history: Path):
         super().__init__()
-        self._start, self._run = start, None
+        self._start = start
+        self._run: Any = None
         # Read now: History writes this epoch's row before Lightning logs it.
         self._rows = pd.read_csv(history).to_dict("records") if history.exists() else []
 
