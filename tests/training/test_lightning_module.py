@@ -23,7 +23,7 @@ def test_smoothing_moves_labels_in_training_alone(monkeypatch):
         torch.tensor([1.0, 0.0, 1.0]), ("A", "B", "C"),
     )  # fmt: skip
     module = BagClassifier(
-        MODEL, {"_target_": "torch.optim.SGD"}, None, 1, 3.0, label_smoothing=0.2
+        MODEL, {"_target_": "torch.optim.SGD"}, None, 1, pos_weight=3.0, label_smoothing=0.2
     )
     views = SimpleNamespace(transform=abs, tta_views=[abs])  # of no images
     trainer = SimpleNamespace(is_last_batch=False, datamodule=views)
