@@ -21,7 +21,7 @@ from lymphoml.core.types import Batch
 class KeyedSeeds(pl.Callback):
     """Re-seed every global generator at every batch, so that a resumed fold draws the same."""
 
-    def __init__(self, seed: int, fold: int):
+    def __init__(self, seed: int, fold: int | str):
         self.keys = (seed, fold)
 
     def on_train_batch_start(

@@ -19,7 +19,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256
 from lymphoml.data.cohort import load_cohort
 from lymphoml.data.folds import make_folds, split
-from lymphoml.features.pretraining import train as learning
+from lymphoml.features.pretraining.module import PretrainingModule
 from lymphoml.features.pretraining.settings import resolve_pretraining
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.encoders import RunEncoders
@@ -37,6 +37,10 @@ RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=2",
 FEATURES = ["experiment=trained_linear", "data.features.blocks=[morphology,pretrained]"]
 WEIGHTS = ["model/encoder=resnet10_half", "model.encoder.width=2", "model.encoder.norm=batch",
            "model.encoder.weights=pretrained"]  # fmt: skip
+
+
+class Stopped(Exception):
+    pass
 
 
 @pytest.fixture
@@ -83,15 +87,15 @@ def encoders(configured, tmp_path):
 @pytest.mark.promise("pretraining stopped in any epoch", "the same command ends in the same bytes")
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_interrupted_pretraining_ends_in_the_same_bytes(epoch, encoder, monkeypatch, tmp_path):
-    def stopped(number, *rest):
-        if number == epoch:
-            raise KeyboardInterrupt
-        return real(number, *rest)
+    def stopped(module):
+        if module.current_epoch == epoch:
+            raise Stopped
+        real(module)
 
-    whole, real = encoder("whole"), learning._epoch
+    whole, real = encoder("whole"), PretrainingModule.on_train_epoch_start
     with monkeypatch.context() as patch:
-        patch.setattr(learning, "_epoch", stopped)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(PretrainingModule, "on_train_epoch_start", stopped)
+        with pytest.raises(Stopped):
             encoder("stopped")
     kept = list(tmp_path.glob("stopped/pretrained/*/last.ckpt"))
     assert kept
@@ -127,15 +131,15 @@ def test_killed_pretraining_ends_in_the_same_bytes(how, encoder, cohort, tmp_pat
     "name", ["last.ckpt", "last.ckpt and previous.ckpt", "encoder.safetensors"]
 )
 def test_damage_costs_time_alone(name, encoder, monkeypatch, tmp_path, capsys):
-    def stopped(number, *rest):
-        if number == 2 and name != "encoder.safetensors":
-            raise KeyboardInterrupt
-        return real(number, *rest)
+    def stopped(module):
+        if module.current_epoch == 2 and name != "encoder.safetensors":
+            raise Stopped
+        real(module)
 
-    whole, real = encoder("whole"), learning._epoch
+    whole, real = encoder("whole"), PretrainingModule.on_train_epoch_start
     with monkeypatch.context() as patch:
-        patch.setattr(learning, "_epoch", stopped)
-        with contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(PretrainingModule, "on_train_epoch_start", stopped)
+        with contextlib.suppress(Stopped):
             encoder("other")
     for each in name.split(" and "):
         (path,) = tmp_path.glob(f"other/pretrained/*/{each}")
@@ -144,7 +148,7 @@ def test_damage_costs_time_alone(name, encoder, monkeypatch, tmp_path, capsys):
     assert encoder("other") == whole
     printed = capsys.readouterr().out
     assert ("last.ckpt is corrupt" in printed) == ("ckpt" in name)
-    assert ("pretraining resumes after epoch 1" in printed) == (name == "last.ckpt")
+    assert ("pretraining resumes from" in printed) == (name == "last.ckpt")
 
 
 @pytest.mark.promise("labels are permuted before pretraining", "the encoder keeps its bytes")
@@ -261,10 +265,10 @@ def test_a_run_goes_on_with_its_encoder(words, configured, tmp_path, monkeypatch
     cross_validate(configured(*words), tmp_path / "whole")
     cross_validate(configured(*words, "fold=0"), tmp_path / "parted")
     shutil.rmtree(tmp_path / "cache" / "pretrained")
-    real = learning.learn
+    real = PretrainingModule.on_fit_start
     made = []
     monkeypatch.setattr(
-        "lymphoml.features.pretraining.train.learn", lambda *given: made.append(1) or real(*given)
+        PretrainingModule, "on_fit_start", lambda module: made.append(1) or real(module)
     )
     cross_validate(configured(*words), tmp_path / "parted")
     assert len(made) == 1  # that of fold 1

@@ -1,17 +1,14 @@
 """Random views of images for pretraining: rotated, mirrored, zoomed, moved, of other colours."""
 
 import math
-from collections.abc import Iterator
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from lymphoml.core.seeding import keyed_generator
-from lymphoml.data.image_store import ImageStore
 from lymphoml.data.transforms import normalize, to_unit
+from lymphoml.features.pretraining.settings import PretrainConfig
 
 
 class Views:
@@ -20,9 +17,9 @@ class Views:
     `settings` is the configuration's section `pretrain`.
     """
 
-    def __init__(self, settings: dict):
-        self.zoom, self.shift, self.colour = (settings[key] for key in ("zoom", "shift", "colour"))
-        self.normalize_images = settings["normalize_images"]
+    def __init__(self, settings: PretrainConfig):
+        self.zoom, self.shift, self.colour = settings.zoom, settings.shift, settings.colour
+        self.normalize_images = settings.normalize_images
 
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         moved = move(to_unit(images), affine(len(images), self.zoom, self.shift).to(images.device))
@@ -66,31 +63,3 @@ def jitter_colours(images: Float[Tensor, "n c h w"], amount: float) -> Float[Ten
 def _uniform(*shape: int) -> Tensor:
     """Draw from [-1, 1)."""
     return 2 * torch.rand(shape) - 1
-
-
-class Cells:
-    """The images of a store, numbered patient after patient, read as they are drawn."""
-
-    def __init__(self, store: ImageStore):
-        self._store, self._patients = store, store.patients
-        self._ends = np.cumsum(store.lengths)
-        self.size = store.size
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    def take(self, numbers: np.ndarray) -> Tensor:
-        """Return the cells of these numbers, uint8 (n, c, h, w)."""
-        images = np.empty((len(numbers), *self.size, 3), np.uint8)
-        owners = np.searchsorted(self._ends, numbers, side="right")
-        for owner in np.unique(owners):
-            wanted, bag = owners == owner, self._store.bag(self._patients[owner])
-            images[wanted] = bag[numbers[wanted] - (self._ends[owner] - len(bag))]
-        return torch.from_numpy(images).permute(0, 3, 1, 2)
-
-    def batches(self, size: int, *keys: int | str) -> Iterator[Tensor]:
-        """Yield whole batches of cells, in an order drawn by `keys`."""
-        order = keyed_generator(*keys, "cells").permutation(len(self))
-        size = min(size, len(self))
-        for batch in range(len(self) // size):
-            yield self.take(order[batch * size : (batch + 1) * size])

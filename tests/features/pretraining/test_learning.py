@@ -10,9 +10,8 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_store import read_images
+from lymphoml.features.pretraining.module import Cells, EpochBatches, PretrainingModule
 from lymphoml.features.pretraining.settings import trainable
-from lymphoml.features.pretraining.train import one_cycle
-from lymphoml.features.pretraining.views import Cells
 
 
 @pytest.mark.parametrize("method", ["simclr", pytest.param("vicreg", marks=pytest.mark.slow)])
@@ -28,20 +27,26 @@ def test_each_method_lowers_its_loss_and_equal_seeds_give_equal_bytes(pretrain, 
 
 def test_a_second_call_trains_nothing(pretrain, monkeypatch):
     first = pretrain("pretrain.epochs=1")
-    monkeypatch.setattr(
-        "lymphoml.features.pretraining.train.learn", lambda *_: pytest.fail("learned")
-    )
+    monkeypatch.setattr(PretrainingModule, "training_step", lambda *_: pytest.fail("trained"))
     assert pretrain("pretrain.epochs=1") == first
 
 
-def test_the_rate_rises_for_a_tenth_and_falls_to_nothing():
-    rates = np.array([one_cycle(done) for done in np.linspace(0, 1, 101)])
-    assert rates[0] == pytest.approx(0.04)
-    assert rates.argmax() == 10
-    assert rates[10] == pytest.approx(1)
-    assert rates[-1] == pytest.approx(0, abs=1e-9)
-    assert (np.diff(rates[:11]) > 0).all()
-    assert (np.diff(rates[10:]) < 0).all()
+def test_the_rate_rises_for_a_tenth_and_falls_to_nothing(pretrain, monkeypatch):
+    rates = []
+
+    def recorded(module, images, batch_idx):
+        rates.append(module.optimizers().param_groups[0]["lr"])
+        return real(module, images, batch_idx)
+
+    real = PretrainingModule.training_step
+    monkeypatch.setattr(PretrainingModule, "training_step", recorded)
+    pretrain("pretrain.epochs=4", "pretrain.lr=1e-3", "pretrain.batch_size=4")
+    assert rates[0] == pytest.approx(1e-3 / 25)
+    top = int(np.argmax(rates))
+    assert 0.05 < top / len(rates) < 0.15
+    assert max(rates) == pytest.approx(1e-3, rel=0.02)
+    assert (np.diff(rates[top:]) < 0).all()
+    assert rates[-1] < 1e-5
 
 
 def test_cells_are_the_images_in_their_order_and_an_epoch_shows_each_once(cohort, tmp_path):
@@ -52,13 +57,16 @@ def test_cells_are_the_images_in_their_order_and_an_epoch_shows_each_once(cohort
     every = torch.from_numpy(np.concatenate([store.bag(each) for each in images]))
     expected = every.permute(0, 3, 1, 2)
     numbers = np.random.default_rng(0).permutation(len(cells))
-    assert torch.equal(cells.take(numbers), expected[numbers])
-    drawn = torch.cat(list(cells.batches(1, 0, 3)))
-    assert not torch.equal(drawn, expected)
-    assert sorted(map(bytes, drawn.numpy())) == sorted(map(bytes, expected.numpy()))
-    assert torch.equal(torch.cat(list(cells.batches(1, 0, 3))), drawn)
-    sizes = [len(batch) for batch in cells.batches(16, 0, 0)]
-    assert sizes == [16] * (len(cells) // 16)
+    assert torch.equal(cells[numbers], expected[numbers])
+    sampler = EpochBatches(len(cells), 16, seed=0)
+    epochs = []
+    for epoch in (0, 1, 1):
+        sampler.set_epoch(epoch)
+        batches = list(sampler)
+        assert [len(batch) for batch in batches] == [16] * (len(cells) // 16)
+        epochs.append(np.concatenate(batches).tolist())
+    assert epochs[0] != epochs[1] == epochs[2]
+    assert len(set(epochs[0])) == len(epochs[0])
 
 
 @pytest.mark.parametrize(

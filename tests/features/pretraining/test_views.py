@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 
+from lymphoml.cli.config import pretrain_config
 from lymphoml.features.pretraining.views import Views, affine, jitter_colours, move
 
-SETTINGS = {"zoom": 0.65, "shift": 0.1, "colour": 0.1, "normalize_images": False}
+SETTINGS, _ = pretrain_config("simclr", "resnet10_quarter", {}, {})
 
 
 def test_views_turn_by_any_angle_mirror_zoom_and_shift_within_bounds():
@@ -51,7 +52,7 @@ def test_colours_and_contrast_change_by_no_more_than_asked():
 @pytest.mark.parametrize("normalised", [False, True])
 def test_two_views_of_a_cell_differ_and_a_seed_repeats_them(normalised):
     images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
-    views = Views(SETTINGS | {"normalize_images": normalised})
+    views = Views(SETTINGS.replace({"normalize_images": normalised}))
     torch.manual_seed(1)
     one, other = views(images), views(images)
     torch.manual_seed(1)
