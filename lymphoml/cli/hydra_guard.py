@@ -168,8 +168,8 @@ def _files(folder: Path, group: str, options: str) -> Iterator[PurePosixPath]:
             if (folder / path).is_file():
                 yield path
     elif (folder / place).is_dir():
-        for path in (folder / place).rglob("*.yaml"):
-            yield PurePosixPath(path.relative_to(folder))
+        for found in (folder / place).rglob("*.yaml"):
+            yield PurePosixPath(found.relative_to(folder))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -124,7 +124,8 @@ def name_columns(
         cells = raw[column.column]
         categories = list(column.values) if isinstance(column, Categorical) else []
         table[column.name] = cells.mask(cells.str.lower().isin(NOT_GIVEN) & ~cells.isin(categories))
-    table["place"] = [_place(path, line, patient) for line, patient in table["id"].items()]
+    places = [_place(path, line, patient) for line, patient in table["id"].items()]
+    table["place"] = pd.Series(places, table.index, dtype=object)
     return table
 
 
@@ -166,7 +167,8 @@ def _wrong_cells(
 ) -> Iterator[tuple[int, Problem]]:
     given = table[name].dropna()
     for check in checks:
-        for line, cell in given[~check.valid(given)].items():
+        wrong = given[~check.valid(given)]
+        for line, cell in zip(wrong.index.tolist(), wrong, strict=True):
             shown = hide_dates(quoted(cell, 60)) if check.quoted else ""
             what = f"{heading} {check.what}"
             yield line, Problem(table["place"][line], what, check.action, shown)

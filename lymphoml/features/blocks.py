@@ -32,9 +32,11 @@ class FeatureBlock(Protocol):
     """Columns of feature vectors. `key` names all that decides on the values but the images."""
 
     key: str
-    names: Sequence[str]
     preprocessing: Preprocessing
     one_size: bool  # whether all images must be of one size
+
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def compute(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Return float32 (m, d) of preprocessed images, uint8 (h, w, 3)."""

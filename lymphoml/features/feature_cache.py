@@ -135,10 +135,12 @@ def compute_patient(
     missing = {index: blocks[index].preprocessing for index in task.missing}
     with warnings.catch_warnings(action="error"):
         images = list(decode_patient(task.source, {each: sizes[each] for each in missing.values()}))
-    if problems := [each for each in images if isinstance(each, str)]:
+    problems = [each for each in images if isinstance(each, str)]
+    pixels = [each for each in images if not isinstance(each, str)]
+    if problems:
         return problems
     return {
-        index: blocks[index].compute([image[each] for image in images])  # type: ignore[index]
+        index: blocks[index].compute([image[each] for image in pixels])
         for index, each in missing.items()
     }
 

@@ -1,6 +1,7 @@
 """Join a run's predictions of single images with their known labels."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -33,7 +34,7 @@ def with_truth(run: Path, truth: Path) -> pd.DataFrame:
 
 
 def _from_json(path: Path, instances: pd.DataFrame) -> pd.DataFrame:
-    patients = read_mapping(path, ADVICE).get("patients")
+    patients: Any = read_mapping(path, ADVICE).get("patients")
     rows: list[tuple[str, str, int]] = []
     for patient, bag in instances.groupby("patient"):
         try:

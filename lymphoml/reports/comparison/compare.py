@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -239,4 +240,4 @@ def read_common_baseline(runs: Sequence[Run], name: str) -> Run:
                 f"columns or data settings: their {name} differs by up to {distance:.3g}; leave "
                 f"one out"
             )
-    return replace(runs[0], predictions=tables[0])
+    return replace(runs[0], predictions=cast(pd.DataFrame, tables[0]))

@@ -113,7 +113,8 @@ def _table(comparison: Comparison, stratum: Stratum, score: str, where: str) -> 
     table.add_column("run", overflow="fold")
     for name in (f"{NAMES[score]} \\[95 %]", "difference \\[95 %]", "p", "Holm p"):
         table.add_column(name, justify="right")
-    for row in stratum.table[stratum.table["score"] == score].to_dict("records"):
+    rows: list[dict[str, Any]] = stratum.table[stratum.table["score"] == score].to_dict("records")  # type: ignore[assignment]
+    for row in rows:
         cells = [escape(row["run"]), escape(format_estimate(row))]
         if row["is_reference"]:
             kind = "baseline" if comparison.is_baseline else "reference"

@@ -44,7 +44,7 @@ class Axis:
     title: str
     low: float
     high: float
-    ticks: Mapping[float, str]
+    ticks: Mapping[float, str] | Mapping[int, str]
     grid: bool = True
 
 

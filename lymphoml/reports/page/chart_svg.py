@@ -89,9 +89,9 @@ def _series(chart: Chart, series: Series) -> Iterator[str]:
     ink = f"var(--{series.colour})"
     points = _points(chart, series)
     if series.band:
-        x = [point[0] for point in points]
-        upper = [(a, _y(chart, high)) for a, (_, high) in zip(x, series.band, strict=True)]
-        lower = [(a, _y(chart, low)) for a, (low, _) in zip(x, series.band, strict=True)]
+        across = [point[0] for point in points]
+        upper = [(a, _y(chart, high)) for a, (_, high) in zip(across, series.band, strict=True)]
+        lower = [(a, _y(chart, low)) for a, (low, _) in zip(across, series.band, strict=True)]
         yield f'<path class="band" d="{_path([*upper, *reversed(lower)])}z" fill="{ink}"/>'
     if series.line:
         yield (

@@ -120,11 +120,12 @@ def reliability_chart(bins: pd.DataFrame) -> Chart:
 def decision_chart(curve: pd.DataFrame, clinical: pd.DataFrame | None = None) -> Chart:
     """`curve` has the columns threshold, net_benefit, low, high, all, none; so has `clinical`."""
     x = curve["threshold"].tolist()
+    rows: list[dict[str, Any]] = curve.to_dict("records")  # type: ignore[assignment]
     tooltips = [
         f"threshold {row['threshold']:.2f}: net benefit "
         f"{format_estimate(row | {'value': row['net_benefit']})}, testing everyone "
         f"{format_score(row['all'])}"
-        for row in curve.to_dict("records")
+        for row in rows
     ]
     lowest = min(0.0, float(curve["net_benefit"].min()), float(curve["low"].min()))
     baseline = []

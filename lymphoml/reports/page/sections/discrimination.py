@@ -87,6 +87,5 @@ def _curve(
     at_threshold = f"threshold {THRESHOLD:g}: {text.format(*point, 1 - point[0])}"
     return (
         Series("", x, y, tooltips=tooltips),
-        Series("", *([value] for value in point), "accent", None, "dot", size=10,
-               tooltips=[at_threshold]),
-    )  # fmt: skip
+        Series("", [point[0]], [point[1]], "accent", None, "dot", size=10, tooltips=[at_threshold]),
+    )
