@@ -40,7 +40,7 @@ class Cells(Dataset):
 
 
 class EpochBatches(Sampler):
-    """Batches of image numbers in an order drawn from (seed, epoch); a last partial one is left out.
+    """Batches of image numbers in an order drawn from (seed, epoch), without a last partial one.
 
     Lightning calls `set_epoch`.
     """
@@ -74,7 +74,7 @@ class PretrainingModule(pl.LightningModule):
         self.method = make_method(settings.to_dict(), encoder.dim)
         self.views = Views(settings)
         self.losses: list[float] = []
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def train_dataloader(self) -> DataLoader:
         batches = EpochBatches(len(self.cells), self.settings.batch_size, self.settings.seed)

@@ -42,8 +42,13 @@ def pretrain_encoder(
     RuntimeFailure where training diverges or the machine gives out.
     """
     content = content_key(hash_images(images))
-    made_from = {"version": VERSION, "settings": settings.to_dict(), "images": content,
-                 "precision": resolve_precision(trainer.precision, trainer.accelerator)}  # fmt: skip
+    precision = resolve_precision(trainer.precision, trainer.accelerator)
+    made_from = {
+        "version": VERSION,
+        "settings": settings.to_dict(),
+        "images": content,
+        "precision": precision,
+    }
     name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
     folder = Path(cache).expanduser() / "pretrained" / name
     if is_whole(folder):
