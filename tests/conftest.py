@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -57,3 +58,14 @@ def patients() -> pd.DataFrame:
     table.iloc[1, 1] = table.iloc[0, 1]
     table.iloc[30, 1] = table.iloc[2, 1]
     return table
+
+
+@pytest.fixture(scope="session")
+def few_trees() -> Iterator[None]:
+    """A baseline's random forest of 2 trees: 100 take longer than a tiny training."""
+    from lymphoml.runs import baselines
+
+    forest = baselines.RandomForestClassifier
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "RandomForestClassifier", lambda trees, **more: forest(2, **more))
+        yield

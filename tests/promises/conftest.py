@@ -11,6 +11,11 @@ from tests.promises.nursery import Nursery, nursery
 from tests.promises.processes import end, start
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_baselines(few_trees):
+    pass
+
+
 @pytest.fixture
 def configured(cohort, tmp_path):
     return partial(configuration, cohort, tmp_path / "cache")
