@@ -183,7 +183,7 @@ RESUMED = {
     "adam": ["optim=adam", "data.augment.flip=true", "data.train_bag_size=2",
              "data.inner_val_fraction=0.3", "trainer.patience=5", "data.num_workers=1"],
     "additive": ["optim=adam", "model/fusion=additive", "model.fusion.frozen=false",
-                 "loss.pos_weight=balanced", "model/pooling=sigmoid_mean",
+                 "loss.pos_weight=balanced", "model/pooling=sigmoid_weighted_mean",
                  "model.instance_dropout=0.3", "model.encoder.norm=frozen"],
     "ema": ["optim=adamw", "weight_averaging=ema", "weight_averaging.decay=0.8",
             "model.encoder.norm=group", "data.augment.flip=true", "data.batch_size=4",
