@@ -44,7 +44,11 @@ def test_collate_concatenates_and_never_pads():
     assert batch.ids == ("P3", "P1")
 
 
-def test_an_empty_bag_among_others_is_refused():
+def test_a_single_bag_is_not_copied_and_an_empty_one_among_others_is_refused():
+    single = dataset()[0, 1]._replace(images=np.zeros((3, 2, 2, 3), np.uint8))
+    batch = collate([single])
+    single.images[:] = 7
+    assert (batch.images == 7).all()
     bag = Bag(np.empty((0, 2, 2, 3), np.uint8), np.zeros(1, np.float32), 1, "P7", None)
     full = bag._replace(images=np.zeros((1, 2, 2, 3), np.uint8))
     with pytest.raises(InputError, match="P7 has no image"):
@@ -77,13 +81,6 @@ def test_augmentation_noise_is_new_each_epoch_and_independent_of_the_rest_of_the
     assert alone.augmentation_noise.max() < 1
     assert not torch.equal(alone.augmentation_noise, collate([bags[5, 2]]).augmentation_noise)
     assert collate([dataset()[4, 2]]).augmentation_noise is None
-
-
-def test_a_single_bag_is_not_copied():
-    bag = dataset()[0, 1]._replace(images=np.zeros((3, 2, 2, 3), np.uint8))
-    batch = collate([bag])
-    bag.images[:] = 7
-    assert (batch.images == 7).all()
 
 
 def test_training_order_is_a_permutation_keyed_by_epoch():

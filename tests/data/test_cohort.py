@@ -1,6 +1,5 @@
 """Every layout ends in one validated cohort, and every mistake in one clear line."""
 
-import os
 import tempfile
 from datetime import date, timedelta
 from pathlib import Path
@@ -227,16 +226,11 @@ def test_any_dialect_gives_the_same_cohort(separator, newline, mark, remarks, or
 
 
 def test_rows_are_counted_as_an_editor_counts(tmp_path):
-    text = (
-        "ID;REMARK;LABEL;GENDER;DOB;LYMPH_COUNT\n\n"
-        'P1;"two\nlines";1;F;1/7/1948;5\n'
-        ";;;;;\n"
-        "P2;one;1;F;1/7/1948;high\n"
-    )
-    assert (
-        "clinical.csv, row 6, patient P2: LYMPH_COUNT is not a number ('high')"
-        in the_problem_of(write_table(tmp_path, text, ["P1", "P2"]))
-    )
+    text = 'ID;REMARK;LABEL;GENDER;DOB;LYMPH_COUNT\n\nP1;"two\nlines";1;F;1/7/1948;5\n'
+    text += ";;;;;\nP2;one;1;F;1/7/1948;high\n"
+    (problem,) = fields_of(write_table(tmp_path, text, ["P1", "P2"]))
+    assert problem.place.where == "row 6, patient P2"
+    assert str(problem).endswith("('high'); write digits with a decimal point, without unit")
 
 
 @pytest.mark.parametrize(
@@ -343,16 +337,6 @@ def test_everything_is_found_at_once_and_no_valid_birth_date_is_shown(tmp_path):
         assert year not in "".join(problems_of(data)).replace(str(tmp_path), "")
 
 
-def test_thousands_of_problems_are_shortened(tmp_path):
-    rows = [f"P{i},1,F,1.7.1948,5" for i in range(2000)]
-    data = write_table(tmp_path, "\n".join([HEADER, *rows]), [])
-    (tmp_path / "images").mkdir()
-    lines = problems_of(data)
-    assert len(lines) == 21
-    assert lines[-1] == "... and 3980 more problems"
-    assert "row 2, patient P0: DOB" in lines[0]
-
-
 # Folders
 
 
@@ -367,27 +351,11 @@ def test_a_folder_may_link_within_the_root_only(tmp_path):
 
     (root / "trainset/P1").unlink()
     (root / "trainset/P1").symlink_to(elsewhere / "P1")
-    (root / "trainset/P2/000000.jpg").unlink()
-    (root / "trainset/P2/000000.jpg").symlink_to(elsewhere / "P2/000000.jpg")
     (root / "testset/P3/9.jpg").symlink_to("9.jpg")
-    outside, broken = "a link to a place outside data.root", "a broken link"
     assert [(each.place.where, each.what, each.private.name) for each in fields_of(data)] == [
-        ("row 3, patient P1", outside, "P1"),
-        ("row 4, patient P2", outside, "000000.jpg"),
-        ("row 2, patient P3", broken, "9.jpg"),
+        ("row 3, patient P1", "a link to a place outside data.root", "P1"),
+        ("row 2, patient P3", "a broken link", "9.jpg"),
     ]
-
-    (root / "trainset").rename(elsewhere / "trainset")
-    (root / "trainset").symlink_to(elsewhere / "trainset")
-    (root / "testset/P3/9.jpg").unlink()
-    assert {each.what for each in fields_of(data)} == {outside}  # the table, and its folders
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_is_a_problem(tmp_path):
-    data = write_kaggle(tmp_path)
-    (tmp_path / "trainset/P1").chmod(0)
-    assert "patient P1: the folder cannot be read" in the_problem_of(data)
 
 
 # Shipped options
