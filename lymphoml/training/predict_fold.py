@@ -21,7 +21,7 @@ def checkpoint_predictions(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return `patient, probability`, and `patient, image, probability` of each image alone.
 
-    Patients of whom only some images were drawn are left out of the second table. Raises
+    The second table lacks patients with only some of their images drawn. Raises
     InputError, naming the fold's folder `path`, where model and weights do not fit, or where a
     probability is NaN.
     """
