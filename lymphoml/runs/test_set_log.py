@@ -7,6 +7,7 @@ patient, a path or a user. The owner of the folder can change it: it is a record
 """
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterable
@@ -23,8 +24,9 @@ LEDGER = "ledger.jsonl"
 def record(run: Path, kind: str, sha256: str, patients: int, **more: str) -> None:
     """Append a line to the run's ledger, on disk when this returns; OSError where it cannot be.
 
-    One write at the file's end: lines of several processes never mix, and a kill or a full disk
-    leaves a torn line at worst, which the next one does not join.
+    One write at the file's end, by one process at a time: the look for a torn last line must not
+    see half of another's write. A kill or a full disk leaves a torn line at worst, which the next
+    one does not join.
     """
     path = run / LEDGER
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -33,6 +35,7 @@ def record(run: Path, kind: str, sha256: str, patients: int, **more: str) -> Non
     with with_filename(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
+            fcntl.flock(handle, fcntl.LOCK_EX)  # released with the handle
             size = os.fstat(handle).st_size
             if size and os.pread(handle, 1, size - 1) != b"\n":
                 line = b"\n" + line
