@@ -22,7 +22,7 @@ from lymphoml.data.problems import shortened
 from lymphoml.features.blocks import FeatureBlock
 
 FEW = 600  # images that this process computes before others would have started
-MAX_PROCESSES = 8  # each holds its own copy of the networks, some 0.4 GB
+MAX_PROCESSES = 8  # each holds its own copy of the networks, at most some 1.3 GB
 Result = dict[int, np.ndarray] | list[str]  # features by block, or what is wrong with the images
 
 

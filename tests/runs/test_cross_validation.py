@@ -4,18 +4,16 @@ import json
 import shutil
 import warnings
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
-from lymphoml.cli.config import validate
+from lymphoml.cli.config import compose_config
 from lymphoml.core.errors import InputError
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import load_cohort
@@ -28,7 +26,6 @@ from lymphoml.training.callbacks import History
 from lymphoml.training.checkpoint import load_checkpoint
 from lymphoml.training.lightning_module import BagClassifier
 
-CONF = Path(__file__).parents[2] / "conf"
 TINY = ["model/encoder=timm", "model.encoder.name=test_resnet", "data=synthetic", "logger=none",
         "data.folds=2", "trainer.max_epochs=3", "trainer.enable_progress_bar=false",
         "data.image_baselines=[]", "trainer.num_threads=1"]  # fmt: skip
@@ -43,9 +40,7 @@ SCORES = ["predictions.csv", "metrics.json", "folds.csv", "baselines.csv", "stra
 
 
 def configuration(cohort, cache, *overrides):
-    words = [*TINY, f"data.root={cohort}", f"data.cache={cache}", *overrides]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return validate(compose("train", overrides=words))
+    return compose_config(*TINY, f"data.root={cohort}", f"data.cache={cache}", *overrides)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def run(options: Predict) -> None:
     header = two_values("header", options.header)
     given = parse_run_list(options.members, "members") if options.members else []
     members = {
-        member: run_config(member, _heeded(options.data, member, run), options.trainer)
+        member: run_config(member, _applicable_changes(options.data, member, run), options.trainer)
         for member in resolve_members(run, given)
     }
     changes = summarize(read_sessions(read_environment(run)))
@@ -52,7 +52,7 @@ def run(options: Predict) -> None:
     print(f"Kaggle file: {out / 'submission.csv'}")
 
 
-def _heeded(data: dict[str, Any], member: Path, run: Path) -> dict[str, Any]:
+def _applicable_changes(data: dict[str, Any], member: Path, run: Path) -> dict[str, Any]:
     """Return the changes that apply to a member: a file of features to those that use one."""
     from lymphoml.runs.run_folder import read_config
 
