@@ -70,7 +70,7 @@ test: $(READY)  ## the tests, minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: $(READY)  ## the tests and the slow ones; writes docs/reliability.md
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow" --promises
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow" --hypothesis-profile default --promises
 
 lint: $(READY)  ## style, format and types
 	$(BIN)/ruff check .

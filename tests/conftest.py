@@ -24,11 +24,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 
 from lymphoml.data.synthetic.cohort import synthesize
 from tests.promises import table as promises
 
 torch.set_num_threads(1)
+settings.register_profile("same_examples", derandomize=True)  # of make test; test-all looks further
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -199,6 +199,7 @@ def test_a_category_may_be_called_na(tmp_path):
 # Dialects of tables
 
 cell = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=8)
+heading = cell.filter(lambda text: text.strip() not in HEADER.split(","))
 
 
 @settings(max_examples=15, deadline=None)
@@ -206,13 +207,15 @@ cell = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), ma
     separator=st.sampled_from(",;\t"),
     newline=st.sampled_from(["\n", "\r\n", "\r"]),
     mark=st.booleans(),
-    remarks=st.lists(cell, min_size=5, max_size=5),
+    extra=heading,
+    remarks=st.lists(cell, min_size=4, max_size=4),
     order=st.permutations(range(6)),
     blank=st.booleans(),
 )
-def test_any_dialect_gives_the_same_cohort(separator, newline, mark, remarks, order, blank):
+def test_any_dialect_gives_the_same_cohort(separator, newline, mark, extra, remarks, order, blank):
     """Columns in any order, index and free text among them, quoted where need be."""
     rows = [row.split(",") for row in [HEADER, *TRAIN, *TEST]]
+    remarks = [extra, *remarks]
     rows = [[row[0], f'"{remark.replace(chr(34), chr(34) * 2)}"', *row[1:]]
             for row, remark in zip(rows, remarks, strict=True)]  # fmt: skip
     lines = [separator.join(f" {row[i]}" if i != 1 else row[i] for i in order) for row in rows]
