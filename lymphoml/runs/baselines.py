@@ -5,7 +5,7 @@ Their settings are fixed, so that they are the same reference whatever the netwo
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
@@ -23,6 +23,7 @@ from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import count_groups, split
+from lymphoml.data.settings import DataConfig
 from lymphoml.evaluation.thresholds import best_threshold
 from lymphoml.features.blocks import make_blocks
 from lymphoml.features.feature_cache import load_features
@@ -35,7 +36,7 @@ INNER_FOLDS = 5  # of the training patients; fewer where a class has fewer peopl
 class Fold(NamedTuple):
     """One fold's patients, and how their clinical values are read."""
 
-    data: Any  # the configuration's group
+    data: DataConfig
     cohort: Cohort
     train: list[str]
     held_out: list[str]
@@ -54,21 +55,18 @@ class Fold(NamedTuple):
         """Return those of training and held-out patients: standardised, positive ones logged."""
         data, table = self.data, self.cohort.table
         columns = {
-            name: column.replace({"log": True}) if column.get("positive") else column
-            for name, column in data["columns"].items()
+            name: each.model_copy(update={"log": True})
+            if getattr(each, "positive", False)
+            else each
+            for name, each in data.columns.items()
         }
         train, held_out = table.loc[self.train], table.loc[self.held_out]
-        encoder = ClinicalEncoder.fit(
-            train, columns, data["clinical"], standardize=True, missing=data["missing"]
-        )
+        encoder = ClinicalEncoder.fit(train, columns, data.clinical, True, data.missing)
         return encoder.transform(train), encoder.transform(held_out)
 
 
 def baseline_predictions(
-    data: Any,
-    cohort: Cohort,
-    folds: pd.DataFrame,
-    features: Mapping[str, FeatureStore] | None = None,
+    data: DataConfig, cohort: Cohort, folds: pd.DataFrame, features: Mapping[str, FeatureStore]
 ) -> pd.DataFrame:
     """Return out-of-fold probabilities: patient, fold, and a column for each baseline.
 
@@ -76,12 +74,12 @@ def baseline_predictions(
     every image, is one more, left out where a fold has too few people to stack on.
     """
     baselines: dict[str, Callable[[Fold], Array]] = {"prevalence": prevalence, "bag_size": bag_size}
-    if data["hard_stratum"] and cohort.table[data["hard_stratum"]["column"]].nunique() > 1:
-        baselines["count_rule"] = count_rule
-    if data["clinical"]:
+    if data.hard_stratum and cohort.table[data.hard_stratum.column].nunique() > 1:
+        baselines["count_rule"] = partial(count_rule, column=data.hard_stratum.column)
+    if data.clinical:
         baselines |= {"logistic_regression": logistic_regression, "random_forest": random_forest}
     numbers = sorted(folds["fold"].unique().tolist())
-    splits = [Fold(data, cohort, *split(folds, number, data["folds"])) for number in numbers]
+    splits = [Fold(data, cohort, *split(folds, number, data.folds)) for number in numbers]
     if features and all(fold.people >= 2 for fold in splits):  # the inner folds need two
         for name, store in features.items():
             statistics = bag_statistics(store, list(cohort.table.index))
@@ -93,14 +91,11 @@ def baseline_predictions(
     return pd.concat(parts, ignore_index=True)
 
 
-def baseline_features(data: Any, cohort: Cohort) -> dict[str, FeatureStore]:
+def baseline_features(data: DataConfig, cohort: Cohort) -> dict[str, FeatureStore]:
     """Return those of `data.image_baselines` by name; computed once, then cached."""
-    names = data["image_baselines"]
-    blocks = make_blocks([IMAGE_FEATURES[name] for name in names], cohort.images)
-    stores = load_features(
-        [block for (block,) in blocks], hash_images(cohort.images), data["cache"]
-    )
-    return dict(zip(names, stores, strict=True))
+    names, images = data.image_baselines, cohort.images
+    blocks = [block for (block,) in make_blocks([IMAGE_FEATURES[name] for name in names], images)]
+    return dict(zip(names, load_features(blocks, hash_images(images), data.cache), strict=True))
 
 
 def prevalence(fold: Fold) -> Array:
@@ -108,12 +103,9 @@ def prevalence(fold: Fold) -> Array:
     return np.full(len(fold.held_out), fold.labels.mean())
 
 
-def count_rule(fold: Fold) -> Array:
-    """Apply the training patients' best threshold on the column of `data.hard_stratum`.
-
-    The probability rises with the value, through 0.5 at the threshold.
-    """
-    values = fold.cohort.table[fold.data["hard_stratum"]["column"]]
+def count_rule(fold: Fold, column: str) -> Array:
+    """Apply the training patients' best threshold on a column: the probability there is 0.5."""
+    values = fold.cohort.table[column]
     values = values.fillna(values.loc[fold.train].median())
     train = values.loc[fold.train]
     threshold = best_threshold(pd.DataFrame({"label": fold.labels, "probability": train}))
@@ -153,23 +145,18 @@ def stacking(fold: Fold, statistics: pd.DataFrame) -> Array:
     patient, as no model has trained on a held-out one: a logit of the patient's own model would be
     overconfident, and the regression trust it too much. Classes are balanced.
     """
-    table = fold.cohort.table.loc[fold.train]
+    groups = fold.cohort.table["group"].loc[fold.train]
     train, held_out = (statistics.loc[ids].to_numpy() for ids in (fold.train, fold.held_out))
+    images = make_pipeline(StandardScaler(), SVC(class_weight="balanced"))  # a Gaussian kernel
     inner = StratifiedGroupKFold(min(INNER_FOLDS, fold.people), shuffle=True, random_state=0)
     logits = cross_val_predict(
-        image_model(), train, fold.labels, groups=table["group"], cv=inner,
-        method="decision_function",
-    )  # fmt: skip
-    unseen = image_model().fit(train, fold.labels).decision_function(held_out)
+        images, train, fold.labels, groups=groups, cv=inner, method="decision_function"
+    )
+    unseen = images.fit(train, fold.labels).decision_function(held_out)
     clinical, clinical_unseen = fold.clinical()
     fusion = LogisticRegression(class_weight="balanced")
     fusion.fit(np.column_stack([logits, clinical]), fold.labels)
     return fusion.predict_proba(np.column_stack([unseen, clinical_unseen]))[:, 1]
-
-
-def image_model() -> Pipeline:
-    """Return a support vector machine with a Gaussian kernel and scikit-learn's own settings."""
-    return make_pipeline(StandardScaler(), SVC(class_weight="balanced"))
 
 
 def bag_statistics(store: FeatureStore, patients: Sequence[str]) -> pd.DataFrame:

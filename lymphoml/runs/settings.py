@@ -79,12 +79,10 @@ class TrainConfig(Section):
 
 def reject_unused_options(config: TrainConfig) -> None:
     """Raise InputError for settings of gradient steps where the model is fitted at once."""
-    problems = []
+    values, problems = config.to_dict(), []
     for key, off in OF_STEPS.items():
-        value: Any = config
-        for part in key.split("."):
-            value = (value or {}).get(part, off)
-        if value != off:
+        group, name = key.split(".")
+        if (value := values[group].get(name, off)) != off:
             advice = "leave it out" if off in (0, None) else f"set {key}={off}"
             problems.append(f"{key}={value}: all of this model is fitted at once; {advice}")
     if problems:

@@ -53,6 +53,6 @@ def make_trainer(options: TrainerConfig, folder: Path, **more: Any) -> pl.Traine
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"trainer.accelerator={options['accelerator']} with "
-            f"trainer.precision={options['precision']}: {reason}"
+            f"trainer.accelerator={options.accelerator} with "
+            f"trainer.precision={options.precision}: {reason}"
         ) from None
