@@ -18,11 +18,10 @@ from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.evaluation.summary import summarise
 from lymphoml.reports.comparison.alignment import align
 from lymphoml.reports.comparison.compare import TOLERANCE
-from lymphoml.runs.ensemble import DIGESTS, ENSEMBLE, ROW_KEYS, mean_of_logits, predictions_digest
+from lymphoml.runs.ensemble import DIGESTS, ENSEMBLE, mean_of_logits, predictions_digest
 from lymphoml.runs.finished_run import HISTORY, Run, read_run
 from lymphoml.runs.provenance import CHANGES
-from lymphoml.runs.run_folder import read_config
-from lymphoml.runs.tables import read_predictions_csv
+from lymphoml.runs.run_folder import ROW_KEYS, read_config, read_predictions_csv
 
 
 def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:

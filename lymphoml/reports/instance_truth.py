@@ -8,7 +8,7 @@ import pandas as pd
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.runs.finished_run import read_run
-from lymphoml.runs.tables import read_predictions_csv
+from lymphoml.runs.run_folder import read_predictions_csv
 
 ADVICE = "give the truth.json of a synthetic cohort, or a .csv with patient,image,truth"
 

@@ -17,8 +17,7 @@ from lymphoml.reports.format import (
     wide_console,
 )
 from lymphoml.runs.finished_run import Run, read_run, siblings
-from lymphoml.runs.run_folder import fold_folder
-from lymphoml.runs.tables import read_predictions_csv
+from lymphoml.runs.run_folder import fold_folder, read_predictions_csv
 
 SHOWN = (("all", "balanced_accuracy"), ("all", "auroc"), ("hard", "balanced_accuracy"),
          ("hard", "auroc"), ("all", "specificity_at_95"))  # fmt: skip

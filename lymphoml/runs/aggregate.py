@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256, write_csv, write_json
 from lymphoml.core.untrusted import read_mapping
@@ -10,10 +12,10 @@ from lymphoml.data.subgroups import subgroups
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 from lymphoml.runs.baselines import baseline_features, baseline_predictions
-from lymphoml.runs.fold_lock import is_done
+from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import RunContext
 from lymphoml.runs.provenance import CHANGES, weights_file
-from lymphoml.runs.run_folder import read_environment, read_histories, read_predictions, run_lock
+from lymphoml.runs.run_folder import read_environment, read_predictions, run_lock
 from lymphoml.training.loggers import Tracker
 
 
@@ -36,10 +38,8 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
     baselines = baseline_predictions(data, run.data.cohort, run.data.folds, _features(run))
     groups = subgroups(run.data.cohort, data)
     hard_max = None if data.hard_stratum is None else data.hard_stratum.max
-    metrics = summarise(
-        predictions, read_histories(folder, folds), data.folds, groups, baselines,
-        hard_max,
-    )  # fmt: skip
+    histories = {fold: pd.read_csv(fold_folder(folder, fold) / "history.csv") for fold in folds}
+    metrics = summarise(predictions, histories, data.folds, groups, baselines, hard_max)
     if changes := read_environment(folder).get(CHANGES):
         metrics[CHANGES] = changes
     if (weights := weights_file(run.config)) is not None:

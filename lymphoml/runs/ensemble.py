@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +10,16 @@ from numpy.typing import ArrayLike
 
 from lymphoml.core.errors import InputError, format_run_list, quoted
 from lymphoml.core.untrusted import read_bytes, reject_symlinks
-from lymphoml.runs.run_folder import read_config, read_environment
-from lymphoml.runs.tables import read_predictions_csv
+from lymphoml.runs.run_folder import (
+    ROW_KEYS,
+    read_config,
+    read_environment,
+    read_predictions_csv,
+    row_keys,
+)
 
 ENSEMBLE = "ensemble"  # key of config.yaml: the members' names
 DIGESTS = "member_predictions"  # key of environment.json: sha256 of each predictions.csv
-ROW_KEYS = ["patient", "fold"]
 MIN_PROBABILITY = 2.0**-24  # and 1 minus it: single precision's last before an infinite logit
 REMAKE = "make the ensemble again"
 
@@ -26,9 +29,8 @@ def mean_of_logits(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
     Tables have the columns patient, fold, label, probability, and the same patients and folds.
     """
-    order = pd.MultiIndex.from_frame(tables[0][ROW_KEYS])
     columns = [
-        table.set_index(ROW_KEYS)["probability"].loc[order].to_numpy(float) for table in tables
+        tables[0][ROW_KEYS].merge(table, "left", ROW_KEYS)["probability"] for table in tables
     ]
     return tables[0].assign(probability=mean_probability(columns))
 
@@ -86,7 +88,9 @@ def resolve_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
             f"members={format_run_list(members)}: the ensemble {run} has {len(names)}, each once: "
             f"{', '.join(names)}"
         )
-    digests, folds = _digests(run), _folds(run)
+    digests = read_environment(run).get(DIGESTS)
+    if not isinstance(digests, list):
+        raise InputError(f"run {run}: environment.json has no {DIGESTS}; {REMAKE}")
     for member in members:
         reject_symlinks(member)
         digest = predictions_digest(member)
@@ -96,7 +100,9 @@ def resolve_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
                 f"members=[A,B,...], or {REMAKE}."
             )
         digests.remove(digest)
-        if _folds(member) != folds:
+        own, shared = (row_keys(read_predictions_csv(each / "folds.csv", ROW_KEYS))
+                       for each in (member, run))  # fmt: skip
+        if own != shared:
             raise InputError(f"member {member}: folds.csv differs from that of {run}; {REMAKE}")
     return members
 
@@ -109,18 +115,6 @@ def _sibling(run: Path, name: str) -> Path:
             f"run {run}: its member {name} is not in the same folder. Give members=[A,B,...]."
         )
     return member
-
-
-def _digests(run: Path) -> list[Any]:
-    digests = read_environment(run).get(DIGESTS)
-    if not isinstance(digests, list):
-        raise InputError(f"run {run}: environment.json has no {DIGESTS}; {REMAKE}")
-    return [*digests]
-
-
-def _folds(run: Path) -> set[tuple[Any, ...]]:
-    table = read_predictions_csv(run / "folds.csv", ROW_KEYS)
-    return set(table[ROW_KEYS].itertuples(index=False, name=None))
 
 
 def _is_name(name: object) -> bool:

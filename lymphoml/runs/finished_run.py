@@ -10,11 +10,10 @@ import pandas as pd
 from lymphoml.core import untrusted
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import reject_symlinks
-from lymphoml.runs.ensemble import REMAKE, ROW_KEYS, member_names
+from lymphoml.runs.ensemble import REMAKE, member_names
 from lymphoml.runs.fold_lock import fold_folder, is_done
-from lymphoml.runs.provenance import read_sessions, summarize
-from lymphoml.runs.run_folder import read_environment
-from lymphoml.runs.tables import RERUN, read_predictions_csv
+from lymphoml.runs.provenance import summarize
+from lymphoml.runs.run_folder import RERUN, ROW_KEYS, read_environment, read_predictions_csv
 
 HISTORY = ("epoch", "train/loss", "val/loss", "val/balanced_accuracy")
 
@@ -35,7 +34,7 @@ class Run:
     @property
     def changes(self) -> list[str]:
         """A line for each change of what decides on its numbers while it was made."""
-        return summarize(read_sessions(self.environment))
+        return summarize(self.environment)
 
     @property
     def repeat(self) -> pd.Series:
@@ -45,12 +44,10 @@ class Run:
     def hard_stratum(self) -> pd.Series | None:
         """Whether each patient is in the hard stratum, where known; None without a stratum."""
         path = self.path / "strata.csv"
-        if not path.is_file():
-            return None
-        strata = read_predictions_csv(path, ("patient",)).set_index("patient")
+        strata = read_predictions_csv(path, ("patient",)) if path.is_file() else pd.DataFrame()
         if "hard" not in strata:
             return None
-        hard = strata["hard"].astype(str)
+        hard = strata.set_index("patient")["hard"].astype(str)
         return hard[hard != "unknown"] == "1"
 
     def baseline_names(self) -> list[str]:
@@ -64,21 +61,18 @@ class Run:
 
         Raises InputError for invalid probabilities, other patients or other folds.
         """
-        path = self.path / "baselines.csv"
         if name not in self.baseline_names():
             return None
+        path, own = self.path / "baselines.csv", self.predictions.drop(columns="probability")
         table = read_predictions_csv(path, ROW_KEYS)[[*ROW_KEYS, name]].astype({"fold": int})
         table[name] = pd.to_numeric(table[name], errors="coerce")
-        rows = self.predictions.drop(columns="probability").merge(table, on=ROW_KEYS, how="left")
-        if (
-            not len(self.predictions) == len(table) == len(rows)
-            or not rows[name].between(0, 1).all()
-        ):
+        rows = own.merge(table, "left", ROW_KEYS).rename(columns={name: "probability"})
+        if not len(own) == len(table) == len(rows) or not rows["probability"].between(0, 1).all():
             raise InputError(
                 f"{path}: has other patients or folds than predictions.csv, or no probabilities in "
                 f"column {name}; remove the file, and {RERUN}"
             )
-        return rows.rename(columns={name: "probability"})
+        return rows
 
     def instances(self) -> pd.DataFrame | None:
         """Out-of-fold probability of each image, mean over repeats: patient, image, probability.
@@ -100,11 +94,10 @@ def read_run(path: Path) -> Run:
         raise InputError(f"{path} is not a run: it has no config.yaml. Give a folder of train.py.")
     _check_finished([path])
     member_names(path)  # refuses what cannot be names
-    folds = read_predictions_csv(path / "folds.csv", ("patient", "fold"))
+    folds = read_predictions_csv(path / "folds.csv", ROW_KEYS)
     folders = {fold: fold_folder(path, fold) for fold in sorted(folds["fold"].unique().tolist())}
-    seconds: list[Any] = [
-        read_mapping(each / "done.json").get("seconds") for each in folders.values()
-    ]
+    done = [read_mapping(folder / "done.json") for folder in folders.values()]
+    seconds: list[Any] = [each.get("seconds") for each in done]
     return Run(
         path=path,
         config=read_mapping(path / "config.yaml"),
@@ -167,13 +160,10 @@ def _check_finished(paths: Sequence[Path]) -> None:
 
 def _missing(path: Path) -> str | None:
     """What keeps the run from being finished."""
-    for name in ("config.yaml", "folds.csv"):
-        if not (path / name).is_file():
-            return f"it has no {name}"
-    folds = read_predictions_csv(path / "folds.csv", ("patient", "fold"))["fold"].unique()
-    if unfinished := [str(fold) for fold in sorted(folds) if not is_done(path, fold)]:
-        return f"done.json is missing in fold {', '.join(unfinished)}"
-    for name in ("predictions.csv", "metrics.json"):
-        if not (path / name).is_file():
-            return f"it has no {name}"
-    return None
+    files = ("config.yaml", "folds.csv", "predictions.csv", "metrics.json")
+    absent = [name for name in files if not (path / name).is_file()]
+    if "folds.csv" not in absent:
+        folds = read_predictions_csv(path / "folds.csv", ROW_KEYS)["fold"].unique()
+        if unfinished := [str(fold) for fold in sorted(folds) if not is_done(path, fold)]:
+            return f"done.json is missing in fold {', '.join(unfinished)}"
+    return f"it has no {absent[0]}" if absent else None

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, quoted
-from lymphoml.core.files import csv_text, write_text
+from lymphoml.core.files import csv_text, write_csv, write_text
 from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort, load_cohort
@@ -25,11 +25,9 @@ from lymphoml.runs.encoders import load_run_encoder
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import Store
-from lymphoml.runs.provenance import data_fingerprints, read_sessions
-from lymphoml.runs.run_folder import read_environment, selected_epoch
+from lymphoml.runs.provenance import data_fingerprints, read_changes
+from lymphoml.runs.run_folder import read_environment, read_predictions_csv, selected_epoch
 from lymphoml.runs.settings import TrainConfig
-from lymphoml.runs.submission import write_submission
-from lymphoml.runs.tables import read_predictions_csv
 from lymphoml.runs.triage_rule import apply_rule, read_rule
 from lymphoml.training.checkpoint import load_checkpoint, reported_checkpoint
 from lymphoml.training.checkpoint_schema import FoldCheckpoint
@@ -78,7 +76,8 @@ def predict(
     if unlabelled := int((labels < 0).sum()):
         # Before the files: every use is recorded, wherever a kill strikes.
         test_set_log.record(run, "predict", sha256(content.encode()).hexdigest(), unlabelled)
-    write_submission(predictions, list(probabilities.index), out / "submission.csv", header)
+    submission = predictions[["patient", "label"]].set_axis(list(header), axis=1)
+    write_csv(out / "submission.csv", submission)
     write_text(out / "predictions.csv", content)
     return predictions
 
@@ -92,8 +91,7 @@ def check_run(run: Path, config: TrainConfig) -> list[int]:
     for fold in folds:
         if not is_done(run, fold):
             raise InputError(f"run {run}: fold {fold} is not finished. Rerun its command.")
-    sessions = read_sessions(read_environment(run))
-    changed = {change.what for session in sessions for change in session.changes}
+    changed = {change.what for _, change in read_changes(read_environment(run))}
     if inputs := sorted(changed & _input_keys(config)):
         raise InputError(
             f"run {run}: {', '.join(inputs)} changed while it was trained, so its folds have "

@@ -56,25 +56,18 @@ class Change:
         return f"{self.what} was {self.before!r} and is {self.now!r}"
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """Everything that decides on a run's bits, by name."""
-
-    values: Mapping[str, Any]
-
-    def diff(self, now: "Provenance") -> list[Change]:
-        """Return what differs, configuration first; an UNKNOWN value does not."""
-        names = {**self.values, **now.values}
-        changes = (Change(name, self.values.get(name), now.values.get(name)) for name in names)
-        known = (each for each in changes if UNKNOWN not in (each.before, each.now))
-        return [each for each in known if each.before != each.now]
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    """Return what differs, configuration first; an UNKNOWN value does not."""
+    changes = (Change(name, before.get(name), now.get(name)) for name in {**before, **now})
+    known = (each for each in changes if UNKNOWN not in (each.before, each.now))
+    return [each for each in known if each.before != each.now]
 
 
-def provenance(config: Mapping[str, Any], environment: Mapping[str, Any]) -> Provenance:
-    """Return that of a run with this configuration and content of `environment.json`.
+def provenance(config: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that decides on a run's bits, of its configuration and `environment.json`.
 
-    Later sessions' changes count. What is known with torch and the cohort alone is UNKNOWN where
-    the environment is that of `software`.
+    Later changes count. What is known with torch and the cohort alone is UNKNOWN where the
+    environment is that of `software`.
     """
     values: dict[str, Any] = dict(leaves(portable(config)))
     resolved = environment.get("resolved")
@@ -89,9 +82,7 @@ def provenance(config: Mapping[str, Any], environment: Mapping[str, Any]) -> Pro
     values["threads"] = UNKNOWN if resolved is None else resolved["num_threads"]
     values |= {f"version of {name}": environment["versions"].get(name) for name in VERSIONS}
     values |= {f"code of {file}": digest for file, digest in environment["code"].items()}
-    for session in read_sessions(environment):
-        values |= {change.what: change.now for change in session.changes}
-    return Provenance(values)
+    return values | {change.what: change.now for _, change in read_changes(environment)}
 
 
 def software(config: "TrainConfig", overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -101,7 +92,7 @@ def software(config: "TrainConfig", overrides: Sequence[str] = ()) -> dict[str, 
     """
     weights = weights_file(config)
     return {
-        "command": command_line(overrides),
+        "command": " ".join(["python train.py", *map(without_folders, overrides)]),
         "git_commit": git_commit(),
         "versions": package_versions(),
         "code": code_digests(PACKAGE),
@@ -115,11 +106,6 @@ def weights_file(config: "TrainConfig") -> Path | None:
     return Path(weights) if weights and Path(weights).is_file() else None
 
 
-def command_line(overrides: Sequence[str]) -> str:
-    """Return the command of a run, without the folders of this machine."""
-    return " ".join(["python train.py", *map(_without_folders, overrides)])
-
-
 def package_versions() -> dict[str, str]:
     """Return the versions of the installed packages that matter."""
     found = {}
@@ -131,11 +117,9 @@ def package_versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Return that of the working tree of lymphoml, where it is one."""
+    command = ["git", "-C", str(PACKAGE), "rev-parse", "HEAD"]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(PACKAGE), "rev-parse", "HEAD"],
-            capture_output=True, text=True, timeout=10,
-        )  # fmt: skip
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None
@@ -143,67 +127,54 @@ def git_commit() -> str | None:
 
 def code_digests(package: Path) -> dict[str, str]:
     """Return a digest of each file of CODE: a commit would miss a change not committed."""
-    excluded = [package / name for name in EXCLUDED_CODE]
-    files = [file for name in CODE for file in _python_files(package / name)]
+    paths = [package / name for name in CODE]
+    files = [file for path in paths for file in (sorted(path.rglob("*.py")) or [path])]
     return {
         file.relative_to(package.parent).as_posix(): sha256(file)[:16]
         for file in files
-        if not any(file.is_relative_to(folder) for folder in excluded)
+        if not any(file.is_relative_to(package / name) for name in EXCLUDED_CODE)
     }
 
 
-def _python_files(path: Path) -> list[Path]:
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+def read_changes(content: Mapping[str, Any]) -> list[tuple[str, Change]]:
+    """Return the changes of `environment.json` or `metrics.json`, each after its time (UTC).
 
-
-@dataclass(frozen=True)
-class Session:
-    """A resume under `resume.allow_changes=true`, and what had changed."""
-
-    when: str  # UTC, ISO 8601
-    changes: list[Change]
-
-
-def read_sessions(content: Mapping[str, Any]) -> list[Session]:
-    """Return those of `environment.json` or `metrics.json`; ValueError where they are malformed."""
+    Raises ValueError where they are malformed.
+    """
     try:
-        sessions = [
-            Session(each["when"], [Change(**change) for change in each["changes"]])
-            for each in content.get(CHANGES, [])
+        changes = [
+            (session["when"], Change(**change))
+            for session in content.get(CHANGES, [])
+            for change in session["changes"]
         ]
-        texts = [text for each in sessions for text in (each.when, *(c.what for c in each.changes))]
-        if not all(isinstance(text, str) for text in texts):
+        if not all(isinstance(text, str) for when, each in changes for text in (when, each.what)):
             raise TypeError
-        return sessions
+        return changes
     except (TypeError, KeyError, AttributeError):
         raise ValueError(f"{CHANGES} is not a list of sessions") from None
 
 
 def record(environment: Mapping[str, Any], changes: Iterable[Change]) -> dict[str, Any]:
-    """Return the environment with a session of these changes, now."""
-    session = Session(datetime.now(UTC).isoformat(timespec="seconds"), list(changes))
-    return {**environment, CHANGES: [*environment.get(CHANGES, []), asdict(session)]}
+    """Return the environment with a session, now, of a resume after these changes."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    session = {"when": now, "changes": [asdict(change) for change in changes]}
+    return {**environment, CHANGES: [*environment.get(CHANGES, []), session]}
 
 
-def summarize(sessions: Iterable[Session]) -> list[str]:
+def summarize(environment: Mapping[str, Any]) -> list[str]:
     """Return a line for each change; the same day's same change once."""
-    lines = (f"{each.when[:10]}: {change}" for each in sessions for change in each.changes)
-    return list(dict.fromkeys(lines))
+    changes = read_changes(environment)
+    return list(dict.fromkeys(f"{when[:10]}: {change}" for when, change in changes))
 
 
 def data_fingerprints(environment: Mapping[str, Any]) -> list[str]:
     """Return those of every state of the data that the run learned from, the last one last."""
-    later = [
-        str(change.now)
-        for session in read_sessions(environment)
-        for change in session.changes
-        if change.what == DATA
-    ]
-    return [environment.get("data_fingerprint", ""), *later]
+    changes = [change for _, change in read_changes(environment) if change.what == DATA]
+    return [environment.get("data_fingerprint", ""), *(str(each.now) for each in changes)]
 
 
-def _without_folders(override: str) -> str:
-    """Of a path that leaves the project only the last part, of a list with one nothing."""
+def without_folders(override: str) -> str:
+    """Return, of a path that leaves the project only the last part, of a list with one nothing."""
     key, equals, value = override.partition("=") if "=" in override else ("", "", override)
     bare = value.replace("\\", "").strip("'\"")  # as Hydra reads it
     if leaves_project(bare):

@@ -1,5 +1,6 @@
 """The run folder: what a job writes, and all that anything after training may read."""
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +10,13 @@ import pandas as pd
 import yaml
 from filelock import FileLock
 
-from lymphoml.core.errors import InputError
+from lymphoml.core.errors import InputError, one_line, quoted
 from lymphoml.core.files import remove_stale_temp_files, write_csv, write_json, write_text
 from lymphoml.core.privacy import portable
-from lymphoml.core.untrusted import read_mapping, reject_symlinks
+from lymphoml.core.untrusted import is_safe_text, read_bytes, read_mapping, reject_symlinks
+from lymphoml.data.tables import SAFE_ID
 from lymphoml.runs.fold_lock import fold_folder, is_done
-from lymphoml.runs.provenance import Change, provenance, read_sessions, record
-from lymphoml.runs.tables import read_predictions_csv
+from lymphoml.runs.provenance import Change, differences, provenance, read_changes, record
 
 if TYPE_CHECKING:  # a command that reads runs needs no schema
     from lymphoml.runs.settings import TrainConfig
@@ -23,7 +24,10 @@ if TYPE_CHECKING:  # a command that reads runs needs no schema
 # Files of the run itself, written under its lock.
 RUN_FILES = ("environment.json", "config.yaml", "folds.csv", "predictions.csv", "baselines.csv",
              "strata.csv", "metrics.json")  # fmt: skip
-REMOVE = "remove the folder"
+REMOVE, RERUN = "remove the folder", "run the same train.py command again"
+ROW_KEYS = ["patient", "fold"]
+PREDICTIONS = (*ROW_KEYS, "label", "probability")
+RANGES = {"fold": (0, 10_000), "label": (0, 1), "probability": (0, 1)}
 
 
 def check_same_run(
@@ -45,7 +49,7 @@ def check_same_run(
         before = provenance(stored, read_environment(folder))
     except (AttributeError, KeyError, TypeError):
         raise InputError(f"{folder / 'environment.json'} is damaged; {REMOVE}") from None
-    changes = before.diff(provenance(config.to_dict(), environment))
+    changes = differences(before, provenance(config.to_dict(), environment))
     finished = all(is_done(folder, fold) for fold in folds_to_train)
     if finished:
         changes = [change for change in changes if not change.is_arithmetic]
@@ -102,17 +106,15 @@ def write_or_verify_folds(folder: Path, folds: pd.DataFrame, folds_csv: str | No
     if not path.exists():
         with run_lock(folder):
             write_csv(path, folds)
-    elif folds_csv and not _same_folds(read_predictions_csv(path, ("patient", "fold")), folds):
+    elif folds_csv and row_keys(read_predictions_csv(path, ROW_KEYS)) != row_keys(folds):
         raise InputError(
             f"data.folds_csv={folds_csv}: its content has changed since run {folder} was started. "
             f"Choose another name=..., or {REMOVE}."
         )
 
 
-def _same_folds(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    columns = ["patient", "fold"]
-    first, second = (table[columns].sort_values(columns).to_numpy() for table in (one, other))
-    return first.shape == second.shape and bool((first == second).all())
+def row_keys(table: pd.DataFrame) -> set[tuple[str, int]]:
+    return set(table[ROW_KEYS].itertuples(index=False, name=None))
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
@@ -130,7 +132,7 @@ def read_environment(folder: Path) -> dict[str, Any]:
     try:
         if not isinstance(environment.get("data_fingerprint", ""), str):
             raise ValueError("data_fingerprint is not text")
-        read_sessions(environment)
+        read_changes(environment)
         return environment
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}; {REMOVE}") from None
@@ -149,5 +151,41 @@ def read_predictions(folder: Path, folds: Sequence[int]) -> pd.DataFrame:
     return pd.concat(map(read_predictions_csv, paths), ignore_index=True)
 
 
-def read_histories(folder: Path, folds: Sequence[int]) -> dict[int, pd.DataFrame]:
-    return {fold: pd.read_csv(fold_folder(folder, fold) / "history.csv") for fold in folds}
+def read_predictions_csv(path: Path, columns: Sequence[str] = PREDICTIONS) -> pd.DataFrame:
+    """Return a run's table, which must have these columns; patients stay text, 007 as well as NA.
+
+    Raises InputError for an id that is a formula in a spreadsheet or a value out of range.
+    """
+    try:
+        content = io.BytesIO(read_bytes(path))
+        text = {"patient": str, "image": str}
+        table = pd.read_csv(content, dtype=text, na_filter="patient" not in columns)
+    except (OSError, ValueError, OverflowError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or one_line(error)[:200]
+        raise InputError(f"{path} cannot be read: {reason}; {RERUN}") from None
+    if missing := [column for column in columns if column not in table]:
+        raise InputError(f"{path} has no column {', '.join(missing)}; {RERUN}")
+    if problem := _invalid_cell(table, columns):
+        raise InputError(f"{path}: {problem}; {RERUN}")
+    return table
+
+
+def _invalid_cell(table: pd.DataFrame, columns: Sequence[str]) -> str | None:
+    for name in ("patient", "image"):
+        if name in columns:
+            invalid = ~table[name].astype(str).map(is_safe_text)
+            if name == "patient":
+                invalid |= ~table[name].astype(str).str.fullmatch(SAFE_ID)
+            if invalid.any():
+                return f"{quoted(str(table[name][invalid].iloc[0]), 60)} is not a valid {name}"
+    for name, (low, high) in RANGES.items():
+        if name in columns:
+            numbers = pd.to_numeric(table[name], errors="coerce")
+            invalid = ~numbers.between(low, high)
+            if name != "probability":
+                invalid |= numbers != numbers.round()
+            if invalid.any():
+                row = table[invalid].iloc[0]
+                where = f" of patient {row['patient']}" if "patient" in columns else ""
+                return f"{name}{where} is {quoted(str(row[name]), 60)}, must be {low} to {high}"
+    return None

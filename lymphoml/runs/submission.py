@@ -1,4 +1,4 @@
-"""The file that Kaggle scores: written, checked against the test table, sent by Kaggle's client."""
+"""The file that Kaggle scores: checked against the test table, sent by Kaggle's client."""
 
 import csv
 import io
@@ -7,17 +7,13 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import pandas as pd
-
 from lymphoml.core.errors import InputError, one_line
-from lymphoml.core.files import write_text
 from lymphoml.core.untrusted import read_bytes
 
-Header = tuple[str, str]
 CONFIRMATION = "Successfully submitted"
 NO_CREDENTIALS = (
     "Kaggle's client has no valid credentials. Put an API token (made in the settings of your "
@@ -26,26 +22,8 @@ NO_CREDENTIALS = (
 )
 
 
-def write_submission(
-    predictions: pd.DataFrame,
-    test_ids: Sequence[str],
-    path: Path,
-    header: Header = ("ID", "LABEL"),
-) -> None:
-    """Write `predictions` (columns patient, label) in the order of `test_ids`, atomically.
-
-    Raises InputError, leaving `path` as it was, unless every test patient has one label, 0 or 1.
-    """
-    pairs = list(zip(predictions["patient"], predictions["label"], strict=True))
-    _check_pairs(pairs, test_ids, "the predictions")
-    label_of = {patient: int(label) for patient, label in pairs}
-    rows = [header, *((patient, label_of[patient]) for patient in test_ids)]
-    write_text(path, "".join(f"{patient},{label}\n" for patient, label in rows))
-
-
-def check_submission(path: Path, test_ids: Sequence[str], header: Header = ("ID", "LABEL")) -> None:
-    """Raise InputError unless the file at `path` is a submission for exactly `test_ids`."""
-    _check_exists(path)
+def check_submission(path: Path, test_ids: Sequence[str], header: tuple[str, str]) -> None:
+    """Raise InputError, a line a kind of problem, unless each of `test_ids` has one label."""
     try:
         text = read_bytes(path).decode(errors="replace")
         rows = list(csv.reader(io.StringIO(text, newline="")))
@@ -57,7 +35,20 @@ def check_submission(path: Path, test_ids: Sequence[str], header: Header = ("ID"
     for number, row in enumerate(rows, start=1):
         if len(row) != 2:
             raise InputError(f"{path}:{number}: must have exactly 2 values")
-    _check_pairs([(row[0], row[1]) for row in rows[1:]], test_ids, str(path))
+    times = Counter(patient for patient, _ in rows[1:])
+    groups: dict[str, Collection[str]] = {
+        "test patients without a label, must have one": set(test_ids) - times.keys(),
+        "patients that are not in the test table, leave them out": times.keys() - set(test_ids),
+        "patients given more than once, keep one": [each for each in times if times[each] > 1],
+        "labels other than 0 and 1": [f"{p}={v}" for p, v in rows[1:] if v not in ("0", "1")],
+    }
+    problems = [
+        f"{path}: {len(names)} {problem}: {', '.join(sorted(names))}"
+        for problem, names in groups.items()
+        if names
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def submit(file: Path, competition: str, message: str, timeout: float = 300.0) -> str:
@@ -66,7 +57,6 @@ def submit(file: Path, competition: str, message: str, timeout: float = 300.0) -
     The client exits with 0 after a failed upload, so only its message of success counts. Anything
     else, `timeout` seconds without an answer included, raises InputError in one line.
     """
-    _check_exists(file)
     if find_spec("kaggle") is None:
         raise InputError("Kaggle's client is not installed. Run make setup.")
     options = f"--competition={competition}", f"--file={file}", f"--message={message}"
@@ -81,10 +71,8 @@ def submit(file: Path, competition: str, message: str, timeout: float = 300.0) -
             f"Kaggle did not answer within {timeout:g} seconds; the file may have arrived all the "
             f"same: look at `kaggle competitions submissions {competition}` before sending it again"
         ) from None
-    out, err = (
-        [line.strip() for line in text.splitlines() if line.strip()]
-        for text in (answer.stdout, answer.stderr)
-    )
+    out, err = ([line.strip() for line in text.splitlines() if line.strip()]
+                for text in (answer.stdout, answer.stderr))  # fmt: skip
     confirmed = [line for line in out if line.startswith(CONFIRMATION)]
     if answer.returncode == 0 and confirmed:
         return confirmed[-1]
@@ -96,31 +84,6 @@ def submit(file: Path, competition: str, message: str, timeout: float = 300.0) -
         f"{file} was not confirmed as submitted to {competition}; Kaggle's client answered: "
         f"{_without_secrets(reason)}"
     )
-
-
-def _check_exists(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file. Write it with predict.py first.")
-
-
-def _check_pairs(
-    pairs: Sequence[tuple[object, object]], test_ids: Sequence[str], where: str
-) -> None:
-    """Raise InputError, a line a kind of problem, unless each test id has one label."""
-    times = Counter(patient for patient, _ in pairs)
-    groups: dict[str, Iterable[object]] = {
-        "test patients without a label, must have one": [p for p in test_ids if p not in times],
-        "patients that are not in the test table, leave them out": times.keys() - set(test_ids),
-        "patients given more than once, keep one": [p for p in times if times[p] > 1],
-        "labels other than 0 and 1": [f"{p}={v}" for p, v in pairs if v not in (0, 1, "0", "1")],
-    }
-    problems = [
-        f"{where}: {len(names)} {problem}: {', '.join(names)}"
-        for problem, found in groups.items()
-        if (names := sorted(map(str, found)))
-    ]
-    if problems:
-        raise InputError(problems)
 
 
 def _without_secrets(line: str) -> str:

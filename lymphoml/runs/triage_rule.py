@@ -9,7 +9,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_json
 from lymphoml.evaluation.rule_out import below_rank
 from lymphoml.runs.ensemble import predictions_digest
-from lymphoml.runs.tables import read_predictions_csv
+from lymphoml.runs.run_folder import read_predictions_csv
 
 RULE = "triage.json"
 

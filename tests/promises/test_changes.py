@@ -117,7 +117,7 @@ def test_changes_are_refused_or_recorded(changed, started, capsys, name):
 
 
 def check_shown(config, run, environment, capsys):
-    shown = provenance.summarize(provenance.read_sessions(environment))
+    shown = provenance.summarize(environment)
     capsys.readouterr()
     print_run(run)
     printed = capsys.readouterr().out

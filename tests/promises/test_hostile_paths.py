@@ -157,7 +157,10 @@ def test_only_files_of_a_bounded_size_are_read(kind, tmp_path, patients, record_
     reads = [lambda: read_folds(path, patients, 5, 1), lambda: read_mapping(path)]
     if kind in ("pipe", "endless device", "large"):
         shutil.copy(run / "predictions.csv", tmp_path / "predictions.csv")
-        reads += [lambda: read_rule(tmp_path), lambda: check_submission(path, ["P1"])]
+        reads += [
+            lambda: read_rule(tmp_path),
+            lambda: check_submission(path, ["P1"], ("ID", "LABEL")),
+        ]
     for attempt in reads:
         with pytest.raises(InputError) as caught:
             attempt()

@@ -11,7 +11,7 @@ from lymphoml.evaluation.metrics import SCORES, score_fold
 from lymphoml.evaluation.strata import over_repeats
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import predict
-from lymphoml.runs.tables import read_predictions_csv
+from lymphoml.runs.run_folder import read_predictions_csv
 from tests.promises.jobs import CLINICAL, configuration
 
 DAMAGED = {

@@ -24,7 +24,7 @@ def run(options: Predict) -> None:
     from lymphoml.cli.config import run_config
     from lymphoml.runs.ensemble import resolve_members
     from lymphoml.runs.predict import predict as run_folds
-    from lymphoml.runs.provenance import read_sessions, summarize
+    from lymphoml.runs.provenance import summarize
     from lymphoml.runs.run_folder import read_environment
 
     run = Path(options.run)
@@ -35,7 +35,7 @@ def run(options: Predict) -> None:
         member: run_config(member, _applicable_changes(options.data, member, run), options.trainer)
         for member in resolve_members(run, given)
     }
-    changes = summarize(read_sessions(read_environment(run)))
+    changes = summarize(read_environment(run))
     table = run_folds(run, members, out, options.patients, header)
     tumoral = int(table["label"].sum())
     print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")

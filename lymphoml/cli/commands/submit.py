@@ -21,9 +21,9 @@ class Submit:
 def run(options: Submit) -> None:
     from lymphoml.runs import test_set_log
     from lymphoml.runs.finished_run import siblings
+    from lymphoml.runs.run_folder import read_predictions_csv
     from lymphoml.runs.submission import check_submission
     from lymphoml.runs.submission import submit as send
-    from lymphoml.runs.tables import read_predictions_csv
 
     run = Path(options.run)
     folder = run / "test"
