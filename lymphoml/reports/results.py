@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pandas as pd
+
 from lymphoml.evaluation.pooled import split_std
 from lymphoml.reports.format import baseline_title
 from lymphoml.runs.finished_run import Run
@@ -31,9 +33,10 @@ def titled_baselines(run: Run, stratum: str = "all") -> dict[str, Scores]:
     return {baseline_title(name, run.config): scores[name] for name in scores}
 
 
-def count_patients(run: Run) -> dict[str, int]:
-    """Patients in all, tumoral, reactive, each once."""
-    labels = run.predictions.drop_duplicates("patient")["label"]
+def count_patients(run: Run, among: pd.Index | None = None) -> dict[str, int]:
+    """Patients in all or among some, tumoral, reactive, each once."""
+    labels = run.predictions.drop_duplicates("patient").set_index("patient")["label"]
+    labels = labels if among is None else labels[labels.index.isin(among)]
     tumoral = int((labels == 1).sum())
     return {"patients": len(labels), "tumoral": tumoral, "reactive": len(labels) - tumoral}
 

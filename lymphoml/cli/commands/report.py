@@ -27,9 +27,9 @@ class Report:
 
 
 def run(options: Report) -> None:
+    from lymphoml.reports.page import Choices
     from lymphoml.reports.page.overview import write_overview
     from lymphoml.reports.page.page import write_report
-    from lymphoml.reports.page.sections import Choices
     from lymphoml.runs.finished_run import find_runs
 
     if bool(options.run) == bool(options.runs):

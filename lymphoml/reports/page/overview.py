@@ -18,9 +18,9 @@ from lymphoml.reports.comparison.output import (
     run_lines,
 )
 from lymphoml.reports.comparison.sweep import sweep_chart
+from lymphoml.reports.page import Choices
 from lymphoml.reports.page.chart import forest
 from lymphoml.reports.page.page import render, write_report
-from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.results import STRATA, run_scores, titled_baselines
 from lymphoml.reports.run_labels import run_labels
 from lymphoml.runs.finished_run import Run, read_run

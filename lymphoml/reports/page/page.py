@@ -9,98 +9,60 @@ from markupsafe import Markup
 
 from lymphoml.core.files import write_text
 from lymphoml.reports import format as formatting
-from lymphoml.reports.page import chart_svg
-from lymphoml.reports.page.sections import (
-    Choices,
-    audit,
-    calibration,
-    comparison,
-    configuration,
-    discrimination,
-    folds,
-    multiplicity,
-    patients,
-    subgroups,
-    summary,
-    triage,
-    tripod,
-)
+from lymphoml.reports.page import Choices, background, chart_svg, curves, scores
+from lymphoml.reports.page.folds import folds
+from lymphoml.reports.page.patients import patient_names, patients
 from lymphoml.runs.finished_run import Run, read_run
 
 HERE = Path(__file__).parent
 LIMIT = 7_500_000  # bytes of a page; mail and browsers take 8 MB
-# Each is a module and the template of its name.
-SECTIONS = (comparison, folds, discrimination, calibration, triage, subgroups, patients,
-            multiplicity, audit, tripod, configuration)  # fmt: skip
+SECTIONS = {  # each has the template of its name, and a function that gives the content
+    "comparison": ("Scores and baselines", scores.comparison),
+    "folds": ("Folds and learning curves", folds),
+    "discrimination": ("Discrimination", curves.discrimination),
+    "calibration": ("Calibration and decision", curves.calibration),
+    "triage": ("Triage", scores.triage),
+    "subgroups": ("Subgroups", scores.subgroups),
+    "patients": ("Patients", patients),
+    "multiplicity": ("Multiplicity", background.multiplicity),
+    "audit": ("Audit of the data", background.audit),
+    "tripod": ("TRIPOD+AI", background.tripod),
+    "configuration": ("Configuration", background.configuration),
+}
 
 
-def write_report(run: Path, out: Path, choices: Choices | None = None) -> Path:
-    """Write the report of the run in folder `run` to `out`, and return `out`.
+def write_report(path: Path, out: Path, choices: Choices | None = None) -> Path:
+    """Write the report of the run in folder `path` to `out`, and return `out`.
 
     Also writes the private file `pseudonyms.csv` into the run's folder. Raises InputError where the
     run is unfinished, or a file in `choices` is missing or invalid.
     """
-    choices, finished = choices or Choices(), read_run(run)
+    choices, run = choices or Choices(), read_run(path)
     if choices.root is not None:
-        data = finished.config["data"] | {"root": choices.root}
-        finished = replace(finished, config=finished.config | {"data": data})
-    head = summary.content(finished, choices)
-    without_pictures = replace(choices, thumbnails=False)
-    sections = [
-        (
-            section.__name__.rpartition(".")[2],
-            section.TITLE,
-            section.content(finished, without_pictures),
-        )
-        for section in SECTIONS
-    ]
+        data = run.config["data"] | {"root": choices.root}
+        run = replace(run, config=run.config | {"data": data})
+    head = scores.summary(run, choices)
+    bare = replace(choices, thumbnails=False)
+    contents = {name: content(run, bare) for name, (_, content) in SECTIONS.items()}
     title = f"{head['name']} on {head['cohort']}"
-    page = render(title, "summary", head, sections)
+    page = render(title, "summary", head, contents)
     if choices.thumbnails:  # pictures fill the space that the rest leaves
-        content = patients.content(finished, choices, LIMIT - len(page.encode()))
-        sections[SECTIONS.index(patients)] = ("patients", patients.TITLE, content)
-        page = render(title, "summary", head, sections)
+        contents["patients"] = patients(run, choices, LIMIT - len(page.encode()))
+        page = render(title, "summary", head, contents)
     if not choices.ids:
-        _write_pseudonyms(finished)
+        _write_pseudonyms(run)
     write_text(out, page, private=choices.ids)
     return out
 
 
 def render(
-    title: str,
-    head: str,
-    values: dict[str, Any],
-    sections: list[tuple[str, str, dict[str, Any]]] | None = None,
+    title: str, head: str, values: dict[str, Any], contents: dict[str, Any] | None = None
 ) -> str:
-    """The page; `head` and the first item of each section name a template in `sections`."""
-    environment = _environment()
-
-    def part(name: str, content: dict[str, Any]) -> Markup:
-        return Markup(environment.get_template(f"sections/{name}.html.j2").render(content))
-
-    return environment.get_template("page.html.j2").render(
-        title=title,
-        head=part(head, values),
-        sections=[
-            (name, heading, part(name, content)) for name, heading, content in sections or []
-        ],
-    )
-
-
-def _write_pseudonyms(run: Run) -> None:
-    names = patients.patient_names(run, ids=False)
-    rows = [f"{name},{patient}\n" for patient, name in names.items()]
-    write_text(run.path / "pseudonyms.csv", "".join(["pseudonym,patient\n", *rows]))
-
-
-def _environment() -> Environment:
+    """The page; `head` and the keys of `contents` name a template in `sections`."""
     environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters |= {
         "score": formatting.format_score,
         "interval": formatting.format_interval,
@@ -110,4 +72,22 @@ def _environment() -> Environment:
         "svg": lambda chart: Markup(chart_svg.svg(chart)),
         "legend_key": lambda series: Markup(chart_svg.legend_key(series)),
     }
-    return environment
+    environment.globals["m"] = environment.get_template("sections/macros.html.j2").module
+
+    def part(name: str, content: dict[str, Any]) -> Markup:
+        return Markup(environment.get_template(f"sections/{name}.html.j2").render(content))
+
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        head=part(head, values),
+        sections=[
+            (name, SECTIONS[name][0], part(name, content))
+            for name, content in (contents or {}).items()
+        ],
+    )
+
+
+def _write_pseudonyms(run: Run) -> None:
+    names = patient_names(run, ids=False)
+    rows = [f"{name},{patient}\n" for patient, name in names.items()]
+    write_text(run.path / "pseudonyms.csv", "".join(["pseudonym,patient\n", *rows]))

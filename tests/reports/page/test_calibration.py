@@ -5,9 +5,9 @@ from sklearn.calibration import calibration_curve
 
 from lymphoml.evaluation.decision_curve import shift_prevalence
 from lymphoml.evaluation.intervals import wilson
+from lymphoml.reports.page import Choices, curves
+from lymphoml.reports.page.curves import LEGEND, decision_chart
 from lymphoml.reports.page.page import render
-from lymphoml.reports.page.sections import Choices, calibration
-from lymphoml.reports.page.sections.calibration import LEGEND, decision_chart
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import config, make_predictions, make_run
 
@@ -21,7 +21,7 @@ def legend(chart):
 def test_the_reliability_diagram_is_scikit_learns_of_the_first_repeat(tmp_path):
     settings = config(**{"data.folds": 2, "data.repeats": 2})
     run = read_run(make_run(tmp_path / "run", settings, n=100, epochs=2))
-    content = calibration.content(run, ANY)
+    content = curves.calibration(run, ANY)
     rows = run.predictions.head(100)
     share, mean = calibration_curve(
         rows["label"], rows["probability"], n_bins=10, strategy="quantile"
@@ -33,7 +33,7 @@ def test_the_reliability_diagram_is_scikit_learns_of_the_first_repeat(tmp_path):
     assert (content["bins"], content["repeats"]) == (10, 2)
     assert content["slope"]["low"] < content["slope"]["value"]
     few = make_run(tmp_path / "few", config(**{"data.folds": 2}), n=30, epochs=2)
-    assert calibration.content(read_run(few), ANY)["bins"] == 6  # of five patients
+    assert curves.calibration(read_run(few), ANY)["bins"] == 6  # of five patients
 
 
 def test_overconfident_probabilities_are_corrected_by_either_scaler(tmp_path):
@@ -42,7 +42,7 @@ def test_overconfident_probabilities_are_corrected_by_either_scaler(tmp_path):
     settings = config(**{"data.folds": 3, "data.repeats": 2})
     path = make_run(tmp_path / "run", settings, epochs=2,
                     predictions=rows.assign(probability=odds / (1 + odds)))  # fmt: skip
-    content = calibration.content(read_run(path), ANY)
+    content = curves.calibration(read_run(path), ANY)
     (name, before, _, worst), *scaled = content["recalibrated"]
     assert [name, *(row[0] for row in scaled)] == [
         "as trained", "Platt scaling", "temperature scaling",
@@ -60,7 +60,7 @@ def test_overconfident_probabilities_are_corrected_by_either_scaler(tmp_path):
             "probability": [0.9, 0.1, 0.8, 0.7],
         }
     )
-    assert calibration.recalibrated(one_class, 2) == []
+    assert curves.recalibrated(one_class, 2) == []
 
 
 def test_the_decision_curve_leaves_out_where_testing_everyone_falls_below_it():
@@ -79,10 +79,10 @@ def test_the_decision_curve_leaves_out_where_testing_everyone_falls_below_it():
 def test_the_decision_curve_takes_another_prevalence_and_the_clinical_baseline(tmp_path):
     path = make_run(tmp_path / "run", config(**{"data.folds": 2}), n=30, epochs=2)
     run = read_run(path)
-    assert LEGEND not in legend(calibration.content(run, ANY)["decision"])
+    assert LEGEND not in legend(curves.calibration(run, ANY)["decision"])
     table = run.predictions[["patient", "fold"]].assign(logistic_regression=0.2)
     table.iloc[::-1].to_csv(path / "baselines.csv", index=False)
-    content = calibration.content(run, Choices(prevalence=0.3))
+    content = curves.calibration(run, Choices(prevalence=0.3))
     series = legend(content["decision"])
     assert series["test everyone"].y[9] == pytest.approx(0.3 - 0.7 * 0.1 / 0.9)
     # 0.2 where classes count alike is odds of 3 / 28 at 0.3: above 0.09, below 0.10.
@@ -95,20 +95,20 @@ def test_the_decision_curve_takes_another_prevalence_and_the_clinical_baseline(t
 def test_net_benefit_does_not_depend_on_the_class_weights_of_training(tmp_path, prevalence):
     """One model trained for three prevalences: the cohort's 2/3, 1/2, and 6/7 by a weight of 3."""
     plain = make_predictions(30, 2, 1, 2.0, seed=0)
-    curves = []
+    drawn = []
     for name, weight, trained in (("a", None, 2 / 3), ("b", "balanced", 0.5), ("c", 3, 6 / 7)):
         rows = plain.assign(probability=shift_prevalence(plain["probability"], 2 / 3, trained))
         settings = config(**{"data.folds": 2, "loss": {"pos_weight": weight}})
         clinical = shift_prevalence(plain["probability"], 2 / 3, 0.5)
         baselines = rows[["patient", "fold"]].assign(logistic_regression=clinical)
         path = make_run(tmp_path / name, settings, epochs=1, predictions=rows, baselines=baselines)
-        content = calibration.content(read_run(path), Choices(prevalence=prevalence))
+        content = curves.calibration(read_run(path), Choices(prevalence=prevalence))
         series = legend(content["decision"])
-        curves += [series["this run"].y, series[LEGEND].y]
+        drawn += [series["this run"].y, series[LEGEND].y]
         assert content["training_prevalence"] == pytest.approx(trained)
         if weight == "balanced":
             assert content["weight_intercept"] == pytest.approx(np.log(2))  # odds of 2 to 1
         elif weight is None:
             assert content["weight_intercept"] is None
-    for curve in curves[1:]:
-        assert curve == pytest.approx(curves[0])
+    for curve in drawn[1:]:
+        assert curve == pytest.approx(drawn[0])

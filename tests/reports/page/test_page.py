@@ -9,9 +9,9 @@ from rich.console import Console
 
 from lymphoml.core.errors import InputError
 from lymphoml.reports.format import format_estimate
+from lymphoml.reports.page import Choices
 from lymphoml.reports.page import page as page_module
 from lymphoml.reports.page.page import SECTIONS, write_report
-from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.triage import set_rule
 from lymphoml.runs.test_set_log import record
 from tests.reports.fabricate import config, edit_json, make_full_run, make_run, make_run_of
@@ -77,8 +77,7 @@ def test_the_page_is_well_formed_and_makes_no_request(which, request):
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(below <= above + 1 for above, below in pairwise(levels))
-    for section in SECTIONS:
-        name = section.__name__.rpartition(".")[2]
+    for name in SECTIONS:
         assert f'href="#{name}"' in page
         assert f'<h2 id="{name}-title">' in page
 

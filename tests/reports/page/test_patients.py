@@ -1,10 +1,12 @@
 import pandas as pd
 import pytest
 
+from lymphoml.reports.page import Choices
+from lymphoml.reports.page import patients as module
 from lymphoml.reports.page.page import render
+from lymphoml.reports.page.patients import choose_cells, patient_table
+from lymphoml.reports.page.patients import patients as content
 from lymphoml.reports.page.pseudonyms import pseudonyms, read_key
-from lymphoml.reports.page.sections import Choices, patients
-from lymphoml.reports.page.sections.patients import choose_cells, content, patient_table
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import config, make_run, make_run_of
 
@@ -66,7 +68,7 @@ def test_the_most_and_least_suspicious_cells_are_chosen_and_none_twice():
 
 
 def test_of_very_many_patients_both_ends_are_listed(run, monkeypatch):
-    monkeypatch.setattr(patients, "MAX_LISTED", 2)
+    monkeypatch.setattr(module, "MAX_LISTED", 2)
     shown = content(run, Choices())
     assert [row["patient"] for row in shown["rows"]] == ["A", "B"]
     assert shown["n"] == 4

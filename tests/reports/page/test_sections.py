@@ -11,20 +11,9 @@ from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from lymphoml.core.errors import InputError
 from lymphoml.evaluation.intervals import wilson
+from lymphoml.reports.page import Choices, background, curves, scores
+from lymphoml.reports.page.folds import folds
 from lymphoml.reports.page.page import render
-from lymphoml.reports.page.sections import (
-    Choices,
-    audit,
-    comparison,
-    configuration,
-    discrimination,
-    folds,
-    multiplicity,
-    subgroups,
-    summary,
-    triage,
-    tripod,
-)
 from lymphoml.reports.triage import set_rule
 from lymphoml.runs.finished_run import read_run
 from lymphoml.runs.test_set_log import UsageCount, record
@@ -56,22 +45,22 @@ def run(tmp_path_factory):
 )  # fmt: skip
 def test_the_verdict_follows_from_the_intervals(low, high, verdict):
     score = {"value": (low + high) / 2, "low": low, "high": high}
-    assert summary.verdict(score, 0.5, "chance") == verdict
-    assert summary.verdict(None, 0, "chance") is None
+    assert scores.verdict(score, 0.5, "chance") == verdict
+    assert scores.verdict(None, 0, "chance") is None
 
 
 def test_repeats_count_each_patient_once_in_the_scores(tmp_path):
     run = read_run(small(tmp_path / "run", **{"data.repeats": 2}))
-    cards = dict(summary.content(run, ANY)["cards"])
-    assert summary.content(run, ANY)["n"] == {"patients": 30, "tumoral": 20, "reactive": 10}
+    cards = dict(scores.summary(run, ANY)["cards"])
+    assert scores.summary(run, ANY)["n"] == {"patients": 30, "tumoral": 20, "reactive": 10}
     found = cards["Sensitivity"]["value"] * 20  # of 20 patients, not of 40 rows
     assert cards["Sensitivity"]["low"] == pytest.approx(wilson(found, 20).low)
-    assert [row["total"] for row in discrimination.content(run, ANY)["confusion"]] == [40, 20]
+    assert [row["total"] for row in curves.discrimination(run, ANY)["confusion"]] == [40, 20]
 
 
 def test_scores_gains_and_thresholds_are_those_of_metrics_json(tmp_path):
     run = read_run(make_full_run(tmp_path / "run", **{"data.repeats": 2}))
-    content = comparison.content(run, ANY)
+    content = scores.comparison(run, ANY)
     assert content["groups"] == ["all patients", "hard stratum", "all patients, mean of 2 repeats",
                                  "hard stratum, mean of 2 repeats"]  # fmt: skip
     brier = dict(content["measures"])["Brier score"]
@@ -88,7 +77,7 @@ def test_scores_gains_and_thresholds_are_those_of_metrics_json(tmp_path):
     page = " ".join(render("", "comparison", content).split())
     assert "one value's threshold" in page or "one value&#39;s threshold" in page
     assert f"{metrics['thresholds']['nested_95']['specificity']['value']:.3f}" in page
-    top = render("", "summary", summary.content(run, ANY))
+    top = render("", "summary", scores.summary(run, ANY))
     assert f"{metrics['averaged']['scores']['all']['auroc']['value']:.3f}" in top
 
 
@@ -102,7 +91,7 @@ def test_the_hard_stratum_is_named_by_its_column_or_why_it_is_empty(
 ):
     run = read_run(make_full_run(tmp_path / "run", **{"data.hard_stratum": stratum}))
     run.metrics["scores"]["hard"]["balanced_accuracy"]["value"] = accuracy
-    page = " ".join(render("", "comparison", comparison.content(run, ANY)).split())
+    page = " ".join(render("", "comparison", scores.comparison(run, ANY)).split())
     assert text in page
     assert page.count('<svg class="chart') == charts
     assert ("white cells rule" in page) == (stratum is WHITE)
@@ -115,7 +104,7 @@ def test_confusion_counts_by_hand():
             "probability": [0.9, 0.5, 0.2, 0.7, 0.8, 0.6, 0.1, 0.1],  # 0.5 is not above 0.5
         }
     )
-    tumoral, reactive = discrimination.confusion(rows)
+    tumoral, reactive = curves.confusion(rows)
     assert [cell["count"] for cell in tumoral["cells"]] == [3, 1]
     assert [cell["count"] for cell in reactive["cells"]] == [1, 3]
     assert [cell["right"] for cell in reactive["cells"]] == [False, True]
@@ -123,7 +112,7 @@ def test_confusion_counts_by_hand():
 
 def test_the_curves_enclose_the_area_that_scikit_learn_finds(run):
     rows = run.predictions
-    _, curve, point = discrimination.roc_chart([rows]).series
+    _, curve, point = curves.roc_chart([rows]).series
     area = roc_auc_score(rows["label"], rows["probability"])
     assert auc(curve.x, curve.y) == pytest.approx(area, abs=1e-3)
     assert (curve.x[0], curve.y[0], curve.x[-1], curve.y[-1]) == (0, 0, 1, 1)
@@ -131,7 +120,7 @@ def test_the_curves_enclose_the_area_that_scikit_learn_finds(run):
     assert point.y == [pytest.approx(scores["sensitivity"]["value"])]
     assert point.x == [pytest.approx(1 - scores["specificity"]["value"])]
     assert "sensitivity" in curve.tooltips[3]
-    _, curve, point = discrimination.precision_chart([rows]).series
+    _, curve, point = curves.precision_chart([rows]).series
     area = -np.sum(np.diff([*curve.x, 0]) * np.array(curve.y))
     expected = average_precision_score(rows["label"], rows["probability"])
     assert area == pytest.approx(expected, abs=1e-3)
@@ -139,7 +128,7 @@ def test_the_curves_enclose_the_area_that_scikit_learn_finds(run):
 
 
 def test_learning_curves_are_the_histories_and_their_mean(run, tmp_path):
-    content = folds.content(run, ANY)
+    content = folds(run, ANY)
     accuracy, _ = content["curves"]
     histories = [each["val/balanced_accuracy"].to_numpy() for each in run.histories.values()]
     _, *lines, mean = accuracy.series
@@ -149,13 +138,13 @@ def test_learning_curves_are_the_histories_and_their_mean(run, tmp_path):
     assert list(mean.y) == pytest.approx(np.mean(histories, axis=0), abs=1e-4)
     assert content["epochs"][0][1] == [history[0] for history in histories]
     path = small(tmp_path / "sparse")  # validated now and then, or never
-    for fold, scores in ((0, [np.nan, 0.6, np.nan]), (1, [np.nan] * 3)):
+    for fold, values in ((0, [np.nan, 0.6, np.nan]), (1, [np.nan] * 3)):
         file = path / f"fold-{fold}" / "history.csv"
-        pd.read_csv(file).assign(**{"val/balanced_accuracy": scores}).to_csv(file, index=False)
-    accuracy, loss = folds.content(read_run(path), ANY)["curves"]
+        pd.read_csv(file).assign(**{"val/balanced_accuracy": values}).to_csv(file, index=False)
+    accuracy, loss = folds(read_run(path), ANY)["curves"]
     assert [list(series.x) for series in accuracy.series[1:]] == [[2], [2]]
     assert len(loss.series) == 6
-    assert "Learning curves" in render("", "folds", folds.content(read_run(path), ANY))
+    assert "Learning curves" in render("", "folds", folds(read_run(path), ANY))
 
 
 def test_folds_without_a_score_are_left_out_of_the_chart(run, tmp_path):
@@ -163,19 +152,19 @@ def test_folds_without_a_score_are_left_out_of_the_chart(run, tmp_path):
     metrics = json.loads((path / "metrics.json").read_text())
     metrics["folds"][0] |= {"best_epoch": None, "best_epoch_balanced_accuracy": None}
     (path / "metrics.json").write_text(json.dumps(metrics))
-    content = folds.content(read_run(path), ANY)
+    content = folds(read_run(path), ANY)
     best, last = content["chart"].series[-2:]
     assert (best.x, last.x) == ([2], [1, 2])
     assert last.y == [fold["balanced_accuracy"] for fold in metrics["folds"]]
     assert "inner split" in content["epoch"]
     scores = [fold["auroc"] for fold in run.metrics["folds"]]
-    assert folds.content(run, ANY)["ends"]["std"]["auroc"] == pytest.approx(np.std(scores, ddof=1))
+    assert folds(run, ANY)["ends"]["std"]["auroc"] == pytest.approx(np.std(scores, ddof=1))
 
 
 def test_a_subgroup_that_cannot_be_estimated_has_an_empty_row(tmp_path):
     run = read_run(make_full_run(tmp_path / "run"))
     run.metrics["subgroups"][1]["specificity"] = None
-    sensitivity, specificity = subgroups.content(run, ANY)["charts"]
+    sensitivity, specificity = scores.subgroups(run, ANY)["charts"]
     assert [series.y for series in sensitivity.series[1:]] == [[0], [1], [2], [3]]
     assert [series.y for series in specificity.series[1:]] == [[0], [2], [3]]
     assert list(specificity.y.ticks.values())[:3] == ["hard stratum: no", "hard stratum: yes",
@@ -185,9 +174,9 @@ def test_a_subgroup_that_cannot_be_estimated_has_an_empty_row(tmp_path):
 def test_the_rule_is_shown_by_guarantee_and_where_it_abstains(tmp_path):
     path = small(tmp_path / "run")
     run = read_run(path)
-    assert triage.content(run, ANY) == {"rule": None}
+    assert scores.triage(run, ANY) == {"rule": None}
     set_rule(path, 0.9, "average", None, Console(file=io.StringIO()))
-    page = render("", "triage", triage.content(run, ANY))
+    page = render("", "triage", scores.triage(run, ANY))
     rule = json.loads((path / "triage.json").read_text())
     assert f"below <strong>{rule['threshold']:.4f}</strong>" in page
     needed = rule["n_tumoral_needed"]["confidence"]  # 20 tumoral patients are too few
@@ -204,11 +193,11 @@ def test_multiplicity_counts_siblings_and_draws_those_on_the_same_folds(tmp_path
     (tmp_path / "failed" / "config.yaml").write_text("lr: 1")
     record(tmp_path / "a", "predict", "ab", 4)
     record(tmp_path / "b", "predict", "ab", 4)
-    content = multiplicity.content(read_run(tmp_path / "a"), ANY)
+    content = background.multiplicity(read_run(tmp_path / "a"), ANY)
     assert (content["tried"], content["comparable"]) == (4, 2)
     assert content["uses"] == UsageCount(uses=2, files=1, attempts=0, confirmed=0, torn=0)
     assert len(content["chart"].legend) == 2
-    content = multiplicity.content(read_run(tmp_path / "c"), ANY)
+    content = background.multiplicity(read_run(tmp_path / "c"), ANY)
     assert (content["comparable"], content["chart"]) == (1, None)
 
 
@@ -217,24 +206,24 @@ def test_the_audit_is_counted_errors_first_and_names_no_one(run, tmp_path):
     image = {"severity": "error", "topic": "image", "what": "truncated"}
     pair = {"severity": "warning", "what": "1 pair shares a birth date", "where": ["Zebra77"]}
     path.write_text(json.dumps({"findings": [pair, image, image]}))
-    content = audit.content(run, Choices(audit=path))
+    content = background.audit(run, Choices(audit=path))
     assert content["severities"] == [("error", 2), ("warning", 1)]
     assert content["rows"] == [("error", "image", "truncated", 2),
                                ("warning", "", "1 pair shares a birth date", 1)]  # fmt: skip
     assert not content["same_cohort_checked"]
     edit_json(path, fingerprint="f00d")
-    assert audit.content(run, Choices(audit=path))["same_cohort_checked"]
+    assert background.audit(run, Choices(audit=path))["same_cohort_checked"]
     edit_json(path, fingerprint="badc0ffee")
     with pytest.raises(InputError, match="another cohort"):
-        audit.content(run, Choices(audit=path))
+        background.audit(run, Choices(audit=path))
 
 
 def answers(run, choices=ANY):
-    return {row[0]: row[3:] for row in tripod.content(run, choices)["rows"]}
+    return {row[0]: row[3:] for row in background.tripod(run, choices)["rows"]}
 
 
 def test_every_item_of_tripod_is_filled_or_left_to_the_authors(run, tmp_path):
-    content = tripod.content(run, ANY)
+    content = background.tripod(run, ANY)
     numbers = [row[0] for row in content["rows"]]
     assert len(numbers) == len(set(numbers)) == sum(content["counts"].values()) == 52
     assert {number.rstrip("abcdefg") for number in numbers} == {str(n) for n in range(1, 28)}
@@ -279,7 +268,7 @@ def test_the_configuration_shows_no_path_and_what_is_not_recorded(tmp_path):
     folds_csv = {"data.root": "/home/someone/cohort", "data.folds_csv": "/home/someone/mine.csv"}
     path = small(tmp_path / "run", **folds_csv)
     (path / "environment.json").write_text("{}")
-    content = configuration.content(read_run(path), ANY)
+    content = background.configuration(read_run(path), ANY)
     assert "root" not in content["settings"]["data"]
     assert content["settings"]["data"]["folds_csv"] == ".../mine.csv"
     assert content["command"] is None
@@ -288,4 +277,4 @@ def test_the_configuration_shows_no_path_and_what_is_not_recorded(tmp_path):
 
 def test_a_control_run_is_marked(tmp_path):
     run = read_run(small(tmp_path / "run", **{"data.shuffle_bag_labels": True}))
-    assert "Control run" in render("", "summary", summary.content(run, ANY))
+    assert "Control run" in render("", "summary", scores.summary(run, ANY))

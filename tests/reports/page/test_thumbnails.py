@@ -10,9 +10,9 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.cache import content_key, hash_images
 from lymphoml.data.cohort import load_cohort
 from lymphoml.data.settings import DataConfig
+from lymphoml.reports.page import Choices
 from lymphoml.reports.page import thumbnails as module
 from lymphoml.reports.page.page import write_report
-from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.thumbnails import thumbnails
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import edit_json, make_run_of

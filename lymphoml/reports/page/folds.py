@@ -1,36 +1,34 @@
-"""The folds: scores, learning curves, and the optimistic best epoch for comparison."""
+"""The section of folds: scores, learning curves, the optimistic best epoch for comparison."""
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from lymphoml.reports.comparison.sweep import fold_table
 from lymphoml.reports.format import format_score
+from lymphoml.reports.page import Choices
 from lymphoml.reports.page.chart import Chart, Series, count_axis, number_axis, share_axis
-from lymphoml.reports.page.sections import Choices
 from lymphoml.runs.finished_run import Run
 
-TITLE = "Folds and learning curves"
 ACCURACY, LOSS, TRAINING = "val/balanced_accuracy", "val/loss", "train/loss"
 Curves = dict[int, pd.Series]  # by fold; values by epoch, counted from 1
 
 
-def content(run: Run, choices: Choices) -> dict[str, Any]:
-    accuracy = _curves(run, ACCURACY)
-    last = max((int(curve.index.max()) for curve in _curves(run, TRAINING).values() if len(curve)),
-               default=1)  # fmt: skip
+def folds(run: Run, choices: Choices) -> dict[str, Any]:
+    accuracy, validation, training = (_curves(run, each) for each in (ACCURACY, LOSS, TRAINING))
+    last = max((int(each.index.max()) for each in training.values() if len(each)), default=1)
+    inner = run.config["data"].get("inner_val_fraction")
     return {
         "folds": run.metrics["folds"],
         "ends": fold_table(run).set_index("fold").loc[["mean", "std"]].to_dict("index"),
         "repeats": run.repeat.nunique(),
         "std": run.metrics.get("split_std"),
         "gap": run.metrics.get("best_epoch_gap"),
-        "epoch": "epoch selected on the inner split"
-        if run.config["data"].get("inner_val_fraction")
-        else "last epoch",
+        "epoch": "epoch selected on the inner split" if inner else "last epoch",
         "chart": _fold_chart(run),
         "members": run.config.get("ensemble"),
-        "curves": [_accuracy_chart(accuracy, last), _loss_chart(run, last)],
+        "curves": [_accuracy_chart(accuracy, last), _loss_chart(training, validation, last)],
         "fold_titles": [f"fold {fold}" for fold in run.histories],
         "epochs": [
             (epoch, [curve.get(epoch) for curve in accuracy.values()])
@@ -56,23 +54,24 @@ def _fold_chart(run: Run) -> Chart:
         Series("all folds pooled", ends, [pooled["value"]] * 2, "accent", in_legend=True),
         Series("chance", ends, [0.5, 0.5], "muted", "dash", width=1.2),
     ]
-    values = [0.5]
     for name, key, look, size in (
         ("best epoch (optimistic)", "best_epoch_balanced_accuracy", ("warn", None, "ring"), 11),
         ("reported epoch", "balanced_accuracy", ("ink", None, "dot"), 9),
     ):
-        points = [(i + 1, fold[key]) for i, fold in enumerate(folds) if fold[key] is not None]
-        values += [y for _, y in points]
-        tooltips = [f"{name}, fold {folds[x - 1]['fold']}: {format_score(y)}" for x, y in points]
+        points = {i + 1: fold[key] for i, fold in enumerate(folds) if fold[key] is not None}
+        tooltips = [
+            f"{name}, fold {folds[place - 1]['fold']}: {format_score(score)}"
+            for place, score in points.items()
+        ]
         series.append(
-            Series(name, [x for x, _ in points], [y for _, y in points], *look, size=size,
-                   tooltips=tooltips, in_legend=True)
+            Series(name, list(points), list(points.values()), *look, size=size, tooltips=tooltips,
+                   in_legend=True)
         )  # fmt: skip
+    lowest = min([0.5, *series[-2].y, *series[-1].y])
     return Chart(
         "folds", "Balanced accuracy of each fold at the reported epoch and at its best epoch",
-        type(x)(x.title, x.low, x.high, ticks, grid=False),
-        share_axis("balanced accuracy", min(values)),
-        series, width=600, height=230, data_table=False,
+        replace(x, ticks=ticks, grid=False), share_axis("balanced accuracy", lowest), series,
+        width=600, height=230, data_table=False,
     )  # fmt: skip
 
 
@@ -86,8 +85,7 @@ def _accuracy_chart(curves: Curves, last: int) -> Chart:
     )  # fmt: skip
 
 
-def _loss_chart(run: Run, last: int) -> Chart:
-    training, validation = _curves(run, TRAINING), _curves(run, LOSS)
+def _loss_chart(training: Curves, validation: Curves, last: int) -> Chart:
     values = [v for curves in (training, validation) for c in curves.values() for v in c]
     y = number_axis("cross-entropy", min(values, default=0), max(values, default=1))
     series = [*_lines("training loss", training, "dot"), *_lines("validation loss", validation)]

@@ -1,4 +1,4 @@
-"""Every patient by probability, with the most and least suspicious cells."""
+"""The section of every patient by probability, with the most and least suspicious cells."""
 
 from typing import Any
 
@@ -6,25 +6,27 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.evaluation.metrics import THRESHOLD
+from lymphoml.reports.page import Choices
 from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis
 from lymphoml.reports.page.pseudonyms import pseudonyms, read_key
-from lymphoml.reports.page.sections import Choices
 from lymphoml.reports.page.thumbnails import thumbnails
 from lymphoml.reports.run_labels import flatten
 from lymphoml.runs.finished_run import Run
 
-TITLE = "Patients"
 CELLS = 3  # most suspicious, and as many least suspicious
 MAX_LISTED = 400  # of more patients, only the ends of the list
 
 
-def content(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
+def patients(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
     """`room` is what the page has left for pictures, in characters."""
-    table = patient_table(run, choices.ids)
-    listed = table
+    table = listed = patient_table(run, choices.ids)
     if len(table) > MAX_LISTED:
         listed = pd.concat([table.head(MAX_LISTED // 2), table.tail(MAX_LISTED // 2)])
-    cells, missing = _cells(run, choices, listed.index, room)
+    cells, missing = {}, None
+    try:
+        cells = _cells(run, choices, listed.index, room)
+    except InputError as error:
+        missing = f"No cells are shown: {error.problems[0]}"
     return {
         "chart": _chart(table),
         "rows": listed.reset_index().to_dict("records"),
@@ -73,35 +75,30 @@ def choose_cells(instances: pd.DataFrame) -> dict[str, dict[str, list[tuple[str,
     return chosen
 
 
-def _cells(
-    run: Run, choices: Choices, patients: pd.Index, room: int
-) -> tuple[dict[str, Any], str | None]:
-    """By patient and end, pairs of picture and probability; and why there are none."""
+def _cells(run: Run, choices: Choices, patients: pd.Index, room: int) -> dict[str, Any]:
+    """By patient and end, pairs of picture and probability. InputError says why there are none."""
     if not choices.thumbnails:
-        return {}, "No cells are shown: thumbnails=false."
+        raise InputError("thumbnails=false.")
     if run.config["data"].get("layout") == "mil_table":
-        return {}, "No cells are shown: this cohort has feature vectors, not images."
+        raise InputError("this cohort has feature vectors, not images.")
     instances = run.instances()
     if instances is not None:
         instances = instances[instances["patient"].isin(patients)]
     if instances is None or instances.empty:
-        return {}, f"No cells are shown: {_why_no_instances(run)}."
+        raise InputError(f"{_why_no_instances(run)}.")
     chosen = choose_cells(instances)
     wanted = {
         patient: [image for pairs in ends.values() for image, _ in pairs]
         for patient, ends in chosen.items()
     }
-    try:
-        pictures = thumbnails(run, wanted, room)
-    except InputError as error:
-        return {}, f"No cells are shown: {error.problems[0]}"
+    pictures = thumbnails(run, wanted, room)
     return {
         patient: {
             end: [(pictures[patient, image], probability) for image, probability in pairs]
             for end, pairs in ends.items()
         }
         for patient, ends in chosen.items()
-    }, None
+    }
 
 
 def _why_no_instances(run: Run) -> str:
@@ -118,26 +115,24 @@ def _chart(table: pd.DataFrame) -> Chart:
     ends = [0.5, len(table) + 0.5]
     series = [Series("threshold", ends, [THRESHOLD] * 2, "muted", "dash", width=1.2)]
     hard = table[table["hard"] == True]  # noqa: E712, three values
-    if 0 < len(hard) < len(table):
-        series.append(_points("hard stratum", hard, "muted", "ring", 11, ()))
+    groups = [("hard stratum", hard, "muted", "ring", 11)] if 0 < len(hard) < len(table) else []
     for label, name, marker in ((1, "tumoral", "dot"), (0, "reactive", "square")):
         rows = table[table["label"] == label]
+        groups.append((f"{name} ({len(rows)})", rows, name, marker, 7))
+    for name, rows, colour, marker, size in groups:
         tooltips = [
-            f"{row.name}: {row.probability:.3f}, {name}"
+            f"{row.name}: {row.probability:.3f}, {colour}"
             f"{', hard stratum' if row.hard else ''}, fold {row.fold}"
             for row in rows.itertuples(index=False)
+            if marker != "ring"
         ]
-        series.append(_points(f"{name} ({len(rows)})", rows, name, marker, 7, tooltips))
+        series.append(
+            Series(name, rows["place"].tolist(), rows["probability"].round(4).tolist(), colour,
+                   None, marker, size=size, tooltips=tooltips, in_legend=True)
+        )  # fmt: skip
     return Chart(
         "patients", "Out-of-fold probability of each patient, in order",
         count_axis("patients, in order of probability", len(table)),
         share_axis("probability of being tumoral"), series,
         width=640, height=300, left=34, data_table=False,
     )  # fmt: skip
-
-
-def _points(
-    name: str, rows: pd.DataFrame, colour: str, marker: str, size: float, tooltips: Any
-) -> Series:
-    return Series(name, rows["place"].tolist(), rows["probability"].round(4).tolist(), colour, None,
-                  marker, size=size, tooltips=tooltips, in_legend=True)  # fmt: skip
