@@ -5,16 +5,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.audit import ranges
-from lymphoml.audit.duplicates import (
+from lymphoml.audit import clinical
+from lymphoml.audit.findings import EXIT_CODES, SEVERITIES, Finding, below, problem_finding
+from lymphoml.audit.images import (
     DISTANCE,
     duplicate_findings,
     exact_duplicates,
+    examine,
+    image_findings,
     near_duplicates,
+    usable,
 )
-from lymphoml.audit.findings import SEVERITIES, Finding, below, exit_code, problem_finding
-from lymphoml.audit.images import examine, image_findings, usable
-from lymphoml.audit.persons import LABELS, coincidences, person_findings, suspected_pairs
 from lymphoml.audit.shortcuts import (
     LEVEL,
     PERMUTATIONS,
@@ -65,7 +66,11 @@ def audit(data: DataConfig) -> dict[str, Any]:
     labels: dict[str, str] = {}
     if survey.cohort is not None:
         tables = [below(path, root) for path, _ in table_paths(data)]
-        labels = _labels(survey.cohort, tables)
+        origin = survey.cohort.table["label"].map(clinical.LABELS), survey.cohort.origin["table"]
+        labels = {
+            str(patient): f"{label}, {tables[number]}"
+            for patient, label, number in zip(survey.cohort.table.index, *origin, strict=True)
+        }
         for found, numbers in (
             _clinical(survey.cohort, tables, data),
             _shortcuts(survey.cohort.labelled, records, data),
@@ -78,16 +83,10 @@ def audit(data: DataConfig) -> dict[str, Any]:
         "private": PRIVATE,
         "cohort": data.name,
         "fingerprint": survey.cohort and survey.cohort.labelled.fingerprint()[:16],
-        "exit_code": exit_code(findings),
+        "exit_code": max((EXIT_CODES[each.severity] for each in findings), default=0),
         "severities": {s: sum(each.severity == s for each in findings) for s in SEVERITIES},
         "findings": [vars(each) | {"where": list(each.where)} for each in findings],
     } | content
-
-
-def _labels(cohort: Cohort, tables: list[str]) -> dict[str, str]:
-    """Return by patient the label and the table, as findings show them."""
-    rows = zip(cohort.table.index, cohort.table["label"], cohort.origin["table"], strict=True)
-    return {str(patient): f"{LABELS[label]}, {tables[number]}" for patient, label, number in rows}
 
 
 def _image_counts(records: pd.DataFrame) -> dict[str, Any]:
@@ -102,18 +101,20 @@ def _image_counts(records: pd.DataFrame) -> dict[str, Any]:
 
 
 def _clinical(cohort: Cohort, tables: list[str], data: DataConfig) -> Part:
-    values, dates = ranges.value_ranges(cohort, data), ranges.date_formats(cohort)
-    classes = ranges.class_counts(cohort)
-    pairs = suspected_pairs(cohort, tables, data.folds)
+    values, dates = clinical.value_ranges(cohort, data), clinical.date_formats(cohort)
+    classes = clinical.class_counts(cohort)
+    pairs = clinical.suspected_pairs(cohort, tables, data.folds)
     births = [name for name, each in data.columns.items() if each.kind == "date_of_birth"]
-    expected = coincidences(cohort.table, births[0], "sex") if pairs and len(births) == 1 else None
+    expected = None
+    if pairs and len(births) == 1:
+        expected = clinical.coincidences(cohort.table, births[0], "sex")
     sizes = [len(paths) for paths in cohort.images.values()]
     stratum = data.hard_stratum
     findings = [
-        *ranges.range_findings(values, stratum.column if stratum else None),
-        *ranges.date_findings(dates, data.date_formats),
-        *ranges.class_findings(classes, data.folds),
-        *person_findings(pairs, expected),
+        *clinical.range_findings(values, stratum.column if stratum else None),
+        *clinical.date_findings(dates, data.date_formats),
+        *clinical.class_findings(classes, data.folds),
+        *clinical.person_findings(pairs, expected),
     ]
     return findings, {
         "bag_size": {"min": min(sizes), "median": float(np.median(sizes)), "max": max(sizes)},

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from lymphoml.audit.findings import Finding
+from lymphoml.audit.findings import Finding, format_auroc
 from lymphoml.audit.images import CHANNELS
 from lymphoml.data.cohort import Cohort
 from lymphoml.evaluation.intervals import auroc_interval, delong
@@ -164,9 +164,7 @@ def shortcut_findings(shortcuts: list[dict[str, Any]]) -> Iterator[Finding]:
     """Yield a warning per flagged field, and a note of the fields that were not tested."""
     for field in shortcuts:
         if field["flagged"]:
-            hard = "no patients of both classes"
-            if field["hard"] is not None:
-                hard = format_auroc(field["hard"])
+            hard = format_auroc(field["hard"]) if field["hard"] else "no patients of both classes"
             what = (
                 f"{field['name']} predicts the label: AUROC {format_auroc(field['auroc'])}, "
                 f"adjusted p = {field['p_adjusted']:.2g}; in the hard stratum: {hard}"
@@ -179,7 +177,3 @@ def shortcut_findings(shortcuts: list[dict[str, Any]]) -> Iterator[Finding]:
     if untested:
         names = "; ".join(f"{field['name']}: {field['status']}" for field in untested)
         yield Finding("note", "shortcut", f"not tested: {names}")
-
-
-def format_auroc(auroc: dict[str, Any]) -> str:
-    return f"{auroc['value']:.2f} [{auroc['low']:.2f}, {auroc['high']:.2f}]"

@@ -1,4 +1,4 @@
-"""Calibration of probabilities: slope, intercept, reliability bins, and recalibration.
+"""Calibration of probabilities and the net benefit of acting on them (decision curve).
 
 Everything takes one row per patient. Of repeated cross-validations pass one repeat, or each
 patient's mean over repeats.
@@ -13,11 +13,14 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, log_expit, logit
 from scipy.stats import chi2, rankdata
 
-from lymphoml.evaluation.intervals import UNDEFINED, Estimate, proportion
+from lymphoml.evaluation.intervals import UNDEFINED, Estimate, proportion, wilson
 
 CLIP = 1e-6  # logits are taken of probabilities within [CLIP, 1 - CLIP]
 MAX_SLOPE = 1e6  # where the search ends
 TEMPERATURES = (1 / 50, 50.0)
+# Fall of the log-likelihood at the limits of a 95 % interval of one parameter.
+DROP = float(chi2.ppf(0.95, 1)) / 2
+THRESHOLDS = tuple(np.round(np.arange(0.01, 0.505, 0.01), 2).tolist())  # of a decision curve
 
 Scaler = Callable[[np.ndarray], np.ndarray]  # logits to logits
 
@@ -68,8 +71,7 @@ def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10
     probability = np.asarray(probabilities, dtype=float)
     number = (rankdata(probability) - 0.5) * bins // max(1, len(probability))
     rows = []
-    for one in np.unique(number):
-        inside = number == one
+    for inside in (number == each for each in np.unique(number)):
         n = int(inside.sum())
         observed = proportion(int(positive[inside].sum()), n)
         rows.append((n, probability[inside].mean(), *observed))
@@ -131,12 +133,64 @@ def fit_temperature(logits: np.ndarray, positive: np.ndarray) -> Scaler:
         scaled = logits / np.exp(log_temperature)
         return float((np.logaddexp(0, scaled) - target * scaled).sum())
 
-    best = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded",
-                           options={"xatol": 1e-8}).x  # fmt: skip
+    search = {"bounds": np.log(TEMPERATURES), "method": "bounded", "options": {"xatol": 1e-8}}
+    best = minimize_scalar(loss, **search).x
     return lambda values: values / np.exp(best)
 
 
 METHODS = {"platt": fit_platt, "temperature": fit_temperature}
+
+
+def decision_curve(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    prevalence: float | None = None,
+    thresholds: ArrayLike = THRESHOLDS,
+) -> pd.DataFrame:
+    """Return the net benefit per patient of testing everyone at or above each threshold.
+
+    Takes one row per patient. Columns: threshold, net_benefit, low, high, all, none (0).
+
+        net benefit = sensitivity p - (1 - specificity) (1 - p) threshold / (1 - threshold)
+
+    with the prevalence p of tumoral patients, by default the sample's. Another p weights the
+    classes and leaves the probabilities; `shift_prevalence` moves them. The pointwise interval
+    combines the Wilson intervals of both rates by square-and-add (Zou and Donner 2008), with p
+    known: a bootstrap has no width where every tumoral patient is found. NaN where a class is
+    absent. Vickers and Elkin 2006, Medical Decision Making 26:565.
+    """
+    positive = np.asarray(labels) == 1
+    probability = np.asarray(probabilities, dtype=float)
+    tumoral, reactive = np.sort(probability[positive]), np.sort(probability[~positive])
+    m, n = len(tumoral), len(reactive)
+    p = m / (m + n) if prevalence is None else prevalence
+    rows = []
+    for threshold in np.atleast_1d(np.asarray(thresholds, dtype=float)).tolist():
+        cost = (1 - p) * threshold / (1 - threshold)
+        row = [threshold, np.nan, np.nan, np.nan, p - cost, 0.0]
+        if m and n:
+            found = m - int(np.searchsorted(tumoral, threshold))
+            needless = n - int(np.searchsorted(reactive, threshold))
+            row[1] = value = p * found / m - cost * needless / n
+            right, wrong = wilson(found, m), wilson(needless, n)
+            below = np.hypot(p * (found / m - right.low), cost * (wrong.high - needless / n))
+            above = np.hypot(p * (right.high - found / m), cost * (needless / n - wrong.low))
+            row[2:4] = value - below, value + above
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["threshold", "net_benefit", "low", "high", "all", "none"])
+
+
+def weighted_prevalence(prevalence: float, weight: float) -> float:
+    """Return the prevalence that a loss with positives weighted by `weight` fits."""
+    return weight * prevalence / (weight * prevalence + 1 - prevalence)
+
+
+def shift_prevalence(probabilities: ArrayLike, prevalence: float, new: float) -> np.ndarray:
+    """Return probabilities learned at one prevalence as of another, by Bayes' rule.
+
+    Holds where only the prevalence differs. Clipped at CLIP first. Elkan 2001, IJCAI, theorem 2.
+    """
+    return expit(_logits(probabilities) + logit(new) - logit(prevalence))
 
 
 def _logits(probabilities: ArrayLike) -> np.ndarray:
@@ -163,28 +217,23 @@ def _intercept(target: np.ndarray, offset: np.ndarray) -> float:
 
 def _profile_interval(profile: Callable[[float], float], value: float) -> Estimate:
     best = profile(value)
-    return Estimate(value, _limit(profile, best, value, -1), _limit(profile, best, value, 1))
+    return Estimate(value, *(_limit(profile, best, value, side) for side in (-1, 1)))
 
 
 def _separated(profile: Callable[[float], float], best: float, sign: int) -> Estimate:
     """Return the infinite slope of separated classes; the likelihood nears `best` at infinity."""
     start = float(sign)
-    while profile(start) <= best - _drop() and abs(start) < MAX_SLOPE:
+    while profile(start) <= best - DROP and abs(start) < MAX_SLOPE:
         start *= 2
     limit = _limit(profile, best, start, -sign) if abs(start) < MAX_SLOPE else start
-    return Estimate(*((np.inf, limit, np.inf) if sign > 0 else (-np.inf, -np.inf, limit)))
+    return Estimate(np.inf, limit, np.inf) if sign > 0 else Estimate(-np.inf, -np.inf, limit)
 
 
 def _limit(profile: Callable[[float], float], best: float, start: float, side: int) -> float:
     """Return where, on that side of `start`, the log-likelihood has fallen by `_drop`."""
     step = 0.1
-    while profile(start + side * step) > best - _drop():
+    while profile(start + side * step) > best - DROP:
         step *= 2
         if step > MAX_SLOPE:
             return side * np.inf
-    return float(brentq(lambda v: profile(v) - best + _drop(), start, start + side * step))
-
-
-def _drop() -> float:
-    """Return the fall of the log-likelihood at the limits of a 95 % interval of one parameter."""
-    return float(chi2.ppf(0.95, 1)) / 2
+    return float(brentq(lambda v: profile(v) - best + DROP, start, start + side * step))

@@ -1,10 +1,11 @@
-"""Scores of all patients' out-of-fold predictions together, each with its interval.
+"""Scores of all patients' predictions together, or of their images, each with its interval.
 
 The scores without a known variance are bootstrapped. Their functions here take labels (n),
 probabilities (n) and weights (b, n), how often a resample drew each patient, and return (b).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -44,14 +45,13 @@ def pool(predictions: pd.DataFrame, folds_per_repeat: int, names: Sequence[str] 
     variance = float(np.mean([delong(rows["label"], rows["probability"])[1] for rows in repeats]))
     positives = round(mean["n_positive"])
     negatives = round(mean["n"]) - positives
-    true_positive, true_negative = mean["sensitivity"] * positives, mean["specificity"] * negatives
+    true_positive = mean["sensitivity"] * positives, positives
+    true_negative = mean["specificity"] * negatives, negatives
     intervals = {
-        "balanced_accuracy": balanced_accuracy_interval(
-            true_positive, positives, true_negative, negatives
-        ),
+        "balanced_accuracy": balanced_accuracy_interval(*true_positive, *true_negative),
         "accuracy": wilson(mean["accuracy"] * mean["n"], round(mean["n"])),
-        "sensitivity": wilson(true_positive, positives),
-        "specificity": wilson(true_negative, negatives),
+        "sensitivity": wilson(*true_positive),
+        "specificity": wilson(*true_negative),
         "auroc": auroc_interval(mean["auroc"], variance, positives, negatives),
     }
     intervals |= _bootstrap(repeats, {name: mean[name] for name in names if name in RESAMPLED})
@@ -73,12 +73,13 @@ def _bootstrap(repeats: list[pd.DataFrame], values: Mapping[str, float]) -> dict
     smaller = int(min(labels.sum(), (1 - labels).sum()))
     if not values or smaller < 2:
         return dict.fromkeys(values, NO_INTERVAL)
-    weights = draw_weights(labels, RESAMPLES, SEED)
+    weights = draw_weights(labels)
     intervals = {}
     for name, value in values.items():
-        score = RESAMPLED[name]
-        drawn = [score(labels, rows["probability"].to_numpy(), weights) for rows in ordered]
-        replicates = np.mean(drawn, axis=0)
+        replicates = np.mean(
+            [RESAMPLED[name](labels, rows["probability"].to_numpy(), weights) for rows in ordered],
+            axis=0,
+        )
         if np.ptp(replicates) < 1e-12:  # the same up to rounding
             intervals[name] = NO_INTERVAL
         elif name == "average_precision" and value < 1:
@@ -90,12 +91,13 @@ def _bootstrap(repeats: list[pd.DataFrame], values: Mapping[str, float]) -> dict
     return intervals
 
 
-def draw_weights(labels: Array, resamples: int, seed: int) -> Array:
-    """Draw bootstrap weights (resamples, n): patients with replacement within each class."""
+def draw_weights(labels: Array) -> Array:
+    """Draw bootstrap weights (RESAMPLES, n): patients with replacement within each class."""
     positive = labels == 1
-    draws = draw_patients(int(positive.sum()), int((~positive).sum()), resamples, seed)
-    weights = np.empty((resamples, len(labels)))
-    weights[:, positive], weights[:, ~positive] = draws
+    weights = np.empty((RESAMPLES, len(labels)))
+    weights[:, positive], weights[:, ~positive] = draw_patients(
+        int(positive.sum()), int((~positive).sum()), RESAMPLES, SEED
+    )
     return weights
 
 
@@ -152,10 +154,31 @@ def _ratio(above: Array, below: Array) -> Array:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
-RESAMPLED = {
-    "specificity_at_95": specificity_at_95,
-    "average_precision": average_precision,
-    "f1": f1,
-    "matthews": matthews,
-    "brier": brier,
-}
+RESAMPLED = {each.__name__: each
+             for each in (specificity_at_95, average_precision, f1, matthews, brier)}  # fmt: skip
+
+
+class InstanceAuroc(NamedTuple):
+    """The mean AUROC within bags that hold both classes, its 95 % interval, and their number."""
+
+    value: float
+    low: float
+    high: float
+    bags: int
+
+
+def within_bag_auroc(table: pd.DataFrame) -> InstanceAuroc:
+    """Return the AUROC of instances within bags, each bag weighted the same.
+
+    `table` has the columns patient, probability and truth (0 or 1), a row per instance. The
+    interval resamples bags. NaN where no bag holds both classes.
+    """
+    classes = table.groupby("patient")["truth"].nunique()
+    mixed = table[table["patient"].isin(classes.index[classes == 2])]
+    bags = [bag for _, bag in mixed.groupby("patient")]
+    each = np.array([delong(bag["truth"], bag["probability"])[0] for bag in bags])
+    if not len(each):
+        return InstanceAuroc(np.nan, np.nan, np.nan, 0)
+    drawn = np.random.default_rng(SEED).integers(len(each), size=(RESAMPLES, len(each)))
+    interval = bootstrap_interval(each[drawn].mean(axis=1), len(each))
+    return InstanceAuroc(float(each.mean()), *interval, len(each))

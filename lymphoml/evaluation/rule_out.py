@@ -10,16 +10,16 @@ tumoral patients among new ones plays no part.
 from collections.abc import Callable
 from fractions import Fraction
 from math import ceil, floor, log
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from scipy.stats import beta, binom
 
 from lymphoml.evaluation.intervals import UNDEFINED, Estimate, proportion, wilson
 
 CONFIDENCE = 0.95
+RESAMPLES, SEED = 2000, 0
 Count = TypeVar("Count", int, np.ndarray)
 
 
@@ -37,15 +37,13 @@ def confident_rank(n: int, sensitivity: float) -> int:
     The share missed is Beta(k, n + 1 - k) over cohorts (Wilks 1941, Annals of Mathematical
     Statistics 12:91): the largest k with P(Binomial(n, 1 - sensitivity) < k) <= 0.05.
     """
-    # The quantile is the smallest k of P(X <= k) >= 0.05.
-    k = int(binom.ppf(1 - CONFIDENCE, n, float(_miss(sensitivity))))
-    return k + int(binom.cdf(k, n, float(_miss(sensitivity))) <= 1 - CONFIDENCE)
+    misses = binom(n, float(_miss(sensitivity)))
+    k = int(misses.ppf(1 - CONFIDENCE))  # the smallest k of P(misses <= k) >= 0.05
+    return k + int(misses.cdf(k) <= 1 - CONFIDENCE)
 
 
-RANKS: dict[str, Callable[[int, float], int]] = {
-    "average": average_rank,
-    "confidence": confident_rank,
-}
+RANKS: dict[str, Callable[[int, float], int]]
+RANKS = {"average": average_rank, "confidence": confident_rank}
 
 
 def sample_rank(n: Count, sensitivity: float) -> Count:
@@ -89,11 +87,6 @@ def confident_size(sensitivity: float) -> int:
     return ceil(log(1 - CONFIDENCE) / log(sensitivity))
 
 
-def threshold(tumoral: ArrayLike, rank: int) -> float | None:
-    """Return the `rank`-th smallest probability; None at rank 0: nobody is ruled out."""
-    return float(np.sort(np.asarray(tumoral, dtype=float))[rank - 1]) if rank else None
-
-
 def held_out(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return label and mean out-of-fold probability over repeats, a row per patient, sorted by id.
 
@@ -126,50 +119,38 @@ def _miss(sensitivity: float) -> Fraction:
     return 1 - Fraction(str(sensitivity))
 
 
-class Outcome(NamedTuple):
-    """A threshold applied to the held-out patients that it was taken from."""
+def assess(patients: pd.DataFrame, rank: int, prevalence: float | None = None) -> dict[str, Any]:
+    """Return what the threshold of `rank` does to `patients` (label, probability), for JSON.
 
-    rank: int  # 0: nobody is ruled out
-    threshold: float | None
-    missed: int  # tumoral patients below the threshold: rank - 1 but for ties, by construction
-    average_sensitivity: float  # 1 - rank / (n + 1)
-    sensitivity_bound: float  # what 95 % of cohorts reach at least
-    ruled_out: int  # reactive patients below the threshold
-    specificity: Estimate
-    negative_predictive_value: Estimate  # at the prevalence given; NaN without one
-
-    def to_json(self) -> dict[str, Any]:
-        """Return dicts and plain numbers, None where undefined."""
-        plain = self._asdict()
-        for name, value in plain.items():
-            if isinstance(value, Estimate):
-                plain[name] = None if np.isnan(value.value) else value._asdict()
-        return plain
-
-
-def assess(patients: pd.DataFrame, rank: int, prevalence: float | None = None) -> Outcome:
-    """Return what the threshold of `rank` does to `patients` (label, probability), 95 % intervals.
-
-    The interval of the specificity is Wilson's: reactive patients do not decide the threshold.
+    rank, threshold            0 and None: nobody is ruled out
+    missed                     tumoral patients below it: rank - 1 but for ties, by construction
+    average_sensitivity        1 - rank / (n + 1)
+    sensitivity_bound          what 95 % of cohorts reach at least
+    ruled_out                  reactive patients below it
+    specificity                value, low, high (Wilson: reactive patients set no threshold)
+    negative_predictive_value  the same, at the prevalence given; None without one
     """
     tumoral, reactive = _by_class(patients)
-    limit = threshold(tumoral, rank)
+    limit = float(np.sort(tumoral)[rank - 1]) if rank else None
     missed, ruled_out = (
-        (0, 0) if limit is None else (int((x < limit).sum()) for x in (tumoral, reactive))
+        0 if limit is None else int((values < limit).sum()) for values in (tumoral, reactive)
     )
-    sizes = (len(tumoral), ruled_out, len(reactive))
-    return Outcome(
-        rank=rank,
-        threshold=limit,
-        missed=missed,
-        average_sensitivity=1 - rank / (len(tumoral) + 1),
-        sensitivity_bound=sensitivity_bound(rank, len(tumoral)),
-        ruled_out=ruled_out,
-        specificity=proportion(ruled_out, len(reactive)),
-        negative_predictive_value=UNDEFINED
-        if prevalence is None
-        else negative_predictive_value(rank, *sizes, prevalence),
-    )
+    m, n = len(tumoral), len(reactive)
+    estimates = {"specificity": proportion(ruled_out, n), "negative_predictive_value": UNDEFINED}
+    if prevalence is not None:
+        npv = negative_predictive_value(rank, m, ruled_out, n, prevalence)
+        estimates["negative_predictive_value"] = npv
+    return {
+        "rank": rank,
+        "threshold": limit,
+        "missed": missed,
+        "average_sensitivity": 1 - rank / (m + 1),
+        "sensitivity_bound": sensitivity_bound(rank, m),
+        "ruled_out": ruled_out,
+    } | {
+        name: None if np.isnan(estimate.value) else estimate._asdict()
+        for name, estimate in estimates.items()
+    }
 
 
 def negative_predictive_value(
@@ -191,30 +172,22 @@ def negative_predictive_value(
     below = np.hypot(np.log(miss_rate / fewest), np.log(high / specificity))
     above = np.hypot(np.log(most / miss_rate), np.log(specificity / low))
     odds, ratio = prevalence / (1 - prevalence), miss_rate / specificity
-
-    def value(r: float) -> float:
-        return float(1 / (1 + odds * r))
-
-    return Estimate(value(ratio), value(ratio * np.exp(above)), value(ratio * np.exp(-below)))
+    ratios = ratio, ratio * np.exp(above), ratio * np.exp(-below)
+    return Estimate(*(float(1 / (1 + odds * r)) for r in ratios))
 
 
-def specificity_difference(
-    patients: pd.DataFrame, baseline: pd.DataFrame, rank: int, resamples: int = 2000, seed: int = 0
-) -> Estimate:
+def specificity_difference(patients: pd.DataFrame, baseline: pd.DataFrame, rank: int) -> Estimate:
     """Return the specificity minus a baseline's at the same rank, with a 95 % percentile interval.
 
-    Both have the columns label, probability and the same index. Patients are drawn within class,
-    together for both, and each resample sets its own thresholds. Raises ValueError where patients
-    differ.
+    Both have the columns label, probability and the same patients in the same order. Patients are
+    drawn within class, together for both, and each resample sets its own thresholds.
     """
-    if not patients.index.equals(baseline.index) or (patients["label"] != baseline["label"]).any():
-        raise ValueError("the baseline has other patients or labels")
     if rank == 0:
         return Estimate(0.0, 0.0, 0.0)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED)
     pairs = [_by_class(one) for one in (patients, baseline)]
     sizes = [len(values) for values in pairs[0]]
-    drawn = [random.integers(n, size=(resamples, n)) for n in sizes]
+    drawn = [random.integers(n, size=(RESAMPLES, n)) for n in sizes]
     every = [np.arange(n)[None] for n in sizes]
 
     def specificity(pair: tuple[np.ndarray, np.ndarray], rows: list[np.ndarray]) -> np.ndarray:

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.evaluation.metrics import score_fold
+from lymphoml.evaluation.intervals import proportion
+from lymphoml.evaluation.metrics import THRESHOLD, score_fold, thresholds
+from lymphoml.evaluation.paired import paired_differences
 from lymphoml.evaluation.pooled import pool, split_std
-from lymphoml.evaluation.strata import averaged, score_strata, subgroups
-from lymphoml.evaluation.thresholds import thresholds
 
 HEADLINE = ("balanced_accuracy", "auroc")
+REFERENCE = "logistic_regression"  # of `gain`: the clinical values alone
+IMAGE_REFERENCES = ("morphology", "random_features")  # of `image_gain`: images without training
+MIN_GROUP_SIZE = 10  # patients of a class, below which its rate is not estimable
 
 
 def summarise(
@@ -29,7 +32,8 @@ def summarise(
     `history.csv`. Folds are numbered through all repeats: the repeat is fold // folds_per_repeat.
     `strata`, indexed by patient, has a column per grouping; its column `hard` is "1" inside the
     hard stratum, which ends at `hard_max`. `baselines` has the columns patient, fold, and the
-    probabilities of a baseline per column.
+    probabilities of a baseline per column. `averaged` scores each patient's mean over repeats: the
+    mean of several models, as `predict` gives it, none of which trained on the patient.
 
     `best_epoch_balanced_accuracy` chooses each fold's epoch on the patients it is scored on, as the
     paper does: optimistic by 0.03 to 0.10. `best_epoch_gap` is that optimism.
@@ -42,7 +46,11 @@ def summarise(
     best, reported = table["best_epoch_balanced_accuracy"], table["balanced_accuracy"]
     strata = pd.DataFrame() if strata is None else strata
     by_stratum = score_strata(predictions, strata, baselines, folds_per_repeat)
-    repeated = predictions["fold"].max() >= folds_per_repeat
+    repeats, averaged = int(predictions["fold"].max()) // folds_per_repeat + 1, None
+    if repeats > 1:
+        means = None if baselines is None else over_repeats(baselines)
+        averaged = score_strata(over_repeats(predictions), strata, means, 1)
+        averaged = {"repeats": repeats} | averaged
     summary = {
         "n_patients": predictions["patient"].nunique(),
         **{name: by_stratum["scores"]["all"][name] for name in HEADLINE},
@@ -50,9 +58,9 @@ def summarise(
         "best_epoch_balanced_accuracy": {"mean": best.mean(), "std": best.std(ddof=1)},
         "best_epoch_gap": best.mean() - reported.mean(),
         **by_stratum,
-        "averaged": averaged(predictions, strata, baselines, folds_per_repeat),
+        "averaged": averaged,
         "hard_max": hard_max,
-        "split_std": split_std(predictions, folds_per_repeat) if repeated else None,
+        "split_std": split_std(predictions, folds_per_repeat) if repeats > 1 else None,
         "thresholds": thresholds(predictions, folds_per_repeat),
         "subgroups": subgroups(predictions, strata),
     }
@@ -77,6 +85,93 @@ def _best_epoch(history: pd.DataFrame) -> dict[str, float]:
         "best_epoch": int(scored["epoch"].iloc[best]),
         "best_epoch_balanced_accuracy": float(scored["val/balanced_accuracy"].iloc[best]),
     }
+
+
+def score_strata(
+    predictions: pd.DataFrame,
+    strata: pd.DataFrame,
+    baselines: pd.DataFrame | None,
+    folds_per_repeat: int,
+) -> dict[str, Any]:
+    """Return `scores`, `baselines`, `gain` and `image_gain`, each by stratum: `all` and `hard`.
+
+    Takes the tables of `summarise`. A stratum without patients is None, as is a gain without its
+    reference. `image_gain` is over the image baseline of the highest AUROC.
+    """
+    is_hard = predictions["patient"].map(strata["hard"]) == "1" if "hard" in strata else slice(0)
+    parts = {"all": predictions, "hard": predictions[is_hard]}
+    if baselines is not None:
+        parts = {
+            name: rows.merge(baselines, on=["patient", "fold"]) for name, rows in parts.items()
+        }
+
+    def scores(column: str) -> dict[str, Any]:
+        tables = {name: rows.assign(probability=rows[column]) for name, rows in parts.items()}
+        return {name: pool(rows, folds_per_repeat) if len(rows) else None
+                for name, rows in tables.items()}  # fmt: skip
+
+    names = [] if baselines is None else list(baselines.columns.drop(["patient", "fold"]))
+    of_baselines = {name: scores(name) for name in names}
+    images = [name for name in IMAGE_REFERENCES if name in of_baselines]
+    best = max(images, key=lambda name: of_baselines[name]["all"]["auroc"]["value"], default=None)
+    clinical = REFERENCE if REFERENCE in of_baselines else None
+    return {
+        "scores": scores("probability"),
+        "baselines": of_baselines,
+        "gain": _gains(parts, clinical, folds_per_repeat),
+        "image_gain": _gains(parts, best, folds_per_repeat),
+    }
+
+
+def _gains(
+    parts: Mapping[str, pd.DataFrame], reference: str | None, folds_per_repeat: int
+) -> dict[str, Any] | None:
+    """Return by part the paired differences between `probability` and the column `reference`."""
+    if reference is None:
+        return None
+    gains: dict[str, Any] = {"reference": reference} | dict.fromkeys(parts)
+    for part, rows in parts.items():
+        if rows["label"].nunique() == 2:
+            repeat = rows["fold"] // folds_per_repeat
+            ordered = rows.assign(repeat=repeat).sort_values(["repeat", "patient"])
+            labels, candidate, baseline = (
+                ordered[column].to_numpy().reshape(repeat.nunique(), -1)
+                for column in ("label", "probability", reference)
+            )
+            differences = paired_differences(labels[0], candidate, baseline)
+            gains[part] = {name: each._asdict() for name, each in differences.items()}
+    return gains
+
+
+def over_repeats(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per patient, all of fold 0: the means of the other columns."""
+    return table.drop(columns="fold").groupby("patient").mean().assign(fold=0).reset_index()
+
+
+def subgroups(predictions: pd.DataFrame, groups: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return sensitivity and specificity for each value of each column of `groups`.
+
+    `groups` is indexed by patient. Over repeats a patient counts by the rate of right calls. A rate
+    is None below MIN_GROUP_SIZE patients of its class, else value, low, high (Wilson, 95 %).
+    """
+    right = (predictions["probability"] > THRESHOLD) == predictions["label"]
+    patients = predictions[["patient", "label"]].assign(right=right)
+    patients = patients.groupby("patient").mean().join(groups)
+    return [
+        {"by": by, "group": str(value)} | _rates(rows)
+        for by in groups.columns
+        for value, rows in patients.groupby(by, sort=True)
+    ]
+
+
+def _rates(rows: pd.DataFrame) -> dict[str, Any]:
+    rates: dict[str, Any] = {}
+    for label, name, rate in ((1, "n_tumoral", "sensitivity"), (0, "n_reactive", "specificity")):
+        right = rows["right"][rows["label"] == label]
+        rates[name] = n = len(right)
+        estimable = n >= MIN_GROUP_SIZE
+        rates[rate] = proportion(float(right.sum()), n)._asdict() if estimable else None
+    return rates
 
 
 def to_json(value: Any) -> Any:

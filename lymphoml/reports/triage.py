@@ -61,7 +61,7 @@ def make_rule(
         "sensitivity": sensitivity,
         "guarantee": guarantee,
         "rank": ranks[guarantee],
-        "threshold": outcomes[guarantee].threshold,
+        "threshold": outcomes[guarantee]["threshold"],
         "predictions_sha256": predictions_digest(run.path),
         "n_tumoral": tumoral,
         "n_reactive": len(patients) - tumoral,
@@ -69,7 +69,7 @@ def make_rule(
         "folds": run.config["data"]["folds"],
         "repeats": int(run.repeat.nunique()),
         "prevalence": prevalence,
-        "outcomes": {name: outcome.to_json() for name, outcome in outcomes.items()},
+        "outcomes": outcomes,
         "baseline": _baseline(run, patients, ranks, prevalence),
     }
     return rule | {"assumptions": assumptions(rule)}
@@ -156,9 +156,7 @@ def _baseline(
     baseline = held_out(rows)
     return {
         "name": BASELINE,
-        "outcomes": {
-            name: assess(baseline, rank, prevalence).to_json() for name, rank in ranks.items()
-        },
+        "outcomes": {name: assess(baseline, rank, prevalence) for name, rank in ranks.items()},
         "specificity_difference": {
             name: specificity_difference(patients, baseline, rank)._asdict()
             for name, rank in ranks.items()

@@ -24,7 +24,7 @@ from lymphoml.data.cohort import Cohort
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import count_groups, split
 from lymphoml.data.settings import DataConfig
-from lymphoml.evaluation.thresholds import best_threshold
+from lymphoml.evaluation.metrics import best_threshold
 from lymphoml.features.blocks import make_blocks
 from lymphoml.features.feature_cache import load_features
 

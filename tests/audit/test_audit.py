@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from lymphoml.audit.findings import print_audit
 from lymphoml.audit.run import audit
-from lymphoml.audit.terminal import print_audit
 from lymphoml.cli.commands.audit import Audit, run
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
@@ -116,9 +116,8 @@ def test_outliers_and_too_few_of_a_class(data, tmp_path):
 def test_printed_at_any_width(data):
     content = audit(data)
     for width in (40, 80, 200):
-        console = Console(width=width, record=True, file=io.StringIO())
-        print_audit(content, console)
-        text = console.export_text()
+        print_audit(content, Console(width=width, file=(out := io.StringIO())))
+        text = out.getvalue()
         assert max(len(line) for line in text.splitlines()) <= width
         assert "warning" in text
         assert "[" in text

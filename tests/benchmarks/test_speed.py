@@ -65,14 +65,12 @@ def lymphoml(root, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pl.Trainer, "fit", recording_fit)
         patch.setattr(pl.Trainer, "predict", recording_predict)
-        cross_validate(
-            compose_config(
-                "experiment=paper", "data=synthetic", f"data.root={root}", "fold=0", "logger=none",
-                f"data.cache={folder}", "trainer.precision=32-true", "trainer.num_threads=1",
-                "data.image_baselines=[]", "trainer.accelerator=cpu", "trainer.max_epochs=1",
-            ),
-            folder / "run",
+        config = compose_config(
+            "experiment=paper", "data=synthetic", f"data.root={root}", "fold=0", "logger=none",
+            f"data.cache={folder}", "trainer.precision=32-true", "trainer.num_threads=1",
+            "data.image_baselines=[]", "trainer.accelerator=cpu", "trainer.max_epochs=1",
         )  # fmt: skip
+        cross_validate(config, folder / "run")
     return recorded
 
 

@@ -1,19 +1,23 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.optimize import minimize
-from scipy.special import expit, logit
-from scipy.stats import chi2
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_expit, logit
+from scipy.stats import binom, chi2
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from lymphoml.evaluation.calibration import (
     CLIP,
     METHODS,
+    THRESHOLDS,
     calibration_intercept,
     calibration_slope,
+    decision_curve,
     recalibrate,
     reliability_bins,
+    shift_prevalence,
+    weighted_prevalence,
 )
 from lymphoml.evaluation.intervals import wilson
 
@@ -39,7 +43,7 @@ def fit(labels, offset, x=None):
     return found.x, -2 * found.fun
 
 
-def test_slope_and_its_limits_are_those_of_the_profile_likelihood():
+def test_slope_intercept_and_their_limits_are_those_of_the_likelihood():
     labels, probabilities = cohort()
     x = logit(probabilities)
     (_, slope), best = fit(labels, np.zeros(len(x)), x)
@@ -48,11 +52,6 @@ def test_slope_and_its_limits_are_those_of_the_profile_likelihood():
     assert low < value < high
     for limit in (low, high):
         assert best - fit(labels, limit * x)[1] == pytest.approx(DROP, abs=1e-4)
-
-
-def test_intercept_and_its_limits_are_those_of_the_likelihood():
-    labels, probabilities = cohort()
-    x = logit(probabilities)
     (intercept,), best = fit(labels, x)
     value, low, high = calibration_intercept(labels, probabilities)
     assert value == pytest.approx(intercept, abs=1e-5)
@@ -70,8 +69,7 @@ def test_intervals_of_calibrated_probabilities_cover_1_and_0(count):
         intercept = calibration_intercept(labels, probabilities)
         covered.append((slope.low <= 1 <= slope.high, intercept.low <= 0 <= intercept.high))
     low, high = (0.92, 0.98) if count == 300 else (0.88, 0.999)
-    assert (np.mean(covered, axis=0) > low).all()
-    assert (np.mean(covered, axis=0) < high).all()
+    assert all(low < share < high for share in np.mean(covered, axis=0))
 
 
 def test_separated_classes_have_an_infinite_slope_with_one_limit():
@@ -80,16 +78,13 @@ def test_separated_classes_have_an_infinite_slope_with_one_limit():
     assert (value, high) == (np.inf, np.inf)
     assert -fit(labels, low * logit(probabilities))[1] == pytest.approx(DROP, abs=1e-4)
     assert calibration_slope(1 - labels, probabilities) == pytest.approx((-np.inf, -np.inf, -low))
-
-
-def test_a_border_shared_by_both_classes_still_has_no_finite_slope():
+    # A border shared by both classes still allows no finite slope.
     labels = np.array([0, 0, 0, 1, 0, 1, 1] * 4)
     probabilities = np.array([0.1, 0.2, 0.5, 0.5, 0.5, 0.8, 0.9] * 4)
     value, low, high = calibration_slope(labels, probabilities)
     assert (value, high) == (np.inf, np.inf)
     best = 12 * (1 / 3 * np.log(1 / 3) + 2 / 3 * np.log(2 / 3))  # 12 tied, a third tumoral
-    held = fit(labels, low * logit(probabilities))[1]
-    assert 2 * best - held == pytest.approx(DROP, abs=1e-4)
+    assert 2 * best - fit(labels, low * logit(probabilities))[1] == pytest.approx(DROP, abs=1e-4)
 
 
 def test_certain_probabilities_are_clipped_and_one_class_is_undefined():
@@ -101,6 +96,7 @@ def test_certain_probabilities_are_clipped_and_one_class_is_undefined():
     assert np.isnan(calibration_slope([1, 1], [0.2, 0.3])).all()
     assert np.isnan(calibration_slope([0, 1], [0.2, 0.2])).all()
     assert np.isnan(calibration_intercept([0, 0], [0.2, 0.3])).all()
+    assert decision_curve([1, 1], [0.2, 0.3])[["net_benefit", "low"]].isna().all(axis=None)
 
 
 def test_bins_are_those_of_scikit_learn_with_wilsons_limits():
@@ -162,16 +158,6 @@ def test_each_fold_is_scaled_by_a_fit_to_the_others_of_its_repeat(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_folds_own_labels_do_not_change_its_probabilities(method):
-    table = overconfident(repeats=1)
-    own = table["fold"] == 2
-    other = table.assign(label=table["label"].where(~own, 1 - table["label"]))
-    one, two = (recalibrate(rows, 5, method)["probability"] for rows in (table, other))
-    np.testing.assert_array_equal(one[own], two[own])
-    assert (one[~own] != two[~own]).all()
-
-
-@pytest.mark.parametrize("method", METHODS)
 def test_separated_and_misleading_probabilities_stay_finite_and_in_order(method):
     table = overconfident(repeats=1)
     label = table["label"].astype(float)
@@ -193,3 +179,79 @@ def test_other_folds_of_one_class_are_refused():
     table["label"] = (table["fold"] == 1).astype(int)
     with pytest.raises(ValueError, match="fold 1"):
         recalibrate(table, 5, "platt")
+
+
+LABELS = [1, 1, 1, 0, 0]
+PROBABILITIES = [0.9, 0.3, 0.2, 0.2, 0.1]
+
+
+def test_net_benefit_counted_by_hand():
+    curve = decision_curve(LABELS, PROBABILITIES, thresholds=[0.1, 0.2, 0.25, 0.5])
+    # Tested at or above: all; 3 tumoral and 1 reactive; 2 and none; 1 and none. Of 5 patients.
+    expected = [3 / 5 - 2 / 5 / 9, 3 / 5 - 1 / 5 / 4, 2 / 5, 1 / 5]
+    assert curve["net_benefit"].tolist() == pytest.approx(expected)
+    test_all = [3 / 5 - 2 / 5 / 9, 3 / 5 - 2 / 5 / 4, 3 / 5 - 2 / 5 / 3, 3 / 5 - 2 / 5]
+    assert curve["all"].tolist() == pytest.approx(test_all)
+    assert (curve["none"] == 0).all()
+    assert decision_curve(LABELS, PROBABILITIES)["threshold"].tolist() == list(THRESHOLDS)
+
+
+def test_another_prevalence_weights_the_classes():
+    curve = decision_curve(LABELS, PROBABILITIES, prevalence=0.1, thresholds=[0.2])
+    assert curve["net_benefit"][0] == pytest.approx(0.1 * 1 - 0.9 * (1 / 2) * 0.25)
+    assert curve["all"][0] == pytest.approx(0.1 - 0.9 * 0.25)
+    # Ten times as many reactive patients are the same cohort at another prevalence.
+    more = decision_curve([1] * 3 + [0] * 20, PROBABILITIES[:3] + PROBABILITIES[3:] * 10)
+    same = decision_curve(LABELS, PROBABILITIES, prevalence=3 / 23)
+    np.testing.assert_allclose(more["net_benefit"], same["net_benefit"])
+
+
+def test_without_needless_tests_the_upper_limit_is_wilsons():
+    curve = decision_curve([1] * 30 + [0] * 20, [0.9] * 28 + [0.1] * 22, 0.2, [0.001, 0.5])
+    tested, chosen = curve.iloc[0], curve.iloc[1]
+    assert tested["net_benefit"] == pytest.approx(tested["all"])
+    low, high = wilson(28, 30)
+    below = np.hypot(0.2 * (28 / 30 - low), 0.8 * wilson(0, 20).high)
+    assert chosen["low"] == pytest.approx(chosen["net_benefit"] - below)
+    assert chosen["high"] == pytest.approx(0.2 * high)
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "wrong", "threshold"),
+    [(0.99, 0.8, 0.05), pytest.param(0.88, 0.15, 0.5, marks=pytest.mark.slow)],
+)
+def test_the_interval_covers_also_where_nearly_every_tumoral_patient_is_found(
+    sensitivity, wrong, threshold
+):
+    """Over every table of 40 tumoral and 20 reactive patients, no simulation."""
+    m, n = 40, 20
+    truth = m / 60 * sensitivity - n / 60 * wrong * threshold / (1 - threshold)
+    coverage = 0.0
+    for found in range(m + 1):
+        for needless in range(n + 1):
+            weight = binom.pmf(found, m, sensitivity) * binom.pmf(needless, n, wrong)
+            if weight > 1e-5:
+                above = [1] * found + [0] * (m - found) + [1] * needless + [0] * (n - needless)
+                row = decision_curve([1] * m + [0] * n, above, thresholds=[threshold]).iloc[0]
+                coverage += weight * (row["low"] <= truth <= row["high"])
+    assert 0.93 < coverage < 0.995
+
+
+def test_a_shifted_probability_follows_bayes_rule():
+    likelihoods = np.array([0.1, 0.6]), np.array([0.5, 0.2])  # of tumoral, of reactive patients
+
+    def posterior(prevalence):
+        tumoral, reactive = prevalence * likelihoods[0], (1 - prevalence) * likelihoods[1]
+        return tumoral / (tumoral + reactive)
+
+    np.testing.assert_allclose(shift_prevalence(posterior(0.7), 0.7, 0.1), posterior(0.1))
+
+
+@pytest.mark.parametrize("weight", [0.3, 1.0, 4.0])
+def test_a_weighted_loss_fits_the_weighted_prevalence(weight):
+    def loss(x):
+        return -weight * 0.7 * log_expit(x) - 0.3 * log_expit(-x)
+
+    fitted = expit(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x)
+    assert weighted_prevalence(0.7, weight) == pytest.approx(fitted, abs=1e-3)
+    assert weighted_prevalence(0.7, 3 / 7) == pytest.approx(0.5)  # balanced

@@ -6,21 +6,7 @@ from sklearn.metrics import roc_auc_score
 from lymphoml.evaluation.intervals import auroc_interval, balanced_accuracy_interval, delong, wilson
 
 
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0000, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_gives_the_published_limits(successes, n, low, high):
-    """Newcombe 1998, Statistics in Medicine 17:857, table I, method 3."""
-    assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
-
-
-@pytest.mark.parametrize(("successes", "n"), [(1, 1), (7, 10), (0, 42)])
+@pytest.mark.parametrize(("successes", "n"), [(1, 1), (7, 10), (0, 42), (81, 263)])
 def test_wilson_equals_scipy(successes, n):
     reference = binomtest(successes, n).proportion_ci(0.95, method="wilson")
     assert wilson(successes, n) == pytest.approx((reference.low, reference.high))
@@ -48,12 +34,6 @@ def test_the_score_interval_gives_the_published_limits(first, second, low, high)
     assert [2 * limit - 1 for limit in interval] == pytest.approx([low, high], abs=5.1e-5)
 
 
-def test_the_score_interval_stays_within_bounds_when_all_or_none_are_right():
-    assert balanced_accuracy_interval(23, 23, 10, 10).high == 1
-    assert balanced_accuracy_interval(23, 23, 10, 10).low < 0.9
-    assert balanced_accuracy_interval(0, 23, 0, 10).low == 0
-
-
 def test_an_absent_class_leaves_every_interval_undefined():
     assert np.isnan(wilson(0, 0)).all()
     assert np.isnan(balanced_accuracy_interval(0, 0, 5, 10)).all()
@@ -69,17 +49,13 @@ def exact_coverage(sizes):
 
     Sums over every possible table: no simulation.
     """
-    counts = [range(n + 1) for n in sizes]
-    low, high = np.moveaxis(
-        [
-            [balanced_accuracy_interval(hit, sizes[0], right, sizes[1]) for right in counts[1]]
-            for hit in counts[0]
-        ],
-        -1,
-        0,
-    )
-    weights = [binom.pmf(np.array(counts[i])[None], n, np.array(RATES)[:, None])
-               for i, n in enumerate(sizes)]  # fmt: skip
+    m, n = sizes
+    limits = [
+        [balanced_accuracy_interval(hits, m, right, n) for right in range(n + 1)]
+        for hits in range(m + 1)
+    ]
+    low, high = np.moveaxis(limits, -1, 0)
+    weights = [binom.pmf(np.arange(k + 1), k, np.array(RATES)[:, None]) for k in sizes]
     coverage = np.empty((len(RATES), len(RATES)))
     for i, j in np.ndindex(coverage.shape):
         truth = (RATES[i] + RATES[j]) / 2
@@ -98,8 +74,7 @@ def test_the_score_interval_covers_wherever_the_truth_lies(sizes):
     """
     coverage = exact_coverage(sizes)
     assert 0.945 < coverage.mean() < 0.96
-    assert coverage.min() > 0.935
-    assert coverage.max() < 0.975
+    assert 0.935 < coverage.min() < coverage.max() < 0.975
     assert (coverage < 0.97).mean() > 0.95
     assert 0.935 < coverage[-1, -1] < 0.97  # 0.97 and 0.97
 
@@ -140,13 +115,10 @@ def test_auroc_interval_covers_on_the_hard_stratum(truth):
     assert 0.92 < covered / draws < 0.985
 
 
-def test_perfect_separation_leaves_room_below_1():
+def test_separation_one_score_for_all_and_one_patient_in_a_class_have_intervals():
     value, variance = delong([1] * 30 + [0] * 20, range(50, 0, -1))
     assert (value, variance) == (1, 0)
     assert auroc_interval(value, variance, 30, 20) == wilson(20, 20)
-
-
-def test_one_score_for_all_or_one_patient_in_a_class_still_has_an_interval():
     value, variance = delong([1] * 30 + [0] * 20, np.full(50, 0.7))
     assert (value, variance) == (0.5, 0)
     assert auroc_interval(value, variance, 30, 20) == wilson(10, 20)

@@ -9,8 +9,7 @@ from lymphoml.evaluation.intervals import auroc_interval, balanced_accuracy_inte
 from lymphoml.evaluation.metrics import SCORES, score_fold
 from lymphoml.evaluation.paired import paired_differences
 from lymphoml.evaluation.pooled import pool
-from lymphoml.evaluation.strata import averaged, subgroups
-from lymphoml.evaluation.summary import summarise
+from lymphoml.evaluation.summary import subgroups, summarise
 
 N, FOLDS = 120, 4
 PATIENTS = [f"P{i:03}" for i in range(N)]
@@ -187,7 +186,7 @@ def test_without_its_reference_there_is_no_gain():
 def test_each_patients_mean_over_repeats_is_scored_once(strata):
     table = predictions(repeats=3).sample(frac=1, random_state=1)
     baselines = baselines_for(table, logistic_regression=1.0)
-    found = averaged(table, strata, baselines, FOLDS)
+    found = summary(table, strata=strata, baselines=baselines)["averaged"]
     candidate = table.groupby("patient")["probability"].mean().to_numpy()
     reference = baselines.groupby("patient")["logistic_regression"].mean().to_numpy()
     assert found["repeats"] == 3
@@ -201,7 +200,7 @@ def test_each_patients_mean_over_repeats_is_scored_once(strata):
                 assert scores[part][name]["value"] == pytest.approx(expected[name])
     for name, difference in paired_differences(LABELS, candidate, reference).items():
         assert found["gain"]["all"][name] == pytest.approx(difference._asdict())
-    assert averaged(table[table["fold"] < FOLDS], strata, None, FOLDS) is None
+    assert summary(table[table["fold"] < FOLDS])["averaged"] is None
 
 
 def test_subgroups_have_rates_from_ten_patients_of_a_class_on():

@@ -8,8 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from lymphoml.cli.main import main
-from lymphoml.evaluation.paired import paired_differences
-from lymphoml.evaluation.selection import best_of_n_bias, holm
+from lymphoml.evaluation.paired import best_of_n_bias, holm, paired_differences
 from tests.evaluation.simulated import simulate
 from tests.promises.hostile import refused
 from tests.reports.fabricate import config, make_predictions, make_run

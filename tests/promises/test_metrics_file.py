@@ -8,7 +8,7 @@ import pytest
 
 from lymphoml.core.errors import InputError
 from lymphoml.evaluation.metrics import SCORES, score_fold
-from lymphoml.evaluation.strata import over_repeats
+from lymphoml.evaluation.summary import over_repeats
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import predict
 from lymphoml.runs.run_folder import read_predictions_csv

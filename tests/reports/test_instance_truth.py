@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import rankdata
 
 from lymphoml.cli.main import main
-from lymphoml.evaluation.instances import within_bag_auroc
+from lymphoml.evaluation.pooled import within_bag_auroc
 from lymphoml.reports.instance_truth import with_truth
 from tests.reports.fabricate import config, make_run
 

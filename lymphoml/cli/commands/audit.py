@@ -24,8 +24,8 @@ def run(options: Audit) -> None:
     out = Path(options.out).expanduser() if options.out else default
     check_out(out, Path(data.root), "audit.json")
 
+    from lymphoml.audit.findings import print_audit
     from lymphoml.audit.run import audit
-    from lymphoml.audit.terminal import print_audit
     from lymphoml.core.files import write_json
     from lymphoml.data.mil_table import require_images
 

@@ -18,7 +18,7 @@ class Instances:
 
 
 def run(options: Instances) -> None:
-    from lymphoml.evaluation.instances import within_bag_auroc
+    from lymphoml.evaluation.pooled import within_bag_auroc
     from lymphoml.reports.instance_truth import with_truth
 
     found = within_bag_auroc(with_truth(Path(options.run), Path(options.truth)))

@@ -9,9 +9,14 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, format_run_list
-from lymphoml.evaluation.paired import PAIR_SCORES
+from lymphoml.evaluation.paired import (
+    PAIR_SCORES,
+    Best,
+    best_of_n_bias,
+    compare,
+    smallest_detectable,
+)
 from lymphoml.evaluation.pooled import pool
-from lymphoml.evaluation.selection import Best, best_of_n_bias, compare, smallest_detectable
 from lymphoml.reports.comparison.alignment import align
 from lymphoml.reports.format import baseline_title
 from lymphoml.reports.run_labels import flatten, short_names

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lymphoml.core.files import write_csv, write_json
-from lymphoml.evaluation.selection import Best
+from lymphoml.evaluation.paired import Best
 from lymphoml.evaluation.summary import to_json
 from lymphoml.reports.comparison.compare import Comparison, Stratum
 from lymphoml.reports.format import format_estimate, format_p, format_score, wide_console

@@ -10,10 +10,12 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from lymphoml.evaluation.calibration import (
     calibration_intercept,
     calibration_slope,
+    decision_curve,
     recalibrate,
     reliability_bins,
+    shift_prevalence,
+    weighted_prevalence,
 )
-from lymphoml.evaluation.decision_curve import decision_curve, shift_prevalence, weighted_prevalence
 from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.format import format_estimate, format_score

@@ -7,9 +7,8 @@ import pytest
 from rich.console import Console
 
 from lymphoml.core.errors import InputError
-from lymphoml.evaluation.paired import paired_differences
+from lymphoml.evaluation.paired import best_of_n_bias, holm, paired_differences
 from lymphoml.evaluation.pooled import pool
-from lymphoml.evaluation.selection import best_of_n_bias, holm
 from lymphoml.reports.comparison.compare import choose_reference, compare_runs
 from lymphoml.reports.comparison.output import print_comparison, write_comparison
 from lymphoml.reports.format import format_estimate, format_score

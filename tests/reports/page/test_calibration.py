@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from sklearn.calibration import calibration_curve
 
-from lymphoml.evaluation.decision_curve import shift_prevalence
+from lymphoml.evaluation.calibration import shift_prevalence
 from lymphoml.evaluation.intervals import wilson
 from lymphoml.reports.page import Choices, curves
 from lymphoml.reports.page.curves import LEGEND, decision_chart

@@ -1,9 +1,10 @@
-"""Clinical values, dates and classes: ranges, outliers, ambiguous dates, the most folds possible.
+"""Clinical values, dates, classes, and records that are probably one person.
 
 Ages are reported in whole years, since a birth date could be computed from more.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from lymphoml.data.settings import DataConfig
 
 FENCE = 3.0  # interquartile ranges beyond a quartile (Tukey 1977: far out)
 PLAUSIBLE = (0.1, 1000.0)  # median of a lymphocyte count in 10^9/L
+HALF_YEAR = 182  # days
+LABELS = {1: "tumoral", 0: "reactive", -1: "unlabelled"}
 
 
 def value_ranges(cohort: Cohort, data: DataConfig) -> dict[str, dict[str, Any]]:
@@ -33,9 +36,7 @@ def value_ranges(cohort: Cohort, data: DataConfig) -> dict[str, dict[str, Any]]:
             in_years = np.floor if column.kind == "date_of_birth" else float
             positive = column.kind == "numeric" and (column.log or column.positive)
             ranges[name] |= {
-                "min": float(in_years(values.min())),
-                "median": float(in_years(values.median())),
-                "max": float(in_years(values.max())),
+                **{key: float(in_years(values.agg(key))) for key in ("min", "median", "max")},
                 "outliers": _outliers(np.log(values) if positive else values),
             }
     return ranges
@@ -118,3 +119,67 @@ def class_findings(classes: Mapping[str, Any], folds: int) -> Iterator[Finding]:
         yield Finding("error", "class", f"{what}: too few for data.folds={folds}", (), action)
     else:
         yield Finding("note", "class", f"{what}; at most {classes['max_folds']} folds")
+
+
+def suspected_pairs(cohort: Cohort, tables: Sequence[str], folds: int) -> list[dict[str, Any]]:
+    """Return every two records of one birth date and sex: patients, labels, tables.
+
+    `split_probability` is the chance that a stratified split into `folds` without groups separates
+    them; None where they are in different tables or one is unlabelled. lymphoml's folds are
+    grouped: they never do.
+    """
+    sizes = cohort.table["label"].value_counts()
+    pairs = []
+    for _, rows in cohort.table.groupby("group"):
+        for pair in map(list, combinations(rows.index, 2)):
+            labels = rows.loc[pair, "label"].tolist()
+            places = [tables[number] for number in cohort.origin.loc[pair, "table"]]
+            labelled = min(labels) >= 0
+            pairs.append({
+                "patients": pair,
+                "labels": [LABELS[label] for label in labels],
+                "tables": places,
+                "same_label": labels[0] == labels[1] if labelled else None,
+                "across_tables": places[0] != places[1],
+                "split_probability": _split(labels, sizes, folds) if labelled else None,
+            })  # fmt: skip
+    return pairs
+
+
+def _split(labels: list[int], sizes: pd.Series, folds: int) -> float:
+    """1 less the chance of one fold, which has room for n / k - 1 of the class's n - 1 others."""
+    if labels[0] != labels[1]:
+        return 1 - 1 / folds
+    n = int(sizes[labels[0]])
+    return min(1.0, 1 - (n / folds - 1) / (n - 1))
+
+
+def coincidences(table: pd.DataFrame, ages: str, sex: str) -> float:
+    """Return the number of pairs expected to share birth date and sex by chance.
+
+    As many as pairs of one sex 1 to 182 days apart, over the 364 such days.
+    """
+    near = 0
+    for _, rows in table.dropna(subset=[ages, sex]).groupby(sex):
+        days = np.sort(np.round(rows[ages].to_numpy(float) * 365.25))
+        ahead = np.searchsorted(days, days + HALF_YEAR, side="right")
+        near += int((ahead - np.searchsorted(days, days, side="right")).sum())
+    return near / (2 * HALF_YEAR)
+
+
+def person_findings(pairs: list[dict[str, Any]], expected: float | None) -> Iterator[Finding]:
+    if pairs:
+        chance = "" if expected is None else f"; {expected:.2g} expected by chance"
+        what = f"{count(len(pairs), 'pair')} of records share birth date and sex{chance}"
+        action = "ask the source; folds keep them together, train and test tables do not"
+        yield Finding("warning", "person", what, tuple(map(_line, pairs)), action)
+
+
+def _line(pair: dict[str, Any]) -> str:
+    (a, b), (label_a, label_b) = pair["patients"], pair["labels"]
+    line = f"{a} ({label_a}) and {b} ({label_b})"
+    if pair["across_tables"]:
+        line += f": in different tables, {' and '.join(pair['tables'])}"
+    if pair["split_probability"] is not None:
+        line += f": ungrouped folds split them with probability {pair['split_probability']:.2f}"
+    return line if pair["same_label"] is not False else f"{line}; their labels differ"

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
-from lymphoml.audit.persons import coincidences, person_findings, suspected_pairs
+from lymphoml.audit.clinical import coincidences, person_findings, suspected_pairs
 from lymphoml.data.cohort import Cohort
 
 
