@@ -102,7 +102,7 @@ class ClinicalEncoder:
 
 def _kept(column: ColumnConfig) -> dict[str, Any]:
     if isinstance(column, CategoricalColumn):
-        return {"categories": sorted(set(column.values.values()))}
+        return {"categories": column.categories}
     return {"log": isinstance(column, NumericColumn) and column.log}
 
 

@@ -1,20 +1,22 @@
 """Patients with their label, clinical values and images, whatever the layout of the files."""
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.columns import Categorical, Column, DateOfBirth, declare_columns
-from lymphoml.data.image_folders import bag_names, find_bags, outside_root
+from lymphoml.data.columns import birth_date, input_schema, read_cell, separator_of
+from lymphoml.data.image_folders import Paths, bag_names, check_inside_root, find_bags
 from lymphoml.data.mil_table import LAYOUT, read_bags
-from lymphoml.data.problems import Place, Problem, shortened
+from lymphoml.data.problems import DataError, Place, Problem, shortened
 from lymphoml.data.settings import DataConfig
-from lymphoml.data.tables import cell_problems, duplicate_problems, name_columns, read_table
+from lymphoml.data.tables import cell_problems, duplicate_problems, read_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Cohort:
 
     name: str
     table: pd.DataFrame
-    images: dict[str, tuple[Path, ...]]
+    images: dict[str, Paths]
     origin: pd.DataFrame
     schema: dict = field(default_factory=dict)  # of the model's input, to compare cohorts
 
@@ -59,7 +61,7 @@ class LenientCohort(NamedTuple):
     """What can be read of a cohort, however much is wrong with the rest."""
 
     cohort: Cohort | None  # the patients without a problem; None without any
-    images: dict[str, tuple[Path, ...]]  # of every bag found
+    images: dict[str, Paths]  # of every bag found
     problems: list[Problem]  # none of them quotes a birth date
 
 
@@ -77,27 +79,14 @@ def load_cohort(data: DataConfig) -> Cohort:
 
 def load_cohort_lenient(data: DataConfig) -> LenientCohort:
     """Return what can be read of a cohort."""
-    columns = declare_columns(data)
-    files = _read_mil_table(data) if data.layout == LAYOUT else _read_tables(data, columns)
-    readable = any(len(table) for table in files.tables.values())
-    cohort = _assemble(data, columns, files) if readable else None
-    return LenientCohort(cohort, files.images, files.problems)
+    try:
+        text, images, problems = (_read_bags if data.layout == LAYOUT else _read_tables)(data)
+    except DataError as error:
+        return LenientCohort(None, {}, list(error.found))
+    return LenientCohort(_assemble(text, images, data) if len(text) else None, images, problems)
 
 
 # Files
-
-
-@dataclass
-class _Files:
-    """The rows without a problem, every bag found, and all problems.
-
-    `tables` is keyed by each table's number in `table_paths`. Where a table cannot be read, its
-    bags are found all the same.
-    """
-
-    tables: dict[int, pd.DataFrame] = field(default_factory=dict)
-    images: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
 
 
 def root_folder(data: DataConfig) -> Path:
@@ -118,96 +107,84 @@ def table_paths(data: DataConfig) -> list[tuple[Path, Path]]:
     return [(root / data.table, root / data.image_dir)]
 
 
-def _read_tables(data: DataConfig, columns: Sequence[Column]) -> _Files:
-    required = {data.id_column, *(column.column for column in columns)}
-    # A cohort to predict may come without labels.
-    label = {data.label_column}
-    required, optional = (required, label) if data.layout == "table" else (required | label, set())
-    root, files = root_folder(data), _Files()
-    tables: dict[int, pd.DataFrame] = {}
-    valid: dict[int, pd.Series] = {}
-    for number, (path, folder) in enumerate(table_paths(data)):
-        link = outside_root(path, root, Place(path))
-        raw = [link] if link else read_table(path, required, optional)
-        if isinstance(raw, list):
-            places = {name: Place(folder / name) for name in bag_names(folder)}
-            bags, lost = find_bags(folder, root, data.image_pattern, places)
-            files.problems += raw + (lost if places else [])
-        else:
-            tables[number] = table = name_columns(raw, path, data, columns)
-            places = dict(zip(table["id"], table["place"], strict=True))
-            bags, lost = find_bags(folder, root, data.image_pattern, places)
-            wrong = cell_problems(table, data, columns)
-            files.problems += [problem for _, problem in wrong] + lost
-            rows = [row for row, _ in wrong]
-            valid[number] = table["id"].isin(bags.keys()) & ~table.index.isin(rows)
-        files.images |= bags
-    files.problems += duplicate_problems(tables)
-    if not files.problems and not files.images:
-        what = "no patient in any table"
-        files.problems.append(Problem(Place(root), what, "add a row per patient"))
-    seen: set[str] = set()
-    for number, table in tables.items():
-        first = ~table["id"].duplicated() & ~table["id"].isin(seen)
-        seen |= set(table["id"])
-        files.tables[number] = table[valid[number] & first]
-    return files
-
-
-def _read_mil_table(data: DataConfig) -> _Files:
+def _read_bags(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list[Problem]]:
     path = mil_path(data)
-    if problem := outside_root(path, root_folder(data), Place(path)):
-        return _Files(problems=[problem])
+    check_inside_root(path, root_folder(data), Place(path))
     bags = read_bags(path)
-    if isinstance(bags, list):
-        return _Files(problems=bags)
-    return _Files({0: bags.table}, bags.images)
+    return pd.concat({0: bags.table}, names=["table", "row"]), bags.images, []
+
+
+def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list[Problem]]:
+    """Return the rows without a problem by table and row, every bag found, and all problems.
+
+    Where a table cannot be read, its bags are found all the same.
+    """
+    root = root_folder(data)
+    tables: dict[int, pd.DataFrame] = {}
+    images: dict[str, Paths] = {}
+    problems: list[Problem] = []
+    lost: list[Problem] = []
+    for number, (path, folder) in enumerate(table_paths(data)):
+        try:
+            check_inside_root(path, root, Place(path))
+            table = tables[number] = read_table(path, data)
+            places = dict(zip(table["id"], table["place"], strict=True))
+        except DataError as error:
+            problems += error.found
+            places = {name: Place(folder / name) for name in bag_names(folder)}
+        bags, of_folder = find_bags(folder, root, data.image_pattern, places)
+        images |= bags
+        if number in tables:
+            table["has_bag"] = table["id"].isin(bags.keys())
+        if number in tables or places:
+            lost += of_folder
+    if not tables:
+        return pd.DataFrame(), images, problems + lost
+    text = pd.concat(tables, names=["table", "row"])
+    wrong = [*cell_problems(text, data), *duplicate_problems(text)]
+    problems += [problem for _, problem in wrong] + lost
+    if not problems and text.empty:
+        problems.append(Problem(Place(root), "no patient in any table", "add a row per patient"))
+    return text[text["has_bag"] & ~text.index.isin([row for row, _ in wrong])], images, problems
 
 
 # From text to values
 
 
-def _assemble(data: DataConfig, columns: Sequence[Column], files: _Files) -> Cohort:
-    text = pd.concat(files.tables, names=["table", "row"])
-    table = _parse(text, data.label_values, columns).sort_index()
-    table.insert(1, "group", _suspected_persons(table, columns))
-    schemas = {column.name: column.schema() for column in columns}
+def _assemble(text: pd.DataFrame, images: dict[str, Paths], data: DataConfig) -> Cohort:
+    origin = text.index.to_frame().set_index(text["id"])
+    text = text.set_index("id")
+    values: dict[str, Any] = {
+        "label": text["label"].map(data.label_values) if "label" in text else -1
+    }
+    for name, column in data.columns.items():
+        read = text[name].map(partial(read_cell, name, data=data))
+        values[name] = read.astype("str" if column.kind == "categorical" else "float64")
+    for name in data.birth_dates:
+        births = pd.to_datetime(text[name].map(partial(birth_date, data=data), na_action="ignore"))
+        separator = partial(separator_of, data=data)
+        origin[f"{name} format"] = text[name].map(separator, na_action="ignore")
+        origin[f"{name} ambiguous"] = (births.dt.day <= 12) & (births.dt.day != births.dt.month)
+    table = pd.DataFrame(values, index=text.index).astype({"label": "int64"}).sort_index()
+    table.insert(1, "group", _suspected_persons(table, data))
     return Cohort(
         name=data.name,
         table=table,
-        images={patient: files.images[patient] for patient in table.index},
-        origin=_origin(text, columns).loc[table.index],
-        schema={name: schemas[name] for name in data.clinical},
+        images={patient: images[patient] for patient in table.index},
+        origin=origin.loc[table.index],
+        schema={name: input_schema(name, data) for name in data.clinical},
     )
 
 
-def _parse(text: pd.DataFrame, labels: dict, columns: Sequence[Column]) -> pd.DataFrame:
-    text = text.set_index("id")
-    label = text["label"].map(labels).astype("int64") if "label" in text else -1
-    clinical = {column.name: column.parse(text[column.name]) for column in columns}
-    return pd.DataFrame({"label": label, **clinical}, index=text.index)
-
-
-def _origin(text: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
-    written = text.index.to_frame().set_index(text["id"])
-    for column in columns:
-        if isinstance(column, DateOfBirth):
-            written[f"{column.name} format"] = column.separator(text[column.name]).to_list()
-            written[f"{column.name} ambiguous"] = column.ambiguous(text[column.name]).to_list()
-    return written
-
-
-def _suspected_persons(table: pd.DataFrame, columns: Sequence[Column]) -> list[int]:
+def _suspected_persons(table: pd.DataFrame, data: DataConfig) -> np.ndarray:
     """Number the persons: records of one birth date and sex are taken for one person.
 
     Needs a date of birth and a category named `sex`; a patient without both is a person of its own.
     Numbers follow the order of ids, so that they say nothing of the date.
     """
-    births = [column.name for column in columns if isinstance(column, DateOfBirth)]
-    sexes = [c.name for c in columns if isinstance(c, Categorical) and c.name == "sex"]
-    numbers: dict[Hashable, int] = {}
-    groups = []
-    for patient, values in zip(table.index, table[births + sexes].to_numpy(object), strict=True):
-        known = births and sexes and not pd.isna(values).any()
-        groups.append(numbers.setdefault(tuple(values) if known else patient, len(numbers)))
-    return groups
+    sexes = [n for n, column in data.columns.items() if n == "sex" and column.kind == "categorical"]
+    values = table[data.birth_dates + sexes]
+    known = values.notna().all(axis=1) & bool(data.birth_dates and sexes)
+    rows = zip(values.itertuples(index=False, name=None), table.index, known, strict=True)
+    persons = [row if is_known else patient for row, patient, is_known in rows]
+    return pd.factorize(pd.Series(persons, dtype=object))[0]

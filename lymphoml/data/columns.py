@@ -1,178 +1,114 @@
-"""Declared clinical columns: how their cells are checked and what they become.
+"""What a cell of a clinical table means: an id, a label, a number, a category or an age."""
 
-Cells come as strings. A birth date is never quoted in a problem, nor a cell that may be one.
-"""
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
 from datetime import datetime
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lymphoml.core.privacy import hide_dates
-from lymphoml.data.settings import (
-    DAY,
-    CategoricalColumn,
-    ColumnConfig,
-    DataConfig,
-    NumericColumn,
-)
+from lymphoml.data.settings import DAY, DataConfig, NumericColumn
 
-NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+SAFE_ID = r"[A-Za-z0-9_][A-Za-z0-9_-]*"  # no formula, no option of a command
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+LONGEST = 64  # characters of a number
+LARGEST = float(np.finfo(np.float32).max)
 OLDEST = 120  # years
 
 
-class Check(NamedTuple):
-    """What the given cells of a column must be."""
+class CellError(Exception):
+    """Why a cell has no value, and what to do about it. It never quotes the cell."""
 
-    valid: Callable[[pd.Series], pd.Series]  # from the cells' text
-    what: str  # is wrong with the others
-    action: str
-    quoted: bool = True
-
-
-@dataclass(frozen=True)
-class Numeric:
-    """A count or a measurement; `log` takes its natural logarithm at the model's input."""
-
-    name: str
-    column: str
-    log: bool = False
-    positive: bool = False
-
-    def checks(self) -> Iterator[Check]:
-        yield Check(
-            lambda text: self.parse(text).notna(),
-            "is not a number",
-            "write digits with a decimal point, without unit",
-        )
-        yield Check(  # else the audit would show a birth date as the column's highest value
-            lambda text: self.parse(text).isna() | (text.map(hide_dates) == text),
-            "is written like a date",
-            "correct it",
-            quoted=False,
-        )
-        if self.positive or self.log:
-            yield Check(lambda text: ~(self.parse(text) <= 0), "is not above 0", "correct it")
-
-    def parse(self, text: pd.Series) -> pd.Series:
-        """Return float64, NaN where the text is no number or one too large for float32."""
-        numbers = text.where(text.str.fullmatch(NUMBER).astype(bool)).astype("float64")
-        return numbers.where(numbers.abs() <= np.finfo(np.float32).max)
-
-    def schema(self) -> dict:
-        return {"kind": "numeric", "log": self.log}
+    def __init__(self, what: str, action: str = "correct it"):
+        super().__init__(what, action)
+        self.what, self.action = what, action
 
 
-@dataclass(frozen=True)
-class Categorical:
-    """One of a few values; several spellings may mean one category."""
+def read_cell(name: str, cell: str, data: DataConfig) -> float | str:
+    """Return the value of a cell in the column `name`; NaN where it is missing and may be.
 
-    name: str
-    column: str
-    values: dict[str, str]  # as in the table: category
-
-    def checks(self) -> Iterator[Check]:
-        yield Check(
-            lambda text: text.isin(list(self.values)),
-            f"is none of {', '.join(self.values)}",
-            f"correct it, or add it to data.columns.{self.name}.values",
-        )
-
-    def parse(self, text: pd.Series) -> pd.Series:
-        return text.map(self.values).astype("str")  # of missing values alone, too
-
-    def schema(self) -> dict:
-        return {"kind": "categorical", "categories": sorted(set(self.values.values()))}
-
-
-@dataclass(frozen=True)
-class DateOfBirth:
-    """A birth date, kept only as the age at a fixed date: today's would change with the calendar.
-
-    The separator in a cell decides on its format. Inference would read 3/4 and 4/3 whichever way
-    raises no error.
+    Columns are `id`, `label` and those of `data.columns`. Raises CellError.
     """
-
-    name: str
-    column: str
-    formats: dict[str, str]  # separator: format of strptime
-    reference: datetime
-
-    def checks(self) -> Iterator[Check]:
-        day = f"{self.reference:%Y-%m-%d}"
-        for valid, what, action in (
-            (
-                lambda text: text.map(lambda cell: self._format(cell) is not None).astype(bool),
-                f"does not contain exactly one of the separators {' '.join(self.formats)}",
-                "correct it, or extend data.date_formats",
-            ),
-            (
-                lambda text: self.parse(text).notna() | text.map(self._format).isna(),
-                f"is not a date of the form {' '.join(self.formats.values())}",
-                "correct it",
-            ),
-            (
-                lambda text: ~(self.parse(text) < 0),
-                f"is after data.reference_date {day}",
-                "correct it",
-            ),
-            (
-                lambda text: ~(self.parse(text) > OLDEST),
-                f"makes the patient older than {OLDEST} on {day}",
-                "correct it",
-            ),
-        ):
-            yield Check(valid, what, action, quoted=False)
-
-    def parse(self, text: pd.Series) -> pd.Series:
-        """Return years at the reference date, NaN where the text is no date."""
-        return text.map(self._age, na_action="ignore").astype("float64")
-
-    def separator(self, text: pd.Series) -> pd.Series:
-        """Return the separator that decides on each cell's format; None where it is missing."""
-        return text.map(lambda cell: next(s for s in self.formats if s in cell), na_action="ignore")
-
-    def ambiguous(self, text: pd.Series) -> pd.Series:
-        """Return whether each date's day and month, swapped, are another date; False: missing."""
-        births = [None if pd.isna(cell) else self._birth(cell) for cell in text]
-        swappable = [b is not None and b.day <= 12 and b.day != b.month for b in births]
-        return pd.Series(swappable, index=text.index, dtype=bool)
-
-    def schema(self) -> dict:
-        return {"kind": "date_of_birth", "reference_date": f"{self.reference:%Y-%m-%d}"}
-
-    def _format(self, cell: str) -> str | None:
-        formats = [form for separator, form in self.formats.items() if separator in cell]
-        return formats[0] if len(formats) == 1 else None
-
-    def _age(self, cell: str) -> float:
-        birth = self._birth(cell)
-        return np.nan if birth is None else (self.reference - birth).days / 365.25
-
-    def _birth(self, cell: str) -> datetime | None:
-        if not cell.isascii():  # strptime would take the digits of every script
-            return None
-        try:
-            return datetime.strptime(cell, self._format(cell) or "")
-        except ValueError:
-            return None
+    if pd.isna(cell):
+        if data.missing == "error":
+            raise CellError("is missing", "fill it in, or set data.missing=impute")
+        return np.nan
+    if name == "id":
+        if not re.fullmatch(SAFE_ID, cell):
+            action = "use letters without accents, digits, _ and - only, and do not begin with -"
+            raise CellError("is not a safe id", action)
+        return cell
+    if name == "label":
+        if cell not in data.label_values:
+            labels = ", ".join(map(repr, data.label_values))
+            raise CellError(f"is none of {labels}", "correct it, or add it to data.label_values")
+        return data.label_values[cell]
+    column = data.columns[name]
+    if column.kind == "categorical":
+        if cell not in column.values:
+            action = f"correct it, or add it to data.columns.{name}.values"
+            raise CellError(f"is none of {', '.join(column.values)}", action)
+        return column.values[cell]
+    return _number(cell, column) if column.kind == "numeric" else _age(cell, data)
 
 
-Column = Numeric | Categorical | DateOfBirth
+def is_number(cell: str) -> bool:
+    return len(cell) <= LONGEST and NUMBER.fullmatch(cell) is not None
 
 
-def declare_columns(data: DataConfig) -> list[Column]:
-    """Return the clinical columns in the order of `data.columns`."""
-    return [_declare(name, spec, data) for name, spec in data.columns.items()]
+def separator_of(cell: str, data: DataConfig) -> str:
+    """Return the separator that decides on a date's format. Raises CellError.
+
+    Inference would read 3/4 and 4/3 whichever way raises no error.
+    """
+    separators = [each for each in data.date_formats if each in cell]
+    if len(separators) != 1:
+        what = f"does not contain exactly one of the separators {' '.join(data.date_formats)}"
+        raise CellError(what, "correct it, or extend data.date_formats")
+    return separators[0]
 
 
-def _declare(name: str, spec: ColumnConfig, data: DataConfig) -> Column:
-    if isinstance(spec, NumericColumn):
-        return Numeric(name, spec.column, spec.log, spec.positive)
-    if isinstance(spec, CategoricalColumn):
-        return Categorical(name, spec.column, spec.values)
-    reference = datetime.strptime(data.reference_date, DAY)
-    return DateOfBirth(name, spec.column, data.date_formats, reference)
+def birth_date(cell: str, data: DataConfig) -> datetime:
+    """Return a birth date. Raises CellError."""
+    form = data.date_formats[separator_of(cell, data)]
+    try:
+        if cell.isascii():  # strptime would take the digits of every script
+            return datetime.strptime(cell, form)
+    except ValueError:
+        pass
+    raise CellError(f"is not a date of the form {' '.join(data.date_formats.values())}")
+
+
+def input_schema(name: str, data: DataConfig) -> dict:
+    """Return what decides on a column's values as the model's input, to compare cohorts."""
+    column = data.columns[name]
+    if column.kind == "numeric":
+        return {"kind": column.kind, "log": column.log}
+    if column.kind == "categorical":
+        return {"kind": column.kind, "categories": column.categories}
+    return {"kind": column.kind, "reference_date": f"{_reference(data):{DAY}}"}
+
+
+def _number(cell: str, column: NumericColumn) -> float:
+    if not is_number(cell) or abs(number := float(cell)) > LARGEST:
+        raise CellError("is not a number", "write digits with a decimal point, without unit")
+    if hide_dates(cell) != cell:  # the audit would show a birth date as the column's highest value
+        raise CellError("is written like a date")
+    if (column.positive or column.log) and number <= 0:
+        raise CellError("is not above 0")
+    return number
+
+
+def _age(cell: str, data: DataConfig) -> float:
+    """Return the years at a fixed date: today's would change with the calendar."""
+    reference = _reference(data)
+    age = (reference - birth_date(cell, data)).days / 365.25
+    if age < 0:
+        raise CellError(f"is after data.reference_date {reference:{DAY}}")
+    if age > OLDEST:
+        raise CellError(f"makes the patient older than {OLDEST} on {reference:{DAY}}")
+    return age
+
+
+def _reference(data: DataConfig) -> datetime:
+    return datetime.strptime(data.reference_date, DAY)

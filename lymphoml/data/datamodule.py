@@ -138,7 +138,7 @@ class BagDataModule(PatientBags):
         )
         features = None
         if isinstance(store, FeatureStore):
-            balance = data["features"]["balance_blocks"]
+            balance = data.features.balance_blocks
             features = FeatureScaler.fit(store, self.train_patients, balance)
         super().__init__(data, cohort, store, held_out, clinical, seed, fold, features)
 

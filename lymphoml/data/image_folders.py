@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lymphoml.core.errors import quoted
 from lymphoml.core.untrusted import FORMULA, is_safe_text
-from lymphoml.data.problems import Place, Problem
+from lymphoml.data.problems import DataError, Place, Problem
 
 Paths = tuple[Path, ...]
 
@@ -28,72 +28,76 @@ def find_bags(
     `places` holds where each patient's row is, for the messages. Hidden files and folders
     (.DS_Store, ._000.jpg) and files that do not match `pattern` are ignored.
     """
-    if problem := outside_root(folder, root, Place(folder)):
-        return {}, [problem]
     try:
+        check_inside_root(folder, root, Place(folder))
         present = {each.name: each for each in _visible(folder) if os.path.isdir(each)}
     except OSError as error:
         what = f"no folder of images ({error.strerror})"
         return {}, [Problem(Place(folder), what, "check data.root")]
+    except DataError as error:
+        return {}, list(error.found)
     bags: dict[str, Paths] = {}
-    problems = []
-    for name in sorted(present.keys() - places.keys()):
-        place = Place(folder, f"folder {quoted(name, 99)}")
-        problems.append(Problem(place, "no row in the table", "add the patient, or move it away"))
+    problems = [
+        Problem(
+            Place(folder, f"folder {quoted(name, 99)}"),
+            "no row in the table",
+            "add the patient, or move it away",
+        )
+        for name in sorted(present.keys() - places.keys())
+    ]
     for patient, place in places.items():
         if patient not in present:
             action = "add it, or remove the row"
             problems.append(Problem(place, "no such folder", action, private=folder))
             continue
-        bag = folder / patient
-        link = outside_root(bag, root, place) if present[patient].is_symlink() else None
-        found = link or _images(bag, root, pattern, place)
-        if isinstance(found, Problem):
-            problems.append(found)
-        else:
-            bags[patient] = found
+        try:
+            if present[patient].is_symlink():
+                check_inside_root(folder / patient, root, place)
+            bags[patient] = _images(folder / patient, root, pattern, place)
+        except DataError as error:
+            problems += error.found
     return bags, problems
 
 
-def _images(bag: Path, root: Path, pattern: str, place: Place) -> Paths | Problem:
+def _images(bag: Path, root: Path, pattern: str, place: Place) -> Paths:
     try:
         entries = [each for each in _visible(bag) if fnmatchcase(each.name, pattern)]
     except OSError as error:
         what = f"the folder cannot be read ({error.strerror})"
-        return Problem(place, what, "check its permissions", private=bag)
+        raise DataError(Problem(place, what, "check its permissions", bag)) from None
     names = []
     for entry in entries:
         path = bag / entry.name
-        if entry.is_symlink() and (problem := outside_root(path, root, place)):
-            return problem
+        if entry.is_symlink():
+            check_inside_root(path, root, place)
         if pattern == "*" and entry.is_dir():
             continue
         if not entry.is_file():
-            return Problem(place, "not a file", "put the image there, or remove it", private=path)
+            raise DataError(Problem(place, "not a file", "put the image there, or remove it", path))
         if not is_safe_text(entry.name):
             action = f"use visible characters, and begin with none of {' '.join(FORMULA)}"
             shown = f"{bag.name}/{quoted(entry.name, 60)}"
-            return Problem(place, "a file has a refused name", action, private=shown)
+            raise DataError(Problem(place, "a file has a refused name", action, shown))
         names.append(entry.name)
     if not names:
         action = "add images, or adapt data.image_pattern"
-        return Problem(place, f"no image {pattern}", action, private=bag)
+        raise DataError(Problem(place, f"no image {pattern}", action, bag))
     return tuple(bag / name for name in sorted(names))
 
 
-def outside_root(path: Path, root: Path, place: Place) -> Problem | None:
-    """Return a problem for a path that leads out of `root`, by a link or by .. in it."""
+def check_inside_root(path: Path, root: Path, place: Place) -> None:
+    """Raise DataError for a path that leads out of `root`, by a link or by .. in it."""
     try:
         target = Path(os.path.realpath(path))
         inside = target.is_relative_to(os.path.realpath(root))
     except ValueError:  # NUL in the name
-        return Problem(place, "no file can have this name", "correct it")
+        raise DataError(Problem(place, "no file can have this name", "correct it")) from None
     if not inside:
         what = "a link to a place outside data.root"
-        return Problem(place, what, "put a copy there instead", private=path)
+        raise DataError(Problem(place, what, "put a copy there instead", path))
     if path.is_symlink() and not os.path.exists(target):
-        return Problem(place, "a broken link", "put the file there, or remove it", private=path)
-    return None
+        action = "put the file there, or remove it"
+        raise DataError(Problem(place, "a broken link", action, path))
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:

@@ -7,9 +7,6 @@ for each feature; a .npz the arrays `bag`, `label` and optionally `instance` of 
 docs/data.md converts the classic benchmarks.
 """
 
-import csv
-import io
-import re
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -19,20 +16,18 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, one_line, quoted
-from lymphoml.core.untrusted import read_bytes
 from lymphoml.data.cache import Images
-from lymphoml.data.columns import NUMBER
+from lymphoml.data.columns import SAFE_ID, is_number
 from lymphoml.data.feature_files import read_arrays
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.problems import Place, Problem
+from lymphoml.data.problems import DataError, Place, Problem
 from lymphoml.data.settings import DataConfig
-from lymphoml.data.tables import SAFE_ID
+from lymphoml.data.tables import read_rows
 
 LAYOUT = "mil_table"
 KEYS = ["bag", "label", "instance"]
 LABELS = {"1": 1, "+1": 1, "0": 0, "-1": 0}
 SAFE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"  # no formula, no folder
-LONGEST = 64  # characters of a number
 LARGEST = 1 << 26  # bytes of a file, unpacked, and numbers in it
 FORMATS = "see docs/data.md for the formats"
 
@@ -45,27 +40,21 @@ class Bags(NamedTuple):
     features: dict[str, np.ndarray]  # float32 (m, d)
 
 
-class _Instances(NamedTuple):
-    table: pd.DataFrame  # bag, label, instance: texts; indexed by the row in the file
-    features: np.ndarray  # (n, d)
-
-
-def read_bags(path: Path) -> Bags | list[Problem]:
-    """Return the bags of a file, or a problem for each row that cannot be used."""
+def read_bags(path: Path) -> Bags:
+    """Return the bags of a file. Raises DataError with each row that cannot be used."""
     try:
-        found = _from_arrays(path) if path.suffix == ".npz" else _from_csv(path)
+        table, features = _from_arrays(path) if path.suffix == ".npz" else _from_csv(path)
+        with np.errstate(over="ignore"):
+            features = features.astype(np.float32)
+    except DataError:
+        raise
     except OSError as error:
         what = f"the table cannot be read ({error.strerror})"
-        return [Problem(Place(path), what, "check data.root and data.table")]
+        raise DataError(Problem(Place(path), what, "check data.root and data.table")) from None
     except Exception as error:  # whatever a foreign file makes the parsers say
-        return [Problem(Place(path), one_line(error)[:200], FORMATS)]
-    if isinstance(found, list):
-        return found
-    table, features = found
-    with np.errstate(over="ignore"):
-        features = features.astype(np.float32)
+        raise DataError(Problem(Place(path), one_line(error)[:200], FORMATS)) from None
     if problems := [*_problems(path, table, features)]:
-        return problems
+        raise DataError(*problems)
     first = table.drop_duplicates("bag")
     labels = first["label"].map(LABELS).astype(str)
     rows = {str(bag): rows for bag, rows in table.groupby("bag", sort=False).indices.items()}
@@ -78,16 +67,13 @@ def read_bags(path: Path) -> Bags | list[Problem]:
 
 def read_bag_features(path: Path, images: Images) -> tuple[FeatureStore, str]:
     """Return the feature vectors of these bags, named f1, f2, ..., and a digest of them."""
-    bags = read_bags(path)
-    if isinstance(bags, list):
-        raise InputError(map(str, bags))
-    kept = {bag: bags.features[bag] for bag in images}
+    features = read_bags(path).features
+    kept = {bag: features[bag] for bag in images}
     whole = sha256()
     for bag, values in kept.items():
         whole.update(f"{bag}\x1f{values.shape}\x1f".encode() + values.tobytes())
-    width = next(iter(bags.features.values())).shape[1]
-    names = [f"f{number}" for number in range(1, width + 1)]
-    return FeatureStore(kept, names), whole.hexdigest()
+    width = next(iter(features.values())).shape[1]
+    return FeatureStore(kept, [f"f{number + 1}" for number in range(width)]), whole.hexdigest()
 
 
 def require_images(data: DataConfig, command: str) -> None:
@@ -96,41 +82,31 @@ def require_images(data: DataConfig, command: str) -> None:
         raise InputError(f"data.layout={LAYOUT}: has no images, which {command} needs")
 
 
-def _from_csv(path: Path) -> _Instances | list[Problem]:
+def _from_csv(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return bag, label and instance as texts, indexed by row, and the features (n, d)."""
     if path.suffix != ".csv":
         raise ValueError("must end in .csv or .npz")
-    text = read_bytes(path, LARGEST).decode("utf-8-sig")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header = [name.strip() for name in next(reader, [])]
-    if missing := {"bag", "label"} - set(header):
-        raise ValueError(f"row 1: no column {', '.join(sorted(missing))}")
-    if len(set(header)) < len(header):
+    rows = read_rows(path, {"bag", "label"}, {"instance"}, FORMATS)
+    if len(set(rows.header)) < len(rows.header):
         raise ValueError("row 1: a column is duplicated")
-    names = [name for name in header if name not in KEYS]
-    problems, keys, numbers, lines = [], [], [], []
-    for row in reader:
-        line, cells = reader.line_num, [cell.strip() for cell in row]
-        if not any(cells):
-            continue
-        named = dict(zip(header, cells, strict=False))
-        wrong = next((each for each in names if not _is_number(named.get(each, ""))), None)
-        if len(cells) != len(header):
-            what, shown = f"{len(cells)} cells where the header has {len(header)}", ""
-        elif wrong is not None:
-            what, shown = "not a number", quoted(named[wrong], 40)
+    features = [place for place, name in enumerate(rows.header) if name not in KEYS]
+    numbers, problems = [], []
+    for line, cells in rows.cells.items():
+        wrong = [cells[place] for place in features if not is_number(cells[place])]
+        if wrong:
+            shown = quoted(wrong[0], 40)
+            problems.append(Problem(Place(path, f"row {line}"), "not a number", FORMATS, shown))
         else:
-            keys.append([named["bag"], named["label"], named.get("instance", str(line))])
-            numbers.append([float(named[name]) for name in names])
-            lines.append(line)
-            continue
-        problems.append(Problem(Place(path, f"row {line}"), what, FORMATS, shown))
+            numbers.append([float(cells[place]) for place in features])
     if problems:
-        return problems
-    table = pd.DataFrame(keys, columns=KEYS, index=pd.Index(lines, dtype="int64"), dtype="str")
-    return _Instances(table, np.array(numbers).reshape(len(lines), len(names)))
+        raise DataError(*problems)
+    table = pd.DataFrame({key: rows.column(key) for key in KEYS if key in rows.header})
+    if "instance" not in table:
+        table["instance"] = table.index.astype(str)
+    return table, np.array(numbers).reshape(len(table), len(features))
 
 
-def _from_arrays(path: Path) -> _Instances:
+def _from_arrays(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
     arrays = read_arrays(path, LARGEST)
     features = arrays["features"]
     if features.ndim != 2 or features.dtype.kind not in "biuf":
@@ -138,18 +114,13 @@ def _from_arrays(path: Path) -> _Instances:
     rows = pd.RangeIndex(1, len(features) + 1)
     given = {name: arrays[name].astype(str) for name in KEYS if name in arrays}
     table = pd.DataFrame({"instance": rows.astype(str)} | given, index=rows, dtype="str")
-    return _Instances(table[KEYS], features)
-
-
-def _is_number(cell: str) -> bool:
-    return len(cell) <= LONGEST and re.fullmatch(NUMBER, cell) is not None
+    return table[KEYS], features
 
 
 def _problems(path: Path, table: pd.DataFrame, features: np.ndarray) -> Iterator[Problem]:
     if not features.size:
-        yield Problem(
-            Place(path), f"{len(table)} instances of {features.shape[1]} features", FORMATS
-        )
+        what = f"{len(table)} instances of {features.shape[1]} features"
+        yield Problem(Place(path), what, FORMATS)
         return
     label = table["label"].map(LABELS)
     for invalid, column, what in (

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-MAX_SHOWN = (
-    20  # of a table in another format, or of a folder of damaged images, there are thousands
-)
+from lymphoml.core.errors import InputError
+
+MAX_SHOWN = 20  # a table in another format, or a folder of damaged images, has thousands
 
 
 class Place(NamedTuple):
@@ -34,6 +34,14 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         shown = f" ({self.private})" if self.private else ""
         return f"{self.place}: {self.what}{shown}; {self.action}"
+
+
+class DataError(InputError):
+    """A file or a folder of a cohort cannot be used: `found` is all that is wrong with it."""
+
+    def __init__(self, *found: Problem):
+        super().__init__(map(str, found))
+        self.found = found
 
 
 def shortened(problems: Iterable[object], noun: str = "problems") -> list[str]:

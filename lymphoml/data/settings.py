@@ -75,6 +75,10 @@ class CategoricalColumn(Section):
     column: str
     values: Annotated[dict[Cell, Category], Field(min_length=1)]
 
+    @property
+    def categories(self) -> list[str]:
+        return sorted(set(self.values.values()))
+
 
 class DateOfBirthColumn(Section):
     """A birth date, kept only as the age at `reference_date`."""
@@ -188,6 +192,10 @@ class DataConfig(Section):
         """Whether bags hold feature vectors in place of images."""
         return self.features.used or self.layout == "mil_table"
 
+    @property
+    def birth_dates(self) -> list[str]:
+        return [name for name, spec in self.columns.items() if spec.kind == "date_of_birth"]
+
     @model_validator(mode="after")
     def check_columns(self) -> Self:
         problems = [*self._column_problems(), *self._date_problems(), *self._stratum_problems()]
@@ -210,9 +218,9 @@ class DataConfig(Section):
                 yield f"data.clinical: data.columns has no {name}; it has {known}"
 
     def _date_problems(self) -> Iterator[str]:
-        dates = [name for name, spec in self.columns.items() if spec.kind == "date_of_birth"]
-        if dates and not self.date_formats:
-            yield f"data.columns.{dates[0]}: needs data.date_formats, such as {{'-': '%d-%m-%Y'}}"
+        if self.birth_dates and not self.date_formats:
+            name = self.birth_dates[0]
+            yield f"data.columns.{name}: needs data.date_formats, such as {{'-': '%d-%m-%Y'}}"
         for separator, form in self.date_formats.items():
             if not _is_unambiguous(separator, form):
                 yield (

@@ -3,7 +3,6 @@
 import pandas as pd
 
 from lymphoml.data.cohort import Cohort
-from lymphoml.data.columns import Categorical, DateOfBirth, declare_columns
 from lymphoml.data.settings import DataConfig
 
 OLD = 65  # years
@@ -22,13 +21,13 @@ def subgroups(cohort: Cohort, data: DataConfig) -> pd.DataFrame:
     if stratum := data.hard_stratum:
         values = table[stratum.column]
         found["hard"] = _either(values, values <= stratum.max, "1", "0")
-    for column in declare_columns(data):
-        values = table[column.name]
-        if isinstance(column, Categorical):
-            found[column.name] = values.fillna("unknown")
-        elif isinstance(column, DateOfBirth):
-            found[column.name] = _either(values, values >= OLD, f"{OLD} and above", f"below {OLD}")
-            found[f"{column.name} format"] = origin[f"{column.name} format"].fillna("unknown")
+    for name, column in data.columns.items():
+        values = table[name]
+        if column.kind == "categorical":
+            found[name] = values.fillna("unknown")
+        elif column.kind == "date_of_birth":
+            found[name] = _either(values, values >= OLD, f"{OLD} and above", f"below {OLD}")
+            found[f"{name} format"] = origin[f"{name} format"].fillna("unknown")
     middle = origin["row"].groupby(origin["table"]).transform("median")
     late = origin["row"] > middle
     found["acquisition_half"] = late.map({True: "later half", False: "earlier half"})

@@ -3,73 +3,77 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from lymphoml.core.errors import quoted
 from lymphoml.core.privacy import hide_dates
 from lymphoml.core.untrusted import read_bytes
-from lymphoml.data.columns import Categorical, Check, Column
-from lymphoml.data.problems import Place, Problem
+from lymphoml.data.columns import SAFE_ID, CellError, read_cell
+from lymphoml.data.problems import DataError, Place, Problem
 from lymphoml.data.settings import DataConfig
 
 SEPARATORS = ",;\t"
-SAFE_ID = r"[A-Za-z0-9_][A-Za-z0-9_-]*"  # no formula, no option of a command
 NOT_GIVEN = ("", "na", "n/a", "nan", "null", "none")  # in any case; a declared category wins
 AS_CSV = "save the table as CSV in UTF-8"
 
 
-def read_table(path: Path, required: set[str], optional: set[str]) -> pd.DataFrame | list[Problem]:
-    """Return the required columns of a CSV file, and the optional ones it has, as strings.
+class Rows(NamedTuple):
+    header: list[str]
+    cells: dict[int, list[str]]  # by the line on which a row begins, as an editor counts
 
-    Rows are indexed by the line on which they begin, as an editor counts; blank ones are left out.
-    Comma, semicolon or tab separates the cells, whichever makes most of the columns appear. Nothing
-    is inferred: 007 stays 007, and NA stays NA. Cells lose only the space around them.
+    def column(self, name: str) -> pd.Series:
+        position = self.header.index(name)
+        cells = [row[position] for row in self.cells.values()]
+        return pd.Series(cells, pd.Index(list(self.cells), dtype="int64"), dtype="str")
+
+
+def read_rows(path: Path, required: set[str], optional: set[str], advice: str) -> Rows:
+    """Return a CSV file's cells as strings without the space around them; blank rows are left out.
+
+    Comma, semicolon or tab separates the cells, whichever makes most of the columns named appear.
+    Nothing is inferred: 007 stays 007, and NA stays NA. Raises DataError, with `advice` where a
+    required column is missing.
     """
     text = _decode(path)
-    if isinstance(text, Problem):
-        return [text]
     wanted = required | optional
-    first, rest = (
-        Place(path, "row 1"),
-        "quote a cell that contains the separator, or complete the row",
-    )
     try:
         separator = max(SEPARATORS, key=lambda each: len(wanted & set(_header(text, each))))
         header = _header(text, separator)
     except csv.Error as error:
-        return [Problem(first, f"not a CSV file ({error})", AS_CSV)]
-    problems = [Problem(first, *each) for each in _header_problems(header, required, wanted)]
-    lines: list[int] = []
-    rows: list[list[str]] = []
+        raise DataError(
+            Problem(Place(path, "row 1"), f"not a CSV file ({error})", AS_CSV)
+        ) from None
+    found = _header_problems(header, required, wanted, advice)
+    problems = [Problem(Place(path, "row 1"), what, action) for what, action in found]
+    rows = {}
     try:
         for line, cells in list(_records(text, separator, strict=True))[1:]:
             if len(cells) < len(header) or any(cells[len(header) :]):
                 what = f"{len(cells)} cells where the header has {len(header)}"
-                problems.append(Problem(Place(path, f"row {line}"), what, rest))
-            lines.append(line)
-            rows.append(cells)
+                action = "quote a cell that contains the separator, or complete the row"
+                problems.append(Problem(Place(path, f"row {line}"), what, action))
+            rows[line] = cells
     except csv.Error as error:
         problems.append(Problem(Place(path), f"not a CSV file ({error})", AS_CSV))
     if problems:
-        return problems
-    columns = {name: [row[header.index(name)] for row in rows] for name in wanted & set(header)}
-    return pd.DataFrame(columns, index=pd.Index(lines, dtype="int64"), dtype="str")
+        raise DataError(*problems)
+    return Rows(header, rows)
 
 
-def _decode(path: Path) -> str | Problem:
+def _decode(path: Path) -> str:
     try:
         content = read_bytes(path)
+        return content.decode("utf-8-sig")
     except OSError as error:
         what = f"the table cannot be read ({error.strerror})"
-        return Problem(Place(path), what, "check data.root")
-    try:
-        return content.decode("utf-8-sig")
+        raise DataError(Problem(Place(path), what, "check data.root")) from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        return Problem(Place(path, f"row {line}"), "not UTF-8", AS_CSV)
+        raise DataError(Problem(Place(path, f"row {line}"), "not UTF-8", AS_CSV)) from None
 
 
 def _records(text: str, separator: str, strict: bool) -> Iterator[tuple[int, list[str]]]:
@@ -89,7 +93,7 @@ def _header(text: str, separator: str) -> list[str]:
 
 
 def _header_problems(
-    header: list[str], required: set[str], wanted: set[str]
+    header: list[str], required: set[str], wanted: set[str], advice: str
 ) -> Iterator[tuple[str, str]]:
     if not header:
         yield "the table is empty", "add a header and a row per patient"
@@ -98,35 +102,41 @@ def _header_problems(
         yield f"no header with {', '.join(sorted(wanted))}, separated by , ; or tab", "add one"
     elif missing := sorted(required - set(header)):
         has = ", ".join(quoted(name, 40) for name in header[:20])
-        yield (
-            f"no column {', '.join(missing)}; it has {has}",
-            "rename one, or adapt data.id_column, data.label_column or data.columns",
-        )
+        yield f"no column {', '.join(missing)}; it has {has}", advice
     for name in sorted(wanted):
         if header.count(name) > 1:
             yield f"{header.count(name)} columns are called {name}", "keep one"
 
 
-# Checks of a clinical table
+# A clinical table
 
 
-def name_columns(
-    raw: pd.DataFrame, path: Path, data: DataConfig, columns: Sequence[Column]
-) -> pd.DataFrame:
-    """Return the table under the configuration's names, with the `place` of each row.
+def read_table(path: Path, data: DataConfig) -> pd.DataFrame:
+    """Return `id`, `label` where there is one, the columns of `data.columns`, and the `place`.
 
-    A clinical cell that means "not given" becomes a missing value.
+    A row a patient, indexed by line. A clinical cell that means "not given" is a missing value.
+    Raises DataError.
     """
-    table = pd.DataFrame({"id": raw[data.id_column]})
-    if data.label_column in raw:
-        table["label"] = raw[data.label_column]
-    for column in columns:
-        cells = raw[column.column]
-        categories = list(column.values) if isinstance(column, Categorical) else []
-        table[column.name] = cells.mask(cells.str.lower().isin(NOT_GIVEN) & ~cells.isin(categories))
+    headings = _headings(data)
+    # A cohort to predict may come without labels.
+    optional = {data.label_column} if data.layout == "table" else set()
+    advice = "rename one, or adapt data.id_column, data.label_column or data.columns"
+    rows = read_rows(path, set(headings.values()) - optional, optional, advice)
+    table = pd.DataFrame({
+        name: rows.column(heading) for name, heading in headings.items() if heading in rows.header
+    })  # fmt: skip
+    for name, column in data.columns.items():
+        categories = list(column.values) if column.kind == "categorical" else []
+        given = ~table[name].str.lower().isin(NOT_GIVEN) | table[name].isin(categories)
+        table[name] = table[name].where(given)
     places = [_place(path, line, patient) for line, patient in table["id"].items()]
     table["place"] = pd.Series(places, table.index, dtype=object)
     return table
+
+
+def _headings(data: DataConfig) -> dict[str, str]:
+    columns = {name: column.column for name, column in data.columns.items()}
+    return {"id": data.id_column, "label": data.label_column} | columns
 
 
 def _place(path: Path, line: object, patient: str) -> Place:
@@ -135,55 +145,28 @@ def _place(path: Path, line: object, patient: str) -> Place:
     return Place(path, f"row {line}, patient {shown}")
 
 
-def cell_problems(
-    table: pd.DataFrame, data: DataConfig, columns: Sequence[Column]
-) -> list[tuple[int, Problem]]:
-    """Return the row and a problem for each cell at fault, in the order of the rows."""
-    safe = Check(
-        lambda text: text.str.fullmatch(SAFE_ID).astype(bool),
-        "is not a safe id",
-        "use letters without accents, digits, _ and - only, and do not begin with -",
-    )
-    found = [*_wrong_cells(table, "id", data.id_column, [safe])]
-    if "label" in table:
-        labels = list(data.label_values)
-        known = Check(
-            lambda text: text.isin(labels),
-            f"is none of {', '.join(map(repr, labels))}",
-            "correct it, or add it to data.label_values",
-        )
-        found += _wrong_cells(table, "label", data.label_column, [known])
-    for column in columns:
-        found += _wrong_cells(table, column.name, column.column, column.checks())
-        if data.missing == "error":
-            what, action = f"{column.column} is missing", "fill it in, or set data.missing=impute"
-            lines = table.index[table[column.name].isna()]
-            found += [(line, Problem(table["place"][line], what, action)) for line in lines]
-    return sorted(found, key=lambda each: each[0])
+def cell_problems(table: pd.DataFrame, data: DataConfig) -> Iterator[tuple[object, Problem]]:
+    """Yield the row and a problem for each cell at fault. No birth date is quoted."""
+    headings = {name: heading for name, heading in _headings(data).items() if name in table}
+    for row, cells in table.iterrows():
+        for name, heading in headings.items():
+            try:
+                read_cell(name, cells[name], data)
+            except CellError as error:
+                hidden = pd.isna(cells[name]) or name in data.birth_dates
+                shown = "" if hidden else hide_dates(quoted(cells[name], 60))
+                yield row, Problem(cells["place"], f"{heading} {error.what}", error.action, shown)
 
 
-def _wrong_cells(
-    table: pd.DataFrame, name: str, heading: str, checks: Iterable[Check]
-) -> Iterator[tuple[int, Problem]]:
-    given = table[name].dropna()
-    for check in checks:
-        wrong = given[~check.valid(given)]
-        for line, cell in zip(wrong.index.tolist(), wrong, strict=True):
-            shown = hide_dates(quoted(cell, 60)) if check.quoted else ""
-            what = f"{heading} {check.what}"
-            yield line, Problem(table["place"][line], what, check.action, shown)
-
-
-def duplicate_problems(tables: Mapping[int, pd.DataFrame]) -> Iterator[Problem]:
-    """Yield a problem for each row whose id an earlier row has, be it in another table.
+def duplicate_problems(table: pd.DataFrame) -> Iterator[tuple[object, Problem]]:
+    """Yield the row and a problem for each row whose id an earlier row has.
 
     Case does not distinguish ids: on some file systems their folders would be one.
     """
     first: dict[str, Place] = {}
-    for table in tables.values():
-        for patient, place in zip(table["id"].str.casefold(), table["place"], strict=True):
-            if patient in first:
-                other = f"{first[patient].path.name}, {first[patient].where}"
-                action = "keep one row per patient"
-                yield Problem(place, "another row has this id", action, private=other)
-            first.setdefault(patient, place)
+    ids = table["id"].str.casefold()
+    for row, patient, place in zip(table.index, ids, table["place"], strict=True):
+        if patient in first:
+            other = f"{first[patient].path.name}, {first[patient].where}"
+            yield row, Problem(place, "another row has this id", "keep one row per patient", other)
+        first.setdefault(patient, place)

@@ -14,7 +14,7 @@ from lymphoml.core.errors import InputError, one_line, quoted
 from lymphoml.core.files import remove_stale_temp_files, write_csv, write_json, write_text
 from lymphoml.core.privacy import portable
 from lymphoml.core.untrusted import is_safe_text, read_bytes, read_mapping, reject_symlinks
-from lymphoml.data.tables import SAFE_ID
+from lymphoml.data.columns import SAFE_ID
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.provenance import Change, differences, provenance, read_changes, record
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lymphoml.data.mil_table import read_bag_features, read_bags
+from lymphoml.data.problems import DataError
 from tests.data.mil_files import SUFFIXES, draw_mil_bags, write_mil_bags
 
 CSV = "bag,label,instance,x,y\n"
@@ -58,11 +59,11 @@ def arrays(**changes):
         (CSV + "=a,1,1,1,2", "row 2", "bag"),
         (CSV + "a,1,../1,1,2", "row 2", "instance"),
         (CSV + "a,1,1,1,1e99", "row 2", "not finite"),
-        ("bag,class,x\na,1,1", "", "no column label"),
+        ("bag,class,x\na,1,1", "row 1", "no column label"),
         ("bag,label,x,x\na,1,1,1", "", "duplicated"),
         ("bag,label\n1,0\n", "", "1 instances of 0 features"),
-        ("", "", "no column"),
-        (b"\xff\xfe", "", "utf-8"),
+        ("", "row 1", "empty"),
+        (b"\xff\xfe", "row 1", "UTF-8"),
         (None, "", "cannot be read"),
         (arrays(label=None), "", "label"),
         (arrays(label=[1, 0]), "", "length"),
@@ -78,7 +79,9 @@ def test_what_is_wrong_is_named_with_its_row(content, where, what, tmp_path):
         np.savez(path, **content)
     elif content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    problem, *_ = read_bags(path)
+    with pytest.raises(DataError) as caught:
+        read_bags(path)
+    problem = caught.value.found[0]
     assert problem.place.where == where
     assert what in problem.what
     assert problem.place.path == path
@@ -87,5 +90,7 @@ def test_what_is_wrong_is_named_with_its_row(content, where, what, tmp_path):
 
 def test_every_row_is_checked_at_once(tmp_path):
     path = tmp_path / "set.csv"
-    path.write_text(CSV + "a,1,1,x,1\na,1,2,y,1\nb,0,3,4,0\nb,0,4,5\n")
-    assert [problem.place.where for problem in read_bags(path)] == ["row 2", "row 3", "row 5"]
+    path.write_text(CSV + "a,1,1,x,1\na,1,2,y,1\nb,0,3,4,0\nb,0,4,z,5\n")
+    with pytest.raises(DataError) as caught:
+        read_bags(path)
+    assert [each.place.where for each in caught.value.found] == ["row 2", "row 3", "row 5"]
