@@ -9,11 +9,8 @@ corrupt entries are rebuilt, one process builds at a time.
 
 import hashlib
 import io
-import math
 import os
-import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
@@ -22,20 +19,15 @@ from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
-from rich.filesize import decimal
 
-from lymphoml.core.errors import InputError, RuntimeFailure, cache_error
 from lymphoml.core.files import atomic_write
 from lymphoml.core.untrusted import read_bytes
-from lymphoml.data.problems import shortened
 
 CHUNK = 1 << 20  # bytes
 MISSING = "missing"
 
 Images = Mapping[str, tuple[Path, ...]]  # the image files of each patient
 Shape = tuple[int, ...]
-Build = Callable[[list["BagSource"]], Iterable[str]]
-FileStat = tuple[int, int, int]  # inode, bytes, time of the last change in ns
 
 
 class BagSource(NamedTuple):
@@ -76,8 +68,11 @@ def content_key(sources: Sequence[BagSource]) -> str:
 def write_entry(path: Path, shape: Shape, images: Iterable[np.ndarray]) -> None:
     """Write each image's (h, w, 3) or (d) as it comes; an exception leaves no entry behind."""
     digest = _digest(path)
+    header = io.BytesIO()
+    layout = {"descr": _dtype(shape), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, layout)
     with atomic_write(path) as file:
-        for piece in chain([_header(shape)], (image.data for image in images)):
+        for piece in chain([header.getbuffer()], (image.data for image in images)):
             digest.update(piece)
             file.write(piece)
         file.write(digest.digest())
@@ -93,70 +88,23 @@ def read_entry(path: Path) -> np.ndarray:
 
 def check_entry(path: Path) -> Shape | str:
     """Return the shape of an intact entry, otherwise what is wrong with it."""
+    if not path.is_file():
+        return "unreadable (not a file)" if path.exists() else MISSING
     digest = _digest(path)
-    buffer = memoryview(bytearray(CHUNK))
     try:
-        if path.exists() and not path.is_file():
-            return "unreadable (not a file)"
-        with path.open("rb", buffering=0) as file:
+        with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            left = size - digest.digest_size
-            while left > 0 and (read := file.readinto(buffer[:left])):
-                digest.update(buffer[:read])
-                left -= read
-            if left or file.read() != digest.digest():
+            end = size - digest.digest_size
+            for start in range(0, end, CHUNK):
+                digest.update(file.read(min(CHUNK, end - start)))
+            if file.read() != digest.digest():
                 return "truncated or corrupt" if size else "empty"
         entry = read_entry(path)
         return entry.shape if entry.dtype == _dtype(entry.shape) else "of another type"
     except (ValueError, EOFError):
         return "not an array"  # whoever made it made its digest as well
-    except FileNotFoundError:
-        return MISSING
     except OSError as error:
         return f"unreadable ({error.strerror})"
-
-
-def file_stat(path: Path) -> FileStat | None:
-    """Return what changes once something writes to the file or replaces it; None: it is gone."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-# Building
-
-
-def build_missing(
-    folder: Path,
-    sources: Sequence[BagSource],
-    item: Shape,
-    build: Build,
-    states: Sequence[Shape | str] | None = None,
-) -> None:
-    """Build the entries that are not intact, one process at a time.
-
-    `item` is the shape of one image's array; `states` are those of `check_entries`, where they are
-    known. `build` writes the entries of the sources it is given, and returns a line for each image
-    that cannot be used. Raises InputError with these lines, or where the folder cannot be written;
-    RuntimeFailure where that is the machine's fault.
-    """
-    missing = _incomplete(sources, states or check_entries(folder, sources), item)
-    if not missing:
-        return
-    problems: list[str] = []
-    try:
-        with cache_lock(folder):  # whoever held it before has built some of them
-            states = check_entries(folder, missing)
-            _report_corrupt(folder, states)
-            if missing := _incomplete(missing, states, item):
-                _check_space(folder, missing, item)
-                problems += build(missing)
-    except OSError as error:
-        raise cache_error(f"cache {folder}", error, decimal(_bytes(missing, item))) from None
-    if problems:
-        raise InputError(shortened(problems, "images like these"))
 
 
 def check_entries(folder: Path, sources: Sequence[BagSource]) -> list[Shape | str]:
@@ -191,53 +139,9 @@ def cache_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _incomplete(
-    sources: Sequence[BagSource], states: Sequence[Shape | str], item: Shape
-) -> list[BagSource]:
-    pairs = zip(sources, states, strict=True)
-    return [source for source, state in pairs if state != (len(source.paths), *item)]
-
-
-def _bytes(sources: Sequence[BagSource], item: Shape) -> int:
-    return sum(_entry_bytes((len(source.paths), *item)) for source in sources)
-
-
-def _check_space(folder: Path, sources: Sequence[BagSource], item: Shape) -> None:
-    need, free = _bytes(sources, item), shutil.disk_usage(folder).free
-    images = sum(len(source.paths) for source in sources)
-    print(
-        f"cache {folder}: building {images:,} images, {decimal(need)}; {decimal(free)} free",
-        flush=True,
-    )
-    if need > free:
-        raise RuntimeFailure(
-            f"cache {folder} needs {decimal(need)}, only {decimal(free)} are free there; make "
-            f"room, or set data.cache=DIR to another folder"
-        )
-
-
-def _report_corrupt(folder: Path, states: Sequence[Shape | str]) -> None:
-    reasons = Counter(state for state in states if isinstance(state, str) and state != MISSING)
-    if reasons:
-        listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        print(f"cache {folder}: rebuilding corrupt entries: {listed}")
-
-
-def _dtype(shape: Shape) -> str | None:
+def _dtype(shape: Shape) -> str:
     """Return the type, as numpy's header writes it, of pixels (m, h, w, 3) or features (m, d)."""
-    return "<f4" if len(shape) == 2 else "|u1" if len(shape) == 4 and shape[3] == 3 else None
-
-
-def _entry_bytes(shape: Shape) -> int:
-    item = np.dtype(_dtype(shape)).itemsize
-    return len(_header(shape)) + item * math.prod(shape) + hashlib.sha256().digest_size
-
-
-def _header(shape: Shape) -> memoryview:
-    header = io.BytesIO()
-    layout = {"descr": _dtype(shape), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, layout)
-    return header.getbuffer()
+    return "<f4" if len(shape) == 2 else "|u1"
 
 
 def _digest(path: Path) -> "hashlib._Hash":

@@ -8,12 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.settings import (
-    CategoricalColumn,
-    ColumnConfig,
-    DateOfBirthColumn,
-    NumericColumn,
-)
+from lymphoml.data.settings import ColumnConfig
 
 
 @dataclass(frozen=True)
@@ -60,15 +55,11 @@ class ClinicalEncoder:
     @property
     def names(self) -> tuple[str, ...]:
         """The name of each feature."""
-        return tuple(
-            feature
-            for name, column in self.columns.items()
-            for feature in (
-                [f"{name}={category}" for category in column["categories"][1:]]
-                if "categories" in column
-                else [name]
-            )
-        )
+        names: list[str] = []
+        for name, column in self.columns.items():
+            categories = column.get("categories")
+            names += [f"{name}={each}" for each in categories[1:]] if categories else [name]
+        return tuple(names)
 
     def transform(self, table: pd.DataFrame) -> np.ndarray:
         """Return the scaled features. Raises InputError for a missing value that has no fill."""
@@ -76,10 +67,6 @@ class ClinicalEncoder:
 
     def state(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "ClinicalEncoder":
-        return cls(**state)
 
     def _features(self, table: pd.DataFrame) -> np.ndarray:
         features = np.empty((len(table), 0))
@@ -101,9 +88,9 @@ class ClinicalEncoder:
 
 
 def _kept(column: ColumnConfig) -> dict[str, Any]:
-    if isinstance(column, CategoricalColumn):
+    if column.kind == "categorical":
         return {"categories": column.categories}
-    return {"log": isinstance(column, NumericColumn) and column.log}
+    return {"log": column.kind == "numeric" and column.log}
 
 
 def _typical(values: pd.Series, column: ColumnConfig) -> float | str:
@@ -117,4 +104,4 @@ def _typical(values: pd.Series, column: ColumnConfig) -> float | str:
     if values.dtype != "float64":
         return str(values.mode()[0])
     median = float(values.median())
-    return float(round(median)) if isinstance(column, DateOfBirthColumn) else median
+    return float(round(median)) if column.kind == "date_of_birth" else median

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.core.signals import end_with_parent
 from lymphoml.core.types import Batch
-from lymphoml.data.bags import BagDataset, EpochSampler, Key, collate, shuffled_owners
+from lymphoml.data.bags import BagDataset, EpochSampler, collate, shuffled_owners
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.feature_store import FeatureScaler, FeatureStore
@@ -90,16 +90,15 @@ class PatientBags(pl.LightningDataModule):
             training and with_pixels and self.images.random,
             self.keyed,
         )
-        workers = data.num_workers
         return DataLoader(
             dataset,
             batch_size=data.batch_size if training else 1,
             sampler=EpochSampler(len(patients), self.keyed, training, self.first_epoch),
             collate_fn=collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            num_workers=data.num_workers,
+            persistent_workers=data.num_workers > 0,
             worker_init_fn=end_with_parent,
-            timeout=data.timeout if workers else 0,
+            timeout=data.timeout if data.num_workers else 0,
             pin_memory=self.trainer is not None
             and self.trainer.strategy.root_device.type == "cuda",
         )
@@ -125,9 +124,8 @@ class BagDataModule(PatientBags):
         self.inner_patients: list[str] = []
         if data.inner_val_fraction:
             table = cohort.table.loc[self.train_patients]
-            self.inner_patients = sorted(
-                inner_validation_split(table, data.inner_val_fraction, seed, fold)
-            )
+            inner = inner_validation_split(table, data.inner_val_fraction, seed, fold)
+            self.inner_patients = sorted(inner)
             self.train_patients = sorted(set(self.train_patients) - set(self.inner_patients))
         clinical = ClinicalEncoder.fit(
             cohort.table.loc[self.train_patients],
@@ -150,12 +148,10 @@ class BagDataModule(PatientBags):
 
     def training_bags(self) -> DataLoader:
         """Return a loader of the training patients one by one, as in evaluation."""
-        shuffled = self.data.shuffle_bag_labels
-        return self._loader(self.train_patients, training=False, shuffled=shuffled)
+        return self._loader(self.train_patients, False, self.data.shuffle_bag_labels)
 
     def train_dataloader(self) -> DataLoader:
-        shuffled = self.data.shuffle_bag_labels
-        return self._loader(self.train_patients, training=True, shuffled=shuffled)
+        return self._loader(self.train_patients, True, self.data.shuffle_bag_labels)
 
     def val_dataloader(self) -> list[DataLoader]:
         """Return loaders of the held-out patients, then of the inner ones where there are any."""
@@ -164,13 +160,10 @@ class BagDataModule(PatientBags):
 
     def batch_patients(self, epoch: int, batch: int) -> list[str]:
         """Return the ids in an epoch's training batch, counted from 0; none after the last one."""
-        keys = [key for keys in self._batches(epoch)[batch : batch + 1] for key in keys]
-        return [self.train_patients[position] for _, position in keys]
-
-    def _batches(self, epoch: int) -> list[list[Key]]:
         order = list(EpochSampler(len(self.train_patients), self.keyed, shuffle=True, epoch=epoch))
-        size = self.data.batch_size
-        return [order[first : first + size] for first in range(0, len(order), size)]
+        first = batch * self.data.batch_size
+        keys = order[first : first + self.data.batch_size]
+        return [self.train_patients[position] for _, position in keys]
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -183,4 +176,4 @@ class BagDataModule(PatientBags):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.first_epoch = state["next_epoch"]
-        self.clinical = ClinicalEncoder.from_state(state["clinical"])
+        self.clinical = ClinicalEncoder(**state["clinical"])

@@ -224,9 +224,7 @@ def _resized(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     if crop is not None:
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
         image = image.crop((left, top, left + crop, top + crop))
-    if resize is not None:
-        image = image.resize((resize, resize), Image.Resampling.BICUBIC)
-    return image
+    return image.resize((resize, resize), Image.Resampling.BICUBIC) if resize else image
 
 
 def _header_problem(header: Image.Image, file_size: int) -> ImageProblem | None:

@@ -25,17 +25,11 @@ class FeatureStore:
     ):
         self.names = list(names)
         self.widths = list(widths or [len(self.names)])
+        self.lengths = [len(vectors) for vectors in features.values()]
         self._features = dict(features)
 
     def bag(self, patient: str) -> np.ndarray:
         return self._features[patient]
-
-    def length(self, patient: str) -> int:
-        return len(self._features[patient])
-
-    @property
-    def lengths(self) -> list[int]:
-        return [len(features) for features in self._features.values()]
 
 
 def concat_features(stores: Sequence[FeatureStore], patients: Iterable[str]) -> FeatureStore:

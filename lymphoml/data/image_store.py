@@ -1,30 +1,37 @@
 """Every image of a cohort decoded once, kept on disk, shared by folds, jobs and cohorts."""
 
 import os
+import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from rich.filesize import decimal
 
-from lymphoml.core.errors import InputError, RuntimeFailure
+from lymphoml.core.errors import InputError, RuntimeFailure, cache_error
 from lymphoml.core.progress import progress_bar
 from lymphoml.data.cache import (
+    MISSING,
     BagSource,
-    FileStat,
     Images,
     Shape,
-    build_missing,
+    cache_lock,
     check_entries,
     check_entry,
     content_key,
-    file_stat,
     hash_images,
     read_entry,
     write_entry,
 )
 from lymphoml.data.decoding import Preprocessing, Size, common_size, decode_patient
+from lymphoml.data.problems import shortened
+
+States = Sequence[Shape | str]
+FileStat = tuple[int, int, int]  # inode, bytes, time of the last change in ns
 
 
 class ImageStore:
@@ -37,9 +44,10 @@ class ImageStore:
         self.size = size
         self._folder = folder
         self._entries = {each.patient: each.entry(folder).name for each in sources}
-        self._lengths = {each.patient: len(each.paths) for each in sources}
+        self.patients = [each.patient for each in sources]
+        self.lengths = [len(each.paths) for each in sources]  # images of each
         self._stats: dict[str, FileStat | None] = {
-            patient: file_stat(folder / name) for patient, name in self._entries.items()
+            patient: _file_stat(folder / name) for patient, name in self._entries.items()
         }
 
     def bag(self, patient: str) -> np.ndarray:
@@ -49,7 +57,7 @@ class ImageStore:
         was truncated would kill the process.
         """
         path = self._folder / self._entries[patient]
-        stat = file_stat(path)
+        stat = _file_stat(path)
         if stat is None or stat != self._stats[patient]:
             if isinstance(state := check_entry(path), str):
                 raise RuntimeFailure(
@@ -59,86 +67,98 @@ class ImageStore:
             self._stats[patient] = stat  # another job has rebuilt the entry, to the same bytes
         return read_entry(path)
 
-    def length(self, patient: str) -> int:
-        return self._lengths[patient]
-
-    @property
-    def patients(self) -> list[str]:
-        return list(self._lengths)
-
-    @property
-    def lengths(self) -> list[int]:
-        return list(self._lengths.values())
-
 
 def read_images(images: Images, preprocessing: Preprocessing, cache: str) -> tuple[ImageStore, str]:
     """Return the store of each patient's images, and a content key.
 
-    Decodes those that the folder `cache` lacks. Raises InputError with a line for each image that
-    cannot be used, or where the cache cannot be written. Entries of the other patients stay.
+    Decodes those that the folder `cache` lacks, one process at a time. Raises InputError with a
+    line for each image that cannot be used, entries of the other patients stay; InputError or
+    RuntimeFailure where the cache cannot be written.
     """
     sources = hash_images(images)
     folder = Path(cache).expanduser() / "images" / preprocessing.name
     states = check_entries(folder, sources)
-    size = _size(sources, states, preprocessing)
-
-    def build(missing: list[BagSource]) -> list[str]:
-        return _decode_all(missing, folder, preprocessing, size)
-
+    size = common_size(sources, preprocessing) or (0, 0)
+    problems: list[str] = []
     # An intact entry of another size is built again, which names each of its images.
-    build_missing(folder, sources, (*size, 3), build, states)
+    if missing := _incomplete(sources, states, size):
+        try:
+            with cache_lock(folder):  # whoever held it before has built some of them
+                states = check_entries(folder, missing)
+                _report_corrupt(folder, states)
+                if missing := _incomplete(missing, states, size):
+                    _check_space(folder, missing, size)
+                    problems = _decode(missing, folder, preprocessing, size)
+        except OSError as error:
+            raise cache_error(f"cache {folder}", error, decimal(_bytes(missing, size))) from None
+    if problems:
+        raise InputError(shortened(problems, "images like these"))
     return ImageStore(folder, sources, size), content_key(sources)
 
 
-def _size(
-    sources: Sequence[BagSource], states: Sequence[Shape | str], preprocessing: Preprocessing
-) -> Size:
-    for source, state in zip(sources, states, strict=True):
-        if not isinstance(state, str) and len(state) == 4:
-            return state[1], state[2]
-        if size := common_size([source], preprocessing):
-            return size
-    return 0, 0
+def _incomplete(sources: Sequence[BagSource], states: States, size: Size) -> list[BagSource]:
+    pairs = zip(sources, states, strict=True)
+    return [source for source, state in pairs if state != (len(source.paths), *size, 3)]
 
 
-def _decode_all(
+def _bytes(sources: Sequence[BagSource], size: Size) -> int:
+    return sum(len(source.paths) for source in sources) * size[0] * size[1] * 3
+
+
+def _report_corrupt(folder: Path, states: States) -> None:
+    reasons = Counter(state for state in states if isinstance(state, str) and state != MISSING)
+    if reasons:
+        listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        print(f"cache {folder}: rebuilding corrupt entries: {listed}")
+
+
+def _check_space(folder: Path, sources: Sequence[BagSource], size: Size) -> None:
+    images = sum(len(source.paths) for source in sources)
+    need, free = _bytes(sources, size), shutil.disk_usage(folder).free
+    left = f"{decimal(need)}; {decimal(free)} free"
+    print(f"cache {folder}: building {images:,} images, {left}", flush=True)
+    if need > free:
+        raise RuntimeFailure(
+            f"cache {folder} needs {decimal(need)}, only {decimal(free)} are free there; make "
+            f"room, or set data.cache=DIR to another folder"
+        )
+
+
+def _decode(
     sources: list[BagSource], folder: Path, preprocessing: Preprocessing, size: Size
 ) -> list[str]:
+    """Write the entries whose images can all be used; return what is wrong with the others."""
+
+    def build(source: BagSource) -> list[str]:
+        problems = []
+
+        def images() -> Iterator[np.ndarray]:
+            for image in decode_patient(source, {preprocessing: size}):
+                if isinstance(image, str):
+                    problems.append(image)
+                else:
+                    yield image[preprocessing]
+                bar.advance()
+            if problems:
+                raise InputError(problems)
+
+        with suppress(InputError):
+            write_entry(source.entry(folder), (len(source.paths), *size, 3), images())
+        return problems
+
     # Warning filters are the whole process's: set once around the threads, never within them.
     with (
         warnings.catch_warnings(action="error"),
         progress_bar("decoding images", sum(len(each.paths) for each in sources)) as bar,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-
-        def build(source: BagSource) -> list[str]:
-            return _build_entry(source, folder, preprocessing, size, bar.advance)
-
         return [problem for problems in pool.map(build, sources) for problem in problems]
 
 
-def _build_entry(
-    source: BagSource,
-    folder: Path,
-    preprocessing: Preprocessing,
-    size: Size,
-    tick: Callable[[], None],
-) -> list[str]:
-    """Write an entry if all of its images can be used; return what is wrong with the others."""
-    problems = []
-
-    def images() -> Iterator[np.ndarray]:
-        for image in decode_patient(source, {preprocessing: size}):
-            if isinstance(image, str):
-                problems.append(image)
-            else:
-                yield image[preprocessing]
-            tick()
-        if problems:
-            raise InputError(problems)
-
+def _file_stat(path: Path) -> FileStat | None:
+    """Return what changes once something writes to the file or replaces it; None: it is gone."""
     try:
-        write_entry(source.entry(folder), (len(source.paths), *size, 3), images())
-    except InputError:
-        return problems
-    return []
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -46,13 +46,11 @@ def _to_text(value: Any) -> str:
     return str(value)
 
 
-CohortName = Annotated[
-    Text,
-    _must(
-        "letters, digits, space, _ . and - only",
-        lambda text: bool(re.fullmatch(r"(?!\.)[\w .-]+", text)) and is_safe_text(text),
-    ),
-]
+def _is_cohort_name(text: str) -> bool:
+    return bool(re.fullmatch(r"(?!\.)[\w .-]+", text)) and is_safe_text(text)
+
+
+CohortName = Annotated[Text, _must("letters, digits, space, _ . and - only", _is_cohort_name)]
 Pattern = Annotated[Text, _must("a file name, without folder", lambda text: "/" not in text)]
 Day = Annotated[str, _must("a date, YYYY-MM-DD", _is_day)]
 Cell = Annotated[str, BeforeValidator(_to_text)]
@@ -198,12 +196,11 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def check_columns(self) -> Self:
-        problems = [*self._column_problems(), *self._date_problems(), *self._stratum_problems()]
-        if problems:
+        if problems := [*self._problems()]:
             raise ValueError("\n".join(problems))
         return self
 
-    def _column_problems(self) -> Iterator[str]:
+    def _problems(self) -> Iterator[str]:
         for name, spec in self.columns.items():
             key = f"data.columns.{name}"
             if not (name.isascii() and name.isidentifier()):
@@ -216,8 +213,6 @@ class DataConfig(Section):
             if name not in self.columns:
                 known = ", ".join(self.columns) or "none"
                 yield f"data.clinical: data.columns has no {name}; it has {known}"
-
-    def _date_problems(self) -> Iterator[str]:
         if self.birth_dates and not self.date_formats:
             name = self.birth_dates[0]
             yield f"data.columns.{name}: needs data.date_formats, such as {{'-': '%d-%m-%Y'}}"
@@ -227,12 +222,8 @@ class DataConfig(Section):
                     f"data.date_formats {separator!r}: {form!r} must contain the separator, a day, "
                     "a month and a year of four digits, such as '%d-%m-%Y'"
                 )
-
-    def _stratum_problems(self) -> Iterator[str]:
-        if self.hard_stratum is None:
-            return
-        numeric = [name for name, spec in self.columns.items() if isinstance(spec, NumericColumn)]
-        if self.hard_stratum.column not in numeric:
+        numeric = [name for name, spec in self.columns.items() if spec.kind == "numeric"]
+        if self.hard_stratum is not None and self.hard_stratum.column not in numeric:
             yield (
                 f"data.hard_stratum.column={self.hard_stratum.column}: must be a numeric column of "
                 f"data.columns: {', '.join(numeric) or 'none'}"

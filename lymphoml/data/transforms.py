@@ -38,10 +38,7 @@ class BatchTransform:
 
     @property
     def random(self) -> bool:
-        of = self.augment
-        return of is not None and bool(
-            of.flip or of.rotate or of.scale or of.color_jitter or of.stain_jitter
-        )
+        return self.augment is not None and any(self.augment.to_dict().values())
 
     def __call__(
         self,

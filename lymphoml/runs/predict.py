@@ -193,7 +193,7 @@ def _bags(
                 f"on: {quoted(str(given), 200)} against {quoted(str(trained), 200)}. Predict with "
                 f"the data settings of the run."
             )
-    clinical, ids = ClinicalEncoder.from_state(state["clinical"]), list(cohort.table.index)
+    clinical, ids = ClinicalEncoder(**state["clinical"]), list(cohort.table.index)
     return PatientBags(config.data, cohort, store, ids, clinical, config.seed, fold, features)
 
 

@@ -255,7 +255,7 @@ def test_a_killed_build_keeps_its_finished_entries_and_blocks_nobody(
 def test_too_little_space_is_one_line_before_anything_is_decoded(images, opened, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
     monkeypatch.setattr(decoding, "open_unchanged", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(RuntimeFailure, match=r"needs 7.7 kB.*data\.cache=DIR") as refused:
+    with pytest.raises(RuntimeFailure, match=r"needs 7.2 kB.*data\.cache=DIR") as refused:
         opened()
     assert len(refused.value.problems) == 1
 
