@@ -5,82 +5,54 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lymphoml.cli.config import data_config
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort, load_cohort, load_cohort_lenient
 from lymphoml.data.columns import CellError, read_cell
-from lymphoml.data.problems import Problem
 from lymphoml.data.settings import DataConfig
 
-CONF = Path(__file__).parents[2] / "conf" / "data"
 HEADER = "ID,LABEL,GENDER,DOB,LYMPH_COUNT"
 TRAIN = ["P10,1,F,1/7/1948,52.1", "P1,0,M,19-12-1940,4.8", "P2,1,f,12/31/1950,9"]
 TEST = ["P3,-1,M,7-1-1948,6.25"]
+KAGGLE = data_config("lymphocytosis", {})
+KEYS = ("columns", "date_formats", "label_values", "reference_date", "clinical")
+OWN = data_config("table", {"root": "."}).replace({key: getattr(KAGGLE, key) for key in KEYS})
 
 
-def shipped(option: str) -> dict:
-    """An option of the group `data`, composed as Hydra would."""
-    content = yaml.safe_load((CONF / f"{option}.yaml").read_text())
-    values: dict = {}
-    for default in content.pop("defaults", []):
-        if isinstance(default, dict):
-            values |= {group: shipped(f"{group}/{name}") for group, name in default.items()}
-        elif default != "_self_":
-            values |= shipped(default)
-    return values | content
-
-
-def write_kaggle(root: Path, train: list[str] = TRAIN, test: list[str] = TEST) -> dict:
+def write_kaggle(root: Path, train: list[str] = TRAIN, test: list[str] = TEST) -> DataConfig:
     """A cohort in the layout of the download, two (empty) images a patient; its configuration."""
-    for part, name, rows in (
-        ("trainset", "trainset_true", train),
-        ("testset", "testset_data", test),
-    ):
-        (root / part).mkdir(parents=True)
-        (root / part / f"{name}.csv").write_text("\n".join([HEADER, *rows]) + "\n")
-        write_bags(root / part, [row.split(",")[0] for row in rows])
-    return shipped("lymphocytosis") | {"root": str(root)}
+    for name, rows in (("trainset/trainset_true", train), ("testset/testset_data", test)):
+        path = root / f"{name}.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text("\n".join([HEADER, *rows]) + "\n")
+        write_bags(path.parent, [row.split(",")[0] for row in rows])
+    return KAGGLE.replace({"root": str(root)})
 
 
-def write_table(root: Path, text: str | bytes, ids: list[str]) -> dict:
+def write_table(root: Path, text: str | bytes, ids: list[str]) -> DataConfig:
     """The same clinical columns in a table of one's own."""
     write_bags(root / "images", ids)
-    content = text if isinstance(text, bytes) else text.encode()
-    (root / "clinical.csv").write_bytes(content)
-    keys = ("columns", "date_formats", "label_values", "reference_date", "clinical")
-    kaggle = shipped("lymphocytosis")
-    return shipped("table") | {key: kaggle[key] for key in keys} | {"root": str(root)}
+    (root / "clinical.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return OWN.replace({"root": str(root)})
 
 
 def write_bags(folder: Path, ids: list[str]):
+    folder.mkdir(exist_ok=True)
     for patient in ids:
         if patient and "/" not in patient:
-            (folder / patient).mkdir(parents=True, exist_ok=True)
+            (folder / patient).mkdir(exist_ok=True)
             for image in ("000001.jpg", "000000.jpg", ".DS_Store", "._000000.jpg"):
                 (folder / patient / image).touch()
 
 
-def load(data: dict) -> Cohort:
-    return load_cohort(DataConfig.read(data))
-
-
-def problems_of(data: dict) -> tuple[str, ...]:
+def problems_of(data: DataConfig) -> tuple[str, ...]:
     with pytest.raises(InputError) as caught:
-        load(data)
+        load_cohort(data)
     assert all("\n" not in line for line in caught.value.problems)
     return caught.value.problems
-
-
-def the_problem_of(data: dict) -> str:
-    (line,) = problems_of(data)
-    return line
-
-
-def fields_of(data: dict) -> list[Problem]:
-    return load_cohort_lenient(DataConfig.read(data)).problems
 
 
 def same(a: Cohort, b: Cohort) -> bool:
@@ -91,7 +63,7 @@ def same(a: Cohort, b: Cohort) -> bool:
 
 
 def test_kaggle_layout(tmp_path):
-    cohort = load(write_kaggle(tmp_path))
+    cohort = load_cohort(write_kaggle(tmp_path))
     table = cohort.table
     assert list(table.index) == list(cohort.images) == ["P1", "P10", "P2", "P3"]
     assert list(table.columns) == ["label", "group", "age", "lymphocyte_count", "sex"]
@@ -106,35 +78,12 @@ def test_kaggle_layout(tmp_path):
         "age": {"kind": "date_of_birth", "reference_date": "2020-01-01"},
         "lymphocyte_count": {"kind": "numeric", "log": True},
     }
-
-
-def test_layouts_and_the_order_of_rows_give_the_same_cohort(tmp_path):
-    data = write_kaggle(tmp_path)
-    cohort = load(data)
-    assert same(load(shipped("synthetic") | {"root": str(tmp_path)}), cohort)
-    table = tmp_path / "trainset/trainset_true.csv"
-    table.write_text("\n".join([HEADER, *reversed(TRAIN)]))
-    (tmp_path / "link").symlink_to(".")
-    assert load(data | {"root": str(tmp_path / "link")}).table.equals(cohort.table)
-    (tmp_path / "testset/testset_data.csv").write_text(HEADER)
-    (tmp_path / "testset/P3").rename(tmp_path / "P3")
-    assert len(load(data).unlabelled.table) == 0
-    text = "ID,GENDER,DOB,LYMPH_COUNT\nP1,F,1/7/1948,5\n"  # a cohort to predict
-    assert load(write_table(tmp_path, text, ["P1"])).table["label"].tolist() == [-1]
-
-
-def test_origin_is_how_each_record_was_written(tmp_path):
-    origin = load(write_kaggle(tmp_path)).origin
-    assert origin.to_dict("list") == {
+    assert cohort.origin.to_dict("list") == {
         "table": [0, 0, 0, 1],
         "row": [3, 2, 4, 2],
         "age format": ["-", "/", "/", "-"],
         "age ambiguous": [False, True, False, True],
     }
-
-
-def test_labelled_and_unlabelled_split_the_cohort(tmp_path):
-    cohort = load(write_kaggle(tmp_path))
     assert list(cohort.labelled.table.index) == list(cohort.labelled.images) == ["P1", "P10", "P2"]
     assert list(cohort.unlabelled.table.index) == list(cohort.unlabelled.images) == ["P3"]
     assert same(cohort.subset(["P3", "P2", "P1", "P10"]), cohort)
@@ -142,10 +91,25 @@ def test_labelled_and_unlabelled_split_the_cohort(tmp_path):
         cohort.subset(["P4"])
 
 
+def test_layouts_and_the_order_of_rows_give_the_same_cohort(tmp_path):
+    data = write_kaggle(tmp_path)
+    cohort = load_cohort(data)
+    assert same(load_cohort(data_config("synthetic", {"root": str(tmp_path)})), cohort)
+    table = tmp_path / "trainset/trainset_true.csv"
+    table.write_text("\n".join([HEADER, *reversed(TRAIN)]))
+    (tmp_path / "link").symlink_to(".")
+    assert load_cohort(data.replace({"root": str(tmp_path / "link")})).table.equals(cohort.table)
+    (tmp_path / "testset/testset_data.csv").write_text(HEADER)
+    (tmp_path / "testset/P3").rename(tmp_path / "P3")
+    assert len(load_cohort(data).unlabelled.table) == 0
+    text = "ID,GENDER,DOB,LYMPH_COUNT\nP1,F,1/7/1948,5\n"  # a cohort to predict
+    assert load_cohort(write_table(tmp_path, text, ["P1"])).table["label"].tolist() == [-1]
+
+
 def test_fingerprint_depends_on_these_patients_alone(tmp_path):
-    one = load(write_kaggle(tmp_path / "one"))
-    more = load(write_kaggle(tmp_path / "more", test=["A1,-1,F,1/1/1950,3", *TEST]))
-    other = load(write_kaggle(tmp_path / "other", [TRAIN[0] + "1", *TRAIN[1:]]))
+    one = load_cohort(write_kaggle(tmp_path / "one"))
+    more = load_cohort(write_kaggle(tmp_path / "more", test=["A1,-1,F,1/1/1950,3", *TEST]))
+    other = load_cohort(write_kaggle(tmp_path / "other", [TRAIN[0] + "1", *TRAIN[1:]]))
     assert one.labelled.fingerprint() == more.labelled.fingerprint()
     assert one.labelled.fingerprint() != other.labelled.fingerprint()
 
@@ -157,22 +121,18 @@ def test_one_birth_date_and_sex_is_one_person(tmp_path):
         "P3,0,M,7-1-1948,5",
         "P4,0,F,1-7-1948,5",  # 1 July
     ]
-    table = load(write_kaggle(tmp_path, train, ["A1,-1,F,1/07/1948,5"])).table
+    data = write_kaggle(tmp_path, train, ["A1,-1,F,1/07/1948,5"])
+    table = load_cohort(data).table
     assert table["group"].to_dict() == {"A1": 0, "P1": 0, "P2": 0, "P3": 1, "P4": 2}
-
-
-def test_without_birth_date_or_sex_each_patient_is_a_person(tmp_path):
-    text = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nP1,1,F,,5\nP2,1,F,,5\nP3,0,M,1/7/1948,5\n"
-    data = write_table(tmp_path, text, ["P1", "P2", "P3"])
-    assert load(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
-    data["columns"].pop("sex")
-    assert load(data | {"missing": "impute"}).table["group"].tolist() == [0, 1, 2]
+    sexless = {name: column for name, column in data.columns.items() if name != "sex"}
+    table = load_cohort(data.replace({"columns": sexless})).table
+    assert table["group"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_missing_values_may_be_left_to_the_model(tmp_path):
-    text = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nP1,1,n/a,,5\nP2,0,NaN,,NA\n"
-    data = write_table(tmp_path, text, ["P1", "P2"])
-    table = load(data | {"missing": "impute"}).table
+    data = write_table(tmp_path, f"{HEADER}\nP1,1,n/a,,5\nP2,0,NaN,,NA\n", ["P1", "P2"])
+    table = load_cohort(data.replace({"missing": "impute"})).table
+    assert table["group"].tolist() == [0, 1]  # of no known birth date and sex
     assert table[["age", "sex"]].isna().all(axis=None)
     assert table["lymphocyte_count"].isna().tolist() == [False, True]
     assert table.dtypes.astype(str).to_dict() == {
@@ -185,13 +145,13 @@ def test_missing_values_may_be_left_to_the_model(tmp_path):
 
 
 def test_a_category_may_be_called_na(tmp_path):
-    text = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nNA,1,NA,1/7/1948,5\n"
-    data = write_table(tmp_path, text, ["NA"])
-    data["columns"] = data["columns"] | {
-        "origin": {"kind": "categorical", "column": "GENDER", "values": {"NA": "north", "F": "f"}},
-        "sex": {"kind": "categorical", "column": "GENDER", "values": {"NA": 1, 0: 0}},
+    data = write_table(tmp_path, f"{HEADER}\nNA,1,NA,1/7/1948,5\n", ["NA"])
+    column = {"kind": "categorical", "column": "GENDER"}
+    columns = {
+        "columns.origin": column | {"values": {"NA": "north", "F": "f"}},
+        "columns.sex": column | {"values": {"NA": 1, 0: 0}},
     }
-    table = load(data).table
+    table = load_cohort(data.replace(columns)).table
     assert table.loc["NA", ["origin", "sex"]].tolist() == ["north", "1"]
 
 
@@ -222,15 +182,16 @@ def test_any_dialect_gives_the_same_cohort(separator, newline, mark, extra, rema
     with tempfile.TemporaryDirectory() as folder:
         ids = ["P10", "P1", "P2", "P3"]
         plain = write_table(Path(folder), "\n".join([HEADER, *TRAIN, *TEST]), ids)
-        cohort = load(plain)
+        cohort = load_cohort(plain)
         write_table(Path(folder), ("\ufeff" * mark + text).encode(), ids)
-        assert same(load(plain), cohort)
+        assert same(load_cohort(plain), cohort)
 
 
 def test_rows_are_counted_as_an_editor_counts(tmp_path):
     text = 'ID;REMARK;LABEL;GENDER;DOB;LYMPH_COUNT\n\nP1;"two\nlines";1;F;1/7/1948;5\n'
     text += ";;;;;\nP2;one;1;F;1/7/1948;high\n"
-    (problem,) = fields_of(write_table(tmp_path, text, ["P1", "P2"]))
+    data = write_table(tmp_path, text, ["P1", "P2"])
+    (problem,) = load_cohort_lenient(data).problems
     assert problem.place.where == "row 6, patient P2"
     assert str(problem).endswith("('high'); write digits with a decimal point, without unit")
 
@@ -252,8 +213,7 @@ def test_rows_are_counted_as_an_editor_counts(tmp_path):
 )
 def test_what_is_no_table_is_refused(tmp_path, content, told):
     data = write_table(tmp_path, content, [] if content == HEADER.encode() else ["P1"])
-    (tmp_path / "images").mkdir(exist_ok=True)
-    line = the_problem_of(data)
+    (line,) = problems_of(data)
     assert told in line
     assert str(tmp_path) in line
     assert "1948" not in line.replace(str(tmp_path), "")
@@ -262,8 +222,10 @@ def test_what_is_no_table_is_refused(tmp_path, content, told):
 def test_a_missing_table_and_a_missing_root_are_problems(tmp_path):
     data = write_kaggle(tmp_path)
     (tmp_path / "testset/testset_data.csv").unlink()
-    assert "testset_data.csv: the table cannot be read (No such file" in the_problem_of(data)
-    assert len(problems_of(data | {"root": str(tmp_path / "nowhere")})) == 2  # both tables
+    (line,) = problems_of(data)
+    assert "testset_data.csv: the table cannot be read (No such file" in line
+    both = problems_of(data.replace({"root": str(tmp_path / "nowhere")}))
+    assert len(both) == 2
 
 
 # Cells at fault
@@ -296,7 +258,7 @@ def test_a_missing_table_and_a_missing_root_are_problems(tmp_path):
 def test_a_wrong_cell_is_a_problem_with_file_row_and_patient(tmp_path, column, value, what):
     row = dict(zip(HEADER.split(","), TRAIN[1].split(","), strict=True)) | {column: value}
     data = write_kaggle(tmp_path, [TRAIN[0], ",".join(row.values()), TRAIN[2]])
-    problem, *others = fields_of(data)
+    problem, *others = load_cohort_lenient(data).problems
     assert problem.place.path == tmp_path / "trainset/trainset_true.csv"
     assert problem.place.where.startswith("row 3, patient ")
     assert problem.what.startswith(what)
@@ -321,7 +283,10 @@ def test_everything_is_found_at_once_and_no_valid_birth_date_is_shown(tmp_path):
     (tmp_path / "trainset/P4/000001.jpg").rename(tmp_path / "trainset/P4/b.JPG")
     (tmp_path / "testset/P1/000000.jpg").unlink()
     (tmp_path / "testset/P1/000001.jpg").unlink()
-    found = [(each.place.path.name, each.place.where, each.what) for each in fields_of(data)]
+    found = [
+        (each.place.path.name, each.place.where, each.what)
+        for each in load_cohort_lenient(data).problems
+    ]
     table, test = "trainset_true.csv", "testset_data.csv"
     assert sorted(found) == sorted([
         (table, "row 2, patient P1", "GENDER is none of F, f, M, m"),
@@ -345,16 +310,19 @@ def test_everything_is_found_at_once_and_no_valid_birth_date_is_shown(tmp_path):
 def test_a_folder_may_link_within_the_root_only(tmp_path):
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     data = write_kaggle(root)
-    cohort = load(data)
+    cohort = load_cohort(data)
     write_bags(elsewhere, ["P1", "P2"])
     (root / "trainset/P1").rename(root / "stored")
     (root / "trainset/P1").symlink_to("../stored")
-    assert same(load(data), cohort)
+    assert same(load_cohort(data), cohort)
 
     (root / "trainset/P1").unlink()
     (root / "trainset/P1").symlink_to(elsewhere / "P1")
     (root / "testset/P3/9.jpg").symlink_to("9.jpg")
-    assert [(each.place.where, each.what, each.private.name) for each in fields_of(data)] == [
+    assert [
+        (each.place.where, each.what, each.private.name)
+        for each in load_cohort_lenient(data).problems
+    ] == [
         ("row 3, patient P1", "a link to a place outside data.root", "P1"),
         ("row 2, patient P3", "a broken link", "9.jpg"),
     ]
@@ -368,24 +336,23 @@ def test_the_shipped_table_option_reads_what_its_comments_say(tmp_path):
     (tmp_path / "images/P1/0001.png").touch()
     text = "ID,LABEL,DOB,LYMPH_COUNT,GENDER\nP1,1,07/01/1948,52.1,F\n"
     (tmp_path / "clinical.csv").write_text(text)
-    data = shipped("table") | {"root": str(tmp_path)}
-    slashes = load(data)
+    data = data_config("table", {"root": str(tmp_path)})
+    slashes = load_cohort(data)
     (tmp_path / "clinical.csv").write_text(text.replace("07/01/1948", "1948-01-07"))
-    assert same(load(data), slashes)
+    assert same(load_cohort(data), slashes)
     assert slashes.table["age"].item() == pytest.approx(71.98, abs=0.01)
 
 
 # Any text: what is not refused is read right
 
 REFERENCE = date(2020, 1, 1)
-DATA = DataConfig.read(shipped("lymphocytosis"))
 
 
 @given(st.dates(REFERENCE - timedelta(days=43_000), REFERENCE), st.booleans(), st.booleans())
 def test_the_separator_decides_on_any_day(day: date, slash: bool, padded: bool):
     form, width = "{1}/{0}/{2}" if slash else "{0}-{1}-{2}", 2 if padded else 1
     text = form.format(f"{day.day:0{width}}", f"{day.month:0{width}}", day.year)
-    assert read_cell("age", text, DATA) == (REFERENCE - day).days / 365.25
+    assert read_cell("age", text, KAGGLE) == (REFERENCE - day).days / 365.25
 
 
 @given(st.from_regex(r"[0-9]{1,2}[-/. ][0-9]{1,2}[-/.][0-9]{1,5}", fullmatch=True) | cell)
@@ -397,18 +364,18 @@ def test_no_date_is_misread(text: str):
         assert refused("age", text)
     else:
         assert refused("age", text) or (
-            read_cell("age", text, DATA) == (REFERENCE - day).days / 365.25
+            read_cell("age", text, KAGGLE) == (REFERENCE - day).days / 365.25
         )
 
 
 @given(st.floats().map(str) | st.integers().map(str) | cell)
 def test_no_number_is_misread(text: str):
     if not refused("lymphocyte_count", text):
-        assert read_cell("lymphocyte_count", text, DATA) == float(text) > 0
+        assert read_cell("lymphocyte_count", text, KAGGLE) == float(text) > 0
 
 
 def refused(name: str, text: str) -> bool:
     try:
-        return not read_cell(name, text, DATA)
+        return not read_cell(name, text, KAGGLE)
     except CellError:
         return True

@@ -42,14 +42,6 @@ def test_second_opening_reads_each_image_once_and_decodes_and_writes_nothing(
     assert not capsys.readouterr().out
 
 
-def test_a_pickled_store_carries_no_pixels(opened):
-    store = opened()
-    bag = store.bag("P1")
-    sent = pickle.dumps(store)
-    assert len(sent) < 1000
-    np.testing.assert_array_equal(pickle.loads(sent).bag("P1"), bag)
-
-
 def test_an_entry_spoiled_during_a_run_is_refused_and_one_rebuilt_is_read(images, opened, entries):
     store = opened()
     path = max(entries(), key=lambda each: each.stat().st_size)
@@ -71,24 +63,6 @@ def test_bags_that_are_no_longer_used_hold_no_file_open(images, opened):
     assert len(os.listdir("/dev/fd")) == before
 
 
-def test_all_bad_images_are_named_and_no_entry_holds_one(images, opened, entries):
-    images["P1"][0].write_text("not an image")
-    images["P2"][0].unlink()
-    images["P2"][1].write_bytes(images["P2"][1].read_bytes()[:200])
-    Image.fromarray(np.zeros((20, 20), np.uint16)).save(images["P2"][2])
-    for _ in range(2):  # what is bad stays bad
-        with pytest.raises(InputError) as refused:
-            opened()
-        first, second, third, fourth = refused.value.problems
-        assert f"{images['P1'][0]} of patient P1: cannot be decoded (not an image)" in first
-        assert f"{images['P2'][0]} of patient P2: cannot be read" in second
-        assert "P2/1.png of patient P2" in third
-        assert "I;16" in fourth
-    (entry,) = entries()  # P10's
-    np.testing.assert_array_equal(np.load(entry), pixels(images["P10"]))
-    assert {path.name for path in entry.parent.iterdir()} == {entry.name, ".lock"}
-
-
 def test_thousands_of_bad_images_are_21_lines(images, opened):
     images["P1"][0].write_text("not an image")
     with pytest.raises(InputError) as refused:
@@ -97,27 +71,38 @@ def test_thousands_of_bad_images_are_21_lines(images, opened):
     assert refused.value.problems[-1] == "... and 11 more images like these"
 
 
+def test_all_bad_images_are_named_and_no_entry_holds_one(images, opened, entries):
+    images["P1"][0].write_text("not an image")
+    images["P2"][0].unlink()
+    Image.fromarray(np.zeros((20, 20), np.uint16)).save(images["P2"][2])
+    for _ in range(2):  # what is bad stays bad
+        with pytest.raises(InputError) as refused:
+            opened()
+        first, second, third = refused.value.problems
+        assert f"{images['P1'][0]} of patient P1: cannot be decoded (not an image)" in first
+        assert f"{images['P2'][0]} of patient P2: cannot be read" in second
+        assert "I;16" in third
+    (entry,) = entries()  # P10's
+    np.testing.assert_array_equal(np.load(entry), pixels(images["P10"]))
+    assert {path.name for path in entry.parent.iterdir()} == {entry.name, ".lock"}
+    store = opened({"P10": images["P10"]})
+    missing = images["P10"][0].with_name("9.png")
+    with pytest.raises(InputError, match=r"9.png of patient P10: cannot be read"):
+        opened({"P10": (*images["P10"], missing)})
+    sent = pickle.dumps(store)  # to a worker
+    assert len(sent) < 1000
+    np.testing.assert_array_equal(pickle.loads(sent).bag("P10"), pixels(images["P10"]))
+
+
 def test_images_of_several_sizes_are_refused_until_resized(images, opened):
     Image.new("RGB", (30, 30)).save(images["P10"][0])
-    with pytest.raises(InputError, match=r"P10/0.png of patient P10: 30 x 30 .* data.resize"):
+    mixed = r"P10/0.png of patient P10: 30 x 30 .* has 20 x 20; .* data.resize"
+    with pytest.raises(InputError, match=mixed):
+        opened()
+    assert opened({"P10": images["P10"]}).size == (30, 30)
+    with pytest.raises(InputError, match=mixed):  # though each entry is intact
         opened()
     assert opened(resize=8).size == (8, 8)
     assert opened(crop=20).size == (20, 20)
     with pytest.raises(InputError, match=r"smaller than data.crop=25"):
         opened(crop=25)
-
-
-def test_entries_of_several_sizes_are_refused_together_though_each_is_intact(images, opened):
-    Image.new("RGB", (30, 30)).save(images["P10"][0])
-    for patient in ("P1", "P10"):
-        opened({patient: images[patient]})
-    with pytest.raises(InputError, match=r"P10/0.png of patient P10: 30 x 30 .* has 20 x 20"):
-        opened()
-    assert opened({"P10": images["P10"]}).size == (30, 30)
-
-
-def test_an_image_that_cannot_be_read_is_named_also_where_the_others_are_decoded(images, opened):
-    opened()
-    missing = images["P1"][0].with_name("9.png")
-    with pytest.raises(InputError, match=r"9.png of patient P1: cannot be read"):
-        opened(images={**images, "P1": (*images["P1"], missing)})

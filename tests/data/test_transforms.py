@@ -1,6 +1,5 @@
 """Transforms: exact where nothing is random, within bounds where noise decides."""
 
-import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -70,12 +69,22 @@ def test_color_jitter_stays_in_the_unit_range_and_within_its_bound():
     assert bright.max() <= 1
 
 
+def test_a_chunk_is_transformed_as_in_the_whole_batch_autocast_or_not():
+    images, noise = pictures(9), uniform(9, NOISE_SIZE)
+    for rotate in (True, "any"):
+        transform = BatchTransform(True, AugmentConfig(**ON | {"rotate": rotate}))
+        whole = transform(images, noise)
+        parts = [transform(images[part], noise[part]) for part in (slice(0, 4), slice(4, 9))]
+        assert torch.equal(torch.cat(parts), whole)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(transform(images, noise), whole)
+        assert whole.dtype == torch.float32
+
+
 def test_without_noise_nothing_is_random():
     images = pictures(4)
-    plain = transforms.to_unit(images)
-    assert torch.equal(
-        BatchTransform(True, AugmentConfig(**ON))(images), transforms.normalize(plain)
-    )
+    plain, transform = transforms.to_unit(images), BatchTransform(True, AugmentConfig(**ON))
+    assert torch.equal(transform(images), transforms.normalize(plain))
     assert torch.equal(only()(images, uniform(4, NOISE_SIZE)), plain)
     assert torch.equal(BatchTransform(False)(images), plain)
 
@@ -88,16 +97,6 @@ def test_each_option_alone_changes_images_by_their_noise(key):
     assert not torch.equal(changed, transform(images))
     assert not torch.equal(changed, transform(images, uniform(8, NOISE_SIZE, seed=1)))
     assert not only().random
-
-
-def test_a_chunk_is_transformed_as_in_the_whole_batch():
-    images, noise, transform = (
-        pictures(9),
-        uniform(9, NOISE_SIZE),
-        BatchTransform(True, AugmentConfig(**ON)),
-    )
-    parts = [transform(images[part], noise[part]) for part in (slice(0, 4), slice(4, 9))]
-    assert torch.equal(torch.cat(parts), transform(images, noise))
 
 
 def test_any_angle_rotates_by_its_noise_about_the_centre():
@@ -131,22 +130,6 @@ def test_symmetries_are_the_eight_of_the_square():
     # A group: a rotation or mirror image of any of them is one of them.
     again = [each.rot90(1, (-2, -1)) for each in found] + [each.flip(-2) for each in found]
     assert all(any(torch.equal(one, each) for each in found) for one in again)
-
-
-def test_autocast_changes_no_pixel():
-    images, noise = pictures(4), uniform(4, NOISE_SIZE)
-    transform = BatchTransform(True, AugmentConfig(**ON | {"rotate": "any"}))
-    with torch.autocast("cpu", torch.bfloat16):
-        halved = transform(images, noise)
-    assert halved.dtype == torch.float32
-    assert torch.equal(halved, transform(images, noise))
-
-
-def test_resample_by_right_angles_is_rot90():
-    image = torch.eye(3).reshape(1, 1, 3, 3).repeat(4, 1, 1, 1)
-    out = transforms.resample(image, torch.arange(4) * math.pi / 2, torch.ones(4))
-    for turns in range(4):
-        torch.testing.assert_close(out[turns, 0], torch.eye(3).rot90(turns), atol=1e-5, rtol=0)
 
 
 def test_test_time_views_are_symmetries_of_the_evaluation_transform():
@@ -183,6 +166,9 @@ def test_concentrations_are_scaled_and_shifted_as_scikit_image_has_them(amount):
     out = jitter_stains(images, amount, noise).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(out, expected, atol=1e-4)
     assert np.abs(out - images.permute(0, 2, 3, 1).numpy()).max() > 0.02
+    last = images.contiguous(memory_format=torch.channels_last)
+    out = jitter_stains(last, amount, noise)
+    assert out.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_without_jitter_every_colour_stays_black_and_white_too():
@@ -190,17 +176,5 @@ def test_without_jitter_every_colour_stays_black_and_white_too():
     colours = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, 6, 36)
     out = jitter_stains(colours, 0.0, uniform(1, 6))
     torch.testing.assert_close(out, colours, atol=1e-6, rtol=0)
-
-
-def test_the_darkest_and_the_strongest_stay_finite_and_in_the_unit_range():
-    images = torch.cat([torch.zeros(50, 3, 2, 2), torch.ones(50, 3, 2, 2), uniform(50, 3, 2, 2)])
-    out = jitter_stains(images, 0.99, uniform(150, 6))
-    assert torch.isfinite(out).all()
-    assert out.min() >= 0
-    assert out.max() <= 1
-
-
-def test_the_memory_layout_is_kept():
-    images = stained(3).contiguous(memory_format=torch.channels_last)
-    out = jitter_stains(images, 0.1, uniform(3, 6))
-    assert out.is_contiguous(memory_format=torch.channels_last)
+    strongest = jitter_stains(colours, 0.99, uniform(1, 6))
+    assert 0 <= strongest.min() <= strongest.max() <= 1  # which NaN is not
