@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
+from lymphoml.data.feature_store import mean_std
 from lymphoml.data.settings import ColumnConfig
 
 
@@ -46,11 +47,8 @@ class ClinicalEncoder:
         k = len(encoder.names)
         if not standardize:
             return replace(encoder, mean=[0.0] * k, scale=[1.0] * k)
-        features = encoder._features(table)
-        # A constant's deviation is rounding noise; dividing by it would blow up other patients.
-        constant = np.ptp(features, axis=0) <= 1e-9 * np.abs(features).max(axis=0, initial=0)
-        scale = np.where(constant, 1.0, features.std(axis=0))
-        return replace(encoder, mean=features.mean(axis=0).tolist(), scale=scale.tolist())
+        mean, scale = mean_std(encoder._features(table), noise=1e-9)
+        return replace(encoder, mean=mean.tolist(), scale=scale.tolist())
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.columns import birth_date, input_schema, read_cell, separator_of
-from lymphoml.data.image_folders import Paths, bag_names, check_inside_root, find_bags
+from lymphoml.data.image_folders import Paths, check_inside_root, find_bags
 from lymphoml.data.mil_table import LAYOUT, read_bags
 from lymphoml.data.problems import DataError, Place, Problem, shortened
 from lymphoml.data.settings import DataConfig
@@ -125,19 +125,18 @@ def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list
     problems: list[Problem] = []
     lost: list[Problem] = []
     for number, (path, folder) in enumerate(table_paths(data)):
+        places = None
         try:
             check_inside_root(path, root, Place(path))
             table = tables[number] = read_table(path, data)
             places = dict(zip(table["id"], table["place"], strict=True))
         except DataError as error:
             problems += error.found
-            places = {name: Place(folder / name) for name in bag_names(folder)}
         bags, of_folder = find_bags(folder, root, data.image_pattern, places)
         images |= bags
-        if number in tables:
+        lost += of_folder
+        if places is not None:
             table["has_bag"] = table["id"].isin(bags.keys())
-        if number in tables or places:
-            lost += of_folder
     if not tables:
         return pd.DataFrame(), images, problems + lost
     text = pd.concat(tables, names=["table", "row"])

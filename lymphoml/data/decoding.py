@@ -86,18 +86,18 @@ def decode_patient(
     a single one where the patient's stain cannot be normalized. Pillow's warnings count as problems
     where the caller has turned them into errors, here and below.
     """
-    normalizers = {each: patient_normalizer(source, each.stain_norm) for each in sizes}
-    for normalizer in normalizers.values():
-        if isinstance(normalizer, str):
-            yield normalizer
-            return
+    try:
+        normalizers = {each: patient_normalizer(source, each.stain_norm) for each in sizes}
+    except ValueError as error:
+        yield str(error)
+        return
     for path, digest in zip(source.paths, source.digests, strict=True):
         opened = open_unchanged(path, digest)
         images = opened if isinstance(opened, ImageProblem) else _preprocessed(opened.image, sizes)
         if isinstance(images, ImageProblem):
             yield f"image {path} of patient {source.patient}: {images}"
         else:
-            yield {each: normalizers[each](image) for each, image in images.items()}  # type: ignore
+            yield {each: normalizers[each](image) for each, image in images.items()}
 
 
 def open_unchanged(path: Path, digest: bytes) -> Opened | ImageProblem:
@@ -167,11 +167,11 @@ def size_from_header(path: Path, preprocessing: Preprocessing) -> Size | None:
         return None
 
 
-def patient_normalizer(source: BagSource, stain_norm: str | None) -> Normalizer | str:
+def patient_normalizer(source: BagSource, stain_norm: str | None) -> Normalizer:
     """Return the function that normalizes the patient's stain, fitted to its whole images.
 
-    A line where the images show too little stain. Images that cannot be used are left out: decoding
-    reports them.
+    Raises ValueError where the images show too little stain. Images that cannot be used are left
+    out: decoding reports them.
     """
     samples = []
     for path, digest in zip(source.paths, source.digests, strict=True) if stain_norm else ():
@@ -184,10 +184,10 @@ def patient_normalizer(source: BagSource, stain_norm: str | None) -> Normalizer 
     try:
         return NORMALIZERS[stain_norm](pixels[:: 1 + len(pixels) // MAX_PIXELS_FITTED])
     except ValueError as error:
-        return (
+        raise ValueError(
             f"patient {source.patient}: {error}, too little for data.stain_norm={stain_norm}; "
             f"remove the patient, or set data.stain_norm=null"
-        )
+        ) from None
 
 
 def size_problem(image: Image.Image, preprocessing: Preprocessing) -> ImageProblem | None:

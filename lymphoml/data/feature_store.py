@@ -81,10 +81,11 @@ def block_weights(widths: Sequence[int]) -> list[float]:
     return [(mean / width) ** 0.5 for width in widths for _ in range(width)]
 
 
-def mean_std(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation (1 of a constant) of each column; float64 (d)."""
+def mean_std(features: np.ndarray, noise: float = 1e-6) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation (1 of a constant) of each column; float64 (d).
+
+    A constant's deviation is rounding `noise`: dividing by it would blow up other patients.
+    """
     features = features.astype(float)
-    # A constant's deviation is rounding noise; dividing by it would blow up other images.
-    largest = np.abs(features).max(axis=0, initial=0)
-    constant = np.ptp(features, axis=0) <= 1e-6 * largest
+    constant = np.ptp(features, axis=0) <= noise * np.abs(features).max(axis=0, initial=0)
     return features.mean(axis=0), np.where(constant, 1.0, features.std(axis=0))

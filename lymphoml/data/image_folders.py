@@ -12,20 +12,13 @@ from lymphoml.data.problems import DataError, Place, Problem
 Paths = tuple[Path, ...]
 
 
-def bag_names(folder: Path) -> list[str]:
-    """Return the folders in `folder`, where no table lists the patients; none without it."""
-    try:
-        return sorted(each.name for each in _visible(folder) if os.path.isdir(each))
-    except OSError:
-        return []
-
-
 def find_bags(
-    folder: Path, root: Path, pattern: str, places: Mapping[str, Place]
+    folder: Path, root: Path, pattern: str, places: Mapping[str, Place] | None
 ) -> tuple[dict[str, Paths], list[Problem]]:
     """Return the images of each patient, sorted by name, and the problems met.
 
-    `places` holds where each patient's row is, for the messages. Hidden files and folders
+    `places` holds where each patient's row is; None: no table lists them, every folder is one's.
+    Hidden files and folders
     (.DS_Store, ._000.jpg) and files that do not match `pattern` are ignored.
     """
     try:
@@ -33,18 +26,16 @@ def find_bags(
         present = {each.name: each for each in _visible(folder) if os.path.isdir(each)}
     except OSError as error:
         what = f"no folder of images ({error.strerror})"
-        return {}, [Problem(Place(folder), what, "check data.root")]
+        return {}, [Problem(Place(folder), what, "check data.root")] if places is not None else []
     except DataError as error:
         return {}, list(error.found)
+    if places is None:
+        places = {name: Place(folder / name) for name in sorted(present)}
     bags: dict[str, Paths] = {}
-    problems = [
-        Problem(
-            Place(folder, f"folder {quoted(name, 99)}"),
-            "no row in the table",
-            "add the patient, or move it away",
-        )
-        for name in sorted(present.keys() - places.keys())
-    ]
+    problems = []
+    for name in sorted(present.keys() - places.keys()):
+        place = Place(folder, f"folder {quoted(name, 99)}")
+        problems.append(Problem(place, "no row in the table", "add the patient, or move it away"))
     for patient, place in places.items():
         if patient not in present:
             action = "add it, or remove the row"

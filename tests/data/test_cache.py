@@ -1,21 +1,19 @@
-"""Entries verify themselves; a build survives damage, other processes, kills and full disks."""
+"""Entries verify themselves; a build survives damage, other processes and full disks."""
 
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lymphoml.core import files
 from lymphoml.core.errors import InputError, RuntimeFailure
-from lymphoml.data import cache, decoding
+from lymphoml.data import decoding
 from lymphoml.data.cache import (
     BagSource,
     check_entry,
@@ -25,32 +23,8 @@ from lymphoml.data.cache import (
     write_entry,
 )
 
-ROOT = Path(__file__).parents[2]
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), dtype=np.uint8)
 FEATURES = np.random.default_rng(0).random((3, 7), np.float32)
-# Opens the store of the test's images; each decoding is logged, P2's waits while a file is there.
-CHILD = """
-import sys, time
-from pathlib import Path
-from lymphoml.data import decoding
-from lymphoml.data.image_store import read_images
-
-folder, cache = map(Path, sys.argv[1:])
-open_unchanged = decoding.open_unchanged
-
-def logged(path, *rest):
-    with (folder / "log").open("a") as log:
-        log.write(f"{path}\\n")
-    while path.parent.name == "P2" and (folder / "hold").exists():
-        time.sleep(0.01)
-    return open_unchanged(path, *rest)
-
-decoding.open_unchanged = logged
-patients = sorted((folder / "cohort").iterdir())
-images = {patient.name: tuple(sorted(patient.iterdir())) for patient in patients}
-store, _ = read_images(images, decoding.Preprocessing(None, None), str(cache))
-assert "torch" not in sys.modules
-"""
 
 
 @pytest.fixture(params=[PIXELS, FEATURES], ids=["pixels", "features"])
@@ -58,33 +32,6 @@ def entry(request, tmp_path):
     path = tmp_path / "0123.npy"
     write_entry(path, request.param.shape, iter(request.param))
     return path, request.param
-
-
-@pytest.fixture
-def child(tmp_path):
-    """Starts a process that opens the store; whatever it prints is one text."""
-    started = []
-
-    def start():
-        words = [sys.executable, "-c", CHILD, str(tmp_path), str(tmp_path / "cache")]
-        process = subprocess.Popen(
-            words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def wait_until(true):
-    end = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def assert_same_pixels(store, images):
@@ -122,16 +69,6 @@ def test_a_flipped_bit_or_a_truncation_anywhere_is_found(entry):
         assert check_entry(spoiled) == "truncated or corrupt"
     assert check_entry(path.with_name("89.npy")) == "missing"
     assert check_entry(path.parent) == "unreadable (not a file)"
-
-
-def test_images_that_fail_midway_leave_nothing(tmp_path):
-    def failing():
-        yield PIXELS[0]
-        raise KeyError
-
-    with pytest.raises(KeyError):
-        write_entry(tmp_path / "0123.npy", PIXELS.shape, failing())
-    assert not list(tmp_path.iterdir())
 
 
 def test_an_entrys_name_depends_on_bytes_order_and_folder_but_not_on_the_patient(images, tmp_path):
@@ -210,29 +147,37 @@ def test_a_corrupt_entry_alone_is_rebuilt_and_reported(
     assert "building 3 images" in building
 
 
-def test_a_second_process_waits_and_goes_on_where_the_first_was_killed(
-    images, child, tmp_path, opened, entries
+def test_who_comes_second_waits_and_builds_nothing_again(
+    images, opened, entries, monkeypatch, capsys
 ):
-    (tmp_path / "hold").touch()
-    first = child()
-    # P2's first image is reached after the entries of P1 and P10, or at the same time.
-    wait_until(lambda: len(entries()) == 2 and "P2" in (tmp_path / "log").read_text())
-    second = child()
-    assert "waiting for another process" in second.stdout.readline()
-    finished = entries()
-    folder = next(iter(finished)).parent
-    assert len(list(folder.glob(".*.npy.*"))) == 1
-    first.kill()
-    first.wait()
-    (tmp_path / "log").write_text("")
-    (tmp_path / "hold").unlink()
-    printed, _ = second.communicate()
-    assert second.returncode == 0, printed
-    assert {*(tmp_path / "log").read_text().split()} == {*map(str, images["P2"])}
-    assert {path: entries()[path] for path in finished} == finished
-    assert len(entries()) == 3
-    assert not list(folder.glob(".*.npy.*"))
-    assert_same_pixels(opened(), images)
+    held, decoded, open_unchanged = Event(), [], decoding.open_unchanged
+
+    def slow(path, *rest):
+        decoded.append(path)
+        assert held.wait(30)
+        return open_unchanged(path, *rest)
+
+    opened({"P10": images["P10"]})
+    (finished,) = before = entries()
+    leftover = finished.with_name(".0.npy.killed")
+    leftover.touch()
+    monkeypatch.setattr(decoding, "open_unchanged", slow)
+    printed = ""
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(opened)
+        while not decoded:
+            time.sleep(0.01)
+        second = pool.submit(opened)
+        while "waiting for another process" not in printed:
+            assert not second.done()
+            printed += capsys.readouterr().out
+            time.sleep(0.01)
+        held.set()
+    for each in (first, second):
+        assert_same_pixels(each.result(), images)
+    assert sorted(decoded) == sorted(images["P1"] + images["P2"])
+    assert entries()[finished] == before[finished]
+    assert not leftover.exists()
 
 
 def test_too_little_space_is_one_line_before_anything_is_decoded(images, opened, monkeypatch):
@@ -241,26 +186,6 @@ def test_too_little_space_is_one_line_before_anything_is_decoded(images, opened,
     with pytest.raises(RuntimeFailure, match=r"needs 7.2 kB.*data\.cache=DIR") as refused:
         opened()
     assert len(refused.value.problems) == 1
-
-
-def test_a_disk_that_runs_full_is_one_line_and_keeps_finished_entries(
-    images, opened, entries, monkeypatch
-):
-    def full(handle, fsync=os.fsync):
-        if entries():
-            raise OSError(28, "No space left on device")
-        fsync(handle)
-
-    monkeypatch.setattr(cache.os, "cpu_count", lambda: 1)
-    with monkeypatch.context() as running:
-        running.setattr(files.os, "fsync", full)
-        with pytest.raises(RuntimeFailure, match=r"No space left.*data\.cache=DIR") as refused:
-            opened()
-    assert len(refused.value.problems) == 1
-    (finished,) = before = entries()
-    assert {path.name for path in finished.parent.iterdir()} == {finished.name, ".lock"}
-    assert_same_pixels(opened(), images)
-    assert entries()[finished] == before[finished]
 
 
 def test_a_cache_that_cannot_be_made_is_one_line(opened, tmp_path):

@@ -307,25 +307,12 @@ def test_everything_is_found_at_once_and_no_valid_birth_date_is_shown(tmp_path):
 # Folders
 
 
-def test_a_folder_may_link_within_the_root_only(tmp_path):
-    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
-    data = write_kaggle(root)
+def test_a_folder_may_link_within_the_root(tmp_path):
+    data = write_kaggle(tmp_path)
     cohort = load_cohort(data)
-    write_bags(elsewhere, ["P1", "P2"])
-    (root / "trainset/P1").rename(root / "stored")
-    (root / "trainset/P1").symlink_to("../stored")
+    (tmp_path / "trainset/P1").rename(tmp_path / "stored")
+    (tmp_path / "trainset/P1").symlink_to("../stored")
     assert same(load_cohort(data), cohort)
-
-    (root / "trainset/P1").unlink()
-    (root / "trainset/P1").symlink_to(elsewhere / "P1")
-    (root / "testset/P3/9.jpg").symlink_to("9.jpg")
-    assert [
-        (each.place.where, each.what, each.private.name)
-        for each in load_cohort_lenient(data).problems
-    ] == [
-        ("row 3, patient P1", "a link to a place outside data.root", "P1"),
-        ("row 2, patient P3", "a broken link", "9.jpg"),
-    ]
 
 
 # Shipped options
