@@ -131,12 +131,11 @@ class FeaturesConfig(Section):
                 f"data.features.path={self.path}: has no effect with data.features.blocks; use "
                 "data/features=file"
             )
-        if not any(name.startswith("random") for name in self.blocks):
-            for key, default in (("num_networks", 1), ("seed", 0)):
-                if (value := getattr(self, key)) != default:
-                    problems.append(
-                        f"data.features.{key}={value}: has no effect without a random network"
-                    )
+        random = any(name.startswith("random") for name in self.blocks)
+        for key, default in (("num_networks", 1), ("seed", 0)):
+            if (value := getattr(self, key)) != default and not random:
+                what = "has no effect without a random network"
+                problems.append(f"data.features.{key}={value}: {what}")
         if problems:
             raise ValueError("\n".join(problems))
         return self

@@ -19,7 +19,6 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.synthetic.bayes_bound import METHOD, best_balanced_accuracy
 from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
 from lymphoml.data.synthetic.population import (
-    BLOCK_SIZE,
     DRAWING,
     POPULATION,
     TABLE,
@@ -69,7 +68,6 @@ def synthesize(
         for split, number in ((TRAIN, patients), (TEST, test_patients))
         for index in range(number)
     }
-    ids = {key: patient_id(seed, *key) for key in drawn}
     truth = {
         "seed": seed,
         "size": size,
@@ -77,15 +75,24 @@ def synthesize(
         "population": asdict(population),
         "best_balanced_accuracy": best_balanced_accuracy(images, population),
         "method": METHOD,
-        "patients": {ids[key]: _truth(key[0], patient) for key, patient in drawn.items()},
+        "patients": {
+            patient.id: {
+                "split": SPLITS[split],
+                "label": patient.label,
+                "age": round(patient.age, 4),
+                "atypical_fraction": round(patient.atypical_fraction, 4),
+                "cells": patient.cells.astype(int).tolist(),  # 1 atypical; in the order of files
+            }
+            for (split, _), patient in drawn.items()
+        },
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as partial:
         root = Path(partial) / "cohort"
         for (split, index), patient in drawn.items():
-            folder = root / SPLITS[split] / ids[split, index]
+            folder = root / SPLITS[split] / patient.id
             _draw_bag(folder, patient, size, generator(seed, split, DRAWING, index))
-        _write_tables(root, _table(drawn, ids, seed))
+        _write_tables(root, _table(drawn, seed))
         (root / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
         os.replace(root, out)
     return truth
@@ -99,21 +106,6 @@ def _path_problems(out: Path) -> Iterator[str]:
         yield f"out={out}: the folder is not empty; name a new one or remove it"
 
 
-def patient_id(seed: int, split: int, index: int) -> str:
-    """Return a unique id; ids have gaps, and training and test patients alternate."""
-    return f"P{4 * index + 2 * split + generator(seed, split, TABLE, index).integers(2)}"
-
-
-def _truth(split: int, patient: Patient) -> dict[str, Any]:
-    return {
-        "split": SPLITS[split],
-        "label": patient.label,
-        "age": round(patient.age, 4),
-        "atypical_fraction": round(patient.atypical_fraction, 4),
-        "cells": patient.cells.astype(int).tolist(),  # 1 atypical; in the order of the file names
-    }
-
-
 def _draw_bag(folder: Path, patient: Patient, size: int, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
     slide = draw_slide(rng)
@@ -122,33 +114,22 @@ def _draw_bag(folder: Path, patient: Patient, size: int, rng: np.random.Generato
         image.save(folder / f"{number:06d}.jpg", quality=90)
 
 
-def _table(
-    drawn: dict[tuple[int, int], Patient], ids: dict[tuple[int, int], str], seed: int
-) -> pd.DataFrame:
+def _table(drawn: dict[tuple[int, int], Patient], seed: int) -> pd.DataFrame:
     """Return the clinical table as typed by hand, its rows in random order."""
     rows = [
         {
-            "ID": ids[split, index],
+            "ID": patient.id,
             "LABEL": patient.label if split == TRAIN else -1,
             "GENDER": patient.sex,
-            "DOB": _written_date(patient, seed, split, index),
+            "DOB": patient.written_date,
             "LYMPH_COUNT": patient.lymphocyte_count,
         }
-        for (split, index), patient in drawn.items()
+        for (split, _), patient in drawn.items()
     ]
     for row in [row for row in rows if row["GENDER"] == "F"][:1]:
         row["GENDER"] = "f"
     order = generator(seed, TABLE).permutation(len(rows))
     return pd.DataFrame([rows[i] for i in order])
-
-
-def _written_date(patient: Patient, seed: int, split: int, index: int) -> str:
-    """Return the date with slashes, month first; of one patient a block dashes, day first."""
-    born = patient.birth_date
-    block, position = divmod(index, BLOCK_SIZE)
-    if generator(seed, split, TABLE, block, 0).integers(BLOCK_SIZE) == position:
-        return f"{born:%d-%m-%Y}"
-    return f"{born.month}/{born.day}/{born.year}"
 
 
 def _write_tables(root: Path, table: pd.DataFrame) -> None:

@@ -53,6 +53,8 @@ class Patient(NamedTuple):
     lymphocyte_count: float  # 10^9/L
     atypical_fraction: float  # expected share of atypical cells
     cells: np.ndarray  # bool, one an image: atypical?
+    id: str  # unique; ids have gaps, and training and test patients alternate
+    written_date: str  # with slashes, month first; of one patient a block dashes, day first
 
     @property
     def age(self) -> float:
@@ -84,13 +86,18 @@ def draw_patient(
     excess = visit.gamma(model.count_shape, model.count_scale[label])
     clear = visit.random() < model.clear_share
     fraction = visit.beta(*(model.clear[label] if clear else model.unclear))
+    born = REFERENCE_DATE - timedelta(days=round(365.25 * _age(model, label, person)))
+    dashed = generator(seed, split, TABLE, block, 0).integers(BLOCK_SIZE) == position
+    number = 4 * index + 2 * split + generator(seed, split, TABLE, index).integers(2)
     return Patient(
         label=label,
-        birth_date=REFERENCE_DATE - timedelta(days=round(365.25 * _age(model, label, person))),
+        birth_date=born,
         sex="FM"[person.integers(2)],
         lymphocyte_count=round(model.count_floor * math.exp(excess), 2),
         atypical_fraction=fraction,
         cells=visit.random(size) < fraction,
+        id=f"P{number}",
+        written_date=f"{born:%d-%m-%Y}" if dashed else f"{born.month}/{born.day}/{born.year}",
     )
 
 

@@ -123,8 +123,7 @@ def test_the_truth_has_every_label(cohort, truth):
 def test_date_format_row_order_id_and_sex_are_independent_of_the_label():
     keys = [(synthetic.TRAIN, index) for index in range(5, 4005)]
     drawn = {key: synthetic.draw_patient((1, 3), 0, *key) for key in keys}
-    ids = {key: synthetic.patient_id(0, *key) for key in keys}
-    table = synthetic._table(drawn, ids, seed=0)
+    table = synthetic._table(drawn, seed=0)
     label = table["LABEL"].to_numpy()
     dashed = table["DOB"].str.contains("-").to_numpy()
     assert dashed.mean() == pytest.approx(0.2, abs=1e-3)
