@@ -2,9 +2,7 @@
 
 An entry is a `.npy` file of uint8 (m, h, w, 3), decoded images, or of float32 (m, d), feature
 vectors, followed by a SHA-256 of all before; numpy ignores what follows the array. Its name is a
-digest of what it was made from, so it never goes stale: the same images find it, other images look
-for another. An interrupted build resumes, a changed image rebuilds its patient's entry alone,
-corrupt entries are rebuilt, one process builds at a time.
+digest of what it was made from: other images look for another.
 """
 
 import hashlib

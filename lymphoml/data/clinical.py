@@ -18,8 +18,7 @@ class ClinicalEncoder:
 
     A number or an age is one feature, its natural logarithm where the column is declared `log`.
     A categorical column of m values is m - 1 features of 0 or 1, named `sex=M`: all zeros mean the
-    first in alphabetical order. Holds only primitives, so that `state` can be stored in a
-    checkpoint.
+    first in alphabetical order. Holds only primitives, for a checkpoint.
     """
 
     columns: dict[str, dict[str, Any]]  # name: {"log": bool} or {"categories": sorted list}

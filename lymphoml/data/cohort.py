@@ -68,8 +68,7 @@ class LenientCohort(NamedTuple):
 def load_cohort(data: DataConfig) -> Cohort:
     """Return the cohort that the configuration describes.
 
-    Raises InputError with all that is wrong. Birth dates go no further than this function: ages and
-    groups are made from them.
+    Raises InputError with all that is wrong. Birth dates go no further: only ages and groups do.
     """
     found = load_cohort_lenient(data)
     if found.problems or found.cohort is None:
@@ -93,11 +92,6 @@ def root_folder(data: DataConfig) -> Path:
     return Path(data.root).expanduser()  # no shell expands the ~ of data.root=~/cohort
 
 
-def mil_path(data: DataConfig) -> Path:
-    """Return the file of a MIL benchmark."""
-    return root_folder(data) / data.table
-
-
 def table_paths(data: DataConfig) -> list[tuple[Path, Path]]:
     """Return each table with the folder of its patients' folders."""
     root = root_folder(data)
@@ -108,7 +102,7 @@ def table_paths(data: DataConfig) -> list[tuple[Path, Path]]:
 
 
 def _read_bags(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list[Problem]]:
-    path = mil_path(data)
+    path = root_folder(data) / data.table
     check_inside_root(path, root_folder(data), Place(path))
     bags = read_bags(path)
     return pd.concat({0: bags.table}, names=["table", "row"]), bags.images, []

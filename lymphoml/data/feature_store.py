@@ -45,8 +45,7 @@ def concat_features(stores: Sequence[FeatureStore], patients: Iterable[str]) -> 
 class FeatureScaler:
     """Scale each feature to zero mean and unit variance over the images it was fitted to.
 
-    `weights`, if any, multiply the scaled features. Holds only primitives, so that `state` can be
-    stored in a checkpoint.
+    `weights`, if any, multiply the scaled features. Holds only primitives, for a checkpoint.
     """
 
     names: list[str]
@@ -73,10 +72,7 @@ class FeatureScaler:
 
 
 def block_weights(widths: Sequence[int]) -> list[float]:
-    """Return a factor for each column: blocks of any width then count alike.
-
-    It is the root of how much narrower the column's block is than the average block.
-    """
+    """Return a factor for each column, so that blocks of any width count alike."""
     mean = sum(widths) / len(widths)
     return [(mean / width) ** 0.5 for width in widths for _ in range(width)]
 

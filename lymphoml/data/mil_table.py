@@ -1,10 +1,7 @@
 """A benchmark of multiple-instance learning as a cohort: `data.layout=mil_table`.
 
-One file (`data.table` in `data.root`) has labels and feature vectors; a bag takes a patient's
-place, an instance an image's. A .csv has the columns `bag`, `label`, optionally `instance`, and one
-for each feature; a .npz the arrays `bag`, `label` and optionally `instance` of shape (n), and
-`features` of shape (n, d). A label is 1 or +1 where the bag is positive, 0 or -1 where not.
-docs/data.md converts the classic benchmarks.
+A bag takes a patient's place, an instance an image's. docs/data.md has the formats of the file,
+`data.table` in `data.root`, and converts the classic benchmarks.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,7 @@
-"""Stain normalisation: a patient's images as if stained like the smears of `data/smear.py`.
+"""Stain normalisation: a patient's images as if stained like the smears of `synthetic/drawing.py`.
 
-Statistics are one patient's, over all of its images, since a slide is stained as a whole: of one
-image alone they would tell, and take away, how large and dark its cell is. The target is fixed, and
-of drawn smears: no patient's, so that nothing passes from one patient to another, and what a
-patient looks like depends on no fold. So it is done once, when images are decoded.
+Statistics are of all of a patient's images: those of one image would remove how large and dark its
+cell is. The target is fixed, so that nothing passes between patients and folds.
 """
 
 from collections.abc import Callable

@@ -28,9 +28,8 @@ DARKEST = 1e-6  # of full light, so that black has a finite density
 class BatchTransform:
     """Scale bytes to the encoder's input, and augment images for which noise is given.
 
-    `augment` is the configuration's section of that name; None augments nothing. An image's noise
-    is uniform in [0, 1), NOISE_SIZES numbers one group after the other. Without noise, in
-    evaluation, nothing is random.
+    An image's noise is uniform in [0, 1), NOISE_SIZES numbers one group after the other. Without
+    noise, in evaluation, nothing is random.
     """
 
     def __init__(self, normalize: bool, augment: AugmentConfig | None = None):

@@ -7,7 +7,7 @@ from typing import Any
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.cache import Images, content_key, hash_images
-from lymphoml.data.cohort import mil_path
+from lymphoml.data.cohort import root_folder
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.feature_files import read_feature_file
 from lymphoml.data.feature_store import FeatureStore, concat_features
@@ -32,7 +32,7 @@ def open_instance_store(
     """
     features = data.features
     if data.layout == LAYOUT:
-        return read_bag_features(mil_path(data), images)
+        return read_bag_features(root_folder(data) / data.table, images)
     if features.path:
         return read_feature_file(Path(features.path).expanduser(), images)
     if not features.blocks:
