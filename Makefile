@@ -69,8 +69,8 @@ report: $(READY)  ## one HTML page of a run: RUN=runs/NAME/SLUG ARGS="audit=FILE
 test: $(READY)  ## the tests, minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-all: $(READY)  ## the tests and the slow ones; writes docs/reliability.md
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow" --hypothesis-profile default --promises
+test-all: $(READY)  ## the tests and the slow ones
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow" --hypothesis-profile default
 
 lint: $(READY)  ## style, format and types
 	$(BIN)/ruff check .

@@ -27,21 +27,9 @@ import torch
 from hypothesis import settings
 
 from lymphoml.data.synthetic.cohort import synthesize
-from tests.promises import table as promises
 
 torch.set_num_threads(1)
 settings.register_profile("same_examples", derandomize=True)  # of make test; test-all looks further
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--promises", action="store_true", help="write docs/reliability.md")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if terminalreporter.config.getoption("--promises"):
-        reports = [each for kind in ("passed", "failed", "error", "skipped")
-                   for each in terminalreporter.getreports(kind)]  # fmt: skip
-        promises.write(promises.PAGE, reports)
 
 
 @pytest.fixture(scope="session")

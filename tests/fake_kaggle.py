@@ -52,10 +52,8 @@ class FakeKaggle(JsonServer):
     Reached as a proxy: the client requests http://localhost/..., whatever the port here.
     """
 
-    handler = _Handler
-
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(_Handler)
         self.requests: list[str] = []  # the last part of each path
         self.uploads: list[bytes] = []
         self.submissions: list[dict[str, Any]] = []

@@ -45,10 +45,8 @@ class _Handler(JsonHandler):
 class FakeWandb(JsonServer):
     """Stores what runs send; gives an agent its sweep's grid, a run at a time."""
 
-    handler = _Handler
-
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(_Handler)
         self.received: list[bytes] = []  # every path, header and body
         self.unknown: set[str] = set()  # GraphQL operations that got an empty answer
         self.sweep: dict[str, Any] = {}

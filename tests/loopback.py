@@ -35,10 +35,9 @@ class JsonHandler(BaseHTTPRequestHandler):
 
 class JsonServer(ThreadingHTTPServer):
     daemon_threads = True
-    handler: type[JsonHandler]
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), self.handler)
+    def __init__(self, handler: type[JsonHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     @contextmanager

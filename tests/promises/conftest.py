@@ -1,14 +1,12 @@
 import os
-from collections.abc import Iterator
+import pickle
 from functools import partial
 
 import pytest
 from filelock import FileLock
 
-from tests.promises.jobs import configuration
-from tests.promises.journey import USER, Journey, read, travel, write
-from tests.promises.nursery import Nursery, nursery
-from tests.promises.processes import end, start
+from tests.promises.jobs import configuration, end, start
+from tests.promises.journey import USER, Journey, travel
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,22 +20,15 @@ def configured(cohort, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def born() -> Iterator[Nursery]:
-    """Starts `train.py` in a tenth of a second."""
-    with nursery() as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
 def journey(tmp_path_factory) -> Journey:
     """A whole life of a run; made once, by the first of xdist's workers that needs it."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    home = base / "journey" / "home" / USER
+    stored = base / "journey.pickle"
     with FileLock(base / "journey.lock"):
-        if not home.exists():
-            write(travel(home))
-        return read(home)
+        if not stored.exists():
+            stored.write_bytes(pickle.dumps(travel(base / "journey" / "home" / USER)))
+        return pickle.loads(stored.read_bytes())
 
 
 @pytest.fixture

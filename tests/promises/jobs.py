@@ -1,8 +1,15 @@
-"""A job on the tiny cohort, as the promises of this folder try it."""
+"""What the promises share: jobs on the tiny cohort, processes, and how a refusal looks."""
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
@@ -11,18 +18,17 @@ from lymphoml.cli.config import compose_config
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.main import main
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.processes import ROOT
 
 if TYPE_CHECKING:
     from lymphoml.runs.settings import TrainConfig
 
-__all__ = ["CLINICAL", "ROOT", "configuration", "outcome", "predict", "refusal"]
+ROOT = Path(__file__).parents[2]
 TINY = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=3",
         "trainer.enable_progress_bar=false", "trainer.num_threads=1",
         "data.image_baselines=[]"]  # fmt: skip
 ENCODER = ["model/encoder=timm", "model.encoder.name=test_resnet"]
 CLINICAL = ["model/fusion=clinical", "data.batch_size=8"]
-OUTCOME = ["predictions.csv", "metrics.json", "folds.csv", "baselines.csv", "strata.csv"]
+TABLE = Path("trainset", "trainset_true.csv")  # of a synthetic cohort
 
 
 def configuration(cohort: Path, cache: Path, *words: str) -> "TrainConfig":
@@ -37,26 +43,127 @@ def predict(config: "TrainConfig", run: Path) -> None:
     main(["predict", f"run={run}", *places])
 
 
-def outcome(run: Path) -> dict[str, bytes]:
-    """Return all that a finished run contains but times: file name to bytes."""
-    found = {name: (run / name).read_bytes() for name in OUTCOME}
-    for fold in sorted(run.glob("fold-*")):
-        for name in ("predictions.csv", "instances.csv"):
-            found[f"{fold.name}/{name}"] = (fold / name).read_bytes()
-        history = pd.read_csv(fold / "history.csv").drop(columns="images_per_second")
-        found[f"{fold.name}/history.csv"] = history.to_csv().encode()
-        done = json.loads((fold / "done.json").read_text())
-        found[f"{fold.name}/done.json"] = json.dumps(done | {"seconds": 0}).encode()
+def outcome(run: Path) -> dict[str, bytes | str]:
+    """Return every table and JSON file of a run but times and environment, by file name."""
+    found: dict[str, bytes | str] = {}
+    for path in sorted(each for each in run.rglob("*.*") if each.suffix in (".csv", ".json")):
+        name = str(path.relative_to(run))
+        if path.name == "history.csv":
+            found[name] = pd.read_csv(path, dtype=str).drop(columns="images_per_second").to_csv()
+        elif path.name == "done.json":
+            found[name] = json.dumps(json.loads(path.read_text()) | {"seconds": 0})
+        elif path.name != "environment.json":
+            found[name] = path.read_bytes()
     return found
 
 
-def refusal(
-    capsys: pytest.CaptureFixture, config: "TrainConfig", run: Path
-) -> tuple[int, list[str]]:
-    """Return how a failing job ends: exit code, and its lines of error."""
+def one_line(printed: str) -> str:
+    (line,) = printed.splitlines()
+    assert line.startswith("error: ")
+    assert line.isprintable()
+    assert len(line) < 1500
+    return line
+
+
+def _error(capsys: pytest.CaptureFixture, job: Callable[[], object], code: int) -> str:
     capsys.readouterr()
     with pytest.raises(SystemExit) as left:
-        run_cli(lambda: cross_validate(config, run))
-    lines = capsys.readouterr().err.splitlines()
+        job()
+    printed = capsys.readouterr().err
+    assert left.value.code == code, printed
+    return printed
+
+
+def train_ends(
+    capsys: pytest.CaptureFixture, config: "TrainConfig", run: Path, code: int = 2
+) -> list[str]:
+    """Return the lines of error with which a training exits with this code."""
+    lines = _error(capsys, lambda: run_cli(lambda: cross_validate(config, run)), code).splitlines()
     assert all(line.startswith("error: ") for line in lines), lines
-    return int(left.value.code or 0), lines
+    return lines
+
+
+def refused(capsys: pytest.CaptureFixture, *words: str) -> str:
+    """Return the one line with which `python -m lymphoml WORDS` exits with code 2."""
+    return one_line(_error(capsys, lambda: main(list(words)), 2))
+
+
+class Canary:
+    """Pickled, it is a call that creates the folder `place` when it is unpickled."""
+
+    def __init__(self, place: Path):
+        self.place = place
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.place),)
+
+
+def few(cases: Mapping[str, Any], *quick: str) -> list[Any]:
+    """Return the names of cases as parameters: all but the `quick` ones are slow."""
+    assert set(quick) <= set(cases), set(quick) - set(cases)
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in cases]
+
+
+def cost(code: str, cwd: Path, limit: float = 60) -> tuple[float, float]:
+    """Return MB of memory at its peak, and CPU seconds, that the function `attack` of `code` adds.
+
+    VmHWM, as a process inherits `ru_maxrss` from the one that started it.
+    """
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the peak of a process's memory is read from /proc")
+    measured = f"""
+import re, time
+from pathlib import Path
+{code}
+status = Path('/proc/self/status')
+peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1]) / 1024
+before, started = peak(), time.process_time()
+attack()
+print(peak() - before, time.process_time() - started)
+"""
+    done = python("-c", measured, cwd=cwd, limit=limit)
+    assert done.returncode == 0, done.stderr
+    memory, seconds = map(float, done.stdout.split()[-2:])
+    return memory, seconds
+
+
+def start(*words: Any, cwd: Path, **more: Any) -> subprocess.Popen:
+    """Start a Python process in a session of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    usual = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)], cwd=cwd, start_new_session=True,
+        **usual | {"env": environment} | more,
+    )  # fmt: skip
+
+
+def python(*words: Any, cwd: Path, limit: float = 120) -> subprocess.CompletedProcess:
+    """Run a Python process to its end, in `limit` seconds at most."""
+    process = start(*words, cwd=cwd)
+    out, err = process.communicate(timeout=limit)
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+def alive(session: int) -> list[str]:
+    """Return the command lines of a session's processes that still run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state, _, _, its_session = (path / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state not in "ZX":
+                found.append(f"{path.name} {(path / 'cmdline').read_text()}")
+    return found
+
+
+def wait_until(holds: Callable[[], Any], seconds: float = 100) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+
+
+def end(process: subprocess.Popen) -> None:
+    """Kill a process and its children, whatever became of them."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()

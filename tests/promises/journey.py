@@ -4,17 +4,16 @@ Audit, training that raises, is killed and resumed, triage, prediction, report, 
 submission, each by its command in a process of its own.
 """
 
-import json
 import os
-import signal
+import shutil
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from tests.fake_kaggle import COMPETITION, TOKEN, fake_kaggle
-from tests.promises.processes import ROOT
+from tests.promises.jobs import ROOT, end, wait_until
 from tests.promises.search import date_needles, word_needles
 
 PATIENTS = 25  # 5 of them without a label
@@ -56,11 +55,8 @@ class Journey:
         return log.read_text().splitlines() if log.exists() else []
 
     def environment(self) -> dict[str, str]:
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("WANDB_", "XDG_", "KAGGLE_")) and name != "PYTEST_CURRENT_TEST"
-        }
+        unwanted = ("WANDB_", "XDG_", "KAGGLE_", "PYTEST_CURRENT_TEST")
+        kept = {name: each for name, each in os.environ.items() if not name.startswith(unwanted)}
         (self.home / "tmp").mkdir(exist_ok=True)
         guarded = Path(__file__).parent / "guarded"
         return kept | {
@@ -85,7 +81,7 @@ class Journey:
         self.steps.append(subprocess.CompletedProcess(words, process.returncode, out, err))
         assert process.returncode in ends, f"{' '.join(words)}: {out}\n{err}"
 
-    def command(self, *words: str, **more: str) -> None:
+    def command(self, *words: str, **more: Any) -> None:
         self.do("-m", "lymphoml", *words, **more)
 
 
@@ -94,10 +90,7 @@ def own_network() -> tuple[str, ...]:
     """Return the words before a command without a network and under HOST; () if forbidden."""
     words = ("unshare", *(() if os.geteuid() == 0 else ("--map-root-user",)), "--net", "--uts",
              "sh", "-c", f'hostname {HOST} && exec "$@"', "sh")  # fmt: skip
-    try:
-        allowed = subprocess.run([*words, "true"], capture_output=True).returncode == 0
-    except OSError:
-        allowed = False
+    allowed = shutil.which("unshare") and not subprocess.run([*words, "true"]).returncode
     return words if allowed else ()
 
 
@@ -153,18 +146,6 @@ def _save(image: Image.Image, path: Path, words: str) -> None:
         image.save(path.with_suffix(".png"), pnginfo=text)
 
 
-def write(it: Journey) -> None:
-    """Store the journey for other processes to `read`."""
-    values = vars(it) | {"home": str(it.home), "steps": [vars(step) for step in it.steps]}
-    (it.home.parent / "journey.json").write_text(json.dumps(values))
-
-
-def read(home: Path) -> Journey:
-    values = json.loads((home.parent / "journey.json").read_text())
-    steps = [subprocess.CompletedProcess(**step) for step in values["steps"]]
-    return Journey(**values | {"home": home, "steps": steps})
-
-
 def travel(home: Path) -> Journey:
     """Run every step; each is asserted to end as it should."""
     import timm
@@ -182,8 +163,8 @@ def travel(home: Path) -> Journey:
              "trainer.precision=32-true", "logger.mode=offline",
              "data.hard_stratum=null"]  # fmt: skip
 
-    it.do("-m", "lymphoml", "audit", "cohort=table", root, "data.missing=impute",
-          "data.folds=2", "out=seen.json", ends=(0, 1))  # fmt: skip
+    it.command("audit", "cohort=table", root, "data.missing=impute", "data.folds=2",
+               "out=seen.json", ends=(0, 1))  # fmt: skip
     _raise(it, train)
     _kill(it, train)
     it.do(*train)
@@ -212,11 +193,5 @@ def _raise(it: Journey, train: list[str]) -> None:
 def _kill(it: Journey, train: list[str]) -> None:
     """Send SIGKILL to all processes after the first epoch."""
     process = it.start(*train)
-    runs = it.work / "runs" / "cv"
-    deadline = time.monotonic() + 200
-    while not list(runs.glob("*/fold-0/last.ckpt")) and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert list(runs.glob("*/fold-0/last.ckpt"))
+    wait_until(lambda: list(it.work.glob("runs/cv/*/fold-0/last.ckpt")), 200)
+    end(process)

@@ -3,17 +3,21 @@
 import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
 
 from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
+from lymphoml.evaluation.metrics import SCORES, score_fold
+from lymphoml.evaluation.strata import over_repeats
 from lymphoml.reports.run_summary import print_run
+from lymphoml.runs import predict as prediction
 from lymphoml.runs import prepare, provenance
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import CLINICAL, ROOT, configuration, outcome, predict, refusal
+from lymphoml.runs.run_folder import read_predictions_csv
+from tests.promises.jobs import CLINICAL, ROOT, configuration, few, outcome, predict, train_ends
 
 ALLOWED = "resume.allow_changes=true"
 QUICK = [*CLINICAL, "trainer.max_epochs=1"]
@@ -24,6 +28,15 @@ def started(configured, tmp_path):
     """A run of whose two folds one is done."""
     cross_validate(configured(*QUICK, "fold=0"), tmp_path / "run")
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def finished(cohort, tmp_path_factory):
+    """A run of three repeats, and its configuration."""
+    folder = tmp_path_factory.mktemp("finished")
+    config = configuration(cohort, folder / "cache", *QUICK, "data.repeats=3")
+    cross_validate(config, folder / "run")
+    return config, folder / "run"
 
 
 def other_code(patch, tmp_path):
@@ -42,25 +55,17 @@ def other_libraries(patch, tmp_path):
 def resolved_as(**changes):
     def other_hardware(patch, tmp_path):
         resolve = prepare.resolve_hardware
-        patch.setattr(
-            prepare, "resolve_hardware",
-            lambda *a, **b: dataclasses.replace(resolve(*a, **b), **changes),
-        )  # fmt: skip
+        changed = lambda *a, **b: dataclasses.replace(resolve(*a, **b), **changes)  # noqa: E731
+        patch.setattr(prepare, "resolve_hardware", changed)
 
     return other_hardware
 
 
-def nothing(patch, tmp_path):
-    pass
-
-
-def other_data(cohort, tmp_path) -> Path:
-    other = shutil.copytree(cohort, tmp_path / "other")
-    path = other / "trainset" / "trainset_true.csv"
+def other_data(patch, tmp_path):
+    path = tmp_path / "other" / "trainset" / "trainset_true.csv"
     table = pd.read_csv(path)
     table.loc[0, "LYMPH_COUNT"] += 1
     table.to_csv(path, index=False)
-    return other
 
 
 CHANGES = {
@@ -68,8 +73,8 @@ CHANGES = {
     "libraries": (other_libraries, [], ["version of torch was '2."]),
     "hardware": (resolved_as(device_name="abacus"), [], ["and is 'abacus'"]),
     "threads": (resolved_as(num_threads=64), [], ["threads was 1 and is 64"]),
-    "configuration": (nothing, ["lr=1e-2"], ["lr was 0.0001 and is 0.01", "optim.lr was"]),
-    "data": (nothing, ["data.root=OTHER"], ["the cohort's table or images have changed"]),
+    "configuration": (lambda *_: None, ["lr=1e-2"], ["lr was 0.0001 and is 0.01", "optim.lr was"]),
+    "data": (other_data, ["data.root=OTHER"], ["the cohort's table or images have changed"]),
 }
 
 
@@ -78,16 +83,19 @@ def changed(configured, cohort, tmp_path, monkeypatch):
     """The configuration of a job after the change of this name."""
 
     def make(name, *more):
+        other = shutil.copytree(cohort, tmp_path / "other")
         patch, words, _ = CHANGES[name]
         patch(monkeypatch, tmp_path)
-        if name == "data":
-            words = [f"data.root={other_data(cohort, tmp_path)}"]
-        return configured(*QUICK, *words, *more)
+        return configured(*QUICK, *(word.replace("OTHER", str(other)) for word in words), *more)
 
     return make
 
 
-@pytest.mark.parametrize("name", CHANGES)
+def files(run):
+    return {path: path.read_bytes() for path in run.rglob("*.*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", few(CHANGES, "libraries", "data"))
 @pytest.mark.promise(
     "an unfinished run is resumed under other configuration, data, code, library versions, "
     "hardware or number of threads",
@@ -95,63 +103,47 @@ def changed(configured, cohort, tmp_path, monkeypatch):
     "it resumes, and environment.json, metrics.json, the report and the terminal show the changes",
 )
 def test_changes_are_refused_or_recorded(changed, started, capsys, name):
-    before = {path: path.read_bytes() for path in started.rglob("*.*") if path.is_file()}
-    config = changed(name)
-    code, lines = refusal(capsys, config, started)
-    assert code == 2
-    expected = CHANGES[name][2]
+    before, config, expected = files(started), changed(name), CHANGES[name][2]
+    lines = train_ends(capsys, config, started)
     for words in expected:
         assert any(words in line for line in lines), lines
     assert ALLOWED in lines[-1]
     assert len(lines) == len(expected) + 1
-    after = {path: path.read_bytes() for path in started.rglob("*.*") if path.is_file()}
-    assert after == before
+    assert files(started) == before
 
     cross_validate(config.replace({"resume.allow_changes": True}), started)
     environment = json.loads((started / "environment.json").read_text())
     (session,) = environment["changes"]
     assert len(session["changes"]) == len(expected)
     assert json.loads((started / "metrics.json").read_text())["changes"] == [session]
-    if name == "libraries":
-        check_shown(config, started, environment, capsys)
-
-
-def check_shown(config, run, environment, capsys):
+    if name != "libraries":
+        return
     shown = provenance.summarize(environment)
     capsys.readouterr()
-    print_run(run)
+    print_run(started)
+    predict(config, started)
     printed = capsys.readouterr().out
-    main(["report", f"run={run}", "thumbnails=false"])
-    page = (run / "report.html").read_text()
+    main(["report", f"run={started}", "thumbnails=false"])
+    page = (started / "report.html").read_text()
     for line in shown:
-        assert line in printed
+        assert printed.count(line) == 2
         assert line.partition(": ")[2].replace("'", "&#39;") in page
-    predict(config, run)
-    assert shown[0] in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["code", "libraries", "hardware", "threads"])
+@pytest.mark.parametrize("name", few(dict.fromkeys([*CHANGES][:4]), "code"))
 @pytest.mark.promise(
     "a finished run is read again, or predicts, under other code, libraries or hardware",
     "nothing is refused or trained: its bytes stay as they are",
 )
-def test_a_finished_run_is_only_read(
-    changed, configured, tmp_path, monkeypatch, cohort, name, finished
-):
-    run = shutil.copytree(finished, tmp_path / "run")
+def test_a_finished_run_is_only_read(changed, tmp_path, monkeypatch, name, finished):
+    run = shutil.copytree(finished[1], tmp_path / "run")
     before = outcome(run), (run / "environment.json").read_bytes()
-    config = changed(name)
+    config = changed(name, "data.repeats=3")
     monkeypatch.setattr(pl.Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
     cross_validate(config, run)
     predict(config, run)
+    shutil.rmtree(run / "test")
     assert (outcome(run), (run / "environment.json").read_bytes()) == before
-
-
-@pytest.fixture(scope="module")
-def finished(cohort, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
-    cross_validate(configuration(cohort, folder / "cache", *QUICK), folder / "run")
-    return folder / "run"
 
 
 @pytest.mark.promise(
@@ -168,8 +160,7 @@ def test_a_change_is_recorded_once(configured, tmp_path, capsys):
         cross_validate(configured(*words, "fold=2"), run)
         assert (run / "environment.json").read_bytes() == known
     (run / "fold-2" / "done.json").unlink()
-    code, lines = refusal(capsys, configured(*words, "fold=2"), run)
-    assert code == 2
+    lines = train_ends(capsys, configured(*words, "fold=2"), run)
     assert "version of torch was '0.0' and is '2." in lines[0]
 
 
@@ -201,24 +192,71 @@ def test_no_patient_is_predicted_by_a_model_trained_on_them_after_a_change(
     )
 
 
-@pytest.mark.parametrize(("file", "decides"), [
-    ("models/pooling/statistics.py", True), ("data/transforms.py", True),
-    ("features/morphology.py", True), ("training/hardware.py", True),
-    ("core/seeding.py", True), ("runs/cross_validation.py", True),
-    ("runs/submission.py", False), ("training/loggers/wandb.py", False),
-    ("runs/test_set_log.py", False), ("reports/ensemble.py", False), ("cli/main.py", False),
-])  # fmt: skip
 @pytest.mark.promise(
     "a comment in code that decides on no bits (the Kaggle client, a logger), or in a pooling",
     "the first refuses no resume, the second does",
 )
-def test_only_code_that_decides_on_bits_counts(tmp_path, file, decides):
+def test_only_code_that_decides_on_bits_counts(tmp_path):
     ignored = shutil.ignore_patterns("__pycache__")
     copy = shutil.copytree(ROOT / "lymphoml", tmp_path / "lymphoml", ignore=ignored)
+    decide = ["models/pooling/statistics.py", "data/transforms.py", "features/morphology.py",
+              "training/hardware.py", "core/seeding.py", "runs/cross_validation.py"]  # fmt: skip
+    do_not = ["runs/submission.py", "training/loggers/wandb.py", "runs/test_set_log.py",
+              "reports/ensemble.py", "cli/main.py"]  # fmt: skip
     before = provenance.code_digests(copy)
-    with (copy / file).open("a") as text:
-        text.write("# a comment\n")
+    for file in (*decide, *do_not):
+        with (copy / file).open("a") as text:
+            text.write("# a comment\n")
     after = provenance.code_digests(copy)
-    assert (before != after) == decides
-    if decides:
-        assert {name for name in before if before[name] != after[name]} == {f"lymphoml/{file}"}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {f"lymphoml/{file}" for file in decide}
+
+
+DAMAGED = {
+    "cut short": lambda text: text[: len(text) // 2],
+    "empty": lambda text: "",
+    "a list": lambda text: "[]",
+    "without the score": lambda text: json.dumps(json.loads(text) | {"balanced_accuracy": None}),
+    "with a text for a score": lambda text: json.dumps({"balanced_accuracy": {"value": "high"}}),
+    "nested": lambda text: "[" * 100_000,
+    "not a number": lambda text: '{"balanced_accuracy": {"value": NaN}}',
+}
+
+
+@pytest.mark.promise(
+    "metrics.json of a finished run cut short, emptied or rewritten, and the same command again",
+    "one line that names the file and how to fix it; without it the same scores are made again",
+)
+def test_a_damaged_file_is_one_line(finished, tmp_path):
+    config, run = finished[0], shutil.copytree(finished[1], tmp_path / "run")
+    path = run / "metrics.json"
+    good = path.read_text()
+    for damage in DAMAGED.values():
+        path.write_text(damage(good))
+        with pytest.raises(InputError, match=r"metrics\.json .*remove it") as caught:
+            cross_validate(config, run)
+        assert len(caught.value.problems) == 1
+    path.unlink()
+    cross_validate(config, run)
+    assert path.read_text() == good
+
+
+@pytest.mark.promise(
+    "the average over repeats would contain predictions by models trained on the patient",
+    "it is the mean of the models that held the patient out, computed again from checkpoints",
+)
+def test_no_averaged_model_was_trained_on_the_patient(finished, tmp_path):
+    config, run = finished
+    folds = read_predictions_csv(run / "folds.csv", ["patient", "fold"])
+    for fold, held_out in folds.groupby("fold")["patient"]:
+        found = read_predictions_csv(run / f"fold-{fold}" / "predictions.csv")["patient"]
+        assert sorted(found) == sorted(held_out)
+    average = over_repeats(read_predictions_csv(run / "predictions.csv")).set_index("patient")
+    # `predict` uses for each labelled patient the models that were not trained on that patient.
+    again = prediction.predict(run, {run: config}, tmp_path, "all", ("ID", "LABEL"))
+    again = again.set_index("patient").loc[average.index, "probability"]
+    pd.testing.assert_series_equal(average["probability"], again, rtol=1e-4)
+    scores = json.loads((run / "metrics.json").read_text())["averaged"]["scores"]["all"]
+    expected = score_fold(average["label"], again)
+    for name in SCORES:
+        assert scores[name]["value"] == pytest.approx(expected[name], abs=1e-4)

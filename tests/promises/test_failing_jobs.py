@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -19,9 +17,9 @@ from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.training.callbacks import History
 from lymphoml.training.checkpoint import LAST, load_checkpoint
 from lymphoml.training.lightning_module import BagClassifier
-from tests.promises.jobs import CLINICAL, ROOT, configuration, outcome, predict, refusal
+from tests.promises.jobs import CLINICAL, ROOT, configuration, outcome, predict, python, train_ends
 
-SHORT = ["trainer.max_epochs=2", "data.batch_size=2"]
+SHORT = [*CLINICAL, "trainer.max_epochs=2", "data.batch_size=2"]
 slow = pytest.mark.slow
 
 
@@ -36,41 +34,56 @@ def undisturbed(cohort, tmp_path_factory):
         cross_validate(configuration(cohort, folder / "cache", *words), name)
         return outcome(name)
 
-    return lambda *words: run(*(each for each in words if "num_workers" not in each))
+    return lambda *words: run(
+        *(each for each in words if "num_workers" not in each and "timeout" not in each)
+    )
 
 
-def fails_in_second_epoch(patch, fault):
+@pytest.fixture
+def fails(configured, undisturbed, tmp_path, capsys):
+    """Return the line of a job that fails in the second epoch of fold 1; then finish it.
+
+    The first epoch is kept, nothing looks finished, and the same command ends in the same bytes.
+    """
+
+    def fail(words, owner, name, faulty):
+        run = tmp_path / "run"
+        with pytest.MonkeyPatch.context() as patch:
+            if owner is BagDataset:
+                patch.setattr(History, "on_fit_start", learn_seed, raising=False)
+            patch.setattr(owner, name, faulty)
+            (line,) = train_ends(capsys, configured(*words), run, code=1)
+        assert line.startswith("error: fold 1, ")
+        assert load_checkpoint(run / "fold-1" / LAST)["epoch"] == 0
+        assert not (run / "fold-1" / "done.json").exists()
+        assert not (run / "metrics.json").exists()
+        for ask in (lambda: main(["report", f"run={run}"]), lambda: predict(configured(), run)):
+            with pytest.raises(SystemExit):
+                ask()
+        assert not (run / "report.html").exists()
+        assert not (run / "test").exists()
+        cross_validate(configured(*words), run)
+        assert outcome(run) == undisturbed(*words)
+        return line
+
+    return fail
+
+
+def learn_seed(callback, trainer, module):
+    if callback.path.parent.name == "fold-1":
+        learn_seed.seed = trainer.datamodule.keyed
+
+
+def at_a_patient(fault):
     """Fold 1's loader meets `fault` at a patient of its second epoch, in whichever process."""
-    original = BagDataset.__getitem__
+    original, learn_seed.seed = BagDataset.__getitem__, None
 
     def get(self, key):
-        if key[0] == 1 and self.seed == get.seed:
+        if key[0] == 1 and self.seed == learn_seed.seed:
             fault()
         return original(self, key)
 
-    def learn_seed(self, trainer, module):
-        if self.path.parent.name == "fold-1":
-            get.seed = trainer.datamodule.keyed
-
-    get.seed = None
-    patch.setattr(BagDataset, "__getitem__", get)
-    patch.setattr(History, "on_fit_start", learn_seed, raising=False)
-
-
-def check_last_good(run, line, words, configured, undisturbed):
-    """Fold 1's first epoch is kept, nothing looks finished, and the same command finishes it."""
-    assert line.startswith("error: fold 1, ")
-    assert load_checkpoint(run / "fold-1" / LAST)["epoch"] == 0
-    assert not (run / "fold-1" / "done.json").exists()
-    assert not (run / "metrics.json").exists()
-    with pytest.raises(SystemExit):
-        main(["report", f"run={run}"])
-    with pytest.raises(SystemExit):
-        predict(configured(), run)
-    assert not (run / "report.html").exists()
-    assert not (run / "test").exists()
-    cross_validate(configured(*words), run)
-    assert outcome(run) == undisturbed(*words)
+    return BagDataset, "__getitem__", get
 
 
 @pytest.mark.parametrize(("fault", "message"), [
@@ -84,15 +97,10 @@ def check_last_good(run, line, words, configured, undisturbed):
     "one line with fold, epoch, batch and patients, exit code 1; the last good checkpoint stays, "
     "nothing looks finished, and the same command ends in the undisturbed run's bytes",
 )
-def test_a_lost_worker(configured, undisturbed, tmp_path, capsys, fault, message):
-    words, run = [*CLINICAL, *SHORT, "data.num_workers=1", "data.timeout=2"], tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        fails_in_second_epoch(patch, fault)
-        code, (line,) = refusal(capsys, configured(*words), run)
-    assert code == 1
+def test_a_lost_worker(fails, fault, message):
+    line = fails([*SHORT, "data.num_workers=1", "data.timeout=2"], *at_a_patient(fault))
     assert message in line
     assert "epoch 2, batch 1 (patients P" in line
-    check_last_good(run, line, words, configured, undisturbed)
 
 
 def cut(path: Path) -> None:
@@ -114,8 +122,7 @@ def flip(path: Path) -> None:
     "one line with fold, patient and file, exit code 1, no bus error; the last good checkpoint "
     "stays, and the same command ends in the undisturbed run's bytes",
 )
-def test_a_corrupt_cache_in_the_middle(configured, undisturbed, tmp_path, capsys, corrupt, workers):
-    words, run = [*SHORT, f"data.num_workers={workers}", "optim=adam"], tmp_path / "run"
+def test_a_corrupt_cache_in_the_middle(fails, tmp_path, corrupt, workers):
     original = History.on_train_epoch_start
 
     def corrupts(self, trainer, module):
@@ -124,44 +131,32 @@ def test_a_corrupt_cache_in_the_middle(configured, undisturbed, tmp_path, capsys
                 corrupt(part)
         original(self, trainer, module)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(History, "on_train_epoch_start", corrupts)
-        code, (line,) = refusal(capsys, configured(*words), run)
-    assert code == 1
+    words = [*SHORT[2:], f"data.num_workers={workers}", "optim=adam"]
+    line = fails(words, History, "on_train_epoch_start", corrupts)
     assert "patient P" in line
     assert f"{tmp_path}/cache/images/" in line
-    check_last_good(run, line, words, configured, undisturbed)
-
-
-def bad_loss(self, batch, index):
-    return training_step(self, batch, index) * (float("nan") if bad_now(self, index) else 1)
-
-
-def bad_label(self, batch, index):
-    if bad_now(self, index):
-        batch = batch._replace(label=batch.label * float("inf"))
-    return training_step(self, batch, index)
-
-
-def bad_weight(self, batch, index):
-    loss = training_step(self, batch, index)
-    if bad_now(self, index):
-        with torch.no_grad():
-            next(self.parameters()).view(-1)[0] = float("inf")
-    return loss
-
-
-def bad_now(self, index):
-    last = self.trainer.num_training_batches - 1
-    fold = self.trainer.default_root_dir.endswith("fold-1")
-    return fold and self.current_epoch == 1 and index == min(bad_now.batch, last)
 
 
 training_step = BagClassifier.training_step
 
 
-@pytest.mark.parametrize(("step", "batch", "message"), [
-    (bad_label, 0, "epoch 2, batch 1 (patients P"),
+def bad_loss(self, batch, index):
+    return training_step(self, batch, index) * float("nan")
+
+
+def bad_label(self, batch, index):
+    return training_step(self, batch._replace(label=batch.label * float("inf")), index)
+
+
+def bad_weight(self, batch, index):
+    loss = training_step(self, batch, index)
+    with torch.no_grad():
+        next(self.parameters()).view(-1)[0] = float("inf")
+    return loss
+
+
+@pytest.mark.parametrize(("bad", "bad_batch", "message"), [
+    pytest.param(bad_label, 0, "epoch 2, batch 1 (patients P", marks=slow),
     pytest.param(bad_label, 99, "epoch 2, batch 4 (patients P", marks=slow),
     pytest.param(bad_loss, 1, "epoch 2, batch 3 (patients P", marks=slow),
     pytest.param(bad_loss, 99, "epoch 2", marks=slow),
@@ -173,16 +168,16 @@ training_step = BagClassifier.training_step
     "one line with fold, epoch, batch and patients, exit code 1; no such weight reaches a "
     "checkpoint, and the same command, without the cause, ends in the undisturbed run's bytes",
 )
-def test_divergence(configured, undisturbed, tmp_path, capsys, step, batch, message):
-    words, run = [*CLINICAL, *SHORT], tmp_path / "run"
-    bad_now.batch = batch
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BagClassifier, "training_step", step)
-        code, (line,) = refusal(capsys, configured(*words), run)
-    assert code == 1
+def test_divergence(fails, bad, bad_batch, message):
+    def step(self, batch, index):
+        last = self.trainer.num_training_batches - 1
+        here = self.current_epoch == 1 and index == min(bad_batch, last)
+        in_fold = self.trainer.default_root_dir.endswith("fold-1")
+        return (bad if here and in_fold else training_step)(self, batch, index)
+
+    line = fails(SHORT, BagClassifier, "training_step", step)
     assert message in line
     assert "NaN or Inf" in line
-    check_last_good(run, line, words, configured, undisturbed)
 
 
 def raises(error):
@@ -205,29 +200,26 @@ def raises(error):
     "one line with fold, epoch, batch, patients and the settings that need less, exit code 1; the "
     "last good checkpoint stays, and the same command ends in the undisturbed run's bytes",
 )
-def test_too_little_memory(configured, undisturbed, tmp_path, capsys, fault, workers):
-    words, run = [*CLINICAL, *SHORT, f"data.num_workers={workers}"], tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        fails_in_second_epoch(patch, fault)
-        code, (line,) = refusal(capsys, configured(*words), run)
-    assert code == 1
+def test_too_little_memory(fails, fault, workers):
+    line = fails([*SHORT, f"data.num_workers={workers}"], *at_a_patient(fault))
     assert "epoch 2, batch 1 (patients P" in line
     assert "trainer.encoder_chunk_size" in line
-    check_last_good(run, line, words, configured, undisturbed)
 
 
+@slow
 @pytest.mark.parametrize("fault", [
-    raises(KeyError("no such thing")), pytest.param(raises(OSError(28, "No space")), marks=slow),
+    raises(KeyError("no such thing")), raises(OSError(28, "No space")),
 ], ids=["a bug", "a full disk"])  # fmt: skip
 @pytest.mark.promise(
     "a fold fails with on_fold_error=skip",
     "the other folds are trained; exit code 1 and a line with the missing folds; no metrics.json; "
     "the same command trains what is missing, to the undisturbed run's bytes",
 )
-def test_other_folds_are_trained(configured, undisturbed, tmp_path, capsys, monkeypatch, fault):
-    words, run = [*CLINICAL, *SHORT, "data.folds=3"], tmp_path / "run"
-    with monkeypatch.context() as patch:
-        fails_in_second_epoch(patch, fault)
+def test_other_folds_are_trained(configured, undisturbed, tmp_path, capsys, fault):
+    words, run = [*SHORT, "data.folds=3"], tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(History, "on_fit_start", learn_seed, raising=False)
+        patch.setattr(*at_a_patient(fault))
         config = configured(*words, "on_fold_error=skip")
         with pytest.raises(SystemExit) as left:
             run_cli(lambda: cross_validate(config, run))
@@ -251,9 +243,7 @@ def test_other_jobs_run(cohort, tmp_path):
     words = ["-m", "lr=3e38,1e-3", "data=synthetic", "logger=none", "trainer.max_epochs=1",
              "data.folds=2", "trainer.num_threads=1", "model/fusion=clinical",
              f"data.root={cohort}"]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, ROOT / "train.py", *words], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = python(ROOT / "train.py", *words, cwd=tmp_path)
     assert done.returncode == 1
     (line,) = (each for each in done.stderr.splitlines() if each.startswith("error"))
     assert line.startswith("error: job data.folds=2,")

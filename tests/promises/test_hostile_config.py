@@ -14,20 +14,20 @@ from lymphoml.cli.hydra_guard import check_command_line
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import check_yaml
 from lymphoml.models.build import build, build_model
-from tests.promises.hostile import few, one_line, refused
-from tests.promises.processes import ROOT, python
+from tests.promises.jobs import ROOT, few, one_line, python, refused
 from tests.reports.fabricate import make_run
 
-DEFAULTS = {"defaults": ["train", "_self_"]}
 RUNS = {"_target_": "os.mkdir", "path": "fired"}
-FILES = {
+CALLBACK = "x: {_target_: os.mkdir, path: fired}"
+LOGS = {"version": 1, "handlers": {"h": {"class": "logging.FileHandler", "filename": "fired"}},
+        "root": {"handlers": ["h"]}}  # fmt: skip
+FACTORY = {"version": 1, "formatters": {"f": {"()": "os.mkdir", "path": "fired"}}}
+HYDRA = {
     "a callback": {"callbacks": {"x": RUNS}},
     "a launcher": {"launcher": RUNS},
     "a sweeper": {"sweeper": RUNS},
-    "a log handler": {"job_logging": {"version": 1, "handlers": {"h": {
-        "class": "logging.FileHandler", "filename": "fired"}}, "root": {"handlers": ["h"]}}},
-    "a log factory": {"hydra_logging": {"version": 1, "formatters": {"f": {"()": "os.mkdir",
-                                                                         "path": "fired"}}}},
+    "a log handler": {"job_logging": LOGS},
+    "a log factory": {"hydra_logging": FACTORY},
     "an environment": {"job": {"env_set": {"LD_PRELOAD": "evil.so"}}},
     "another working folder": {"job": {"chdir": True}},
     "a search path": {"searchpath": ["file:///tmp"]},
@@ -37,25 +37,8 @@ FILES = {
     "a folder of another key": {"run": {"dir": "${data.root}"}},
     "hydra's own output": {"output_subdir": "../../fired"},
     "a swept callback": {"sweeper": {"params": {"+hydra.callbacks.x._target_": "os.mkdir"}}},
-}  # fmt: skip
-
-
-@pytest.mark.promise(
-    "a file for `-cd DIR -cn NAME` that makes Hydra call, write or set something",
-    "one line, exit code 2, before anything of it is built",
-)
-@pytest.mark.parametrize("name", FILES)
-def test_a_configuration_file_runs_nothing(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("sent.yaml").write_text(yaml.safe_dump(DEFAULTS | {"hydra": FILES[name]}))
-    # Hydra itself refuses what its launchers and sweepers do not take.
-    with pytest.raises((InputError, HydraException), match=r"it may not set hydra|not in 'Basic"):
-        check_command_line(["-cd", ".", "-cn", "sent"])
-    assert not Path("fired").exists()
-
-
-CALLBACK = "x: {_target_: os.mkdir, path: fired}"
-NESTED_FILES = {  # defaults of the named file, and a file that they reach
+}
+REACHED = {  # defaults of the named file, and a file that they reach
     "a node": ([{"extra": "x"}], "extra/x.yaml", f"hydra: {{callbacks: {{{CALLBACK}}}}}"),
     "a node at the root": (["other"], "other.yaml", f"hydra: {{callbacks: {{{CALLBACK}}}}}"),
     "a package": ([{"extra": "x"}], "extra/x.yaml", f"# @package hydra.callbacks\n{CALLBACK}"),
@@ -72,75 +55,6 @@ NESTED_FILES = {  # defaults of the named file, and a file that they reach
     "a folder by a name": ([{"extra": "x"}], "extra/x.yaml", "# @package _global_\nname: ../x"),
     "another folder": ([{"extra": "../../x"}], "extra/x.yaml", "lr: 1"),
 }  # fmt: skip
-
-
-@pytest.mark.promise("such a file, reached through a defaults list", "one line, exit code 2")
-@pytest.mark.parametrize("name", NESTED_FILES)
-def test_a_file_reached_through_defaults_runs_nothing(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    defaults, path, content = NESTED_FILES[name]
-    Path("sent.yaml").write_text(yaml.safe_dump({"defaults": ["train", *defaults, "_self_"]}))
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(content)
-    with pytest.raises(InputError) as caught:
-        check_command_line(["-cd", ".", "-cn", "sent"])
-    assert len(caught.value.problems) == 1
-
-
-def test_a_file_reached_by_an_override_runs_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("extra").mkdir()
-    Path("extra/x.yaml").write_text("lr: 1")
-    Path("extra/y.yaml").write_text(f"hydra: {{callbacks: {{{CALLBACK}}}}}")
-    check_command_line(["-cd", ".", "+extra=x"])
-    for words in (["-cd", ".", "+extra=x,y", "-m"], ["-cd", ".", "+extra=glob(*)", "-m"],
-                  ["hydra.searchpath=[file://.]", "+extra=y"]):  # fmt: skip
-        with pytest.raises(InputError, match="may not set hydra"):
-            check_command_line(words)
-
-
-@pytest.mark.promise(
-    "a launcher chosen in such a file, with a command for the cluster's shell",
-    "one line, exit code 2",
-)
-def test_a_launcher_gets_no_commands(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    chosen = {"defaults": ["train", {"override hydra/launcher": "submitit_slurm"}, "_self_"]}
-    plain = {"hydra": {"launcher": {"partition": "gpu", "timeout_min": 9}}}
-    Path("plain.yaml").write_text(yaml.safe_dump(chosen | plain))
-    check_command_line(["-cd", ".", "-cn", "plain"])
-    for key, value in (("setup", ["touch fired"]), ("additional_parameters", {"wrap": "x"}),
-                       ("submitit_folder", "/tmp/x")):  # fmt: skip
-        hydra = {"hydra": {"launcher": {key: value}}}
-        Path("sent.yaml").write_text(yaml.safe_dump(chosen | hydra))
-        with pytest.raises(InputError, match=f"may not set hydra.launcher.{key}"):
-            check_command_line(["-cd", ".", "-cn", "sent"])
-    check_command_line(["-cd", ".", "-cn", "plain", "hydra.launcher.setup=[module load x]"])
-
-
-@pytest.mark.slow
-def test_a_callback_is_refused_in_a_process_and_hydra_would_build_it(tmp_path):
-    hydra = {"callbacks": {"x": {"_target_": "pathlib.Path", "_args_": ["fired"]}}}
-    (tmp_path / "sent.yaml").write_text(yaml.safe_dump(DEFAULTS | {"hydra": hydra}))
-    done = python(ROOT / "train.py", "-cd", tmp_path, "-cn", "sent", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "hydra.callbacks.x" in one_line(done.stderr)
-    (tmp_path / "plain.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
-    (tmp_path / "alone.py").write_text(
-        "import hydra\n@hydra.main(version_base='1.3', config_path='.', config_name='plain')\n"
-        "def main(config): pass\nmain()"
-    )
-    built = python("alone.py", cwd=tmp_path)
-    assert "PosixPath" in built.stderr  # Hydra built it, and finds no on_run_start
-
-
-def test_the_projects_sweeps_pass():
-    for sweep in ("ablation", "choices", "folds", "pixels", "presets"):
-        check_command_line(["-cd", str(ROOT / "sweeps"), "-cn", sweep, "data.root=/x"])
-    check_command_line(["-m", "optim=sgd,adam", "name=a,b"])
-
-
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
 )
@@ -158,18 +72,114 @@ YAML = {
     "binary": "\x00\x01",
     "an escape": "a: \x1b[2J",
     "size": "a: " + "x" * (2 << 20),
+}
+INTERPOLATED = {
     "the environment": "name: ${oc.env:HOME}",
     "the environment, hidden": "tags: ['${oc.${lr}:HOME}']",
     "Hydra's own": "tags: ['${hydra:runtime.cwd}']",
     "a text made a value": "tags: '${oc.decode:\"[1]\"}'",
-    "an unknown key": "surprise: 1",
-    "another type": "data: 3",
-    "a number that is none": "seed: .nan",
 }
+TYPED = {"an unknown key": "surprise: 1", "another type": "data: 3",
+         "a number that is none": "seed: .nan"}  # fmt: skip
+SENT = ["-cd", ".", "-cn", "sent"]
 
 
-INTERPOLATED = {"the environment", "the environment, hidden", "Hydra's own", "a text made a value"}
-TYPED = {"an unknown key", "another type", "a number that is none"}  # not read by report and triage
+def send(defaults=(), **more):
+    """Write `sent.yaml`, which a user names with -cn."""
+    Path("sent.yaml").write_text(
+        yaml.safe_dump({"defaults": ["train", *defaults, "_self_"]} | more)
+    )
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not Path("fired").exists()
+
+
+@pytest.mark.promise(
+    "a file for `-cd DIR -cn NAME` that makes Hydra call, write or set something; bombs, tags, "
+    "aliases, duplicate keys and interpolations in it",
+    "one line, exit code 2, before anything of it is built",
+)
+def test_a_configuration_file_runs_nothing():
+    for name, hydra in HYDRA.items():
+        send(hydra=hydra)
+        # Hydra itself refuses what its launchers and sweepers do not take.
+        with pytest.raises((InputError, HydraException), match=r"may not set hydra|not in 'Basic"):
+            check_command_line(SENT)
+        assert not Path("fired").exists(), name
+    for name in ("a tag that calls", "a tag that names", "a billion laughs", "an alias of itself",
+                 "depth", "a key twice", "size", "the environment"):  # fmt: skip
+        content = (YAML | INTERPOLATED)[name]
+        Path("sent.yaml").write_text(f"defaults: [train, _self_]\n{content}")
+        with pytest.raises(InputError) as caught:
+            check_command_line(SENT)
+        assert len(caught.value.problems) == 1, name
+
+
+@pytest.mark.promise(
+    "such a file, reached through a defaults list or an override", "one line, exit code 2"
+)
+@pytest.mark.parametrize("name", REACHED)
+def test_a_file_that_is_reached_runs_nothing(name):
+    defaults, path, content = REACHED[name]
+    send(defaults)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(content)
+    with pytest.raises(InputError) as caught:
+        check_command_line(SENT)
+    assert len(caught.value.problems) == 1
+    if name != "a node":
+        return
+    Path("extra/y.yaml").write_text("lr: 1")
+    check_command_line(["-cd", ".", "+extra=y"])
+    for words in (["-cd", ".", "+extra=x,y", "-m"], ["-cd", ".", "+extra=glob(*)", "-m"],
+                  ["hydra.searchpath=[file://.]", "+extra=x"]):  # fmt: skip
+        with pytest.raises(InputError, match="may not set hydra"):
+            check_command_line(words)
+
+
+@pytest.mark.promise(
+    "a launcher chosen in such a file, with a command for the cluster's shell",
+    "one line, exit code 2",
+)
+def test_a_launcher_gets_no_commands():
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    chosen = [{"override hydra/launcher": "submitit_slurm"}]
+    for key, value in (("setup", ["touch fired"]), ("additional_parameters", {"wrap": "x"}),
+                       ("submitit_folder", "/tmp/x")):  # fmt: skip
+        send(chosen, hydra={"launcher": {key: value}})
+        with pytest.raises(InputError, match=f"may not set hydra.launcher.{key}"):
+            check_command_line(SENT)
+    send(chosen, hydra={"launcher": {"partition": "gpu", "timeout_min": 9}})
+    check_command_line(SENT)
+    check_command_line([*SENT, "hydra.launcher.setup=[module load x]"])
+
+
+@pytest.mark.slow
+def test_a_callback_is_refused_in_a_process_and_hydra_would_build_it(tmp_path):
+    hydra = {"callbacks": {"x": {"_target_": "pathlib.Path", "_args_": ["fired"]}}}
+    send(hydra=hydra)
+    done = python(ROOT / "train.py", *SENT, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "hydra.callbacks.x" in one_line(done.stderr)
+    Path("plain.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
+    Path("alone.py").write_text(
+        "import hydra\n@hydra.main(version_base='1.3', config_path='.', config_name='plain')\n"
+        "def main(config): pass\nmain()"
+    )
+    built = python("alone.py", cwd=tmp_path)
+    assert "PosixPath" in built.stderr  # Hydra built it, and finds no on_run_start
+
+
+def test_the_projects_own_configuration_passes():
+    for sweep in ("ablation", "choices", "folds", "pixels", "presets"):
+        check_command_line(["-cd", str(ROOT / "sweeps"), "-cn", sweep, "data.root=/x"])
+    check_command_line(["-m", "optim=sgd,adam", "name=a,b"])
+    for path in [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "sweeps").glob("*.yaml")]:
+        check_yaml(path.read_text())
 
 
 @pytest.mark.promise(
@@ -177,32 +187,18 @@ TYPED = {"an unknown key", "another type", "a number that is none"}  # not read 
     "one line, exit code 2, in under 5 seconds; the environment is not shown",
 )
 @pytest.mark.parametrize(
-    "name", few(YAML, "a tag that calls", "a billion laughs", "the environment")
+    "name",
+    few(YAML | INTERPOLATED | TYPED, "a tag that calls", "a billion laughs", "the environment"),
 )
-def test_a_runs_configuration_is_plain(name, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_runs_configuration_is_plain(name, tmp_path, capsys):
     run = make_run(tmp_path / "run", n=20, epochs=1)
-    (run / "config.yaml").write_text(YAML[name])
+    (run / "config.yaml").write_text((YAML | INTERPOLATED | TYPED)[name])
     started = time.process_time()
     line = refused(capsys, "predict", f"run={run}")
-    for command in ("report", "triage") if name not in TYPED | INTERPOLATED else ():
+    for command in ("report", "triage") if name in YAML else ():
         refused(capsys, command, f"run={run}")
     assert time.process_time() - started < 5 * 5
     assert os.environ["HOME"] not in line.replace(str(tmp_path), "")
-    assert not Path("fired").exists()
-
-
-@pytest.mark.promise("the same in a file for `-cd DIR -cn NAME`", "one line, exit code 2")
-@pytest.mark.parametrize("name", ["a tag that calls", "a tag that names", "a billion laughs",
-                                  "an alias of itself", "depth", "a key twice", "size",
-                                  "the environment"])  # fmt: skip
-def test_a_configuration_file_is_plain(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("sent.yaml").write_text(f"defaults: [train, _self_]\n{YAML[name]}")
-    with pytest.raises(InputError) as caught:
-        check_command_line(["-cd", ".", "-cn", "sent"])
-    assert len(caught.value.problems) == 1
-    assert not Path("fired").exists()
 
 
 @pytest.mark.promise(
@@ -220,39 +216,28 @@ def test_overrides_that_lead_elsewhere(word):
 
 
 @pytest.mark.promise("bombs and tags in a command's `key=value`", "one line, exit code 2")
-@pytest.mark.parametrize("value", ["{a: &a [x], b: *a}", "!!python/name:os.system", "[" * 3000,
-                                   "{a: 1, a: 2}", "\x1b[2J", "${oc.env:HOME}"])  # fmt: skip
-def test_values_of_commands_are_plain(value, capsys):
-    refused(capsys, "audit", "cohort=synthetic", f"data.columns={value}")
+def test_values_of_commands_are_plain(capsys):
+    for value in ("{a: &a [x], b: *a}", "!!python/name:os.system", "[" * 3000, "{a: 1, a: 2}",
+                  "\x1b[2J", "${oc.env:HOME}"):  # fmt: skip
+        refused(capsys, "audit", "cohort=synthetic", f"data.columns={value}")
 
 
 @pytest.mark.promise(
     "a setting that refers to the environment, to be stored with the run", "one line, exit code 2"
 )
-@pytest.mark.parametrize("text", ["${oc.env:HOME}", "${hydra:runtime.cwd}"])
-def test_the_environment_does_not_reach_a_run(text):
-    with pytest.raises(InputError, match="only other keys"):
-        to_plain_dict(OmegaConf.create({"tags": [text]}))
-
-
-NESTED = [RUNS, [RUNS], [[RUNS]], {"a": RUNS}, {"a": [{"b": RUNS}]}, ({"a": RUNS},)]
+def test_the_environment_does_not_reach_a_run():
+    for text in ("${oc.env:HOME}", "${hydra:runtime.cwd}"):
+        with pytest.raises(InputError, match="only other keys"):
+            to_plain_dict(OmegaConf.create({"tags": [text]}))
 
 
 @pytest.mark.promise("a `_target_` within an argument, in every nesting", "refused, never built")
-@pytest.mark.parametrize("value", NESTED, ids=str)
-def test_nothing_nested_is_built(value, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="within an argument"):
-        build({"_target_": "torch.optim.SGD", "lr": value}, [])
+def test_nothing_nested_is_built():
     fusion = {"_target_": "lymphoml.models.fusion.ClinicalOnly"}
     spec = {"_target_": "lymphoml.models.mil.MILModel", "encoder": {}, "pooling": {}}
-    with pytest.raises(InputError):
-        build_model(spec | {"fusion": fusion | {"hidden": value}}, 2)
-    with pytest.raises(InputError):
-        build_model(spec | {"fusion": fusion, "more": value}, 2)
-    assert not Path("fired").exists()
-
-
-def test_plain_yaml_passes():
-    for path in [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "sweeps").glob("*.yaml")]:
-        check_yaml(path.read_text())
+    for value in (RUNS, [RUNS], [[RUNS]], {"a": RUNS}, {"a": [{"b": RUNS}]}, ({"a": RUNS},)):
+        with pytest.raises(InputError, match="within an argument"):
+            build({"_target_": "torch.optim.SGD", "lr": value}, [])
+        for model in ({"fusion": fusion | {"hidden": value}}, {"fusion": fusion, "more": value}):
+            with pytest.raises(InputError):
+                build_model(spec | model, 2)

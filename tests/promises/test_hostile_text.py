@@ -1,5 +1,6 @@
 """Hostile text: formulas, HTML, escape sequences"""
 
+import contextlib
 import csv
 import json
 import shutil
@@ -14,8 +15,7 @@ from lymphoml.cli.config import data_config
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_csv
-from tests.promises.hostile import few, refused
-from tests.promises.mutations import TABLE
+from tests.promises.jobs import TABLE, refused
 from tests.reports.fabricate import config, make_full_run, make_run
 
 slow = pytest.mark.slow
@@ -34,42 +34,37 @@ ESCAPES = ["\x1b[2J", "\x1b]0;title\x07", "a\rb", "a\x08b", "\x9b31m", "\u202e",
 
 
 @pytest.mark.promise("a formula in a cell or heading of a table to write", "a line; no file")
-@pytest.mark.parametrize("text", FORMULAS, ids=repr)
-def test_no_table_holds_a_formula(text, tmp_path, record_property):
+def test_no_table_holds_a_formula(tmp_path):
     plain = pd.DataFrame({"patient": ["P1"], "probability": [-0.5]})
     write_csv(tmp_path / "plain.csv", plain)
     assert (tmp_path / "plain.csv").read_text() == "patient,probability\nP1,-0.5\n"
-    tables = (plain.assign(patient=[text]), plain.rename(columns={"patient": text}),
-              plain.assign(patient=pd.Series([text], dtype="str")),
-              plain.assign(patient=pd.Series([text], dtype="category")))  # fmt: skip
-    for table in tables:
-        with pytest.raises(InputError, match="formula") as caught:
-            write_csv(tmp_path / "bad.csv", table)
-        assert caught.value.problems[0].isprintable()
+    for text in FORMULAS:
+        tables = [plain.assign(patient=pd.Series([text], dtype=kind))
+                  for kind in (object, "str", "category")]  # fmt: skip
+        for table in (*tables, plain.rename(columns={"patient": text})):
+            with pytest.raises(InputError, match="formula") as caught:
+                write_csv(tmp_path / "bad.csv", table)
+            assert caught.value.problems[0].isprintable()
     assert not (tmp_path / "bad.csv").exists()
-    record_property("tried", len(tables))
-
-
-TEXTS = {repr(text): text for text in [*FORMULAS, *HTML, *ESCAPES]}
 
 
 @pytest.mark.promise(
     "a formula, HTML or escape sequence as column, category or name of a cohort's settings",
     "a line",
 )
-@pytest.mark.parametrize("name", few(TEXTS, repr(FORMULAS[0]), repr(HTML[0]), repr(ESCAPES[0])))
-def test_names_of_settings_are_plain(name, record_property):
-    text = TEXTS[name]
+@pytest.mark.parametrize("texts", [
+    [FORMULAS[0], HTML[0], ESCAPES[0]], pytest.param([*FORMULAS, *HTML, *ESCAPES], marks=slow),
+])  # fmt: skip
+def test_names_of_settings_are_plain(texts):
     age = {"kind": "numeric", "column": "AGE"}
-    sex = {"kind": "categorical", "column": "SEX", "values": {"F": text}}
-    attacks: list[dict[str, Any]] = [{"columns": {text: age}, "clinical": []}, {"name": text}]
-    if text not in HTML:
-        attacks.append({"columns": {"sex": sex}, "clinical": []})
-    for attack in attacks:
-        with pytest.raises(InputError) as caught:
-            data_config("table", {"root": "x", "hard_stratum": None} | attack)
-        assert all(problem.isprintable() for problem in caught.value.problems)
-    record_property("tried", len(attacks))
+    for text in texts:
+        sex = {"kind": "categorical", "column": "SEX", "values": {"F": text}}
+        attacks = [{"columns": {text: age}, "clinical": []}, {"name": text},
+                   *[{"columns": {"sex": sex}, "clinical": []}] * (text not in HTML)]  # fmt: skip
+        for attack in attacks:
+            with pytest.raises(InputError) as caught:
+                data_config("table", {"root": "x", "hard_stratum": None} | attack)
+            assert all(problem.isprintable() for problem in caught.value.problems)
 
 
 @pytest.mark.promise(
@@ -77,26 +72,25 @@ def test_names_of_settings_are_plain(name, record_property):
     "a line, or text in the report; no table has it",
 )
 @pytest.mark.parametrize("text", [FORMULAS[0], pytest.param(FORMULAS[3], marks=slow)], ids=repr)
-def test_no_formula_comes_out_of_a_run_folder(text, tmp_path, capsys, record_property):
-    for number, name in enumerate(("predictions.csv", "folds.csv", "strata.csv", "baselines.csv")):
-        run = make_full_run(tmp_path / f"run{number}")
+def test_no_formula_comes_out_of_a_run_folder(text, tmp_path, capsys):
+    run = make_full_run(tmp_path / "run")
+    for name in ("predictions.csv", "folds.csv", "strata.csv", "baselines.csv"):
+        good = (run / name).read_text()
         table = pd.read_csv(run / name, dtype=str)
         table.loc[0, "patient"] = text
         table.to_csv(run / name, index=False)
         refused(capsys, "triage" if name == "baselines.csv" else "report", f"run={run}")
+        (run / name).write_text(good)
     for number, target in enumerate((text, f"x.{text}")):
         folder = tmp_path / f"sweep{number}"
         for lr in (1e-3, 1e-4):
             settings = config(**{"lr": lr, "optim.lr": lr, "optim._target_": target})
             make_run(folder / f"lr{lr}", settings, n=20, epochs=1)
-        try:
+        with contextlib.suppress(SystemExit):
             main(["compare", f"runs={folder}", "resamples=100"])
-        except SystemExit as left:
-            assert left.code == 2  # noqa: PT017
         for path in folder.glob("*.csv"):
             cells = [cell for row in csv.reader(path.read_text().splitlines()) for cell in row]
             assert text not in cells
-    record_property("tried", 6)
 
 
 @pytest.mark.promise(
@@ -107,9 +101,7 @@ def test_no_formula_comes_out_of_a_run_folder(text, tmp_path, capsys, record_pro
     ("".join(ESCAPES[1:-1]), [0, 2]),
     *(pytest.param(each, range(5), marks=slow) for each in (ESCAPES[0], "".join(ESCAPES[1:-1]))),
 ], ids=["few", "clear", "others"])  # fmt: skip
-def test_the_terminal_is_not_controlled(
-    text, columns, cohort, tmp_path, capsys, monkeypatch, record_property
-):
+def test_the_terminal_is_not_controlled(text, columns, cohort, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     table = shutil.copytree(cohort, "cohort") / TABLE
     lines = table.read_text().splitlines()
@@ -135,7 +127,6 @@ def test_the_terminal_is_not_controlled(
     printed = capsys.readouterr()
     for line in (printed.out + printed.err).split("\n"):
         assert line.isprintable(), repr(line)
-    record_property("tried", len(columns) + len(commands))
 
 
 def poison(value: Any, text: str) -> Any:
@@ -186,7 +177,7 @@ def test_html_of_others_is_escaped(tmp_path):
     "shown as text in the report: no script runs, nothing is fetched, in Chromium",
 )
 @pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
-def test_no_script_of_others_runs(tmp_path, record_property):
+def test_no_script_of_others_runs(tmp_path):
     playwright = pytest.importorskip("playwright.sync_api")
     for number, text in enumerate(HTML):
         run = hostile_run(tmp_path / f"run{number}", text)
@@ -212,4 +203,3 @@ def test_no_script_of_others_runs(tmp_path, record_property):
             assert requests == [path.as_uri()]
             page.close()
         browser.close()
-    record_property("tried", len(HTML))

@@ -1,47 +1,40 @@
 """Two processes on one run folder."""
 
-import json
 import os
 import re
 import threading
-import time
+from itertools import pairwise
 
 import pytest
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import reject_symlinks
-from lymphoml.data.synthetic.cohort import synthesize
 from lymphoml.runs.fold_lock import fold_lock
-from tests.promises.processes import ROOT, end, wait_until
+from tests.promises.jobs import ROOT, end, wait_until
 
 MAX_SECONDS = 10  # of which two are promised
 RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.num_threads=1",
        "hydra.run.dir=run", "model/fusion=clinical"]  # fmt: skip
 LOCKED = r"fold {} of .*run is locked by process {} since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\."
 HOLDER = """
-import time
-from pathlib import Path
-from lymphoml.runs.fold_lock import fold_lock
-with fold_lock(Path("run"), 0):
-    print("held", flush=True)
-    time.sleep(1000)
-"""
-FORKS = """
 import os, time
 from pathlib import Path
 from lymphoml.runs.fold_lock import fold_lock
 with fold_lock(Path("run"), 0):
-    if os.fork() == 0:
-        print(os.getpid(), flush=True)
+    if FORKS and os.fork():
+        time.sleep(1000)
+    print(os.getpid(), flush=True)
     time.sleep(1000)
 """
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort") / "cohort"
-    synthesize(folder, patients=16, test_patients=3, images=(1, 2), size=32, seed=0)
-    return folder
+@pytest.fixture
+def holder(started, tmp_path):
+    def start_holder(forks=False):
+        process = started("-c", HOLDER.replace("FORKS", str(forks)), cwd=tmp_path)
+        return process, int(process.stdout.readline())
+
+    return start_holder
 
 
 @pytest.mark.promise(
@@ -49,13 +42,10 @@ def cohort(tmp_path_factory):
     "the second leaves in two seconds, before it imports torch, with exit code 2 and one line that "
     "names the first",
 )
-def test_the_second_leaves_at_once(tmp_path, started):
-    first = started("-c", HOLDER, cwd=tmp_path)
-    assert first.stdout.readline() == "held\n"
-    second = started("-X", "importtime", str(ROOT / "train.py"), *RUN, cwd=tmp_path)
-    begin = time.monotonic()
+def test_the_second_leaves_at_once(tmp_path, started, holder):
+    first, _ = holder()
+    second = started("-X", "importtime", ROOT / "train.py", *RUN, cwd=tmp_path)
     err = second.communicate(timeout=MAX_SECONDS)[1]
-    print("left after", round(time.monotonic() - begin, 2))
     assert second.returncode == 2
     (line,) = [each for each in err.splitlines() if not each.startswith("import time")]
     assert re.match("error: " + LOCKED.format(0, first.pid), line)
@@ -69,7 +59,7 @@ def test_the_second_leaves_at_once(tmp_path, started):
     "neither disturbs the other, and the killed one blocks nobody: the same command resumes it",
 )
 def test_folds_are_locked_one_by_one(cohort, tmp_path, started):
-    words = [str(ROOT / "train.py"), *RUN, f"data.root={cohort}", "trainer.max_epochs=100000"]
+    words = [ROOT / "train.py", *RUN, f"data.root={cohort}", "trainer.max_epochs=100000"]
     first, other = (started(*words, f"fold={fold}", cwd=tmp_path) for fold in (0, 1))
     for fold in (0, 1):
         wait_until((tmp_path / f"run/fold-{fold}/history.csv").exists)
@@ -86,9 +76,8 @@ def test_folds_are_locked_one_by_one(cohort, tmp_path, started):
     "the process that holds a lock is killed; its number in the lock file is another's by now",
     "the lock is free at once, and the message names no other process",
 )
-def test_a_dead_process_holds_nothing(tmp_path, started):
-    first = started("-c", HOLDER, cwd=tmp_path)
-    assert first.stdout.readline() == "held\n"
+def test_a_dead_process_holds_nothing(tmp_path, holder):
+    first, _ = holder()
     with pytest.raises(InputError, match=f"locked by process {first.pid} since 20"):
         fold_lock(tmp_path / "run", 0).__enter__()
     end(first)
@@ -107,9 +96,8 @@ def test_a_dead_process_holds_nothing(tmp_path, started):
     "a training process is killed, and a loader worker that it forked lives on",
     "the lock does not live on with it",
 )
-def test_a_fork_inherits_no_lock(tmp_path, started):
-    parent = started("-c", FORKS, cwd=tmp_path)
-    forked = int(parent.stdout.readline())
+def test_a_fork_inherits_no_lock(tmp_path, holder):
+    parent, forked = holder(forks=True)
     parent.kill()
     parent.wait()
     os.kill(forked, 0)  # it is there
@@ -122,15 +110,15 @@ def test_a_fork_inherits_no_lock(tmp_path, started):
     "none of them is taken for a link",
 )
 def test_what_vanishes_is_no_link(tmp_path):
-    last, previous = tmp_path / "fold-0/last.ckpt", tmp_path / "fold-0/previous.ckpt"
-    last.parent.mkdir()
-    last.write_text("")
+    names = [tmp_path / f"fold-0/{name}.ckpt" for name in ("last", "previous", "last")]
+    names[0].parent.mkdir()
+    names[0].write_text("")
     done = threading.Event()
 
     def rename() -> None:
         while not done.is_set():
-            last.rename(previous)
-            previous.rename(last)
+            for source, target in pairwise(names):
+                source.rename(target)
 
     other = threading.Thread(target=rename)
     other.start()
@@ -155,13 +143,11 @@ def test_a_refused_run_leaves_no_trace(tmp_path):
     "two predictions into one folder at once", "two whole files, each of one of them"
 )
 def test_two_predictions_at_once(cohort, tmp_path, started):
-    words = [str(ROOT / "train.py"), *RUN, "trainer.max_epochs=1", f"data.root={cohort}"]
-    trained = started(*words, cwd=tmp_path)
-    assert trained.wait() == 0
-    predict = [str(ROOT / "predict.py"), "run=run", f"data.root={cohort}"]
-    both = [started(*predict, cwd=tmp_path) for _ in range(2)]
+    words = [ROOT / "train.py", *RUN, "trainer.max_epochs=1", f"data.root={cohort}"]
+    assert started(*words, cwd=tmp_path).wait() == 0
+    words = [ROOT / "predict.py", "run=run", f"data.root={cohort}"]
+    both = [started(*words, cwd=tmp_path) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
-    assert len((tmp_path / "run/test/predictions.csv").read_text().splitlines()) == 4
-    assert len((tmp_path / "run/test/submission.csv").read_text().splitlines()) == 4
+    for name in ("predictions", "submission"):
+        assert len((tmp_path / f"run/test/{name}.csv").read_text().splitlines()) == 4
     assert not list((tmp_path / "run/test").glob(".*"))
-    assert json.loads((tmp_path / "run/metrics.json").read_text())

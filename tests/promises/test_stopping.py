@@ -6,29 +6,34 @@ import os
 import signal
 import termios
 import time
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from tests.promises.nursery import Trial
-from tests.promises.processes import ROOT, alive, handles, wait_until
+from lymphoml.cli.main import main
+from lymphoml.data.synthetic.cohort import synthesize
+from tests.promises.jobs import ENCODER, ROOT, alive, wait_until
+from tests.promises.trials import Trial
 
 slow = pytest.mark.slow
 SOON = 10  # seconds, of which two are promised: machines that run tests are slow
-CODES = {"TERM": 143, "INT": 130}
-GOES_ON = "stopped; rerun the same command to resume from the last finished epoch\n"
+CODES = {"TERM": 143, "INT": 130, "KILL": -9}
+ADVICE = "stopped; rerun the same command to resume from the last finished epoch\n"
 RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.num_threads=1",
        "hydra.run.dir=run", "data.image_baselines=[]"]  # fmt: skip
-IMAGES = [*RUN, "model/encoder=timm", "model.encoder.name=test_resnet", "trainer.max_epochs=2",
-          "data.batch_size=4"]  # fmt: skip
+IMAGES = [*RUN, *ENCODER, "trainer.max_epochs=2", "data.batch_size=4"]
 ENDLESS = [*RUN, "model/fusion=clinical", "trainer.max_epochs=100000"]
 MOMENTS = [("cohort", 0), ("hash", 3), ("decode", 9), ("size", 0), ("train", 0), ("train", 1),
            ("validate", 5), ("write", 400), ("fsync", 2), ("replace last.ckpt", 0),
            ("replaced last.ckpt.sha256", 0), ("predict", 3), ("baseline", 1),
            ("replace metrics.json", 0)]  # fmt: skip
-FEW = [("decode", 9), ("train", 1), ("replace last.ckpt", 0)]
 HANDLERS = "from lymphoml.core.signals import install_signal_handlers as f; f('rerun')\n"
 SENDS = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)\n"
+
+
+def send(how: str) -> int:
+    return signal.Signals[f"SIG{how}"]
 
 
 @pytest.mark.promise(
@@ -37,20 +42,19 @@ SENDS = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sle
     "exit code 143 or 130 and one line, at once",
 )
 @pytest.mark.parametrize(("how", "workers", "moments"), [
-    ("TERM", 0, FEW), pytest.param("TERM", 0, MOMENTS, marks=slow),
+    ("TERM", 0, MOMENTS[2:6:3]), pytest.param("TERM", 0, MOMENTS, marks=slow),
     pytest.param("INT", 2, MOMENTS, marks=slow),
 ], ids=["few", "TERM", "INT"])  # fmt: skip
-def test_it_stops_in_any_stage(born, cohort, tmp_path, record_property, how, workers, moments):
+def test_it_stops_in_any_stage(cohort, tmp_path, how, workers, moments):
     """One run, stopped at each moment in turn, and resumed."""
     words = [*IMAGES, f"data.root={cohort}", f"data.num_workers={workers}"]
     for moment in moments:
-        outcome = born.run(Trial(words, str(tmp_path), how, moment))
+        outcome = Trial(words, tmp_path, how, moment).run()
         printed = (tmp_path / "output.txt").read_text()
         assert outcome.code == CODES[how], (moment, printed)
-        assert printed.count(GOES_ON) == 1
+        assert printed.count(ADVICE) == 1
         assert "Error" not in printed
         assert outcome.latency < SOON, moment
-    record_property("tried", len(moments))
 
 
 @slow
@@ -58,31 +62,37 @@ def test_it_stops_in_any_stage(born, cohort, tmp_path, record_property, how, wor
     "SIGTERM while the process waits for another one that builds the image store",
     "exit code 143 and one line, at once",
 )
-def test_it_stops_while_it_waits_for_a_lock(born, cohort, tmp_path, started):
+def test_it_stops_while_it_waits_for_a_lock(cohort, tmp_path, started):
     words = [*IMAGES, f"data.root={cohort}"]
-    born.run(Trial(words, str(tmp_path), "KILL", ("decode", 0)))
+    Trial(words, tmp_path, "KILL", ("decode", 0)).run()
     (lock,) = (tmp_path / ".cache" / "images").glob("*/.lock")
     with FileLock(lock):
-        second = started(str(ROOT / "train.py"), *words, cwd=tmp_path)
+        second = started(ROOT / "train.py", *words, cwd=tmp_path)
         wait_until(lambda: "waiting" in second.stdout.readline())
         second.terminate()
-        assert second.communicate(timeout=SOON)[1] == GOES_ON
+        assert second.communicate(timeout=SOON)[1] == ADVICE
     assert second.returncode == 143
+
+
+def handles_sigterm(process: int) -> bool:
+    status = Path(f"/proc/{process}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.promise(
     "SIGTERM or SIGINT while modules are imported", "exit code 143 or 130 and one line, at once"
 )
 @pytest.mark.parametrize(
-    "after", [0, pytest.param(0.1, marks=slow), 0.4, *(pytest.param(s, marks=slow) for s in (1, 2))]
+    ("how", "after"),
+    [("TERM", 0.4), *(pytest.param(*each, marks=slow) for each in (("INT", 0), ("INT", 2)))],
 )
-def test_it_stops_while_it_imports(cohort, tmp_path, started, after):
-    how = "INT" if after in (0, 2) else "TERM"
-    process = started(str(ROOT / "train.py"), *ENDLESS, f"data.root={cohort}", cwd=tmp_path)
-    wait_until(lambda: handles(process.pid, signal.SIGTERM))  # the one set last
+def test_it_stops_while_it_imports(cohort, tmp_path, started, how, after):
+    process = started(ROOT / "train.py", *ENDLESS, f"data.root={cohort}", cwd=tmp_path)
+    wait_until(lambda: handles_sigterm(process.pid))  # the one set last
     time.sleep(after)
-    process.send_signal(signal.Signals[f"SIG{how}"])
-    assert process.communicate(timeout=SOON)[1] == GOES_ON
+    process.send_signal(send(how))
+    assert process.communicate(timeout=SOON)[1] == ADVICE
     assert process.returncode == CODES[how]
 
 
@@ -92,13 +102,11 @@ def test_it_stops_while_it_imports(cohort, tmp_path, started, after):
 )
 def test_a_stop_within_an_import(tmp_path, started):
     lines = "".join(f"    {line}\n" for line in SENDS.splitlines())
-    swallows = f"try:\n{lines}except BaseException:\n    os.abort()\n"
-    (tmp_path / "module.py").write_text(swallows)
+    (tmp_path / "module.py").write_text(f"try:\n{lines}except BaseException:\n    os.abort()\n")
     bar = "from lymphoml.core.progress import progress_bar\nwith progress_bar('', 9, shown=True): "
+    program = f"{HANDLERS}{bar}import module"
     master, slave = os.openpty()
-    process = started(
-        "-c", f"{HANDLERS}{bar}import module", cwd=tmp_path, stdout=slave, stderr=slave
-    )
+    process = started("-c", program, cwd=tmp_path, stdout=slave, stderr=slave)
     os.close(slave)
     printed = b""
     with contextlib.suppress(OSError):  # the end of a terminal
@@ -117,12 +125,12 @@ def test_a_stop_within_an_import(tmp_path, started):
 @pytest.mark.parametrize(("how", "script", "command", "count"), [
     ("TERM", "predict.py", [], 1), ("INT", "lymphoml/__main__.py", ["predict"], 4),
 ])  # fmt: skip
-def test_every_command_stops(born, cohort, tmp_path, how, script, command, count):
+def test_every_command_stops(cohort, tmp_path, how, script, command, count):
     root = f"data.root={cohort}"
     words = [*RUN, "model/fusion=clinical", "trainer.max_epochs=1", root]
-    assert born.run(Trial(words, str(tmp_path))).code == 0
-    words, moment = [*command, "run=run", root], ("predict", count)
-    outcome = born.run(Trial(words, str(tmp_path), how, moment, script=script))
+    assert Trial(words, tmp_path).run().code == 0
+    moment = ("predict", count)
+    outcome = Trial([*command, "run=run", root], tmp_path, how, moment, script=script).run()
     printed = (tmp_path / "output.txt").read_text()
     assert outcome.code == CODES[how], printed
     assert printed.endswith("stopped; rerun the same command\n")
@@ -134,13 +142,13 @@ def test_every_command_stops(born, cohort, tmp_path, how, script, command, count
     "SIGTERM while a checkpoint is written",
     "every file is what `kill -9` would have left, none is added",
 )
-def test_a_stop_writes_nothing(born, cohort, tmp_path):
+def test_a_stop_writes_nothing(cohort, tmp_path):
     left = {}
     for how in ("KILL", "TERM"):
         folder = tmp_path / how
         folder.mkdir()
         moment = ("replaced last.ckpt.sha256", 4)
-        born.run(Trial([*ENDLESS, f"data.root={cohort}"], str(folder), how, moment))
+        Trial([*ENDLESS, f"data.root={cohort}"], folder, how, moment).run()
         left[how] = {
             str(path.relative_to(folder)): path.stat().st_size if "history" not in path.name else 0
             for path in (folder / "run").rglob("*")
@@ -167,9 +175,9 @@ def test_a_full_pipe_delays_nothing(tmp_path, started):
 )
 def test_control_c_in_a_terminal(cohort, tmp_path, started):
     master, slave = os.openpty()
-    words = [*ENDLESS, f"data.root={cohort}", "data.num_workers=2"]
     process = started(
-        str(ROOT / "train.py"), *words, cwd=tmp_path, stdin=slave, stdout=slave, stderr=slave,
+        ROOT / "train.py", *ENDLESS, f"data.root={cohort}", "data.num_workers=2", cwd=tmp_path,
+        stdin=slave, stdout=slave, stderr=slave,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(slave)
@@ -196,9 +204,9 @@ def test_control_c_in_a_terminal(cohort, tmp_path, started):
 
 @slow
 @pytest.mark.promise("`kill -9` of a training process with 2 loader workers", "no worker is left")
-def test_no_loader_worker_outlives_its_parent(born, cohort, tmp_path):
+def test_no_loader_worker_outlives_its_parent(cohort, tmp_path):
     words = [*IMAGES, f"data.root={cohort}", "data.num_workers=2"]
-    outcome = born.run(Trial(words, str(tmp_path), "KILL", ("validate", 2)))
+    outcome = Trial(words, tmp_path, "KILL", ("validate", 2)).run()
     assert outcome.code == -9
     wait_until(lambda: not alive(outcome.session), 3)
 
@@ -208,20 +216,53 @@ def test_no_loader_worker_outlives_its_parent(born, cohort, tmp_path):
     "SIGTERM, SIGINT or `kill -9` to a sweep whose jobs run side by side",
     "exit code 143 or 130 and one line; no job is left, and none holds a lock",
 )
-@pytest.mark.parametrize("how", ["TERM", "INT", "KILL"])
+@pytest.mark.parametrize("how", CODES)
 def test_a_stopped_sweep_leaves_no_job(cohort, tmp_path, started, how):
     words = ["-m", "fold=0,1", *ENDLESS, f"data.root={cohort}", "hydra/launcher=side_by_side",
              "hydra.sweep.dir=run", "hydra.sweep.subdir=.", "hydra.launcher.n_jobs=2",
              "trainer.enable_progress_bar=false"]  # fmt: skip
-    sweep = started(str(ROOT / "train.py"), *words, cwd=tmp_path)
+    sweep = started(ROOT / "train.py", *words, cwd=tmp_path)
     wait_until(lambda: len(list((tmp_path / "run").glob("fold-*/history.csv"))) == 2)
     assert len(alive(sweep.pid)) >= 3
-    if how == "INT":
-        os.killpg(sweep.pid, signal.SIGINT)  # a terminal sends it to all
-    else:
-        sweep.send_signal(signal.Signals[f"SIG{how}"])
+    (os.killpg if how == "INT" else os.kill)(sweep.pid, send(how))  # a terminal's goes to all
     sweep.wait(timeout=SOON)
     wait_until(lambda: not alive(sweep.pid), SOON)
-    assert sweep.returncode == CODES.get(how, -9)
+    assert sweep.returncode == CODES[how]
     if how != "KILL":
-        assert sweep.communicate()[1] == GOES_ON
+        assert sweep.communicate()[1] == ADVICE
+
+
+MEASURE = """
+import sys
+from lymphoml.cli.main import main
+from lymphoml.core.signals import install_signal_handlers
+from lymphoml.features import feature_cache
+feature_cache.FEW, feature_cache.available_cores = 1, lambda: 2
+if __name__ == "__main__":
+    install_signal_handlers("again")
+    main(["features", "cohort=synthetic", *sys.argv[1:]])
+"""
+
+
+@slow
+@pytest.mark.promise(
+    "SIGTERM, SIGINT or `kill -9` while several processes compute features",
+    "all end; finished patients are kept, and the same command resumes to the same bytes",
+)
+@pytest.mark.parametrize("how", CODES)
+def test_no_measuring_process_is_left(how, tmp_path, started):
+    root, whole = f"data.root={tmp_path}/cohort", tmp_path / "whole.npz"
+    synthesize(tmp_path / "cohort", patients=15, test_patients=1, images=(8, 8), size=64, seed=0)
+    main(["features", "cohort=synthetic", root, f"data.cache={tmp_path}/whole", f"out={whole}"])
+    (tmp_path / "measure.py").write_text(MEASURE)
+    words = ["measure.py", "out=features.npz", root]
+    process = started(*words, cwd=tmp_path)
+    wait_until(lambda: len(list(tmp_path.glob(".cache/features/*/*.npy"))) > 2)
+    process.send_signal(send(how))
+    assert process.wait(SOON) == CODES[how]
+    wait_until(lambda: not alive(process.pid), 5)
+    kept = {part: part.stat().st_mtime_ns for part in tmp_path.glob(".cache/features/*/*.npy")}
+    assert 2 < len(kept) < 16
+    assert started(*words, cwd=tmp_path).communicate()[1] == ""
+    assert all(part.stat().st_mtime_ns == when for part, when in kept.items())
+    assert (tmp_path / "features.npz").read_bytes() == whole.read_bytes()

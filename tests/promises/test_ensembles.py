@@ -1,0 +1,286 @@
+"""Ensembles: they predict by their members' models, and by no others."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from lymphoml.cli.config import run_config
+from lymphoml.cli.main import main
+from lymphoml.data.cohort import load_cohort
+from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.runs.ensemble import mean_probability
+from lymphoml.runs.predict import fold_probabilities
+from lymphoml.runs.triage_rule import apply_rule, read_rule
+from tests.promises.jobs import CLINICAL, configuration, train_ends
+from tests.promises.jobs import refused as refused_line
+from tests.reports.fabricate import config, make_predictions, make_run
+
+MEMBERS = "runs=[runs/seed=0,runs/seed=1,runs/seed=2]"
+SECOND, FOLDS = "second/predictions.csv", "both/folds.csv"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(capsys, *words) -> str:
+    """The line of a refusal, and that nothing was written."""
+    before = files(Path())
+    line = refused_line(capsys, *words)
+    assert files(Path()) == before
+    return line
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Three runs of the same folds, one of others, one of other patients, one unfinished."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs"
+    rows = make_predictions(30, folds=5, repeats=1, skill=2.0, seed=0)
+    for seed in range(3):
+        drawn = make_predictions(30, folds=5, repeats=1, skill=2.0, seed=seed)
+        same = rows.assign(probability=drawn["probability"])
+        make_run(folder / f"seed={seed}", config(seed=seed), predictions=same, epochs=1)
+    make_run(folder / "folds", n=30, seed=9, epochs=1)
+    make_run(folder / "patients", predictions=rows[rows["patient"] != "Zebra7"], epochs=1)
+    make_run(folder / "unfinished", predictions=rows, epochs=1)
+    (folder / "unfinished" / "fold-1" / "done.json").unlink()
+    return folder
+
+
+@pytest.mark.promise(
+    "an ensemble of runs of other folds or patients, unfinished, given twice, or into a folder "
+    "that holds something else",
+    "refused in a line naming the run and what differs, exit code 2, nothing written",
+)
+def test_an_ensemble_of_what_does_not_fit_is_refused(runs, capsys):
+    for given, message in {
+        "runs=[runs/seed=0,runs/folds] out=e": "runs/folds",
+        "runs=[runs/seed=0,runs/patients] out=e": "patient Zebra7",
+        "runs=[runs/seed=0,runs/unfinished] out=e": "done.json",
+        "runs=[runs/seed=0] out=e": "two or more",
+        "runs=[runs/seed=0,runs/seed=1,runs/seed=0] out=e": "two or more",
+        "runs=[runs/seed=0,runs/nowhere] out=e": "runs/nowhere",
+        f"{MEMBERS} out=runs/folds": "out=runs/folds",
+        MEMBERS: "out=...",
+    }.items():
+        assert message in refused(capsys, "ensemble", *given.split())
+
+
+@pytest.mark.promise(
+    "an ensemble that was interrupted at any of its files, or is made again",
+    "it counts as unfinished until its last file; the same command ends in the same bytes",
+)
+def test_an_interrupted_ensemble_is_unfinished_and_made_again(runs, capsys):
+    main(["ensemble", MEMBERS, "out=whole"])
+    whole = {name.removeprefix("whole/"): content for name, content in files(Path("whole")).items()}
+    replace = os.replace
+    for room in (0, 1, len(whole) // 2, len(whole) - 1):
+        out, written = Path(f"broken{room}"), []
+
+        def full(source, target, written=written, room=room):
+            if len(written) == room:
+                raise OSError(28, "No space left on device")
+            written.append(target)
+            replace(source, target)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "replace", full)
+            with pytest.raises(SystemExit) as left:
+                main(["ensemble", MEMBERS, f"out={out}"])
+        assert left.value.code == 1
+        assert sum(path.is_file() for path in out.rglob("*")) == room
+        line = refused(capsys, "report", f"run={out}")
+        assert "is not finished" in line or "is not a run" in line
+        main(["ensemble", MEMBERS, f"out={out}"])
+        again = {str(Path(name).relative_to(out)): content for name, content in files(out).items()}
+        assert again == whole
+
+
+@pytest.fixture(scope="module")
+def trained(cohort, tmp_path_factory):
+    """Two runs of the same patients and folds, the second of another seed and fewer columns."""
+    folder = tmp_path_factory.mktemp("members")
+    other = ["data.clinical=[age]", f"data.folds_csv={folder}/first/folds.csv", "seed=1"]
+    for name, words in (("first", []), ("second", other)):
+        config = configuration(cohort, folder / "cache", *CLINICAL, "trainer.max_epochs=1", *words)
+        if name == "second":
+            columns = config.to_dict()["data"]["columns"]
+            columns.pop("sex")
+            config = config.replace({"data.columns": columns})
+        cross_validate(config, folder / name)
+    return folder
+
+
+@pytest.fixture
+def both(trained, tmp_path, monkeypatch):
+    """An ensemble of the two, in copies."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "second"):
+        shutil.copytree(trained / name, name)
+    main(["ensemble", "runs=[first,second]", "out=both"])
+    return Path("both")
+
+
+def predicted(run: str, root: Path, *words: str) -> pd.DataFrame:
+    main(["predict", f"run={run}", f"data.root={root}", *words])
+    return pd.read_csv(Path(run) / "test" / "predictions.csv").set_index("patient")
+
+
+@pytest.mark.promise(
+    "another seed with `data.folds_csv` of the first one's run",
+    "the same folds, other draws; the two make an ensemble",
+)
+def test_seeds_share_the_folds_of_a_file(both):
+    folds = {Path(name, "folds.csv").read_bytes() for name in ("first", "second", "both")}
+    assert len(folds) == 1
+    assert Path("first/predictions.csv").read_bytes() != Path(SECOND).read_bytes()
+
+
+@pytest.mark.promise(
+    "train.py on an ensemble, which has no models of its own",
+    "refused in a line, exit code 2, nothing written",
+)
+def test_an_ensemble_is_not_trained(configured, both, capsys):
+    before = files(both)
+    lines = train_ends(capsys, configured(*CLINICAL), both)
+    assert any("ensemble was ['first', 'second']" in line for line in lines)
+    assert {name: each for name, each in files(both).items() if ".lock" not in name} == before
+
+
+def mean_of_new(root: Path) -> pd.DataFrame:
+    """By each fold: the mean of the logits of both members' models."""
+    tables = []
+    for member in map(Path, ("first", "second")):
+        config = run_config(member, {"root": str(root)}, {})
+        new = load_cohort(config.data).unlabelled
+        tables.append(fold_probabilities(member, config, new, [0, 1]))
+    return pd.DataFrame(mean_probability(tables), tables[0].index, [0, 1])
+
+
+@pytest.mark.promise(
+    "predict.py on an ensemble, whose members declare other columns of the same cohort",
+    "in each fold the mean of its members' logits; a labelled patient is predicted by models that "
+    "held the patient out; triage applies the same rule; its own ledger counts the use",
+)
+def test_an_ensemble_predicts_by_its_members_models(both, cohort):
+    main(["ensemble", "runs=[second,first]", "out=again"])
+    labelled = predicted("again", cohort, "patients=all")
+    own = pd.read_csv("again/predictions.csv").set_index("patient")["probability"]
+    np.testing.assert_allclose(labelled.loc[own.index, "probability"], own, rtol=0, atol=1e-7)
+    (line,) = Path("again/ledger.jsonl").read_text().splitlines()
+    assert json.loads(line)["kind"] == "predict"
+    assert not Path("first/ledger.jsonl").exists()
+    main(["triage", "run=again", "sensitivity=0.5"])
+    new, expected = predicted("again", cohort), mean_of_new(cohort)
+    assert list(new.index) == list(expected.index)
+    np.testing.assert_allclose(new["probability"], expected.mean(axis=1), rtol=0, atol=1e-7)
+    deviation = expected.std(axis=1, ddof=0)
+    np.testing.assert_allclose(new["standard_deviation"], deviation, rtol=0, atol=1e-7)
+    again = Path("again")
+    assert new["triage"].to_list() == apply_rule(again, read_rule(again), expected).to_list()
+
+
+@pytest.mark.promise(
+    "predict.py on an ensemble, a member of which is in another folder, or is a link",
+    "a line asks for members=[A,B,...], and with these it predicts the same",
+)
+def test_members_in_another_folder_are_given(both, cohort, capsys):
+    new = predicted("both", cohort)
+    moved = shutil.move("second", "moved")
+    for linked in (False, True):
+        if linked:
+            Path("second").symlink_to(moved)
+        line = refused(capsys, "predict", "run=both", f"data.root={cohort}")
+        assert "second" in line
+        assert "members=[A,B,...]" in line
+    again = predicted("both", cohort, f"members=[{moved},first]")
+    pd.testing.assert_frame_equal(again, new)
+
+
+def named(names, out="both"):
+    def change():
+        if out != "both":
+            shutil.copytree("both", out)
+        config = yaml.safe_load(Path("both/config.yaml").read_text())
+        Path(out, "config.yaml").write_text(yaml.safe_dump(config | {"ensemble": names}))
+
+    return change
+
+
+def table(path, change):
+    return lambda: change(pd.read_csv(path)).to_csv(path, index=False)
+
+
+def link():
+    Path(SECOND).unlink()
+    Path(SECOND).symlink_to(Path("first/predictions.csv").resolve())
+
+
+def environment(run="both", **changes):
+    path = Path(run, "environment.json")
+    return lambda: path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+NAMES, DAMAGED = "names of run folders", "environment.json is damaged"
+
+
+@pytest.mark.parametrize(("change", "words", "message"), [
+    *((named(names), "run=both", NAMES) for names in (
+        ["first", "../second"], ["first", ".."], ["first", 7], ["first", "s" * 5000],
+        {"first": "second"})),
+    (named("first"), "run=both members=[first,second]", NAMES),
+    (named(["first", "third"]), "run=both", "third"),
+    (named(["first", "first"]), "run=both", "each once"),
+    (named(["both", "first"], "nested"), "run=nested", "both: its predictions.csv"),
+    (table(SECOND, lambda rows: rows.assign(probability=rows["probability"] / 2)), "run=both",
+     "second: its predictions.csv"),
+    (table(SECOND, lambda rows: rows.iloc[1:]), "run=both", "second: its predictions.csv"),
+    (table("second/folds.csv", lambda rows: rows.assign(fold=1 - rows["fold"])), "run=both",
+     "second: folds.csv differs"),
+    (table(FOLDS, lambda rows: rows.assign(fold=rows["fold"] + 2)), "run=both",
+     "folds.csv differs"),
+    (table(FOLDS, lambda rows: rows.assign(fold="x")), "run=both", "both/folds.csv"),
+    (link, "run=both", "link"),
+    (environment(changes=7), "run=both", DAMAGED),
+    (environment(changes=[{"when": "today", "changes": [1]}]), "run=both", DAMAGED),
+    (environment(member_predictions=None), "run=both", "member_predictions"),
+    (None, "run=both members=[first]", "has 2, each once"),
+    (None, "run=both members=[first,first]", "has 2, each once"),
+    (None, "run=both members=[first,nowhere]", "nowhere"),
+    (None, "run=both members=first", "members=first"),
+    (None, "run=first members=[second]", "first is not an ensemble"),
+])  # fmt: skip
+@pytest.mark.promise(
+    "an ensemble whose members are gone, linked, trained again, of other folds or patients, "
+    "ensembles themselves, given in part, or not named by names; damaged tables",
+    "refused in a line that says which and how to fix it, exit code 2, nothing written",
+)
+def test_an_ensemble_predicts_by_its_members_alone(both, cohort, capsys, change, words, message):
+    if change:
+        change()
+    assert message in refused(capsys, "predict", *words.split(), f"data.root={cohort}")
+    if message == NAMES:
+        assert NAMES in refused(capsys, "report", "run=both")
+
+
+@pytest.mark.promise(
+    "an ensemble of runs that were resumed after changes",
+    "its report shows the changes of all members, each once a day",
+)
+def test_an_ensemble_shows_its_members_changes(both):
+    change = {"what": "code of lymphoml/training/lightning_module.py", "before": "a", "now": "b"}
+    for name, seconds in (("first", "01"), ("second", "02")):
+        session = {"when": f"2026-01-01T00:00:{seconds}+00:00", "changes": [change]}
+        environment(name, changes=[session])()
+    main(["ensemble", "runs=[first,second]", "out=again"])
+    main(["report", "run=again"])
+    page = Path("again/report.html").read_text()
+    assert page.count("lymphoml/training/lightning_module.py is changed") == 1
+    assert len(json.loads(Path("again/environment.json").read_text())["changes"]) == 2
