@@ -6,10 +6,10 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,70 +18,63 @@ from tests.fake_wandb import LEVELDB, leveldb_records
 BASE64 = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
 ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
 DEEPEST = 6  # containers in containers
+Needles = dict[str, list[bytes]]  # by canary
 
 
-class Searched(NamedTuple):
-    files: int
-    hits: list[tuple[str, str]]  # canary, where
+def finder(needles: Needles) -> Callable[[bytes], set[str]]:
+    """Return a function that lists the canaries in bytes; needles are looked up by three bytes."""
+    starts = np.zeros(1 << 24, bool)
+    by_start: defaultdict[bytes, set[tuple[bytes, str]]] = defaultdict(set)
+    for canary in needles:
+        for needle in needles[canary]:
+            starts[int.from_bytes(needle[:3], "big")] = True
+            by_start[needle[:3]].add((needle, canary))
 
-
-class Needles:
-    """The needles of each canary, by their first three bytes."""
-
-    def __init__(self, canaries: dict[str, list[bytes]]):
-        self.starts = np.zeros(1 << 24, bool)
-        self.by_start: dict[bytes, set[tuple[bytes, str]]] = {}
-        for canary, needles in canaries.items():
-            for needle in needles:
-                self.starts[int.from_bytes(needle[:3], "big")] = True
-                self.by_start.setdefault(needle[:3], set()).add((needle, canary))
-
-    def found_in(self, content: bytes) -> set[str]:
-        """Return the canaries in `content`, which has three bytes or more."""
+    def find(content: bytes) -> set[str]:
         a = np.frombuffer(content, np.uint8).astype(np.uint32)
         threes = a[:-2] << 16 | a[1:-1] << 8 | a[2:]
         return {
             canary
-            for place in np.flatnonzero(self.starts[threes]).tolist()
-            for needle, canary in self.by_start[content[place : place + 3]]
+            for place in np.flatnonzero(starts[threes]).tolist()
+            for needle, canary in by_start[content[place : place + 3]]
             if content.startswith(needle, place)
         }
 
+    return find
 
-def search(folder: Path, canaries: dict[str, list[bytes]], skip: Collection[Path] = ()) -> Searched:
-    """Search all files below `folder` but those below `skip`, their names, and links."""
-    needles = Needles(canaries)
-    files = 0
-    hits: list[tuple[str, str]] = []
-    for path in sorted(folder.rglob("*")):
-        if any(path == each or each in path.parents for each in skip):
+
+def search(
+    folder: Path, needles: Needles, skip: Collection[Path] = ()
+) -> tuple[int, list[tuple[str, str]]]:
+    """Search all files below `folder` but those below `skip`, their names, and links.
+
+    Returns how many files there are, and each canary that was found with its place.
+    """
+    find, files, hits = finder(needles), 0, set()
+    for path in folder.rglob("*"):
+        if {path, *path.parents} & {*skip}:
             continue
-        where = path.relative_to(folder).as_posix()
-        content = b""
+        where, content = path.relative_to(folder).as_posix(), b""
         if path.is_symlink():
             content = str(path.readlink()).encode()
         elif path.is_file():
             content = path.read_bytes()
             files += 1
         for part in (where.encode(), *parts(content)):
-            for text in (part, part.lower()):
-                hits += [(canary, where) for canary in needles.found_in(text)]
-    return Searched(files, sorted(set(hits)))
+            hits |= {(canary, where) for canary in find(part) | find(part.lower())}
+    return files, sorted(hits)
 
 
 def parts(content: bytes, depth: int = 0) -> Iterator[bytes]:
     """Yield the content itself, and what is packed in it."""
     yield content
-    if depth == DEEPEST or len(content) < 8:
-        return
-    for inner in _inside(content):
-        yield from parts(inner, depth + 1)
+    if depth < DEEPEST and len(content) >= 8:
+        for inner in _inside(content):
+            yield from parts(inner, depth + 1)
 
 
 def _inside(content: bytes) -> Iterator[bytes]:
-    if zipfile.is_zipfile(
-        io.BytesIO(content)
-    ):  # half a checkpoint is not an archive, and not compressed
+    if zipfile.is_zipfile(io.BytesIO(content)):  # half a checkpoint is none, and not compressed
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             yield "\n".join(archive.namelist()).encode()
             yield from (archive.read(name) for name in archive.namelist())
@@ -108,7 +101,7 @@ def _inflated(content: bytes, window: int = 15) -> Iterator[bytes]:
 def word_needles(word: str) -> list[bytes]:
     """Return a word as UTF-8, UTF-16, hexadecimal and base64 at each alignment, in both cases."""
     found = []
-    for text in dict.fromkeys((word, word.lower())):
+    for text in {word, word.lower()}:
         plain = text.encode()
         found += [plain, text.encode("utf-16-le"), text.encode("utf-16-be"), plain.hex().encode()]
         for offset in range(3):
@@ -119,19 +112,17 @@ def word_needles(word: str) -> list[bytes]:
 
 def date_needles(born: date, reference: date) -> list[bytes]:
     """Return a date as people and programs write it, and the exact age at `reference`."""
-    year, month, day, short = born.year, born.month, born.day, born.year % 100
+    year, month, day, short = str(born.year), born.month, born.day, f"{born:%y}"
     written = {f"{born:%Y%m%d}", f"{born:%d%m%Y}", f"{born:%m%d%Y}"}
-    for gap in "/-. _:":
-        for m, d in ((str(month), str(day)), (f"{month:02}", f"{day:02}")):
-            written |= {gap.join(each) for each in ((str(year), m, d), (d, m, str(year)),
-                                                    (m, d, str(year)))}  # fmt: skip
-            if gap in "/-.":
-                written |= {gap.join(("", d, m, f"{short:02}", "")),
-                            gap.join(("", m, d, f"{short:02}", ""))}  # fmt: skip
+    for m, d in ((str(month), str(day)), (f"{month:02}", f"{day:02}")):
+        for gap in "/-. _:":
+            written |= {gap.join(each) for each in ((year, m, d), (d, m, year), (m, d, year))}
+        for gap in "/-.":
+            written |= {gap.join(("", *each, short, "")) for each in ((d, m), (m, d))}
     for form in ("%d %B %Y", "%B %d, %Y", "%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y"):
         written |= {f"{born:{form}}", f"{born:{form}}".replace("0", "", born.day < 10)}
     days, lived = (born - date(1970, 1, 1)).days, (reference - born).days
     written |= {str(days * 86400), repr(lived / 365.25), f"{lived / 365.25:.6f}"}
     raw = [struct.pack(order + "d", lived / 365.25) for order in "<>"]
     raw += [struct.pack("<q", days * 86400 * scale) for scale in (1, 10**3, 10**6, 10**9)]
-    return [needle for word in sorted(written) for needle in word_needles(word)] + raw
+    return [needle for word in written for needle in word_needles(word)] + raw

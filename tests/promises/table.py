@@ -1,4 +1,7 @@
-"""docs/reliability.md: a row for each test marked `promise`; `python -m tests.promises.table`."""
+"""docs/reliability.md: a row for each test whose docstring is "fault → what happens".
+
+`python -m tests.promises.table` writes it.
+"""
 
 import ast
 from itertools import groupby
@@ -10,20 +13,20 @@ HEAD = (
     "# Reliability: what is promised, and the test that tries it\n\n"
     "Written by `python -m tests.promises.table` from the tests that it names; do not edit.\n"
 )
+ARROW = " → "
 COLUMNS = "| fault or attack | what happens | test |\n|---|---|---|\n"
 
 
 def promises() -> list[tuple[str, str, str, str, str]]:
-    """Return section, file, test, fault and outcome of each marked test, off the syntax trees."""
+    """Return section, file, test, fault and outcome of each promise, off the syntax trees."""
     found = []
     for path in (ROOT / "tests" / "promises").glob("test_*.py"):
         tree = ast.parse(path.read_text())
         section = (ast.get_docstring(tree) or "").splitlines()[0].rstrip(".")
-        for node in tree.body:
-            for mark in node.decorator_list if isinstance(node, ast.FunctionDef) else []:
-                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.promise":
-                    fault, outcome = map(ast.literal_eval, mark.args)
-                    found.append((section, path.name, node.name, fault, outcome))
+        for test in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+            promise = " ".join((ast.get_docstring(test) or "").split("\n\n")[0].split())
+            if ARROW in promise:
+                found.append((section, path.name, test.name, *promise.split(ARROW)))
     return sorted(found)
 
 

@@ -96,13 +96,11 @@ def files(run):
 
 
 @pytest.mark.parametrize("name", few(CHANGES, "libraries", "data"))
-@pytest.mark.promise(
-    "an unfinished run is resumed under other configuration, data, code, library versions, "
-    "hardware or number of threads",
-    "refused with a line per change, exit code 2, nothing changed; with resume.allow_changes=true "
-    "it resumes, and environment.json, metrics.json, the report and the terminal show the changes",
-)
 def test_changes_are_refused_or_recorded(changed, started, capsys, name):
+    """an unfinished run is resumed under other configuration, data, code, library versions,
+    hardware or number of threads → refused with a line per change, exit code 2, nothing changed;
+    with resume.allow_changes=true it resumes, and environment.json, metrics.json, the report and
+    the terminal show the changes"""
     before, config, expected = files(started), changed(name), CHANGES[name][2]
     lines = train_ends(capsys, config, started)
     for words in expected:
@@ -131,11 +129,9 @@ def test_changes_are_refused_or_recorded(changed, started, capsys, name):
 
 
 @pytest.mark.parametrize("name", few(dict.fromkeys([*CHANGES][:4]), "code"))
-@pytest.mark.promise(
-    "a finished run is read again, or predicts, under other code, libraries or hardware",
-    "nothing is refused or trained: its bytes stay as they are",
-)
 def test_a_finished_run_is_only_read(changed, tmp_path, monkeypatch, name, finished):
+    """a finished run is read again, or predicts, under other code, libraries or hardware → nothing
+    is refused or trained: its bytes stay as they are"""
     run = shutil.copytree(finished[1], tmp_path / "run")
     before = outcome(run), (run / "environment.json").read_bytes()
     config = changed(name, "data.repeats=3")
@@ -146,11 +142,9 @@ def test_a_finished_run_is_only_read(changed, tmp_path, monkeypatch, name, finis
     assert (outcome(run), (run / "environment.json").read_bytes()) == before
 
 
-@pytest.mark.promise(
-    "a run that was resumed after a change is stopped and resumed again",
-    "under what it last ran with without a message; going back is a change of its own",
-)
 def test_a_change_is_recorded_once(configured, tmp_path, capsys):
+    """a run that was resumed after a change is stopped and resumed again → under what it last ran
+    with without a message; going back is a change of its own"""
     run, words = tmp_path / "run", [*QUICK, "data.folds=3"]
     cross_validate(configured(*words, "fold=0"), run)
     with pytest.MonkeyPatch.context() as patch:
@@ -164,23 +158,19 @@ def test_a_change_is_recorded_once(configured, tmp_path, capsys):
     assert "version of torch was '0.0' and is '2." in lines[0]
 
 
-@pytest.mark.promise(
-    "a run started with one number of threads is resumed where more cores are free",
-    "it keeps its number, and its bytes",
-)
 def test_an_existing_run_keeps_its_threads(configured, started, monkeypatch):
+    """a run started with one number of threads is resumed where more cores are free → it keeps its
+    number, and its bytes"""
     monkeypatch.setattr("lymphoml.training.hardware.threads_per_job", lambda jobs: 2)
     cross_validate(configured(*QUICK, "fold=1", "trainer.num_threads=null"), started)
     assert "changes" not in json.loads((started / "environment.json").read_text())
 
 
-@pytest.mark.promise(
-    "a cohort that changed is predicted by the run that was resumed with it",
-    "each patient still only by the models that were not trained on them",
-)
 def test_no_patient_is_predicted_by_a_model_trained_on_them_after_a_change(
     changed, started, tmp_path
 ):
+    """a cohort that changed is predicted by the run that was resumed with it → each patient still
+    only by the models that were not trained on them"""
     cross_validate(changed("data", ALLOWED), started)
     main(["predict", f"run={started}", "patients=all", f"data.root={tmp_path / 'other'}"])
     stored = pd.read_csv(started / "predictions.csv").set_index("patient")
@@ -192,11 +182,9 @@ def test_no_patient_is_predicted_by_a_model_trained_on_them_after_a_change(
     )
 
 
-@pytest.mark.promise(
-    "a comment in code that decides on no bits (the Kaggle client, a logger), or in a pooling",
-    "the first refuses no resume, the second does",
-)
 def test_only_code_that_decides_on_bits_counts(tmp_path):
+    """a comment in code that decides on no bits (the Kaggle client, a logger), or in a pooling →
+    the first refuses no resume, the second does"""
     ignored = shutil.ignore_patterns("__pycache__")
     copy = shutil.copytree(ROOT / "lymphoml", tmp_path / "lymphoml", ignore=ignored)
     decide = ["models/pooling/statistics.py", "data/transforms.py", "features/morphology.py",
@@ -223,11 +211,9 @@ DAMAGED = {
 }
 
 
-@pytest.mark.promise(
-    "metrics.json of a finished run cut short, emptied or rewritten, and the same command again",
-    "one line that names the file and how to fix it; without it the same scores are made again",
-)
 def test_a_damaged_file_is_one_line(finished, tmp_path):
+    """metrics.json of a finished run cut short, emptied or rewritten, and the same command again →
+    one line that names the file and how to fix it; without it the same scores are made again"""
     config, run = finished[0], shutil.copytree(finished[1], tmp_path / "run")
     path = run / "metrics.json"
     good = path.read_text()
@@ -241,11 +227,9 @@ def test_a_damaged_file_is_one_line(finished, tmp_path):
     assert path.read_text() == good
 
 
-@pytest.mark.promise(
-    "the average over repeats would contain predictions by models trained on the patient",
-    "it is the mean of the models that held the patient out, computed again from checkpoints",
-)
 def test_no_averaged_model_was_trained_on_the_patient(finished, tmp_path):
+    """the average over repeats would contain predictions by models trained on the patient → it is
+    the mean of the models that held the patient out, computed again from checkpoints"""
     config, run = finished
     folds = read_predictions_csv(run / "folds.csv", ["patient", "fold"])
     for fold, held_out in folds.groupby("fold")["patient"]:

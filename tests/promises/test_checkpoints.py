@@ -85,17 +85,14 @@ def runs(cohort, tmp_path_factory):
     return Runs(cohort, tmp_path_factory.mktemp("runs"), *CLINICAL)
 
 
-@pytest.mark.promise(
-    "the last checkpoint of an interrupted fold, or its digest file, is truncated, empty, changed "
-    "or missing; also with images: SGD; Adam with augmentation, instance sampling, inner "
-    "validation",
-    "resumes from the previous epoch, with a line about both, and ends in the same bytes",
-)
 @pytest.mark.parametrize(("words", "damages"), [
     (None, FEW[:1]), pytest.param(None, list(DAMAGES), marks=slow),
     pytest.param(["optim=sgd"], FEW, marks=slow), pytest.param(ADAM, FEW, marks=slow),
 ], ids=["one", "all", "sgd", "adam"])  # fmt: skip
 def test_a_corrupt_last_checkpoint(cohort, runs, tmp_path, capsys, words, damages):
+    """the last checkpoint of an interrupted fold, or its digest file, is truncated, empty, changed
+    or missing; also with images: SGD; Adam with augmentation, instance sampling, inner validation →
+    resumes from the previous epoch, with a line about both, and ends in the same bytes"""
     if words:
         runs = Runs(cohort, tmp_path, *words)
     for name in damages:
@@ -108,11 +105,9 @@ def test_a_corrupt_last_checkpoint(cohort, runs, tmp_path, capsys, words, damage
         assert line.endswith(RESUMED), name
 
 
-@pytest.mark.promise(
-    "both checkpoints of an interrupted fold are corrupt or missing",
-    "one line says what to remove, exit code 2; no fold is restarted without that",
-)
 def test_two_corrupt_checkpoints_are_refused(runs, tmp_path, capsys):
+    """both checkpoints of an interrupted fold are corrupt or missing → one line says what to
+    remove, exit code 2; no fold is restarted without that"""
     for name in FEW:
         run = shutil.copytree(runs.stopped, tmp_path / name)
         for file in (LAST, PREVIOUS):
@@ -127,11 +122,9 @@ def test_two_corrupt_checkpoints_are_refused(runs, tmp_path, capsys):
 
 
 @slow
-@pytest.mark.promise(
-    "the checkpoint of the epoch that inner validation selected is corrupt or missing",
-    "one line before any training, exit code 2; no other epoch is reported instead",
-)
 def test_a_corrupt_selected_checkpoint_is_refused(cohort, tmp_path, capsys):
+    """the checkpoint of the epoch that inner validation selected is corrupt or missing → one line
+    before any training, exit code 2; no other epoch is reported instead"""
     words = [*CLINICAL, "data.inner_val_fraction=0.3", "optim=adam", "lr=1e-2"]
     selecting = Runs(cohort, tmp_path, *words)
     for name in FEW:
@@ -142,12 +135,10 @@ def test_a_corrupt_selected_checkpoint_is_refused(cohort, tmp_path, capsys):
         assert not (run / "fold-1" / "done.json").exists()
 
 
-@pytest.mark.promise(
-    "a finished fold's checkpoint is corrupt when new patients are predicted",
-    "one line says which folder to remove, exit code 2, nothing is written; then the rerun "
-    "trains that fold to the same bytes",
-)
 def test_a_finished_folds_corrupt_checkpoint(runs, cohort, tmp_path, capsys):
+    """a finished fold's checkpoint is corrupt when new patients are predicted → one line says which
+    folder to remove, exit code 2, nothing is written; then the rerun trains that fold to the same
+    bytes"""
     for name in FEW:
         run = shutil.copytree(runs.whole, tmp_path / name)
         assert not (run / "fold-1" / PREVIOUS).exists()  # a finished fold keeps no second one
@@ -197,11 +188,9 @@ def is_killed(folder, step, after):
     return False
 
 
-@pytest.mark.promise(
-    "a kill at each file operation while a checkpoint is written or restored",
-    "a good checkpoint is always found: of this epoch or the previous one",
-)
 def test_no_moment_of_a_save_leaves_fewer_than_one_good_checkpoint(tmp_path):
+    """a kill at each file operation while a checkpoint is written or restored → a good checkpoint
+    is always found: of this epoch or the previous one"""
     tried = 0
     for step, after in ((step, after) for step in range(100) for after in (False, True)):
         folder = tmp_path / f"{step} {after}"

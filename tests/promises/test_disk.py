@@ -100,15 +100,13 @@ class Faults:
       for number in (errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.EIO)),
 ])  # fmt: skip
 @pytest.mark.timeout(1200)
-@pytest.mark.promise(
-    "every file operation on every file of training, predicting, triage and the report fails once: "
-    "disk full, quota, read-only, permission, open files, input/output",
-    "one line with the file and what to do, exit code 1; every file is whole, and the same "
-    "commands then end in the same bytes",
-)
 def test_every_file_operation_fails_once(
     configured, tmp_path, monkeypatch, number, by_name, operations, names
 ):
+    """every file operation on every file of training, predicting, triage and the report fails
+    once: disk full, quota, read-only, permission, open files, input/output → one line with the
+    file and what to do, exit code 1; every file is whole, and the same commands then end in the
+    same bytes"""
     config, run, whole = configured(*CLINICAL, *SHORT), tmp_path / "run", tmp_path / "whole"
     assert attempt(config, whole)[0] == 0
     faults, failures = Faults(monkeypatch, run, number, by_name, operations, names), 0
@@ -133,12 +131,10 @@ def test_every_file_operation_fails_once(
     pytest.param(4, [*CLINICAL, *SHORT], id="4 KiB"), pytest.param(64, SHORT, id="with images"),
 ])  # fmt: skip
 @pytest.mark.timeout(1200)
-@pytest.mark.promise(
-    "a real file system (tmpfs) is full, and grows by a few KiB after every failure until all fits",
-    "each time one line with the file, exit code 1, all earlier files intact; in the end the same "
-    "bytes",
-)
 def test_a_disk_that_is_full(configured, cohort, tmp_path, step, words):
+    """a real file system (tmpfs) is full, and grows by a few KiB after every failure until all fits
+    → each time one line with the file, exit code 1, all earlier files intact; in the end the same
+    bytes"""
     disk = tmp_path / "disk"
     disk.mkdir()
     python = [sys.executable, "-m", "tests.promises.test_disk", cohort, disk, str(step), *words]

@@ -54,12 +54,10 @@ def runs(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.promise(
-    "an ensemble of runs of other folds or patients, unfinished, given twice, or into a folder "
-    "that holds something else",
-    "refused in a line naming the run and what differs, exit code 2, nothing written",
-)
 def test_an_ensemble_of_what_does_not_fit_is_refused(runs, capsys):
+    """an ensemble of runs of other folds or patients, unfinished, given twice, or into a folder
+    that holds something else → refused in a line naming the run and what differs, exit code 2,
+    nothing written"""
     for given, message in {
         "runs=[runs/seed=0,runs/folds] out=e": "runs/folds",
         "runs=[runs/seed=0,runs/patients] out=e": "patient Zebra7",
@@ -73,11 +71,9 @@ def test_an_ensemble_of_what_does_not_fit_is_refused(runs, capsys):
         assert message in refused(capsys, "ensemble", *given.split())
 
 
-@pytest.mark.promise(
-    "an ensemble that was interrupted at any of its files, or is made again",
-    "it counts as unfinished until its last file; the same command ends in the same bytes",
-)
 def test_an_interrupted_ensemble_is_unfinished_and_made_again(runs, capsys):
+    """an ensemble that was interrupted at any of its files, or is made again → it counts as
+    unfinished until its last file; the same command ends in the same bytes"""
     main(["ensemble", MEMBERS, "out=whole"])
     whole = {name.removeprefix("whole/"): content for name, content in files(Path("whole")).items()}
     replace = os.replace
@@ -133,21 +129,17 @@ def predicted(run: str, root: Path, *words: str) -> pd.DataFrame:
     return pd.read_csv(Path(run) / "test" / "predictions.csv").set_index("patient")
 
 
-@pytest.mark.promise(
-    "another seed with `data.folds_csv` of the first one's run",
-    "the same folds, other draws; the two make an ensemble",
-)
 def test_seeds_share_the_folds_of_a_file(both):
+    """another seed with `data.folds_csv` of the first one's run → the same folds, other draws; the
+    two make an ensemble"""
     folds = {Path(name, "folds.csv").read_bytes() for name in ("first", "second", "both")}
     assert len(folds) == 1
     assert Path("first/predictions.csv").read_bytes() != Path(SECOND).read_bytes()
 
 
-@pytest.mark.promise(
-    "train.py on an ensemble, which has no models of its own",
-    "refused in a line, exit code 2, nothing written",
-)
 def test_an_ensemble_is_not_trained(configured, both, capsys):
+    """train.py on an ensemble, which has no models of its own → refused in a line, exit code 2,
+    nothing written"""
     before = files(both)
     lines = train_ends(capsys, configured(*CLINICAL), both)
     assert any("ensemble was ['first', 'second']" in line for line in lines)
@@ -164,12 +156,10 @@ def mean_of_new(root: Path) -> pd.DataFrame:
     return pd.DataFrame(mean_probability(tables), tables[0].index, [0, 1])
 
 
-@pytest.mark.promise(
-    "predict.py on an ensemble, whose members declare other columns of the same cohort",
-    "in each fold the mean of its members' logits; a labelled patient is predicted by models that "
-    "held the patient out; triage applies the same rule; its own ledger counts the use",
-)
 def test_an_ensemble_predicts_by_its_members_models(both, cohort):
+    """predict.py on an ensemble, whose members declare other columns of the same cohort → in each
+    fold the mean of its members' logits; a labelled patient is predicted by models that held the
+    patient out; triage applies the same rule; its own ledger counts the use"""
     main(["ensemble", "runs=[second,first]", "out=again"])
     labelled = predicted("again", cohort, "patients=all")
     own = pd.read_csv("again/predictions.csv").set_index("patient")["probability"]
@@ -187,11 +177,9 @@ def test_an_ensemble_predicts_by_its_members_models(both, cohort):
     assert new["triage"].to_list() == apply_rule(again, read_rule(again), expected).to_list()
 
 
-@pytest.mark.promise(
-    "predict.py on an ensemble, a member of which is in another folder, or is a link",
-    "a line asks for members=[A,B,...], and with these it predicts the same",
-)
 def test_members_in_another_folder_are_given(both, cohort, capsys):
+    """predict.py on an ensemble, a member of which is in another folder, or is a link → a line asks
+    for members=[A,B,...], and with these it predicts the same"""
     new = predicted("both", cohort)
     moved = shutil.move("second", "moved")
     for linked in (False, True):
@@ -257,12 +245,10 @@ NAMES, DAMAGED = "names of run folders", "environment.json is damaged"
     (None, "run=both members=first", "members=first"),
     (None, "run=first members=[second]", "first is not an ensemble"),
 ])  # fmt: skip
-@pytest.mark.promise(
-    "an ensemble whose members are gone, linked, trained again, of other folds or patients, "
-    "ensembles themselves, given in part, or not named by names; damaged tables",
-    "refused in a line that says which and how to fix it, exit code 2, nothing written",
-)
 def test_an_ensemble_predicts_by_its_members_alone(both, cohort, capsys, change, words, message):
+    """an ensemble whose members are gone, linked, trained again, of other folds or patients,
+    ensembles themselves, given in part, or not named by names; damaged tables → refused in a line
+    that says which and how to fix it, exit code 2, nothing written"""
     if change:
         change()
     assert message in refused(capsys, "predict", *words.split(), f"data.root={cohort}")
@@ -270,11 +256,9 @@ def test_an_ensemble_predicts_by_its_members_alone(both, cohort, capsys, change,
         assert NAMES in refused(capsys, "report", "run=both")
 
 
-@pytest.mark.promise(
-    "an ensemble of runs that were resumed after changes",
-    "its report shows the changes of all members, each once a day",
-)
 def test_an_ensemble_shows_its_members_changes(both):
+    """an ensemble of runs that were resumed after changes → its report shows the changes of all
+    members, each once a day"""
     change = {"what": "code of lymphoml/training/lightning_module.py", "before": "a", "now": "b"}
     for name, seconds in (("first", "01"), ("second", "02")):
         session = {"when": f"2026-01-01T00:00:{seconds}+00:00", "changes": [change]}

@@ -92,12 +92,10 @@ def at_a_patient(fault):
     pytest.param(lambda: time.sleep(500), "for 2 seconds", marks=slow),
     pytest.param(lambda: os.kill(os.getpid(), signal.SIGSTOP), "for 2 seconds", marks=slow),
 ], ids=["killed", "gone", "asleep", "stopped"])  # fmt: skip
-@pytest.mark.promise(
-    "a loader worker is killed, exits, hangs or is stopped in the middle of a fold",
-    "one line with fold, epoch, batch and patients, exit code 1; the last good checkpoint stays, "
-    "nothing looks finished, and the same command ends in the undisturbed run's bytes",
-)
 def test_a_lost_worker(fails, fault, message):
+    """a loader worker is killed, exits, hangs or is stopped in the middle of a fold → one line with
+    fold, epoch, batch and patients, exit code 1; the last good checkpoint stays, nothing looks
+    finished, and the same command ends in the undisturbed run's bytes"""
     line = fails([*SHORT, "data.num_workers=1", "data.timeout=2"], *at_a_patient(fault))
     assert message in line
     assert "epoch 2, batch 1 (patients P" in line
@@ -117,12 +115,10 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(("corrupt", "workers"), [
     (cut, 0), (cut, 1), (flip, 0), (Path.unlink, 1),
 ], ids=["cut", "cut under a worker", "flipped", "removed under a worker"])  # fmt: skip
-@pytest.mark.promise(
-    "decoded images are cut short, changed or removed while a fold trains on them",
-    "one line with fold, patient and file, exit code 1, no bus error; the last good checkpoint "
-    "stays, and the same command ends in the undisturbed run's bytes",
-)
 def test_a_corrupt_cache_in_the_middle(fails, tmp_path, corrupt, workers):
+    """decoded images are cut short, changed or removed while a fold trains on them → one line with
+    fold, patient and file, exit code 1, no bus error; the last good checkpoint stays, and the same
+    command ends in the undisturbed run's bytes"""
     original = History.on_train_epoch_start
 
     def corrupts(self, trainer, module):
@@ -163,12 +159,11 @@ def bad_weight(self, batch, index):
     pytest.param(bad_weight, 1, "epoch 2, batch 3 (patients P", marks=slow),
     (bad_weight, 99, "epoch 2"),
 ], ids=["loss", "last loss", "gradient", "last gradient", "weight", "last weight"])  # fmt: skip
-@pytest.mark.promise(
-    "a loss, gradient or weight becomes NaN or Inf, in the middle or at an epoch's last step",
-    "one line with fold, epoch, batch and patients, exit code 1; no such weight reaches a "
-    "checkpoint, and the same command, without the cause, ends in the undisturbed run's bytes",
-)
 def test_divergence(fails, bad, bad_batch, message):
+    """a loss, gradient or weight becomes NaN or Inf, in the middle or at an epoch's last step → one
+    line with fold, epoch, batch and patients, exit code 1; no such weight reaches a checkpoint, and
+    the same command, without the cause, ends in the undisturbed run's bytes"""
+
     def step(self, batch, index):
         last = self.trainer.num_training_batches - 1
         here = self.current_epoch == 1 and index == min(bad_batch, last)
@@ -195,12 +190,10 @@ def raises(error):
     pytest.param(raises(torch.OutOfMemoryError("CUDA out of memory.")), 0, marks=slow),
     pytest.param(raises(OSError(12, "Cannot allocate memory")), 1, marks=slow),
 ], ids=["torch", "torch in a worker", "numpy", "python", "cuda", "fork"])  # fmt: skip
-@pytest.mark.promise(
-    "memory does not suffice for a batch",
-    "one line with fold, epoch, batch, patients and the settings that need less, exit code 1; the "
-    "last good checkpoint stays, and the same command ends in the undisturbed run's bytes",
-)
 def test_too_little_memory(fails, fault, workers):
+    """memory does not suffice for a batch → one line with fold, epoch, batch, patients and the
+    settings that need less, exit code 1; the last good checkpoint stays, and the same command ends
+    in the undisturbed run's bytes"""
     line = fails([*SHORT, f"data.num_workers={workers}"], *at_a_patient(fault))
     assert "epoch 2, batch 1 (patients P" in line
     assert "trainer.encoder_chunk_size" in line
@@ -210,12 +203,10 @@ def test_too_little_memory(fails, fault, workers):
 @pytest.mark.parametrize("fault", [
     raises(KeyError("no such thing")), raises(OSError(28, "No space")),
 ], ids=["a bug", "a full disk"])  # fmt: skip
-@pytest.mark.promise(
-    "a fold fails with on_fold_error=skip",
-    "the other folds are trained; exit code 1 and a line with the missing folds; no metrics.json; "
-    "the same command trains what is missing, to the undisturbed run's bytes",
-)
 def test_other_folds_are_trained(configured, undisturbed, tmp_path, capsys, fault):
+    """a fold fails with on_fold_error=skip → the other folds are trained; exit code 1 and a line
+    with the missing folds; no metrics.json; the same command trains what is missing, to the
+    undisturbed run's bytes"""
     words, run = [*SHORT, "data.folds=3"], tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(History, "on_fit_start", learn_seed, raising=False)
@@ -235,11 +226,9 @@ def test_other_folds_are_trained(configured, undisturbed, tmp_path, capsys, faul
 
 
 @slow
-@pytest.mark.promise(
-    "a job of a sweep fails for its machine or its training",
-    "one line with the job's name; the other jobs run; exit code 1",
-)
 def test_other_jobs_run(cohort, tmp_path):
+    """a job of a sweep fails for its machine or its training → one line with the job's name; the
+    other jobs run; exit code 1"""
     words = ["-m", "lr=3e38,1e-3", "data=synthetic", "logger=none", "trainer.max_epochs=1",
              "data.folds=2", "trainer.num_threads=1", "model/fusion=clinical",
              f"data.root={cohort}"]  # fmt: skip

@@ -37,13 +37,11 @@ def compare_is_refused(runs, capsys):
     assert not list(runs.glob("comparison.*"))
 
 
-@pytest.mark.promise(
-    "the best of ten configurations that are no better than the baseline",
-    "the interval of its corrected gain is above 0 in at most 2.5 % of cohorts; that of its "
-    "plain difference in more than 10 %",
-)
 @pytest.mark.parametrize("count", [20, pytest.param(400, marks=pytest.mark.slow)])
 def test_choosing_makes_no_gain(count):
+    """the best of ten configurations that are no better than the baseline → the interval of its
+    corrected gain is above 0 in at most 2.5 % of cohorts; that of its plain difference in more than
+    10 %"""
     random = np.random.default_rng(7)
     corrected = plain = 0
     for simulation in range(count):
@@ -57,22 +55,18 @@ def test_choosing_makes_no_gain(count):
     assert plain > 0.1 * count
 
 
-@pytest.mark.promise(
-    "fewer configurations tried than are compared", "one line that counts them; nothing is written"
-)
 def test_fewer_than_are_compared_is_refused(compare_is_refused):
+    """fewer configurations tried than are compared → one line that counts them; nothing is
+    written"""
     for tried in (2, -1):
         line = compare_is_refused(f"tried={tried}")
         assert line.startswith(f"error: tried={tried}: ")
         assert "3 runs" in line
 
 
-@pytest.mark.promise(
-    "a baselines.csv with text, invalid probabilities, a patient twice or missing, or of other "
-    "clinical columns than the other runs'",
-    "one line that names the run; nothing is written",
-)
 def test_a_wrong_baseline_is_named(runs, compare_is_refused):
+    """a baselines.csv with text, invalid probabilities, a patient twice or missing, or of other
+    clinical columns than the other runs' → one line that names the run; nothing is written"""
     path = runs / "b" / "baselines.csv"
     good = pd.read_csv(path, dtype=str)
     values = {value: good.replace(good.loc[3, CLINICAL], value) for value in ("high", "1.5", "nan")}
@@ -87,12 +81,10 @@ def test_a_wrong_baseline_is_named(runs, compare_is_refused):
         assert str(runs / "b") in compare_is_refused(), name
 
 
-@pytest.mark.promise(
-    "runs against a baseline that all of them contain, and others that were tried before",
-    "comparison.json: each difference, its interval and Holm's p, where each other test counts as "
-    "p = 1; the corrected gain of the best, and the number tried",
-)
 def test_a_gain_is_stored_with_the_number_tried(runs):
+    """runs against a baseline that all of them contain, and others that were tried before →
+    comparison.json: each difference, its interval and Holm's p, where each other test counts as p =
+    1; the corrected gain of the best, and the number tried"""
     main(["compare", f"runs={runs}", "reference=clinical", "tried=40", "resamples=200"])
     stored = json.loads((runs / "comparison.json").read_text())
     assert stored["reference_is_baseline"]

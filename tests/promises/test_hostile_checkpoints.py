@@ -76,12 +76,10 @@ PLACES = dict.fromkeys(["canary", "state_dict.canary", "hyper_parameters.model.c
                         "BagDataModule.clinical.canary", "epoch"])  # fmt: skip
 
 
-@pytest.mark.promise(
-    "a checkpoint that runs code, at any place in it, its digest right",
-    "nothing runs on resuming or predicting; one line, exit code 2",
-)
 @pytest.mark.parametrize("place", few(PLACES, "state_dict.canary", "optimizer_states"))
 def test_a_payload_runs_nowhere(place, run, tmp_path, predict_is_refused, resume_is_refused):
+    """a checkpoint that runs code, at any place in it, its digest right → nothing runs on resuming
+    or predicting; one line, exit code 2"""
     fired = tmp_path / "fired"
     tamper(run, place, Canary(fired))
     torch.load(next(run.glob("fold-0/*.ckpt")), weights_only=False)
@@ -92,8 +90,8 @@ def test_a_payload_runs_nowhere(place, run, tmp_path, predict_is_refused, resume
     assert not fired.exists()
 
 
-@pytest.mark.promise("such a checkpoint, and report, triage and compare", "nothing runs")
 def test_reports_read_no_checkpoint(run, tmp_path):
+    """such a checkpoint, and report, triage and compare → nothing runs"""
     fired = tmp_path / "fired"
     tamper(run, "state_dict.canary", Canary(fired))
     main(["report", f"run={run}"])
@@ -146,14 +144,12 @@ VALUES = {
 }
 
 
-@pytest.mark.promise(
-    "changed hyper-parameters, weights or scaling of a checkpoint: targets, giants and others",
-    "one line, exit code 2; nothing is built, called or allocated",
-)
 @pytest.mark.parametrize(
     "name", few(VALUES, "a target of the model", "weights of another shape", "clinical of NaN")
 )
 def test_changed_content_is_one_line(name, run, predict_is_refused):
+    """changed hyper-parameters, weights or scaling of a checkpoint: targets, giants and others →
+    one line, exit code 2; nothing is built, called or allocated"""
     tamper(run, *VALUES[name])
     predict_is_refused()
     assert not Path("fired").exists()
@@ -169,21 +165,17 @@ STATES = {
 }
 
 
-@pytest.mark.promise(
-    "a changed state of optimiser or callbacks", "one line on resuming; the fold is not done"
-)
 @pytest.mark.parametrize("name", few(STATES, "another optimiser", "a history of formulas"))
 def test_a_changed_state_is_not_resumed(name, run, resume_is_refused):
+    """a changed state of optimiser or callbacks → one line on resuming; the fold is not done"""
     tamper(run, *STATES[name])
     resume_is_refused()
 
 
-@pytest.mark.promise(
-    "bombs, legacy, truncated and other formats as checkpoint or weights",
-    "one line before anything is unpacked",
-)
 @pytest.mark.parametrize("name", few(FILES, "legacy", "bomb", "a giant tensor"))
 def test_other_formats_are_refused(name, run, predict_is_refused, resume_is_refused):
+    """bombs, legacy, truncated and other formats as checkpoint or weights → one line before
+    anything is unpacked"""
     content = FILES[name]()
     tamper(run, content=content)
     predict_is_refused()
@@ -198,12 +190,10 @@ LINKED = dict.fromkeys(["fold-0/last.ckpt", "fold-1", "test", "config.yaml", "me
                         "predictions.csv", ".lock"])  # fmt: skip
 
 
-@pytest.mark.promise(
-    "a link to elsewhere in a run folder that was sent",
-    "one line, exit code 2; its target is neither read nor written",
-)
 @pytest.mark.parametrize("place", few(LINKED, "fold-0/last.ckpt", "test", "config.yaml"))
 def test_a_run_folder_reaches_no_other_place(place, run, cohort, tmp_path, capsys):
+    """a link to elsewhere in a run folder that was sent → one line, exit code 2; its target is
+    neither read nor written"""
     outside, path = tmp_path / "outside", run / place
     if path.exists():
         shutil.move(path, outside)

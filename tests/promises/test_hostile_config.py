@@ -98,12 +98,10 @@ def nothing_runs(tmp_path, monkeypatch):
     assert not Path("fired").exists()
 
 
-@pytest.mark.promise(
-    "a file for `-cd DIR -cn NAME` that makes Hydra call, write or set something; bombs, tags, "
-    "aliases, duplicate keys and interpolations in it",
-    "one line, exit code 2, before anything of it is built",
-)
 def test_a_configuration_file_runs_nothing():
+    """a file for `-cd DIR -cn NAME` that makes Hydra call, write or set something; bombs, tags,
+    aliases, duplicate keys and interpolations in it → one line, exit code 2, before anything of it
+    is built"""
     for name, hydra in HYDRA.items():
         send(hydra=hydra)
         # Hydra itself refuses what its launchers and sweepers do not take.
@@ -119,11 +117,9 @@ def test_a_configuration_file_runs_nothing():
         assert len(caught.value.problems) == 1, name
 
 
-@pytest.mark.promise(
-    "such a file, reached through a defaults list or an override", "one line, exit code 2"
-)
 @pytest.mark.parametrize("name", REACHED)
 def test_a_file_that_is_reached_runs_nothing(name):
+    """such a file, reached through a defaults list or an override → one line, exit code 2"""
     defaults, path, content = REACHED[name]
     send(defaults)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -141,11 +137,9 @@ def test_a_file_that_is_reached_runs_nothing(name):
             check_command_line(words)
 
 
-@pytest.mark.promise(
-    "a launcher chosen in such a file, with a command for the cluster's shell",
-    "one line, exit code 2",
-)
 def test_a_launcher_gets_no_commands():
+    """a launcher chosen in such a file, with a command for the cluster's shell → one line, exit
+    code 2"""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     chosen = [{"override hydra/launcher": "submitit_slurm"}]
     for key, value in (("setup", ["touch fired"]), ("additional_parameters", {"wrap": "x"}),
@@ -159,19 +153,11 @@ def test_a_launcher_gets_no_commands():
 
 
 @pytest.mark.slow
-def test_a_callback_is_refused_in_a_process_and_hydra_would_build_it(tmp_path):
-    hydra = {"callbacks": {"x": {"_target_": "pathlib.Path", "_args_": ["fired"]}}}
-    send(hydra=hydra)
+def test_a_callback_is_refused_in_a_process(tmp_path):
+    send(hydra=HYDRA["a callback"])
     done = python(ROOT / "train.py", *SENT, cwd=tmp_path)
     assert done.returncode == 2
     assert "hydra.callbacks.x" in one_line(done.stderr)
-    Path("plain.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
-    Path("alone.py").write_text(
-        "import hydra\n@hydra.main(version_base='1.3', config_path='.', config_name='plain')\n"
-        "def main(config): pass\nmain()"
-    )
-    built = python("alone.py", cwd=tmp_path)
-    assert "PosixPath" in built.stderr  # Hydra built it, and finds no on_run_start
 
 
 def test_the_projects_own_configuration_passes():
@@ -182,15 +168,13 @@ def test_the_projects_own_configuration_passes():
         check_yaml(path.read_text())
 
 
-@pytest.mark.promise(
-    "tags, aliases of aliases, depth, duplicate keys, interpolations in a run's `config.yaml`",
-    "one line, exit code 2, in under 5 seconds; the environment is not shown",
-)
 @pytest.mark.parametrize(
     "name",
     few(YAML | INTERPOLATED | TYPED, "a tag that calls", "a billion laughs", "the environment"),
 )
 def test_a_runs_configuration_is_plain(name, tmp_path, capsys):
+    """tags, aliases of aliases, depth, duplicate keys, interpolations in a run's `config.yaml` →
+    one line, exit code 2, in under 5 seconds; the environment is not shown"""
     run = make_run(tmp_path / "run", n=20, epochs=1)
     (run / "config.yaml").write_text((YAML | INTERPOLATED | TYPED)[name])
     started = time.process_time()
@@ -201,38 +185,35 @@ def test_a_runs_configuration_is_plain(name, tmp_path, capsys):
     assert os.environ["HOME"] not in line.replace(str(tmp_path), "")
 
 
-@pytest.mark.promise(
-    "overrides with bombs, tags, control letters, names that lead elsewhere",
-    "one line, exit code 2",
-)
 @pytest.mark.parametrize("word", [
     "name=../../x", "name=/tmp/x", "name=..", "name=.hidden", "name=-rf", "name=a/b", "name=",
     "name=a,../b", "+name=../x", "name==1+1", "name=<b>", "name=x\n", "name=\x1b[2J", "tags=[\x00]",
     "name=" + "x" * 300, "name=${oc.env:HOME}", "--experimental-rerun=x.pickle",
 ])  # fmt: skip
 def test_overrides_that_lead_elsewhere(word):
+    """overrides with bombs, tags, control letters, names that lead elsewhere → one line, exit code
+    2"""
     with pytest.raises(InputError):
         check_command_line([word])
 
 
-@pytest.mark.promise("bombs and tags in a command's `key=value`", "one line, exit code 2")
 def test_values_of_commands_are_plain(capsys):
+    """bombs and tags in a command's `key=value` → one line, exit code 2"""
     for value in ("{a: &a [x], b: *a}", "!!python/name:os.system", "[" * 3000, "{a: 1, a: 2}",
                   "\x1b[2J", "${oc.env:HOME}"):  # fmt: skip
         refused(capsys, "audit", "cohort=synthetic", f"data.columns={value}")
 
 
-@pytest.mark.promise(
-    "a setting that refers to the environment, to be stored with the run", "one line, exit code 2"
-)
 def test_the_environment_does_not_reach_a_run():
+    """a setting that refers to the environment, to be stored with the run → one line, exit code
+    2"""
     for text in ("${oc.env:HOME}", "${hydra:runtime.cwd}"):
         with pytest.raises(InputError, match="only other keys"):
             to_plain_dict(OmegaConf.create({"tags": [text]}))
 
 
-@pytest.mark.promise("a `_target_` within an argument, in every nesting", "refused, never built")
 def test_nothing_nested_is_built():
+    """a `_target_` within an argument, in every nesting → refused, never built"""
     fusion = {"_target_": "lymphoml.models.fusion.ClinicalOnly"}
     spec = {"_target_": "lymphoml.models.mil.MILModel", "encoder": {}, "pooling": {}}
     for value in (RUNS, [RUNS], [[RUNS]], {"a": RUNS}, {"a": [{"b": RUNS}]}, ({"a": RUNS},)):

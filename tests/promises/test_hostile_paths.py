@@ -52,12 +52,10 @@ IDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.promise(
-    "a patient's id that is a path, formula, option, escape sequence or look-alike",
-    "a line that names the row; nothing is read or written",
-)
 @pytest.mark.parametrize("ids", [IDS[:4], pytest.param(IDS, marks=pytest.mark.slow)])
 def test_an_id_names_one_folder_and_nothing_else(ids, copied):
+    """a patient's id that is a path, formula, option, escape sequence or look-alike → a line that
+    names the row; nothing is read or written"""
     outside = sorted(copied.parent.rglob("*"))
     text = (copied / TABLE).read_text()
     first = text.splitlines()[1].split(",")[0]
@@ -68,8 +66,8 @@ def test_an_id_names_one_folder_and_nothing_else(ids, copied):
     assert sorted(copied.parent.rglob("*")) == outside
 
 
-@pytest.mark.promise("an id that equals another but for case or space", "a line names both rows")
 def test_ids_that_are_one_on_other_systems(copied):
+    """an id that equals another but for case or space → a line names both rows"""
     lines = (copied / TABLE).read_text().splitlines()
     patient, *rest = lines[1].split(",")
     image = next((copied / "trainset" / patient).iterdir())
@@ -83,11 +81,9 @@ def test_ids_that_are_one_on_other_systems(copied):
         shutil.rmtree(copied / "trainset" / new)
 
 
-@pytest.mark.promise(
-    "an image file named as a formula, an option, an escape sequence or no text",
-    "a line; no csv has it",
-)
 def test_image_names_can_be_written_into_a_table(copied):
+    """an image file named as a formula, an option, an escape sequence or no text → a line; no csv
+    has it"""
     image = os.fsencode(next((copied / "trainset").rglob("*.jpg")))
     for name in ("=1+1.jpg", "+x.jpg", "-x.jpg", "@x.jpg", "a\nb.jpg", "\x1b[2J.jpg",
                  "\u202egpj.jpg", b"\xff.jpg"):  # fmt: skip
@@ -117,13 +113,11 @@ def special(kind, path, outside):
         path.symlink_to({"loop": path, "outside": outside}.get(kind, LINKS[kind]))
 
 
-@pytest.mark.promise(
-    "a pipe, socket, device, loop or link to elsewhere as image, patient's folder or table",
-    "a line; it neither hangs nor reads the target",
-)
 @pytest.mark.parametrize("kind", few(KINDS, "pipe", "outside"))
 @pytest.mark.timeout(60)
 def test_only_files_are_read(kind, copied, tmp_path):
+    """a pipe, socket, device, loop or link to elsewhere as image, patient's folder or table → a
+    line; it neither hangs nor reads the target"""
     outside = tmp_path / "outside"
     outside.write_text(SECRET)
     image = next((copied / "trainset").rglob("*.jpg"))
@@ -137,13 +131,11 @@ def test_only_files_are_read(kind, copied, tmp_path):
     read(copied)
 
 
-@pytest.mark.promise(
-    "a pipe, device, link, folder or 65 MB instead of a file that may come from elsewhere",
-    "a line; it neither hangs nor fills the memory",
-)
 @pytest.mark.parametrize("kind", ["pipe", "endless device", "folder", "large", "name"])
 @pytest.mark.timeout(60)
 def test_only_files_of_a_bounded_size_are_read(kind, tmp_path, patients):
+    """a pipe, device, link, folder or 65 MB instead of a file that may come from elsewhere → a
+    line; it neither hangs nor fills the memory"""
     path = tmp_path / ("triage.json" if kind != "name" else "x\x00y")
     if kind == "large":
         with path.open("wb") as file:
@@ -165,11 +157,9 @@ def test_only_files_of_a_bounded_size_are_read(kind, tmp_path, patients):
         assert len(caught.value.problems) == 1
 
 
-@pytest.mark.promise(
-    "a cohort's settings whose table or folder is outside its root",
-    "a line; nothing outside is read",
-)
 def test_a_cohort_stays_below_its_root(copied, tmp_path):
+    """a cohort's settings whose table or folder is outside its root → a line; nothing outside is
+    read"""
     (tmp_path / "outside.csv").write_text(SECRET)
     shutil.copy(copied / TABLE, copied / "clinical.csv")
     for key, value in (
@@ -197,12 +187,10 @@ WORDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.promise(
-    "`audit=`, `run=` or `runs=` with the path of something else", "one line, exit code 2"
-)
 @pytest.mark.parametrize("commands", [WORDS[:2], pytest.param(WORDS, marks=pytest.mark.slow)])
 @pytest.mark.timeout(60)
 def test_paths_given_to_commands(commands, tmp_path, capsys, monkeypatch):
+    """`audit=`, `run=` or `runs=` with the path of something else → one line, exit code 2"""
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "RUN", n=20, epochs=1)
     os.mkfifo("PIPE")
@@ -210,10 +198,8 @@ def test_paths_given_to_commands(commands, tmp_path, capsys, monkeypatch):
         refused(capsys, *words.split(" "))
 
 
-@pytest.mark.promise(
-    "a run folder named as a formula, or with an escape sequence", "one line, exit code 2"
-)
 def test_a_runs_name_can_be_written_into_a_table(tmp_path, capsys, monkeypatch):
+    """a run folder named as a formula, or with an escape sequence → one line, exit code 2"""
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "sweep" / "plain", n=20, epochs=1)
     named = make_run(tmp_path / "sweep" / "other", n=20, epochs=1)

@@ -73,13 +73,10 @@ FEATURES = {
 }  # fmt: skip
 
 
-@pytest.mark.promise(
-    "a file of features that blocks, unpickles, unpacks to gigabytes, lies of its size, or names "
-    "columns with formulas and escape sequences",
-    "one line; nothing runs, hangs or grows",
-)
 @pytest.mark.parametrize("name", FEATURES)
 def test_a_hostile_file_is_one_line(name, tmp_path):
+    """a file of features that blocks, unpickles, unpacks to gigabytes, lies of its size, or names
+    columns with formulas and escape sequences → one line; nothing runs, hangs or grows"""
     path = tmp_path / "rows.npz"
     FEATURES[name](path)
     with pytest.raises(InputError) as caught:
@@ -109,11 +106,9 @@ def test_a_file_beyond_the_bound_is_not_read(tmp_path, monkeypatch):
         read_feature_file(tmp_path / "rows.csv", IMAGES)
 
 
-@pytest.mark.promise(
-    "features of single images, in the cache or in a file of any name",
-    "their owner's alone, mode 0600, whatever the umask",
-)
 def test_rows_are_private(tmp_path):
+    """features of single images, in the cache or in a file of any name → their owner's alone, mode
+    0600, whatever the umask"""
     before, cohort = os.umask(0), tmp_path / "cohort"
     try:
         synthesize(cohort, patients=15, test_patients=1, images=(1, 1), size=32, seed=0)
@@ -144,11 +139,9 @@ BENCHMARKS = {
 }  # fmt: skip
 
 
-@pytest.mark.promise(
-    "a MIL benchmark that blocks, unpickles, or has a row of a million cells",
-    "one line; nothing runs, hangs, grows or crashes",
-)
 def test_a_hostile_benchmark_is_one_line(tmp_path):
+    """a MIL benchmark that blocks, unpickles, or has a row of a million cells → one line; nothing
+    runs, hangs, grows or crashes"""
     for name, make in BENCHMARKS.items():
         make(tmp_path / name)
     code = (
@@ -164,13 +157,11 @@ def test_a_hostile_benchmark_is_one_line(tmp_path):
     assert not (tmp_path / "fired").exists()
 
 
-@pytest.mark.promise(
-    "a MIL benchmark with a byte changed, a part cut off, or a part put in, at a drawn place",
-    "read as it is, or refused with file and row: nothing else is raised",
-)
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_damage_is_reported_or_harmless(suffix, count, tmp_path):
+    """a MIL benchmark with a byte changed, a part cut off, or a part put in, at a drawn place →
+    read as it is, or refused with file and row: nothing else is raised"""
     content = write_mil_bags(tmp_path / f"set{suffix}", draw_mil_bags(6)).read_bytes()
     random, refused = np.random.default_rng(0), 0
     path = tmp_path / f"damaged{suffix}"
@@ -191,11 +182,9 @@ def test_damage_is_reported_or_harmless(suffix, count, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.promise(
-    "a malformed row of a MIL benchmark, given to train.py",
-    "exit code 2, a line with file and row, nothing written",
-)
 def test_train_names_file_and_row(tmp_path):
+    """a malformed row of a MIL benchmark, given to train.py → exit code 2, a line with file and
+    row, nothing written"""
     path = write_mil_bags(tmp_path / "set.csv", draw_mil_bags(20))
     lines = path.read_text().splitlines()
     lines[6] = lines[6][:-4] + "?"

@@ -33,8 +33,8 @@ FORMULAS = ["=HYPERLINK(\"http://x\")", "+1+1", "-1+1", "@SUM(A1)", "=cmd|' /C c
 ESCAPES = ["\x1b[2J", "\x1b]0;title\x07", "a\rb", "a\x08b", "\x9b31m", "\u202e", "\u2028", "\x00"]
 
 
-@pytest.mark.promise("a formula in a cell or heading of a table to write", "a line; no file")
 def test_no_table_holds_a_formula(tmp_path):
+    """a formula in a cell or heading of a table to write → a line; no file"""
     plain = pd.DataFrame({"patient": ["P1"], "probability": [-0.5]})
     write_csv(tmp_path / "plain.csv", plain)
     assert (tmp_path / "plain.csv").read_text() == "patient,probability\nP1,-0.5\n"
@@ -48,14 +48,12 @@ def test_no_table_holds_a_formula(tmp_path):
     assert not (tmp_path / "bad.csv").exists()
 
 
-@pytest.mark.promise(
-    "a formula, HTML or escape sequence as column, category or name of a cohort's settings",
-    "a line",
-)
 @pytest.mark.parametrize("texts", [
     [FORMULAS[0], HTML[0], ESCAPES[0]], pytest.param([*FORMULAS, *HTML, *ESCAPES], marks=slow),
 ])  # fmt: skip
 def test_names_of_settings_are_plain(texts):
+    """a formula, HTML or escape sequence as column, category or name of a cohort's settings → a
+    line"""
     age = {"kind": "numeric", "column": "AGE"}
     for text in texts:
         sex = {"kind": "categorical", "column": "SEX", "values": {"F": text}}
@@ -67,12 +65,10 @@ def test_names_of_settings_are_plain(texts):
             assert all(problem.isprintable() for problem in caught.value.problems)
 
 
-@pytest.mark.promise(
-    "a formula in the ids of a run folder's tables, or in its settings",
-    "a line, or text in the report; no table has it",
-)
 @pytest.mark.parametrize("text", [FORMULAS[0], pytest.param(FORMULAS[3], marks=slow)], ids=repr)
 def test_no_formula_comes_out_of_a_run_folder(text, tmp_path, capsys):
+    """a formula in the ids of a run folder's tables, or in its settings → a line, or text in the
+    report; no table has it"""
     run = make_full_run(tmp_path / "run")
     for name in ("predictions.csv", "folds.csv", "strata.csv", "baselines.csv"):
         good = (run / name).read_text()
@@ -93,15 +89,13 @@ def test_no_formula_comes_out_of_a_run_folder(text, tmp_path, capsys):
             assert text not in cells
 
 
-@pytest.mark.promise(
-    "an escape sequence in ids, cells, file names, settings or words of a command",
-    "shown as \\x1b; the terminal receives none",
-)
 @pytest.mark.parametrize(("text", "columns"), [
     ("".join(ESCAPES[1:-1]), [0, 2]),
     *(pytest.param(each, range(5), marks=slow) for each in (ESCAPES[0], "".join(ESCAPES[1:-1]))),
 ], ids=["few", "clear", "others"])  # fmt: skip
 def test_the_terminal_is_not_controlled(text, columns, cohort, tmp_path, capsys, monkeypatch):
+    r"""an escape sequence in ids, cells, file names, settings or words of a command → shown as
+    \x1b; the terminal receives none"""
     monkeypatch.chdir(tmp_path)
     table = shutil.copytree(cohort, "cohort") / TABLE
     lines = table.read_text().splitlines()
@@ -158,10 +152,8 @@ def hostile_run(path: Path, text: str) -> Path:
     return run
 
 
-@pytest.mark.promise(
-    "HTML and script in texts of a run folder, and the bytes of the report", "every < is escaped"
-)
 def test_html_of_others_is_escaped(tmp_path):
+    """HTML and script in texts of a run folder, and the bytes of the report → every < is escaped"""
     text = HTML[0] + HTML[1]
     run = hostile_run(tmp_path / "run", text)
     main(["report", f"run={run}", f"audit={run}/audit.json", "ids=true"])
@@ -172,12 +164,10 @@ def test_html_of_others_is_escaped(tmp_path):
 
 
 @slow
-@pytest.mark.promise(
-    "HTML and script in every text of a run folder and an audit file",
-    "shown as text in the report: no script runs, nothing is fetched, in Chromium",
-)
 @pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
 def test_no_script_of_others_runs(tmp_path):
+    """HTML and script in every text of a run folder and an audit file → shown as text in the
+    report: no script runs, nothing is fetched, in Chromium"""
     playwright = pytest.importorskip("playwright.sync_api")
     for number, text in enumerate(HTML):
         run = hostile_run(tmp_path / f"run{number}", text)

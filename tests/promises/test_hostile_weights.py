@@ -108,12 +108,10 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.promise(
-    "a safetensors file with a bloated, overlapping, repeating or wrong header",
-    "a line, before the library opens it",
-)
 @pytest.mark.parametrize("name", BAD)
 def test_wrong_safetensors_are_refused(name, tmp_path):
+    """a safetensors file with a bloated, overlapping, repeating or wrong header → a line, before
+    the library opens it"""
     path = tmp_path / "weights.safetensors"
     path.write_bytes(BAD[name])
     with pytest.raises(InputError) as caught:
@@ -131,12 +129,12 @@ def test_sound_safetensors_are_read(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.promise("a bomb of 200 MB as weights", "one line; under 50 MB more memory")
 @pytest.mark.parametrize(("name", "content"), [
     ("weights.pt", bomb),
     ("weights.safetensors", lambda: safetensors(b"{" + b" " * (90 << 20) + b"}")),
 ])  # fmt: skip
 def test_bombs_cost_no_memory(name, content, tmp_path):
+    """a bomb of 200 MB as weights → one line; under 50 MB more memory"""
     (tmp_path / name).write_bytes(content())
     code = (
         "import torch, safetensors.torch\nfrom lymphoml.core.errors import InputError\n"

@@ -107,19 +107,16 @@ def killed_and_resumed(number: int, whole: Whole, folder: Path) -> tuple[int, li
 
 
 @pytest.mark.timeout(3000)
-@pytest.mark.promise(
-    "`kill -9`, SIGTERM, SIGINT or out of memory at 200 moments drawn by a seed: before, within "
-    "and after any write, in any stage, or by time; three times a run; SGD and Adam, 0 and 2 "
-    "loader workers, augmentation, instance sampling, inner validation, early stopping, averaged "
-    "weights (ema, swa), warm-up, label smoothing, instance dropout",
-    "the same command ends in the same bytes, a kill costs one epoch at most, and no temporary "
-    "file is left",
-)
 @pytest.mark.parametrize(("kills", "names"), [
     (3, ["clinical"]),
     pytest.param(200, list(CONFIGURATIONS), marks=pytest.mark.slow),
 ], ids=["few", "many"])  # fmt: skip
 def test_the_same_command_ends_in_the_same_bytes(cohort, tmp_path, tmp_path_factory, kills, names):
+    """`kill -9`, SIGTERM, SIGINT or out of memory at 200 moments drawn by a seed: before, within
+    and after any write, in any stage, or by time; three times a run; SGD and Adam, 0 and 2 loader
+    workers, augmentation, instance sampling, inner validation, early stopping, averaged weights
+    (ema, swa), warm-up, label smoothing, instance dropout → the same command ends in the same
+    bytes, a kill costs one epoch at most, and no temporary file is left"""
     wholes = [undisturbed(cohort, name, tmp_path_factory.mktemp("whole")) for name in names]
     numbers, ends, problems = iter(range(10 * kills)), [], []
 
@@ -137,11 +134,9 @@ def test_the_same_command_ends_in_the_same_bytes(cohort, tmp_path, tmp_path_fact
 
 
 @pytest.mark.slow
-@pytest.mark.promise(
-    "`kill -9` of plain `python train.py` as it decodes images, in its first fold, in its second",
-    "the same command ends in the same bytes",
-)
 def test_plain_processes_resume_too(cohort, tmp_path, tmp_path_factory):
+    """`kill -9` of plain `python train.py` as it decodes images, in its first fold, in its second →
+    the same command ends in the same bytes"""
     whole = undisturbed(cohort, "Adam, augmented, 2 workers", tmp_path_factory.mktemp("whole"))
     for moment in MOMENTS:
         process = start(ROOT / "train.py", *whole.words, cwd=tmp_path)

@@ -39,12 +39,9 @@ def writer(started, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # the journey takes a minute where nothing else runs
-@pytest.mark.promise(
-    "predict.py and submit of a whole run",
-    "a line each in ledger.jsonl, with the file's hash, and without id, path or user; the report "
-    "and submit show the counts",
-)
 def test_predictions_and_submissions_are_recorded_and_shown(journey):
+    """predict.py and submit of a whole run → a line each in ledger.jsonl, with the file's hash, and
+    without id, path or user; the report and submit show the counts"""
     run = journey.runs[0]
     predict, attempt, confirmed = found = lines(run)
     assert [line["kind"] for line in found] == ["predict", "attempt", "confirmed"]
@@ -63,8 +60,8 @@ def test_predictions_and_submissions_are_recorded_and_shown(journey):
         assert '<th scope="row">predictions</th><td>1</td>' in page
 
 
-@pytest.mark.promise("four processes that record at once", "no line is lost, mixed or torn")
 def test_writers_at_once_do_not_mix_their_lines(tmp_path, writer):
+    """four processes that record at once → no line is lost, mixed or torn"""
     writers = [writer(tmp_path, 50, f"w{number}") for number in range(4)]
     for each in writers:
         each.communicate()
@@ -73,11 +70,9 @@ def test_writers_at_once_do_not_mix_their_lines(tmp_path, writer):
     assert count_uses([tmp_path]) == UsageCount(200, 200, 0, 0, torn=0)
 
 
-@pytest.mark.promise(
-    "SIGKILL while a process records",
-    "what was reported as recorded is there, and every line whole",
-)
 def test_a_kill_loses_no_line(tmp_path, writer):
+    """SIGKILL while a process records → what was reported as recorded is there, and every line
+    whole"""
     for number in range(3):
         run = tmp_path / str(number)
         run.mkdir()
@@ -89,12 +84,10 @@ def test_a_kill_loses_no_line(tmp_path, writer):
         assert len(lines(run)) >= len([each for each in printed if each.isdigit()])
 
 
-@pytest.mark.promise(
-    "a disk that fills up in the middle of a line",
-    "an error; the lines before stay, the next does not join the torn one, and that one is counted",
-)
 @pytest.mark.parametrize("room", [0, 1, 30])
 def test_a_torn_line_harms_no_other(tmp_path, room):
+    """a disk that fills up in the middle of a line → an error; the lines before stay, the next does
+    not join the torn one, and that one is counted"""
     record(tmp_path, "predict", "early", 1)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -110,8 +103,8 @@ def test_a_torn_line_harms_no_other(tmp_path, room):
     assert count_uses([tmp_path]) == UsageCount(1, 1, 1, 0, torn=int(room > 0))
 
 
-@pytest.mark.promise("a ledger that cannot be written", "no prediction is made, no file is written")
 def test_nothing_is_predicted_unrecorded(configured, tmp_path):
+    """a ledger that cannot be written → no prediction is made, no file is written"""
     run, config = tmp_path / "run", configured(*CLINICAL, "trainer.max_epochs=1")
     cross_validate(config, run)
     (run / LEDGER).mkdir()
@@ -132,11 +125,9 @@ def predicted(tmp_path):
     return run
 
 
-@pytest.mark.promise(
-    "an upload that Kaggle refuses, then one that it accepts",
-    "the first is counted as sent, the second as sent and confirmed; siblings' are shown before",
-)
 def test_a_submission_is_recorded_before_it_is_sent(predicted, tmp_path, monkeypatch, capsys):
+    """an upload that Kaggle refuses, then one that it accepts → the first is counted as sent, the
+    second as sent and confirmed; siblings' are shown before"""
     sibling = predicted.parent / "b"
     sibling.mkdir()
     (sibling / "config.yaml").write_text("lr: 2\n")
@@ -156,11 +147,9 @@ def test_a_submission_is_recorded_before_it_is_sent(predicted, tmp_path, monkeyp
     assert count_uses([predicted, sibling]) == UsageCount(0, 0, 3, 1, 0)
 
 
-@pytest.mark.promise(
-    "submit after `predict.py patients=all`, with patients that the run was trained on",
-    "refused in a line, nothing sent, nothing counted",
-)
 def test_no_patient_of_the_run_is_submitted(predicted, capsys):
+    """submit after `predict.py patients=all`, with patients that the run was trained on → refused
+    in a line, nothing sent, nothing counted"""
     (predicted / "folds.csv").write_text("patient,fold\nP1,0\nP4,1\n")
     assert "1 patient" in refused(capsys, "submit", f"run={predicted}", "message=m")
     assert count_uses([predicted]) is None

@@ -37,12 +37,9 @@ def holder(started, tmp_path):
     return start_holder
 
 
-@pytest.mark.promise(
-    "two processes on one fold of a run folder",
-    "the second leaves in two seconds, before it imports torch, with exit code 2 and one line that "
-    "names the first",
-)
 def test_the_second_leaves_at_once(tmp_path, started, holder):
+    """two processes on one fold of a run folder → the second leaves in two seconds, before it
+    imports torch, with exit code 2 and one line that names the first"""
     first, _ = holder()
     second = started("-X", "importtime", ROOT / "train.py", *RUN, cwd=tmp_path)
     err = second.communicate(timeout=MAX_SECONDS)[1]
@@ -54,11 +51,9 @@ def test_the_second_leaves_at_once(tmp_path, started, holder):
 
 
 @pytest.mark.slow
-@pytest.mark.promise(
-    "a process trains one fold, another process another fold; the first is killed",
-    "neither disturbs the other, and the killed one blocks nobody: the same command resumes it",
-)
 def test_folds_are_locked_one_by_one(cohort, tmp_path, started):
+    """a process trains one fold, another process another fold; the first is killed → neither
+    disturbs the other, and the killed one blocks nobody: the same command resumes it"""
     words = [ROOT / "train.py", *RUN, f"data.root={cohort}", "trainer.max_epochs=100000"]
     first, other = (started(*words, f"fold={fold}", cwd=tmp_path) for fold in (0, 1))
     for fold in (0, 1):
@@ -72,11 +67,9 @@ def test_folds_are_locked_one_by_one(cohort, tmp_path, started):
     assert other.poll() is None
 
 
-@pytest.mark.promise(
-    "the process that holds a lock is killed; its number in the lock file is another's by now",
-    "the lock is free at once, and the message names no other process",
-)
 def test_a_dead_process_holds_nothing(tmp_path, holder):
+    """the process that holds a lock is killed; its number in the lock file is another's by now →
+    the lock is free at once, and the message names no other process"""
     first, _ = holder()
     with pytest.raises(InputError, match=f"locked by process {first.pid} since 20"):
         fold_lock(tmp_path / "run", 0).__enter__()
@@ -92,11 +85,9 @@ def test_a_dead_process_holds_nothing(tmp_path, holder):
     assert not lock.exists()
 
 
-@pytest.mark.promise(
-    "a training process is killed, and a loader worker that it forked lives on",
-    "the lock does not live on with it",
-)
 def test_a_fork_inherits_no_lock(tmp_path, holder):
+    """a training process is killed, and a loader worker that it forked lives on → the lock does not
+    live on with it"""
     parent, forked = holder(forks=True)
     parent.kill()
     parent.wait()
@@ -105,11 +96,9 @@ def test_a_fork_inherits_no_lock(tmp_path, holder):
         pass
 
 
-@pytest.mark.promise(
-    "another process renames checkpoints of its fold while a run is started or read",
-    "none of them is taken for a link",
-)
 def test_what_vanishes_is_no_link(tmp_path):
+    """another process renames checkpoints of its fold while a run is started or read → none of them
+    is taken for a link"""
     names = [tmp_path / f"fold-0/{name}.ckpt" for name in ("last", "previous", "last")]
     names[0].parent.mkdir()
     names[0].write_text("")
@@ -130,8 +119,8 @@ def test_what_vanishes_is_no_link(tmp_path):
         other.join()
 
 
-@pytest.mark.promise("a run that is refused", "leaves no lock file and no folder of a fold")
 def test_a_refused_run_leaves_no_trace(tmp_path):
+    """a run that is refused → leaves no lock file and no folder of a fold"""
     (tmp_path / "run").mkdir()
     with pytest.raises(InputError), fold_lock(tmp_path / "run", 0):
         raise InputError("refused")
@@ -139,10 +128,8 @@ def test_a_refused_run_leaves_no_trace(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.promise(
-    "two predictions into one folder at once", "two whole files, each of one of them"
-)
 def test_two_predictions_at_once(cohort, tmp_path, started):
+    """two predictions into one folder at once → two whole files, each of one of them"""
     words = [ROOT / "train.py", *RUN, "trainer.max_epochs=1", f"data.root={cohort}"]
     assert started(*words, cwd=tmp_path).wait() == 0
     words = [ROOT / "predict.py", "run=run", f"data.root={cohort}"]

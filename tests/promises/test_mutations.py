@@ -276,14 +276,12 @@ def replay(damaged, before, cache):
     return True
 
 
-@pytest.mark.promise(
-    "a random mutation of a cohort's table or folders",
-    "read, or lines that say what is wrong; no other label, age, sex or count",
-)
 @pytest.mark.parametrize(
     "count", [EVERY, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
 )
 def test_mutations_are_read_right_or_refused(count, sound, damaged, tmp_path):
+    """a random mutation of a cohort's table or folders → read, or lines that say what is wrong; no
+    other label, age, sex or count"""
     accepted = 0
     for seed in range(count):
         accepted += replay(damaged(seed), sound[1], sound[0].parent / "cache")
@@ -291,13 +289,11 @@ def test_mutations_are_read_right_or_refused(count, sound, damaged, tmp_path):
     assert 0.1 * count < accepted < 0.9 * count  # else it would prove little
 
 
-@pytest.mark.promise(
-    "such a mutation, under the audit", "findings, whatever is wrong with the cohort"
-)
 @pytest.mark.parametrize("seeds", [
     range(1000, 1000 + EVERY, 7), pytest.param(range(1000, 1200), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_the_audit_survives_every_mutation(seeds, damaged, tmp_path):
+    """such a mutation, under the audit → findings, whatever is wrong with the cohort"""
     for seed in seeds:
         spoiled, name = damaged(seed)
         with in_time(name):
@@ -307,10 +303,8 @@ def test_the_audit_survives_every_mutation(seeds, damaged, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-@pytest.mark.promise(
-    "such a mutation, through `train.py`", "exit code 0, or 2 and only lines of error"
-)
 def test_mutations_through_the_command_line(damaged, tmp_path):
+    """such a mutation, through `train.py` → exit code 0, or 2 and only lines of error"""
     words = ["data=synthetic", "model/fusion=clinical", "trainer.max_epochs=1", "data.folds=2",
              "trainer.num_threads=1", "trainer.enable_progress_bar=false",
              "logger=none"]  # fmt: skip

@@ -22,8 +22,8 @@ SETTINGS = ["data.augment.stain_jitter=0.1", "data.augment.scale=0.1", "data.eva
             "data.stain_norm=reinhard"]  # fmt: skip
 WRONG = ["data.augment.stain_jitter=1", "data.augment.scale=-0.1", "data.eval_tta=4",
          "data.stain_norm=vahadane", "data.augment.rotate=sometimes",
-         "weight_averaging=ema weight_averaging.decay=1.5",
-         "scheduler=cosine_with_warmup scheduler.warmup_epochs=3"]  # fmt: skip
+         "weight_averaging.decay=1.5 weight_averaging=ema",
+         "scheduler.warmup_epochs=3 scheduler=cosine_with_warmup"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,9 @@ def smears(tmp_path_factory):
     return folder
 
 
-@pytest.mark.promise(
-    "a setting of pixels where the model reads none, or a value out of its range: of pixels, "
-    "averaging or warm-up",
-    "one line, exit code 2, no folder",
-)
 def test_settings_without_effect_are_refused(configured, tmp_path, capsys):
+    """a setting of pixels where the model reads none, or a value out of its range: of pixels,
+    averaging or warm-up → one line, exit code 2, no folder"""
     for setting in SETTINGS:
         for words in (FEATURES, CLINICAL):
             (line,) = train_ends(capsys, configured(setting, *words), tmp_path / "run")
@@ -48,7 +45,7 @@ def test_settings_without_effect_are_refused(configured, tmp_path, capsys):
         with pytest.raises(InputError) as caught:
             cross_validate(configured(*setting.split()), tmp_path / "run")
         (line,) = caught.value.problems
-        assert setting.split()[-1].partition("=")[0] in line
+        assert setting.partition("=")[0].rpartition(".")[2] in line
     assert not (tmp_path / "run").exists()
 
 
@@ -61,10 +58,8 @@ def save_as_png(cohort: Path, turned: bool) -> None:
 
 
 @slow
-@pytest.mark.promise(
-    "every image of a cohort is turned by a right angle", "data.eval_tta=8 predicts the same"
-)
 def test_turned_images_are_predicted_alike(tmp_path, configured):
+    """every image of a cohort is turned by a right angle → data.eval_tta=8 predicts the same"""
     upright, turned = tmp_path / "upright", tmp_path / "turned"
     synthesize(upright, patients=15, test_patients=8, images=(2, 4), size=32, seed=3)
     shutil.copytree(upright, turned)
@@ -85,12 +80,10 @@ def test_turned_images_are_predicted_alike(tmp_path, configured):
     assert differences[1] > 1e-4
 
 
-@pytest.mark.promise(
-    "another patient is added, removed or stained otherwise, with data.stain_norm",
-    "no other patient's pixels change",
-)
 @pytest.mark.parametrize("name", ["reinhard", pytest.param("macenko", marks=slow)])
 def test_a_patients_stain_is_estimated_on_their_own_images(smears, tmp_path, name):
+    """another patient is added, removed or stained otherwise, with data.stain_norm → no other
+    patient's pixels change"""
     bags = sorted((smears / "trainset").glob("P*"))[:4]
     images = {bag.name: tuple(sorted(bag.iterdir())) for bag in bags}
     first, *_ = images
@@ -107,11 +100,9 @@ def test_a_patients_stain_is_estimated_on_their_own_images(smears, tmp_path, nam
             assert np.array_equal(before.bag(patient), after.bag(patient))
 
 
-@pytest.mark.promise(
-    "data.stain_norm for features that are computed on images as they are in their files",
-    "one line; nothing is computed",
-)
 def test_features_do_not_ignore_a_setting(smears, tmp_path, capsys):
+    """data.stain_norm for features that are computed on images as they are in their files → one
+    line; nothing is computed"""
     words = [f"data.root={smears}", f"data.cache={tmp_path / 'cache'}", "data.stain_norm=reinhard"]
     for encoder in ("morphology", "random_resnet18"):
         line = refused(capsys, "features", "cohort=synthetic", f"encoder={encoder}", *words)
@@ -119,12 +110,10 @@ def test_features_do_not_ignore_a_setting(smears, tmp_path, capsys):
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.promise(
-    "a patient whose images show no stain, with data.stain_norm",
-    "one line that names the patient, exit code 2; the other patients' images stay decoded",
-)
 @pytest.mark.parametrize("name", ["reinhard", pytest.param("macenko", marks=slow)])
 def test_images_without_stain_are_named(smears, configured, tmp_path, capsys, name):
+    """a patient whose images show no stain, with data.stain_norm → one line that names the patient,
+    exit code 2; the other patients' images stay decoded"""
     shutil.copytree(smears, tmp_path / "cohort")
     blank = sorted((tmp_path / "cohort" / "trainset").glob("P*"))[0]
     for path in blank.iterdir():

@@ -75,11 +75,6 @@ def encoders(configured, tmp_path):
     return of
 
 
-@pytest.mark.promise(
-    "pretraining is stopped in any epoch; its checkpoints, or the encoder in the cache, are "
-    "corrupt",
-    "the same command ends in the same bytes, and a line names what is corrupt",
-)
 @pytest.mark.parametrize(("stop", "corrupt"), [
     pytest.param(1, [], marks=slow), (2, []), (2, ["last.ckpt"]),
     pytest.param(2, ["last.ckpt", "previous.ckpt"], marks=slow), (None, ["encoder.safetensors"]),
@@ -87,6 +82,8 @@ def encoders(configured, tmp_path):
 def test_stopped_or_damaged_pretraining_ends_in_the_same_bytes(
     stop, corrupt, cohort, whole, tmp_path, capsys
 ):
+    """pretraining is stopped in any epoch; its checkpoints, or the encoder in the cache, are
+    corrupt → the same command ends in the same bytes, and a line names what is corrupt"""
     real = PretrainingModule.on_train_epoch_start
 
     def stopped(module):
@@ -106,15 +103,15 @@ def test_stopped_or_damaged_pretraining_ends_in_the_same_bytes(
     assert not list(tmp_path.glob("pretrained/*/*.ckpt*"))
     printed = capsys.readouterr().out
     assert ("last.ckpt is corrupt" in printed) == ("last.ckpt" in corrupt)
-    assert ("pretraining resumes from" in printed) == (corrupt == ["last.ckpt"])
+    resumes = stop is not None and "previous.ckpt" not in corrupt
+    assert ("pretraining resumes from" in printed) == resumes
 
 
 @slow
-@pytest.mark.promise(
-    "`kill -9`, SIGTERM while an encoder is pretrained", "the same command ends in the same bytes"
-)
 @pytest.mark.parametrize(("signal", "code"), [(9, -9), (15, 143)])
 def test_killed_pretraining_ends_in_the_same_bytes(signal, code, cohort, whole, tmp_path, started):
+    """`kill -9`, SIGTERM while an encoder is pretrained → the same command ends in the same
+    bytes"""
     words = ["-m", "lymphoml", "pretrain", "cohort=synthetic", f"data.root={cohort}",
              "out=out.safetensors", "trainer.num_threads=1", *USED]  # fmt: skip
     process = started(*words, cwd=tmp_path)
@@ -125,8 +122,8 @@ def test_killed_pretraining_ends_in_the_same_bytes(signal, code, cohort, whole, 
     assert (tmp_path / "out.safetensors").read_bytes() == whole
 
 
-@pytest.mark.promise("labels are permuted before pretraining", "the encoder keeps its bytes")
 def test_no_label_is_read(whole, copied, tmp_path):
+    """labels are permuted before pretraining → the encoder keeps its bytes"""
     path = copied / "trainset" / "trainset_true.csv"
     table = pd.read_csv(path, dtype=str)
     before = table["LABEL"].to_list()
@@ -136,11 +133,9 @@ def test_no_label_is_read(whole, copied, tmp_path):
     assert encoder(copied, tmp_path) == whole
 
 
-@pytest.mark.promise(
-    "a fold's held-out images are changed or corrupt, and its encoder is pretrained",
-    "the fold's encoder keeps its bytes: held-out images are never opened",
-)
 def test_a_fold_never_opens_its_validation_patients(encoders, copied, tmp_path):
+    """a fold's held-out images are changed or corrupt, and its encoder is pretrained → the fold's
+    encoder keeps its bytes: held-out images are never opened"""
     root = f"data.root={copied}"
     everyone = load_cohort(encoders(None, root).config.data)
     folds = make_folds(everyone.labelled.table, 2, 1, 0)
@@ -158,11 +153,9 @@ def test_a_fold_never_opens_its_validation_patients(encoders, copied, tmp_path):
     assert encoders(folds, *words).get(0).path.read_bytes() != before
 
 
-@pytest.mark.promise(
-    "a run's encoder starts from a pretrained encoder's file",
-    "metrics.json names the file and its digest; another colour normalization is refused",
-)
 def test_a_file_begins_an_encoder_that_stays_as_it_is(configured, cohort, tmp_path):
+    """a run's encoder starts from a pretrained encoder's file → metrics.json names the file and its
+    digest; another colour normalization is refused"""
     encoder(cohort, tmp_path / "cache", "pretrain.stain_norm=reinhard")
     file, run = tmp_path / "cache" / "out.safetensors", tmp_path / "run"
     words = [*NETWORK, "model.encoder.norm=frozen", "+model.encoder.trainable=false",
@@ -185,11 +178,9 @@ def copy_encoder(source, target):
         shutil.copy(source / name, target / name)
 
 
-@pytest.mark.promise(
-    "a run on pretrained features predicts without a cache",
-    "it uses the encoder in its folder; a missing, corrupt or other encoder is refused",
-)
 def test_a_run_carries_its_encoder(configured, cohort, tmp_path, capsys):
+    """a run on pretrained features predicts without a cache → it uses the encoder in its folder; a
+    missing, corrupt or other encoder is refused"""
     run, other = tmp_path / "run", tmp_path / "other"
     cross_validate(configured(*FEATURES), run)
     predict(configured(*FEATURES), run)
@@ -218,14 +209,12 @@ def test_folds_whose_encoders_look_differently_do_not_predict_together(
     assert "pretrain.normalize_images changed while it was trained" in line
 
 
-@pytest.mark.promise(
-    "a run that pretrains is interrupted, and the cache removed",
-    "it resumes with its first encoder, to the same bytes",
-)
 @pytest.mark.parametrize(
     "words", [FEATURES, pytest.param(WEIGHTS, marks=slow)], ids=["features", "weights"]
 )
 def test_a_run_resumes_with_its_encoder(words, configured, tmp_path, monkeypatch):
+    """a run that pretrains is interrupted, and the cache removed → it resumes with its first
+    encoder, to the same bytes"""
     cross_validate(configured(*words), tmp_path / "whole")
     cross_validate(configured(*words, "fold=0"), tmp_path / "parted")
     shutil.rmtree(tmp_path / "cache" / "pretrained")
@@ -238,11 +227,9 @@ def test_a_run_resumes_with_its_encoder(words, configured, tmp_path, monkeypatch
     assert outcome(tmp_path / "parted") == outcome(tmp_path / "whole")
 
 
-@pytest.mark.promise(
-    "settings of pretraining change",
-    "refused as another run where they are used, ignored where they are not",
-)
 def test_pretraining_counts_where_it_is_used(configured, tmp_path, capsys):
+    """settings of pretraining change → refused as another run where they are used, ignored where
+    they are not"""
     plain, used = tmp_path / "plain", tmp_path / "used"
     cross_validate(configured(*NETWORK, "fold=0"), plain)
     cross_validate(configured(*NETWORK, "fold=0", "pretrain.epochs=5"), plain)
@@ -268,10 +255,8 @@ def test_a_stored_encoder_of_other_settings_is_refused(words, configured, tmp_pa
     assert (run / "metrics.json").exists()
 
 
-@pytest.mark.promise(
-    "a loss of pretraining is NaN or Inf", "one line names epoch and batch; exit code 1"
-)
 def test_divergence_is_a_line(cohort, tmp_path, capsys):
+    """a loss of pretraining is NaN or Inf → one line names epoch and batch; exit code 1"""
     with pytest.raises(SystemExit) as left:
         encoder(cohort, tmp_path, "pretrain.lr=1e30")
     assert left.value.code == 1

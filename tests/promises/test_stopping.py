@@ -36,17 +36,17 @@ def send(how: str) -> int:
     return signal.Signals[f"SIG{how}"]
 
 
-@pytest.mark.promise(
-    "SIGTERM or SIGINT while the cohort is read, images are hashed or decoded, a batch is trained, "
-    "validated or predicted, a checkpoint is written, a baseline is fitted; with 0 and 2 workers",
-    "exit code 143 or 130 and one line, at once",
-)
 @pytest.mark.parametrize(("how", "workers", "moments"), [
     ("TERM", 0, MOMENTS[2:6:3]), pytest.param("TERM", 0, MOMENTS, marks=slow),
     pytest.param("INT", 2, MOMENTS, marks=slow),
 ], ids=["few", "TERM", "INT"])  # fmt: skip
 def test_it_stops_in_any_stage(cohort, tmp_path, how, workers, moments):
-    """One run, stopped at each moment in turn, and resumed."""
+    """SIGTERM or SIGINT while the cohort is read, images are hashed or decoded, a batch is trained,
+    validated or predicted, a checkpoint is written, a baseline is fitted; with 0 and 2 workers →
+    exit code 143 or 130 and one line, at once
+
+    One run, stopped at each moment in turn, and resumed.
+    """
     words = [*IMAGES, f"data.root={cohort}", f"data.num_workers={workers}"]
     for moment in moments:
         outcome = Trial(words, tmp_path, how, moment).run()
@@ -58,11 +58,9 @@ def test_it_stops_in_any_stage(cohort, tmp_path, how, workers, moments):
 
 
 @slow
-@pytest.mark.promise(
-    "SIGTERM while the process waits for another one that builds the image store",
-    "exit code 143 and one line, at once",
-)
 def test_it_stops_while_it_waits_for_a_lock(cohort, tmp_path, started):
+    """SIGTERM while the process waits for another one that builds the image store → exit code 143
+    and one line, at once"""
     words = [*IMAGES, f"data.root={cohort}"]
     Trial(words, tmp_path, "KILL", ("decode", 0)).run()
     (lock,) = (tmp_path / ".cache" / "images").glob("*/.lock")
@@ -80,14 +78,12 @@ def handles_sigterm(process: int) -> bool:
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
-@pytest.mark.promise(
-    "SIGTERM or SIGINT while modules are imported", "exit code 143 or 130 and one line, at once"
-)
 @pytest.mark.parametrize(
     ("how", "after"),
     [("TERM", 0.4), *(pytest.param(*each, marks=slow) for each in (("INT", 0), ("INT", 2)))],
 )
 def test_it_stops_while_it_imports(cohort, tmp_path, started, how, after):
+    """SIGTERM or SIGINT while modules are imported → exit code 143 or 130 and one line, at once"""
     process = started(ROOT / "train.py", *ENDLESS, f"data.root={cohort}", cwd=tmp_path)
     wait_until(lambda: handles_sigterm(process.pid))  # the one set last
     time.sleep(after)
@@ -96,11 +92,9 @@ def test_it_stops_while_it_imports(cohort, tmp_path, started, how, after):
     assert process.returncode == CODES[how]
 
 
-@pytest.mark.promise(
-    "SIGTERM in the middle of an import, under a progress bar",
-    "exit code 143 and one line, no exception goes through the import, and the cursor is visible",
-)
 def test_a_stop_within_an_import(tmp_path, started):
+    """SIGTERM in the middle of an import, under a progress bar → exit code 143 and one line, no
+    exception goes through the import, and the cursor is visible"""
     lines = "".join(f"    {line}\n" for line in SENDS.splitlines())
     (tmp_path / "module.py").write_text(f"try:\n{lines}except BaseException:\n    os.abort()\n")
     bar = "from lymphoml.core.progress import progress_bar\nwith progress_bar('', 9, shown=True): "
@@ -119,13 +113,12 @@ def test_a_stop_within_an_import(tmp_path, started):
 
 
 @slow
-@pytest.mark.promise(
-    "SIGTERM or SIGINT to `predict.py` and `python -m lymphoml`", "exit code 143 or 130, one line"
-)
 @pytest.mark.parametrize(("how", "script", "command", "count"), [
     ("TERM", "predict.py", [], 1), ("INT", "lymphoml/__main__.py", ["predict"], 4),
 ])  # fmt: skip
 def test_every_command_stops(cohort, tmp_path, how, script, command, count):
+    """SIGTERM or SIGINT to `predict.py` and `python -m lymphoml` → exit code 143 or 130, one
+    line"""
     root = f"data.root={cohort}"
     words = [*RUN, "model/fusion=clinical", "trainer.max_epochs=1", root]
     assert Trial(words, tmp_path).run().code == 0
@@ -137,29 +130,8 @@ def test_every_command_stops(cohort, tmp_path, how, script, command, count):
     assert not (tmp_path / "run" / "test").exists()
 
 
-@slow
-@pytest.mark.promise(
-    "SIGTERM while a checkpoint is written",
-    "every file is what `kill -9` would have left, none is added",
-)
-def test_a_stop_writes_nothing(cohort, tmp_path):
-    left = {}
-    for how in ("KILL", "TERM"):
-        folder = tmp_path / how
-        folder.mkdir()
-        moment = ("replaced last.ckpt.sha256", 4)
-        Trial([*ENDLESS, f"data.root={cohort}"], folder, how, moment).run()
-        left[how] = {
-            str(path.relative_to(folder)): path.stat().st_size if "history" not in path.name else 0
-            for path in (folder / "run").rglob("*")
-            if path.is_file() and not path.match(".*.????????") and path.name != ".lock"
-        }
-    assert left["KILL"] == left["TERM"]
-    assert "run/fold-0/last.ckpt" in left["TERM"]
-
-
-@pytest.mark.promise("SIGTERM while nothing reads what the process writes", "exit code 143")
 def test_a_full_pipe_delays_nothing(tmp_path, started):
+    """SIGTERM while nothing reads what the process writes → exit code 143"""
     full = "import sys\nprint('ready', end='', flush=True)\nwhile True: sys.stderr.write('x' * 100)"
     process = started("-c", HANDLERS + full, cwd=tmp_path)
     assert process.stdout.read(5) == "ready"
@@ -169,11 +141,9 @@ def test_a_full_pipe_delays_nothing(tmp_path, started):
 
 
 @slow
-@pytest.mark.promise(
-    "Ctrl-C in a terminal, with a progress bar and 2 loader workers, which receive it too",
-    "exit code 130 and one line, the cursor is visible, no worker is left",
-)
 def test_control_c_in_a_terminal(cohort, tmp_path, started):
+    """Ctrl-C in a terminal, with a progress bar and 2 loader workers, which receive it too → exit
+    code 130 and one line, the cursor is visible, no worker is left"""
     master, slave = os.openpty()
     process = started(
         ROOT / "train.py", *ENDLESS, f"data.root={cohort}", "data.num_workers=2", cwd=tmp_path,
@@ -203,8 +173,8 @@ def test_control_c_in_a_terminal(cohort, tmp_path, started):
 
 
 @slow
-@pytest.mark.promise("`kill -9` of a training process with 2 loader workers", "no worker is left")
 def test_no_loader_worker_outlives_its_parent(cohort, tmp_path):
+    """`kill -9` of a training process with 2 loader workers → no worker is left"""
     words = [*IMAGES, f"data.root={cohort}", "data.num_workers=2"]
     outcome = Trial(words, tmp_path, "KILL", ("validate", 2)).run()
     assert outcome.code == -9
@@ -212,12 +182,10 @@ def test_no_loader_worker_outlives_its_parent(cohort, tmp_path):
 
 
 @slow
-@pytest.mark.promise(
-    "SIGTERM, SIGINT or `kill -9` to a sweep whose jobs run side by side",
-    "exit code 143 or 130 and one line; no job is left, and none holds a lock",
-)
 @pytest.mark.parametrize("how", CODES)
 def test_a_stopped_sweep_leaves_no_job(cohort, tmp_path, started, how):
+    """SIGTERM, SIGINT or `kill -9` to a sweep whose jobs run side by side → exit code 143 or 130
+    and one line; no job is left, and none holds a lock"""
     words = ["-m", "fold=0,1", *ENDLESS, f"data.root={cohort}", "hydra/launcher=side_by_side",
              "hydra.sweep.dir=run", "hydra.sweep.subdir=.", "hydra.launcher.n_jobs=2",
              "trainer.enable_progress_bar=false"]  # fmt: skip
@@ -245,12 +213,10 @@ if __name__ == "__main__":
 
 
 @slow
-@pytest.mark.promise(
-    "SIGTERM, SIGINT or `kill -9` while several processes compute features",
-    "all end; finished patients are kept, and the same command resumes to the same bytes",
-)
 @pytest.mark.parametrize("how", CODES)
 def test_no_measuring_process_is_left(how, tmp_path, started):
+    """SIGTERM, SIGINT or `kill -9` while several processes compute features → all end; finished
+    patients are kept, and the same command resumes to the same bytes"""
     root, whole = f"data.root={tmp_path}/cohort", tmp_path / "whole.npz"
     synthesize(tmp_path / "cohort", patients=15, test_patients=1, images=(8, 8), size=64, seed=0)
     main(["features", "cohort=synthetic", root, f"data.cache={tmp_path}/whole", f"out={whole}"])

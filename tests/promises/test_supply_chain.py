@@ -77,21 +77,17 @@ def test_an_index_that_cannot_be_reached_is_a_line():
     assert line.startswith("dependencies were not checked: no index of advisories answers")
 
 
-@pytest.mark.promise(
-    "`make audit-deps` where pip-audit is not installed",
-    "one line that nothing was checked, and exit code 3, which is not a pass",
-)
 def test_an_audit_without_pip_audit_does_not_pass():
+    """`make audit-deps` where pip-audit is not installed → one line that nothing was checked, and
+    exit code 3, which is not a pass"""
     code, line = audit(options=("-E", "-S"))  # without installed packages
     assert code == 3
     assert line.startswith("dependencies were not checked: pip-audit is not installed")
 
 
-@pytest.mark.promise(
-    "requirements.lock, and every direct dependency",
-    "pinned by hash, above the minimum in pyproject.toml, and installed so",
-)
 def test_every_dependency_is_pinned_by_hash():
+    """requirements.lock, and every direct dependency → pinned by hash, above the minimum in
+    pyproject.toml, and installed so"""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     lock = (ROOT / "requirements.lock").read_text()
@@ -131,10 +127,8 @@ def complaints(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.promise(
-    "`weights_only=False`, pickle, eval or a shell in the package", "a test fails; there is none"
-)
 def test_the_package_runs_nothing_that_it_reads():
+    """`weights_only=False`, pickle, eval or a shell in the package → a test fails; there is none"""
     files = [*(ROOT / "lymphoml").rglob("*.py"), ROOT / "train.py", ROOT / "predict.py"]
     assert {str(path): found for path in files if (found := complaints(path.read_text()))} == {}
 
@@ -149,7 +143,9 @@ def test_the_search_finds(source):
     assert complaints(source)
 
 
-@pytest.mark.promise("a promise without a test, or a test without a row here", "a test fails")
 def test_the_page_has_a_row_for_every_promise():
-    """After a change: `python -m tests.promises.table`, which writes docs/reliability.md."""
+    """a promise without a test, or a test without a row here → a test fails
+
+    After a change: `python -m tests.promises.table`, which writes docs/reliability.md.
+    """
     assert PAGE.read_text() == page()
