@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.evaluation.metrics import SCORES, score_fold
-from lymphoml.evaluation.strata import over_repeats
+from lymphoml.evaluation.summary import over_repeats
 from lymphoml.reports.run_summary import print_run
 from lymphoml.runs import predict as prediction
 from lymphoml.runs import prepare, provenance
