@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from lymphoml.core.cores import parallel_jobs
-from lymphoml.core.errors import InputError, one_line, quoted
-from lymphoml.core.untrusted import read_yaml, reject_symlinks, texts
+from lymphoml.core.errors import InputError, quoted
+from lymphoml.core.untrusted import read_mapping, reject_symlinks, texts
 from lymphoml.runs.naming import slug
 
 if TYPE_CHECKING:  # pydantic takes a third of a second, which --help need not wait for
@@ -74,21 +74,18 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "
     path = folder / "config.yaml"
     if not path.exists():
         raise InputError(f"run={folder}: {path} is missing; give the folder that train.py wrote")
+    stored = read_mapping(path, "give a run folder as train.py wrote it")
     try:
-        stored = read_yaml(path)
-        if not isinstance(stored, dict) or not isinstance(stored.get("data"), dict):
-            raise ValueError("it has no section data")
+        if not isinstance(stored.get("data"), dict):
+            raise InputError("it has no section data")
         if any("${" in text for text in texts(stored)):
-            raise ValueError("it contains ${...}, which train.py resolves")
-        stored["data"] = merged(stored["data"], data)
-        stored["trainer"] = merged(stored["trainer"], trainer)
-        return TrainConfig.read(stored)
+            raise InputError("it contains ${...}, which train.py resolves")
+        changes = {"data": data, "trainer": trainer}
+        return TrainConfig.read(to_plain_dict(OmegaConf.create(stored), changes))
     except InputError as error:
         raise InputError(
             f"run={folder}: {path.name}: {problem}" for problem in error.problems
         ) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"run={folder}: {path.name}: {one_line(error)}") from None
 
 
 def data_config(cohort: str, changes: dict[str, Any]) -> "DataConfig":
@@ -131,16 +128,6 @@ def pretrain_config(
         PretrainConfig.read(to_plain_dict(composed.pretrain, changes)),
         TrainerConfig.read(to_plain_dict(composed.trainer, trainer)),
     )
-
-
-def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return `values` with `changes`, mapping by mapping."""
-    both = {
-        key: merged(values[key], change)
-        for key, change in changes.items()
-        if isinstance(change, dict) and isinstance(values.get(key), dict)
-    }
-    return values | changes | both
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:

@@ -13,10 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from lymphoml.core.errors import InputError
-from lymphoml.core.untrusted import SETTINGS, check_yaml, read_text
+from lymphoml.core.untrusted import SETTINGS, parse_yaml, read_text
 
 CONF = Path(__file__).parents[2] / "conf"
 NAME = r"(?![.-])[A-Za-z0-9_.-]{1,100}"
@@ -65,16 +63,13 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     """Return Hydra's options, as its own parser reads them."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("overrides", nargs="*")
-    for short, long in (("-cp", "--config-path"), ("-cn", "--config-name"), ("-cd", "--config-dir"),
-                        ("-c", "--cfg"), ("-p", "--package")):  # fmt: skip
-        parser.add_argument(long, short)
-    parser.add_argument("--experimental-rerun")
     parser.add_argument("--info", "-i", const="all", nargs="?")
-    for short, long in (("-h", "--help"), ("-r", "--run"), ("-m", "--multirun"),
-                        ("-sc", "--shell-completion")):  # fmt: skip
-        parser.add_argument(long, short, action="store_true")
-    for flag in ("--hydra-help", "--version", "--resolve"):
-        parser.add_argument(flag, action="store_true")
+    for flags in ("--config-path -cp", "--config-name -cn", "--config-dir -cd", "--cfg -c",
+                  "--package -p", "--experimental-rerun"):  # fmt: skip
+        parser.add_argument(*flags.split())
+    for flags in ("--help -h", "--run -r", "--multirun -m", "--shell-completion -sc",
+                  "--hydra-help", "--version", "--resolve"):  # fmt: skip
+        parser.add_argument(*flags.split(), action="store_true")
     return parser.parse_args(list(words))
 
 
@@ -109,23 +104,22 @@ def _check_hydra(path: Path, hydra: Any) -> None:
         raise InputError(f"{path}: hydra is not a mapping")
     for key, value in _leaves(hydra) if hydra else ():
         text = "null" if value is None else str(value)
-        if not any(
-            re.fullmatch(keys, key) and re.fullmatch(values, text)
-            for keys, values in ALLOWED.items()
-        ):
+        values = next((ALLOWED[keys] for keys in ALLOWED if re.fullmatch(keys, key)), None)
+        if values is None or not re.fullmatch(values, text):
             raise _refusal(path, f"hydra.{key}")
 
 
 def _check_nested(folder: Path, path: PurePosixPath, content: Any, is_global: bool) -> None:
+    lines = read_text(folder / path, SETTINGS).splitlines()
+    packages = " ".join(line for line in lines if "@pack" in line)
     if "hydra" in str(path):
         raise _refusal(folder / path, "hydra by its name")
-    packages = [each for each in read_text(folder / path, SETTINGS).splitlines() if "@pack" in each]
-    if any("hydra" in each for each in packages):
+    if "hydra" in packages:
         raise _refusal(folder / path, "hydra by its package")
     for key in content:
         if str(key).startswith("hydra"):
             raise _refusal(folder / path, str(key))
-    if "name" in content and (is_global or any("_global_" in each for each in packages)):
+    if "name" in content and (is_global or "_global_" in packages):
         _check_names(str(content["name"]))
 
 
@@ -174,12 +168,10 @@ def _files(folder: Path, group: str, options: str) -> Iterator[PurePosixPath]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = read_text(path, SETTINGS)
-        check_yaml(text)
+        content = parse_yaml(read_text(path, SETTINGS))
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise InputError(f"{path}: {reason}") from None
-    content = yaml.safe_load(text)
     if not isinstance(content, dict | None):
         raise InputError(f"{path}: is not a mapping")
     return content or {}

@@ -91,11 +91,10 @@ def _overrides() -> list[str]:
     overrides = list(hydra.overrides.task)
     if hydra.job.config_name == "train":
         return overrides
-    for source in hydra.runtime.config_sources:
-        if source.provider == "command-line":
-            folder = os.path.relpath(source.path, hydra.runtime.cwd)
-            return ["-cd", folder, "-cn", str(hydra.job.config_name), *overrides]
-    return ["-cn", str(hydra.job.config_name), *overrides]
+    folders = [each.path for each in hydra.runtime.config_sources
+               if each.provider == "command-line"]  # fmt: skip
+    where = ["-cd", os.path.relpath(folders[0], hydra.runtime.cwd)] if folders else []
+    return [*where, "-cn", str(hydra.job.config_name), *overrides]
 
 
 def _parallel_jobs() -> int:

@@ -1,43 +1,30 @@
 """`python -m lymphoml COMMAND key=value ...`: everything but training.
 
-Each command is a dataclass of its options and a function, in a file of `commands`; what is slow to
-import is imported inside the function.
+Each command is a dataclass of its options; what is slow to import is imported as it executes.
 """
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
-from lymphoml.cli.commands import (
-    audit,
-    compare,
-    ensemble,
-    features,
-    instances,
-    predict,
-    pretrain,
-    report,
-    submit,
-    synthesize,
-    triage,
-)
+from lymphoml.cli.cohort_commands import Audit, Features, Pretrain, Synthesize
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.options import parse, print_help
+from lymphoml.cli.run_commands import (
+    Compare,
+    Ensemble,
+    Instances,
+    Predict,
+    Report,
+    Submit,
+    Triage,
+)
 from lymphoml.core.errors import InputError
 
-COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
-    "audit": (audit.Audit, audit.run),
-    "features": (features.Features, features.run),
-    "pretrain": (pretrain.Pretrain, pretrain.run),
-    "synthesize": (synthesize.Synthesize, synthesize.run),
-    "predict": (predict.Predict, predict.run),
-    "submit": (submit.Submit, submit.run),
-    "report": (report.Report, report.run),
-    "triage": (triage.Triage, triage.run),
-    "compare": (compare.Compare, compare.run),
-    "ensemble": (ensemble.Ensemble, ensemble.run),
-    "instances": (instances.Instances, instances.run),
-}
+COMMANDS: dict[str, Any] = {
+    command.__name__.lower(): command
+    for command in (Audit, Features, Pretrain, Synthesize, Predict, Submit, Report, Triage, Compare,
+                    Ensemble, Instances)
+}  # fmt: skip
 
 
 def main(words: list[str] | None = None) -> None:
@@ -47,15 +34,14 @@ def main(words: list[str] | None = None) -> None:
 def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help", "help"):
         print("usage: python -m lymphoml COMMAND key=value ...\n")
-        for name, (options, _) in COMMANDS.items():
-            print(f"  {name:12} {options.__doc__}")
+        for name, command in COMMANDS.items():
+            print(f"  {name:12} {command.__doc__}")
         print("\npython -m lymphoml COMMAND --help lists its keys. Training is train.py.")
         return
     name, *rest = words
     if name not in COMMANDS:
         raise InputError(f"{name}: must be one of {', '.join(COMMANDS)}")
-    options, run = COMMANDS[name]
     if {"-h", "--help"} & set(rest):
-        print_help(options)
+        print_help(COMMANDS[name])
     else:
-        run(parse(options, rest))
+        parse(COMMANDS[name], rest).execute()

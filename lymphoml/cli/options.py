@@ -11,7 +11,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lymphoml.core.errors import InputError, quoted
-from lymphoml.core.untrusted import check_yaml
+from lymphoml.core.untrusted import parse_yaml
 
 T = TypeVar("T")
 REQUIRED: Any = MISSING
@@ -27,9 +27,7 @@ def option(default: Any, help: str) -> Any:
 def print_help(options: type) -> None:
     print(f"{options.__doc__}\n")
     for key in dataclasses.fields(options):
-        default = key.default
-        if callable(key.default_factory):
-            default = key.default_factory()
+        default = key.default_factory() if callable(key.default_factory) else key.default
         shown = "required" if default == REQUIRED else f"default {default}"
         print(f"  {key.name:14} {key.metadata['help']} ({shown})")
 
@@ -40,17 +38,18 @@ def parse(options: type[T], words: Sequence[str]) -> T:
     Values are YAML, but a text is taken as it is, without quotes around the whole: a message may
     have any character, and Hydra's overrides quote a path with a comma.
     """
+    types = {each.name: each.type for each in dataclasses.fields(options)}  # type: ignore[arg-type]
     texts: dict[str, str] = {}
     values = []
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise InputError(f"{word}: give options as key=value")
-        if options.__annotations__.get(key) is str:
+        if types.get(key) is str:
             texts[key] = value[1:-1] if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL) else value
             continue
         try:
-            check_yaml(value)
+            parse_yaml(value)
         except ValueError as error:
             raise InputError(f"{quoted(word, 200)}: {error}") from None
         values.append(word)
@@ -66,8 +65,7 @@ def parse(options: type[T], words: Sequence[str]) -> T:
 
 
 def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
 
 
 def two_values(key: str, values: list[T]) -> tuple[T, T]:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +43,15 @@ def cgroup_memory() -> int | None:
     can be dropped count as free.
     """
     free = []
-    for group in _cgroups():
+    own = CGROUPS / _read(OWN_CGROUP).rpartition("0::/")[2]
+    for group in (own, *own.parents):
+        if CGROUPS not in (group, *group.parents):
+            break
         limit, used = _read(group / "memory.max"), _read(group / "memory.current")
         if limit.isdigit() and used.isdigit():
             fields = dict(line.split() for line in _read(group / "memory.stat").splitlines())
             free.append(int(limit) - int(used) + int(fields.get("inactive_file", 0)))
     return max(min(free), 0) if free else None
-
-
-def _cgroups() -> Iterator[Path]:
-    """Yield the process's own group, then those above it."""
-    group = CGROUPS / _read(OWN_CGROUP).rpartition("0::/")[2]
-    yield group
-    while group != CGROUPS and CGROUPS in group.parents:
-        group = group.parent
-        yield group
 
 
 def _read(path: Path) -> str:

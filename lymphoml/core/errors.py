@@ -21,8 +21,7 @@ ADVICE = {
     errno.ESTALE: "the network disk lost the file; check it",
     errno.ENOENT: "it or its folder was removed meanwhile; restore it",
 }
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory",
-                 "Unable to allocate")  # fmt: skip
+OUT_OF_MEMORY = re.compile(r"out of memory|(can't|Cannot) allocate memory|Unable to allocate")
 USE_LESS_MEMORY = "set trainer.encoder_chunk_size, data.train_bag_size or a smaller data.batch_size"
 
 
@@ -90,23 +89,24 @@ def as_user_error(error: BaseException) -> UserFacingError | None:
     text, number = _original(error)
     if isinstance(error, UserFacingError):
         return type(error)(text) if text != str(error) else error
-    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         return RuntimeFailure(f"not enough memory ({_short(text)}); {USE_LESS_MEMORY}, {RESUME}")
     if isinstance(error, OSError):
         return _os_error(number, error.filename, text)
-    if isinstance(error, RuntimeError):
-        return _torch_error(f"{error.__cause__} {text}")
-    return None
+    return _torch_error(f"{error.__cause__} {text}") if isinstance(error, RuntimeError) else None
 
 
 def _os_error(number: int | None, filename: object, text: str) -> RuntimeFailure | None:
-    name = f"{filename}: " if filename else ""
     if number in DISK_FULL:
-        free = f", {decimal(_free_bytes(Path(str(filename))))} free" if filename else ""
+        name, free = "", ""
+        if filename:
+            parents = Path(str(filename)).absolute().parents
+            usage = shutil.disk_usage(next(each for each in parents if each.is_dir()))
+            name, free = f"{filename}: ", f", {decimal(usage.free)} free"
         return RuntimeFailure(f"{name}no space left on the disk{free}; make room, {RESUME}")
     if number not in ADVICE or (number == errno.ENOENT and not filename):
         return None
-    return RuntimeFailure(f"{name or f'{_short(text)}: '}{ADVICE[number]}, {RESUME}")
+    return RuntimeFailure(f"{filename or _short(text)}: {ADVICE[number]}, {RESUME}")
 
 
 def _torch_error(text: str) -> UserFacingError | None:
@@ -134,15 +134,10 @@ def _original(error: BaseException) -> tuple[str, int | None]:
     text, number = str(error), getattr(error, "errno", None)
     if text.startswith("Caught ") and "DataLoader worker process" in text:
         text = text.strip().splitlines()[-1].partition(": ")[2]
-        found = re.match(r"\[Errno (\d+)\]", text)
-        number = int(found[1]) if found else number
+        if found := re.match(r"\[Errno (\d+)\]", text):
+            number = int(found[1])
     return text, number
 
 
-def _free_bytes(path: Path) -> int:
-    folder = next(each for each in path.absolute().parents if each.is_dir())
-    return shutil.disk_usage(folder).free
-
-
 def _short(text: str) -> str:
-    return one_line(MemoryError(text))[:160]
+    return " ".join(text.split())[:160] or "MemoryError"

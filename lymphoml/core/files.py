@@ -90,11 +90,9 @@ def csv_text(path: Path, table: "pd.DataFrame") -> str:
 
     Raises InputError where a text would be a formula in a spreadsheet, or is not printable.
     """
-    words = [str(name) for name in table.columns]
-    for name in table.select_dtypes(include=["object", "string", "category"]):
-        words += [each for each in table[name] if isinstance(each, str)]
-    for word in words:
-        if not is_safe_text(word):
+    texts = table.select_dtypes(include=["object", "string", "category"])
+    for word in [*map(str, table.columns), *texts.to_numpy(object).ravel()]:
+        if isinstance(word, str) and not is_safe_text(word):
             raise InputError(
                 f"{path}: {quoted(word, 60)} is a formula in a spreadsheet, or not printable; "
                 f"rename it in the cohort"

@@ -3,7 +3,9 @@
 Default values stand in `conf/*.yaml` alone; a class says what a key may hold.
 """
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -43,13 +45,12 @@ class Section(BaseModel):
     location: ClassVar[str] = ""  # of the group in the whole configuration
 
     @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Self:
+    def read(cls, values: dict[str, Any]) -> Self:
         """Return the section of these values. Raises InputError, a line per problem."""
-        plain = to_plain(values)
         try:
-            return cls.model_validate(plain)
+            return cls.model_validate(values)
         except ValidationError as error:
-            raise InputError(_problems(error, plain, cls.location)) from None
+            raise InputError(_problems(error, values, cls.location)) from None
 
     def replace(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with other values; `{"augment.flip": True}` reaches into a section.
@@ -59,60 +60,12 @@ class Section(BaseModel):
         values = self.to_dict()
         for key, value in changes.items():
             *sections, last = key.split(".")
-            inner = values
-            for section in sections:
-                inner = inner[section]
-            inner[last] = value
+            reduce(getitem, sections, values)[last] = value
         return self.read(values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return dicts, lists and scalars, without keys that were never given."""
-        return to_plain(self)
-
-    # A section can also be read as a mapping.
-
-    def __getitem__(self, key: str) -> Any:
-        try:
-            return getattr(self, key)
-        except AttributeError:
-            raise KeyError(key) from None
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.keys()
-
-    def __iter__(self) -> Iterator[str]:  # type: ignore[override]
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return len(self.keys())
-
-    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self, **other}
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return getattr(self, key, default)
-
-    def keys(self) -> KeysView[str]:
-        return self._given().keys()
-
-    def items(self) -> ItemsView[str, Any]:
-        return self._given().items()
-
-    def _given(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields
-                if name in self.model_fields_set}  # fmt: skip
-
-
-Mapping.register(Section)
-
-
-def to_plain(value: Any) -> Any:
-    """Return the value with sections as dicts."""
-    if isinstance(value, Mapping):
-        return {key: to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    return value
+        return self.model_dump(exclude_unset=True)
 
 
 def to_override(value: Any) -> str:
@@ -138,7 +91,7 @@ def _problems(error: ValidationError, values: Any, path: str) -> list[str]:
                 tag, expected = each["ctx"]["tag"], each["ctx"]["expected_tags"]
                 name = each["ctx"]["discriminator"].strip("'")
                 lines[key] = f"{key}.{name}={tag}: must be one of {expected.replace(chr(39), '')}"
-            case "value_error" if isinstance(found, Mapping):  # of several keys
+            case "value_error" if isinstance(found, dict):  # of several keys
                 for line in str(each["ctx"]["error"]).split("\n"):
                     lines[line] = line
             case "value_error":
@@ -164,20 +117,15 @@ def _locate(location: Sequence[int | str], values: Any, path: str) -> str:
     """Return the key, without the union members that pydantic names within a location."""
     keys = [path] if path else []
     for part in location:
-        if _has(values, part):
+        try:
             values = values[part]
-        elif part != location[-1] or not isinstance(values, Mapping) or part == "[key]":
-            continue
+        except (TypeError, LookupError):
+            if part != location[-1] or not isinstance(values, dict) or part == "[key]":
+                continue
         keys.append(str(part))
     return ".".join(keys)
 
 
-def _has(values: Any, part: int | str) -> bool:
-    if isinstance(values, list):
-        return isinstance(part, int) and part < len(values)
-    return isinstance(values, Mapping) and part in values
-
-
 def _shown(value: Any) -> str:
-    text = to_override(to_plain(value))
+    text = to_override(value)
     return text if len(text) <= LONGEST_VALUE else quoted(text, LONGEST_VALUE)

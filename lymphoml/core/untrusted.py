@@ -48,9 +48,7 @@ def read_text(path: Path, most: int = SMALL) -> str:
 
 def read_yaml(path: Path) -> Any:
     """Return plain data. Raises OSError, and ValueError with a line on what is not plain."""
-    text = read_text(path, SETTINGS)
-    check_yaml(text)
-    return _check_texts(yaml.safe_load(text))
+    return _check_texts(parse_yaml(read_text(path, SETTINGS)))
 
 
 def read_json(path: Path) -> Any:
@@ -73,50 +71,47 @@ def read_mapping(path: Path, advice: str) -> dict[str, Any]:
     return content
 
 
-def check_yaml(text: str) -> None:
-    """Raise ValueError where yaml is more than plain data.
+class _PlainLoader(yaml.SafeLoader):
+    """A loader of plain data.
 
     Aliases of aliases grow exponentially, tags name what is to be built, of two equal keys one
     would be lost, and depth ends in a RecursionError.
     """
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or event.anchor:
+            raise ValueError(f"line {line} has an anchor or an alias; write the value out")
+        if event.tag:
+            raise ValueError(f"line {line} has a tag; give plain values")
+        if self.depth > MAX_DEPTH:
+            raise ValueError(f"line {line} is nested more than {MAX_DEPTH} deep")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if isinstance(node, yaml.MappingNode):
+            keys = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                    line = key.start_mark.line + 1
+                    raise ValueError(f"line {line} has the key {key.value[:60]!r} again")
+                keys.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return node
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the plain data of a text. Raises ValueError with a line on what is not plain."""
     try:
-        _check_events(text)
+        return yaml.load(text, _PlainLoader)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
-        raise ValueError(f"not yaml: {error.problem or error.context}{line}") from None
+        what = ", ".join(filter(None, (error.context, error.problem)))
+        raise ValueError(f"not yaml: {what}{line}") from None
     except (yaml.YAMLError, RecursionError):  # a character that yaml does not allow
         raise ValueError("not yaml") from None
-
-
-def _check_events(text: str) -> None:
-    open_keys: list[set[str] | None] = []  # the keys of each open mapping; None for a list
-    is_key: list[bool] = []
-    documents = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        line = event.start_mark.line + 1  # type: ignore[union-attr]
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ValueError(f"line {line} has an anchor or an alias; write the value out")
-        if getattr(event, "tag", None):
-            raise ValueError(f"line {line} has a tag; give plain values")
-        documents += isinstance(event, yaml.DocumentStartEvent)
-        if documents > 1:
-            raise ValueError(f"line {line} starts a second document; keep one")
-        if isinstance(event, yaml.CollectionEndEvent):
-            open_keys.pop()
-            is_key.pop()
-        elif isinstance(event, yaml.NodeEvent):
-            keys = open_keys[-1] if open_keys else None
-            if keys is not None:
-                if is_key[-1] and isinstance(event, yaml.ScalarEvent):
-                    if event.value in keys:
-                        raise ValueError(f"line {line} has the key {event.value[:60]!r} again")
-                    keys.add(event.value)
-                is_key[-1] = not is_key[-1]
-            if isinstance(event, yaml.CollectionStartEvent):
-                open_keys.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
-                is_key.append(True)
-                if len(open_keys) > MAX_DEPTH:
-                    raise ValueError(f"line {line} is nested more than {MAX_DEPTH} deep")
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -125,7 +120,7 @@ def texts(value: Any) -> Iterator[str]:
         yield value
     elif isinstance(value, dict):
         yield from texts([*value.keys(), *value.values()])
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for each in value:
             yield from texts(each)
 
@@ -157,27 +152,22 @@ def reject_symlinks(run: Path) -> None:
     """
     if not is_safe_text(run.name):
         raise InputError(f"run folder {run}: its name is a formula, or not printable; rename it")
-    ours = [  # a tracker's folder may have links; nothing of ours reads or writes there
-        path
-        for path in _entries(run)
-        if path.is_dir() and not path.is_symlink() and path.name.startswith(("fold-", "test"))
-    ]
-    for folder in (run, *ours):
-        for path in _entries(folder):
-            if not _is_file_or_folder(path):
-                raise InputError(f"{path}: is a link, or not a regular file; remove it")
+    folders = [run]
+    for folder in folders:
+        for entry in _entries(folder):
+            try:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if not is_folder and not entry.is_file(follow_symlinks=False):
+                    raise InputError(f"{entry.path}: is a link, or not a regular file; remove it")
+            except OSError:  # renamed since by a process that trains another fold
+                continue
+            # A tracker's folder may have links; nothing of ours reads or writes there.
+            if folder is run and is_folder and entry.name.startswith(("fold-", "test")):
+                folders.append(Path(entry.path))
 
 
-def _is_file_or_folder(path: Path) -> bool:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        mode = path.lstat().st_mode
-    except OSError:
-        return True  # renamed since by a process that trains another fold
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return [folder / name for name in sorted(os.listdir(folder))]
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
         return []  # what reads it says why

@@ -7,11 +7,10 @@ first computes.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,21 +25,6 @@ RESNET18 = {"_target_": "lymphoml.models.encoders.torchvision_encoder", "name": 
 STAGES = 4  # of a ResNet
 CROP, RESIZE = 128, 64  # pixels: the cell without its neighbours, at half the resolution
 PIXELS_AT_ONCE = 64 * 64 * 64  # of a forward pass; more of them leave the processor's cache
-
-
-class FeatureBlock(Protocol):
-    """Columns of feature vectors. `key` names all that decides on the values but the images."""
-
-    key: str
-    preprocessing: Preprocessing
-    one_size: bool  # whether all images must be of one size
-
-    @property
-    def names(self) -> Sequence[str]: ...
-
-    def compute(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Return float32 (m, d) of preprocessed images, uint8 (h, w, 3)."""
-        ...
 
 
 class PretrainedEncoder(NamedTuple):
@@ -58,7 +42,7 @@ class MorphologyBlock:
     def __init__(self) -> None:
         from lymphoml.features import morphology  # scikit-image takes a second to import
 
-        self.names = morphology.NAMES
+        self.names = list(morphology.NAMES)
         libraries = (f"{each}={version(each)}" for each in ("scikit-image", "scipy", "pillow"))
         self.key = ",".join([f"morphology-v{morphology.VERSION}", *libraries])
 
@@ -68,7 +52,6 @@ class MorphologyBlock:
         return np.stack([measure(image) for image in images])
 
 
-@dataclass
 class EncoderBlock:
     """The features of an encoder that is not trained here, columns `name_0`, `name_1`, ...
 
@@ -76,29 +59,34 @@ class EncoderBlock:
     are used: 3 end it with layer3.
     """
 
-    spec: dict[str, Any]
-    preprocessing: Preprocessing
-    normalize: bool
-    seed: int = 0
-    name: str = "feature"
-    stages: int = STAGES
-    names: list[str] = field(init=False)
-    origin: str = field(init=False)
-    key: str = field(init=False)
     one_size = True
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        preprocessing: Preprocessing,
+        normalize: bool,
+        seed: int = 0,
+        name: str = "feature",
+        stages: int = STAGES,
+    ):
         import torch
 
+        self.spec, self.preprocessing, self.normalize = spec, preprocessing, normalize
+        self.seed, self.stages = seed, stages
         with torch.device("meta"):
-            dim = _built(self.spec | {"weights": None}, self.seed).dim
-        dim >>= STAGES - self.stages  # each stage has twice the channels of the one before
-        self.names = [f"{self.name}_{column}" for column in range(dim)]
-        weights = self.spec.get("weights")
-        self.origin = weights or f"seed {self.seed}"
+            dim = _built(spec | {"weights": None}, seed).dim
+        dim >>= STAGES - stages  # each stage has twice the channels of the one before
+        self.names = [f"{name}_{column}" for column in range(dim)]
+        weights = spec.get("weights")
+        self.origin = weights or f"seed {seed}"
         if weights and Path(weights).is_file():
             self.origin = sha256(Path(weights))
-        self.key = self._key()
+        network = {key: value for key, value in spec.items() if key != "weights"}
+        libraries = [version(each) for each in ("torch", "torchvision", "timm")]
+        values = [VERSION, network, stages, self.origin, preprocessing.name, normalize, libraries]
+        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        self.key = f"{spec.get('name', 'encoder')}-v{VERSION},crop={preprocessing.crop},{digest}"
 
     def compute(self, images: Sequence[np.ndarray]) -> np.ndarray:
         import torch
@@ -121,14 +109,11 @@ class EncoderBlock:
             ) from None
         return torch.cat(features).float().numpy()
 
-    def _key(self) -> str:
-        """Return a folder's name: the encoder, and a digest of all that decides on the values."""
-        spec = {key: value for key, value in self.spec.items() if key != "weights"}
-        libraries = [version(name) for name in ("torch", "torchvision", "timm")]
-        values = [VERSION, spec, self.stages, self.origin, self.preprocessing.name, self.normalize]
-        digest = hashlib.sha256(json.dumps([*values, libraries], sort_keys=True).encode())
-        name = spec.get("name", "encoder")
-        return f"{name}-v{VERSION},crop={self.preprocessing.crop},{digest.hexdigest()[:16]}"
+
+# Columns of feature vectors. `key` names all that decides on the values but the images, `one_size`
+# says whether all images must be of one size; `compute` returns float32 (m, d) of preprocessed
+# images, uint8 (h, w, 3).
+FeatureBlock = MorphologyBlock | EncoderBlock
 
 
 @lru_cache(maxsize=8)
@@ -169,17 +154,17 @@ def make_blocks(
 
     `encoder` is that of the block `pretrained`.
     """
-    seeds = range(seed * num_networks, (seed + 1) * num_networks)
-    blocks: list[list[FeatureBlock]] = []
-    for name in names:
+
+    def parts(name: str) -> list[FeatureBlock]:
         if name == "morphology":
-            blocks.append([MorphologyBlock()])
-        elif name == "pretrained":
+            return [MorphologyBlock()]
+        if name == "pretrained":
             assert encoder is not None
-            blocks.append([pretrained_block(*encoder)])
-        else:
-            blocks.append([random_block(name, images, each) for each in seeds])
-    return blocks
+            return [pretrained_block(*encoder)]
+        seeds = range(seed * num_networks, (seed + 1) * num_networks)
+        return [random_block(name, images, each) for each in seeds]
+
+    return [parts(name) for name in names]
 
 
 def random_block(name: str, images: Images, seed: int) -> EncoderBlock:
@@ -206,7 +191,5 @@ def pretrained_block(path: Path, settings: Any) -> EncoderBlock:
 
     The columns' names hold the file's digest: a model of one encoder's features accepts no other's.
     """
-    preprocessing = Preprocessing.of(settings)
-    spec = settings.encoder | {"weights": str(path)}
-    name = f"pretrained-{sha256(path)[:16]}"
-    return EncoderBlock(spec, preprocessing, settings.normalize_images, name=name)
+    spec, name = settings.encoder | {"weights": str(path)}, f"pretrained-{sha256(path)[:16]}"
+    return EncoderBlock(spec, Preprocessing.of(settings), settings.normalize_images, name=name)

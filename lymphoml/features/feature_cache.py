@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,17 +63,16 @@ def load_features(
 def _tasks(
     blocks: Sequence[FeatureBlock], sources: Sequence[BagSource], folders: Sequence[Path]
 ) -> list[Task]:
+    """Return what is missing of each patient."""
     states = [check_entries(folder, sources) for folder in folders]
-    tasks = []
-    for number, source in enumerate(sources):
-        missing = tuple(
-            index
-            for index, block in enumerate(blocks)
+    tasks = [
+        Task(source, tuple(
+            index for index, block in enumerate(blocks)
             if states[index][number] != (len(source.paths), len(block.names))
-        )
-        if missing:
-            tasks.append(Task(source, missing))
-    return tasks
+        ))
+        for number, source in enumerate(sources)
+    ]  # fmt: skip
+    return [task for task in tasks if task.missing]
 
 
 def _compute_missing(
@@ -110,15 +110,15 @@ def _results(
     sizes: Mapping[Preprocessing, Size | None],
 ) -> Iterator[Result]:
     """Yield the result of each task in turn, by several processes where that pays."""
+    compute = partial(compute_patient, blocks, sizes=sizes)
     processes = min(available_cores(), MAX_PROCESSES, len(tasks))
     if processes == 1 or sum(len(task.source.paths) for task in tasks) < FEW:
-        yield from (compute_patient(blocks, task, sizes) for task in tasks)
+        yield from map(compute, tasks)
         return
     # Spawned: a copy of a process that has run torch may hang.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, _start, (blocks, sizes))
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start)
     try:
-        yield from pool.map(_compute_in_process, tasks)
+        yield from pool.map(compute, tasks)
     except BrokenProcessPool:
         raise RuntimeFailure(
             "features: a process was killed, often because memory is short; rerun the same command "
@@ -128,36 +128,24 @@ def _results(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _start() -> None:
+    end_with_parent()
+    import torch
+
+    torch.set_num_threads(1)  # there is a process for each core
+
+
 def compute_patient(
     blocks: Sequence[FeatureBlock], task: Task, sizes: Mapping[Preprocessing, Size | None]
 ) -> Result:
     """Return the features of a patient's images for each block that misses them."""
     missing = {index: blocks[index].preprocessing for index in task.missing}
     with warnings.catch_warnings(action="error"):
-        images = list(decode_patient(task.source, {each: sizes[each] for each in missing.values()}))
-    problems = [each for each in images if isinstance(each, str)]
-    pixels = [each for each in images if not isinstance(each, str)]
-    if problems:
+        decoded = decode_patient(task.source, {each: sizes[each] for each in missing.values()})
+        images: list[Any] = list(decoded)
+    if problems := [each for each in images if isinstance(each, str)]:
         return problems
     return {
-        index: blocks[index].compute([image[each] for image in pixels])
+        index: blocks[index].compute([image[each] for image in images])
         for index, each in missing.items()
     }
-
-
-# In a process of its own, which is given the blocks once.
-_given: tuple[Sequence[FeatureBlock], Mapping[Preprocessing, Size | None]]
-
-
-def _start(blocks: Sequence[FeatureBlock], sizes: Mapping[Preprocessing, Size | None]) -> None:
-    global _given
-    end_with_parent()
-    _given = blocks, sizes
-    import torch
-
-    torch.set_num_threads(1)  # there is a process for each core
-
-
-def _compute_in_process(task: Task) -> Result:
-    blocks, sizes = _given
-    return compute_patient(blocks, task, sizes)

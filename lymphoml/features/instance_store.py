@@ -1,6 +1,5 @@
 """What a run's bags hold: decoded images, or feature vectors in their place."""
 
-from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from lymphoml.data.feature_store import FeatureStore, concat_features
 from lymphoml.data.image_store import ImageStore, read_images
 from lymphoml.data.mil_table import LAYOUT, read_bag_features
 from lymphoml.data.settings import DataConfig
-from lymphoml.features.blocks import FeatureBlock, PretrainedEncoder, make_blocks
+from lymphoml.features.blocks import PretrainedEncoder, make_blocks
 from lymphoml.features.feature_cache import load_features
 from lymphoml.models.build import takes_features, uses_images
 
@@ -37,21 +36,19 @@ def open_instance_store(
         return read_feature_file(Path(features.path).expanduser(), images)
     if not features.blocks:
         return read_images(images, Preprocessing.of(data), data.cache)
-    blocks = make_blocks(features.blocks, images, encoder, features.seed, features.num_networks)
+    blocks: Any = make_blocks(
+        features.blocks, images, encoder, features.seed, features.num_networks
+    )
     sources = hash_images(images)
     stores = iter(load_features([part for parts in blocks for part in parts], sources, data.cache))
-    by_block = [_concatenated(parts, [next(stores) for _ in parts], images) for parts in blocks]
+    by_block = []
+    for parts in blocks:
+        of_parts = [next(stores) for _ in parts]
+        for part, store in zip(parts, of_parts, strict=True):
+            if len(parts) > 1:  # networks, whose columns say which of them they are of
+                store.names = [f"network{part.seed}_{name}" for name in store.names]
+        by_block.append(concat_features(of_parts, images))
     return concat_features(by_block, images), content_key(sources)
-
-
-def _concatenated(
-    parts: Sequence[FeatureBlock], stores: Sequence[FeatureStore], images: Images
-) -> FeatureStore:
-    """Return the features of one block, whose columns say of which of several networks they are."""
-    if len(parts) > 1:
-        for part, store in zip(parts, stores, strict=True):
-            store.names = [f"network{part.seed}_{name}" for name in store.names]  # type: ignore[attr-defined]
-    return concat_features(stores, images)
 
 
 def check_features(config: Any) -> None:
@@ -75,10 +72,7 @@ def check_features(config: Any) -> None:
             "model.encoder: this one takes feature vectors; set data/features, such as "
             "data/features=morphology, or choose a network"
         )
-    changed = [
-        f"data.{key}={value}"
-        for key, off in OF_PIXELS.items()
-        if (value := attrgetter(key)(data)) != off
-    ]
+    changed = [f"data.{key}={value}" for key, off in OF_PIXELS.items()
+               if (value := attrgetter(key)(data)) != off]  # fmt: skip
     if changed and (data.holds_features or not images):
         raise InputError(f"{', '.join(changed)}: has no effect: this model uses no pixels")

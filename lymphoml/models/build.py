@@ -3,15 +3,16 @@
 import importlib
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
 from lymphoml.core.errors import InputError, one_line, quoted
+from lymphoml.core.untrusted import texts
 from lymphoml.models.encoders import FeatureEncoder
-from lymphoml.models.fusion.interface import Fusion
+from lymphoml.models.fusion import Fusion
 
 ALLOWED = ("lymphoml.models", "torch.optim")
 PARTS = ("encoder", "pooling", "fusion")  # built before the model that contains them
@@ -27,8 +28,10 @@ def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
     InputError for any other target, and for arguments that the target does not accept.
     """
     options = {key: value for key, value in spec.items() if key != "_target_"}
-    for key, value in options.items():
-        _reject_nested_target(value, f"{spec.get('_target_')}: {key}")
+    if "_target_" in texts(list(options.values())):
+        raise InputError(
+            f"{spec.get('_target_')}: a _target_ within an argument is not allowed; remove it"
+        )
     target = _resolve(str(spec.get("_target_")))
     try:
         inspect.signature(target).bind(*args, **options, **kwargs)
@@ -107,24 +110,12 @@ def limit_size(max_values: int = MAX_VALUES) -> Iterator[None]:
             handle.remove()
 
 
-def _reject_nested_target(value: Any, where: str) -> None:
-    if isinstance(value, dict):
-        if "_target_" in value:
-            raise InputError(f"{where}: a _target_ within an argument is not allowed; remove it")
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            _reject_nested_target(item, where)
-
-
 def _resolve(target: str) -> Any:
     module_name, _, name = target.rpartition(".")
     resolved = None
     if _is_allowed(module_name) and not name.startswith("_"):
-        try:
+        with suppress(ImportError):
             resolved = getattr(importlib.import_module(module_name), name, None)
-        except ImportError:
-            resolved = None
     if not callable(resolved) or not _is_allowed(getattr(resolved, "__module__", "")):
         raise InputError(
             f"_target_: {target}: must be a class or function of {' or '.join(ALLOWED)}"

@@ -11,6 +11,7 @@ change nothing.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,16 +42,9 @@ def encode_in_chunks(
     chunks = zip(*(tensor.tensor_split(count) for tensor in (images, *per_image)), strict=True)
     if not torch.is_grad_enabled():
         return torch.cat([encode(*chunk) for chunk in chunks])
-    features = [
-        checkpoint(
-            encode,
-            *chunk,
-            use_reentrant=False,
-            context_fn=lambda: (nullcontext(), freeze_running_stats(encoder)),
-        )
-        for chunk in chunks
-    ]
-    return torch.cat(features)
+    again = partial(checkpoint, encode, use_reentrant=False,
+                    context_fn=lambda: (nullcontext(), freeze_running_stats(encoder)))  # fmt: skip
+    return torch.cat([again(*chunk) for chunk in chunks])
 
 
 @contextmanager

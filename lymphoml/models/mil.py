@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lymphoml.core.types import Clinical, Features, Lengths, PerBag
 from lymphoml.models.chunking import encode_in_chunks
-from lymphoml.models.fusion.interface import Fusion
+from lymphoml.models.fusion.trained import Fusion
 from lymphoml.models.pooling.instance_scores import InstanceScorer
 from lymphoml.models.segments import at_least_single
 

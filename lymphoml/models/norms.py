@@ -5,7 +5,7 @@ patients reach the classifier only in evaluation. The two replacements give an i
 features whatever the batch, in training as in evaluation.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,7 @@ class GroupNorm(nn.GroupNorm):
         groups = max(divisor for divisor in range(1, max_groups + 1) if channels % divisor == 0)
         super().__init__(groups, channels, batch_norm.eps)
         self.weight, self.bias = batch_norm.weight, batch_norm.bias
-        self.act = _activation(batch_norm)
+        self.act = getattr(batch_norm, "act", nn.Identity())  # timm's BatchNormAct2d has one
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
@@ -47,7 +47,7 @@ class FrozenBatchNorm(nn.BatchNorm2d):
         super().__init__(batch_norm.num_features, batch_norm.eps)
         self.weight, self.bias = batch_norm.weight, batch_norm.bias
         self.running_mean, self.running_var = batch_norm.running_mean, batch_norm.running_var
-        self.act = _activation(batch_norm)
+        self.act = getattr(batch_norm, "act", nn.Identity())
         self.eval()
 
     def train(self, mode: bool = True) -> "FrozenBatchNorm":
@@ -57,31 +57,24 @@ class FrozenBatchNorm(nn.BatchNorm2d):
         return self.act(super().forward(x))
 
 
-NORMS: dict[str, Callable[[nn.BatchNorm2d], nn.Module]] = {
-    "batch": lambda batch_norm: batch_norm,
-    "group": GroupNorm,
-    "frozen": FrozenBatchNorm,
-}
+NORMS: dict[str, Any] = {"batch": None, "group": GroupNorm, "frozen": FrozenBatchNorm}
 
 
 def set_norm(network: nn.Module, norm: str) -> None:
     """Replace every BatchNorm2d of `network` by `norm`, a key of NORMS."""
     if norm not in NORMS:
         raise InputError(f"encoder norm: {norm}; must be one of {', '.join(NORMS)}")
+    if norm == "batch":
+        return
     batch_norms = [
         (parent, name, child)
         for parent in network.modules()
         for name, child in parent.named_children()
         if isinstance(child, nn.BatchNorm2d)
     ]
-    if not batch_norms and norm != "batch":
+    if not batch_norms:
         raise InputError(
             f"encoder norm: {norm}; this network has no BatchNorm: set model.encoder.norm=batch"
         )
     for parent, name, child in batch_norms:
         setattr(parent, name, NORMS[norm](child))
-
-
-def _activation(batch_norm: nn.BatchNorm2d) -> nn.Module:
-    """Return the activation that timm's BatchNormAct2d applies after normalising."""
-    return getattr(batch_norm, "act", nn.Identity())

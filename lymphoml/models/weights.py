@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lymphoml.core.errors import InputError, one_line
-from lymphoml.core.tensor_files import check_safetensors, check_torch_archive
+from lymphoml.core.tensor_files import check_torch_archive, read_safetensors_header
 
 PREFIX = "encoder."
 CLASSIFIERS = ("fc.", "classifier.", "head.")
@@ -42,22 +42,19 @@ def _mismatches(own: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, l
     return {
         "has no": [key for key in own if key not in state and not key.endswith(COUNTER)],
         "has, unlike the encoder,": [
-            key
-            for key in state
-            if key not in own and not key.startswith(CLASSIFIERS) and not key.endswith(STATISTICS)
+            key for key in state if key not in own
+            and not key.startswith(CLASSIFIERS) and not key.endswith(STATISTICS)
         ],
         "has the shape": [
             f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-            for key in shared
-            if state[key].shape != own[key].shape
+            for key in shared if state[key].shape != own[key].shape
         ],
         "has another dtype than the encoder:": [
-            f"{key} {state[key].dtype}"
-            for key in shared
+            f"{key} {state[key].dtype}" for key in shared
             if state[key].is_floating_point() != own[key].is_floating_point()
         ],
         "has NaN or infinity in": [key for key in shared if not torch.isfinite(state[key]).all()],
-    }
+    }  # fmt: skip
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -69,7 +66,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            check_safetensors(path)
+            read_safetensors_header(path)
             content = load_file(path)
         else:
             check_torch_archive(path)
@@ -77,7 +74,8 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise InputError(f"encoder weights: {path} does not exist") from None
     except Exception as error:  # each library raises its own
-        reason = one_line(error)[:120] if isinstance(error, ValueError) else type(error).__name__
+        is_plain = isinstance(error, ValueError) or path.suffix == ".safetensors"
+        reason = one_line(error)[:120] if is_plain else type(error).__name__
         raise InputError(
             f"encoder weights: {path} cannot be read as plain tensors ({reason})"
         ) from None

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lymphoml.audit.findings import print_audit
 from lymphoml.audit.run import audit
-from lymphoml.cli.commands.audit import Audit, run
+from lymphoml.cli.cohort_commands import Audit
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
 from tests.audit.cohorts import TRAIN, write_cohort
@@ -126,7 +126,7 @@ def test_printed_at_any_width(data):
 def test_the_command_writes_a_private_file_and_exits_by_severity(data, tmp_path, capsys):
     out = tmp_path / "out" / "audit.json"
     with pytest.raises(SystemExit) as left:
-        run(Audit(data={"root": str(tmp_path / "cohort")}, out=str(out)))
+        Audit(data={"root": str(tmp_path / "cohort")}, out=str(out)).execute()
     assert left.value.code == json.loads(out.read_text())["exit_code"] == 1
     assert str(out) in capsys.readouterr().out.replace("\n", "")
     assert out.stat().st_mode & 0o077 == 0
@@ -142,4 +142,4 @@ def test_refusals(data, tmp_path):
         (Audit(data={"rot": root}), "rot"),
     ):
         with pytest.raises(InputError, match=key):
-            run(options)
+            options.execute()

@@ -86,7 +86,7 @@ class Negate(nn.Module):
 
 def test_a_layer_that_flips_the_sign_is_found(monkeypatch):
     """A pooling of scores keeps the assumption only because no layer follows it."""
-    monkeypatch.setattr("lymphoml.models.fusion.linear.image_head", lambda image_dim: Negate())
+    monkeypatch.setattr("lymphoml.models.fusion.trained.nn.Identity", Negate)
     result = try_pooling(POOLINGS["noisy_or_mean"], UNIT_TESTS["single_concept"], 0, QUICK)
     assert result.verdict().startswith("violates"), result
 

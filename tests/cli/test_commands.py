@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lymphoml.cli.commands.predict import Predict
-from lymphoml.cli.commands.submit import Submit
-from lymphoml.cli.commands.synthesize import Synthesize
+from lymphoml.cli.cohort_commands import Synthesize
 from lymphoml.cli.main import COMMANDS, main
 from lymphoml.cli.options import parse, parse_run_list
+from lymphoml.cli.run_commands import Predict, Submit
 from lymphoml.core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +51,7 @@ def test_a_run_with_a_comma_in_its_name_is_quoted(tmp_path):
 def test_help_lists_every_option(name, capsys):
     main([name, "--help"])
     shown = capsys.readouterr().out
-    assert all(f"  {key.name} " in shown for key in dataclasses.fields(COMMANDS[name][0]))
+    assert all(f"  {key.name} " in shown for key in dataclasses.fields(COMMANDS[name]))
 
 
 def test_an_unknown_command_is_one_line_and_exit_code_2(capsys):

@@ -104,9 +104,3 @@ def test_two_runs_of_one_name_are_told_apart_by_their_folders(runs, capsys):
     assert f"{names[0]} and {names[1]} have this name; give the folder" in line
     main(["compare", *words, f"reference={names[1]}"])
     assert "reference: again/lr=0.0001 (as given)" in capsys.readouterr().out
-
-
-def test_an_unfinished_run_is_named_and_nothing_written(runs, capsys):
-    (runs / "sweep" / "lr=0.0001" / "fold-2" / "done.json").unlink()
-    (line,) = refuse(capsys, "runs=runs/sweep")
-    assert "lr=0.0001 is not finished" in line

@@ -5,16 +5,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 
-from lymphoml.cli.config import validate
+from lymphoml.cli.config import compose_config
 from lymphoml.runs.cross_validation import cross_validate
 
 ROOT = Path(__file__).parents[2]
 SWEEP = yaml.safe_load((ROOT / "sweeps" / "presets.yaml").read_text())
 PRESETS = SWEEP["hydra"]["sweeper"]["params"]["experiment"].split(",")
-# In features/test_rows_in_training.py, test_training.py and benchmark/test_same_work.py.
-ELSEWHERE = {"best", "morphology", "trained_linear", "default", "paper"}
+# In tests of features, training and benchmarks.
+ELSEWHERE = {"best", "morphology", "default", "paper"}
 SMALL = ["data=synthetic", "data.folds=2", "fold=0", "data.crop=null", "data.resize=null",
          "data.train_bag_size=2", "data.image_baselines=[]", "pretrain.crop=null",
          "pretrain.resize=null", "pretrain.batch_size=16", "pretrain.epochs=1", "logger=none",
@@ -25,17 +24,15 @@ OFFLINE = {"lcsdn": ["model.encoder.weights=null"]}  # ImageNet's are a download
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", sorted(set(PRESETS) - ELSEWHERE))
-def test_a_preset_trains_and_predicts_whom_it_held_out(preset, cohort, tmp_path):
+def test_a_preset_trains_and_predicts_its_held_out_patients(preset, cohort, tmp_path):
     words = [f"experiment={preset}", *SMALL, *OFFLINE.get(preset, []), f"data.root={cohort}",
              f"data.cache={tmp_path}/cache"]  # fmt: skip
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = validate(compose("train", overrides=words))
-    cross_validate(config, tmp_path / "run")
+    cross_validate(compose_config(*words), tmp_path / "run")
     fold = tmp_path / "run" / "fold-0"
     folds = pd.read_csv(tmp_path / "run" / "folds.csv")
-    told = pd.read_csv(fold / "predictions.csv")
-    assert set(told["patient"]) == set(folds.loc[folds["fold"] == 0, "patient"])
-    assert told["probability"].between(0, 1).all()
+    predictions = pd.read_csv(fold / "predictions.csv")
+    assert set(predictions["patient"]) == set(folds.loc[folds["fold"] == 0, "patient"])
+    assert predictions["probability"].between(0, 1).all()
     losses = pd.read_csv(fold / "history.csv")[["train/loss", "val/loss"]]
     assert len(losses) == 1
     assert losses.notna().all(axis=None)

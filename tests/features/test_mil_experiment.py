@@ -1,28 +1,23 @@
 """Benchmark sets through a whole job, `experiment=mil_table`."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
-from lymphoml.cli.config import validate
+from lymphoml.cli.config import compose_config
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.reports.page.page import write_report
 from lymphoml.runs import cross_validation as training
 from tests.data.mil_files import draw_mil_bags, write_mil_bags
 
-CONF = Path(__file__).parents[2] / "conf"
-
 
 def configured(folder, table, *overrides):
     words = ["experiment=mil_table", f"data.root={folder}", f"data.table={table}", "logger=none",
              "trainer.enable_progress_bar=false", "trainer.num_threads=1", "data.repeats=1",
              *overrides]  # fmt: skip
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return validate(compose("train", overrides=words))
+    return compose_config(*words)
 
 
 @pytest.mark.parametrize("suffix", [".npz", pytest.param(".csv", marks=pytest.mark.slow)])

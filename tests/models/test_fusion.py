@@ -17,9 +17,9 @@ from lymphoml.models.fusion import (
     NoClinical,
     ProductOfProbabilities,
     StackedLogit,
-    mixture_logit,
 )
 from lymphoml.models.fusion.fitted import fit_logistic
+from lymphoml.models.fusion.trained import mixture_logit
 
 IMAGE, CLINICAL = 5, 3
 
@@ -133,16 +133,6 @@ def test_fit_logistic_equals_scikit_learn(pos_weight, penalty, scale):
     assert bias.item() == pytest.approx(model.intercept_[0], rel=1e-4, abs=1e-5)
 
 
-def test_an_offset_shifts_the_logit_that_is_fitted():
-    """At the maximum the residuals are orthogonal to the clinical values and to 1."""
-    clinical, label = patients()
-    offset = torch.randn(len(label))
-    weight, bias = fit_logistic(clinical, label, 1.0, 1e-9, offset)
-    residual = (label - torch.sigmoid(offset + clinical @ weight + bias)).double()
-    assert residual.sum().item() == pytest.approx(0, abs=1e-3)
-    assert (clinical.double().T @ residual).tolist() == pytest.approx([0] * CLINICAL, abs=1e-3)
-
-
 def test_a_single_class_or_no_clinical_value_still_fits():
     clinical, label = patients()
     weight, bias = fit_logistic(clinical, torch.ones_like(label), 1.0, 1.0)
@@ -208,16 +198,6 @@ def test_the_image_part_is_where_its_penalised_loss_has_no_slope(dim, scale):
     assert fusion.image.weight.abs().max() * unit.sqrt() > 1e-2
 
 
-def test_the_image_part_is_independent_of_scale_and_fits_on_top_of_the_clinical_part():
-    fusion, bag, clinical, _ = fitted_additive(50)
-    other, larger, *_ = fitted_additive(50, scale=1000.0)
-    torch.testing.assert_close(fusion(bag, clinical), other(larger, clinical), atol=1e-4, rtol=1e-4)
-    assert not any(parameter.requires_grad for parameter in fusion.parameters())
-    alone = AdditiveLogit(50, CLINICAL, image_penalty=0.1)
-    alone.fit_clinical(*patients(), 0.4)
-    assert torch.equal(alone.clinical.weight, fusion.clinical.weight)
-
-
 def test_stacking_equals_scikit_learn():
     """Inner folds deal out the patients of each class in turn, in the order they come in."""
     clinical, label = patients()
@@ -249,21 +229,6 @@ def test_stacking_equals_scikit_learn():
     torch.testing.assert_close(
         fusion(bag, clinical.double()), torch.tensor(expected), atol=1e-5, rtol=1e-5
     )
-
-
-def test_stacking_gives_noise_less_weight():
-    """In 500 columns of noise a model separates its own training patients, and no others."""
-    clinical, label = patients(120)
-    losses: dict[type, list[float]] = {StackedLogit: [], AdditiveLogit: []}
-    for _ in range(5):
-        noise = torch.randn(120, 500)
-        for kind, of_kind in losses.items():
-            fusion = kind(500, CLINICAL, image_penalty=0.02)
-            fusion.fit_clinical(clinical[:60], label[:60], 1.0)
-            fusion.fit_images(noise[:60], clinical[:60], label[:60], 1.0)
-            logits = fusion(noise[60:], clinical[60:])
-            of_kind.append(F.binary_cross_entropy_with_logits(logits, label[60:]).item())
-    assert sum(losses[StackedLogit]) < sum(losses[AdditiveLogit])
 
 
 def test_few_patients_and_equal_bags_fit():

@@ -114,30 +114,11 @@ def test_one_number_an_image_is_no_logit(fusion):
 
 
 @torch.no_grad()
-def test_images_can_be_embedded_in_pieces():
-    model, (images, clinical) = make_model("attention").eval(), make_inputs()
-    features = torch.cat([model.embed(piece) for piece in images.split(4)])
-    logits = model.classify(features, LENGTHS, clinical)
-    torch.testing.assert_close(logits, model(images, LENGTHS, clinical), atol=1e-6, rtol=0)
-
-
-@torch.no_grad()
 def test_clinical_only_needs_no_images():
     model, (images, clinical) = make_model(fusion="clinical"), make_inputs()
     none = torch.empty(0, 3, 1, 1)
     assert torch.equal(model(none, LENGTHS, clinical), model(images, LENGTHS, clinical))
     assert [name for name, _ in model.named_children()] == ["fusion"]
-
-
-@pytest.mark.parametrize(("pooling", "fusion"), [
-    ("attention", "concat"), ("noisy_or_mean", "mixture"), ("chowder", "additive"), ("max", "film"),
-])  # fmt: skip
-def test_overfits_one_batch(pooling, fusion):
-    model, (images, clinical) = make_model(pooling, fusion), make_inputs()
-    clinical[:, 0] += 3 * LABEL  # separable
-    model.fusion.fit_clinical(clinical, LABEL, 1.0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    assert train(model, optimizer, (images, clinical), steps=60) < 0.1
 
 
 def test_instance_dropout_drops_the_fraction_it_says_and_never_a_whole_bag():

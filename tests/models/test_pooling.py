@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from lymphoml.core.errors import InputError
 from lymphoml.models.build import build
-from lymphoml.models.pooling import LogSumExp, Max, Mean, SigmoidWeightedMean, TopFractionPooling
+from lymphoml.models.pooling import SigmoidWeightedMean
 from tests.models.equations import ONE_BAG
-from tests.models.options import POOLINGS, SELECT, make_pooling
+from tests.models.options import POOLINGS, make_pooling
 
 DIM = 6
 LENGTHS = [5, 1, 30, 2]
@@ -79,19 +79,6 @@ def test_independent_of_other_bags(pooling, features):
     assert (features.grad[5:] == 0).all()
 
 
-@torch.no_grad()
-def test_every_instance_counts_unless_some_are_selected(name, pooling, features):
-    bag, length = features[:5], torch.tensor([5])
-    reference = pooling(bag, length)
-    counts = []
-    for k in range(5):
-        other = bag.clone()
-        other[k] += 0.01
-        counts.append(not torch.equal(pooling(other, length), reference))
-    assert any(counts)
-    assert all(counts) == (name not in SELECT | {"max"})
-
-
 def test_half_precision_features_are_pooled_in_single(pooling, features):
     features.requires_grad_()
     reference = pooling(features, torch.tensor(LENGTHS))
@@ -127,19 +114,6 @@ def test_weights_are_those_of_the_pooled_vector(name, pooling, features):
         pooled = pooling(bag, torch.tensor([len(bag)]))[0]
         if name != "multihead_attention":  # which averages other values than the features
             torch.testing.assert_close(weight @ bag, pooled[:DIM])
-
-
-def test_logsumexp_lies_between_mean_and_maximum(features):
-    lengths = torch.tensor(LENGTHS)
-    mean, maximum = Mean(DIM)(features, lengths), Max(DIM)(features, lengths)
-    torch.testing.assert_close(LogSumExp(DIM, r=1e-3)(features, lengths), mean, atol=2e-3, rtol=0)
-    torch.testing.assert_close(LogSumExp(DIM, r=1e4)(features, lengths), maximum, atol=1e-3, rtol=0)
-
-
-def test_a_fraction_of_one_is_the_mean_score(features):
-    pooling, lengths = TopFractionPooling(DIM, fraction=1.0), torch.tensor(LENGTHS)
-    expected = Mean(DIM)(pooling.score(features).unsqueeze(1), lengths)
-    torch.testing.assert_close(pooling(features, lengths), expected)
 
 
 def test_sigmoid_weighted_mean_normalises_in_training_by_the_batch(features):

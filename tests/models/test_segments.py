@@ -1,12 +1,9 @@
-"""Segment reductions against a dense oracle: a bag-by-row membership matrix in double precision."""
-
-import math
+"""What the equations of the poolings do not show of segment reductions."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from lymphoml.models.segments import (
     segment_logmeanexp,
@@ -22,32 +19,6 @@ from lymphoml.models.segments import (
 REDUCTIONS = [
     segment_sum, segment_mean, segment_max, segment_logsumexp, segment_logmeanexp, segment_softmax,
 ]  # fmt: skip
-
-
-def dense(reduction, values: Tensor, lengths: list[int]) -> Tensor:
-    owner = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
-    member = (owner == torch.arange(len(lengths)).unsqueeze(1)).double()
-    exponentials = values.exp()
-    return {
-        segment_sum: member @ values,
-        segment_mean: member @ values / member.sum(1, keepdim=True),
-        segment_max: torch.where(member.bool()[:, :, None], values, -torch.inf).amax(1),
-        segment_logsumexp: (member @ exponentials).log(),
-        segment_logmeanexp: (member @ exponentials / member.sum(1, keepdim=True)).log(),
-        segment_softmax: exponentials / (member.T @ (member @ exponentials)),
-    }[reduction]
-
-
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@settings(max_examples=20, deadline=None)
-@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), seed=st.integers(0, 999))
-def test_equals_the_dense_oracle(reduction, lengths, seed):
-    draw = torch.Generator().manual_seed(seed)
-    values = 3 * torch.randn(sum(lengths), 4, generator=draw, dtype=torch.float64)
-    reduced = reduction(values, torch.tensor(lengths))
-    torch.testing.assert_close(reduced, dense(reduction, values, lengths))
-    # One number an instance is reduced like a column of features.
-    torch.testing.assert_close(reduction(values[:, 0], torch.tensor(lengths)), reduced[:, 0])
 
 
 @pytest.mark.parametrize("reduction", [
@@ -90,13 +61,6 @@ def test_lengths_must_add_up(lengths):
     for reduction in REDUCTIONS:
         with pytest.raises(RuntimeError, match="sum exactly to 5"):
             reduction(torch.rand(5, 2), torch.tensor(lengths))
-
-
-def test_stable_for_large_values():
-    values = torch.tensor([1e4, 1e4, -1e4])
-    pooled = segment_logsumexp(values, torch.tensor([2, 1]))
-    torch.testing.assert_close(pooled, torch.tensor([1e4 + math.log(2), -1e4]))
-    assert segment_softmax(values, torch.tensor([3])).tolist() == [0.5, 0.5, 0.0]
 
 
 def test_ties_share_the_gradient_of_the_maximum():

@@ -1,4 +1,4 @@
-"""Poolings against torchmil's and torch's implementations with the same weights.
+"""Poolings against torchmil's implementations with the same weights.
 
 torchmil pads: the bags of a batch are one tensor and a mask.
 """
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from lymphoml.models.pooling import DSMIL, Attention, GatedAttention, MultiheadAttention
+from lymphoml.models.pooling import DSMIL, Attention, GatedAttention
 
 DIM, HIDDEN, LENGTHS = 8, 5, [4, 1, 7]
 
@@ -34,23 +34,6 @@ def copy(target: nn.Linear, source: nn.Linear) -> None:
     target.weight.copy_(source.weight)
     if target.bias is not None:
         target.bias.zero_() if source.bias is None else target.bias.copy_(source.bias)
-
-
-@torch.no_grad()
-def test_multihead_attention_is_torchs_own(features):
-    pooling = MultiheadAttention(DIM, heads=4)
-    other = nn.MultiheadAttention(DIM, 4, batch_first=True)
-    other.in_proj_weight.copy_(
-        torch.cat([torch.eye(DIM), pooling.key.weight, pooling.value.weight])
-    )
-    other.in_proj_bias.zero_()
-    other.in_proj_bias[2 * DIM :] = pooling.value.bias
-    copy(other.out_proj, pooling.out)
-    bags, mask = padded(features)
-    token = pooling.token.view(1, 1, DIM).expand(len(bags), -1, -1)
-    pooled, weights = other(token, bags, bags, key_padding_mask=~mask)
-    assert_same(pooling(features, torch.tensor(LENGTHS)), pooled[:, 0])
-    assert_same(pooling.weights(features, torch.tensor(LENGTHS)), weights[:, 0][mask])
 
 
 @pytest.mark.slow

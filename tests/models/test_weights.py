@@ -10,11 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lymphoml.core.errors import InputError
-from lymphoml.models.encoders import timm_encoder
-from lymphoml.models.fusion import Concat
-from lymphoml.models.mil import MILModel
 from lymphoml.models.norms import set_norm
-from lymphoml.models.pooling import Mean
 from lymphoml.models.weights import load_weights
 
 
@@ -51,14 +47,6 @@ def test_loads_every_tensor(tmp_path, suffix, prefix):
     network = Tiny()
     load_weights(network, path)
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
-
-
-def test_loads_the_encoder_of_a_whole_mil_model(tmp_path):
-    encoder = timm_encoder("test_resnet")
-    model = MILModel(encoder, Mean(encoder.dim), Concat(encoder.dim, 2))
-    path = save(model.state_dict(), tmp_path / "model.pt")
-    state = timm_encoder("test_resnet", weights=str(path)).state_dict()
-    assert all(torch.equal(state[key], value) for key, value in encoder.state_dict().items())
 
 
 def test_group_norm_needs_no_statistics_and_batch_norm_does(tmp_path):

@@ -110,8 +110,8 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_wrong_safetensors_are_refused(name, tmp_path):
-    """a safetensors file with a bloated, overlapping, repeating or wrong header → a line, before
-    the library opens it"""
+    """a safetensors file with a bloated, overlapping, repeating or wrong header → a line; memory
+    bounded"""
     path = tmp_path / "weights.safetensors"
     path.write_bytes(BAD[name])
     with pytest.raises(InputError) as caught:

@@ -17,8 +17,8 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256
 from lymphoml.data.cohort import load_cohort
 from lymphoml.data.folds import make_folds, split
-from lymphoml.features.pretraining.module import PretrainingModule
 from lymphoml.features.pretraining.settings import resolve_pretraining
+from lymphoml.features.pretraining.train import PretrainingModule
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.encoders import RunEncoders
 from lymphoml.runs.naming import leaves

@@ -30,7 +30,7 @@ from lymphoml.training import callbacks, lightning_module
 from tests.promises.jobs import ROOT
 
 HANGS = 120  # seconds after which a trial is killed
-IMPORTED = ["pytest", "hydra", "timm", "lymphoml.cli.commands.predict", "tests.promises.trials",
+IMPORTED = ["pytest", "hydra", "timm", "lymphoml.cli.run_commands", "tests.promises.trials",
             "lymphoml.cli.entry", "lymphoml.reports.run_summary", "pytorch_lightning",
             "lymphoml.runs.cross_validation", "train"]  # fmt: skip
 

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import atomic_write, sha256, write_json
+from lymphoml.core.section import to_override
+from lymphoml.core.tensor_files import read_safetensors_header
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.stain_normalization import NORMALIZERS
 from lymphoml.features.pretraining.settings import INPUTS
@@ -53,11 +54,6 @@ def copy_encoder(source: Path, target: Path) -> None:
             file.write((source / name).read_bytes())
 
 
-def format_value(value: Any) -> str:
-    """Return a setting's value as the command line takes it."""
-    return "null" if value is None else str(value).lower()
-
-
 def check_inputs(path: Path, data: Any) -> None:
     """Check that an encoder pretrained here gets the colours that it was pretrained on.
 
@@ -66,24 +62,28 @@ def check_inputs(path: Path, data: Any) -> None:
     """
     if path.suffix != ".safetensors" or not path.is_file():
         return
-    with safe_open(path, "pt") as file:
-        text = (file.metadata() or {}).get(KEY)
-    if not text:
-        return
     try:
+        header = read_safetensors_header(path)
+    except ValueError:
+        return  # whoever loads it says what is wrong
+    try:
+        text = (header.get("__metadata__") or {}).get(KEY)
+        if not text:
+            return
         inputs = json.loads(text)
-        learned = bool(inputs["normalize_images"]), inputs["stain_norm"]
-        if learned[1] not in (None, *NORMALIZERS):
+        learned = {"normalize_images": bool(inputs["normalize_images"]),
+                   "stain_norm": inputs["stain_norm"]}  # fmt: skip
+        if learned["stain_norm"] not in (None, *NORMALIZERS):
             raise ValueError("unknown stain_norm")
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(
             f"encoder weights: {path}: its metadata are corrupt; make it again by "
             f"python -m lymphoml pretrain"
         ) from None
-    for key, value in zip(("normalize_images", "stain_norm"), learned, strict=True):
+    for key, value in learned.items():
         if value != getattr(data, key):
             raise InputError(
-                f"encoder weights: {path} was pretrained with data.{key}={format_value(value)}; "
+                f"encoder weights: {path} was pretrained with data.{key}={to_override(value)}; "
                 f"set the same"
             )
 

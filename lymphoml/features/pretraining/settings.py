@@ -1,15 +1,14 @@
 """The configuration's section `pretrain`: an encoder trained without labels."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.section import AtLeastOne, Positive, Section, Share
 
-Method = Literal["simclr", "vicreg"]
-METHODS = get_args(Method)
+LOSSES = {"simclr": {"temperature"}, "vicreg": {"invariance", "variance", "covariance"}}
 PRETRAINED = "pretrained"  # as model.encoder.weights, and as a block of features
 INPUTS = ("crop", "resize", "normalize_images", "stain_norm")  # of images to what an encoder sees
 
@@ -17,8 +16,8 @@ INPUTS = ("crop", "resize", "normalize_images", "stain_norm")  # of images to wh
 class PretrainConfig(Section):
     location: ClassVar[str] = "pretrain"
 
-    method: Method
-    loss: dict[str, Any]
+    method: Literal["simclr", "vicreg"]
+    loss: dict[str, Annotated[float, Field(ge=0)]]
     encoder: dict[str, Any]
     crop: AtLeastOne | None
     resize: AtLeastOne | None
@@ -32,6 +31,13 @@ class PretrainConfig(Section):
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)]
     seed: int
+
+    @model_validator(mode="after")
+    def check_loss(self) -> Self:
+        if self.loss.keys() != LOSSES[self.method] or self.loss.get("temperature") == 0:
+            names = ", ".join(sorted(LOSSES[self.method]))
+            raise ValueError(f"pretrain.loss={self.loss} of {self.method}: must have {names} > 0")
+        return self
 
 
 def gives_weights(config: Any) -> bool:

@@ -11,20 +11,13 @@ from lymphoml.data.transforms import normalize, to_unit
 from lymphoml.features.pretraining.settings import PretrainConfig
 
 
-class Views:
-    """Draw a view of each image, by torch's global generator of the CPU on any device.
-
-    `settings` is the configuration's section `pretrain`.
-    """
-
-    def __init__(self, settings: PretrainConfig):
-        self.zoom, self.shift, self.colour = settings.zoom, settings.shift, settings.colour
-        self.normalize_images = settings.normalize_images
-
-    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        moved = move(to_unit(images), affine(len(images), self.zoom, self.shift).to(images.device))
-        coloured = jitter_colours(moved, self.colour)
-        return normalize(coloured) if self.normalize_images else coloured
+def draw_views(
+    images: UInt8[Tensor, "n c h w"], settings: PretrainConfig
+) -> Float[Tensor, "n c h w"]:
+    """Return a view of each image, by torch's global generator of the CPU on any device."""
+    places = affine(len(images), settings.zoom, settings.shift).to(images.device)
+    views = jitter_colours(move(to_unit(images), places), settings.colour)
+    return normalize(views) if settings.normalize_images else views
 
 
 def affine(count: int, zoom: float, shift: float) -> Float[Tensor, "n 2 3"]:

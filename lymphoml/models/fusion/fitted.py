@@ -3,13 +3,15 @@
 Parts are fitted by penalised logistic regression, to convergence: the same on every machine.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lymphoml.core.types import Bags, Clinical, PerBag
-from lymphoml.models.fusion.interface import Fusion
+from lymphoml.models.fusion.trained import Fusion
 
 MAX_NEWTON_STEPS = 50  # fewer than ten are usual; only a single class never converges
 
@@ -32,17 +34,11 @@ class LateFusion(Fusion):
         self.clinical = nn.Linear(clinical_dim, 1)
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
-        self.penalty, self.image_penalty = penalty, image_penalty
+        self.penalty: float = penalty
+        self.image_penalty: Any = image_penalty
 
     def forward(self, bag: Bags, clinical: Clinical) -> PerBag:
         return (self.image(bag) + self.clinical(clinical)).squeeze(1)
-
-    def fitted_image(
-        self, bag: Bags, label: PerBag, pos_weight: float, offset: PerBag | None = None
-    ) -> tuple[Float[Tensor, " d"], Float[Tensor, " 1"]]:
-        """Return weights and bias of `fit_bags` under `image_penalty`."""
-        assert self.image_penalty is not None
-        return fit_bags(bag, label, pos_weight, self.image_penalty, offset)
 
 
 class AdditiveLogit(LateFusion):
@@ -76,7 +72,7 @@ class AdditiveLogit(LateFusion):
     def fit_images(self, bag: Bags, clinical: Clinical, label: PerBag, pos_weight: float) -> None:
         """Fit the image part with the clinical logit as offset."""
         offset = self.clinical(clinical).squeeze(1)
-        assign_linear(self.image, *self.fitted_image(bag, label, pos_weight, offset))
+        assign_linear(self.image, *fit_bags(bag, label, pos_weight, self.image_penalty, offset))
 
 
 class StackedLogit(LateFusion):
@@ -114,7 +110,7 @@ class StackedLogit(LateFusion):
         weights, bias = fit_logistic(both, label, pos_weight, self.penalty)
         assign_linear(self.clinical, weights[1:], bias)
         image_weight = weights[0] / scale
-        weight, bias = self.fitted_image(bag, label, pos_weight)
+        weight, bias = fit_bags(bag, label, pos_weight, self.image_penalty)
         assign_linear(self.image, image_weight * weight, image_weight * bias)
 
     def _out_of_fold_logits(self, bag: Bags, label: PerBag, pos_weight: float) -> PerBag:
@@ -123,7 +119,7 @@ class StackedLogit(LateFusion):
         logits = torch.zeros(len(label), dtype=torch.float64)
         for number in range(self.inner_folds):
             train, held_out = fold != number, fold == number
-            weight, bias = self.fitted_image(bag[train], label[train], pos_weight)
+            weight, bias = fit_bags(bag[train], label[train], pos_weight, self.image_penalty)
             logits[held_out] = bag[held_out].double() @ weight + bias
         return logits
 

@@ -23,20 +23,3 @@ from lymphoml.models.pooling.instance_scores import (
     TopFractionPooling,
 )
 from lymphoml.models.pooling.statistics import Distribution, LogSumExp, Max, Mean, MeanStd
-
-__all__ = [
-    "DSMIL",
-    "Attention",
-    "ChowderPooling",
-    "Distribution",
-    "GatedAttention",
-    "LogSumExp",
-    "Max",
-    "Mean",
-    "MeanStd",
-    "MultiheadAttention",
-    "NoisyOr",
-    "NoisyOrMean",
-    "SigmoidWeightedMean",
-    "TopFractionPooling",
-]

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, logsigmoid
 
 from lymphoml.core.types import Bags, Features, Lengths, PerImage
+from lymphoml.models.pooling.statistics import Pooling
 from lymphoml.models.segments import at_least_single, segment_softmax, segment_sum
 
 
-class Attention(nn.Module):
+class Attention(Pooling):
     """z = sum_k a_k h_k with a_k = softmax_k(w^T tanh(V h_k^T)).
 
     Ilse, Tomczak and Welling 2018, "Attention-based Deep Multiple Instance Learning", equations 7
@@ -18,8 +19,7 @@ class Attention(nn.Module):
     """
 
     def __init__(self, dim: int, hidden: int = 128):
-        super().__init__()
-        self.dim = dim
+        super().__init__(dim)
         self.v = nn.Linear(dim, hidden, bias=False)
         self.w = nn.Linear(hidden, 1, bias=False)
 
@@ -51,7 +51,7 @@ class GatedAttention(Attention):
         return self.w(gated).squeeze(1)
 
 
-class MultiheadAttention(nn.Module):
+class MultiheadAttention(Pooling):
     """z = W [z_1 ... z_m] + b with z_j = sum_k a_jk V_j h_k, a_jk = softmax_k(q_j^T K_j h_k / √e).
 
     The only query is a learned class token of m `heads` of e = dim / m numbers, as in pooling by
@@ -62,10 +62,9 @@ class MultiheadAttention(nn.Module):
     """
 
     def __init__(self, dim: int, heads: int = 8):
-        super().__init__()
+        super().__init__(dim)
         if heads < 1 or dim % heads:
             raise ValueError(f"heads is {heads}; it must divide {dim}, the width of the features")
-        self.dim = dim
         self.token = nn.Parameter(torch.randn(heads, dim // heads))
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
@@ -87,7 +86,7 @@ class MultiheadAttention(nn.Module):
         return segment_softmax(scores, lengths)
 
 
-class SigmoidWeightedMean(nn.Module):
+class SigmoidWeightedMean(Pooling):
     """z = sum_k a_k h_k / sum_k a_k with a_k = sigmoid(BN(w^T h_k)).
 
     Several instances can count in full, where a softmax makes them compete. Not from a paper. BN is
@@ -96,8 +95,7 @@ class SigmoidWeightedMean(nn.Module):
     """
 
     def __init__(self, dim: int):
-        super().__init__()
-        self.dim = dim
+        super().__init__(dim)
         self.w = nn.Linear(dim, 1, bias=False)
         self.norm = nn.BatchNorm1d(1)
 
@@ -115,6 +113,5 @@ class SigmoidWeightedMean(nn.Module):
         norm, score = self.norm, at_least_single(self.w(features))
         if len(features) > 1:
             return norm(score).squeeze(1)
-        return batch_norm(
-            score, norm.running_mean, norm.running_var, norm.weight, norm.bias
-        ).squeeze(1)
+        statistics = norm.running_mean, norm.running_var
+        return batch_norm(score, *statistics, norm.weight, norm.bias).squeeze(1)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from lymphoml.core.types import Features, Lengths, PerImage
+from lymphoml.models.pooling.statistics import Pooling
 from lymphoml.models.segments import (
     at_least_single,
     segment_logmeanexp,
@@ -18,11 +19,11 @@ from lymphoml.models.segments import (
 )
 
 
-class InstanceScorer(nn.Module):
+class InstanceScorer(Pooling):
     """s_k = w^T h_k + b"""
 
     def __init__(self, dim: int):
-        super().__init__()
+        super().__init__(1)
         self.w = nn.Linear(dim, 1)
 
     def score(self, features: Features) -> PerImage:
@@ -43,7 +44,6 @@ class TopFractionPooling(InstanceScorer):
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction is {fraction}; it must lie between 0 and 1")
         super().__init__(dim)
-        self.dim = 1
         self.fraction = fraction
 
     def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b 1"]:
@@ -81,10 +81,6 @@ class NoisyOr(InstanceScorer):
     instance makes a bag more positive: the result depends on bag size.
     """
 
-    def __init__(self, dim: int):
-        super().__init__(dim)
-        self.dim = 1
-
     def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b 1"]:
         return _logit(segment_logsumexp(self._log_surprise(features), lengths))
 
@@ -114,9 +110,7 @@ def _logit(log_surprise: Tensor) -> Tensor:
     small = log_surprise.clamp(max=0)
     m = small.exp().clamp(min=1e-6)
     return torch.where(
-        log_surprise > 0,
-        large + (-(-large).expm1()).log(),
-        small + (m.expm1() / m).log(),
+        log_surprise > 0, large + (-(-large).expm1()).log(), small + (m.expm1() / m).log()
     )
 
 

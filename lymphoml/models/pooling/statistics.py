@@ -16,57 +16,54 @@ from lymphoml.models.segments import (
 )
 
 
-class Mean(nn.Module):
-    """z = 1/N sum_k h_k"""
+class Pooling(nn.Module):
+    """Its output has the width `dim`: that of the features, unless a pooling sets another."""
 
     def __init__(self, dim: int):
         super().__init__()
         self.dim = dim
+
+
+class Mean(Pooling):
+    """z = 1/N sum_k h_k"""
 
     def forward(self, features: Features, lengths: Lengths) -> Bags:
         return segment_mean(features, lengths)
 
 
-class Max(nn.Module):
+class Max(Pooling):
     """z = max_k h_k, feature by feature."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.dim = dim
 
     def forward(self, features: Features, lengths: Lengths) -> Bags:
         return segment_max(features, lengths)
 
 
-class LogSumExp(nn.Module):
+class LogSumExp(Pooling):
     """z = 1/r log(1/N sum_k exp(r h_k)): the mean as r -> 0, the maximum as r -> infinity.
 
-    Pinheiro and Collobert 2015, "From Image-level to Pixel-level Labeling with Convolutional
-    Networks".
+    Pinheiro and Collobert 2015, "From Image-level to Pixel-level Labeling".
     """
 
     def __init__(self, dim: int, r: float = 1.0):
-        super().__init__()
+        super().__init__(dim)
         if not r > 0:
             raise ValueError(f"r is {r}; it must be above 0")
-        self.dim = dim
         self.r = r
 
     def forward(self, features: Features, lengths: Lengths) -> Bags:
         return segment_logmeanexp(self.r * features, lengths) / self.r
 
 
-class MeanStd(nn.Module):
+class MeanStd(Pooling):
     """z = [mean, std] with std = (1/N sum_k (h_k - mean)^2 + eps)^(1/2), feature by feature.
 
     `eps` keeps the gradient finite where all instances are equal.
     """
 
     def __init__(self, dim: int, eps: float = 1e-4):
-        super().__init__()
+        super().__init__(2 * dim)
         if not eps > 0:
             raise ValueError(f"eps is {eps}; it must be above 0")
-        self.dim = 2 * dim
         self.eps = eps
 
     def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b e"]:
@@ -75,7 +72,7 @@ class MeanStd(nn.Module):
         return torch.cat([mean, (variance + self.eps).sqrt()], dim=1)
 
 
-class Distribution(nn.Module):
+class Distribution(Pooling):
     """z = [mean, log std, quantiles at `levels`] of the bag, feature by feature.
 
     log std = 1/2 log(1/N sum_k (h_k - mean)^2 + eps), where `eps` is the variance of a bag of one
@@ -85,15 +82,13 @@ class Distribution(nn.Module):
     """
 
     def __init__(self, dim: int, levels: Sequence[float] = (0.1, 0.5, 0.9), eps: float = 1e-4):
-        super().__init__()
+        super().__init__((2 + len(levels)) * dim)
         if not all(0 <= level <= 1 for level in levels) or not eps > 0:
             raise ValueError(
                 f"levels are {list(levels)} and eps is {eps}; levels must lie between 0 and 1, "
                 "eps above 0"
             )
-        self.dim = (2 + len(levels)) * dim
-        self.levels = list(levels)
-        self.eps = eps
+        self.levels, self.eps = list(levels), eps
 
     def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b e"]:
         mean = segment_mean(features, lengths)

@@ -10,8 +10,8 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_store import read_images
-from lymphoml.features.pretraining.module import Cells, EpochBatches, PretrainingModule
 from lymphoml.features.pretraining.settings import trainable
+from lymphoml.features.pretraining.train import Cells, EpochBatches, PretrainingModule
 
 
 @pytest.mark.parametrize("method", ["simclr", pytest.param("vicreg", marks=pytest.mark.slow)])
@@ -85,11 +85,6 @@ def test_what_means_nothing_is_refused_by_name(key, value, allowed):
     settings, _ = pretrain_config("simclr", "resnet18", {}, {})
     with pytest.raises(InputError, match=rf"pretrain\.{key}=.*must be.*{allowed}"):
         settings.replace({key: value})
-
-
-def test_an_encoder_of_feature_vectors_is_refused():
-    with pytest.raises(InputError, match="takes images"):
-        trainable({"_target_": "lymphoml.models.encoders.FeatureEncoder", "hidden": []})
 
 
 def test_statistics_that_a_model_freezes_are_learned_beforehand():

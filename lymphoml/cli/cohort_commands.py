@@ -1,0 +1,182 @@
+"""Commands on a cohort: audit, features, pretrain, synthesize."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lymphoml.cli.options import REQUIRED, check_out, option, two_values
+from lymphoml.core.errors import InputError
+
+BLOCKS = ("morphology", "random_resnet18", "random_resnet18_layer3")  # with settings of their own
+OF_NETWORKS = ("crop", "resize", "normalize_images", "stain_norm")  # what an encoder is to see
+MAX_SEED = 2**32
+
+
+@dataclass
+class OfCohort:
+    cohort: str = option("lymphocytosis", "which of conf/data, as data=... of train.py")
+    data: dict[str, Any] = option({}, "changes to its settings, such as data.root=DIR")
+
+    def data_config(self) -> Any:
+        from lymphoml.cli.config import data_config
+
+        return data_config(self.cohort, self.data)
+
+
+@dataclass
+class Audit(OfCohort):
+    """Check tables, images, persons and shortcuts; exit 0 clean, 1 warnings, 2 errors."""
+
+    out: str | None = option(None, "private file; runs/audit/NAME/audit.json by default")
+
+    def execute(self) -> None:
+        data = self.data_config()
+        out = Path(self.out or f"runs/audit/{data.name}/audit.json").expanduser()
+        check_out(out, Path(data.root), "audit.json")
+
+        from lymphoml.audit.findings import print_audit
+        from lymphoml.audit.run import audit
+        from lymphoml.core.files import write_json
+        from lymphoml.data.mil_table import require_images
+
+        require_images(data, "audit")
+        content = audit(data)
+        write_json(out, content, private=True)
+        print_audit(content)
+        print(out)
+        raise SystemExit(content["exit_code"])
+
+
+@dataclass
+class Features(OfCohort):
+    """Measure every cell, or encode every image, once; to the cache, and to a file."""
+
+    encoder: str = option("morphology", f"{', '.join(BLOCKS)}, one of conf/model/encoder")
+    weights: str | None = option(None, "of that encoder: a file, default (ImageNet); none: random")
+    name: str | None = option(None, "of the network, with encoder=timm")
+    seed: int = option(0, "of random weights")
+    out: str | None = option(None, "a .csv or .npz for data/features=file data.features.path=FILE")
+
+    def execute(self) -> None:
+        data = self.data_config()
+        out = Path(self.out).expanduser() if self.out else None
+
+        from lymphoml.data.cache import hash_images
+        from lymphoml.data.cohort import load_cohort
+        from lymphoml.data.feature_files import check_suffix, write_feature_file
+        from lymphoml.data.mil_table import require_images
+        from lymphoml.features.feature_cache import load_features
+        from lymphoml.features.pretraining.encoder_file import check_inputs
+
+        require_images(data, "features")
+        if out is not None:
+            check_suffix(out)
+            check_out(out, Path(data.root), "features.npz")
+        if self.weights:
+            check_inputs(Path(self.weights), data)
+        images = load_cohort(data).images
+        block = self._block(data, images)
+        (store,) = load_features([block], hash_images(images), data.cache)
+        count = sum(store.lengths)
+        print(
+            f"{count:,} images of {len(store.lengths)} patients, {len(store.names)} features each"
+        )
+        if self.encoder == "morphology":
+            found = sum(float(store.bag(patient)[:, 0].sum()) for patient in images)
+            print(f"a nucleus was found in {100 * found / count:.1f} % of them")
+        if out is not None:
+            write_feature_file(out, store, images)
+            print(out)
+
+    def _block(self, data: Any, images: Any) -> Any:
+        from lymphoml.cli.config import encoder_config
+        from lymphoml.data.decoding import Preprocessing
+        from lymphoml.features.blocks import EncoderBlock, make_blocks
+
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"seed={self.seed}: must be >= 0 and <= {MAX_SEED}")
+        given = {"weights": self.weights, "name": self.name}
+        changes = {key: value for key, value in given.items() if value is not None}
+        if self.encoder not in BLOCKS:
+            spec = encoder_config(self.encoder, changes)
+            preprocessing = Preprocessing.of(data)
+            return EncoderBlock(spec, preprocessing, data.normalize_images, self.seed)
+        # What the cohort's own file sets is for networks.
+        if unused := [*changes, *(f"data.{key}" for key in OF_NETWORKS if self.data.get(key))]:
+            raise InputError(f"{', '.join(unused)}: has no effect with encoder={self.encoder}")
+        ((block,),) = make_blocks([self.encoder], images, seed=self.seed)
+        return block
+
+
+@dataclass
+class Pretrain(OfCohort):
+    """Train an encoder on a cohort's cells without their labels; to the cache, and to a file."""
+
+    method: str = option("simclr", "simclr or vicreg, as pretrain=... of train.py")
+    encoder: str = option("resnet10_quarter", "one of conf/model/encoder that looks at pixels")
+    pretrain: dict[str, Any] = option({}, "changes to conf/pretrain: pretrain.epochs=20")
+    trainer: dict[str, Any] = option({}, "changes to conf/trainer: trainer.num_threads=1")
+    out: str | None = option(None, "a .safetensors that model.encoder.weights=FILE takes")
+
+    def execute(self) -> None:
+        from lymphoml.cli.config import pretrain_config
+
+        data = self.data_config()
+        section, trainer = pretrain_config(self.method, self.encoder, self.pretrain, self.trainer)
+        out = Path(self.out).expanduser() if self.out else None
+
+        from lymphoml.core.files import atomic_write
+        from lymphoml.core.section import to_override
+        from lymphoml.data.cohort import load_cohort
+        from lymphoml.features.pretraining.encoder_file import ENCODER
+        from lymphoml.features.pretraining.settings import INPUTS, trainable
+        from lymphoml.features.pretraining.train import pretrain_encoder
+        from lymphoml.training import hardware
+
+        if given := [key for key in INPUTS if key in self.data]:
+            raise InputError(
+                f"{', '.join(f'data.{key}' for key in given)}: what the encoder sees is "
+                f"{', '.join(f'pretrain.{key}' for key in given)} here; give it in their place"
+            )
+        settings = section.replace({"encoder": trainable(section.encoder)})
+        if out is not None:
+            if out.suffix != ".safetensors":
+                raise InputError(f"out={out}: give a file that ends in .safetensors")
+            check_out(out, Path(data.root), ENCODER)
+        resolved = hardware.resolve_hardware(trainer)
+        hardware.configure_torch(resolved)
+        print(resolved)
+        images = load_cohort(data).labelled.images
+        path = pretrain_encoder(settings, images, data.cache, trainer) / ENCODER
+        if out is not None:
+            with atomic_write(out) as file:
+                file.write(path.read_bytes())
+        print(out or path)
+        words = [f"data.{key}={to_override(getattr(settings, key))}" for key in INPUTS]
+        print(f"train.py takes it with model.encoder.weights=FILE {' '.join(words)}")
+
+
+@dataclass
+class Synthesize:
+    """Draw a synthetic cohort in the Kaggle layout, with the best possible scores beside it."""
+
+    out: str = option(REQUIRED, "new folder")
+    patients: int = option(60, "labelled patients")
+    test_patients: int = option(15, "unlabelled patients")
+    images: list[int] = option([16, 198], "images a patient, fewest and most")
+    size: int = option(224, "pixels a side")
+    seed: int = option(0, "another number, another cohort")
+    clinical_effect: float = option(
+        1.0, "share of the classes' difference in age and count, 0 to 1"
+    )
+
+    def execute(self) -> None:
+        from lymphoml.data.synthetic.cohort import synthesize
+
+        truth = synthesize(
+            Path(self.out), self.patients, self.test_patients, two_values("images", self.images),
+            self.size, self.seed, self.clinical_effect,
+        )  # fmt: skip
+        print(f"{self.out}: {self.patients} labelled and {self.test_patients} test patients")
+        for source, best in truth["best_balanced_accuracy"].items():
+            print(f"  best possible balanced accuracy from {source}: {best['value']:.3f}")

@@ -1,0 +1,253 @@
+"""Commands on finished runs: predict, submit, report, triage, compare, ensemble, instances."""
+
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from lymphoml.cli.options import REQUIRED, option, parse_run_list, two_values
+from lymphoml.core.errors import InputError
+
+
+@dataclass
+class Predict:
+    """Predict patients with a finished run: the mean over its folds, and a Kaggle submission."""
+
+    run: str = option(REQUIRED, "run folder")
+    data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
+    trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
+    out: str | None = option(None, "folder for the two files; RUN/test by default")
+    patients: str = option("unlabelled", "unlabelled or all")
+    members: str = option("", "[A,B,...], an ensemble's, where not beside it")
+    header: list[str] = option(["ID", "LABEL"], "of submission.csv; Id,Predicted in 2021")
+
+    def execute(self) -> None:
+        from lymphoml.cli.config import run_config
+        from lymphoml.runs.ensemble import resolve_members
+        from lymphoml.runs.predict import predict
+        from lymphoml.runs.provenance import summarize
+        from lymphoml.runs.run_folder import read_environment
+
+        run = Path(self.run)
+        out = Path(self.out) if self.out else run / "test"
+        header = two_values("header", self.header)
+        given = parse_run_list(self.members, "members") if self.members else []
+        members = {
+            member: run_config(member, self._applicable_data(member), self.trainer)
+            for member in resolve_members(run, given)
+        }
+        changes = summarize(read_environment(run))
+        table = predict(run, members, out, self.patients, header)
+        tumoral = int(table["label"].sum())
+        print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
+        if "triage" in table:
+            print(
+                f"triage: {(table['triage'] == 'rule_out').sum()} patients ruled out by "
+                f"{run / 'triage.json'}, applied per fold model, not to the mean probability shown"
+            )
+        else:
+            print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
+        for change in changes:
+            print(f"the run was resumed in a changed environment, {change}")
+        print(f"Kaggle file: {out / 'submission.csv'}")
+
+    def _applicable_data(self, member: Path) -> dict[str, Any]:
+        """Return the changes that apply to a member: a file of features to those that use one."""
+        from lymphoml.runs.run_folder import read_config
+
+        if member == Path(self.run) or "features" not in self.data:
+            return self.data
+        stored = (read_config(member) or {}).get("data") or {}
+        if (stored.get("features") or {}).get("path"):
+            return self.data
+        return {key: value for key, value in self.data.items() if key != "features"}
+
+
+@dataclass
+class Submit:
+    """Send a run's submission.csv to Kaggle, and believe only a confirmed success."""
+
+    run: str = option(REQUIRED, "run folder, predicted before")
+    header: list[str] = option(["ID", "LABEL"], "that the competition wants")
+    message: str = option(REQUIRED, "what Kaggle shows beside the submission")
+    competition: str = option("dlmi-lymphocytosis-classification", "its name in Kaggle's address")
+
+    def execute(self) -> None:
+        from lymphoml.runs import test_set_log
+        from lymphoml.runs.finished_run import siblings
+        from lymphoml.runs.run_folder import read_predictions_csv
+        from lymphoml.runs.submission import check_submission, submit
+
+        run, folder = Path(self.run), Path(self.run, "test")
+        predictions, submission = folder / "predictions.csv", folder / "submission.csv"
+        if not predictions.exists():
+            raise InputError(f"run={run}: {folder} holds no prediction; run predict.py first")
+        patients = read_predictions_csv(predictions, ["patient"])["patient"].tolist()
+        learned = read_predictions_csv(run / "folds.csv", ["patient"])["patient"]
+        if own := set(patients) & set(learned):
+            raise InputError(
+                f"run={run}: {folder} holds {len(own)} patients that the run learned from; run "
+                f"predict.py again, without patients=all, or give other persons other ids"
+            )
+        check_submission(submission, patients, two_values("header", self.header))
+        uses = test_set_log.count_uses(siblings(run))
+        sent, confirmed = (uses.attempts, uses.confirmed) if uses else (0, 0)
+        print(
+            f"submissions before this one, of all runs in {run.parent}: {sent} sent, {confirmed} "
+            f"confirmed"
+        )
+        digest = sha256(submission.read_bytes()).hexdigest()
+        record = partial(test_set_log.record, run, sha256=digest, patients=len(patients),
+                         competition=self.competition)  # fmt: skip
+        record("attempt")  # before: what a kill cuts short may have arrived
+        confirmation = submit(submission, self.competition, self.message)
+        print(confirmation)
+        record("confirmed", confirmation=confirmation)
+
+
+@dataclass
+class Report:
+    """One self-contained HTML page of a finished run, or of several side by side."""
+
+    run: str = option("", "run folder")
+    runs: str = option("", "instead of run: folder of a sweep, or [A,B,...]")
+    out: str | None = option(None, "file; default: report.html in the folder of the run or sweep")
+    audit: str | None = option(None, "audit.json of the run's cohort, to be summarised")
+    prevalence: float | None = option(
+        None, "prevalence of tumoral patients in the decision curve; default: the cohort's"
+    )
+    reference: str | None = option(None, "of several runs, as in compare")
+    tried: int | None = option(None, "of several runs, as in compare")
+    data: dict[str, Any] = option({}, "data.root=DIR: the cohort, for pictures of cells")
+    ids: bool = option(False, "show patients' ids instead of pseudonyms; the page is then private")
+    thumbnails: bool = option(True, "show cells of each patient; false for a page to share")
+
+    def execute(self) -> None:
+        from lymphoml.reports.page import Choices
+        from lymphoml.reports.page.overview import write_overview
+        from lymphoml.reports.page.page import write_report
+
+        if bool(self.run) == bool(self.runs):
+            raise InputError("give run=RUN for one run, or runs=FOLDER or runs=[A,B] for several")
+        if self.prevalence is not None and not 0 < self.prevalence < 1:
+            raise InputError(f"prevalence={self.prevalence}: must be > 0 and < 1")
+        if set(self.data) - {"root"}:
+            raise InputError(f"data={self.data}: only data.root=DIR has an effect here")
+        audit = Path(self.audit) if self.audit else None
+        root = self.data.get("root")
+        choices = Choices(self.ids, self.thumbnails, audit, root, self.prevalence)
+        paths, folder = ([], Path(self.run)) if self.run else _run_list(self.runs)
+        out = Path(self.out) if self.out else (folder or paths[0].parent) / "report.html"
+        if self.run:
+            print(write_report(Path(self.run), out, choices))
+        else:
+            print(write_overview(paths, out, choices, self.reference, self.tried))
+
+
+@dataclass
+class Triage:
+    """Set a run's rule-out threshold, and say what it aims at; predict.py then applies it."""
+
+    run: str = option(REQUIRED, "run folder")
+    sensitivity: float = option(0.95, "share of tumoral patients to be tested, above 0, below 1")
+    guarantee: str = option("average", "average: over cohorts; confidence: in 95 % of cohorts")
+    prevalence: float | None = option(None, "of tumoral patients where it is used, 0 to 1")
+
+    def execute(self) -> None:
+        from lymphoml.reports.triage import set_rule
+
+        set_rule(Path(self.run), self.sensitivity, self.guarantee, self.prevalence)
+
+
+@dataclass
+class Compare:
+    """Compare runs on the same patients and folds; of a sweep also the paper's table and figure."""
+
+    runs: str = option(REQUIRED, "[A,B,...] run folders, or the folder of a sweep")
+    reference: str | None = option(
+        None,
+        "run folder or baseline (clinical, random_forest, morphology, random_features, ...) to "
+        "compare with; default: first run given, in a sweep the paper's configuration",
+    )
+    tried: int | None = option(
+        None, "number of configurations tried, if more than these; default: the runs compared"
+    )
+    out: str | None = option(
+        None, "folder for comparison.json and .csv, ablation.csv and .png; default: sweep, or runs"
+    )
+    resamples: int = option(2000, "bootstrap resamples of patients")
+    seed: int = option(0, "of resamples and permutations")
+
+    def execute(self) -> None:
+        from lymphoml.reports.comparison.compare import choose_reference, compare_runs
+        from lymphoml.reports.comparison.output import print_comparison, write_comparison
+        from lymphoml.reports.comparison.sweep import print_sweep, write_sweep
+        from lymphoml.reports.format import wide_console
+
+        if self.resamples < 100:
+            raise InputError(
+                f"resamples={self.resamples}: must be >= 100; use 2000 for publication"
+            )
+        paths, folder = _run_list(self.runs)
+        reference, why = choose_reference(self.reference, paths, folder is None)
+        comparison = compare_runs(paths, reference, self.resamples, self.seed, self.tried)
+        out = Path(self.out or folder or "runs")
+        written = write_comparison(comparison, out)
+        console = wide_console()
+        print(f"reference: {comparison.reference} ({why})")
+        if folder is not None:
+            written += write_sweep(comparison, out)
+            print_sweep(comparison, console)
+        print_comparison(comparison, console)
+        print(", ".join(map(str, written)))
+
+
+@dataclass
+class Ensemble:
+    """Average the out-of-fold logits of finished runs, such as seeds, into a run of their own."""
+
+    runs: str = option(REQUIRED, "[A,B,...], run folders, or one folder that holds a sweep's runs")
+    out: str = option(REQUIRED, "the new run folder, runs/NAME/SLUG")
+
+    def execute(self) -> None:
+        from lymphoml.reports.ensemble import write_ensemble
+        from lymphoml.reports.run_summary import print_run
+        from lymphoml.runs.ensemble import member_names
+
+        paths, folder = _run_list(self.runs, but=Path(self.out))
+        if folder is not None:  # among a sweep's runs lie ensembles of some of them
+            paths = [path for path in paths if not member_names(path)]
+        write_ensemble(paths, Path(self.out))
+        print_run(Path(self.out))
+
+
+@dataclass
+class Instances:
+    """How well a run's per-image probabilities tell cells apart whose kind is known."""
+
+    run: str = option(REQUIRED, "finished run folder")
+    truth: str = option(
+        REQUIRED, "truth.json of a synthetic cohort, or a .csv: patient,image,truth"
+    )
+
+    def execute(self) -> None:
+        from lymphoml.evaluation.pooled import within_bag_auroc
+        from lymphoml.reports.instance_truth import with_truth
+
+        found = within_bag_auroc(with_truth(Path(self.run), Path(self.truth)))
+        if not found.bags:
+            raise InputError(f"truth={self.truth}: no patient has images of both kinds")
+        print(
+            f"AUROC of single images, within patients: {found.value:.3f} [{found.low:.3f}, "
+            f"{found.high:.3f}], the mean of {found.bags} patients with both kinds; chance 0.5"
+        )
+
+
+def _run_list(text: str, but: Path | None = None) -> tuple[list[Path], Path | None]:
+    """Return the runs of `[A,B]`; or those of a sweep's folder without `but`, and the folder."""
+    from lymphoml.runs.finished_run import find_runs
+
+    if text.startswith("["):
+        return parse_run_list(text), None
+    return find_runs(Path(text), but), Path(text)
