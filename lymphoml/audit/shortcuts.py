@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from lymphoml.audit.findings import Finding, format_auroc
 from lymphoml.audit.images import CHANNELS
@@ -74,30 +73,25 @@ def examine_shortcuts(
     patients of the `hard` stratum, and `p` and `p_adjusted` of `permutation_tests`. A field is
     `flagged` where the second is below LEVEL.
     """
-    names = []
-    if min((labels == 1).sum(), (labels == 0).sum()) >= MIN_CLASS_SIZE:
-        names = [name for name in fields if fields[name].nunique() > 1]
-    p_values = zip(*permutation_tests(fields[names], labels), strict=True) if names else []
-    tested = {}
-    for name, (p, adjusted) in zip(names, p_values, strict=True):
-        tested[name] = {
-            "status": "tested",
+    enough = min((labels == 1).sum(), (labels == 0).sum()) >= MIN_CLASS_SIZE
+    status = {
+        name: ("absent", "constant", "tested" if enough else "too few patients")[min(values, 2)]
+        for name, values in fields.nunique().items()
+    }
+    names = [name for name in fields if status[name] == "tested"]
+    p, adjusted = permutation_tests(fields[names], labels)
+    tested = {
+        name: {
             "auroc": _auroc(fields[name], labels),
             "hard": _auroc(fields[name][hard], labels[hard]),
-            "p": float(p),
-            "p_adjusted": float(adjusted),
-            "flagged": bool(adjusted < LEVEL),
+            "p": float(p[column]),
+            "p_adjusted": float(adjusted[column]),
+            "flagged": bool(adjusted[column] < LEVEL),
         }
-    return [
-        {"name": name} | tested.get(name, {"status": _untested(fields[name]), "flagged": False})
-        for name in fields
-    ]
-
-
-def _untested(field: pd.Series) -> str:
-    if field.nunique() > 1:
-        return "too few patients"
-    return "constant" if field.nunique() else "absent"
+        for column, name in enumerate(names)
+    }
+    untested = {"flagged": False}
+    return [{"name": name, "status": status[name]} | tested.get(name, untested) for name in fields]
 
 
 def _auroc(field: pd.Series, labels: pd.Series) -> dict[str, Any] | None:
@@ -141,14 +135,10 @@ def permutation_tests(
 
 def _scores(values: NDArray) -> NDArray:
     """Return centred ranks of unit length: all columns have one null variance. Constants are 0."""
-    ranks = np.full(values.shape, np.nan)
-    for column in range(values.shape[1]):
-        known = ~np.isnan(values[:, column])
-        ranks[known, column] = rankdata(values[known, column])
-        ranks[known, column] -= ranks[known, column].mean() if known.any() else 0
-    ranks = np.nan_to_num(ranks)
-    length = np.sqrt((ranks**2).sum(axis=0))
-    return ranks / np.where(length > 0, length, 1)
+    ranks = pd.DataFrame(values).rank()
+    centred = (ranks - ranks.mean()).fillna(0.0).to_numpy()
+    length = np.sqrt((centred**2).sum(axis=0))
+    return centred / np.where(length > 0, length, 1)
 
 
 def _permuted(labels: NDArray, permutations: int, seed: int) -> Iterator[NDArray]:
