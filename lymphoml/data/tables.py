@@ -38,19 +38,13 @@ def read_rows(path: Path, required: set[str], optional: set[str], advice: str) -
     Nothing is inferred: 007 stays 007, and NA stays NA. Raises DataError, with `advice` where a
     required column is missing.
     """
-    text = _decode(path)
-    wanted = required | optional
+    text, wanted = _decode(path), required | optional
+    problems, rows = [], {}
     try:
         separator = max(SEPARATORS, key=lambda each: len(wanted & set(_header(text, each))))
         header = _header(text, separator)
-    except csv.Error as error:
-        raise DataError(
-            Problem(Place(path, "row 1"), f"not a CSV file ({error})", AS_CSV)
-        ) from None
-    found = _header_problems(header, required, wanted, advice)
-    problems = [Problem(Place(path, "row 1"), what, action) for what, action in found]
-    rows = {}
-    try:
+        for what, action in _header_problems(header, required, wanted, advice):
+            problems.append(Problem(Place(path, "row 1"), what, action))
         for line, cells in list(_records(text, separator, strict=True))[1:]:
             if len(cells) < len(header) or any(cells[len(header) :]):
                 what = f"{len(cells)} cells where the header has {len(header)}"
