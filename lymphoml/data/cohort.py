@@ -115,6 +115,7 @@ def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list
     """
     root = root_folder(data)
     tables: dict[int, pd.DataFrame] = {}
+    has_bag: dict[int, pd.Series] = {}
     images: dict[str, Paths] = {}
     problems: list[Problem] = []
     lost: list[Problem] = []
@@ -130,7 +131,7 @@ def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list
         images |= bags
         lost += of_folder
         if places is not None:
-            table["has_bag"] = table["id"].isin(bags.keys())
+            has_bag[number] = table["id"].isin(bags.keys())
     if not tables:
         return pd.DataFrame(), images, problems + lost
     text = pd.concat(tables, names=["table", "row"])
@@ -138,7 +139,7 @@ def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list
     problems += [problem for _, problem in wrong] + lost
     if not problems and text.empty:
         problems.append(Problem(Place(root), "no patient in any table", "add a row per patient"))
-    return text[text["has_bag"] & ~text.index.isin([row for row, _ in wrong])], images, problems
+    return text[pd.concat(has_bag) & ~text.index.isin([row for row, _ in wrong])], images, problems
 
 
 # From text to values

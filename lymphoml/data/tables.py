@@ -142,14 +142,15 @@ def _place(path: Path, line: object, patient: str) -> Place:
 def cell_problems(table: pd.DataFrame, data: DataConfig) -> Iterator[tuple[object, Problem]]:
     """Yield the row and a problem for each cell at fault. No birth date is quoted."""
     headings = {name: heading for name, heading in _headings(data).items() if name in table}
-    for row, cells in table.iterrows():
-        for name, heading in headings.items():
+    columns = [table[name] for name in headings]
+    for row, place, *cells in zip(table.index, table["place"], *columns, strict=True):
+        for (name, heading), cell in zip(headings.items(), cells, strict=True):
             try:
-                read_cell(name, cells[name], data)
+                read_cell(name, cell, data)
             except CellError as error:
-                hidden = pd.isna(cells[name]) or name in data.birth_dates
-                shown = "" if hidden else hide_dates(quoted(cells[name], 60))
-                yield row, Problem(cells["place"], f"{heading} {error.what}", error.action, shown)
+                hidden = pd.isna(cell) or name in data.birth_dates
+                shown = "" if hidden else hide_dates(quoted(cell, 60))
+                yield row, Problem(place, f"{heading} {error.what}", error.action, shown)
 
 
 def duplicate_problems(table: pd.DataFrame) -> Iterator[tuple[object, Problem]]:
