@@ -10,8 +10,8 @@ from lymphoml.data.feature_store import FeatureStore
 SIZES = {"P1": 5, "P2": 3, "P3": 9}
 # Image i of patient Pp is filled with 10 p + i.
 STORE = FeatureStore({
-    patient: np.repeat(np.arange(size) + 10 * int(patient[1]), 12).reshape(size, 2, 2, 3).astype("u1")
-    for patient, size in SIZES.items()
+    p: np.repeat(np.arange(size, dtype="u1") + 10 * int(p[1]), 12).reshape(size, 2, 2, 3)
+    for p, size in SIZES.items()
 }, ["pixels"])  # fmt: skip
 
 
