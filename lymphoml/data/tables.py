@@ -123,7 +123,11 @@ def read_table(path: Path, data: DataConfig) -> pd.DataFrame:
         categories = list(column.values) if column.kind == "categorical" else []
         given = ~table[name].str.lower().isin(NOT_GIVEN) | table[name].isin(categories)
         table[name] = table[name].where(given)
-    places = [_place(path, line, patient) for line, patient in table["id"].items()]
+    places = []
+    for line, patient in table["id"].items():
+        hidden = hide_dates(patient)
+        shown = hidden if re.fullmatch(SAFE_ID, hidden) else quoted(hidden, 60)
+        places.append(Place(path, f"row {line}, patient {shown}"))
     table["place"] = pd.Series(places, table.index, dtype=object)
     return table
 
@@ -131,12 +135,6 @@ def read_table(path: Path, data: DataConfig) -> pd.DataFrame:
 def _headings(data: DataConfig) -> dict[str, str]:
     columns = {name: column.column for name, column in data.columns.items()}
     return {"id": data.id_column, "label": data.label_column} | columns
-
-
-def _place(path: Path, line: object, patient: str) -> Place:
-    hidden = hide_dates(patient)
-    shown = hidden if re.fullmatch(SAFE_ID, hidden) else quoted(hidden, 60)
-    return Place(path, f"row {line}, patient {shown}")
 
 
 def cell_problems(table: pd.DataFrame, data: DataConfig) -> Iterator[tuple[object, Problem]]:
