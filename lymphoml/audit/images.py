@@ -15,7 +15,7 @@ from lymphoml.audit.findings import Finding, below, count
 from lymphoml.core.cores import available_cores
 from lymphoml.core.progress import progress_bar
 from lymphoml.data.cache import Images
-from lymphoml.data.decoding import ImageProblem, Preprocessing, check_size, open_rgb, read_image
+from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb, read_image, size_problem
 
 CHANNELS = ["red", "green", "blue"]
 REMARKS = {  # column: what, action
@@ -53,10 +53,9 @@ def examine(images: Images, root: Path, preprocessing: Preprocessing) -> pd.Data
 
         def row(file: tuple[str, Path]) -> dict:
             patient, path = file
-            try:
-                measured = _examine_file(path, preprocessing)
-            except ImageProblem as problem:
-                measured = {"kind": problem.kind, "problem": problem.what}
+            measured = _examine_file(path, preprocessing)
+            if isinstance(measured, ImageProblem):
+                measured = {"kind": measured.kind, "problem": measured.what}
             bar.advance()
             return UNKNOWN | {"patient": patient, "file": below(path, root)} | measured
 
@@ -64,11 +63,16 @@ def examine(images: Images, root: Path, preprocessing: Preprocessing) -> pd.Data
     return pd.DataFrame(rows, columns=["patient", "file", *UNKNOWN])
 
 
-def _examine_file(path: Path, preprocessing: Preprocessing) -> dict:
+def _examine_file(path: Path, preprocessing: Preprocessing) -> ImageProblem | dict:
     content = read_image(path)
+    if isinstance(content, ImageProblem):
+        return content
     opened = open_rgb(content)
+    if isinstance(opened, ImageProblem):
+        return opened
     image = opened.image
-    check_size(image, preprocessing)
+    if problem := size_problem(image, preprocessing):
+        return problem
     # Each channel's mean from the histogram: exact, and faster than summing pixels.
     counts = np.reshape(image.histogram(), (3, 256))
     means = counts @ np.arange(256) / (image.width * image.height)

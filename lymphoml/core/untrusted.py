@@ -46,11 +46,6 @@ def read_text(path: Path, most: int = SMALL) -> str:
     return read_bytes(path, most).decode("utf-8-sig")
 
 
-def read_yaml(path: Path) -> Any:
-    """Return plain data. Raises OSError, and ValueError with a line on what is not plain."""
-    return _check_texts(parse_yaml(read_text(path, SETTINGS)))
-
-
 def read_json(path: Path) -> Any:
     """Return plain data, without NaN and infinity. Raises OSError and ValueError."""
     try:
@@ -62,7 +57,10 @@ def read_json(path: Path) -> Any:
 def read_mapping(path: Path, advice: str) -> dict[str, Any]:
     """Return the mapping of a yaml or json file. Raises InputError, which ends with `advice`."""
     try:
-        content = read_json(path) if path.suffix == ".json" else read_yaml(path)
+        if path.suffix == ".json":
+            content = read_json(path)
+        else:
+            content = _check_texts(parse_yaml(read_text(path, SETTINGS)))
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or one_line(error)[:200]
         raise InputError(f"{path} cannot be read: {reason}; {advice}") from None

@@ -1,7 +1,6 @@
 """Bags for torch: a dataset of patients, the order of an epoch, a ragged batch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +26,6 @@ class Bag(NamedTuple):
     augmentation_noise: np.ndarray | None  # float32 (m, NOISE_SIZE), uniform in [0, 1)
 
 
-@dataclass(eq=False)
 class BagDataset(Dataset[Bag]):
     """The bags of some patients; the bag of `(epoch, position)` depends on nothing else.
 
@@ -37,14 +35,20 @@ class BagDataset(Dataset[Bag]):
     noise that augments each image.
     """
 
-    patients: Sequence[str]
-    image_owners: Sequence[str]
-    clinical: np.ndarray
-    labels: Sequence[int]
-    store: ImageStore | FeatureStore | None
-    bag_size: int | None
-    augment: bool
-    seed: int
+    def __init__(
+        self,
+        patients: Sequence[str],
+        image_owners: Sequence[str],
+        clinical: np.ndarray,
+        labels: Sequence[int],
+        store: ImageStore | FeatureStore | None,
+        bag_size: int | None,
+        augment: bool,
+        seed: int,
+    ):
+        self.patients, self.image_owners = list(patients), list(image_owners)
+        self.clinical, self.labels = clinical, list(labels)
+        self.store, self.bag_size, self.augment, self.seed = store, bag_size, augment, seed
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -58,13 +62,15 @@ class BagDataset(Dataset[Bag]):
             if self.bag_size is not None and len(images) > self.bag_size:
                 rng = keyed_generator(self.seed, "instances", epoch, patient)
                 images = images[np.sort(rng.permutation(len(images))[: self.bag_size])]
-        noise = None
-        if self.augment:
-            noise = np.concatenate([
-                keyed_generator(self.seed, key, epoch, patient).random((len(images), k), np.float32)
-                for key, k in NOISE_SIZES.items()
-            ], axis=1)  # fmt: skip
+        noise = self._noise(len(images), epoch, patient) if self.augment else None
         return Bag(images, self.clinical[position], self.labels[position], patient, noise)
+
+    def _noise(self, count: int, epoch: int, patient: str) -> np.ndarray:
+        groups = [
+            keyed_generator(self.seed, key, epoch, patient).random((count, size), np.float32)
+            for key, size in NOISE_SIZES.items()
+        ]
+        return np.concatenate(groups, axis=1)
 
 
 def shuffled_owners(patients: Sequence[str], seed: int) -> list[str]:
@@ -73,7 +79,6 @@ def shuffled_owners(patients: Sequence[str], seed: int) -> list[str]:
     return [patients[position] for position in order]
 
 
-@dataclass(eq=False)
 class EpochSampler(Sampler[Key]):
     """All patients once: in an order drawn from (seed, epoch) for training, else as they come.
 
@@ -81,10 +86,8 @@ class EpochSampler(Sampler[Key]):
     does: hence `epoch`, the first one.
     """
 
-    patients: int
-    seed: int
-    shuffle: bool
-    epoch: int = 0
+    def __init__(self, patients: int, seed: int, shuffle: bool, epoch: int = 0):
+        self.patients, self.seed, self.shuffle, self.epoch = patients, seed, shuffle, epoch
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -63,7 +63,8 @@ class FeatureScaler:
         return cls(store.names, mean.tolist(), scale.tolist(), weights)
 
     def __call__(self, features: "Tensor") -> "Tensor":
-        scaled = (features - features.new_tensor(self.mean)) / features.new_tensor(self.scale)
+        mean, scale = (features.new_tensor(values) for values in (self.mean, self.scale))
+        scaled = (features - mean) / scale
         return scaled * features.new_tensor(self.weights) if self.weights else scaled
 
     def state(self) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Blocks of features: what is computed of each image without labels, by name.
 
-A block is cheap to make and to send to another process; its network or its libraries load when it
-first computes.
+A block is cheap to make and to send to a process; its network loads when it first computes.
 """
 
 import hashlib
@@ -172,8 +171,7 @@ def random_block(name: str, images: Images, seed: int) -> EncoderBlock:
 
     `random_resnet18` looks at the central CROP pixels at RESIZE; `random_resnet18_layer3` ends
     after layer3 and looks at them at full resolution. Of smaller images they see all, and the
-    columns' names say so: a model that learned from such features accepts no others. Inputs are
-    normalized: otherwise features would be mostly brightness.
+    columns' names say so: a model that learned from such features accepts no others.
     """
     layer3 = name == "random_resnet18_layer3"
     paths = (path for bag in images.values() for path in bag)

@@ -3,8 +3,8 @@
 Each stain takes its share of the light (Beer-Lambert), so colours are compared as optical
 densities: OD = -ln(light / light through clear plasma), for red, green and blue. In smears stained
 by May-Grünwald and Giemsa a nucleus is dense in green, above 1, twice the density of red cells.
-Cytoplasm is blue: it takes red light but hardly any blue. Of red cells the blue density is half of
-the green one. Lengths are fractions of the image's side, so that any resolution will do.
+Cytoplasm takes red light but hardly any blue. Of red cells the blue density is half of the green
+one. Lengths are fractions of the image's side.
 """
 
 from typing import NamedTuple

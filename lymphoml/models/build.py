@@ -81,8 +81,7 @@ def takes_features(spec: dict[str, Any]) -> bool:
 def limit_size(max_values: int = MAX_VALUES) -> Iterator[None]:
     """Raise InputError as soon as a network built within exceeds `max_values` or MAX_LAYERS.
 
-    A layer registers a parameter before it fills it, and memory that is not written to is not
-    used. Counting on the meta device instead would not bound the time that 10^5 layers take.
+    A layer registers a parameter before it fills it: memory not written to is not used.
     """
     values = layers = 0
 

@@ -1,12 +1,9 @@
 """Encode any number of images in the memory of a few, by activation checkpointing.
 
-The features of all chunks are computed first, without a graph; in the backward pass each chunk goes
-through the encoder again, with its graph (Chen et al. 2016, "Training Deep Nets with Sublinear
-Memory Cost"; by torch.utils.checkpoint). This costs one more forward pass and changes no gradient.
-
+In the backward pass each chunk goes through the encoder again, with its graph (Chen et al. 2016,
+"Training Deep Nets with Sublinear Memory Cost"): one more forward pass, the same gradients.
 BatchNorm in training normalises each chunk by itself ("ghost batch normalisation", Hoffer et al.
-2017) and updates its running statistics once a chunk. With GroupNorm or frozen statistics chunks
-change nothing.
+2017) and updates its running statistics once a chunk.
 """
 
 from collections.abc import Callable, Iterator

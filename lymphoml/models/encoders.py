@@ -2,8 +2,7 @@
 
 `weights` is None to start from scratch, "default" for the library's ImageNet weights, or the path
 of a file (see `models.weights`). `norm` is a key of `models.norms.NORMS`. `trainable=False` freezes
-every weight. Each factory imports its library itself: either takes seconds, and a run needs at most
-one.
+every weight. Each factory imports its library itself, which takes seconds.
 """
 
 import difflib
@@ -137,8 +136,7 @@ def _explain_download_error(name: str, weights: str | None) -> Iterator[None]:
 class FeatureEncoder(nn.Module):
     """Return feature vectors (n d) as they are, or through layers of `hidden` units, each a ReLU.
 
-    The width of its input is `feature_dim`, which code adds: it is a matter of the data. `norm` is
-    accepted and ignored, since the default experiment sets one for any encoder.
+    Code adds `feature_dim`, their width. `norm` is ignored: the default experiment sets one.
     """
 
     def __init__(self, hidden: Sequence[int] = (), norm: str | None = None, feature_dim: int = 2):

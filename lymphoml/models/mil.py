@@ -18,9 +18,7 @@ class MILModel(nn.Module):
 
     Encoder and pooling are None where `fusion.uses_images` is false; the images may then be an
     empty tensor. In training each instance is dropped from its bag with probability
-    `instance_dropout`. Pooling and fusion run in single precision also under autocast: they cost
-    little, and their output is the result. `forward` is `embed`, then `classify`; large bags go
-    through `embed` in chunks.
+    `instance_dropout`. Pooling and fusion run in single precision also under autocast.
     """
 
     def __init__(
@@ -85,8 +83,7 @@ def drop_instances(
     """Return features and lengths without the instances dropped, each with `probability`.
 
     A bag that would lose every instance keeps the one with the highest draw. Draws come from the
-    global CPU generator, which is re-seeded at every batch: the same on every device and after a
-    resume.
+    global CPU generator, which is re-seeded at every batch.
     """
     draws = torch.rand(len(features)).split(lengths.tolist())
     kept = [(draw >= probability) | (draw == draw.max()) for draw in draws]

@@ -1,8 +1,7 @@
 """Replacements for BatchNorm in a network.
 
-With one bag a step BatchNorm subtracts each bag's own mean in training, so that differences between
-patients reach the classifier only in evaluation. The two replacements give an image the same
-features whatever the batch, in training as in evaluation.
+With one bag a step BatchNorm subtracts each bag's own mean in training. The two replacements give
+an image the same features whatever the batch, in training as in evaluation.
 """
 
 from typing import Any

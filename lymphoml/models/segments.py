@@ -1,10 +1,8 @@
 """Reductions over the segments of a ragged batch: of `n` instances, bag `i` has `lengths[i]`.
 
-Implemented as a loop over bags: at the width of an encoder's features as fast as `index_add` or
-`torch.segment_reduce`, on every device. A bag gives the same bits alone as in a batch, and a GPU
-stays deterministic, which `scatter_reduce` is not. `lengths` is on the CPU and must sum to `n`.
-
-Half precision is reduced in single precision, also under autocast. Bags are not empty.
+A loop over bags is as fast as `torch.segment_reduce` at the width of an encoder's features, gives a
+bag the same bits alone as in a batch, and is deterministic on a GPU. `lengths` is on the CPU and
+must sum to `n`. Half precision is reduced in single precision. Bags are not empty.
 """
 
 import math

@@ -1,7 +1,8 @@
 import pandas as pd
 
 from lymphoml.cli.config import data_config
-from lymphoml.data.cohort import Cohort, subgroups
+from lymphoml.data.cohort import Cohort
+from lymphoml.data.subgroups import subgroups
 
 DATA = data_config("lymphocytosis", {})
 

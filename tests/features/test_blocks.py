@@ -39,13 +39,6 @@ def test_features_are_those_of_the_pixels_that_training_would_see(images, tmp_pa
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_patient_without_stain_is_named(images, tmp_path):
-    Image.new("RGB", (32, 32), (240, 240, 240)).save(images["P10"][0])
-    block = EncoderBlock(SPEC, Preprocessing(None, None, "macenko"), normalize=False)
-    with pytest.raises(InputError, match=r"patient P10: .*data\.stain_norm=macenko"):
-        features(images, tmp_path, block)
-
-
 def test_images_that_the_encoder_does_not_accept_are_a_line(images, tmp_path):
     spec = {"_target_": "lymphoml.models.encoders.timm_encoder", "name": "vit_tiny_patch16_224"}
     with pytest.raises(

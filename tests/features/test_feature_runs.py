@@ -18,6 +18,7 @@ from lymphoml.features.morphology import NAMES
 from lymphoml.runs import cross_validation as training
 from lymphoml.runs.predict import predict
 from lymphoml.training.checkpoint import load_checkpoint
+from tests.promises.jobs import refused
 
 TINY = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=1",
         "trainer.enable_progress_bar=false", "trainer.num_threads=1",
@@ -236,22 +237,18 @@ def test_a_run_without_images_has_no_image_baselines(configured, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["out=rows.txt"], r"rows\.txt"),
-        (["encoder=resnet19"], r"encoder=resnet19: must be one of"),
-        (["encoder=identity"], r"encoder=identity: must be one of"),
-        (["weights=w.pt"], r"weights: has no effect with encoder=morphology"),
-        (["encoder=resnet18", "weights=none.pt"], r"none\.pt does not exist"),
-        (["encoder=random_resnet18", "data.crop=64"], r"data\.crop: has no effect"),
-        (["out={root}/rows.csv"], r"rows\.csv"),  # into the cohort
+        (["out=rows.txt"], "rows.txt"),
+        (["encoder=resnet19"], "encoder=resnet19: must be one of"),
+        (["encoder=identity"], "encoder=identity: must be one of"),
+        (["weights=w.pt"], "weights: has no effect with encoder=morphology"),
+        (["encoder=resnet18", "weights=none.pt"], "none.pt does not exist"),
+        (["encoder=random_resnet18", "data.crop=64"], "data.crop: has no effect"),
+        (["out={root}/rows.csv"], "rows.csv"),  # into the cohort
     ],
 )
 def test_the_command_refuses_in_a_line(cohort, cache, words, message, capsys):
-    words = [word.format(root=cohort) for word in words]
-    with pytest.raises(SystemExit) as stopped:
-        main(["features", "cohort=synthetic", f"data.root={cohort}", f"data.cache={cache}", *words])
-    assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert message.replace("\\", "") in line
+    words = [f"data.root={cohort}", f"data.cache={cache}", *(w.format(root=cohort) for w in words)]
+    assert message in refused(capsys, "features", "cohort=synthetic", *words)
     assert not (cohort / "rows.csv").exists()
 
 

@@ -53,14 +53,13 @@ def scores(pooling: nn.Module, bag: Bag) -> list[float]:
     return [float(pooling.w.weight[0] @ h + pooling.w.bias) for h in bag]
 
 
-def noisy_or(pooling: nn.Module, bag: Bag) -> Tensor:
-    negative = math.prod(1 / (1 + math.exp(s)) for s in scores(pooling, bag))
+def noisy_or(pooling: nn.Module, bag: Bag, power: float = 1.0) -> Tensor:
+    negative = math.prod(1 / (1 + math.exp(s)) for s in scores(pooling, bag)) ** power
     return torch.tensor([math.log((1 - negative) / negative)]).double()
 
 
 def noisy_or_mean(pooling: nn.Module, bag: Bag) -> Tensor:
-    negative = math.prod(1 / (1 + math.exp(s)) for s in scores(pooling, bag)) ** (1 / len(bag))
-    return torch.tensor([math.log((1 - negative) / negative)]).double()
+    return noisy_or(pooling, bag, 1 / len(bag))
 
 
 def top_fraction(pooling: nn.Module, bag: Bag) -> Tensor:
@@ -108,32 +107,16 @@ def mean_std(pooling: nn.Module, bag: Bag) -> Tensor:
 
 
 def distribution(pooling: nn.Module, bag: Bag) -> Tensor:
-    average = sum(bag) / len(bag)
-    variance = sum((h - average) ** 2 for h in bag) / len(bag)
-    columns = [[h[i].item() for h in bag] for i in range(len(average))]
+    average, std = mean_std(pooling, bag).chunk(2)
     quantiles = [
         quantile(values, level)
         for level in (Fraction(1, 10), Fraction(1, 2), Fraction(9, 10))
-        for values in columns
+        for values in torch.stack(bag).T.tolist()
     ]
-    spread = (variance + 1e-4).sqrt().log()
-    return torch.cat([average, spread, torch.tensor(quantiles).double()])
+    return torch.cat([average, std.log(), torch.tensor(quantiles).double()])
 
 
-ONE_BAG = {
-    "mean": mean,
-    "max": maximum,
-    "logsumexp": logsumexp,
-    "attention": attention,
-    "gated_attention": gated_attention,
-    "multihead_attention": multihead_attention,
-    "noisy_or_mean": noisy_or_mean,
-    "noisy_or": noisy_or,
-    "top_fraction": top_fraction,
-    "max_score": max_score,
-    "chowder": chowder,
-    "dsmil": dsmil,
-    "sigmoid_weighted_mean": sigmoid_weighted_mean,
-    "distribution": distribution,
-    "mean_std": mean_std,
-}
+ONE_BAG = {each.__name__: each for each in (
+    mean, logsumexp, attention, gated_attention, multihead_attention, noisy_or, noisy_or_mean,
+    top_fraction, max_score, chowder, dsmil, sigmoid_weighted_mean, distribution, mean_std,
+)} | {"max": maximum}  # fmt: skip

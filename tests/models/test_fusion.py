@@ -170,20 +170,14 @@ def test_additive_trains_the_clinical_part_on_unless_frozen():
     torch.testing.assert_close(fusion.clinical.weight.grad, expected, atol=1e-5, rtol=1e-3)
 
 
-def fitted_additive(dim: int, scale: float = 1.0, pos_weight: float = 0.4):
-    """A fusion with both parts fitted, and what it was fitted to."""
-    clinical, label = patients()
-    bag = scale * (torch.randn(len(label), dim) + label.unsqueeze(1) / 4 + 3)
-    fusion = AdditiveLogit(dim, CLINICAL, image_penalty=0.1)
-    fusion.fit_clinical(clinical, label, pos_weight)
-    fusion.fit_images(bag, clinical, label, pos_weight)
-    return fusion, bag, clinical, label
-
-
 @pytest.mark.parametrize(("dim", "scale"), [(3, 1.0), (59, 1.0), (500, 1e-3)])
 def test_the_image_part_is_where_its_penalised_loss_has_no_slope(dim, scale):
     """With fewer features than patients, about as many, and more."""
-    fusion, bag, clinical, label = fitted_additive(dim, scale)
+    clinical, label = patients()
+    bag = scale * (torch.randn(len(label), dim) + label.unsqueeze(1) / 4 + 3)
+    fusion = AdditiveLogit(dim, CLINICAL, image_penalty=0.1)
+    fusion.fit_clinical(clinical, label, 0.4)
+    fusion.fit_images(bag, clinical, label, 0.4)
     fusion = fusion.double().requires_grad_()
     unit = (bag.double() - bag.double().mean(0)).square().sum(1).mean()
     counts = torch.where(label == 1, 0.4, 1.0).double()

@@ -48,9 +48,8 @@ def gives_weights(config: Any) -> bool:
 def resolve_pretraining(config: Any) -> Any:
     """Return the configuration with its section `pretrain` as the run uses it, or without it.
 
-    So it is part of the identity of no run that pretrains nothing. Where the run's own encoder
-    starts pretrained, it is that encoder, and its inputs are those of the run. Raises InputError
-    for an encoder that does not take images.
+    Where the run's own encoder starts pretrained, it is that encoder, and its inputs are those of
+    the run. Raises InputError for an encoder that does not take images.
     """
     values = config.to_dict()
     given = values.pop("pretrain", None)

@@ -44,11 +44,9 @@ class LateFusion(Fusion):
 class AdditiveLogit(LateFusion):
     """logit = image + clinical, the clinical part fitted first.
 
-    The clinical part is the logistic regression of `fit_clinical` (a `penalty` of 1 is
-    scikit-learn's default). The image part starts at 0, so training starts at the clinical model
-    and learns what it leaves open. `frozen` keeps the clinical part as fitted; otherwise it trains
-    on from there. With an `image_penalty` the image part is fitted too, by `fit_images`, and
-    stays as fitted. Fitted weights are part of the checkpoint.
+    A `penalty` of 1 is scikit-learn's default. The image part starts at 0, so training starts at
+    the clinical model. `frozen` keeps the clinical part as fitted; otherwise it trains on from
+    there. With an `image_penalty` the image part is fitted too, and stays as fitted.
     """
 
     def __init__(
@@ -78,12 +76,10 @@ class AdditiveLogit(LateFusion):
 class StackedLogit(LateFusion):
     """logit = weight * image + clinical: a logistic regression on both (Wolpert 1992).
 
-    The image part is a logistic regression on the bags alone. For the weight, each training
-    patient's image logit comes from a model of the other `inner_folds`, since a model is
-    overconfident about its own training patients. That logit at unit variance and the clinical
-    values share `penalty`; the final image part is fitted to all training patients. Everything is
-    fitted by `fit_images`. Inner folds are stratified but not grouped: two records of one person
-    may be in two of them.
+    The image part is a logistic regression on the bags of all training patients. For the weight,
+    each training patient's image logit comes from a model of the other `inner_folds`, since a model
+    is overconfident about its own training patients. That logit at unit variance and the clinical
+    values share `penalty`. Inner folds are stratified but not grouped by person.
     """
 
     fits_images = True
@@ -134,9 +130,8 @@ def fit_bags(
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, " 1"]]:
     """Return weights and bias of `fit_logistic` on bags scaled to unit mean squared distance.
 
-    That is the distance from the mean bag, so `penalty` means the same for every encoder. The
-    weights lie in the span of the bags and are fitted there (kernel logistic regression with a
-    linear kernel), in double precision, however wide a bag's vector.
+    That is the distance from the mean bag, so `penalty` means the same for every encoder. Fitted in
+    the span of the bags (kernel logistic regression, linear kernel), in double precision.
     """
     center = bag.double().mean(0)
     centered = bag.double() - center

@@ -30,9 +30,8 @@ class Fusion(nn.Module):
 class ImageLogit(Fusion):
     """A fusion of which the images' part is a logit of their own, linear in the bag.
 
-    Of a bag of one number the number itself, which a pooling gives as a logit already. A layer on
-    top could flip its sign, and with it the assumption that a positive instance makes a bag
-    positive.
+    A bag of one number is a logit already: a layer on top could flip its sign, and with it the
+    assumption that a positive instance makes a bag positive.
     """
 
     def __init__(self, image_dim: int, clinical_dim: int):
@@ -64,9 +63,8 @@ class ClinicalOnly(Fusion):
 class Concat(Fusion):
     """One linear layer over the bag concatenated with the clinical values, as in the paper.
 
-    `equal_parts` multiplies the k clinical values by sqrt(d / k), so that they are as large a part
-    of the layer's input as the d features of the bag. A gradient step moves the logit by the
-    squared norm of each part: without scaling, clinical values learn d / k times slower.
+    `equal_parts` multiplies the k clinical values by sqrt(d / k), d the features of the bag:
+    without, they learn d / k times slower, since a step moves the logit by a part's squared norm.
     """
 
     def __init__(self, image_dim: int, clinical_dim: int, equal_parts: bool = False):
@@ -101,8 +99,7 @@ class MixtureOfExperts(ImageLogit):
     """logit of p = π * sigmoid(image) + (1 - π) * sigmoid(clinical), with π = sigmoid(gate).
 
     The gate is linear in both inputs. Sahasrabudhe et al. 2020, "Deep Multi-Instance Learning Using
-    Multi-Modal Data for Diagnosis of Lymphocytosis". The cross-entropy of this logit is the
-    likelihood of the mixture, not a mixture of likelihoods or of logits.
+    Multi-Modal Data for Diagnosis of Lymphocytosis".
     """
 
     def __init__(self, image_dim: int, clinical_dim: int):

@@ -14,8 +14,7 @@ class Attention(Pooling):
     """z = sum_k a_k h_k with a_k = softmax_k(w^T tanh(V h_k^T)).
 
     Ilse, Tomczak and Welling 2018, "Attention-based Deep Multiple Instance Learning", equations 7
-    and 8. V has `hidden` rows. As in the equations there are no biases: one added to the score
-    would cancel in the softmax.
+    and 8. V has `hidden` rows; as in the equations there are no biases.
     """
 
     def __init__(self, dim: int, hidden: int = 128):
@@ -56,9 +55,7 @@ class MultiheadAttention(Pooling):
 
     The only query is a learned class token of m `heads` of e = dim / m numbers, as in pooling by
     multihead attention with one seed (Lee et al. 2019, "Set Transformer"). The token is not a key:
-    as a key it would take less of the softmax in a larger bag, and z would depend on bag size.
-    There are no positions; the query needs no projection, and a bias of the keys would cancel in
-    the softmax. Raises ValueError where `heads` does not divide `dim`.
+    z would depend on bag size. Raises ValueError where `heads` does not divide `dim`.
     """
 
     def __init__(self, dim: int, heads: int = 8):
@@ -89,9 +86,8 @@ class MultiheadAttention(Pooling):
 class SigmoidWeightedMean(Pooling):
     """z = sum_k a_k h_k / sum_k a_k with a_k = sigmoid(BN(w^T h_k)).
 
-    Several instances can count in full, where a softmax makes them compete. Not from a paper. BN is
-    batch normalisation of the score: in training over all instances of the batch, so that here the
-    other bags do matter; in evaluation, and for a batch of one instance, by running statistics.
+    Not from a paper. BN is batch normalisation of the score: in training over all instances of the
+    batch, so that here the other bags do matter; else, and for one instance, by running statistics.
     """
 
     def __init__(self, dim: int):

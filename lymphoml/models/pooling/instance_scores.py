@@ -34,10 +34,9 @@ class InstanceScorer(Pooling):
 class TopFractionPooling(InstanceScorer):
     """z = mean of the highest `fraction` of a bag's scores s_k = w^T h_k + b.
 
-    Top-k pooling with k = fraction N, so that bag size has no effect. k is not rounded: the last
-    score counts in part. A fraction of 0 keeps the highest score alone: mi-Net (Wang et al. 2018,
-    "Revisiting Multiple Instance Neural Networks"). A fraction of 1 is the mean. Raises ValueError
-    for a fraction outside 0 to 1.
+    Top-k pooling with k = fraction N, not rounded: the last score counts in part. A fraction of 0
+    keeps the highest score alone: mi-Net (Wang et al. 2018, "Revisiting Multiple Instance Neural
+    Networks"). Raises ValueError for a fraction outside 0 to 1.
     """
 
     def __init__(self, dim: int, fraction: float = 0.1):
@@ -54,10 +53,9 @@ class ChowderPooling(InstanceScorer):
     """z = `r` low and `r` high quantiles of a bag's scores s_k = w^T h_k + b, in rising order.
 
     Courtiol et al. 2018, "Classification and Disease Localization in Histopathology Using Only
-    Global Labels", takes the R lowest and R highest scores. Here they are quantiles at the middles
-    of R equal parts of the lowest and of the highest `fraction` of the bag: the same scores where
-    fraction N = R, and independent of bag size. The paper's perceptron on top is left to the
-    fusion. Raises ValueError for a fraction outside 0 to 0.5.
+    Global Labels", takes the R lowest and R highest scores, as here where fraction N = R. Here they
+    are quantiles at the middles of R equal parts of the lowest and highest `fraction` of the bag.
+    Raises ValueError for a fraction outside 0 to 0.5.
     """
 
     def __init__(self, dim: int, r: int = 5, fraction: float = 0.2):
@@ -119,8 +117,8 @@ class DSMIL(InstanceScorer):
 
     Two streams: the critical instance m, and the instances similar to it. Li, Li and Eliceiri 2021,
     "Dual-stream Multiple Instance Learning Network", equations 2 to 5, with s_k = w^T h_k + b and
-    q_k = Q h_k + c of e = `hidden` numbers. The paper classifies the streams separately, averages
-    them, and adds the first one's own loss; here they are concatenated and the fusion weighs them.
+    q_k = Q h_k + c of e = `hidden` numbers. The paper averages two classifiers; here the fusion
+    weighs both streams.
     """
 
     def __init__(self, dim: int, hidden: int = 128):

@@ -75,10 +75,8 @@ class MeanStd(Pooling):
 class Distribution(Pooling):
     """z = [mean, log std, quantiles at `levels`] of the bag, feature by feature.
 
-    log std = 1/2 log(1/N sum_k (h_k - mean)^2 + eps), where `eps` is the variance of a bag of one
-    instance. The quantile at level q is the smallest h_k that at least q N of the bag do not
-    exceed: a value of the bag, unchanged when instances are repeated. The output has 2 +
-    len(levels) times the width of the features. Raises ValueError for a level outside 0 to 1.
+    log std = 1/2 log(1/N sum_k (h_k - mean)^2 + eps). The quantile at level q is the smallest h_k
+    that at least q N of the bag do not exceed. Raises ValueError for a level outside 0 to 1.
     """
 
     def __init__(self, dim: int, levels: Sequence[float] = (0.1, 0.5, 0.9), eps: float = 1e-4):
