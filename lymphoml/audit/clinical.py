@@ -167,7 +167,8 @@ def coincidences(table: pd.DataFrame, ages: str, sex: str) -> float:
     return near / (2 * HALF_YEAR)
 
 
-def person_findings(pairs: list[dict[str, Any]], expected: float | None) -> Iterator[Finding]:
+def person_findings(persons: dict[str, Any]) -> Iterator[Finding]:
+    pairs, expected = persons["pairs"], persons["expected_by_chance"]
     if pairs:
         chance = "" if expected is None else f"; {expected:.2g} expected by chance"
         what = f"{count(len(pairs), 'pair')} of records share birth date and sex{chance}"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.audit import clinical
-from lymphoml.audit.findings import EXIT_CODES, SEVERITIES, Finding, below, problem_finding
+from lymphoml.audit.findings import EXIT_CODES, SEVERITIES, below, problem_finding
 from lymphoml.audit.images import (
     DISTANCE,
     duplicate_findings,
@@ -28,7 +28,6 @@ from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.settings import DataConfig
 
 PRIVATE = "names patients by id and holds ages in years: protect it as you protect the cohort"
-Part = tuple[list[Finding], dict[str, Any]]  # findings, and the numbers behind them
 
 
 def audit(data: DataConfig) -> dict[str, Any]:
@@ -64,19 +63,20 @@ def audit(data: DataConfig) -> dict[str, Any]:
         "duplicates": {"distance": DISTANCE, "exact": exact, "near": near},
     }
     labels: dict[str, str] = {}
-    if survey.cohort is not None:
+    if (cohort := survey.cohort) is not None:
         tables = [below(path, root) for path, _ in table_paths(data)]
-        origin = survey.cohort.table["label"].map(clinical.LABELS), survey.cohort.origin["table"]
-        labels = {
-            str(patient): f"{label}, {tables[number]}"
-            for patient, label, number in zip(survey.cohort.table.index, *origin, strict=True)
-        }
-        for found, numbers in (
-            _clinical(survey.cohort, tables, data),
-            _shortcuts(survey.cohort.labelled, records, data),
-        ):
-            findings += found
-            content |= numbers
+        rows = zip(cohort.table["label"].items(), cohort.origin["table"], strict=True)
+        labels = {str(patient): f"{clinical.LABELS[label]}, {tables[number]}"
+                  for (patient, label), number in rows}  # fmt: skip
+        content |= _clinical(cohort, tables, data) | _shortcuts(cohort.labelled, records, data)
+        stratum = data.hard_stratum
+        findings += [
+            *clinical.range_findings(content["ranges"], stratum.column if stratum else None),
+            *clinical.date_findings(content["dates"], data.date_formats),
+            *clinical.class_findings(content["classes"], data.folds),
+            *clinical.person_findings(content["persons"]),
+            *(shortcut_findings(content["shortcuts"]["fields"]) if "shortcuts" in content else ()),
+        ]
     findings += duplicate_findings(exact, near, labels)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return {
@@ -100,35 +100,26 @@ def _image_counts(records: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _clinical(cohort: Cohort, tables: list[str], data: DataConfig) -> Part:
-    values, dates = clinical.value_ranges(cohort, data), clinical.date_formats(cohort)
-    classes = clinical.class_counts(cohort)
+def _clinical(cohort: Cohort, tables: list[str], data: DataConfig) -> dict[str, Any]:
     pairs = clinical.suspected_pairs(cohort, tables, data.folds)
     births = [name for name, each in data.columns.items() if each.kind == "date_of_birth"]
     expected = None
     if pairs and len(births) == 1:
         expected = clinical.coincidences(cohort.table, births[0], "sex")
     sizes = [len(paths) for paths in cohort.images.values()]
-    stratum = data.hard_stratum
-    findings = [
-        *clinical.range_findings(values, stratum.column if stratum else None),
-        *clinical.date_findings(dates, data.date_formats),
-        *clinical.class_findings(classes, data.folds),
-        *clinical.person_findings(pairs, expected),
-    ]
-    return findings, {
+    return {
         "bag_size": {"min": min(sizes), "median": float(np.median(sizes)), "max": max(sizes)},
-        "classes": classes,
-        "ranges": values,
-        "dates": dates,
+        "classes": clinical.class_counts(cohort),
+        "ranges": clinical.value_ranges(cohort, data),
+        "dates": clinical.date_formats(cohort),
         "persons": {"expected_by_chance": expected, "pairs": pairs},
     }
 
 
-def _shortcuts(cohort: Cohort, records: pd.DataFrame, data: DataConfig) -> Part:
+def _shortcuts(cohort: Cohort, records: pd.DataFrame, data: DataConfig) -> dict[str, Any]:
     labels, stratum, counts = cohort.table["label"], data.hard_stratum, None
     if labels.nunique() < 2:
-        return [], {}
+        return {}
     hard = pd.Series(False, index=labels.index)
     if stratum is not None:
         hard = cohort.table[stratum.column] <= stratum.max
@@ -136,4 +127,4 @@ def _shortcuts(cohort: Cohort, records: pd.DataFrame, data: DataConfig) -> Part:
         counts = stratum.to_dict() | {"tumoral": tumoral, "reactive": reactive}
     fields = examine_shortcuts(shortcut_fields(cohort, records), labels, hard)
     shortcuts = {"level": LEVEL, "permutations": PERMUTATIONS, "fields": fields}
-    return list(shortcut_findings(fields)), {"hard_stratum": counts, "shortcuts": shortcuts}
+    return {"hard_stratum": counts, "shortcuts": shortcuts}

@@ -28,12 +28,12 @@ def test_pairs(cohort):
     assert (differ["labels"], differ["same_label"]) == (["reactive", "tumoral"], False)
     assert (across["tables"], across["across_tables"]) == (["train.csv", "test.csv"], True)
     assert across["split_probability"] is None
-    (found,) = person_findings([same, differ, across], 0.5)
+    (found,) = person_findings({"pairs": [same, differ, across], "expected_by_chance": 0.5})
     assert "3 pairs" in found.what
     assert "0.5 expected by chance" in found.what
     assert "train.csv and test.csv" in found.where[2]
     assert found.where[1].endswith("their labels differ")
-    assert not list(person_findings([], None))
+    assert not list(person_findings({"pairs": [], "expected_by_chance": None}))
 
 
 def test_the_split_probability_is_that_of_ungrouped_folds(cohort):
