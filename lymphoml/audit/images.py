@@ -15,7 +15,7 @@ from lymphoml.audit.findings import Finding, below, count
 from lymphoml.core.cores import available_cores
 from lymphoml.core.progress import progress_bar
 from lymphoml.data.cache import Images
-from lymphoml.data.decoding import ImageProblem, Preprocessing, open_rgb, read_image, size_problem
+from lymphoml.data.decoding import ImageProblem, Preprocessing, check_size, open_rgb, read_image
 
 CHANNELS = ["red", "green", "blue"]
 REMARKS = {  # column: what, action
@@ -53,9 +53,10 @@ def examine(images: Images, root: Path, preprocessing: Preprocessing) -> pd.Data
 
         def row(file: tuple[str, Path]) -> dict:
             patient, path = file
-            measured = _examine_file(path, preprocessing)
-            if isinstance(measured, ImageProblem):
-                measured = {"kind": measured.kind, "problem": measured.what}
+            try:
+                measured = _examine_file(path, preprocessing)
+            except ImageProblem as problem:
+                measured = {"kind": problem.kind, "problem": problem.what}
             bar.advance()
             return UNKNOWN | {"patient": patient, "file": below(path, root)} | measured
 
@@ -63,16 +64,11 @@ def examine(images: Images, root: Path, preprocessing: Preprocessing) -> pd.Data
     return pd.DataFrame(rows, columns=["patient", "file", *UNKNOWN])
 
 
-def _examine_file(path: Path, preprocessing: Preprocessing) -> ImageProblem | dict:
+def _examine_file(path: Path, preprocessing: Preprocessing) -> dict:
     content = read_image(path)
-    if isinstance(content, ImageProblem):
-        return content
     opened = open_rgb(content)
-    if isinstance(opened, ImageProblem):
-        return opened
     image = opened.image
-    if problem := size_problem(image, preprocessing):
-        return problem
+    check_size(image, preprocessing)
     # Each channel's mean from the histogram: exact, and faster than summing pixels.
     counts = np.reshape(image.histogram(), (3, 256))
     means = counts @ np.arange(256) / (image.width * image.height)

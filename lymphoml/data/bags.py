@@ -1,6 +1,7 @@
 """Bags for torch: a dataset of patients, the order of an epoch, a ragged batch."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ class Bag(NamedTuple):
     augmentation_noise: np.ndarray | None  # float32 (m, NOISE_SIZE), uniform in [0, 1)
 
 
+@dataclass(eq=False)
 class BagDataset(Dataset[Bag]):
     """The bags of some patients; the bag of `(epoch, position)` depends on nothing else.
 
@@ -35,20 +37,14 @@ class BagDataset(Dataset[Bag]):
     noise that augments each image.
     """
 
-    def __init__(
-        self,
-        patients: Sequence[str],
-        image_owners: Sequence[str],
-        clinical: np.ndarray,
-        labels: Sequence[int],
-        store: ImageStore | FeatureStore | None,
-        bag_size: int | None,
-        augment: bool,
-        seed: int,
-    ):
-        self.patients, self.image_owners = list(patients), list(image_owners)
-        self.clinical, self.labels = clinical, list(labels)
-        self.store, self.bag_size, self.augment, self.seed = store, bag_size, augment, seed
+    patients: Sequence[str]
+    image_owners: Sequence[str]
+    clinical: np.ndarray
+    labels: Sequence[int]
+    store: ImageStore | FeatureStore | None
+    bag_size: int | None
+    augment: bool
+    seed: int
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -62,15 +58,13 @@ class BagDataset(Dataset[Bag]):
             if self.bag_size is not None and len(images) > self.bag_size:
                 rng = keyed_generator(self.seed, "instances", epoch, patient)
                 images = images[np.sort(rng.permutation(len(images))[: self.bag_size])]
-        noise = self._noise(len(images), epoch, patient) if self.augment else None
+        noise = None
+        if self.augment:
+            noise = np.concatenate([
+                keyed_generator(self.seed, key, epoch, patient).random((len(images), k), np.float32)
+                for key, k in NOISE_SIZES.items()
+            ], axis=1)  # fmt: skip
         return Bag(images, self.clinical[position], self.labels[position], patient, noise)
-
-    def _noise(self, count: int, epoch: int, patient: str) -> np.ndarray:
-        groups = [
-            keyed_generator(self.seed, key, epoch, patient).random((count, size), np.float32)
-            for key, size in NOISE_SIZES.items()
-        ]
-        return np.concatenate(groups, axis=1)
 
 
 def shuffled_owners(patients: Sequence[str], seed: int) -> list[str]:
@@ -79,6 +73,7 @@ def shuffled_owners(patients: Sequence[str], seed: int) -> list[str]:
     return [patients[position] for position in order]
 
 
+@dataclass(eq=False)
 class EpochSampler(Sampler[Key]):
     """All patients once: in an order drawn from (seed, epoch) for training, else as they come.
 
@@ -86,8 +81,10 @@ class EpochSampler(Sampler[Key]):
     does: hence `epoch`, the first one.
     """
 
-    def __init__(self, patients: int, seed: int, shuffle: bool, epoch: int = 0):
-        self.patients, self.seed, self.shuffle, self.epoch = patients, seed, shuffle, epoch
+    patients: int
+    seed: int
+    shuffle: bool
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -18,6 +18,8 @@ from lymphoml.data.problems import DataError, Place, Problem, shortened
 from lymphoml.data.settings import DataConfig
 from lymphoml.data.tables import cell_problems, duplicate_problems, read_table
 
+OLD = 65  # years
+
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
@@ -115,6 +117,7 @@ def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list
     """
     root = root_folder(data)
     tables: dict[int, pd.DataFrame] = {}
+    has_bag: dict[int, pd.Series] = {}
     images: dict[str, Paths] = {}
     problems: list[Problem] = []
     lost: list[Problem] = []
@@ -130,7 +133,7 @@ def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list
         images |= bags
         lost += of_folder
         if places is not None:
-            table["has_bag"] = table["id"].isin(bags.keys())
+            has_bag[number] = table["id"].isin(bags.keys())
     if not tables:
         return pd.DataFrame(), images, problems + lost
     text = pd.concat(tables, names=["table", "row"])
@@ -138,7 +141,7 @@ def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list
     problems += [problem for _, problem in wrong] + lost
     if not problems and text.empty:
         problems.append(Problem(Place(root), "no patient in any table", "add a row per patient"))
-    return text[text["has_bag"] & ~text.index.isin([row for row, _ in wrong])], images, problems
+    return text[pd.concat(has_bag) & ~text.index.isin([row for row, _ in wrong])], images, problems
 
 
 # From text to values
@@ -181,3 +184,36 @@ def _suspected_persons(table: pd.DataFrame, data: DataConfig) -> np.ndarray:
     rows = zip(values.itertuples(index=False, name=None), table.index, known, strict=True)
     persons = [row if is_known else patient for row, patient, is_known in rows]
     return pd.factorize(pd.Series(persons, dtype=object))[0]
+
+
+# Subgroups: categories of each patient in which a cohort is scored, which no model sees
+
+
+def subgroups(cohort: Cohort, data: DataConfig) -> pd.DataFrame:
+    """Return a column of categories for each grouping, indexed by patient.
+
+    `hard`, where `data.hard_stratum` is declared: "1" for a value of its column up to `max`, where
+    clinical values do not separate the classes, "0" above, "unknown" where it is missing. Then
+    every categorical column, age by OLD, the separator of the birth date, and the earlier and later
+    half of each table's rows.
+    """
+    table, origin = cohort.table, cohort.origin
+    found = pd.DataFrame(index=table.index)
+    if stratum := data.hard_stratum:
+        values = table[stratum.column]
+        found["hard"] = _either(values, values <= stratum.max, "1", "0")
+    for name, column in data.columns.items():
+        values = table[name]
+        if column.kind == "categorical":
+            found[name] = values.fillna("unknown")
+        elif column.kind == "date_of_birth":
+            found[name] = _either(values, values >= OLD, f"{OLD} and above", f"below {OLD}")
+            found[f"{name} format"] = origin[f"{name} format"].fillna("unknown")
+    middle = origin["row"].groupby(origin["table"]).transform("median")
+    late = origin["row"] > middle
+    found["acquisition_half"] = late.map({True: "later half", False: "earlier half"})
+    return found
+
+
+def _either(values: pd.Series, applies: pd.Series, yes: str, no: str) -> pd.Series:
+    return applies.map({True: yes, False: no}).where(values.notna(), "unknown")

@@ -4,6 +4,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,15 +58,12 @@ class Preprocessing(NamedTuple):
 WHOLE = Preprocessing(crop=None, resize=None)
 
 
-class ImageProblem(NamedTuple):
+class ImageProblem(Exception):
     """Why an image cannot be used. `kind` names no file and no number, to count images by."""
 
-    kind: str
-    what: str
-    action: str = "replace the file or remove it"
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.action}"
+    def __init__(self, kind: str, what: str, action: str = "replace the file or remove it"):
+        super().__init__(f"{what}; {action}")
+        self.kind, self.what = kind, what
 
 
 class Opened(NamedTuple):
@@ -92,54 +90,56 @@ def decode_patient(
         yield str(error)
         return
     for path, digest in zip(source.paths, source.digests, strict=True):
-        opened = open_unchanged(path, digest)
-        images = opened if isinstance(opened, ImageProblem) else _preprocessed(opened.image, sizes)
-        if isinstance(images, ImageProblem):
-            yield f"image {path} of patient {source.patient}: {images}"
-        else:
-            yield {each: normalizers[each](image) for each, image in images.items()}
+        images: dict[Preprocessing, np.ndarray] | str
+        try:
+            image = open_unchanged(path, digest).image
+            pixels = {each: _preprocessed(image, each, size) for each, size in sizes.items()}
+            images = {each: normalizers[each](found) for each, found in pixels.items()}
+        except ImageProblem as problem:
+            images = f"image {path} of patient {source.patient}: {problem}"
+        yield images
 
 
-def open_unchanged(path: Path, digest: bytes) -> Opened | ImageProblem:
+def open_unchanged(path: Path, digest: bytes) -> Opened:
     """Return a file's image; `digest` is the SHA-256 that the file must still have."""
     content = read_image(path)
-    if isinstance(content, ImageProblem):
-        return content
     if hashlib.sha256(content).digest() != digest:
         what = "changed while it was read"
-        return ImageProblem(what, what, "rerun once nothing writes to it")
+        raise ImageProblem(what, what, "rerun once nothing writes to it")
     return open_rgb(content)
 
 
-def read_image(path: Path) -> bytes | ImageProblem:
-    """Return an image file's bytes."""
+def read_image(path: Path) -> bytes:
+    """Return an image file's bytes. Raises ImageProblem."""
     try:
         return read_bytes(path)
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
-        return ImageProblem("unreadable file", what, "check the file and its permissions")
+        raise ImageProblem("unreadable file", what, "check the file and its permissions") from None
 
 
-def open_rgb(content: bytes) -> Opened | ImageProblem:
-    """Return a file's bytes as an image, fully decoded.
+def open_rgb(content: bytes) -> Opened:
+    """Return a file's bytes as an image, fully decoded. Raises ImageProblem.
 
     The number of pixels and the mode are checked before a pixel is decoded.
     """
     try:
         with open_image(content) as opened:
-            if problem := _header_problem(opened, len(content)):
-                return problem
+            _check_header(opened, len(content))
             animated = bool(getattr(opened, "is_animated", False))
             sixteen = ";16" in str([tile[3] for tile in opened.tile])
             return Opened(opened.convert("RGB"), opened.mode, sixteen, animated)
+    except ImageProblem:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        return ImageProblem(TOO_LARGE, f"cannot be decoded ({one_line(error)})")
+        kind, message = TOO_LARGE, one_line(error)
     except Exception as error:  # Pillow's many formats raise whatever they run into
         message = one_line(error)
         if "cannot identify" in message:
-            return ImageProblem("not an image", "cannot be decoded (not an image)")
-        kind = "truncated" if "truncated" in message else "cannot be decoded"
-        return ImageProblem(kind, f"cannot be decoded ({message})")
+            kind = message = "not an image"
+        else:
+            kind = "truncated" if "truncated" in message else "cannot be decoded"
+    raise ImageProblem(kind, f"cannot be decoded ({message})")
 
 
 def open_image(content: bytes) -> ImageFile:
@@ -159,8 +159,8 @@ def size_from_header(path: Path, preprocessing: Preprocessing) -> Size | None:
     try:
         content = read_bytes(path)
         with open_image(content) as opened:
-            if _header_problem(opened, len(content)) or size_problem(opened, preprocessing):
-                return None
+            _check_header(opened, len(content))
+            check_size(opened, preprocessing)
             side = preprocessing.resize or preprocessing.crop
             return (side, side) if side else (opened.height, opened.width)
     except Exception:  # as above
@@ -175,9 +175,9 @@ def patient_normalizer(source: BagSource, stain_norm: str | None) -> Normalizer:
     """
     samples = []
     for path, digest in zip(source.paths, source.digests, strict=True) if stain_norm else ():
-        opened = open_unchanged(path, digest)
-        if isinstance(opened, Opened):
-            samples.append(np.asarray(opened.image)[::EVERY, ::EVERY].reshape(-1, 3))
+        with suppress(ImageProblem):
+            image = open_unchanged(path, digest).image
+            samples.append(np.asarray(image)[::EVERY, ::EVERY].reshape(-1, 3))
     if not stain_norm or not samples:
         return lambda image: image
     pixels = np.concatenate(samples)
@@ -190,51 +190,42 @@ def patient_normalizer(source: BagSource, stain_norm: str | None) -> Normalizer:
         ) from None
 
 
-def size_problem(image: Image.Image, preprocessing: Preprocessing) -> ImageProblem | None:
-    """Return why an image of this size cannot be cropped or resized."""
+def check_size(image: Image.Image, preprocessing: Preprocessing) -> None:
+    """Raise ImageProblem where an image of this size cannot be cropped or resized."""
     (width, height), crop = image.size, preprocessing.crop
     pixels = f"{width} x {height} pixels"
     if crop is not None and min(width, height) < crop:
         what = f"{pixels}, smaller than data.crop={crop}"
-        return ImageProblem(UNFIT, what, "set data.crop lower")
+        raise ImageProblem(UNFIT, what, "set data.crop lower")
     if crop is None and preprocessing.resize is not None and width != height:
-        return ImageProblem(UNFIT, f"{pixels}, not square", "set data.crop first")
-    return None
+        raise ImageProblem(UNFIT, f"{pixels}, not square", "set data.crop first")
 
 
 def _preprocessed(
-    image: Image.Image, sizes: Mapping[Preprocessing, Size | None]
-) -> dict[Preprocessing, np.ndarray] | ImageProblem:
-    images = {}
-    for each, size in sizes.items():
-        if problem := size_problem(image, each):
-            return problem
-        images[each] = pixels = np.asarray(_resized(image, each))
-        if size is not None and pixels.shape[:2] != size:
-            return ImageProblem(
-                "of another size",
-                f"{image.width} x {image.height} pixels where the first has {size[1]} x {size[0]}",
-                "set data.crop or data.resize, so that all are of one size",
-            )
-    return images
-
-
-def _resized(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    image: Image.Image, preprocessing: Preprocessing, size: Size | None
+) -> np.ndarray:
+    check_size(image, preprocessing)
     crop, resize, _ = preprocessing
+    whole = f"{image.width} x {image.height} pixels"
     if crop is not None:
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
         image = image.crop((left, top, left + crop, top + crop))
-    return image.resize((resize, resize), Image.Resampling.BICUBIC) if resize else image
+    if resize is not None:
+        image = image.resize((resize, resize), Image.Resampling.BICUBIC)
+    if size is not None and (image.height, image.width) != size:
+        what = f"{whole} where the first has {size[1]} x {size[0]}"
+        action = "set data.crop or data.resize, so that all are of one size"
+        raise ImageProblem("of another size", what, action)
+    return np.asarray(image)
 
 
-def _header_problem(header: Image.Image, file_size: int) -> ImageProblem | None:
+def _check_header(header: Image.Image, file_size: int) -> None:
     width, height = header.size
     pixels = f"{width} x {height} pixels"
     if width * height > MAX_PIXELS:
-        return ImageProblem(TOO_LARGE, f"{pixels}, more than {MAX_PIXELS}")
+        raise ImageProblem(TOO_LARGE, f"{pixels}, more than {MAX_PIXELS}")
     if width * height > max(SMALL, file_size * DENSEST):
-        return ImageProblem(TOO_LARGE, f"{pixels} in {file_size} bytes, as no photograph")
+        raise ImageProblem(TOO_LARGE, f"{pixels} in {file_size} bytes, as no photograph")
     if header.mode not in MODES:
-        allowed = f"convert it to one of {', '.join(sorted(MODES))}"
-        return ImageProblem("of a mode that is refused", f"mode {header.mode}, not 8 bits", allowed)
-    return None
+        action = f"convert it to one of {', '.join(sorted(MODES))}"
+        raise ImageProblem("of a mode that is refused", f"mode {header.mode}, not 8 bits", action)

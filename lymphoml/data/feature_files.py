@@ -89,22 +89,19 @@ def _read(path: Path) -> pd.DataFrame:
         else:
             table = _from_arrays(read_arrays(path, LARGEST))
         table = table.astype(dict.fromkeys(KEYS, str))
+        if table.shape[1] == len(KEYS):
+            raise ValueError(f"only {' and '.join(KEYS)}")
+        if duplicated := sorted(set(table.columns[table.columns.duplicated()])):
+            raise ValueError(f"column {duplicated[0]} is duplicated")
+        if unsafe := [name for name in map(str, table.columns) if not is_safe_text(name)]:
+            raise ValueError(f"column {quoted(unsafe[0], 60)} is a formula, or cannot be seen")
+        return table
     except Exception as error:  # whatever a foreign file makes the parsers say
         reason = getattr(error, "strerror", None) or one_line(error)[:200]
         raise InputError(
             f"features {path}: {reason}; it needs {' and '.join(KEYS)} and a number for each "
             f"feature, see docs/data.md"
         ) from None
-    if table.shape[1] == len(KEYS):
-        raise InputError(f"features {path}: only {' and '.join(KEYS)}; add the features")
-    if duplicated := sorted(set(table.columns[table.columns.duplicated()])):
-        raise InputError(f"features {path}: column {duplicated[0]} is duplicated; rename one")
-    if unsafe := [name for name in map(str, table.columns) if not is_safe_text(name)]:
-        raise InputError(
-            f"features {path}: column {quoted(unsafe[0], 60)} is a formula to a spreadsheet, or "
-            f"cannot be seen; rename it"
-        )
-    return table
 
 
 def _from_arrays(arrays: dict[str, np.ndarray]) -> pd.DataFrame:

@@ -63,8 +63,7 @@ class FeatureScaler:
         return cls(store.names, mean.tolist(), scale.tolist(), weights)
 
     def __call__(self, features: "Tensor") -> "Tensor":
-        mean, scale = (features.new_tensor(values) for values in (self.mean, self.scale))
-        scaled = (features - mean) / scale
+        scaled = (features - features.new_tensor(self.mean)) / features.new_tensor(self.scale)
         return scaled * features.new_tensor(self.weights) if self.weights else scaled
 
     def state(self) -> dict[str, Any]:

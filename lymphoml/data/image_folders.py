@@ -18,12 +18,11 @@ def find_bags(
     """Return the images of each patient, sorted by name, and the problems met.
 
     `places` holds where each patient's row is; None: no table lists them, every folder is one's.
-    Hidden files and folders
-    (.DS_Store, ._000.jpg) and files that do not match `pattern` are ignored.
+    Hidden files and folders (.DS_Store, ._000.jpg) and files other than `pattern` are ignored.
     """
     try:
         check_inside_root(folder, root, Place(folder))
-        present = {each.name: each for each in _visible(folder) if os.path.isdir(each)}
+        present = {each.name for each in _visible(folder) if os.path.isdir(each)}
     except OSError as error:
         what = f"no folder of images ({error.strerror})"
         return {}, [Problem(Place(folder), what, "check data.root")] if places is not None else []
@@ -33,7 +32,7 @@ def find_bags(
         places = {name: Place(folder / name) for name in sorted(present)}
     bags: dict[str, Paths] = {}
     problems = []
-    for name in sorted(present.keys() - places.keys()):
+    for name in sorted(present - places.keys()):
         place = Place(folder, f"folder {quoted(name, 99)}")
         problems.append(Problem(place, "no row in the table", "add the patient, or move it away"))
     for patient, place in places.items():
@@ -42,8 +41,7 @@ def find_bags(
             problems.append(Problem(place, "no such folder", action, private=folder))
             continue
         try:
-            if present[patient].is_symlink():
-                check_inside_root(folder / patient, root, place)
+            check_inside_root(folder / patient, root, place)
             bags[patient] = _images(folder / patient, root, pattern, place)
         except DataError as error:
             problems += error.found

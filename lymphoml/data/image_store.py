@@ -85,9 +85,8 @@ def read_images(images: Images, preprocessing: Preprocessing, cache: str) -> tup
         try:
             with cache_lock(folder):  # whoever held it before has built some of them
                 states = check_entries(folder, missing)
-                _report_corrupt(folder, states)
                 if missing := _incomplete(missing, states, size):
-                    _check_space(folder, missing, size)
+                    _announce(folder, missing, states, size)
                     problems = _decode(missing, folder, preprocessing, size)
         except OSError as error:
             raise cache_error(f"cache {folder}", error, decimal(_bytes(missing, size))) from None
@@ -105,22 +104,19 @@ def _bytes(sources: Sequence[BagSource], size: Size) -> int:
     return sum(len(source.paths) for source in sources) * size[0] * size[1] * 3
 
 
-def _report_corrupt(folder: Path, states: States) -> None:
+def _announce(folder: Path, missing: Sequence[BagSource], states: States, size: Size) -> None:
+    """Print what will be built. Raises RuntimeFailure where it has no room."""
     reasons = Counter(state for state in states if isinstance(state, str) and state != MISSING)
     if reasons:
         listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         print(f"cache {folder}: rebuilding corrupt entries: {listed}")
-
-
-def _check_space(folder: Path, sources: Sequence[BagSource], size: Size) -> None:
-    images = sum(len(source.paths) for source in sources)
-    need, free = _bytes(sources, size), shutil.disk_usage(folder).free
-    left = f"{decimal(need)}; {decimal(free)} free"
-    print(f"cache {folder}: building {images:,} images, {left}", flush=True)
-    if need > free:
+    images = sum(len(source.paths) for source in missing)
+    need, free = decimal(_bytes(missing, size)), decimal(shutil.disk_usage(folder).free)
+    print(f"cache {folder}: building {images:,} images, {need}; {free} free", flush=True)
+    if _bytes(missing, size) > shutil.disk_usage(folder).free:
         raise RuntimeFailure(
-            f"cache {folder} needs {decimal(need)}, only {decimal(free)} are free there; make "
-            f"room, or set data.cache=DIR to another folder"
+            f"cache {folder} needs {need}, only {free} are free there; make room, or set "
+            f"data.cache=DIR to another folder"
         )
 
 

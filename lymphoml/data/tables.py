@@ -38,19 +38,13 @@ def read_rows(path: Path, required: set[str], optional: set[str], advice: str) -
     Nothing is inferred: 007 stays 007, and NA stays NA. Raises DataError, with `advice` where a
     required column is missing.
     """
-    text = _decode(path)
-    wanted = required | optional
+    text, wanted = _decode(path), required | optional
+    problems, rows = [], {}
     try:
         separator = max(SEPARATORS, key=lambda each: len(wanted & set(_header(text, each))))
         header = _header(text, separator)
-    except csv.Error as error:
-        raise DataError(
-            Problem(Place(path, "row 1"), f"not a CSV file ({error})", AS_CSV)
-        ) from None
-    found = _header_problems(header, required, wanted, advice)
-    problems = [Problem(Place(path, "row 1"), what, action) for what, action in found]
-    rows = {}
-    try:
+        for what, action in _header_problems(header, required, wanted, advice):
+            problems.append(Problem(Place(path, "row 1"), what, action))
         for line, cells in list(_records(text, separator, strict=True))[1:]:
             if len(cells) < len(header) or any(cells[len(header) :]):
                 what = f"{len(cells)} cells where the header has {len(header)}"
@@ -129,7 +123,11 @@ def read_table(path: Path, data: DataConfig) -> pd.DataFrame:
         categories = list(column.values) if column.kind == "categorical" else []
         given = ~table[name].str.lower().isin(NOT_GIVEN) | table[name].isin(categories)
         table[name] = table[name].where(given)
-    places = [_place(path, line, patient) for line, patient in table["id"].items()]
+    places = []
+    for line, patient in table["id"].items():
+        hidden = hide_dates(patient)
+        shown = hidden if re.fullmatch(SAFE_ID, hidden) else quoted(hidden, 60)
+        places.append(Place(path, f"row {line}, patient {shown}"))
     table["place"] = pd.Series(places, table.index, dtype=object)
     return table
 
@@ -139,23 +137,18 @@ def _headings(data: DataConfig) -> dict[str, str]:
     return {"id": data.id_column, "label": data.label_column} | columns
 
 
-def _place(path: Path, line: object, patient: str) -> Place:
-    hidden = hide_dates(patient)
-    shown = hidden if re.fullmatch(SAFE_ID, hidden) else quoted(hidden, 60)
-    return Place(path, f"row {line}, patient {shown}")
-
-
 def cell_problems(table: pd.DataFrame, data: DataConfig) -> Iterator[tuple[object, Problem]]:
     """Yield the row and a problem for each cell at fault. No birth date is quoted."""
     headings = {name: heading for name, heading in _headings(data).items() if name in table}
-    for row, cells in table.iterrows():
-        for name, heading in headings.items():
+    columns = [table[name] for name in headings]
+    for row, place, *cells in zip(table.index, table["place"], *columns, strict=True):
+        for (name, heading), cell in zip(headings.items(), cells, strict=True):
             try:
-                read_cell(name, cells[name], data)
+                read_cell(name, cell, data)
             except CellError as error:
-                hidden = pd.isna(cells[name]) or name in data.birth_dates
-                shown = "" if hidden else hide_dates(quoted(cells[name], 60))
-                yield row, Problem(cells["place"], f"{heading} {error.what}", error.action, shown)
+                hidden = pd.isna(cell) or name in data.birth_dates
+                shown = "" if hidden else hide_dates(quoted(cell, 60))
+                yield row, Problem(place, f"{heading} {error.what}", error.action, shown)
 
 
 def duplicate_problems(table: pd.DataFrame) -> Iterator[tuple[object, Problem]]:

@@ -7,8 +7,8 @@ import pandas as pd
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256, write_csv, write_json
 from lymphoml.core.untrusted import read_mapping
+from lymphoml.data.cohort import subgroups
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.subgroups import subgroups
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 from lymphoml.runs.baselines import baseline_features, baseline_predictions

@@ -5,27 +5,20 @@ from torch.utils.data import DataLoader
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.bags import Bag, BagDataset, EpochSampler, collate, shuffled_owners
-from lymphoml.data.image_store import ImageStore
+from lymphoml.data.feature_store import FeatureStore
 
 SIZES = {"P1": 5, "P2": 3, "P3": 9}
-
-
-class Store(ImageStore):
-    """Image i of patient Pp is filled with 10 p + i."""
-
-    def __init__(self):
-        pass
-
-    def bag(self, patient):
-        start = 10 * int(patient[1:])
-        values = np.arange(start, start + SIZES[patient], dtype=np.uint8)
-        return np.broadcast_to(values[:, None, None, None], (len(values), 2, 2, 3)).copy()
+# Image i of patient Pp is filled with 10 p + i.
+STORE = FeatureStore({
+    p: np.repeat(np.arange(size, dtype="u1") + 10 * int(p[1]), 12).reshape(size, 2, 2, 3)
+    for p, size in SIZES.items()
+}, ["pixels"])  # fmt: skip
 
 
 def dataset(bag_size=None, seed=0, patients=tuple(SIZES), augment=False):
     clinical = np.arange(2 * len(patients), dtype=np.float32).reshape(-1, 2)
     labels = [1, 0, -1][: len(patients)]
-    return BagDataset(patients, patients, clinical, labels, Store(), bag_size, augment, seed)
+    return BagDataset(patients, patients, clinical, labels, STORE, bag_size, augment, seed)
 
 
 def numbers(bag):
@@ -107,6 +100,6 @@ def test_shuffled_bags_keep_label_and_clinical_values_and_change_the_images():
     assert order == shuffled_owners(patients, seed=3) != shuffled_owners(patients, seed=4)
     assert sum(one == other for one, other in zip(order, patients, strict=True)) < 6
     clinical = np.zeros((3, 1), np.float32)
-    bags = BagDataset([*SIZES], ["P3", "P1", "P2"], clinical, [1, 0, 1], Store(), None, False, 0)
+    bags = BagDataset([*SIZES], ["P3", "P1", "P2"], clinical, [1, 0, 1], STORE, None, False, 0)
     assert [bags[0, i].patient for i in range(3)] == ["P1", "P2", "P3"]
     assert numbers(bags[0, 0]) == [*range(30, 39)]

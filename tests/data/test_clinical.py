@@ -1,11 +1,8 @@
 """Clinical features against scikit-learn's, and from the training rows alone."""
 
-import io
-
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
@@ -99,16 +96,6 @@ def test_a_missing_value_is_refused_where_training_had_none():
     assert second.startswith("patient P3: count is missing")
     with pytest.raises(InputError, match="age has no value among the training patients"):
         fit(["age"], TABLE.assign(age=np.nan), missing="impute")
-
-
-def test_state_is_stored_in_a_checkpoint_of_primitives():
-    encoder = fit(["age", "site", "count"], missing="impute")
-    file = io.BytesIO()
-    torch.save(encoder.state(), file)
-    file.seek(0)
-    restored = ClinicalEncoder(**torch.load(file, weights_only=True))
-    assert restored == encoder
-    assert np.array_equal(restored.transform(TABLE), encoder.transform(TABLE))
 
 
 @given(st.lists(st.floats(1e-3, 1e6), min_size=2, max_size=20), st.booleans())

@@ -1,5 +1,13 @@
+"""Entries verify themselves; a build survives damage, other processes and full disks."""
+
+import hashlib
 import os
 import pickle
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,25 +15,167 @@ from PIL import Image
 
 from lymphoml.core.errors import InputError, RuntimeFailure
 from lymphoml.data import cache, decoding
+from lymphoml.data.cache import (
+    BagSource,
+    check_entry,
+    content_key,
+    hash_images,
+    read_entry,
+    write_entry,
+)
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), dtype=np.uint8)
+FEATURES = np.random.default_rng(0).random((3, 7), np.float32)
+
+
+@pytest.fixture(params=[PIXELS, FEATURES], ids=["pixels", "features"])
+def entry(request, tmp_path):
+    path = tmp_path / "0123.npy"
+    write_entry(path, request.param.shape, iter(request.param))
+    return path, request.param
 
 
 def pixels(paths):
     return np.stack([np.asarray(Image.open(path)) for path in paths])
 
 
-def test_every_bag_holds_its_own_pixels(images, opened):
-    store = opened()
+def assert_same_pixels(store, images):
     for patient, paths in images.items():
         np.testing.assert_array_equal(store.bag(patient), pixels(paths))
-    assert store.size == (20, 20)
-    assert store.lengths == [2, 1, 3]
-    assert isinstance(store.bag("P1"), np.memmap)
 
 
-def test_crop_is_central_and_comes_before_resize(images, opened):
-    whole = pixels(images["P10"])
-    np.testing.assert_array_equal(opened(crop=10).bag("P10"), whole[:, 5:15, 5:15])
-    assert opened(crop=10, resize=7).bag("P2").shape == (3, 7, 7, 3)
+def test_an_entry_is_a_npy_file_and_a_digest_that_is_mapped_and_never_changed(entry):
+    path, array = entry
+    np.testing.assert_array_equal(np.load(path), array)
+    content = path.read_bytes()
+    assert hashlib.sha256(b"0123" + content[:-32]).digest() == content[-32:]
+    assert check_entry(path) == array.shape
+    bag = read_entry(path)
+    assert isinstance(bag, np.memmap)
+    bag[:] = 0  # reaches no file
+    bag.flush()
+    assert path.read_bytes() == content
+
+
+def test_a_flipped_bit_or_a_truncation_anywhere_is_found(entry):
+    path, _ = entry
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 9):
+        spoiled = bytearray(whole)
+        spoiled[position] ^= 1 << position % 8
+        path.write_bytes(spoiled)
+        assert check_entry(path) == "truncated or corrupt"
+        path.write_bytes(whole[:position])
+        assert check_entry(path) == ("truncated or corrupt" if position else "empty")
+    other = path.with_name("4567.npy")  # another entry's name
+    for spoiled, content in ((path, whole + b"\0"), (other, whole)):
+        spoiled.write_bytes(content)
+        assert check_entry(spoiled) == "truncated or corrupt"
+    assert check_entry(path.with_name("89.npy")) == "missing"
+    assert check_entry(path.parent) == "unreadable (not a file)"
+
+
+def test_an_entrys_name_depends_on_bytes_order_and_folder_but_not_on_the_patient(images, tmp_path):
+    first, second = images["P1"]
+    names = {
+        BagSource.read("P1", paths).entry(tmp_path / folder).name
+        for paths in ((first,), (first, second), (second, first))
+        for folder in ("crop=8", "crop=9")
+    }
+    assert len(names) == 6
+    assert BagSource.read("other", (first,)).entry(tmp_path / "crop=8").name in names
+
+
+def test_the_content_key_depends_on_every_byte_and_on_the_patient(images):
+    before = content_key(hash_images(images))
+    moved = images | {"P1": images["P1"][:1], "P10": (images["P1"][1], *images["P10"])}
+    assert content_key(hash_images(moved)) != before
+    images["P1"][0].write_bytes(images["P1"][0].read_bytes() + b"\0")
+    assert content_key(hash_images(images)) != before
+
+
+def test_a_changed_added_or_removed_image_rebuilds_its_patient_alone(
+    images, opened, entries, monkeypatch
+):
+    opened()
+    before = entries()
+    Image.new("RGB", (20, 20)).save(images["P1"][1])
+    longer = images | {"P10": images["P10"] * 2, "P2": images["P2"][:2]}
+    for changed, rebuilt in ((images, 1), (longer, 2)):
+        assert_same_pixels(opened(changed), changed)
+        after = entries()
+        assert len(after) == len(before) + rebuilt
+        assert {path: after[path] for path in before} == before
+        before = after
+    monkeypatch.setattr(decoding, "open_unchanged", lambda *_: pytest.fail("decoded again"))
+    opened({"other id": images["P2"], "P1": images["P1"]})  # cohorts share entries
+
+
+@pytest.mark.parametrize("left", [0, 300], ids=["empty", "cut"])
+def test_a_corrupt_entry_alone_is_rebuilt_and_reported(images, opened, entries, capsys, left):
+    opened()
+    before = entries()
+    damaged = max(before, key=lambda path: path.stat().st_size)
+    os.truncate(damaged, left)
+    os.utime(damaged, ns=(0, 0))
+    capsys.readouterr()
+    assert_same_pixels(opened(), images)
+    after = entries()
+    assert after.pop(damaged) > before.pop(damaged)
+    assert after == before
+    reported, building = capsys.readouterr().out.splitlines()
+    assert "rebuilding corrupt entries: 1 " in reported
+    assert "building 3 images" in building
+
+
+def test_who_comes_second_waits_and_builds_nothing_again(
+    images, opened, entries, monkeypatch, capsys
+):
+    held, decoded, open_unchanged = Event(), [], decoding.open_unchanged
+
+    def slow(path, *rest):
+        decoded.append(path)
+        assert held.wait(30)
+        return open_unchanged(path, *rest)
+
+    opened({"P10": images["P10"]})
+    (finished,) = before = entries()
+    leftover = finished.with_name(".0.npy.killed")
+    leftover.touch()
+    monkeypatch.setattr(decoding, "open_unchanged", slow)
+    printed = ""
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(opened)
+        while not decoded:
+            time.sleep(0.01)
+        second = pool.submit(opened)
+        while "waiting for another process" not in printed:
+            assert not second.done()
+            printed += capsys.readouterr().out
+            time.sleep(0.01)
+        held.set()
+    for each in (first, second):
+        assert_same_pixels(each.result(), images)
+    assert sorted(decoded) == sorted(images["P1"] + images["P2"])
+    assert entries()[finished] == before[finished]
+    assert not leftover.exists()
+
+
+def test_too_little_space_is_one_line_before_anything_is_decoded(images, opened, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
+    monkeypatch.setattr(decoding, "open_unchanged", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(RuntimeFailure, match=r"needs 7.2 kB.*data\.cache=DIR") as refused:
+        opened()
+    assert len(refused.value.problems) == 1
+
+
+def test_a_cache_that_cannot_be_made_is_one_line(opened, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/images/.* \(Not a directory\).* data.cache=DIR"):
+        opened(cache=tmp_path / "file")
+
+
+# The store
 
 
 def test_second_opening_reads_each_image_once_and_decodes_and_writes_nothing(
@@ -37,7 +187,8 @@ def test_second_opening_reads_each_image_once_and_decodes_and_writes_nothing(
     monkeypatch.setattr(cache, "FileLock", lambda *_: pytest.fail("locked"))
     read, read_bytes = [], cache.read_bytes
     monkeypatch.setattr(cache, "read_bytes", lambda p: read.append(p) or read_bytes(p))
-    opened()
+    store = opened()
+    assert (store.size, store.patients, store.lengths) == ((20, 20), ["P1", "P10", "P2"], [2, 1, 3])
     assert sorted(read) == sorted(path for paths in images.values() for path in paths)
     assert not capsys.readouterr().out
 

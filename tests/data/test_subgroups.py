@@ -1,8 +1,7 @@
 import pandas as pd
 
 from lymphoml.cli.config import data_config
-from lymphoml.data.cohort import Cohort
-from lymphoml.data.subgroups import subgroups
+from lymphoml.data.cohort import Cohort, subgroups
 
 DATA = data_config("lymphocytosis", {})
 

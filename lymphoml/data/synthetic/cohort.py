@@ -75,16 +75,7 @@ def synthesize(
         "population": asdict(population),
         "best_balanced_accuracy": best_balanced_accuracy(images, population),
         "method": METHOD,
-        "patients": {
-            patient.id: {
-                "split": SPLITS[split],
-                "label": patient.label,
-                "age": round(patient.age, 4),
-                "atypical_fraction": round(patient.atypical_fraction, 4),
-                "cells": patient.cells.astype(int).tolist(),  # 1 atypical; in the order of files
-            }
-            for (split, _), patient in drawn.items()
-        },
+        "patients": {each.id: _truth(split, each) for (split, _), each in drawn.items()},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as partial:
@@ -104,6 +95,16 @@ def _path_problems(out: Path) -> Iterator[str]:
             yield f"out={out}: {path} is a file; name a new folder"
     if out.is_dir() and any(out.iterdir()):
         yield f"out={out}: the folder is not empty; name a new one or remove it"
+
+
+def _truth(split: int, patient: Patient) -> dict[str, Any]:
+    return {
+        "split": SPLITS[split],
+        "label": patient.label,
+        "age": round(patient.age, 4),
+        "atypical_fraction": round(patient.atypical_fraction, 4),
+        "cells": patient.cells.astype(int).tolist(),  # 1 atypical; in the order of the file names
+    }
 
 
 def _draw_bag(folder: Path, patient: Patient, size: int, rng: np.random.Generator) -> None:

@@ -72,15 +72,13 @@ def _cohort(run: Run) -> Cohort:
 
 def _centre(path: Path, width: int) -> Image.Image:
     try:
-        content = read_bytes(path)
+        image = open_rgb(read_bytes(path)).image
     except FileNotFoundError:
         raise InputError(MISSING) from None
     except OSError:
         raise InputError("an image cannot be read; run the audit") from None
-    opened = open_rgb(content)
-    if isinstance(opened, ImageProblem):
-        raise InputError("an image cannot be decoded; run the audit")
-    image = opened.image
+    except ImageProblem:
+        raise InputError("an image cannot be decoded; run the audit") from None
     width = min(width, *image.size)
     left, top = (image.width - width) // 2, (image.height - width) // 2
     return image.crop((left, top, left + width, top + width))
