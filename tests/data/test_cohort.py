@@ -4,13 +4,14 @@ import tempfile
 from datetime import date, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lymphoml.cli.config import data_config
 from lymphoml.core.errors import InputError
-from lymphoml.data.cohort import Cohort, load_cohort, load_cohort_lenient
+from lymphoml.data.cohort import Cohort, load_cohort, load_cohort_lenient, subgroups
 from lymphoml.data.columns import CellError, read_cell
 from lymphoml.data.settings import DataConfig
 
@@ -312,6 +313,36 @@ def test_a_folder_may_link_within_the_root(tmp_path):
     (tmp_path / "trainset/P1").rename(tmp_path / "stored")
     (tmp_path / "trainset/P1").symlink_to("../stored")
     assert same(load_cohort(data), cohort)
+
+
+# Subgroups
+
+
+def test_every_grouping():
+    ids = ["A", "B", "C", "D"]
+    table = pd.DataFrame(
+        {
+            "label": [0, 1, 1, 0],
+            "lymphocyte_count": [8.0, 8.01, 7.9, float("nan")],
+            "age": [64.9, 65.0, 80.0, float("nan")],
+            "sex": pd.Series(["F", "M", None, "M"], index=ids, dtype="str"),
+        },
+        ids,
+    )
+    origin = pd.DataFrame(
+        {"table": 0, "row": [5, 2, 4, 3], "age format": ["/", "-", "/", None]}, ids
+    )
+    cohort = Cohort("tiny", table, dict.fromkeys(ids, ()), origin)
+    found = subgroups(cohort, KAGGLE)
+    assert found.to_dict("list") == {
+        "hard": ["1", "0", "1", "unknown"],
+        "age": ["below 65", "65 and above", "65 and above", "unknown"],
+        "age format": ["/", "-", "/", "unknown"],
+        "sex": ["F", "M", "unknown", "M"],
+        "acquisition_half": ["later half", "earlier half", "later half", "earlier half"],
+    }
+    assert list(found.index) == list(cohort.table.index)
+    assert "hard" not in subgroups(cohort, KAGGLE.replace({"hard_stratum": None}))
 
 
 # Shipped options
