@@ -2,8 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ class _Handler(JsonHandler):
         self.server.requests.append(name)
         given = json.loads(self.body())
         if name == self.server.hang_on:
-            self.server.released.wait()
+            threading.Event().wait()  # for ever, in a daemon thread
         elif name == "IntrospectToken":
             self.answer({"active": given["token"] == TOKEN, "username": "someone"})
         elif self.headers["Authorization"] != f"Bearer {TOKEN}":
@@ -59,7 +57,6 @@ class FakeKaggle(JsonServer):
         self.submissions: list[dict[str, Any]] = []
         self.refuse_uploads = False
         self.hang_on: str | None = None  # the request that is never answered
-        self.released = threading.Event()
 
     def environment(self, home: Path) -> dict[str, str]:
         """Return what leads the client here, and to `home` for its files."""
@@ -70,13 +67,3 @@ class FakeKaggle(JsonServer):
             **dict.fromkeys(("http_proxy", "HTTP_PROXY"), self.url),
             **dict.fromkeys(("no_proxy", "NO_PROXY"), ""),
         }
-
-
-@contextmanager
-def fake_kaggle() -> Iterator[FakeKaggle]:
-    server = FakeKaggle()
-    with server.serving():
-        try:
-            yield server
-        finally:
-            server.released.set()

@@ -9,7 +9,6 @@ import json
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,13 +107,6 @@ class FakeWandb(JsonServer):
             args = {key: {"value": value} for key, value in zip(choices, values, strict=True)}
             program = self.sweep["program"]
             yield {"type": "run", "run_id": f"job{number}", "program": program, "args": args}
-
-
-@contextmanager
-def fake_wandb() -> Iterator[FakeWandb]:
-    server = FakeWandb()
-    with server.serving():
-        yield server
 
 
 @dataclass

@@ -76,7 +76,7 @@ def _check_existing_run(folder: Path, config: "TrainConfig") -> None:
     from lymphoml.runs.run_folder import check_same_run
 
     config = resolve_pretraining(config)
-    check_same_run(folder, config, software(config), config.folds_to_train)
+    check_same_run(folder, config, software(config))
 
 
 def clean_sweep_records() -> None:

@@ -16,7 +16,7 @@ from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import RunContext
 from lymphoml.runs.provenance import CHANGES, weights_file
 from lymphoml.runs.run_folder import read_environment, read_predictions, run_lock
-from lymphoml.training.loggers import Tracker
+from lymphoml.training.loggers.tracker import Tracker
 
 
 def aggregate_folds(run: RunContext, tracker: Tracker) -> float:
@@ -24,7 +24,7 @@ def aggregate_folds(run: RunContext, tracker: Tracker) -> float:
     folder = run.folder
     folds = sorted(run.data.folds["fold"].unique().tolist())
     if not all(is_done(folder, fold) for fold in folds):
-        part = read_predictions(folder, run.folds_to_train)
+        part = read_predictions(folder, run.config.folds_to_train)
         return score_fold(part["label"], part["probability"])["balanced_accuracy"]
     with run_lock(folder):
         if not (folder / "metrics.json").exists():

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pandas as pd
 import pytorch_lightning as pl
 
+from lymphoml.core.errors import RuntimeFailure
 from lymphoml.core.files import write_csv, write_json
 from lymphoml.core.progress import ProgressBar, progress_bar
 from lymphoml.core.seeding import keyed_seed
@@ -15,7 +15,7 @@ from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.pooled import pool
 from lymphoml.runs.aggregate import aggregate_folds
-from lymphoml.runs.fold_errors import FailureContextCallback, FoldErrorPolicy
+from lymphoml.runs.fold_errors import FailureContextCallback, fold_errors
 from lymphoml.runs.fold_lock import fold_folder, fold_lock, is_done
 from lymphoml.runs.prepare import RunContext, build_model, fold_store, prepare
 from lymphoml.runs.provenance import software
@@ -31,7 +31,8 @@ from lymphoml.training.checkpoint import (
     reported_checkpoint,
 )
 from lymphoml.training.hardware import Resolved
-from lymphoml.training.loggers import Tracker
+from lymphoml.training.lightning_module import BagClassifier
+from lymphoml.training.loggers.tracker import Tracker
 from lymphoml.training.predict_fold import checkpoint_predictions
 from lymphoml.training.trainer import make_trainer
 from lymphoml.training.weight_averaging import weight_averaging
@@ -57,148 +58,109 @@ def cross_validate(
     run = prepare(config, folder, parallel_jobs, () if sweep else overrides)
     tracker = Tracker(run.config, folder, folder.name)
     run = _open(run, overrides)
-    folds, epochs = run.folds_to_train, config.trainer.max_epochs
+    folds, epochs = config.folds_to_train, config.trainer.max_epochs
     if not all(is_done(folder, fold) for fold in folds):
         chunk = run.resolved.encoder_chunk_size
         chunks = f", {chunk} images at a time" if chunk else ""
         print(f"{folder}: {run.resolved.device_name}, {run.resolved}{chunks}", flush=True)
-    errors = FoldErrorPolicy(config.on_fold_error)
+    failed: list[int] = []
+    skip = config.on_fold_error == "skip"
     with tracker:
         shown = config.trainer.enable_progress_bar
         with progress_bar("", len(folds) * epochs, "epochs", shown) as bar:
             for fold in folds:
-                with errors.fold(fold), fold_lock(folder, fold):
+                with fold_errors(fold, skip, failed), fold_lock(folder, fold):
                     if is_done(folder, fold):
                         bar.advance(epochs)
                     else:
                         (folder / "metrics.json").unlink(missing_ok=True)  # it counts this fold
                         train_fold(run, fold, tracker, bar)
-        errors.close()
+        if failed:
+            plural, missing = "s" * (len(failed) > 1), ", ".join(map(str, failed))
+            raise RuntimeFailure(
+                f"missing: fold{plural} {missing}, for the reasons above. Rerun the same command "
+                f"to train what is missing."
+            )
         return aggregate_folds(run, tracker)
 
 
 def _open(run: RunContext, overrides: Sequence[str]) -> RunContext:
-    """Make or open the run's folder; what an existing run resolved `auto` to holds."""
+    """Make or open the run's folder; the chunk size of an existing run holds where it is `auto`."""
     environment = software(run.config, overrides) | {
         "data_fingerprint": run.data.fingerprint,
         "hardware": run.resolved.device_name,
         "settings": str(run.resolved),
         "resolved": asdict(run.resolved),
     }
-    environment = create_or_open_run(run.folder, run.config, environment, run.folds_to_train)
+    environment = create_or_open_run(run.folder, run.config, environment)
     write_or_verify_folds(run.folder, run.data.folds, run.config.data.folds_csv)
     return run._replace(resolved=Resolved(**environment["resolved"]))
 
 
-class FoldTask(NamedTuple):
-    """One fold's data, model and what is kept of its training."""
-
-    fold: int
-    folder: Path
-    bags: BagDataModule
-    module: pl.LightningModule
-    history: History
-    checkpoints: SaveEpoch
-    context: FailureContextCallback
-    callbacks: list[pl.Callback]
-
-
 def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: ProgressBar) -> None:
-    """Build, fit, score, mark done; an interrupted fold resumes from its last checkpoint."""
-    task = build_fold(run, fold, bar)
-    with tracker.fold(fold) as loggers:
-        trainer = fit_fold(run, task, loggers, bar)
-        predictions = predict_held_out(task, trainer)
+    """Train, predict, score, mark done; an interrupted fold resumes from its last checkpoint."""
+    config, folder = run.config, fold_folder(run.folder, fold)
+    bags, module = build_fold(run, fold)
+    history, context = History(folder / "history.csv"), FailureContextCallback(bags)
+    options, steps = config.trainer, -(-len(bags.train_patients) // config.data.batch_size)
+    average = weight_averaging(config.weight_averaging, options.max_epochs, steps)
+    checkpoints = SaveEpoch(folder, bool(bags.inner_patients), averages=average is not None)
+    progress = FoldProgress(bar, fold, options.max_epochs, history)
+    callbacks = [KeyedSeeds(config.seed, fold), history, progress, checkpoints, context]
+    if average is not None:
+        callbacks.append(average)
+    if options.patience is not None:
+        callbacks.append(Patience(options.patience, options.check_val_every_n_epoch))
+    resume = find_resume_checkpoint(folder, fold)
+    if resume.notice:
+        bar.print(resume.notice)
+    with tracker.fold(fold) as loggers, context.located():
+        trainer = make_trainer(options, folder, logger=loggers, callbacks=callbacks)
+        trainer.fit(module, datamodule=bags, ckpt_path=resume.checkpoint, weights_only=True)
+        predictions = predict_held_out(folder, fold, bags, checkpoints.selected_epoch, trainer)
         tracker.log_fold(predictions, score_fold(predictions["label"], predictions["probability"]))
-    mark_done(task, predictions, bar)
+    score = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]
+    last, selected = len(history.rows), checkpoints.selected_epoch
+    epoch = f"epoch {last}" if selected is None else f"epoch {selected + 1} of {last}, selected"
+    bar.print(
+        f"{folder}: balanced accuracy {score['value']:.3f} [{score['low']:.3f}, "
+        f"{score['high']:.3f}] after {epoch}, {history.seconds:.0f} s"
+    )
+    seconds = round(history.seconds, 1)
+    done = {"fold": fold, "epochs": last, "selected_epoch": selected, "seconds": seconds}
+    write_json(folder / "done.json", done)  # last of all
+    AtomicCheckpointIO().remove_checkpoint(folder / PREVIOUS)  # nothing resumes from here
 
 
-def build_fold(run: RunContext, fold: int, bar: ProgressBar) -> FoldTask:
-    """Return the fold's data, a model with new weights and the callbacks of its training."""
-    config, data, folder = run.config, run.data, fold_folder(run.folder, fold)
+def build_fold(run: RunContext, fold: int) -> tuple[BagDataModule, BagClassifier]:
+    """Return the fold's data, and a model with new weights."""
+    config, data = run.config, run.data
     encoder = None if data.encoders is None else data.encoders.store(fold)
     store = fold_store(run, encoder)
     pl.seed_everything(keyed_seed(config.seed, fold, "weights") % 2**32, verbose=False)
     bags = BagDataModule(config.data, data.cohort, store, data.folds, fold, config.seed)
+    pos_weight = config.loss.pos_weight
+    if pos_weight == "balanced":
+        labels = data.cohort.table["label"].loc[bags.train_patients]
+        tumoral = int((labels == 1).sum())
+        pos_weight = (len(labels) - tumoral) / tumoral
     module = build_model(
-        config,
-        len(bags.clinical.names),
-        store,
-        None if encoder is None else encoder.path,
-        pos_weight=_pos_weight(config.loss.pos_weight, data.cohort.table.loc[bags.train_patients]),
-        chunk_size=run.resolved.encoder_chunk_size,
+        config, len(bags.clinical.names), store, encoder and encoder.path,
+        pos_weight=pos_weight, chunk_size=run.resolved.encoder_chunk_size,
         label_smoothing=config.loss.label_smoothing,
-    )
-    trainer, history = config.trainer, History(folder / "history.csv")
-    steps = -(-len(bags.train_patients) // config.data.batch_size)
-    average = weight_averaging(config.weight_averaging, trainer.max_epochs, steps)
-    checkpoints = SaveEpoch(folder, bool(bags.inner_patients), averages=average is not None)
-    context = FailureContextCallback(bags)
-    callbacks: list[pl.Callback] = [
-        KeyedSeeds(config.seed, fold),
-        history,
-        FoldProgress(bar, fold, trainer.max_epochs),
-        checkpoints,
-        context,
-    ]
-    if average is not None:
-        callbacks.append(average)
-    if trainer.patience is not None:
-        callbacks.append(Patience(trainer.patience, trainer.check_val_every_n_epoch))
-    return FoldTask(fold, folder, bags, module, history, checkpoints, context, callbacks)
+    )  # fmt: skip
+    return bags, module
 
 
-def fit_fold(run: RunContext, task: FoldTask, loggers: Any, bar: ProgressBar) -> pl.Trainer:
-    """Train from the last checkpoint, or from the start; return the trainer."""
-    resume = find_resume_checkpoint(task.folder, task.fold)
-    if resume.notice:
-        bar.print(resume.notice)
-    trainer = make_trainer(
-        run.config.trainer, task.folder, logger=loggers, callbacks=task.callbacks
-    )
-    with task.context.located():
-        trainer.fit(
-            task.module, datamodule=task.bags, ckpt_path=resume.checkpoint, weights_only=True
-        )
-    return trainer
-
-
-def predict_held_out(task: FoldTask, trainer: pl.Trainer) -> pd.DataFrame:
+def predict_held_out(
+    folder: Path, fold: int, bags: BagDataModule, selected_epoch: int | None, trainer: pl.Trainer
+) -> pd.DataFrame:
     """Write and return the held-out patients' predictions by the reported checkpoint."""
-    path = reported_checkpoint(task.folder, task.checkpoints.selected_epoch)
-    with task.context.located():
-        predictions, instances = checkpoint_predictions(
-            load_checkpoint(path), task.folder, trainer, task.bags
-        )
-    labels = task.bags.cohort.table["label"].loc[predictions["patient"]].to_numpy()
-    predictions.insert(1, "fold", task.fold)
+    checkpoint = load_checkpoint(reported_checkpoint(folder, selected_epoch))
+    predictions, instances = checkpoint_predictions(checkpoint, folder, trainer, bags)
+    labels = bags.cohort.table["label"].loc[predictions["patient"]].to_numpy()
+    predictions.insert(1, "fold", fold)
     predictions.insert(2, "label", labels)
-    write_csv(task.folder / "predictions.csv", predictions)
-    write_csv(task.folder / "instances.csv", instances)
+    write_csv(folder / "predictions.csv", predictions)
+    write_csv(folder / "instances.csv", instances)
     return predictions
-
-
-def mark_done(task: FoldTask, predictions: pd.DataFrame, bar: ProgressBar) -> None:
-    """Write `done.json`, last of all, and print the fold's score."""
-    score = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]
-    last, selected = len(task.history.rows), task.checkpoints.selected_epoch
-    epoch = f"epoch {last}" if selected is None else f"epoch {selected + 1} of {last}, selected"
-    bar.print(
-        f"{task.folder}: balanced accuracy {score['value']:.3f} [{score['low']:.3f}, "
-        f"{score['high']:.3f}] after {epoch}, {task.history.seconds:.0f} s"
-    )
-    done = {
-        "fold": task.fold,
-        "epochs": last,
-        "selected_epoch": selected,
-        "seconds": round(task.history.seconds, 1),
-    }
-    write_json(task.folder / "done.json", done)
-    AtomicCheckpointIO().remove_checkpoint(task.folder / PREVIOUS)  # nothing resumes from here
-
-
-def _pos_weight(pos_weight: float | str | None, train: pd.DataFrame) -> float | None:
-    if pos_weight != "balanced":
-        return pos_weight  # type: ignore[return-value]
-    tumoral = int((train["label"] == 1).sum())
-    return (len(train) - tumoral) / tumoral

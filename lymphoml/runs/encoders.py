@@ -48,7 +48,9 @@ class RunEncoders:
         if is_whole(folder):
             assert_same_settings(folder, self.settings)
         else:
-            folder = self._pretrained(fold)
+            train, _ = split(self.folds, fold, self.config.data.folds)
+            images, cache = self.cohort.subset(train).images, self.config.data.cache
+            folder = pretrain_encoder(self.settings, images, cache, self.config.trainer)
         return PretrainedEncoder(folder / ENCODER, self.settings)
 
     def store(self, fold: int) -> PretrainedEncoder:
@@ -57,12 +59,6 @@ class RunEncoders:
         if encoder.path.parent != folder:
             copy_encoder(encoder.path.parent, folder)
         return PretrainedEncoder(folder / ENCODER, self.settings)
-
-    def _pretrained(self, fold: int) -> Path:
-        data = self.config.data
-        train, _ = split(self.folds, fold, data.folds)
-        images = self.cohort.subset(train).images
-        return pretrain_encoder(self.settings, images, data.cache, self.config.trainer)
 
 
 def load_run_encoder(run: Path, fold: int, settings: PretrainConfig) -> PretrainedEncoder:

@@ -147,10 +147,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _check_finished(paths: Sequence[Path]) -> None:
-    for path in paths:
-        reject_symlinks(path)
     problems = []
     for path in paths:
+        reject_symlinks(path)
         if missing := _missing(path):
             advice = REMAKE if member_names(path) else RERUN
             problems.append(f"{path} is not finished: {missing}; {advice}, or remove the folder")

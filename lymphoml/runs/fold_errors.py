@@ -8,49 +8,30 @@ from contextlib import contextmanager
 
 import pytorch_lightning as pl
 
-from lymphoml.core.errors import RuntimeFailure, UserFacingError, as_user_error
+from lymphoml.core.errors import UserFacingError, as_user_error
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.training.finite import format_place
 
 
-class FoldErrorPolicy:
-    """What becomes of a fold's error: `on_fold_error`, `raise` or `skip`.
-
-    With `skip` it is printed and the next fold is trained; `failed` has the folds that did.
-    """
-
-    def __init__(self, on_fold_error: str):
-        self.skips = on_fold_error == "skip"
-        self.failed: list[int] = []
-
-    @contextmanager
-    def fold(self, fold: int) -> Iterator[None]:
-        """Name the fold in what the block raises, or print it."""
-        try:
-            yield
-        except Exception as error:
-            named = as_user_error(error)
-            if named is not None:
-                place = f"fold {fold}"
-                lines = (each if each.startswith(place) else f"{place}, {each}"
-                         for each in named.problems)  # fmt: skip
-                named = type(named)(lines)
-            if not self.skips:
-                raise (named or error) from (None if named else error.__cause__)
-            self.failed.append(fold)
-            if named is None:
-                traceback.print_exception(error)
-            for line in named.problems if named else [f"fold {fold}: a bug, see above"]:
-                print(f"error: {line}", file=sys.stderr)
-
-    def close(self) -> None:
-        """Raise RuntimeFailure where a fold failed."""
-        if self.failed:
-            plural, folds = "s" * (len(self.failed) > 1), ", ".join(map(str, self.failed))
-            raise RuntimeFailure(
-                f"missing: fold{plural} {folds}, for the reasons above. Rerun the same command to "
-                f"train what is missing."
-            )
+@contextmanager
+def fold_errors(fold: int, skip: bool, failed: list[int]) -> Iterator[None]:
+    """Name the fold in what the block raises; to `skip` it, print that and add it to `failed`."""
+    try:
+        yield
+    except Exception as error:
+        named = as_user_error(error)
+        if named is not None:
+            place = f"fold {fold}"
+            lines = (each if each.startswith(place) else f"{place}, {each}"
+                     for each in named.problems)  # fmt: skip
+            named = type(named)(lines)
+        if not skip:
+            raise (named or error) from (None if named else error.__cause__)
+        failed.append(fold)
+        if named is None:
+            traceback.print_exception(error)
+        for line in named.problems if named else [f"fold {fold}: a bug, see above"]:
+            print(f"error: {line}", file=sys.stderr)
 
 
 class FailureContextCallback(pl.Callback):

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, quoted
 from lymphoml.core.files import csv_text, write_csv, write_text
-from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import PatientBags
@@ -26,7 +25,12 @@ from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import Store
 from lymphoml.runs.provenance import data_fingerprints, read_changes
-from lymphoml.runs.run_folder import read_environment, read_predictions_csv, selected_epoch
+from lymphoml.runs.run_folder import (
+    ROW_KEYS,
+    read_environment,
+    read_predictions_csv,
+    selected_epoch,
+)
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.runs.triage_rule import apply_rule, read_rule
 from lymphoml.training.checkpoint import load_checkpoint, reported_checkpoint
@@ -55,11 +59,27 @@ def predict(
     models that did not train on that person. Unlabelled patients are counted in the run's ledger.
     Raises InputError where the cohort does not fit the run.
     """
-    reject_symlinks(run)
     folds = {member: check_run(member, config) for member, config in members.items()}
     rule = read_rule(run)
-    found = _all_probabilities(members, folds, patients)
-    probabilities = _without_trained(run, found)
+    tables: list[pd.DataFrame] = []
+    own = True  # whether the cohort is the one that every member was trained on
+    for member, config in members.items():
+        cohort = load_cohort(config.data)
+        fingerprint = cohort.labelled.fingerprint()[:16]
+        known = data_fingerprints(read_environment(member))
+        own &= any(each.startswith(fingerprint) for each in known)
+        chosen = _choose(cohort, patients)
+        if tables and list(chosen.table.index) != list(tables[0].index):
+            raise InputError(
+                f"run {member}: its data settings find other patients than those of "
+                f"{next(iter(members))}. Give data.root=DIR."
+            )
+        tables.append(fold_probabilities(member, config, chosen, folds[member]))
+    probabilities = tables[0]
+    if len(tables) > 1:
+        averaged = mean_probability(tables)
+        probabilities = pd.DataFrame(averaged, probabilities.index, probabilities.columns)
+    probabilities = _without_trained(run, probabilities, cohort, config.data.folds, own)
     mean, deviation = probabilities.mean(axis=1), probabilities.std(axis=1, ddof=0)
     predictions = pd.DataFrame(
         {
@@ -72,8 +92,7 @@ def predict(
     if rule is not None:
         predictions["triage"] = apply_rule(run, rule, probabilities).to_list()
     content = csv_text(out / "predictions.csv", predictions)
-    labels = found.cohort.table["label"].loc[probabilities.index]
-    if unlabelled := int((labels < 0).sum()):
+    if unlabelled := int((cohort.table["label"].loc[probabilities.index] < 0).sum()):
         # Before the files: every use is recorded, wherever a kill strikes.
         test_set_log.record(run, "predict", sha256(content.encode()).hexdigest(), unlabelled)
     submission = predictions[["patient", "label"]].set_axis(list(header), axis=1)
@@ -84,9 +103,8 @@ def predict(
 
 def check_run(run: Path, config: TrainConfig) -> list[int]:
     """Return the folds of a run that can predict with `config`; InputError where one cannot."""
-    reject_symlinks(run)
     check_features(config)
-    table = read_predictions_csv(run / "folds.csv", ("patient", "fold"))
+    table = read_predictions_csv(run / "folds.csv", ROW_KEYS)
     folds = sorted(table["fold"].unique().tolist())
     for fold in folds:
         if not is_done(run, fold):
@@ -112,35 +130,6 @@ def _input_keys(config: TrainConfig) -> set[str]:
     if data.features.blocks:
         keys.add("data.features.seed")  # a network's features have the same names for every seed
     return keys
-
-
-class _Probabilities(NamedTuple):
-    table: pd.DataFrame  # a row a patient, a column a fold
-    cohort: Cohort  # all patients
-    folds_per_repeat: int
-    own: bool  # whether the cohort is the one that every member was trained on
-
-
-def _all_probabilities(
-    members: Mapping[Path, TrainConfig], folds: Mapping[Path, list[int]], patients: str
-) -> _Probabilities:
-    """Those of the chosen patients by each fold, of several members that of their mean logit."""
-    tables: list[pd.DataFrame] = []
-    own = True
-    for member, config in members.items():
-        cohort = load_cohort(config.data)
-        own &= _is_own_cohort(member, cohort)
-        chosen = _choose(cohort, patients)
-        if tables and list(chosen.table.index) != list(tables[0].index):
-            raise InputError(
-                f"run {member}: its data settings find other patients than those of "
-                f"{next(iter(members))}. Give data.root=DIR."
-            )
-        tables.append(fold_probabilities(member, config, chosen, folds[member]))
-    table = tables[0]
-    if len(tables) > 1:
-        table = pd.DataFrame(mean_probability(tables), table.index, table.columns)
-    return _Probabilities(table, cohort, config.data.folds, own)
 
 
 def fold_probabilities(
@@ -197,11 +186,6 @@ def _bags(
     return PatientBags(config.data, cohort, store, ids, clinical, config.seed, fold, features)
 
 
-def _is_own_cohort(run: Path, cohort: Cohort) -> bool:
-    table = cohort.labelled.fingerprint()[:16]
-    return any(each.startswith(table) for each in data_fingerprints(read_environment(run)))
-
-
 def _choose(cohort: Cohort, patients: str) -> Cohort:
     if patients not in ("unlabelled", "all"):
         raise InputError(f"patients={patients}: must be unlabelled or all")
@@ -213,22 +197,23 @@ def _choose(cohort: Cohort, patients: str) -> Cohort:
     return chosen
 
 
-def _without_trained(run: Path, found: _Probabilities) -> pd.DataFrame:
+def _without_trained(
+    run: Path, probabilities: pd.DataFrame, cohort: Cohort, folds_per_repeat: int, own: bool
+) -> pd.DataFrame:
     """NaN where a fold's model was trained on the person; prints who is known to the run.
 
     A person known by another id alone is predicted by all models where all were trained on that
-    person.
+    person. `own` says whether the cohort is the run's.
     """
-    folds = read_predictions_csv(run / "folds.csv", ("patient", "fold"))
-    probabilities, persons = found.table, found.cohort.table["group"]
-    by_id = pd.DataFrame(False, probabilities.index, probabilities.columns)
+    folds, ids = read_predictions_csv(run / "folds.csv", ROW_KEYS), probabilities.index
+    persons, by_id = cohort.table["group"], pd.DataFrame(False, ids, probabilities.columns)
     by_person = by_id.copy()
     for fold in folds["fold"].unique():
-        trained, _ = split(folds, fold, found.folds_per_repeat)
-        by_id[fold] = probabilities.index.isin(trained)
+        trained, _ = split(folds, fold, folds_per_repeat)
+        by_id[fold] = ids.isin(trained)
         trained_persons = persons[persons.index.isin(trained)]
-        by_person[fold] = persons[probabilities.index].isin(trained_persons).to_numpy()
-    known = probabilities.index.isin(folds["patient"])
+        by_person[fold] = persons[ids].isin(trained_persons).to_numpy()
+    known = ids.isin(folds["patient"])
     by_person[known] = False  # the id decides
     by_person[by_person.all(axis=1)] = False
     if others := int(by_person.any(axis=1).sum()):
@@ -236,7 +221,7 @@ def _without_trained(run: Path, found: _Probabilities) -> pd.DataFrame:
             f"{others} of these patients seem to be persons of the run under another id (birth "
             f"date and sex): each is predicted by the models not trained on that person"
         )
-    if known.any() and not found.own:
+    if known.any() and not own:
         print(
             f"{known.sum()} of these patients have ids of the run, in a table that is not the "
             f"run's: each is predicted by the models not trained on that id alone; give other "

@@ -27,7 +27,13 @@ from lymphoml.runs.fold_lock import is_done
 from lymphoml.runs.provenance import weights_file
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.settings import TrainConfig, reject_unused_options
-from lymphoml.training.hardware import Resolved, check_input_size, configure_torch, resolve_hardware
+from lymphoml.training.hardware import (
+    Resolved,
+    auto_chunk_size,
+    check_input_size,
+    configure_torch,
+    resolve_hardware,
+)
 from lymphoml.training.lightning_module import BagClassifier
 from lymphoml.training.trainer import make_trainer
 
@@ -51,7 +57,6 @@ class RunContext(NamedTuple):
     folder: Path
     data: RunData
     resolved: Resolved
-    folds_to_train: list[int]
 
 
 def prepare(
@@ -65,26 +70,26 @@ def prepare(
     config = resolve_pretraining(config)
     if config.pretrain is None:
         refuse_pretraining(overrides)
-    stored = _stored(folder)
-    resolved = resolve_hardware(config.trainer, parallel_jobs, stored=stored)
+    stored = read_environment(folder).get("resolved")
+    resolved = resolve_hardware(config.trainer, parallel_jobs, stored)
     configure_torch(resolved)
     module = build_model(config, clinical_dim=1)
     _check_module(config, module, folder)
     data = load_data(config, folder)
     if isinstance(data.store, FeatureStore):
         build_model(config, 1, data.store)  # of this width
-        resolved = replace(resolved, feature_dim=len(data.store.names))
     elif data.store is not None:
         encoder, size = module.model.encoder, data.store.size
-        name = str(config.model["encoder"].get("name"))
         bf16_on_cpu = resolved.precision == "bf16-mixed" and not resolved.cuda
+        name = str(config.model["encoder"].get("name"))
         check_input_size(encoder, name, size, bf16_on_cpu=bf16_on_cpu)
-        images = _images_in_largest_step(config, data.store)
-        resolved = resolve_hardware(
-            config.trainer, parallel_jobs, encoder=encoder, step_images=images, image_size=size,
-            stored=stored,
-        )  # fmt: skip
-    return RunContext(config, folder, data, resolved, config.folds_to_train)
+        if config.trainer.encoder_chunk_size == "auto" and stored is None:
+            bag_size = config.data.train_bag_size
+            lengths = sorted(min(length, bag_size or length) for length in data.store.lengths)
+            images = sum(lengths[-config.data.batch_size :])  # of the largest step
+            chunk = auto_chunk_size(encoder, images, size, resolved, parallel_jobs)
+            resolved = replace(resolved, encoder_chunk_size=chunk)
+    return RunContext(config, folder, data, resolved)
 
 
 def load_data(config: TrainConfig, folder: Path) -> RunData:
@@ -144,15 +149,6 @@ def fold_store(run: RunContext, encoder: PretrainedEncoder | None) -> Store | No
     return open_instance_store(run.config.data, run.data.cohort.images, encoder)[0]
 
 
-def _stored(folder: Path) -> Resolved | None:
-    """How an existing run computes."""
-    resolved = read_environment(folder).get("resolved")
-    try:
-        return None if resolved is None else Resolved(**resolved)
-    except TypeError:
-        raise InputError(f"{folder / 'environment.json'} is damaged; remove the folder") from None
-
-
 def _check_module(config: TrainConfig, module: BagClassifier, folder: Path) -> None:
     """Raise InputError where fusion, optimiser, scheduler or trainer do not fit."""
     if module.model.fusion.fits_images:
@@ -184,9 +180,3 @@ def _check_square(config: TrainConfig, store: Store) -> None:
         raise InputError(
             f"data.{turns[0]} needs square images, these are {width} x {height}. Set data.crop."
         )
-
-
-def _images_in_largest_step(config: TrainConfig, store: ImageStore) -> int:
-    bag_size = config.data.train_bag_size
-    lengths = sorted(min(length, bag_size or length) for length in store.lengths)
-    return sum(lengths[-config.data.batch_size :])

@@ -31,10 +31,7 @@ RANGES = {"fold": (0, 10_000), "label": (0, 1), "probability": (0, 1)}
 
 
 def check_same_run(
-    folder: Path,
-    config: "TrainConfig",
-    environment: Mapping[str, Any],
-    folds_to_train: Sequence[int],
+    folder: Path, config: "TrainConfig", environment: Mapping[str, Any]
 ) -> list[Change]:
     """Return what changed since the run in `folder` was started; nothing of a new run.
 
@@ -50,7 +47,7 @@ def check_same_run(
     except (AttributeError, KeyError, TypeError):
         raise InputError(f"{folder / 'environment.json'} is damaged; {REMOVE}") from None
     changes = differences(before, provenance(config.to_dict(), environment))
-    finished = all(is_done(folder, fold) for fold in folds_to_train)
+    finished = all(is_done(folder, fold) for fold in config.folds_to_train)
     if finished:
         changes = [change for change in changes if not change.is_arithmetic]
     if changes and (finished or not config.resume.allow_changes):
@@ -62,10 +59,7 @@ def check_same_run(
 
 
 def create_or_open_run(
-    folder: Path,
-    config: "TrainConfig",
-    environment: dict[str, Any],
-    folds_to_train: Sequence[int],
+    folder: Path, config: "TrainConfig", environment: dict[str, Any]
 ) -> dict[str, Any]:
     """Make `folder` the run of this configuration and environment, or check that it already is.
 
@@ -84,10 +78,9 @@ def create_or_open_run(
             return environment
         stored = read_environment(folder)
         if config.trainer.encoder_chunk_size == "auto" and "resolved" in stored:
-            chunk = stored["resolved"]["encoder_chunk_size"]
-            resolved = {**environment["resolved"], "encoder_chunk_size": chunk}
-            environment = {**environment, "resolved": resolved}
-        if changes := check_same_run(folder, config, environment, folds_to_train):
+            chunk = {"encoder_chunk_size": stored["resolved"]["encoder_chunk_size"]}
+            environment = environment | {"resolved": environment["resolved"] | chunk}
+        if changes := check_same_run(folder, config, environment):
             write_json(folder / "environment.json", record(stored, changes))
     return environment
 
@@ -132,6 +125,8 @@ def read_environment(folder: Path) -> dict[str, Any]:
     try:
         if not isinstance(environment.get("data_fingerprint", ""), str):
             raise ValueError("data_fingerprint is not text")
+        if not isinstance(environment.get("resolved", {}), dict):
+            raise ValueError("resolved is not a mapping")
         read_changes(environment)
         return environment
     except ValueError as error:

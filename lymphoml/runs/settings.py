@@ -72,9 +72,8 @@ class TrainConfig(Section):
     @property
     def folds_to_train(self) -> list[int]:
         """The folds that `fold` names."""
-        return (
-            list(range(self.data.folds * self.data.repeats)) if self.fold == "all" else [self.fold]
-        )
+        count = self.data.folds * self.data.repeats
+        return list(range(count)) if self.fold == "all" else [self.fold]
 
 
 def reject_unused_options(config: TrainConfig) -> None:

@@ -38,15 +38,11 @@ def read_rule(run: Path) -> dict[str, Any] | None:
 def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> pd.Series:
     """Return `rule_out` or `test` for each patient (row), by each fold's model (column).
 
-    The threshold was made for held-out probabilities, each by one model, and a new patient has as
-    many as there are folds. Their mean is less extreme than any, and each model has a level of its
-    own. So the threshold is not held against the mean: each tumoral patient of the run is compared
-    with the probabilities of the new one by the models that held that patient out, and the new one
-    is ruled out where fewer than `rank` are no higher (`below_rank`). This keeps a bound
-    (`worst_average`). On simulated cohorts of 113 and 50 at level 0.95, five models of two inputs
-    and levels that differ by a logit (tests/evaluation/test_rule_out.py), it reaches sensitivity
-    0.956 and specificity 0.74; mean below threshold 0.969 and 0.67; all models below it 0.987 and
-    0.51.
+    The threshold was made for held-out probabilities, each by one model; the mean of a new
+    patient's is less extreme, and each model has a level of its own. So each tumoral patient of the
+    run is compared with the probabilities of the new one by the models that held that patient out,
+    and the new one is ruled out where fewer than `rank` are no higher (`below_rank`; its bound is
+    `worst_average`, docs/method.md compares it with other rules).
 
     A patient of the run, NaN where a model has trained on that person, is judged as those that made
     the rule were: the held-out probability against the threshold.

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from lymphoml.core.files import write_text
 from lymphoml.core.progress import ProgressBar
@@ -53,7 +52,7 @@ class History(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.lr = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.images, self.started, self.ended = 0, time.perf_counter(), 0.0
+        self.images, self.started, self.speed = 0, time.perf_counter(), 0.0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, i: int
@@ -61,21 +60,24 @@ class History(pl.Callback):
         self.images += len(batch.images)
         if trainer.is_last_batch and torch.cuda.is_initialized():
             torch.cuda.synchronize()  # else the clock measures what was queued, not what is done
-        self.ended = time.perf_counter()  # validation comes after, and is not counted
+        # Validation comes after, and is not counted.
+        self.speed = self.images / max(time.perf_counter() - self.started, 1e-9)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        speed = self.images / max(self.ended - self.started, 1e-9)
-        module.log("images_per_second", speed)
+        module.log("images_per_second", self.speed)
         module.log("lr", self.lr)
-        metrics = trainer.callback_metrics
-        row: dict[str, Any] = {"epoch": trainer.current_epoch, "lr": self.lr}
-        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
-        for name in self.COLUMNS[2:]:
-            known = validated or not name.startswith("val/")
-            row[name] = _without_float32_noise(metrics[name]) if known else None
-        row["images_per_second"] = round(speed, 1)
-        for name in sorted(name for name in metrics if name.startswith("inner/")):
-            row[name] = _without_float32_noise(metrics[name]) if validated else None
+        metrics, epoch = trainer.callback_metrics, trainer.current_epoch
+        validated = (epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+
+        def value(name: str) -> float | None:
+            """Without what is noise in single precision."""
+            known = validated or name == "train/loss"
+            return float(f"{float(metrics[name]):.7g}") if known else None
+
+        row: dict[str, Any] = {"epoch": epoch, "lr": self.lr}
+        row |= {name: value(name) for name in self.COLUMNS[2:]}
+        row["images_per_second"] = round(self.speed, 1)
+        row |= {name: value(name) for name in sorted(metrics) if name.startswith("inner/")}
         self.rows.append(row)
         self.seconds += time.perf_counter() - self.started
         write_text(self.path, pd.DataFrame(self.rows).to_csv(index=False))
@@ -85,10 +87,6 @@ class History(pl.Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows, self.seconds = list(state["rows"]), state["seconds"]
-
-
-def _without_float32_noise(value: Tensor) -> float:
-    return float(f"{float(value):.7g}")
 
 
 class Patience(pl.callbacks.EarlyStopping):
@@ -106,28 +104,23 @@ class Patience(pl.callbacks.EarlyStopping):
 
 
 class FoldProgress(pl.Callback):
-    """Advance the job's bar by fractions of an epoch."""
+    """Advance the job's bar by fractions of an epoch; `history`, called before, counts images."""
 
-    def __init__(self, bar: ProgressBar, fold: int, epochs: int):
-        self.bar, self.fold, self.epochs = bar, fold, epochs
+    def __init__(self, bar: ProgressBar, fold: int, epochs: int, history: History):
+        self.bar, self.fold, self.epochs, self.history = bar, fold, epochs, history
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if epoch := trainer.current_epoch:
             self.bar.advance(epoch)
             self.bar.print(f"fold {self.fold}: resuming after epoch {epoch} of {self.epochs}")
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.images, self.started = 0, time.perf_counter()
-
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, i: int
     ) -> None:
-        self.images += len(batch.images)
-        speed = self.images / max(time.perf_counter() - self.started, 1e-9)
         self.bar.advance(
             1 / int(trainer.num_training_batches),
             f"fold {self.fold}  epoch {trainer.current_epoch + 1}/{self.epochs}  "
-            f"{speed:.0f} images/s",
+            f"{self.history.speed:.0f} images/s",
         )
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

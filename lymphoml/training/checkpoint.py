@@ -95,14 +95,8 @@ def verify_checksum(path: Path) -> str | None:
     digest_file = _digest_file(path)
     if not digest_file.exists():
         return f"cannot be verified: {digest_file.name} is missing"
-    return (
-        f"is corrupt: it differs from its {digest_file.name}" if path.stat().st_size else "is empty"
-    )
-
-
-def write_digest(path: Path, target: Path) -> None:
-    """Write the digest of `path` as that of `target`, where it is about to be moved."""
-    _write_digests(target, [sha256(path)])
+    differs = f"is corrupt: it differs from its {digest_file.name}"
+    return differs if path.stat().st_size else "is empty"
 
 
 def _digest_file(path: Path) -> Path:
@@ -152,14 +146,12 @@ class SaveEpoch(pl.callbacks.Checkpoint):
         return {"selected_epoch": self.selected_epoch, "selected_loss": self.selected_loss}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.selected_epoch = state["selected_epoch"]
-        self.selected_loss = state["selected_loss"]
-        if self.selected_epoch is None:
-            return
-        if problem := verify_checksum(self.folder / SELECTED):
+        self.selected_epoch, self.selected_loss = state["selected_epoch"], state["selected_loss"]
+        path = self.folder / SELECTED
+        if self.selected_epoch is not None and (problem := verify_checksum(path)):
             raise InputError(
-                f"checkpoint {self.folder / SELECTED} {problem}, and no later epoch writes it "
-                f"again; {retrain_hint(self.folder)}"
+                f"checkpoint {path} {problem}, and no later epoch writes it again; "
+                f"{retrain_hint(self.folder)}"
             )
 
 
@@ -185,7 +177,7 @@ def find_resume_checkpoint(folder: Path, fold: int) -> ResumePoint:
         )
     epoch = load_checkpoint(previous)["epoch"] + 1
     # It takes the place of the corrupt file, which the next epoch would move over the good one.
-    write_digest(previous, last)
+    _write_digests(last, [sha256(previous)])
     os.replace(previous, last)
     notice = f"{last} {problem}; resuming from {PREVIOUS}, the end of epoch {epoch}"
     return ResumePoint(last, f"fold {fold}: {notice}")

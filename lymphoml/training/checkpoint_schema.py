@@ -142,9 +142,7 @@ def assert_compatible(module: nn.Module, content: dict[str, Any]) -> None:
     if not content.get("optimizer_states"):
         raise ValueError("optimizer_states is empty")
     (optimizer,), parameters = content["optimizer_states"], list(module.parameters())
-    numbers = [
-        number for group in optimizer["param_groups"] for number in group.get("params") or []
-    ]
+    numbers = [each for group in optimizer["param_groups"] for each in group.get("params") or []]
     if numbers != list(range(len(parameters))) or not optimizer["state"].keys() <= set(numbers):
         raise ValueError("the optimiser has other parameters than the model")
     for number, values in optimizer["state"].items():
@@ -155,18 +153,10 @@ def assert_compatible(module: nn.Module, content: dict[str, Any]) -> None:
 
 def check_weights(module: nn.Module, state: Weights) -> None:
     """Raise ValueError unless names, shapes and kinds of numbers are those of `module`."""
-    own = module.state_dict()
-    if different := sorted(own.keys() ^ state.keys()):
-        raise ValueError(f"weights of another model: {different[0][:80]!r} is in only one of them")
-    for name, tensor in own.items():
-        given = state[name]
-        if given.shape != tensor.shape or given.is_floating_point() != tensor.is_floating_point():
-            raise ValueError(
-                f"{name[:80]} is {given.dtype} {tuple(given.shape)}, in the model {tensor.dtype} "
-                f"{tuple(tensor.shape)}"
-            )
-
-
-def count_values(state: Weights) -> int:
-    """Return how many numbers all tensors have together."""
-    return sum(tensor.numel() for tensor in state.values())
+    own, given = (
+        {name: (tuple(each.shape), each.is_floating_point()) for name, each in weights.items()}
+        for weights in (module.state_dict(), state)
+    )
+    for name in sorted(own.keys() | given.keys()):
+        if own.get(name) != given.get(name):
+            raise ValueError(f"weights of another model: {name[:80]!r} differs, or is in one alone")

@@ -47,15 +47,13 @@ def format_place(epoch: int, batch: int, patients: Sequence[str]) -> str:
 
 def _first_broken(model: nn.Module) -> str | None:
     """Return the first weight that is NaN or Inf, found in one wait for the device."""
-    values = {
-        name: each
+    highest = {
+        name: each.float().abs().max()
         for name, each in model.state_dict().items()
         if each.is_floating_point() and each.numel()
     }
-    if not values:
-        return None
-    finite = torch.stack([each.float().abs().max() for each in values.values()]).isfinite()
-    return None if finite.all() else list(values)[int((~finite).nonzero()[0])]
+    finite = torch.stack([*highest.values()]).isfinite().tolist() if highest else []
+    return next((name for name, good in zip(highest, finite, strict=True) if not good), None)
 
 
 def check_pretraining(losses: Tensor, network: nn.Module, epoch: int, batch: int) -> None:

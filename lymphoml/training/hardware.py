@@ -2,12 +2,16 @@
 
 import ctypes
 import platform
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.filesize import decimal
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from lymphoml.core.cores import available_cores, cgroup_memory, threads_per_job
 from lymphoml.core.errors import InputError, one_line
@@ -30,7 +34,6 @@ class Resolved:
     encoder_chunk_size: int | None  # images; None: all at once
     cuda: bool
     device_name: str  # of the GPU or processor, not the machine's
-    feature_dim: int | None = None  # of an encoder over stored features; set by who opens the store
 
     def __str__(self) -> str:
         threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
@@ -38,37 +41,25 @@ class Resolved:
 
 
 def resolve_hardware(
-    trainer: TrainerConfig,
-    jobs: int = 1,
-    *,
-    encoder: nn.Module | None = None,
-    step_images: int = 0,
-    image_size: tuple[int, int] | None = None,
-    stored: Resolved | None = None,
+    trainer: TrainerConfig, jobs: int = 1, stored: Mapping[str, Any] | None = None
 ) -> Resolved:
     """Return what the group `trainer` means for one of `jobs` parallel jobs; change nothing.
 
     Of an existing run the `stored` threads (where there are enough cores) and chunk size win over
-    what this machine would choose. `encoder_chunk_size=auto` needs the encoder, the images of the
-    largest step and their (height, width); without them it is None.
+    what this machine would choose. A chunk size of `auto` is None until `auto_chunk_size` is asked.
 
     Raises InputError where the hardware lacks the precision.
     """
-    cuda = uses_cuda(trainer.accelerator)
-    threads = trainer.num_threads
-    if threads is None and stored is not None and stored.num_threads <= available_cores():
-        threads = stored.num_threads
-    precision = resolve_precision(trainer.precision, trainer.accelerator)
-    chunk = trainer.encoder_chunk_size
-    if chunk == "auto":
-        chunk = None
-        if stored is not None:
-            chunk = stored.encoder_chunk_size
-        elif encoder is not None and image_size is not None:
-            free = free_bytes(cuda, jobs)
-            chunk = _encoder_chunk(encoder, step_images, image_size, precision, free)
-    device = device_name(trainer.accelerator)
-    return Resolved(precision, threads or threads_per_job(jobs), chunk, cuda, device)
+    stored, threads, chunk = stored or {}, trainer.num_threads, trainer.encoder_chunk_size
+    if threads is None and stored and stored["num_threads"] <= available_cores():
+        threads = stored["num_threads"]
+    return Resolved(
+        resolve_precision(trainer.precision, trainer.accelerator),
+        threads or threads_per_job(jobs),
+        stored.get("encoder_chunk_size") if chunk == "auto" else chunk,
+        uses_cuda(trainer.accelerator),
+        device_name(trainer.accelerator),
+    )
 
 
 def configure_torch(resolved: Resolved) -> None:
@@ -107,33 +98,27 @@ def device_name(accelerator: str) -> str:
     return _read_field("/proc/cpuinfo", "model name") or platform.machine()
 
 
-def tune_malloc() -> bool:
-    """Have glibc keep freed memory for the next step; return False where there is no glibc.
+def tune_malloc() -> None:
+    """Have glibc, where there is one, keep freed memory for the next step.
 
     By default it returns large blocks to the system, which clears every page again in each step:
     7 % of ResNet18's time at 224 pixels. 32 MiB is the largest threshold that glibc takes. Keeping
     larger blocks too (M_MMAP_MAX 0) gives 15 %, but bags of varying sizes then fragment the heap:
     17 GB after seven epochs on the real cohort.
     """
-    try:
+    with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    settings = ((M_MMAP_THRESHOLD, 32 * 2**20), (M_TRIM_THRESHOLD, 2**30))
-    return all(mallopt(key, value) == 1 for key, value in settings)
+        mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 def free_bytes(cuda: bool, jobs: int = 1) -> int | None:
     """Return the free memory of the GPU, or of machine and control group, for each of `jobs`."""
     if cuda:
         return torch.cuda.mem_get_info()[0] // jobs
-    limits = [free for free in (_available(), cgroup_memory()) if free is not None]
-    return min(limits) // jobs if limits else None
-
-
-def _available() -> int | None:
     kib = _read_field("/proc/meminfo", "MemAvailable").removesuffix("kB")
-    return int(kib) * 1024 if kib else None
+    limits = [int(kib) * 1024 if kib else None, cgroup_memory()]
+    return min((free // jobs for free in limits if free is not None), default=None)
 
 
 def _read_field(file: str, name: str) -> str:
@@ -144,23 +129,22 @@ def _read_field(file: str, name: str) -> str:
     return ""
 
 
-def auto_chunk_size(step_images: int, image_bytes: int, free: int | None) -> int | None:
-    """Return how many of a step's images fit at a time into `free` bytes; None: all."""
-    if free is None or step_images * image_bytes <= MEMORY_SHARE * free:
-        return None
-    return min(max(int(MEMORY_SHARE * free // image_bytes), MIN_CHUNK), MAX_CHUNK)
-
-
-def _encoder_chunk(
-    encoder: nn.Module, images: int, size: tuple[int, int], precision: str, free: int | None
+def auto_chunk_size(
+    encoder: nn.Module, images: int, size: tuple[int, int], resolved: Resolved, jobs: int = 1
 ) -> int | None:
-    """Chunks would change what BatchNorm learns, so with it free memory only decides on a hint."""
-    each = activation_bytes(encoder.train(), size, precision != "32-true") * PEAK_FACTOR
-    chunk = auto_chunk_size(images, each, free)
-    if chunk is None or not has_batch_norm(encoder):
+    """Return how many of the largest step's images the free memory holds; None: all.
+
+    Chunks would change what BatchNorm learns, so with it free memory only decides on a hint.
+    """
+    free = free_bytes(resolved.cuda, jobs)
+    each = activation_bytes(encoder.train(), size, resolved.precision != "32-true") * PEAK_FACTOR
+    if free is None or images * each <= MEMORY_SHARE * free:
+        return None
+    chunk = min(max(int(MEMORY_SHARE * free // each), MIN_CHUNK), MAX_CHUNK)
+    if not has_batch_norm(encoder):
         return chunk
     print(
-        f"a step of {images} images may need {decimal(images * each)} of {decimal(free or 0)} free "
+        f"a step of {images} images may need {decimal(images * each)} of {decimal(free)} free "
         f"memory; if it does not suffice, set trainer.encoder_chunk_size={chunk} (each chunk a "
         f"batch of its own for BatchNorm) or model.encoder.norm=group (chunks change nothing)"
     )
@@ -175,17 +159,16 @@ def check_input_size(
     oneDNN's bf16 kernel (torch 2.15) leaves gradients unset for the weights of a convolution that
     strides over a map of one pixel and so only ever meets padding.
     """
-    too_small: list[nn.Conv2d] = []
+    shrunk: list[nn.Conv2d] = []
 
-    def inspect(layer: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
-        sides = inputs[0].shape[-2:]
-        if any(stride > side for stride, side in zip(layer.stride, sides, strict=True)):
-            too_small.append(layer)
+    def inspect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if isinstance(layer, nn.Conv2d):
+            sides = inputs[0].shape[-2:]
+            if any(stride > side for stride, side in zip(layer.stride, sides, strict=True)):
+                shrunk.append(layer)
 
-    convolutions = [each for each in encoder.modules() if isinstance(each, nn.Conv2d)]
-    hooks = [each.register_forward_pre_hook(inspect) for each in convolutions]
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), register_module_forward_pre_hook(inspect):
             encoder.eval()(torch.zeros(1, 3, *size))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise InputError(
@@ -193,10 +176,7 @@ def check_input_size(
             f"({one_line(error)[:120]}). Set data.crop or data.resize, or for a vision transformer "
             f"+model.encoder.img_size={size[0]}."
         ) from None
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if bf16_on_cpu and any(max(layer.kernel_size) > 1 for layer in too_small):
+    if bf16_on_cpu and any(max(layer.kernel_size) > 1 for layer in shrunk):
         raise InputError(
             f"model.encoder={name}: images of {size[0]} x {size[1]} pixels shrink to one pixel "
             f"before its last convolutions, for which bf16 leaves gradients unset on this "

@@ -32,11 +32,9 @@ class BagPredictions(NamedTuple):
 
 def _make_metrics(stage: str) -> MetricCollection:
     """Return the mean of losses (`value`), and the balanced accuracy of classes (`preds`)."""
-    metrics: dict[str, Any] = {
-        "loss": MeanMetric(nan_strategy="disable"),
-        # Of classes, not logits: Accuracy(task="binary") ignores `average`.
-        "balanced_accuracy": MulticlassAccuracy(2, average="macro"),
-    }
+    # Of classes, not logits: Accuracy(task="binary") ignores `average`.
+    accuracy = MulticlassAccuracy(2, average="macro")
+    metrics: Any = {"loss": MeanMetric(nan_strategy="disable"), "balanced_accuracy": accuracy}
     return MetricCollection(metrics, prefix=f"{stage}/", compute_groups=False)
 
 
@@ -63,17 +61,9 @@ class BagClassifier(pl.LightningModule):
         label_smoothing: float = 0.0,
     ):
         super().__init__()
-        self.save_hyperparameters(
-            {
-                "model": last_parts(model),
-                "optim": optim,
-                "scheduler": scheduler,
-                "clinical_dim": clinical_dim,
-                "feature_dim": feature_dim,
-                "pos_weight": pos_weight,
-            },
-            logger=False,
-        )
+        kept = {"model": last_parts(model), "optim": optim, "scheduler": scheduler}
+        sizes = {"clinical_dim": clinical_dim, "feature_dim": feature_dim, "pos_weight": pos_weight}
+        self.save_hyperparameters(kept | sizes, logger=False)
         self.chunk_size, self.label_smoothing = chunk_size, label_smoothing
         self.model = build_model(model, clinical_dim, feature_dim).to(
             memory_format=torch.channels_last
@@ -151,19 +141,15 @@ class BagClassifier(pl.LightningModule):
         losses, _ = self._step(batch, "train")
         self._losses.append(losses.detach())
         self._patients.append(batch.ids)
-        self._check_finite(batch_idx)
-        if self.trainer.is_last_batch:
+        on_cpu, last = losses.device.type == "cpu", self.trainer.is_last_batch
+        if on_cpu or last:  # elsewhere once an epoch, as it waits for the device
+            first = batch_idx if on_cpu else 0
+            recent = self._losses[first:], self._patients[first:]
+            check_finite_loss(*recent, first, self.current_epoch, self.model)
+        if last:
             mean = torch.cat(self._losses).mean()
             self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1)
         return losses.mean()
-
-    def _check_finite(self, batch_idx: int) -> None:
-        """Check every step on a CPU; elsewhere once an epoch, as it waits for the device."""
-        on_cpu = self._losses[-1].device.type == "cpu"
-        if on_cpu or self.trainer.is_last_batch:
-            first = batch_idx if on_cpu else 0
-            losses, patients = self._losses[first:], self._patients[first:]
-            check_finite_loss(losses, patients, first, self.current_epoch, self.model)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         losses, logits = self._step(batch, "val")

@@ -1,6 +1,5 @@
 """Predict patients, and each of their images, with the model of one fold's checkpoint."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,10 @@ import pytorch_lightning as pl
 import torch
 
 from lymphoml.core.errors import InputError, one_line
-from lymphoml.data.cohort import Cohort
 from lymphoml.data.datamodule import PatientBags
 from lymphoml.models.build import limit_size
-from lymphoml.training.checkpoint_schema import check_weights, count_values
-from lymphoml.training.lightning_module import BagClassifier, BagPredictions
+from lymphoml.training.checkpoint_schema import check_weights
+from lymphoml.training.lightning_module import BagClassifier
 
 
 def checkpoint_predictions(
@@ -38,7 +36,18 @@ def checkpoint_predictions(
             f"{path}: the probability of {missing} of {len(predictions)} patients is NaN, since "
             f"the training diverged. Try a lower lr in a run of another name."
         )
-    return predictions, _image_table(batches, bags.cohort)
+    rows = []
+    for batch in batches:
+        if not len(batch.images):
+            continue
+        parts = batch.images.split(batch.lengths.tolist())
+        for patient, probabilities in zip(batch.ids, parts, strict=True):
+            names = [path.name for path in bags.cohort.images[patient]]
+            if len(names) == len(probabilities):
+                rows += [
+                    (patient, *each) for each in zip(names, probabilities.tolist(), strict=True)
+                ]
+    return predictions, pd.DataFrame(rows, columns=["patient", "image", "probability"])
 
 
 def _load_module(checkpoint: dict[str, Any], path: Path) -> BagClassifier:
@@ -48,7 +57,7 @@ def _load_module(checkpoint: dict[str, Any], path: Path) -> BagClassifier:
         settings["model"]["encoder"]["weights"] = None
     try:
         # Twice: layers that are replaced during construction count as well.
-        with limit_size(5_000_000 + 2 * count_values(weights)):
+        with limit_size(5_000_000 + 2 * sum(each.numel() for each in weights.values())):
             module = BagClassifier(**settings)
         check_weights(module, weights)
     except (InputError, ValueError) as error:
@@ -58,17 +67,3 @@ def _load_module(checkpoint: dict[str, Any], path: Path) -> BagClassifier:
         ) from None
     module.load_state_dict(weights)
     return module
-
-
-def _image_table(batches: Iterable[BagPredictions], cohort: Cohort) -> pd.DataFrame:
-    parts = [pd.DataFrame({"patient": [], "image": [], "probability": []})]
-    for batch in batches:
-        if not len(batch.images):
-            continue
-        each = batch.images.double().split(batch.lengths.tolist())
-        for patient, probabilities in zip(batch.ids, each, strict=True):
-            names = [path.name for path in cohort.images[patient]]
-            if len(names) == len(probabilities):
-                columns = {"patient": patient, "image": names, "probability": probabilities}
-                parts.append(pd.DataFrame(columns))
-    return pd.concat(parts[1:] or parts, ignore_index=True)

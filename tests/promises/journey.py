@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from PIL import Image, PngImagePlugin
 
-from tests.fake_kaggle import COMPETITION, TOKEN, fake_kaggle
+from tests.fake_kaggle import COMPETITION, TOKEN, FakeKaggle
 from tests.promises.jobs import ROOT, end, wait_until
 from tests.promises.search import date_needles, word_needles
 
@@ -173,7 +173,7 @@ def travel(home: Path) -> Journey:
     it.do(str(ROOT / "predict.py"), name, root, cache, "trainer.accelerator=cpu")
     it.command("compare", "runs=runs/cv", "resamples=100")
     it.command("report", "runs=runs/cv", root, "audit=seen.json")
-    with fake_kaggle() as server:
+    with FakeKaggle().serving() as server:
         there = server.environment(it.home) | {"KAGGLE_API_TOKEN": TOKEN, "LOOPBACK": "1"}
         it.command("submit", name, "message=of a test", f"competition={COMPETITION}", **there)
         it.submissions = len(server.submissions)

@@ -189,7 +189,7 @@ def test_only_code_that_decides_on_bits_counts(tmp_path):
     copy = shutil.copytree(ROOT / "lymphoml", tmp_path / "lymphoml", ignore=ignored)
     decide = ["models/pooling/statistics.py", "data/transforms.py", "features/morphology.py",
               "training/hardware.py", "core/seeding.py", "runs/cross_validation.py"]  # fmt: skip
-    do_not = ["runs/submission.py", "training/loggers/wandb.py", "runs/test_set_log.py",
+    do_not = ["runs/submission.py", "training/loggers/tracker.py", "runs/test_set_log.py",
               "reports/ensemble.py", "cli/main.py"]  # fmt: skip
     before = provenance.code_digests(copy)
     for file in (*decide, *do_not):

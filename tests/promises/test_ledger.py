@@ -13,7 +13,7 @@ from lymphoml.cli.main import main
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import predict
 from lymphoml.runs.test_set_log import LEDGER, UsageCount, count_uses, record
-from tests.fake_kaggle import COMPETITION, TOKEN, fake_kaggle
+from tests.fake_kaggle import COMPETITION, TOKEN, FakeKaggle
 from tests.promises.jobs import CLINICAL, refused
 from tests.promises.journey import PATIENTS
 
@@ -133,7 +133,7 @@ def test_a_submission_is_recorded_before_it_is_sent(predicted, tmp_path, monkeyp
     (sibling / "config.yaml").write_text("lr: 2\n")
     record(sibling, "attempt", "other", 2, competition=COMPETITION)
     words = ["submit", f"run={predicted}", "message=m", f"competition={COMPETITION}"]
-    with fake_kaggle() as server:
+    with FakeKaggle().serving() as server:
         for name, value in server.environment(tmp_path).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)

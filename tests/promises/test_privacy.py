@@ -16,7 +16,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.privacy import PRIVATE, hide_dates, is_private
 from lymphoml.data.cohort import load_cohort
 from lymphoml.reports.page.pseudonyms import key_file, pseudonyms, read_key
-from lymphoml.training.loggers import wandb as wandb_logger
+from lymphoml.training.loggers import tracker
 from tests.promises.jobs import ROOT, python
 from tests.promises.journey import (
     ARCHIVE,
@@ -246,5 +246,5 @@ def test_timms_hub_gets_no_telemetry(monkeypatch, tmp_path):
 
 
 def test_wandb_reports_no_errors_to_its_makers():
-    wandb_logger._client()
+    tracker._client()
     assert os.environ["WANDB_ERROR_REPORTING"] == "false"

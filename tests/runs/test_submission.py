@@ -4,7 +4,7 @@ import pytest
 
 from lymphoml.core.errors import InputError
 from lymphoml.runs.submission import check_submission, submit
-from tests.fake_kaggle import COMPETITION, TOKEN, fake_kaggle
+from tests.fake_kaggle import COMPETITION, TOKEN, FakeKaggle
 
 TEST_IDS, HEADER = ["P75", "P7", "P12"], ("ID", "LABEL")
 CONTENT = "ID,LABEL\nP75,1\nP7,0\nP12,1\n"
@@ -45,7 +45,7 @@ def test_all_problems_are_reported_at_once(submission):
 
 @pytest.fixture
 def kaggle(tmp_path, monkeypatch):
-    with fake_kaggle() as server:
+    with FakeKaggle().serving() as server:
         for name, value in server.environment(tmp_path).items():
             monkeypatch.setenv(name, value)
         for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):

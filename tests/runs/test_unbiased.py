@@ -4,21 +4,17 @@ Cohorts have one clinical value x and no image that is looked at, so that a fold
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from scipy.stats import norm
 
-from lymphoml.cli.config import to_plain_dict
+from lymphoml.cli.config import compose_config
 from lymphoml.runs.cross_validation import cross_validate
-from lymphoml.runs.settings import TrainConfig
 from lymphoml.training.checkpoint import load_checkpoint
 
-CONF = Path(__file__).parents[2] / "conf"
 # Baselines cost more than such a training, and have no part in what is tested here.
 pytestmark = pytest.mark.usefixtures("no_baselines")
 COLUMNS = {"x": {"kind": "numeric", "column": "X"}}
@@ -43,10 +39,8 @@ class Pipeline:
         words = ["data=table", "model/fusion=clinical", "logger=none", "trainer.num_threads=1",
                  "trainer.enable_progress_bar=false", f"data.root={self.root}",
                  "data.image_dir=.", *words]  # fmt: skip
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = to_plain_dict(compose("train", overrides=words))
-        config["data"] |= {"columns": COLUMNS, "clinical": ["x"], "hard_stratum": None}
-        self.config = TrainConfig.read(config)
+        columns = {"data.columns": COLUMNS, "data.clinical": ["x"], "data.hard_stratum": None}
+        self.config = compose_config(*words).replace(columns)
 
     def run(self, name, labels, x, **changes):
         ids = [f"P{i}" for i in range(self.patients)]
@@ -113,8 +107,7 @@ def test_held_out_values_reach_nothing_that_training_writes(tmp_path):
     n, random = 60, np.random.default_rng(0)
     pipeline = Pipeline(tmp_path, n, "fold=0", "trainer.max_epochs=2", "data.folds=3")
     labels, x = np.arange(n) % 2, random.normal(size=n)
-    honest = pipeline.runs / "honest"
-    leaky = pipeline.runs / "leaky"
+    honest, leaky = pipeline.runs / "honest", pipeline.runs / "leaky"
     with pytest.raises(FileNotFoundError):  # one fold of three leaves no metrics.json
         pipeline.run("honest", labels, x)
     held_out = pd.read_csv(honest / "fold-0" / "predictions.csv")["patient"]

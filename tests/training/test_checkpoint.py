@@ -1,11 +1,9 @@
-import os
 import subprocess
 
 import pytest
 import torch
 
-from lymphoml.core.errors import InputError
-from lymphoml.training.checkpoint import AtomicCheckpointIO, find_resume_checkpoint, load_checkpoint
+from lymphoml.training.checkpoint import AtomicCheckpointIO, load_checkpoint
 from lymphoml.training.checkpoint_schema import validate_checkpoint
 
 COLUMN = {"kind": "numeric", "log": False}
@@ -39,15 +37,6 @@ def test_round_trip_and_a_digest_that_sha256sum_understands(path):
     assert subprocess.run(words, cwd=path.parent).returncode == 0
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda b: b[:-9], lambda b: bytes([b[0] ^ 1]) + b[1:], lambda b: b + b"x", lambda b: b"",
-])  # fmt: skip
-def test_a_corrupt_file_is_refused(path, spoil):
-    path.write_bytes(spoil(path.read_bytes()))
-    with pytest.raises(InputError, match=r"last\.ckpt"):
-        load_checkpoint(path)
-
-
 def test_a_failed_write_leaves_the_old_checkpoint_whole(path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -57,44 +46,6 @@ def test_a_failed_write_leaves_the_old_checkpoint_whole(path, monkeypatch):
         AtomicCheckpointIO().save_checkpoint({"epoch": 4}, path)
     assert load_checkpoint(path)["epoch"] == 3
     assert sorted(p.name for p in path.parent.iterdir()) == ["last.ckpt", "last.ckpt.sha256"]
-
-
-@pytest.mark.parametrize("moment", ["before the move", "after the move"])
-def test_killed_around_the_move_either_file_is_recognised(path, monkeypatch, moment):
-    replace = os.replace
-
-    def killed(source, target):
-        if str(target).endswith("last.ckpt"):
-            if moment == "after the move":
-                replace(source, target)
-            raise KeyboardInterrupt
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        AtomicCheckpointIO().save_checkpoint({"epoch": 4}, path)
-    monkeypatch.undo()
-    start = find_resume_checkpoint(path.parent, fold=0)
-    assert load_checkpoint(start.checkpoint)["epoch"] == (4 if moment == "after the move" else 3)
-
-
-class Payload:
-    def __reduce__(self):
-        return os.mkdir, ("canary",)
-
-
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    AtomicCheckpointIO().save_checkpoint({"x": Payload()}, tmp_path / "bad.ckpt")
-    with pytest.raises(InputError):
-        load_checkpoint(tmp_path / "bad.ckpt")
-    assert not (tmp_path / "canary").exists()
-
-
-def test_a_missing_digest_is_named(path):
-    (path.parent / "last.ckpt.sha256").unlink()
-    with pytest.raises(InputError, match=r"last.ckpt.sha256 is missing"):
-        load_checkpoint(path)
 
 
 def deep(levels):

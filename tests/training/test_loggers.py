@@ -18,10 +18,9 @@ import yaml
 from torch.utils.data import DataLoader, TensorDataset
 
 from lymphoml.core.errors import InputError
-from lymphoml.training.loggers import Tracker
-from lymphoml.training.loggers import wandb as wandb_runs
 from lymphoml.training.loggers.privacy import finite_scalars, public_config, public_slug
-from tests.fake_wandb import ENTITY, PROJECT, SWEEP, fake_wandb, read_runs
+from lymphoml.training.loggers.tracker import Tracker, resolve_mode
+from tests.fake_wandb import ENTITY, PROJECT, SWEEP, FakeWandb, read_runs
 
 ROOT = Path(__file__).parents[2]
 SLUG = "lr=0.1,optim=sgd"
@@ -45,17 +44,16 @@ LOGGER = {"wandb": True, "tensorboard": True, "mode": "auto", "project": "lympho
 
 def configuration(home: Path = Path("/home/someone"), **logger) -> SimpleNamespace:
     values = {
-        "name": "cv",
-        "tags": ["blood"],
-        "lr": 0.1,
+        "name": "cv", "tags": ["blood"], "lr": 0.1,
         "optim": {"_target_": "torch.optim.SGD", "lr": 0.1},
         "scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.95},
         "model": {"encoder": {"weights": str(home / "weights.pt"), "norm": "batch"}},
         "data": {"root": str(home / "cohort"), "folds": 2, "date_formats": {"/": "%m/%d/%Y"}},
-        "logger": LOGGER | logger,
-    }
-    attributes = values | {"logger": SimpleNamespace(**values["logger"])}
-    return SimpleNamespace(**attributes, to_dict=lambda: values)
+    }  # fmt: skip
+    section = SimpleNamespace(**LOGGER | logger)
+    return SimpleNamespace(
+        **values, logger=section, to_dict=lambda: values | {"logger": vars(section)}
+    )
 
 
 class Slope(pl.LightningModule):
@@ -265,7 +263,9 @@ def test_one_class_has_no_curve(tmp_path):
 
 
 def test_without_wandb_it_is_not_imported(tmp_path, monkeypatch):
-    monkeypatch.setattr(wandb_runs, "_client", lambda: pytest.fail("wandb was imported"))
+    monkeypatch.setattr(
+        "lymphoml.training.loggers.tracker._client", lambda: pytest.fail("wandb was imported")
+    )
     for tensorboard in (True, False):
         config = configuration(wandb=False, tensorboard=tensorboard)
         with Tracker(config, tmp_path, SLUG) as tracker, tracker.fold(0) as loggers:
@@ -290,13 +290,13 @@ def test_mode(configured, environment, key, mode, monkeypatch):
     if environment:
         monkeypatch.setenv("WANDB_MODE", environment)
     client = SimpleNamespace(login=lambda prompt, verify: key, errors=wandb.errors)
-    monkeypatch.setattr(wandb_runs, "_client", lambda: client)
-    assert wandb_runs.resolve_mode(configured) == mode
+    monkeypatch.setattr("lymphoml.training.loggers.tracker._client", lambda: client)
+    assert resolve_mode(configured) == mode
 
 
 def test_online_without_a_key_is_an_input_error():
     with pytest.raises(InputError, match=r"logger\.mode=online"):
-        wandb_runs.resolve_mode("online")
+        resolve_mode("online")
 
 
 @pytest.mark.parametrize(
@@ -333,23 +333,16 @@ def test_finite_scalars():
 PROGRAM = f"""
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-import pandas as pd
 sys.path.insert(0, {str(ROOT)!r})
-from lymphoml.training.loggers import Tracker
+from tests.training.test_loggers import METRICS, PREDICTIONS, Tracker, configuration
 
-words = dict(word.split("=") for word in sys.argv[1:])
-values = {{"name": words["name"], "tags": [], "lr": float(words["lr"]),
-          "optim": {{"_target_": f"torch.optim.{{words['optim'].upper()}}"}}, "scheduler": {{}}}}
-logger = SimpleNamespace(wandb=True, tensorboard=False, mode="auto", project="other", entity=None)
-config = SimpleNamespace(**values, logger=logger, to_dict=lambda: values)
-Path("run").mkdir()
-with Tracker(config, Path("run"), ",".join(sys.argv[1:])) as tracker:
+config = configuration(tensorboard=False, project="other")
+with Tracker(config, Path.cwd(), ",".join(sys.argv[1:])) as tracker:
     for fold in range(2):
         with tracker.fold(fold) as loggers:
             loggers[0].log_metrics({{"epoch": 0, "val/loss": 1.0}})
-            tracker.log_fold(pd.DataFrame({PREDICTIONS.to_dict("list")!r}), {{}})
-    tracker.log_cross_validation({METRICS!r})
+            tracker.log_fold(PREDICTIONS, {{}})
+    tracker.log_cross_validation(METRICS)
 """
 # `wandb sweep` and `wandb agent`, in one process and without the agent's pauses of 5 seconds.
 COMMANDS = f"""
@@ -367,7 +360,7 @@ def test_wandb_agent(tmp_path):
     sweep = yaml.safe_load((ROOT / "sweeps" / "wandb_ablation.yaml").read_text())
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep | {"program": "program.py"}))
     (tmp_path / "program.py").write_text(PROGRAM)
-    with fake_wandb() as server:
+    with FakeWandb().serving() as server:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             [sys.executable, "-c", COMMANDS], cwd=tmp_path, text=True, capture_output=True,

@@ -1,17 +1,26 @@
-"""The trackers of one job, switched on by the group `logger`."""
+"""Weights & Biases and TensorBoard: follow and compare a job while it trains.
 
+The run folder has every number already, each fold's `history.csv` among them. No tracker gets a
+patient's identifier, a path, the machine's name or its user.
+"""
+
+import atexit
+import functools
+import logging
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pytorch_lightning.loggers.logger import Logger
 
+from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_mapping
-from lymphoml.training.loggers import wandb as wandb_runs
+from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.training.loggers.privacy import (
     finite_scalars,
     public_config,
@@ -19,6 +28,8 @@ from lymphoml.training.loggers.privacy import (
     sweep_factors,
 )
 from lymphoml.training.loggers.tensorboard import TensorBoardEvents
+
+SUMMARIES = {"val/balanced_accuracy": "max,last", "val/loss": "min,last", "train/loss": "min,last"}
 
 
 class Tracker:
@@ -35,14 +46,14 @@ class Tracker:
         self._run_id = os.environ.pop("WANDB_RUN_ID", None)
         self._sweep_id = os.environ.pop("WANDB_SWEEP_ID", None)
         options = config.logger
-        self._mode = wandb_runs.resolve_mode(options.mode) if options.wandb else "disabled"
+        self._mode = resolve_mode(options.mode) if options.wandb else "disabled"
         self._cv: Any = None
-        self._fold: Any = None
+        self._fold: WandbRun | None = None
         self._reported = False
 
     def __enter__(self) -> "Tracker":
         if self._sweep_id and self._mode != "disabled":
-            self._start_cv()
+            self._cv = self._start("cv", self.slug, sweep_factors(self.config))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -65,14 +76,16 @@ class Tracker:
                 stack.callback(events.close)
                 loggers.append(events)
             if self._mode != "disabled":
-                start = partial(self._start, "fold", f"fold {fold} {self.slug}", factors)
-                self._fold = wandb_runs.WandbRun(start, folder / "history.csv")
+                name = f"fold {fold} {self.slug}"
+                start = functools.partial(self._start, "fold", name, factors)
+                self._fold = WandbRun(start, folder / "history.csv")
                 stack.push(self._close_fold)
                 loggers.append(self._fold)
             yield loggers
 
     def _close_fold(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._fold.close(failed=kind is not None)
+        if self._fold is not None:
+            self._fold.finish(failed=kind is not None)
         self._fold = None
 
     def log_fold(self, predictions: pd.DataFrame, scores: Mapping[str, Any]) -> None:
@@ -82,29 +95,33 @@ class Tracker:
         """
         if self._fold is not None:
             self._fold.run.summary.update(finite_scalars(scores))
-            wandb_runs.log_charts(self._fold.run, predictions["label"], predictions["probability"])
+            log_charts(self._fold.run, predictions["label"], predictions["probability"])
 
     def log_cross_validation(self, metrics: Mapping[str, Any]) -> None:
         """Log the content of `metrics.json`: the pooled scores and a table of the folds."""
         if self._mode == "disabled":
             return
         if self._cv is None:
-            self._start_cv()
+            self._cv = self._start("cv", self.slug, sweep_factors(self.config))
         rows = pd.DataFrame([finite_scalars(fold) for fold in metrics["folds"]])
-        folds = wandb_runs.make_table(self._cv, "folds", rows)
-        self._cv.log(finite_scalars(metrics) | {"folds": folds})
+        # Bound, it is a file of the run. Else W&B makes it an artifact too: a copy under the home
+        # folder, whose full path it writes into the run.
+        table = _client().Table(dataframe=rows)
+        table.bind_to_run(self._cv, "folds", self._cv.step)
+        self._cv.log(finite_scalars(metrics) | {"folds": table})
         self._reported = True
 
-    def _start_cv(self) -> None:
-        factors = sweep_factors(self.config)
-        ids = {"id": self._run_id, "sweep_id": self._sweep_id}
-        self._cv = self._start("cv", self.slug, factors, **ids)
-
-    def _start(self, job_type: str, name: str, factors: dict[str, Any], **ids: str | None) -> Any:
-        options, tags = self.config.logger, (*self.config.tags, self.config.name)
+    def _start(self, job_type: str, name: str, factors: dict[str, Any]) -> Any:
+        """Start a new W&B run, whatever other runs are open."""
+        wandb, options = _client(), self.config.logger
+        # The agent's own run is the whole one.
+        run_id, sweep_id = (self._run_id, self._sweep_id) if job_type == "cv" else (None, None)
         # A sweep chose where its runs go; the folds' runs go there too.
         sweep = os.environ if self._sweep_id else {}
-        return wandb_runs.start_run(
+        run = wandb.init(
+            reinit="create_new",
+            settings=wandb.Settings(sweep_id=sweep_id),
+            id=run_id,
             dir=self.run_dir,
             mode=self._mode,
             project=sweep.get("WANDB_PROJECT", options.project),
@@ -112,7 +129,111 @@ class Tracker:
             group=self.slug,
             job_type=job_type,
             name=name[:128],
-            tags=list(dict.fromkeys(tags)),
+            tags=list(dict.fromkeys((*self.config.tags, self.config.name))),
             config=factors | {"cfg": public_config(self.config.to_dict())},
-            **ids,
         )
+        # The client's own logs contain paths. They are unlinked while open, so that not even a kill
+        # leaves them.
+        for logs in (run.settings.log_dir, _own_cache() / "wandb" / "logs"):
+            shutil.rmtree(logs, ignore_errors=True)
+        return run
+
+
+class WandbRun(Logger):
+    """A fold's run with a row per epoch, started by `start` when the first row is logged.
+
+    Lightning's WandbLogger starts it before the first step, which then comes a third later. The
+    first rows are those of `history`, where there is such a file.
+    """
+
+    name, version = "wandb", ""
+
+    def __init__(self, start: Callable[[], Any], history: Path):
+        super().__init__()
+        self._start = start
+        self._run: Any = None
+        # Read now: History writes this epoch's row before Lightning logs it.
+        self._rows = pd.read_csv(history).to_dict("records") if history.exists() else []
+
+    @property
+    def run(self) -> Any:
+        if self._run is None:
+            self._run = self._start()
+            for name, summary in SUMMARIES.items():
+                self._run.define_metric(name, summary=summary)
+            for row in self._rows:
+                self.log_metrics(finite_scalars(row))
+        return self._run
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.run.log(dict(metrics), step=int(metrics["epoch"]))
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Log none: they may contain paths, and the run has the public configuration."""
+
+    def finish(self, failed: bool) -> None:
+        if self._run is not None:
+            self._run.finish(exit_code=int(failed))
+
+
+def resolve_mode(mode: str) -> str:
+    """Return offline, online or disabled; `auto` is online where an API key is configured.
+
+    Raises InputError for a malformed key, and for `online` without a key.
+    """
+    chosen = os.environ.get("WANDB_MODE", "auto") if mode == "auto" else mode
+    if chosen not in ("auto", "online"):
+        return chosen
+    wandb = _client()
+    try:
+        has_key = wandb.login(prompt=False, verify=False)
+    except wandb.errors.AuthenticationError as error:
+        raise InputError(f"W&B: {error}") from None
+    if chosen == "online" and not has_key:
+        raise InputError(
+            "logger.mode=online: W&B has no API key or is switched off. Run `wandb login`, set "
+            "WANDB_API_KEY, or set logger.mode=offline."
+        )
+    return "online" if has_key else "offline"
+
+
+def log_charts(run: Any, label: pd.Series, probability: pd.Series) -> None:
+    """Log the confusion matrix and, where both classes are present, the ROC curve."""
+    plot, names, predicted = _client().plot, ["reactive", "tumoral"], probability > THRESHOLD
+    charts = {
+        "confusion": plot.confusion_matrix(
+            y_true=label.tolist(), preds=predicted.astype(int).tolist(), class_names=names
+        )
+    }
+    if label.nunique() == 2:
+        both = pd.concat([1 - probability, probability], axis=1).to_numpy()
+        charts["roc"] = plot.roc_curve(label, both, labels=names, classes_to_plot=[1])
+    for name, chart in charts.items():
+        chart.table.bind_to_run(run, f"{name}_table", run.step)
+    run.log(charts)
+
+
+@functools.cache
+def _own_cache() -> Path:
+    cache = tempfile.mkdtemp(prefix="wandb-")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    return Path(cache)
+
+
+@functools.cache
+def _client() -> Any:
+    """Return the wandb module, imported only where W&B is in use."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # stack traces contain paths
+    if "WANDB_CACHE_DIR" not in os.environ:  # else its service logs under the home folder
+        os.environ["WANDB_CACHE_DIR"] = str(_own_cache())
+    import wandb
+
+    logging.getLogger("wandb").setLevel(logging.CRITICAL)  # a file in the run that contains paths
+    wandb.setup(
+        wandb.Settings(
+            silent=True, console="off", host="", program="train.py", save_code=False,
+            disable_code=True, disable_git=True, symlink=False, x_disable_meta=True,
+            x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False,
+        )
+    )  # fmt: skip
+    return wandb
