@@ -77,9 +77,9 @@ def test_both_guarantees_hold_over_cohorts(n):
     assert np.mean(average) >= 0.95 - 0.001
     assert np.mean(average >= sensitivity_bound(rank, n)) == pytest.approx(0.95, abs=0.01)
     if sure := confident_rank(n, 0.95):
-        ordered = np.sort(cohorts, axis=1)
-        assert np.mean(1 - ordered[:, sure - 1] >= 0.95) >= 0.95 - 0.005
-        assert np.mean(1 - ordered[:, sure] >= 0.95) < 0.95  # one rank more would not keep it
+        kept = np.mean(1 - np.sort(cohorts, axis=1)[:, sure - 1 : sure + 1] >= 0.95, axis=0)
+        assert kept[0] >= 0.95 - 0.005
+        assert kept[1] < 0.95  # one rank more would not keep it
 
 
 def out_of_fold(patients, folds, labels, probabilities):
@@ -88,11 +88,17 @@ def out_of_fold(patients, folds, labels, probabilities):
     )
 
 
-def test_held_out_averages_repeats():
+def test_repeats_are_averaged_over_the_models_that_held_out():
     patients = held_out(out_of_fold([*"baba"], [0, 1, 3, 2], [1, 0, 1, 0], [0.2, 0.5, 0.4, 0.7]))
     assert patients.index.tolist() == ["a", "b"]
     assert patients["label"].tolist() == [0, 1]
     assert patients["probability"].tolist() == pytest.approx([0.6, 0.3])
+    predictions = out_of_fold([*"abab"], [0, 1, 3, 2], 1, [0.2, 0.5, 0.4, 0.9])
+    new = pd.DataFrame({0: [0.1], 1: [0.9], 2: [0.4], 3: [0.48]}, index=["x"])
+    # a, 0.3, against models 0 and 3, 0.29; b, 0.7, against models 1 and 2, 0.65.
+    assert below_rank(predictions, new)["x"] == 0
+    new[3] = 0.52
+    assert below_rank(predictions, new)["x"] == 1
 
 
 def test_below_rank_counted_by_hand():
@@ -100,15 +106,6 @@ def test_below_rank_counted_by_hand():
     new = pd.DataFrame({0: [0.1, 0.3, 0.6], 1: [0.5, 0.3, 0.4]}, index=["x", "y", "z"])
     # x: c alone is no higher; y: a; z: all three, two of them equal. d is reactive.
     assert below_rank(predictions, new).to_dict() == {"x": 1, "y": 1, "z": 3}
-
-
-def test_below_rank_of_repeats_compares_means_over_the_models_that_held_out():
-    predictions = out_of_fold([*"abab"], [0, 1, 3, 2], 1, [0.2, 0.5, 0.4, 0.9])
-    new = pd.DataFrame({0: [0.1], 1: [0.9], 2: [0.4], 3: [0.48]}, index=["x"])
-    # a, 0.3, against models 0 and 3, 0.29; b, 0.7, against models 1 and 2, 0.65.
-    assert below_rank(predictions, new)["x"] == 0
-    new[3] = 0.52
-    assert below_rank(predictions, new)["x"] == 1
 
 
 def test_models_that_agree_make_below_rank_the_threshold():
@@ -155,14 +152,9 @@ def test_model_by_model_keeps_the_level_at_higher_specificity_than_the_mean_or_a
     for _ in range(60):
         predictions, *new = simulated_folds(random)
         limit = np.sort(predictions["probability"][predictions["label"] == 1])[4]
-        rows += [
-            (
-                (below_rank(predictions, table) < 5).mean(),
-                (table.mean(axis=1) < limit).mean(),
-                (table < limit).all(axis=1).mean(),
-            )
-            for table in new
-        ]
+        for table in new:
+            ruled_out = below_rank(predictions, table) < 5, table.mean(axis=1) < limit
+            rows.append([each.mean() for each in (*ruled_out, (table < limit).all(axis=1))])
     missed, ruled_out = np.mean(rows[::2], axis=0), np.mean(rows[1::2], axis=0)
     by_model, mean, vote = range(3)
     assert missed[by_model] == pytest.approx(5 / 114, abs=0.006)
@@ -214,14 +206,11 @@ def test_negative_predictive_value_counted_by_hand():
     assert np.isnan(negative_predictive_value(5, 113, 0, 50, 0.3)).all()
 
 
-@pytest.mark.parametrize(
-    ("rank", "count"), [(2, 200), pytest.param(5, 1500, marks=pytest.mark.slow)]
-)
-def test_the_intervals_of_a_threshold_cover(rank, count):
-    random = np.random.default_rng(rank)
+def test_the_intervals_of_a_threshold_cover():
+    random = np.random.default_rng(2)
     covered = []
-    for _ in range(count):
-        outcome = assess(drawn(random), rank, prevalence=0.3)
+    for _ in range(200):
+        outcome = assess(drawn(random), 2, prevalence=0.3)
         limit = logit(outcome["threshold"])
         missed, specificity = norm.cdf(limit - 1.5), norm.cdf(limit)
         npv = 0.7 * specificity / (0.7 * specificity + 0.3 * missed)
@@ -229,8 +218,7 @@ def test_the_intervals_of_a_threshold_cover(rank, count):
         covered.append(
             [outcome[k]["low"] <= true <= outcome[k]["high"] for k, true in truths.items()]
         )
-    low, high = (0.93, 0.98) if count > 1000 else (0.9, 0.995)
-    assert all(low < share < high for share in np.mean(covered, axis=0))
+    assert all(0.9 < share < 0.995 for share in np.mean(covered, axis=0))
 
 
 def test_a_difference_of_specificities_is_paired():
