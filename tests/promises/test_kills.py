@@ -34,6 +34,9 @@ CONFIGURATIONS = {
     "ema": [*AVERAGED, "weight_averaging=ema", "weight_averaging.decay=0.8", "optim=adam",
             "loss.label_smoothing=0.1", "data.inner_val_fraction=0.3", "data.augment.flip=true",
             "scheduler=cosine_with_warmup", "scheduler.warmup_epochs=1"],
+    "additive": [*IMAGES, "optim=adam", "model/fusion=additive", "model.fusion.frozen=false",
+                 "loss.pos_weight=balanced", "model/pooling=sigmoid_weighted_mean",
+                 "model.instance_dropout=0.3", "model.encoder.norm=frozen"],
     "swa": [*AVERAGED, "weight_averaging=swa", "weight_averaging.start=0.4", "data.num_workers=1",
             "model.instance_dropout=0.3", "trainer.check_val_every_n_epoch=2"],
 }  # fmt: skip
