@@ -17,7 +17,16 @@ from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.training.callbacks import History
 from lymphoml.training.checkpoint import LAST, load_checkpoint
 from lymphoml.training.lightning_module import BagClassifier
-from tests.promises.jobs import CLINICAL, ROOT, configuration, outcome, predict, python, train_ends
+from tests.promises.jobs import (
+    CLINICAL,
+    ROOT,
+    configuration,
+    few,
+    outcome,
+    predict,
+    python,
+    train_ends,
+)
 
 SHORT = [*CLINICAL, "trainer.max_epochs=2", "data.batch_size=2"]
 slow = pytest.mark.slow
@@ -39,36 +48,6 @@ def undisturbed(cohort, tmp_path_factory):
     )
 
 
-@pytest.fixture
-def fails(configured, undisturbed, tmp_path, capsys):
-    """Return the line of a job that fails in the second epoch of fold 1; then finish it.
-
-    The first epoch is kept, nothing looks finished, and the same command ends in the same bytes.
-    """
-
-    def fail(words, owner, name, faulty):
-        run = tmp_path / "run"
-        with pytest.MonkeyPatch.context() as patch:
-            if owner is BagDataset:
-                patch.setattr(History, "on_fit_start", learn_seed, raising=False)
-            patch.setattr(owner, name, faulty)
-            (line,) = train_ends(capsys, configured(*words), run, code=1)
-        assert line.startswith("error: fold 1, ")
-        assert load_checkpoint(run / "fold-1" / LAST)["epoch"] == 0
-        assert not (run / "fold-1" / "done.json").exists()
-        assert not (run / "metrics.json").exists()
-        for ask in (lambda: main(["report", f"run={run}"]), lambda: predict(configured(), run)):
-            with pytest.raises(SystemExit):
-                ask()
-        assert not (run / "report.html").exists()
-        assert not (run / "test").exists()
-        cross_validate(configured(*words), run)
-        assert outcome(run) == undisturbed(*words)
-        return line
-
-    return fail
-
-
 def learn_seed(callback, trainer, module):
     if callback.path.parent.name == "fold-1":
         learn_seed.seed = trainer.datamodule.keyed
@@ -76,7 +55,7 @@ def learn_seed(callback, trainer, module):
 
 def at_a_patient(fault):
     """Fold 1's loader meets `fault` at a patient of its second epoch, in whichever process."""
-    original, learn_seed.seed = BagDataset.__getitem__, None
+    original = BagDataset.__getitem__
 
     def get(self, key):
         if key[0] == 1 and self.seed == learn_seed.seed:
@@ -86,19 +65,23 @@ def at_a_patient(fault):
     return BagDataset, "__getitem__", get
 
 
-@pytest.mark.parametrize(("fault", "message"), [
-    (lambda: os.kill(os.getpid(), signal.SIGKILL), "a loader worker died"),
-    pytest.param(lambda: os._exit(3), "a loader worker died", marks=slow),
-    pytest.param(lambda: time.sleep(500), "for 2 seconds", marks=slow),
-    pytest.param(lambda: os.kill(os.getpid(), signal.SIGSTOP), "for 2 seconds", marks=slow),
-], ids=["killed", "gone", "asleep", "stopped"])  # fmt: skip
-def test_a_lost_worker(fails, fault, message):
-    """a loader worker is killed, exits, hangs or is stopped in the middle of a fold → one line with
-    fold, epoch, batch and patients, exit code 1; the last good checkpoint stays, nothing looks
-    finished, and the same command ends in the undisturbed run's bytes"""
-    line = fails([*SHORT, "data.num_workers=1", "data.timeout=2"], *at_a_patient(fault))
-    assert message in line
-    assert "epoch 2, batch 1 (patients P" in line
+def raises(error):
+    def fault():
+        raise error
+
+    return at_a_patient(fault)
+
+
+def corrupts_cache(corrupt):
+    original = History.on_train_epoch_start
+
+    def start(self, trainer, module):
+        if trainer.current_epoch == 1 and self.path.parent.name == "fold-1":
+            for part in sorted((self.path.parents[2] / "cache").rglob("*.npy")):
+                corrupt(part)
+        original(self, trainer, module)
+
+    return History, "on_train_epoch_start", start
 
 
 def cut(path: Path) -> None:
@@ -109,28 +92,6 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-200] ^= 1
     path.write_bytes(content)
-
-
-@slow
-@pytest.mark.parametrize(("corrupt", "workers"), [
-    (cut, 0), (cut, 1), (flip, 0), (Path.unlink, 1),
-], ids=["cut", "cut under a worker", "flipped", "removed under a worker"])  # fmt: skip
-def test_a_corrupt_cache_in_the_middle(fails, tmp_path, corrupt, workers):
-    """decoded images are cut short, changed or removed while a fold trains on them → one line with
-    fold, patient and file, exit code 1, no bus error; the last good checkpoint stays, and the same
-    command ends in the undisturbed run's bytes"""
-    original = History.on_train_epoch_start
-
-    def corrupts(self, trainer, module):
-        if trainer.current_epoch == 1 and self.path.parent.name == "fold-1":
-            for part in sorted((tmp_path / "cache").rglob("*.npy")):
-                corrupt(part)
-        original(self, trainer, module)
-
-    words = [*SHORT[2:], f"data.num_workers={workers}", "optim=adam"]
-    line = fails(words, History, "on_train_epoch_start", corrupts)
-    assert "patient P" in line
-    assert f"{tmp_path}/cache/images/" in line
 
 
 training_step = BagClassifier.training_step
@@ -151,52 +112,77 @@ def bad_weight(self, batch, index):
     return loss
 
 
-@pytest.mark.parametrize(("bad", "bad_batch", "message"), [
-    pytest.param(bad_label, 0, "epoch 2, batch 1 (patients P", marks=slow),
-    pytest.param(bad_label, 99, "epoch 2, batch 4 (patients P", marks=slow),
-    pytest.param(bad_loss, 1, "epoch 2, batch 3 (patients P", marks=slow),
-    pytest.param(bad_loss, 99, "epoch 2", marks=slow),
-    pytest.param(bad_weight, 1, "epoch 2, batch 3 (patients P", marks=slow),
-    (bad_weight, 99, "epoch 2"),
-], ids=["loss", "last loss", "gradient", "last gradient", "weight", "last weight"])  # fmt: skip
-def test_divergence(fails, bad, bad_batch, message):
-    """a loss, gradient or weight becomes NaN or Inf, in the middle or at an epoch's last step → one
-    line with fold, epoch, batch and patients, exit code 1; no such weight reaches a checkpoint, and
-    the same command, without the cause, ends in the undisturbed run's bytes"""
-
+def diverges(bad, bad_batch):
     def step(self, batch, index):
         last = self.trainer.num_training_batches - 1
         here = self.current_epoch == 1 and index == min(bad_batch, last)
         in_fold = self.trainer.default_root_dir.endswith("fold-1")
         return (bad if here and in_fold else training_step)(self, batch, index)
 
-    line = fails(SHORT, BagClassifier, "training_step", step)
-    assert message in line
-    assert "NaN or Inf" in line
+    return BagClassifier, "training_step", step
 
 
-def raises(error):
-    def fault():
-        raise error
+WORKER = [*SHORT, "data.num_workers=1"]
+WAITS = [*WORKER, "data.timeout=2"]
+IMAGES = ["trainer.max_epochs=2", "data.batch_size=2", "optim=adam"]
+BY_WORKER = [*IMAGES, "data.num_workers=1"]
+FIRST, THIRD = "epoch 2, batch 1 (patients P", "epoch 2, batch 3 (patients P"
+DIED, MEMORY, NAN = "a loader worker died", "trainer.encoder_chunk_size", "NaN or Inf"
+CUDA = torch.OutOfMemoryError("CUDA out of memory.")
+TENSOR = at_a_patient(lambda: torch.empty(1 << 58, dtype=torch.uint8))
+ARRAY = at_a_patient(lambda: np.empty(1 << 58, np.uint8))
+FAULTS = {  # settings, what fails, what the line contains
+    "worker killed": (WAITS, at_a_patient(lambda: os.kill(os.getpid(), 9)), [DIED, FIRST]),
+    "worker gone": (WAITS, at_a_patient(lambda: os._exit(3)), [DIED, FIRST]),
+    "worker asleep": (WAITS, at_a_patient(lambda: time.sleep(500)), ["for 2 seconds", FIRST]),
+    "worker stopped": (WAITS, at_a_patient(lambda: os.kill(os.getpid(), signal.SIGSTOP)),
+                       ["for 2 seconds", FIRST]),
+    "cut": (IMAGES, corrupts_cache(cut), ["patient P", "/cache/images/"]),
+    "cut under a worker": (BY_WORKER, corrupts_cache(cut),
+                           ["patient P", "/cache/images/"]),
+    "flipped": (IMAGES, corrupts_cache(flip), ["patient P", "/cache/images/"]),
+    "removed under a worker": (BY_WORKER, corrupts_cache(Path.unlink),
+                               ["patient P", "/cache/images/"]),
+    "loss": (SHORT, diverges(bad_label, 0), [NAN, FIRST]),
+    "last loss": (SHORT, diverges(bad_label, 99), [NAN, "epoch 2, batch 4 (patients P"]),
+    "gradient": (SHORT, diverges(bad_loss, 1), [NAN, THIRD]),
+    "last gradient": (SHORT, diverges(bad_loss, 99), [NAN, "epoch 2"]),
+    "weight": (SHORT, diverges(bad_weight, 1), [NAN, THIRD]),
+    "last weight": (SHORT, diverges(bad_weight, 99), [NAN, "epoch 2"]),
+    "memory": (SHORT, TENSOR, [MEMORY, FIRST]),
+    "memory of a worker": (WORKER, TENSOR, [MEMORY, FIRST]),
+    "memory of numpy": (WORKER, ARRAY, [MEMORY, FIRST]),
+    "memory of Python": (SHORT, raises(MemoryError()), [MEMORY, FIRST]),
+    "memory of CUDA": (SHORT, raises(CUDA), [MEMORY, FIRST]),
+    "memory to fork": (WORKER, raises(OSError(12, "Cannot allocate memory")), [MEMORY, FIRST]),
+}  # fmt: skip
 
-    return fault
 
-
-@pytest.mark.parametrize(("fault", "workers"), [
-    (lambda: torch.empty(1 << 58, dtype=torch.uint8), 0),
-    pytest.param(lambda: torch.empty(1 << 58, dtype=torch.uint8), 1, marks=slow),
-    pytest.param(lambda: np.empty(1 << 58, np.uint8), 1, marks=slow),
-    pytest.param(raises(MemoryError()), 0, marks=slow),
-    pytest.param(raises(torch.OutOfMemoryError("CUDA out of memory.")), 0, marks=slow),
-    pytest.param(raises(OSError(12, "Cannot allocate memory")), 1, marks=slow),
-], ids=["torch", "torch in a worker", "numpy", "python", "cuda", "fork"])  # fmt: skip
-def test_too_little_memory(fails, fault, workers):
-    """memory does not suffice for a batch → one line with fold, epoch, batch, patients and the
-    settings that need less, exit code 1; the last good checkpoint stays, and the same command ends
-    in the undisturbed run's bytes"""
-    line = fails([*SHORT, f"data.num_workers={workers}"], *at_a_patient(fault))
-    assert "epoch 2, batch 1 (patients P" in line
-    assert "trainer.encoder_chunk_size" in line
+@pytest.mark.parametrize("name", few(FAULTS, "worker killed", "last weight", "memory"))
+def test_a_fault_within_a_fold(name, configured, undisturbed, tmp_path, capsys):
+    """a loader worker is killed, exits, hangs or is stopped; decoded images are cut short, changed
+    or removed; a loss, gradient or weight becomes NaN or Inf, also at an epoch's last step; memory
+    does not suffice for a batch → one line with fold, epoch, batch, patients, and the file or the
+    settings that need less, exit code 1; the last good checkpoint stays, nothing looks finished,
+    and the same command ends in the undisturbed run's bytes"""
+    (words, fault, expected), run = FAULTS[name], tmp_path / "run"
+    learn_seed.seed = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(History, "on_fit_start", learn_seed, raising=False)
+        patch.setattr(*fault)
+        (line,) = train_ends(capsys, configured(*words), run, code=1)
+    assert line.startswith("error: fold 1, ")
+    assert all(each in line for each in expected), line
+    assert load_checkpoint(run / "fold-1" / LAST)["epoch"] == 0
+    assert not (run / "fold-1" / "done.json").exists()
+    assert not (run / "metrics.json").exists()
+    for ask in (lambda: main(["report", f"run={run}"]), lambda: predict(configured(), run)):
+        with pytest.raises(SystemExit):
+            ask()
+    assert not (run / "report.html").exists()
+    assert not (run / "test").exists()
+    cross_validate(configured(*words), run)
+    assert outcome(run) == undisturbed(*words)
 
 
 @slow
@@ -210,7 +196,7 @@ def test_other_folds_are_trained(configured, undisturbed, tmp_path, capsys, faul
     words, run = [*SHORT, "data.folds=3"], tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(History, "on_fit_start", learn_seed, raising=False)
-        patch.setattr(*at_a_patient(fault))
+        patch.setattr(*fault)
         config = configured(*words, "on_fold_error=skip")
         with pytest.raises(SystemExit) as left:
             run_cli(lambda: cross_validate(config, run))

@@ -26,7 +26,7 @@ EARLY = ["data.inner_val_fraction=0.3", "trainer.patience=1", "trainer.max_epoch
 ADAM = ["optim=adam", "data.num_workers=2"]
 AVERAGED = [*IMAGES, "model.encoder.norm=group"]
 CONFIGURATIONS = {
-    "clinical": [*CLINICAL, "optim=adam"],
+    "clinical": [*CLINICAL, "optim=adam", "trainer.max_epochs=2"],
     "SGD, augmented": [*IMAGES, "optim=sgd", *AUGMENTED],
     "Adam, augmented, 2 workers": [*IMAGES, *ADAM, *AUGMENTED],
     "SGD, stopped early": [*IMAGES, "optim=sgd", "model/pooling=attention", *EARLY],

@@ -37,10 +37,9 @@ def smears(tmp_path_factory):
 def test_settings_without_effect_are_refused(configured, tmp_path, capsys):
     """a setting of pixels where the model reads none, or a value out of its range: of pixels,
     averaging or warm-up → one line, exit code 2, no folder"""
-    for setting in SETTINGS:
-        for words in (FEATURES, CLINICAL):
-            (line,) = train_ends(capsys, configured(setting, *words), tmp_path / "run")
-            assert setting.partition("=")[0] in line
+    for setting, words in zip(SETTINGS, [FEATURES, CLINICAL] * 2, strict=True):
+        (line,) = train_ends(capsys, configured(setting, *words), tmp_path / "run")
+        assert setting.partition("=")[0] in line
     for setting in WRONG:
         with pytest.raises(InputError) as caught:
             cross_validate(configured(*setting.split()), tmp_path / "run")

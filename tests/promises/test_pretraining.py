@@ -153,6 +153,7 @@ def test_a_fold_never_opens_its_validation_patients(encoders, copied, tmp_path):
     assert encoders(folds, *words).get(0).path.read_bytes() != before
 
 
+@slow
 def test_a_file_begins_an_encoder_that_stays_as_it_is(configured, cohort, tmp_path):
     """a run's encoder starts from a pretrained encoder's file → metrics.json names the file and its
     digest; another colour normalization is refused"""
@@ -209,9 +210,8 @@ def test_folds_whose_encoders_look_differently_do_not_predict_together(
     assert "pretrain.normalize_images changed while it was trained" in line
 
 
-@pytest.mark.parametrize(
-    "words", [FEATURES, pytest.param(WEIGHTS, marks=slow)], ids=["features", "weights"]
-)
+@slow
+@pytest.mark.parametrize("words", [FEATURES, WEIGHTS], ids=["features", "weights"])
 def test_a_run_resumes_with_its_encoder(words, configured, tmp_path, monkeypatch):
     """a run that pretrains is interrupted, and the cache removed → it resumes with its first
     encoder, to the same bytes"""
