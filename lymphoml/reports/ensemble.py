@@ -16,8 +16,7 @@ from lymphoml.core.errors import InputError, format_run_list
 from lymphoml.core.files import write_csv, write_json, write_text
 from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.evaluation.summary import summarise
-from lymphoml.reports.comparison.alignment import align
-from lymphoml.reports.comparison.compare import TOLERANCE
+from lymphoml.reports.comparison.compare import TOLERANCE, align
 from lymphoml.runs.ensemble import DIGESTS, ENSEMBLE, mean_of_logits, predictions_digest
 from lymphoml.runs.finished_run import HISTORY, Run, read_run
 from lymphoml.runs.provenance import CHANGES

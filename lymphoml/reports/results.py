@@ -29,8 +29,8 @@ def baseline_scores(run: Run, stratum: str = "all") -> dict[str, Scores]:
 
 def titled_baselines(run: Run, stratum: str = "all") -> dict[str, Scores]:
     """The scores of each baseline, by title."""
-    scores = baseline_scores(run, stratum)
-    return {baseline_title(name, run.config): scores[name] for name in scores}
+    scores = baseline_scores(run, stratum).items()
+    return {baseline_title(name, run.config): values for name, values in scores}
 
 
 def count_patients(run: Run, among: pd.Index | None = None) -> dict[str, int]:

@@ -31,10 +31,9 @@ def print_run(folder: Path, console: Console | None = None) -> None:
             console.print(line, markup=False)
         return
     run = read_run(folder)
-    metrics = run.metrics
     console.print(_fold_table(run))
-    console.print(_score_table("out of fold", run, metrics))
-    if averaged := metrics.get("averaged"):
+    console.print(_score_table("out of fold", run, run.metrics))
+    if averaged := run.metrics.get("averaged"):
         title = (
             f"mean probability over {averaged['repeats']} repeats, as predict.py averages models"
         )
@@ -48,16 +47,14 @@ def _fold_table(run: Run) -> Table:
                "best epoch (optimistic)"]  # fmt: skip
     table = Table(*columns, title=escape(str(run.path)), title_justify="left")
     for fold in run.metrics["folds"]:
-        best = "-"
-        if fold["best_epoch"] is not None:  # metrics.json counts from 0, the progress bar from 1
-            best = (
-                f"{format_score(fold['best_epoch_balanced_accuracy'])} at {fold['best_epoch'] + 1}"
-            )
+        best, epoch = format_score(fold["best_epoch_balanced_accuracy"]), fold["best_epoch"]
+        best = "-" if epoch is None else f"{best} at {epoch + 1}"  # the progress bar starts at 1
         scores = [
-            format_estimate({end: fold[f"{name}_{end}"] for end in ("low", "high")}
-                            | {"value": fold[name]})
+            format_estimate(
+                {"value": fold[name], "low": fold[f"{name}_low"], "high": fold[f"{name}_high"]}
+            )
             for name in ("balanced_accuracy", "auroc")
-        ]  # fmt: skip
+        ]
         table.add_row(str(fold["fold"]), str(fold["n"]), *map(escape, scores), best)
     return table
 
@@ -87,9 +84,9 @@ def _score_table(title: str, run: Run, metrics: Mapping[str, Any]) -> Table:
 def _lines(run: Run) -> Iterator[str]:
     metrics = run.metrics
     if nested := (metrics.get("thresholds") or {}).get("nested_95"):
-        rates = (
+        rates = [
             f"{name} {format_estimate(nested[name])}" for name in ("sensitivity", "specificity")
-        )
+        ]
         yield f"thresholds for 95 % sensitivity from the other folds: {', '.join(rates)}"
     if images := metrics.get("image_gain"):
         scores = metrics["baselines"][images["reference"]]["all"]

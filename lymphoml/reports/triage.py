@@ -4,7 +4,6 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +25,8 @@ from lymphoml.runs.triage_rule import RULE
 
 BASELINE = "logistic_regression"
 GUARANTEES = {"average": "on average", "confidence": "in 95 % of cohorts"}
+ROWS = ("ruled out below probability", "sensitivity on average", "in 95 % of cohorts above",
+        "tumoral patients missed", "reactive patients ruled out", "specificity")  # fmt: skip
 SIZES = {"average": average_size, "confidence": confident_size}
 
 
@@ -57,6 +58,18 @@ def make_rule(
     tumoral = int(patients["label"].sum())
     ranks = {name: rank(tumoral, sensitivity) for name, rank in RANKS.items()}
     outcomes = {name: assess(patients, rank, prevalence) for name, rank in ranks.items()}
+    baseline, rows = None, run.baseline(BASELINE)
+    if rows is not None:
+        clinical = held_out(rows)
+        differences = {
+            name: specificity_difference(patients, clinical, rank)._asdict()
+            for name, rank in ranks.items()
+        }
+        baseline = {
+            "name": BASELINE,
+            "outcomes": {name: assess(clinical, rank, prevalence) for name, rank in ranks.items()},
+            "specificity_difference": differences,
+        }
     rule = {
         "sensitivity": sensitivity,
         "guarantee": guarantee,
@@ -70,7 +83,7 @@ def make_rule(
         "repeats": int(run.repeat.nunique()),
         "prevalence": prevalence,
         "outcomes": outcomes,
-        "baseline": _baseline(run, patients, ranks, prevalence),
+        "baseline": baseline,
     }
     return rule | {"assumptions": assumptions(rule)}
 
@@ -116,14 +129,12 @@ def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
 def _table(title: str, outcomes: dict[str, Any], rule: dict[str, Any]) -> Table:
     table = Table("", *(f"sensitivity {GUARANTEES[guarantee]}" for guarantee in outcomes),
                   title=title, title_justify="left")  # fmt: skip
-    npv = f"negative predictive value at prevalence {rule['prevalence']}"
-    rows = ["ruled out below probability", "sensitivity on average", "in 95 % of cohorts above",
-            "tumoral patients missed", "reactive patients ruled out", "specificity",
-            npv]  # fmt: skip
-    columns = [_cells(outcome, rule, guarantee) for guarantee, outcome in outcomes.items()]
-    for row in zip(rows, *columns, strict=True):
-        if row[0] != npv or rule["prevalence"] is not None:
-            table.add_row(*row)
+    rows = [*ROWS]
+    if rule["prevalence"] is not None:
+        rows.append(f"negative predictive value at prevalence {rule['prevalence']}")
+    cells = [_cells(outcome, rule, guarantee) for guarantee, outcome in outcomes.items()]
+    for row in zip(rows, *cells, strict=False):
+        table.add_row(*row)
     return table
 
 
@@ -144,21 +155,3 @@ def _cells(outcome: dict[str, Any], rule: dict[str, Any], guarantee: str) -> lis
 def _round_down(bound: float) -> str:
     """A guarantee is never rounded up."""
     return f"{floor(bound * 1000) / 1000:.3f}"
-
-
-def _baseline(
-    run: Run, patients: pd.DataFrame, ranks: dict[str, int], prevalence: float | None
-) -> dict[str, Any] | None:
-    """Outcomes of the clinical baseline at the same ranks; None where the run has none."""
-    rows = run.baseline(BASELINE)
-    if rows is None:
-        return None
-    baseline = held_out(rows)
-    return {
-        "name": BASELINE,
-        "outcomes": {name: assess(baseline, rank, prevalence) for name, rank in ranks.items()},
-        "specificity_difference": {
-            name: specificity_difference(patients, baseline, rank)._asdict()
-            for name, rank in ranks.items()
-        },
-    }

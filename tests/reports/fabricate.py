@@ -63,16 +63,9 @@ def make_predictions(n: int, folds: int, repeats: int, skill: float, seed: int) 
     for repeat in range(repeats):
         label = (np.arange(n) % 3 > 0).astype(int)
         logit = random.normal(0.4 + skill * (label - 0.5), 1.0)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "patient": [f"Zebra{i}" for i in range(n)],
-                    "fold": repeat * folds + random.permutation(n) % folds,
-                    "label": label,
-                    "probability": 1 / (1 + np.exp(-logit)),
-                }
-            )
-        )
+        fold = repeat * folds + random.permutation(n) % folds
+        columns = {"patient": [f"Zebra{i}" for i in range(n)], "fold": fold, "label": label}
+        parts.append(pd.DataFrame(columns | {"probability": 1 / (1 + np.exp(-logit))}))
     return pd.concat(parts, ignore_index=True)
 
 

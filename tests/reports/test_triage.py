@@ -85,18 +85,6 @@ def test_the_baseline_has_its_own_threshold_and_the_paired_difference(run):
     assert difference["low"] < difference["value"] < difference["high"]
 
 
-@pytest.mark.parametrize("change", [
-    lambda table: table.iloc[1:],
-    lambda table: table.assign(fold=(table["fold"] + 1) % 5),
-    lambda table: pd.concat([table, table.iloc[:1]]),
-])  # fmt: skip
-def test_baselines_of_other_patients_or_folds_are_refused(run, change):
-    change(write_baselines(run)).to_csv(run / "baselines.csv", index=False)
-    with pytest.raises(InputError, match=r"baselines\.csv: "):
-        make_rule(run)
-    assert not (run / "triage.json").exists()
-
-
 @pytest.mark.parametrize(("values", "key"), [
     ((1.0, "average", None), "sensitivity=1.0"),
     ((float("nan"), "average", None), "sensitivity=nan"),

@@ -1,9 +1,8 @@
-"""Compare runs on the same patients and folds with one of them or with a baseline."""
+"""Compare runs, patient by patient and fold by fold, with one of them or with a baseline."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -17,13 +16,14 @@ from lymphoml.evaluation.paired import (
     smallest_detectable,
 )
 from lymphoml.evaluation.pooled import pool
-from lymphoml.reports.comparison.alignment import align
 from lymphoml.reports.format import baseline_title
 from lymphoml.reports.run_labels import flatten, short_names
 from lymphoml.runs.finished_run import Run, read_run
 
 PAPER = {"optim": "SGD", "lr": 1e-4, "scheduler": "ExponentialLR"}  # its final configuration
 SYNONYMS = {"clinical": "logistic_regression"}  # of columns of baselines.csv
+ADVICE = "give runs with the same cohort, seed, data.folds and data.repeats"
+DIFFERENCE = {"value": "difference", "low": "difference_low", "high": "difference_high"}
 TOLERANCE = 1e-6  # of a probability: machines' sums differ by less, other data by more
 
 
@@ -45,14 +45,8 @@ class Stratum:
     def smallest_detectable(self) -> dict[str, dict[str, float]]:
         """By score, medians over runs: `single`, of one planned comparison, and `holm`."""
         ratio = smallest_detectable(1.0, max(self.n_tests, 1)) / smallest_detectable(1.0)
-        medians = {
-            score: float(np.nanmedian(values)) if values.notna().any() else np.nan
-            for score, values in self.table.groupby("score")["detectable"]
-        }
-        return {
-            score: {"single": medians[score], "holm": medians[score] * ratio}
-            for score in PAIR_SCORES
-        }
+        medians = self.table.groupby("score")["detectable"].median().to_dict()
+        return {s: {"single": medians[s], "holm": medians[s] * ratio} for s in PAIR_SCORES}
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ class Comparison:
     reference: str  # a run's name or a baseline's title
     is_baseline: bool
     tried: int  # configurations, those that are not among `runs` included
-    strata: dict[str, Stratum] = field(default_factory=dict)
+    strata: dict[str, Stratum]
 
     @property
     def not_given(self) -> int:
@@ -79,8 +73,7 @@ def choose_reference(
     by name. Raises InputError where several runs have the given name.
     """
     if given is not None:
-        every = dict.fromkeys(paths)
-        found = [path for path in every if path == Path(given) or path.name == given]
+        found = [path for path in dict.fromkeys(paths) if given == path.name or Path(given) == path]
         if len(found) > 1:
             names = " and ".join(map(str, found))
             raise InputError(f"reference={given}: {names} have this name; give the folder")
@@ -89,12 +82,7 @@ def choose_reference(
         return SYNONYMS.get(given, given), "a baseline in the same folds"
     if is_list:
         return paths[0], "the first given"
-    settings = {path: flatten(read_run(path).config) for path in paths}
-    papers = [
-        path
-        for path, flat in settings.items()
-        if all(flat.get(key) == value for key, value in PAPER.items())
-    ]
+    papers = [path for path in paths if flatten(read_run(path).config).items() >= PAPER.items()]
     if len(papers) == 1:
         return papers[0], "the paper's optimiser, learning rate and decay"
     return paths[0], "the first by name"
@@ -114,56 +102,40 @@ def compare_runs(
     name the runs; by default their folders do. Raises InputError where runs have other patients or
     folds, fewer than two are given (one, with a baseline), or `tried` is less than these.
     """
-    paths = list(dict.fromkeys(paths))
-    _check(paths, reference, tried)
-    given = [read_run(path) for path in paths]
-    runs = sorted(given, key=lambda run: -(run.metrics["balanced_accuracy"]["value"] or 0))
-    names = labels or dict(zip(paths, short_names(paths), strict=True))
-    by_name = {names[run.path]: run for run in runs}
-    outcome, probabilities = align(sorted(runs, key=lambda run: run.path != reference))
-    models = {name: probabilities[run.path] for name, run in by_name.items()}
-    if isinstance(reference, Path):
-        comparison = Comparison(by_name, names[reference], False, tried or len(paths))
-        of_reference = probabilities[reference]
-    else:
-        baseline = read_common_baseline(given, reference)
-        title = baseline_title(reference, runs[0].config)
-        comparison = Comparison(by_name, title, True, tried or len(paths))
-        of_reference = align([baseline])[1][baseline.path]
-    strata = {"all": pd.Series(True, index=outcome.index)}
-    hard = runs[0].hard_stratum()
-    if hard is not None:
-        strata["hard"] = pd.Series(outcome.index.isin(hard.index[hard]), index=outcome.index)
-    return replace(
-        comparison,
-        strata={
-            name: _compare_stratum(
-                comparison,
-                outcome[inside].to_numpy(),
-                {label: model[:, inside] for label, model in models.items()},
-                of_reference[:, inside],
-                resamples,
-                seed,
-            )
-            for name, inside in strata.items()
-            if name == "all" or outcome[inside].nunique() == 2
-        },
-    )
-
-
-def _check(paths: Sequence[Path], reference: Path | str, tried: int | None) -> None:
-    if isinstance(reference, Path):
-        if len(paths) < 2:
-            raise InputError(
-                f"runs={format_run_list(paths)}: a comparison takes two different runs or more, or "
-                f"one and a baseline, such as reference=clinical"
-            )
-        if reference not in paths:
-            raise InputError(f"reference={reference} is none of runs={format_run_list(paths)}")
+    paths, is_baseline = list(dict.fromkeys(paths)), isinstance(reference, str)
+    if len(paths) < 2 and not is_baseline:
+        raise InputError(
+            f"runs={format_run_list(paths)}: a comparison takes two different runs or more, or "
+            f"one and a baseline, such as reference=clinical"
+        )
     if tried is not None and tried < len(paths):
         raise InputError(
             f"tried={tried}: {len(paths)} runs are compared; count these and all others tried"
         )
+    given = [read_run(path) for path in paths]
+    runs = sorted(given, key=lambda run: -(run.metrics["balanced_accuracy"]["value"] or 0))
+    names = labels or dict(zip(paths, short_names(paths), strict=True))
+    outcome, probabilities = align(sorted(runs, key=lambda run: run.path != reference))
+    models = {names[run.path]: probabilities[run.path] for run in runs}
+    if isinstance(reference, Path):
+        name, of_reference = names[reference], probabilities[reference]
+    else:
+        name = baseline_title(reference, runs[0].config)
+        of_reference = align([read_common_baseline(given, reference)])[1][paths[0]]
+    strata = {"all": np.full(len(outcome), True)}
+    if (hard := runs[0].hard_stratum()) is not None:
+        inside = outcome.index.isin(hard.index[hard])
+        if outcome[inside].nunique() == 2:
+            strata["hard"] = inside
+    comparison = Comparison(
+        {names[run.path]: run for run in runs}, name, is_baseline, tried or len(paths), {}
+    )
+    for stratum, inside in strata.items():
+        within = {label: model[:, inside] for label, model in models.items()}
+        comparison.strata[stratum] = _compare_stratum(
+            comparison, outcome[inside].to_numpy(), within, of_reference[:, inside], resamples, seed
+        )
+    return comparison
 
 
 def _compare_stratum(
@@ -175,50 +147,34 @@ def _compare_stratum(
     seed: int,
 ) -> Stratum:
     """`outcome` (n) are labels, `models` and `reference` out-of-fold probabilities (r, n)."""
-    name, is_baseline = comparison.reference, comparison.is_baseline
+    name, is_baseline, unseen = comparison.reference, comparison.is_baseline, comparison.not_given
     others = {label: model for label, model in models.items() if is_baseline or label != name}
-    differences = compare(
-        outcome, others, reference, resamples, seed, comparison.not_given
-    ).rename(
-        columns={"model": "run", "value": "difference", "low": "difference_low",
-                 "high": "difference_high"}
-    )  # fmt: skip
-    scored = [(name, True, reference)] if is_baseline else []
-    scored += [(label, label == name and not is_baseline, model) for label, model in models.items()]
+    differences = compare(outcome, others, reference, resamples, seed, unseen)
+    differences = differences.rename(columns={"model": "run", **DIFFERENCE})
+    scored = [(name, True, reference), *((label, False, model) for label, model in others.items())]
     rows = [
         {"run": label, "is_reference": is_reference, "score": score, **values}
         for label, is_reference, model in scored
         for score, values in _pool(outcome, model).items()
     ]
-    table = pd.DataFrame(rows)
     keys = ["run", "is_reference", "score"]
-    table = table.merge(differences.assign(is_reference=False), on=keys, how="left")
-    order = {score: place for place, score in enumerate(PAIR_SCORES)}
-    table = table.sort_values(
-        ["score", "is_reference", "value"], ascending=[True, False, False], kind="stable",
-        key=lambda column: column.map(order) if column.name == "score" else column,
-        ignore_index=True,
-    )  # fmt: skip
+    table = pd.DataFrame(rows).merge(differences.assign(is_reference=False), on=keys, how="left")
+    table = table.sort_values(  # balanced accuracy before AUROC
+        ["score", "is_reference", "value"], ascending=False, ignore_index=True
+    )
     return Stratum(
         n_patients=len(outcome),
         table=table,
         best=best_of_n_bias(outcome, models, resamples, seed, reference if is_baseline else None),
-        n_tests=int(table["p"].notna().sum()) + comparison.not_given * len(PAIR_SCORES),
+        n_tests=int(table["p"].notna().sum()) + unseen * len(PAIR_SCORES),
     )
 
 
 def _pool(outcome: np.ndarray, model: np.ndarray) -> dict[str, dict[str, float]]:
     """Each score with its interval, pooled over the repeats (r, n) of a model."""
-    repeats, n = model.shape
-    rows = pd.DataFrame(
-        {
-            "patient": np.tile(np.arange(n), repeats),
-            "fold": np.repeat(np.arange(repeats), n),
-            "label": np.tile(outcome, repeats),
-            "probability": model.ravel(),
-        }
-    )
-    return pool(rows, 1, [*PAIR_SCORES])
+    repeat, patient = np.indices(model.shape).reshape(2, -1)
+    rows = {"patient": patient, "fold": repeat, "label": outcome[patient]}
+    return pool(pd.DataFrame(rows | {"probability": model.ravel()}), 1, [*PAIR_SCORES])
 
 
 def read_common_baseline(runs: Sequence[Run], name: str) -> Run:
@@ -227,22 +183,72 @@ def read_common_baseline(runs: Sequence[Run], name: str) -> Run:
     Each run fits the baselines itself, with its own data settings. Raises InputError where one
     lacks the baseline or fitted it to other data.
     """
-    tables = [run.baseline(name) for run in runs]
-    if lacking := [run.path for run, table in zip(runs, tables, strict=True) if table is None]:
+    tables = {run.path: table for run in runs if (table := run.baseline(name)) is not None}
+    if lacking := [run.path for run in runs if run.path not in tables]:
         shared = set.intersection(*(set(run.baseline_names()) for run in runs))
         raise InputError(
             f"reference={name}: must be one of the runs, or a baseline of all of them: "
             f"{', '.join(sorted(shared)) or 'none'} (clinical means logistic_regression); missing "
             f"in {format_run_list(lacking)}"
         )
-    first, *others = (
-        table.set_index(["patient", "fold"])["probability"] for table in tables if table is not None
+    first = runs[0].path
+    known, *others = (
+        table.set_index(["patient", "fold"])["probability"] for table in tables.values()
     )
     for run, other in zip(runs[1:], others, strict=True):
-        if (distance := float((other - first).abs().max())) > TOLERANCE:
+        if (distance := float((other - known).abs().max())) > TOLERANCE:
             raise InputError(
-                f"reference={name}: {run.path} and {runs[0].path} were trained with other clinical "
+                f"reference={name}: {run.path} and {first} were trained with other clinical "
                 f"columns or data settings: their {name} differs by up to {distance:.3g}; leave "
                 f"one out"
             )
-    return replace(runs[0], predictions=cast(pd.DataFrame, tables[0]))
+    return replace(runs[0], predictions=tables[first])
+
+
+def align(runs: Sequence[Run]) -> tuple[pd.Series, dict[Path, np.ndarray]]:
+    """The labels by patient (n), and each run's probabilities (r repeats, n) in the same order.
+
+    Raises InputError, a line a run, where a run has other patients, labels or folds than the first.
+    """
+    tables = [_by_patient(run) for run in runs]
+    if problems := [
+        f"{run.path}: {difference} in {runs[0].path}; {ADVICE}"
+        for run, table in zip(runs, tables, strict=True)
+        if (difference := _difference(run, table, runs[0], tables[0]))
+    ]:
+        raise InputError(problems)
+    labels = tables[0].query("repeat == 0").set_index("patient")["label"]
+    return labels, {
+        run.path: table["probability"].to_numpy(float).reshape(-1, len(labels))
+        for run, table in zip(runs, tables, strict=True)
+    }
+
+
+def _by_patient(run: Run) -> pd.DataFrame:
+    """The predictions by repeat and patient. Raises InputError unless each is there once."""
+    table = run.predictions.assign(repeat=run.repeat)
+    table = table.sort_values(["repeat", "patient"], ignore_index=True)
+    counts = table["patient"].value_counts()
+    duplicate = table.duplicated(["repeat", "patient"])
+    if (wrong := duplicate | (table["patient"].map(counts) != table["repeat"].nunique())).any():
+        patient = table["patient"][wrong].iloc[0]
+        raise InputError(
+            f"{run.path / 'predictions.csv'}: patient {patient} is missing or duplicated in a "
+            f"repeat; train again"
+        )
+    return table
+
+
+def _difference(run: Run, table: pd.DataFrame, first: Run, known: pd.DataFrame) -> str | None:
+    """How `run` differs, as far as the words "... in FIRST"; None where it does not."""
+    for key in ("folds", "repeats"):
+        value, wanted = run.config["data"][key], first.config["data"][key]
+        if value != wanted:
+            return f"data.{key} is {value} here and {wanted}"
+    rows, wanted = (
+        set(each[["patient", "fold", "label"]].itertuples(index=False, name=None))
+        for each in (table, known)
+    )
+    if rows == wanted:
+        return None
+    return f"patient {min(rows ^ wanted)[0]} is not here, or has another fold or label than"

@@ -13,12 +13,11 @@ from rich.table import Table
 from lymphoml.core.files import write_csv, write_json
 from lymphoml.evaluation.paired import Best
 from lymphoml.evaluation.summary import to_json
-from lymphoml.reports.comparison.compare import Comparison, Stratum
+from lymphoml.reports.comparison.compare import DIFFERENCE, Comparison, Stratum
 from lymphoml.reports.format import format_estimate, format_p, format_score, wide_console
 from lymphoml.reports.results import STRATA
 
 NAMES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
-DIFFERENCE = {"value": "difference", "low": "difference_low", "high": "difference_high"}
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:

@@ -1,7 +1,6 @@
 """Summarise a sweep as the paper's ablation: table, learning curves, folds of the best run."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from lymphoml.core.files import atomic_write, write_csv
 from lymphoml.reports.comparison.compare import Comparison
 from lymphoml.reports.format import TITLES, baseline_title, format_estimate
 from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis
-from lymphoml.reports.results import STRATA, Scores, baseline_scores, run_scores, score_std
+from lymphoml.reports.results import STRATA, baseline_scores, run_scores, score_std
 from lymphoml.reports.run_labels import flatten, run_labels, varying_settings
 from lymphoml.runs.finished_run import Run
 
@@ -49,7 +48,8 @@ def write_sweep(comparison: Comparison, folder: Path) -> list[Path]:
     write_csv(paths[1], fold_table(runs[0]).assign(configurations_tried=comparison.tried))
     if (chart := sweep_chart(runs)) is not None:
         paths.append(folder / "ablation.png")
-        write_png(draw_sweep(chart), paths[-1])
+        with atomic_write(paths[-1]) as file:
+            FigureCanvasAgg(draw_sweep(chart)).print_png(file, metadata={"Software": None})
     return paths
 
 
@@ -65,25 +65,29 @@ def ablation_table(runs: Mapping[str, Run]) -> pd.DataFrame:
         row: dict[str, Any] = {"run": name, "baseline": None}
         row |= {column: flat.get(key) for column, key in PAPER_SETTINGS.items()}
         row |= {k: value for k, value in varying.items() if k not in PAPER_SETTINGS.values()}
-        scores = {stratum: run_scores(run, stratum) for stratum in STRATA}
-        row |= _score_columns(scores, {stratum: score_std(run, stratum) for stratum in STRATA})
+        row |= _score_columns(run)
         row |= {f"{BEST}_{end}_optimistic": run.metrics[BEST][end] for end in ("mean", "std")}
         row["seconds_per_fold"] = run.seconds and run.seconds / len(run.histories)
         rows.append(row)
-    for run in runs.values():
-        for name in run.metrics["baselines"]:
-            scores = {s: baseline_scores(run, s).get(name, {}) for s in STRATA}
-            std = {stratum: score_std(run, stratum, name) for stratum in scores}
-            rows.append({"baseline": name} | _score_columns(scores, std))
-        if run.metrics["baselines"]:
-            break
+    fitted = [run for run in runs.values() if run.metrics["baselines"]][:1]
+    rows += [
+        {"baseline": name} | _score_columns(run, name)
+        for run in fitted
+        for name in run.metrics["baselines"]
+    ]
     return pd.DataFrame(rows)
 
 
-def _score_columns(scores: Mapping[str, Scores], std: Mapping[str, Any]) -> dict[str, Any]:
+def _score_columns(run: Run, baseline: str | None = None) -> dict[str, Any]:
     columns = {}
+    std = {stratum: score_std(run, stratum, baseline) for stratum in STRATA}
     for column, (stratum, score) in SHOWN.items():
-        values = scores[stratum].get(score, {})
+        scores = (
+            baseline_scores(run, stratum).get(baseline, {})
+            if baseline
+            else run_scores(run, stratum)
+        )
+        values = scores.get(score, {})
         columns[column] = values.get("value")
         columns |= {f"{column}_{end}": values.get(end) for end in ("low", "high")}
         columns[f"{column}_std"] = std[stratum].get(score)
@@ -173,13 +177,6 @@ def draw_sweep(chart: Chart) -> Figure:
     return figure
 
 
-def write_png(figure: Figure, path: Path) -> None:
-    image = BytesIO()
-    FigureCanvasAgg(figure).print_png(image, metadata={"Software": None})
-    with atomic_write(path) as file:
-        file.write(image.getvalue())
-
-
 def print_sweep(comparison: Comparison, console: Console) -> None:
     """Print the table of runs, the best first, and baselines."""
     table = Table(
@@ -199,13 +196,10 @@ def print_sweep(comparison: Comparison, console: Console) -> None:
         name = row["run"]
         if pd.isna(name):
             name = f"baseline: {baseline_title(row['baseline'], config)}"
-        seconds, best, std = (
-            row[key]
-            for key in ("seconds_per_fold", *(f"{BEST}_{e}_optimistic" for e in ("mean", "std")))
-        )
+        seconds, best = row["seconds_per_fold"], row[f"{BEST}_mean_optimistic"]
         cells = [_cell(row, column) for column in SHOWN]
         cells.append("" if pd.isna(seconds) else f"{seconds:,.0f}")
-        cells.append("" if pd.isna(best) else f"{best:.3f}\n± {std:.3f}")
+        cells.append("" if pd.isna(best) else f"{best:.3f}\n± {row[f'{BEST}_std_optimistic']:.3f}")
         table.add_row(*map(escape, [name, *cells]))
     console.print(table)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_mapping
-from lymphoml.reports.comparison.alignment import mismatched_runs
 from lymphoml.reports.comparison.sweep import sweep_chart
 from lymphoml.reports.format import format_estimate, format_setting
 from lymphoml.reports.page import Choices
@@ -40,7 +39,7 @@ def multiplicity(run: Run, choices: Choices) -> dict[str, Any]:
             other = read_run(path)
         except InputError:
             continue
-        if path != run.path.resolve() and not mismatched_runs([run, other]):
+        if path != run.path.resolve() and _folds(other) == _folds(run):
             comparable.append(other)
     return {
         "tried": len(paths),
@@ -48,6 +47,10 @@ def multiplicity(run: Run, choices: Choices) -> dict[str, Any]:
         "chart": sweep_chart(comparable) if len(comparable) > 1 else None,
         "uses": count_uses(paths),
     }
+
+
+def _folds(run: Run) -> set[tuple[str, int]]:
+    return set(zip(run.folds["patient"], run.folds["fold"], strict=True))
 
 
 def audit(run: Run, choices: Choices) -> dict[str, Any]:

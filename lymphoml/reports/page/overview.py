@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_text
-from lymphoml.reports.comparison.alignment import mismatched_runs
 from lymphoml.reports.comparison.compare import Comparison, choose_reference, compare_runs
 from lymphoml.reports.comparison.output import (
     NAMES,
@@ -42,11 +40,6 @@ def write_overview(
     where a run is unfinished or has other patients or folds.
     """
     runs = [read_run(path) for path in dict.fromkeys(paths)]
-    if problems := [
-        f"{run.path}: other patients or folds than {runs[0].path}; leave it out"
-        for run in mismatched_runs(runs)
-    ]:
-        raise InputError(problems)
     labels = run_labels(runs)
     comparison = None
     if reference is not None or len(runs) > 1:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from lymphoml.core.files import write_text
 from lymphoml.reports import format as formatting
-from lymphoml.reports.page import Choices, background, chart_svg, curves, scores
+from lymphoml.reports.page import Choices, background, chart, curves, scores
 from lymphoml.reports.page.folds import folds
 from lymphoml.reports.page.patients import patient_names, patients
 from lymphoml.runs.finished_run import Run, read_run
@@ -69,8 +69,8 @@ def render(
         "estimate": formatting.format_estimate,
         "p": formatting.format_p,
         "counted": formatting.format_count,
-        "svg": lambda chart: Markup(chart_svg.svg(chart)),
-        "legend_key": lambda series: Markup(chart_svg.legend_key(series)),
+        "svg": lambda drawn: Markup(chart.svg(drawn)),
+        "legend_key": lambda series: Markup(chart.legend_key(series)),
     }
     environment.globals["m"] = environment.get_template("sections/macros.html.j2").module
 

@@ -9,21 +9,9 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from lymphoml.cli.main import main
-from lymphoml.reports.comparison.sweep import (
-    draw_sweep,
-    epoch_curve,
-    fold_table,
-    sweep_chart,
-)
-from lymphoml.reports.run_labels import run_labels
+from lymphoml.reports.comparison.sweep import draw_sweep, epoch_curve, sweep_chart
 from lymphoml.runs.finished_run import read_run
-from tests.reports.fabricate import (
-    config,
-    make_baselines,
-    make_predictions,
-    make_run,
-    make_strata,
-)
+from tests.reports.fabricate import config, make_baselines, make_predictions, make_run, make_strata
 
 
 def two_folds(**changes):
@@ -153,13 +141,3 @@ def test_the_figure_draws_each_curve_with_half_a_deviation_and_a_legend(tmp_path
     assert len(styles) == 3  # readable in grey
     names = [text.get_text() for text in axes.get_legend().get_texts()]
     assert names == ["chance", "a", "b $x$"]
-
-
-def test_scores_that_are_undefined_stay_empty(tmp_path):
-    run = make_run(tmp_path / "run", two_folds(**{"data.crop": 3}), n=30, epochs=2)
-    metrics = json.loads((run / "metrics.json").read_text())
-    metrics["folds"][0] |= {"best_epoch": None, "best_epoch_balanced_accuracy": None}
-    (run / "metrics.json").write_text(json.dumps(metrics))
-    table = fold_table(read_run(run))
-    assert table["best_epoch"].isna().tolist()[:2] == [True, False]
-    assert list(run_labels([read_run(run)]).values()) == ["run"]

@@ -52,14 +52,8 @@ def test_overconfident_probabilities_are_corrected_by_either_scaler(tmp_path):
     for _, slope, _, brier in scaled:
         assert slope["low"] < 1 < slope["high"]
         assert brier["value"] < worst["value"]
-    one_class = pd.DataFrame(
-        {
-            "patient": list("abcd"),
-            "fold": [0, 0, 1, 1],
-            "label": [1, 0, 1, 1],
-            "probability": [0.9, 0.1, 0.8, 0.7],
-        }
-    )
+    one_class = pd.DataFrame({"patient": list("abcd"), "fold": [0, 0, 1, 1], "label": [1, 0, 1, 1],
+                              "probability": [0.9, 0.1, 0.8, 0.7]})  # fmt: skip
     assert curves.recalibrated(one_class, 2) == []
 
 

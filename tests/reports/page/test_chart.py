@@ -9,10 +9,12 @@ from lymphoml.reports.page.chart import (
     Series,
     count_axis,
     forest,
+    legend_key,
+    margins,
     number_axis,
     share_axis,
+    svg,
 )
-from lymphoml.reports.page.chart_svg import legend_key, margins, svg
 
 
 def chart(*series, **changes):

@@ -15,13 +15,9 @@ from tests.reports.fabricate import config, make_run, make_run_of
 def run(tmp_path):
     """Two repeats; C is called wrongly."""
     predictions = pd.DataFrame(
-        {
-            "patient": list("ABCD") * 2,
-            "fold": [0, 0, 1, 1, 2, 3, 2, 3],
-            "label": [1, 0, 1, 0] * 2,
-            "probability": [0.9, 0.1, 0.5, 0.4, 0.7, 0.2, 0.3, 0.2],
-        }
-    )
+        {"patient": list("ABCD") * 2, "fold": [0, 0, 1, 1, 2, 3, 2, 3], "label": [1, 0, 1, 0] * 2,
+         "probability": [0.9, 0.1, 0.5, 0.4, 0.7, 0.2, 0.3, 0.2]}
+    )  # fmt: skip
     settings = config(**{"data.folds": 2, "data.repeats": 2})
     return read_run(make_run(tmp_path / "run", settings, epochs=2, predictions=predictions))
 
@@ -53,13 +49,9 @@ def test_an_unknown_stratum_stays_unknown(run):
 
 
 def test_the_most_and_least_suspicious_cells_are_chosen_and_none_twice():
-    instances = pd.DataFrame(
-        {
-            "patient": ["A"] * 8 + ["B"] * 4 + ["C"],
-            "image": [f"{i}" for i in range(13)],
-            "probability": [0.1, 0.8, 0.3, 0.9, 0.2, 0.7, 0.5, 0.4, 0.1, 0.9, 0.5, 0.6, 0.3],
-        }
-    )
+    probability = [0.1, 0.8, 0.3, 0.9, 0.2, 0.7, 0.5, 0.4, 0.1, 0.9, 0.5, 0.6, 0.3]
+    patient, image = ["A"] * 8 + ["B"] * 4 + ["C"], [str(number) for number in range(13)]
+    instances = pd.DataFrame({"patient": patient, "image": image, "probability": probability})
     chosen = choose_cells(instances)
     assert [image for image, _ in chosen["A"]["most"]] == ["3", "1", "5"]
     assert [image for image, _ in chosen["A"]["least"]] == ["2", "4", "0"]
@@ -78,15 +70,12 @@ def test_of_very_many_patients_both_ends_are_listed(run, monkeypatch):
 CLINICAL = {"model.fusion": {"_target_": "lymphoml.models.fusion.ClinicalOnly"}}
 
 
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [
-        ({"data.eval_bag_size": 3}, "data.eval_bag_size=3"),
-        (CLINICAL | {"data.eval_bag_size": 3}, "does not use images"),
-        ({"ensemble": ["a", "b"]}, "an ensemble"),
-        ({}, "no per-image predictions"),
-    ],
-)
+@pytest.mark.parametrize(("settings", "reason"), [
+    ({"data.eval_bag_size": 3}, "data.eval_bag_size=3"),
+    (CLINICAL | {"data.eval_bag_size": 3}, "does not use images"),
+    ({"ensemble": ["a", "b"]}, "an ensemble"),
+    ({}, "no per-image predictions"),
+])  # fmt: skip
 def test_the_page_says_why_no_cells_are_shown(tmp_path, settings, reason):
     settings = config(**{"data.folds": 2} | settings)
     run = make_run(tmp_path / "run", settings, n=30, epochs=2)

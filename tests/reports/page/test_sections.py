@@ -17,13 +17,7 @@ from lymphoml.reports.page.page import render
 from lymphoml.reports.triage import set_rule
 from lymphoml.runs.finished_run import read_run
 from lymphoml.runs.test_set_log import UsageCount, record
-from tests.reports.fabricate import (
-    config,
-    edit_json,
-    make_full_run,
-    make_predictions,
-    make_run,
-)
+from tests.reports.fabricate import config, edit_json, make_full_run, make_predictions, make_run
 
 ANY = Choices()
 WHITE = {"column": "white_cells", "max": 8.5}
@@ -98,12 +92,8 @@ def test_the_hard_stratum_is_named_by_its_column_or_why_it_is_empty(
 
 
 def test_confusion_counts_by_hand():
-    rows = pd.DataFrame(
-        {
-            "label": [1, 1, 0, 0, 1, 1, 0, 0],
-            "probability": [0.9, 0.5, 0.2, 0.7, 0.8, 0.6, 0.1, 0.1],  # 0.5 is not above 0.5
-        }
-    )
+    probability = [0.9, 0.5, 0.2, 0.7, 0.8, 0.6, 0.1, 0.1]  # 0.5 is not above 0.5
+    rows = pd.DataFrame({"label": [1, 1, 0, 0] * 2, "probability": probability})
     tumoral, reactive = curves.confusion(rows)
     assert [cell["count"] for cell in tumoral["cells"]] == [3, 1]
     assert [cell["count"] for cell in reactive["cells"]] == [1, 3]
@@ -265,16 +255,12 @@ def test_tripod_describes_folds_scaling_and_training(tmp_path):
 
 
 def test_the_configuration_shows_no_path_and_what_is_not_recorded(tmp_path):
-    folds_csv = {"data.root": "/home/someone/cohort", "data.folds_csv": "/home/someone/mine.csv"}
-    path = small(tmp_path / "run", **folds_csv)
+    changes = {"data.root": "/home/someone/cohort", "data.folds_csv": "/home/someone/mine.csv"}
+    path = small(tmp_path / "run", **changes, **{"data.shuffle_bag_labels": True})
+    assert "Control run" in render("", "summary", scores.summary(read_run(path), ANY))
     (path / "environment.json").write_text("{}")
     content = background.configuration(read_run(path), ANY)
     assert "root" not in content["settings"]["data"]
     assert content["settings"]["data"]["folds_csv"] == ".../mine.csv"
     assert content["command"] is None
     assert set(content["environment"].values()) == {"not recorded"}
-
-
-def test_a_control_run_is_marked(tmp_path):
-    run = read_run(small(tmp_path / "run", **{"data.shuffle_bag_labels": True}))
-    assert "Control run" in render("", "summary", scores.summary(run, ANY))
