@@ -15,7 +15,7 @@ from lymphoml.reports.page import thumbnails as module
 from lymphoml.reports.page.page import write_report
 from lymphoml.reports.page.thumbnails import thumbnails
 from lymphoml.runs.finished_run import read_run
-from tests.reports.fabricate import edit_json, make_run_of
+from tests.reports.fabricate import make_run_of
 
 ROOM = 1_000_000  # characters
 
@@ -67,14 +67,7 @@ def test_more_pictures_than_a_page_holds_are_smaller(cohort, tmp_path):
         thumbnails(run, {patient: [image]}, 10)
 
 
-def test_another_cohort_is_refused(cohort, tmp_path):
-    path = make_run_of(cohort, tmp_path / "run")
-    edit_json(path / "environment.json", data_fingerprint="f" * 32)
-    with pytest.raises(InputError, match="not the one the run was trained on"):
-        thumbnails(read_run(path), {}, ROOM)
-
-
-def test_other_images_beside_the_same_table_are_refused(cohort, tmp_path):
+def test_another_cohort_and_other_images_beside_the_same_table_are_refused(cohort, tmp_path):
     shutil.copytree(cohort, tmp_path / "own")
     path = make_run_of(tmp_path / "own", tmp_path / "run")
     run = read_run(path)
@@ -87,6 +80,9 @@ def test_other_images_beside_the_same_table_are_refused(cohort, tmp_path):
     files[0].write_bytes(files[-1].read_bytes())
     with pytest.raises(InputError, match="not the one the run was trained on"):
         thumbnails(run, {patient: [image]}, ROOM)
+    run.environment["data_fingerprint"] = "f" * 32
+    with pytest.raises(InputError, match="not the one the run was trained on"):
+        thumbnails(run, {}, ROOM)
 
 
 def test_what_is_missing_is_one_line_without_the_machines_path(cohort, tmp_path):
