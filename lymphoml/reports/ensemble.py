@@ -100,16 +100,12 @@ def _shared_baselines(members: Sequence[Run]) -> pd.DataFrame | None:
     indexed = [table.set_index(ROW_KEYS) for table in tables if table is not None]
     if len(indexed) < len(members):
         return None
-    first = indexed[0]
-    shared = [
-        name
-        for name in first
-        if all(
-            name in table and (table[name] - first[name]).abs().max() <= TOLERANCE
-            for table in indexed
-        )
-    ]
-    return first[shared].reset_index()
+    shared, *others = indexed
+    for other in others:
+        equal = [name for name in shared if name in other
+                 and (other[name] - shared[name]).abs().max() <= TOLERANCE]  # fmt: skip
+        shared = shared[equal]
+    return shared.reset_index()
 
 
 def _read_table(run: Run, name: str) -> pd.DataFrame | None:

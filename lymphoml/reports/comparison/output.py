@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from lymphoml.core.files import write_csv, write_json
-from lymphoml.evaluation.paired import Best
 from lymphoml.evaluation.summary import to_json
 from lymphoml.reports.comparison.compare import DIFFERENCE, Comparison, Stratum
 from lymphoml.reports.format import format_estimate, format_p, format_score, wide_console
@@ -55,9 +54,21 @@ def detectable_lines(stratum: Stratum) -> Iterator[str]:
 
 def best_lines(comparison: Comparison, stratum: Stratum) -> Iterator[str]:
     """The optimism of picking the best run, by score; nothing for a single run."""
-    if len(comparison.runs) > 1:
-        for score, name in NAMES.items():
-            yield _best_line(comparison, stratum.best[score], name)
+    n = len(comparison.runs)
+    for score, best in stratum.best.items() if n > 1 else ():
+        line = f"Best of {n} in {NAMES[score]}: {best.name}, {best.score:.3f}."
+        if math.isnan(best.expected):
+            yield f"{line} Too few patients to estimate the optimism of picking it."
+            continue
+        expected, gain = {"value": best.expected, "low": best.low, "high": best.high}, ""
+        if best.gain is not None:
+            gain = format_estimate(best.gain._asdict(), signed=True)
+            gain = f", gain over {comparison.reference} {gain}"
+        yield (
+            f"{line} Optimism of picking the best of {n}: {format_score(best.optimism)}. Expected "
+            f"in new patients: {format_estimate(expected)}{gain} (bootstrap bias correction, "
+            f"BBC-CV; conservative)."
+        )
 
 
 def run_lines(comparison: Comparison) -> Iterator[str]:
@@ -77,17 +88,14 @@ def run_lines(comparison: Comparison) -> Iterator[str]:
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """Write `comparison.json` and `comparison.csv` below `folder`; return both paths."""
     table, content = folder / "comparison.csv", folder / "comparison.json"
-    tables = [
-        stratum.table.assign(stratum=name, reference=comparison.reference)
-        for name, stratum in comparison.strata.items()
-    ]
+    reference, strata = comparison.reference, comparison.strata.items()
+    tables = [part.table.assign(stratum=name, reference=reference) for name, part in strata]
     write_csv(table, pd.concat(tables))
-    runs = comparison.runs.items()
     values = {
-        "reference": comparison.reference,
+        "reference": reference,
         "reference_is_baseline": comparison.is_baseline,
         "configurations_tried": comparison.tried,
-        "changed_environment": [name for name, run in runs if run.changes],
+        "changed_environment": [name for name, run in comparison.runs.items() if run.changes],
         "strata": {
             name: {
                 "n_patients": stratum.n_patients,
@@ -99,7 +107,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
                     for score, best in stratum.best.items()
                 },
             }
-            for name, stratum in comparison.strata.items()
+            for name, stratum in strata
         },
     }
     write_json(content, to_json(values))
@@ -122,19 +130,3 @@ def _table(comparison: Comparison, stratum: Stratum, score: str, where: str) -> 
             difference = escape(format_estimate(difference_of(row), signed=True))
             table.add_row(*cells, difference, format_p(row["p"]), format_p(row["p_holm"]))
     return table
-
-
-def _best_line(comparison: Comparison, best: Best, name: str) -> str:
-    n = len(comparison.runs)
-    line = f"Best of {n} in {name}: {best.name}, {best.score:.3f}."
-    if math.isnan(best.expected):
-        return f"{line} Too few patients to estimate the optimism of picking it."
-    expected = {"value": best.expected, "low": best.low, "high": best.high}
-    gain = "" if best.gain is None else (
-        f", gain over {comparison.reference} {format_estimate(best.gain._asdict(), signed=True)}"
-    )  # fmt: skip
-    return (
-        f"{line} Optimism of picking the best of {n}: {format_score(best.optimism)}. Expected in "
-        f"new patients: {format_estimate(expected)}{gain} (bootstrap bias correction, BBC-CV; "
-        f"conservative)."
-    )
