@@ -9,15 +9,7 @@ from typing import Any
 from lymphoml.cli.cohort_commands import Audit, Features, Pretrain, Synthesize
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.options import parse, print_help
-from lymphoml.cli.run_commands import (
-    Compare,
-    Ensemble,
-    Instances,
-    Predict,
-    Report,
-    Submit,
-    Triage,
-)
+from lymphoml.cli.run_commands import Compare, Ensemble, Instances, Predict, Report, Submit, Triage
 from lymphoml.core.errors import InputError
 
 COMMANDS: dict[str, Any] = {

@@ -81,10 +81,7 @@ def test_experts_learn_from_the_surest_mistakes(label):
     logits = torch.cartesian_prod(sure, sure, sure).T.clone().requires_grad_()
     product = ProductOfProbabilities(1, 1)
     nn.init.ones_(product.clinical.weight)
-    for fused in (
-        mixture_logit(*logits),
-        product(logits[0].unsqueeze(1), logits[1].unsqueeze(1)),
-    ):
+    for fused in (mixture_logit(*logits), product(logits[0].unsqueeze(1), logits[1].unsqueeze(1))):
         logits.grad = None
         F.binary_cross_entropy_with_logits(fused, torch.full_like(fused, label)).backward()
         assert fused.isfinite().all()
