@@ -20,10 +20,9 @@ from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining.settings import INPUTS, PRETRAINED
 from lymphoml.models.build import uses_images
 from lymphoml.runs import test_set_log
-from lymphoml.runs.encoders import load_run_encoder
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.fold_lock import fold_folder, is_done
-from lymphoml.runs.prepare import Store
+from lymphoml.runs.prepare import Store, load_run_encoder
 from lymphoml.runs.provenance import data_fingerprints, read_changes
 from lymphoml.runs.run_folder import (
     ROW_KEYS,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # a command that reads runs needs no schema
 PACKAGE = Path(__file__).parents[1]
 # The code that decides on bits; conf/ does by its values, which are compared one by one.
 CODE = ("models", "data", "training", "features", "core/seeding.py", "runs/cross_validation.py",
-        "runs/prepare.py", "runs/encoders.py")  # fmt: skip
+        "runs/prepare.py")  # fmt: skip
 EXCLUDED_CODE = ("training/loggers", "data/synthetic")
 VERSIONS = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "numpy", "pandas",
             "scikit-learn", "scikit-image", "scipy", "pillow")  # fmt: skip

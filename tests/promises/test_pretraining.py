@@ -20,8 +20,8 @@ from lymphoml.data.folds import make_folds, split
 from lymphoml.features.pretraining.settings import resolve_pretraining
 from lymphoml.features.pretraining.train import PretrainingModule
 from lymphoml.runs.cross_validation import cross_validate
-from lymphoml.runs.encoders import RunEncoders
 from lymphoml.runs.naming import leaves
+from lymphoml.runs.prepare import RunEncoders
 from lymphoml.training.checkpoint import load_checkpoint
 from tests.promises.jobs import TINY, outcome, predict, refused, train_ends, wait_until
 
