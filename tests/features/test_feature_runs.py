@@ -153,9 +153,9 @@ def test_scaling_is_fitted_to_the_training_patients_and_travels(configured, file
     training.cross_validate(configured(*given(file), "fold=0"), tmp_path / "run")
     state = load_checkpoint(tmp_path / "run" / "fold-0" / "last.ckpt")["BagDataModule"]["features"]
     folds = pd.read_csv(tmp_path / "run" / "folds.csv")
-    arrays = np.load(file)
-    train = np.isin(arrays["patient"], folds["patient"][folds["fold"] != 0])
-    expected = arrays["features"][train].mean(axis=0)
+    with np.load(file) as arrays:
+        train = np.isin(arrays["patient"], folds["patient"][folds["fold"] != 0])
+        expected = arrays["features"][train].mean(axis=0)
     assert state["names"] == list(NAMES)
     assert state["mean"] == pytest.approx(expected.tolist(), rel=1e-4)
 
@@ -164,14 +164,14 @@ def test_another_file_is_refused(configured, cohort, file, tmp_path):
     run, mine = tmp_path / "run", tmp_path / "mine.npz"
     shutil.copy(file, mine)
     training.cross_validate(configured(*given(mine)), run)
-    arrays = dict(np.load(file))
-    arrays["names"] = np.array([f"other_{name}" for name in arrays["names"]])
-    np.savez(tmp_path / "other.npz", **arrays)
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    names = np.array([f"other_{name}" for name in arrays["names"]])
+    np.savez(tmp_path / "other.npz", **arrays | {"names": names})
     path = {"features": {"path": str(tmp_path / "other.npz")}}
     config = run_config(run, {"root": str(cohort), **path}, {})
     with pytest.raises(InputError, match="its features differ from those"):
         predicted(run, config, tmp_path)
-    arrays = dict(np.load(file))
     arrays["features"][0, 0] += 1
     np.savez(mine, **arrays)
     with pytest.raises(InputError, match="changed"):
@@ -259,4 +259,5 @@ def test_a_cohorts_own_crop_is_for_networks(cohort, cache, tmp_path, monkeypatch
     monkeypatch.setattr("lymphoml.cli.config.CONF", tmp_path / "conf")
     out = tmp_path / "features.npz"
     main(["features", "cohort=mine", f"data.root={cohort}", f"data.cache={cache}", f"out={out}"])
-    assert np.load(out)["features"].shape[1] == len(NAMES)
+    with np.load(out) as arrays:
+        assert arrays["features"].shape[1] == len(NAMES)
