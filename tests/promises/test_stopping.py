@@ -226,7 +226,7 @@ def test_no_measuring_process_is_left(how, tmp_path, started):
     wait_until(lambda: len(list(tmp_path.glob(".cache/features/*/*.npy"))) > 2)
     process.send_signal(send(how))
     assert process.wait(SOON) == CODES[how]
-    wait_until(lambda: not alive(process.pid), 5)
+    wait_until(lambda: not alive(process.pid), SOON)
     kept = {part: part.stat().st_mtime_ns for part in tmp_path.glob(".cache/features/*/*.npy")}
     assert 2 < len(kept) < 16
     assert started(*words, cwd=tmp_path).communicate()[1] == ""

@@ -85,6 +85,7 @@ def events(folder: Path) -> Counter[str]:
 
 
 def _train(trial: Trial) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # of its loader workers, as by default
     gc.freeze()  # else it would copy all that it shares when it collects
     warnings.simplefilter("ignore")
     os.setsid()
