@@ -63,10 +63,7 @@ def test_the_search_finds_what_is_packed(tmp_path):
     for number, pack in enumerate(CONTAINERS):
         file.write_bytes(pack(b"Quastenflosser, 17.03.1931"))
         assert search(tmp_path, needles)[1] == [("name", "file")], number
-    dates = {
-        "born": date_needles(BORN, REFERENCE),
-        "other": date_needles(date(1940, 8, 23), BORN),
-    }
+    dates = {"born": date_needles(BORN, REFERENCE), "other": date_needles(date(1940, 8, 23), BORN)}
     for content in [*(each.encode() for each in WRITTEN), *NUMBERS, str(SECONDS).encode("utf-16")]:
         file.write_bytes(b"before " + content + b" after")
         assert search(tmp_path, dates)[1] == [("born", "file")], content
