@@ -27,10 +27,7 @@ OmegaConf.register_new_resolver("side_by_side", parallel_jobs, replace=True)
 
 
 def compose_config(*overrides: str) -> "TrainConfig":
-    """Return the configuration that `train.py` would have with these overrides.
-
-    Raises InputError, and what Hydra raises for an option or a key that does not exist.
-    """
+    """Return what `train.py` would have with these overrides. Raises InputError, or Hydra's own."""
     return validate(_compose(overrides))
 
 
@@ -89,10 +86,7 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "
 
 
 def data_config(cohort: str, changes: dict[str, Any]) -> "DataConfig":
-    """Return the option `cohort` of the group `data` with some settings changed.
-
-    Raises InputError for an option or a key that does not exist, a value of the wrong type.
-    """
+    """Return the option `cohort` of `data` with settings changed. Raises InputError."""
     from lymphoml.data.settings import DataConfig
 
     _check_option("cohort", cohort, _options("data"))
@@ -100,10 +94,7 @@ def data_config(cohort: str, changes: dict[str, Any]) -> "DataConfig":
 
 
 def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the option `name` of the group `model/encoder` with some settings changed.
-
-    Raises InputError for an option or a setting that does not exist.
-    """
+    """Return the option `name` of `model/encoder` with settings changed. Raises InputError."""
     _check_option("encoder", name, _options("model/encoder") - {"identity", "mlp"})
     encoder = to_plain_dict(_compose([f"model/encoder={name}"]).model.encoder)
     if unknown := sorted(changes.keys() - encoder.keys()):
@@ -114,10 +105,7 @@ def encoder_config(name: str, changes: dict[str, Any]) -> dict[str, Any]:
 def pretrain_config(
     method: str, encoder: str, changes: dict[str, Any], trainer: dict[str, Any]
 ) -> "tuple[PretrainConfig, TrainerConfig]":
-    """Return the sections `pretrain` and `trainer` with some settings changed.
-
-    Raises InputError for an option or a setting that does not exist, a value of the wrong type.
-    """
+    """Return the sections `pretrain` and `trainer` with settings changed. Raises InputError."""
     from lymphoml.features.pretraining.settings import PretrainConfig
     from lymphoml.training.settings import TrainerConfig
 

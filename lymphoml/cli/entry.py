@@ -11,10 +11,7 @@ EVALUATING = " while evaluating "  # as Hydra writes it
 
 
 def run_cli(main: Callable[[], Any]) -> None:
-    """Run an entry point: bad input is a line per problem and exit code 2.
-
-    A machine that failed is a line and exit code 1.
-    """
+    """Run an entry point: a line per problem, exit code 2 for bad input, 1 for a failed machine."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print in its own way and exit with 1
     # joblib's own process cleans up after a sweep that was stopped, and would print that it does.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")

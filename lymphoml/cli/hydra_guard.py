@@ -126,10 +126,7 @@ def _check_nested(folder: Path, path: PurePosixPath, content: Any, is_global: bo
 def _defaults(
     folder: Path, path: PurePosixPath, content: dict[str, Any], trusted: bool = False
 ) -> list[tuple[str, str]]:
-    """Return the groups, packages included, and options of a defaults list.
-
-    A group may be meant from the root or below the file's own.
-    """
+    """Return groups with packages, from the root or the file's, and options of a defaults list."""
     found = []
     for entry in content.get("defaults") or []:
         for key, value in entry.items() if isinstance(entry, dict) else [("", entry)]:

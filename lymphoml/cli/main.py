@@ -1,7 +1,4 @@
-"""`python -m lymphoml COMMAND key=value ...`: everything but training.
-
-Each command is a dataclass of its options; what is slow to import is imported as it executes.
-"""
+"""`python -m lymphoml COMMAND key=value ...`; each command imports what is slow as it executes."""
 
 import sys
 from typing import Any

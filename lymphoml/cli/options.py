@@ -94,10 +94,7 @@ def parse_run_list(text: str, key: str = "runs") -> list[Path]:
 
 
 def check_out(out: Path, root: Path, name: str) -> None:
-    """Raise InputError for an output file within the cohort, and for a folder.
-
-    `name` is what the file could be called.
-    """
+    """Raise InputError for an output file within the cohort, and for a folder; suggest `name`."""
     if out.resolve().is_relative_to(root.expanduser().resolve()):
         raise InputError(f"out={out}: is within data.root={root}, which is only read")
     if out.is_dir():

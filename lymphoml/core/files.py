@@ -86,10 +86,7 @@ def write_csv(path: Path, table: "pd.DataFrame", private: bool = False) -> None:
 
 
 def csv_text(path: Path, table: "pd.DataFrame") -> str:
-    """Return the content of `path`.
-
-    Raises InputError where a text would be a formula in a spreadsheet, or is not printable.
-    """
+    """Return the content of `path`. Raises InputError for a formula or unprintable text."""
     texts = table.select_dtypes(include=["object", "string", "category"])
     for word in [*map(str, table.columns), *texts.to_numpy(object).ravel()]:
         if isinstance(word, str) and not is_safe_text(word):

@@ -32,10 +32,7 @@ class ProgressBar:
 def progress_bar(
     description: str, total: float, unit: str = "", shown: bool | None = None
 ) -> Iterator[ProgressBar]:
-    """Yield the bar of `total` steps; by default it is shown on a terminal alone.
-
-    In a log file it would leave an empty line.
-    """
+    """Yield the bar of `total` steps; by default it is shown on a terminal alone."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     ends = (TextColumn(unit), TimeRemainingColumn(elapsed_when_finished=True))
     off = not (get_console().is_terminal if shown is None else shown)

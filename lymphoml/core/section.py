@@ -1,7 +1,4 @@
-"""Sections of the configuration: typed, their ranges in the types, unknown keys refused.
-
-Default values stand in `conf/*.yaml` alone; a class says what a key may hold.
-"""
+"""Sections of the configuration: typed, with ranges; defaults stand in `conf/*.yaml` alone."""
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -53,10 +50,7 @@ class Section(BaseModel):
             raise InputError(_problems(error, values, cls.location)) from None
 
     def replace(self, changes: Mapping[str, Any]) -> Self:
-        """Return a copy with other values; `{"augment.flip": True}` reaches into a section.
-
-        Raises InputError.
-        """
+        """Return a copy with other values, keys such as `augment.flip`. Raises InputError."""
         values = self.to_dict()
         for key, value in changes.items():
             *sections, last = key.split(".")

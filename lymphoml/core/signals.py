@@ -40,10 +40,7 @@ def install_signal_handlers(advice: str) -> None:
 
 
 def end_with_parent(_: Any = None) -> None:
-    """Have a worker process leave SIGINT to its parent, and die with it; elsewhere do nothing.
-
-    The argument is the worker's number, which torch's loaders give.
-    """
+    """Have a worker process leave SIGINT to its parent, and die with it; elsewhere do nothing."""
     import ctypes
     import multiprocessing
 

@@ -55,10 +55,7 @@ def _check_description(description: bytes) -> None:
 
 
 def read_safetensors_header(path: Path) -> dict[str, Any]:
-    """Return the header. Raises ValueError where it is too large, or has a key twice.
-
-    The library itself refuses tensors that overlap, leave gaps or do not fill the file.
-    """
+    """Return the header. Raises ValueError where it is too large, or has a key twice."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("not a regular file")

@@ -19,10 +19,7 @@ FORMULA = ("=", "+", "-", "@")  # how a formula starts in a spreadsheet
 
 
 def read_bytes(path: Path, most: int = SMALL) -> bytes:
-    """Return a regular file's content: a pipe would block for ever, a device never end.
-
-    Raises OSError, whose `strerror` says why, for anything else.
-    """
+    """Return a regular file's content. Raises OSError, whose `strerror` says why, for any other."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except ValueError:  # NUL in the name
@@ -124,10 +121,7 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def is_safe_text(name: str) -> bool:
-    """Return whether a name can be in a table and on a terminal: no formula, all printable.
-
-    A sign alone is not a formula: the separator of a date is one.
-    """
+    """Return whether a name is printable and no formula; a sign alone, as of a date, is none."""
     return name.isprintable() and (len(name) == 1 or not name.startswith(FORMULA))
 
 

@@ -77,10 +77,7 @@ def write_entry(path: Path, shape: Shape, images: Iterable[np.ndarray]) -> None:
 
 
 def read_entry(path: Path) -> np.ndarray:
-    """Return the entry as a memory map, which holds a file open for as long as it lives.
-
-    Writing to the map reaches no file: torch takes only what is writable without a copy.
-    """
+    """Return the entry as a memory map that holds a file open; writing to it reaches no file."""
     return np.load(path, mmap_mode="c")
 
 
@@ -118,10 +115,7 @@ def check_entries(folder: Path, sources: Sequence[BagSource]) -> list[Shape | st
 
 @contextmanager
 def cache_lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time into a folder, which is made where there is none.
-
-    The system releases the lock of a killed process; its temporary files are removed.
-    """
+    """Let one process at a time into a folder, made if missing; remove a killed one's files."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:

@@ -68,10 +68,7 @@ class LenientCohort(NamedTuple):
 
 
 def load_cohort(data: DataConfig) -> Cohort:
-    """Return the cohort that the configuration describes.
-
-    Raises InputError with all that is wrong. Birth dates go no further: only ages and groups do.
-    """
+    """Return the configured cohort. Raises InputError with all that is wrong."""
     found = load_cohort_lenient(data)
     if found.problems or found.cohort is None:
         raise InputError(shortened(found.problems))
@@ -111,10 +108,7 @@ def _read_bags(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list[P
 
 
 def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list[Problem]]:
-    """Return the rows without a problem by table and row, every bag found, and all problems.
-
-    Where a table cannot be read, its bags are found all the same.
-    """
+    """Return the rows without a problem by table and row, every bag found, and all problems."""
     root = root_folder(data)
     tables: dict[int, pd.DataFrame] = {}
     has_bag: dict[int, pd.Series] = {}

@@ -25,10 +25,7 @@ class CellError(Exception):
 
 
 def read_cell(name: str, cell: str, data: DataConfig) -> float | str:
-    """Return the value of a cell in the column `name`; NaN where it is missing and may be.
-
-    Columns are `id`, `label` and those of `data.columns`. Raises CellError.
-    """
+    """Return the value of a cell; NaN where it is missing and may be. Raises CellError."""
     if pd.isna(cell):
         if data.missing == "error":
             raise CellError("is missing", "fill it in, or set data.missing=impute")
@@ -57,10 +54,7 @@ def is_number(cell: str) -> bool:
 
 
 def separator_of(cell: str, data: DataConfig) -> str:
-    """Return the separator that decides on a date's format. Raises CellError.
-
-    Inference would read 3/4 and 4/3 whichever way raises no error.
-    """
+    """Return the one separator, which decides on a date's format. Raises CellError."""
     separators = [each for each in data.date_formats if each in cell]
     if len(separators) != 1:
         what = f"does not contain exactly one of the separators {' '.join(data.date_formats)}"

@@ -74,10 +74,7 @@ class PatientBags(pl.LightningDataModule):
         return moved._replace(lengths=batch.lengths)
 
     def _loader(self, patients: list[str], training: bool, shuffled: bool = False) -> DataLoader:
-        """Batches of `data.batch_size` patients in training, of one in evaluation.
-
-        One bag at a time bounds evaluation's memory, and no other bag can change a prediction.
-        """
+        """Batches of `data.batch_size` patients in training, of one in evaluation."""
         data, table = self.data, self.cohort.table.loc[patients]
         with_pixels = self.store is not None and self.features is None
         dataset = BagDataset(

@@ -119,10 +119,7 @@ def read_image(path: Path) -> bytes:
 
 
 def open_rgb(content: bytes) -> Opened:
-    """Return a file's bytes as an image, fully decoded. Raises ImageProblem.
-
-    The number of pixels and the mode are checked before a pixel is decoded.
-    """
+    """Return a file's bytes as an image, its header checked, then decoded. Raises ImageProblem."""
     try:
         with open_image(content) as opened:
             _check_header(opened, len(content))

@@ -68,10 +68,7 @@ def check_suffix(path: Path) -> None:
 
 
 def read_arrays(path: Path, largest: int) -> dict[str, np.ndarray]:
-    """Return the arrays of a .npz, of at most `largest` bytes unpacked; nothing is unpickled.
-
-    Raises OSError and whatever numpy raises for a malformed file.
-    """
+    """Return the arrays of a .npz; raises OSError and whatever numpy does. Nothing is unpickled."""
     file = io.BytesIO(read_bytes(path, largest))
     with zipfile.ZipFile(file) as archive:
         if sum(each.file_size for each in archive.infolist()) > largest:

@@ -77,10 +77,7 @@ def block_weights(widths: Sequence[int]) -> list[float]:
 
 
 def mean_std(features: np.ndarray, noise: float = 1e-6) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation (1 of a constant) of each column; float64 (d).
-
-    A constant's deviation is rounding `noise`: dividing by it would blow up other patients.
-    """
+    """Return mean and standard deviation (1 where it is rounding `noise`) of each column; (d)."""
     features = features.astype(float)
     constant = np.ptp(features, axis=0) <= noise * np.abs(features).max(axis=0, initial=0)
     return features.mean(axis=0), np.where(constant, 1.0, features.std(axis=0))

@@ -35,10 +35,7 @@ FileStat = tuple[int, int, int]  # inode, bytes, time of the last change in ns
 
 
 class ImageStore:
-    """The decoded images of each patient, uint8 (m, h, w, 3), read from disk as they are used.
-
-    `size` is (h, w). A store holds no pixels and no open files, so it is cheap to send to workers.
-    """
+    """The decoded images of each patient, uint8 (m, h, w, 3), on disk; `size` is (h, w)."""
 
     def __init__(self, folder: Path, sources: Sequence[BagSource], size: Size):
         self.size = size

@@ -31,10 +31,7 @@ TARGET_MOST = np.array([2.7758, 0.6137])
 
 
 def reinhard(pixels: Array) -> Normalizer:
-    """Mean and standard deviation in lαβ made the target's; `pixels` is uint8 (k, 3), a patient's.
-
-    Raises ValueError where an axis does not vary.
-    """
+    """Match mean and std of `pixels`, uint8 (k, 3), in lαβ. Raises ValueError for a constant."""
     opponent = _to_opponent(pixels)
     mean, std = opponent.mean(axis=0), opponent.std(axis=0)
     if not (std > 1e-4).all():

@@ -152,10 +152,7 @@ def cell_problems(table: pd.DataFrame, data: DataConfig) -> Iterator[tuple[objec
 
 
 def duplicate_problems(table: pd.DataFrame) -> Iterator[tuple[object, Problem]]:
-    """Yield the row and a problem for each row whose id an earlier row has.
-
-    Case does not distinguish ids: on some file systems their folders would be one.
-    """
+    """Yield row and problem for each row whose id an earlier row has, in any case."""
     first: dict[str, Place] = {}
     ids = table["id"].str.casefold()
     for row, patient, place in zip(table.index, ids, table["place"], strict=True):

@@ -115,10 +115,7 @@ def dihedral(images: Float[Tensor, "n c h w"], symmetry: int) -> Float[Tensor, "
 def resample(
     images: Float[Tensor, "n c h w"], angle: Float[Tensor, " n"], scale: Float[Tensor, " n"]
 ) -> Float[Tensor, "n c h w"]:
-    """Rotate each square image by its angle (radians, counter-clockwise) and magnify it.
-
-    Bilinear between pixels; the image is mirrored beyond its edge.
-    """
+    """Rotate square images by `angle` (radians, counter-clockwise) and magnify, bilinear."""
     cosine, sine, none = angle.cos() / scale, angle.sin() / scale, torch.zeros_like(angle)
     matrix = torch.stack([cosine, -sine, none, sine, cosine, none], dim=1)
     grid = F.affine_grid(matrix.reshape(-1, 2, 3), list(images.shape), align_corners=False)

@@ -1,7 +1,4 @@
-"""Blocks of features: what is computed of each image without labels, by name.
-
-A block is cheap to make and to send to a process; its network loads when it first computes.
-"""
+"""Blocks of features: what is computed of each image without labels; networks load when used."""
 
 import hashlib
 import json
@@ -117,10 +114,7 @@ FeatureBlock = MorphologyBlock | EncoderBlock
 
 @lru_cache(maxsize=8)
 def frozen_encoder(spec: str, origin: str, seed: int, stages: int = STAGES) -> Any:
-    """Return the encoder in evaluation mode; several depths of one network share its weights.
-
-    `origin` is a digest of the file of weights, if there is one: the file may be replaced.
-    """
+    """Return the encoder in evaluation mode; `origin` is a digest of its weights' file."""
     import torch
     from torch import nn
 
@@ -149,10 +143,7 @@ def make_blocks(
     seed: int = 0,
     num_networks: int = 1,
 ) -> list[list[FeatureBlock]]:
-    """Return the block of each name, in parts: one of random networks has a part a network.
-
-    `encoder` is that of the block `pretrained`.
-    """
+    """Return the block of each name, in parts: one of random networks has a part a network."""
 
     def parts(name: str) -> list[FeatureBlock]:
         if name == "morphology":
@@ -185,9 +176,6 @@ def random_block(name: str, images: Images, seed: int) -> EncoderBlock:
 
 
 def pretrained_block(path: Path, settings: Any) -> EncoderBlock:
-    """Return the block of the encoder in the file `path`, made by the section `pretrain`.
-
-    The columns' names hold the file's digest: a model of one encoder's features accepts no other's.
-    """
+    """Return the block of the encoder in `path`, made by `settings`; its digest names columns."""
     spec, name = settings.encoder | {"weights": str(path)}, f"pretrained-{sha256(path)[:16]}"
     return EncoderBlock(spec, Preprocessing.of(settings), settings.normalize_images, name=name)

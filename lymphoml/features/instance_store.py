@@ -52,10 +52,7 @@ def open_instance_store(
 
 
 def check_features(config: Any) -> None:
-    """Check what bags hold against what the encoder takes. Raises InputError.
-
-    Settings of pixels are refused where no pixels are used.
-    """
+    """Check what bags hold, and settings of pixels, against the encoder. Raises InputError."""
     data, images = config.data, uses_images(config.model)
     if data.features.used and data.layout == LAYOUT:
         raise InputError(

@@ -149,10 +149,7 @@ def textures(density: Array, mask: Array, side: int) -> list[float]:
 
 
 def granularity(density: Array, mask: Array, side: int) -> list[float]:
-    """What each blur of GRAIN leaves of the one before, as a spread within the mask.
-
-    Blurs are of the mask's own pixels alone, so that its border is no grain.
-    """
+    """What each blur of GRAIN within the mask leaves of the one before, as a spread."""
     spreads, before = [], density
     weight = mask.astype(np.float32)
     for radius in GRAIN.values():

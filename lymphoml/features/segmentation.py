@@ -74,10 +74,7 @@ def segment(image: Array) -> Cell:
 
 
 def optical_density(image: Array, field: float = 1.0) -> Array:
-    """Return float32 (h, w, 3) of uint8: against the image's own tenth of brightest pixels.
-
-    Of the window about the centre whose sides are the share `field` of the image's.
-    """
+    """Return float32 (h, w, 3), against the brightest tenth, of the central share `field`."""
     light = image.astype(np.float32)
     green = light[..., 1]
     clear = light[green >= np.quantile(green, 0.9)].mean(axis=0)

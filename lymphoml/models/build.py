@@ -45,10 +45,7 @@ def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def build_model(spec: dict[str, Any], clinical_dim: int, feature_dim: int | None = None) -> Any:
-    """Return the model with its encoder, pooling and fusion, each given the width of its input.
-
-    `feature_dim` is that of feature vectors, where bags hold these in place of images.
-    """
+    """Return the model, each part given its input's width; `feature_dim` is that of vectors."""
     for key in PARTS:
         if not isinstance(spec.get(key), dict):
             raise InputError(f"model.{key}: must be a mapping with a _target_, as in conf/model")
@@ -79,10 +76,7 @@ def takes_features(spec: dict[str, Any]) -> bool:
 
 @contextmanager
 def limit_size(max_values: int = MAX_VALUES) -> Iterator[None]:
-    """Raise InputError as soon as a network built within exceeds `max_values` or MAX_LAYERS.
-
-    A layer registers a parameter before it fills it: memory not written to is not used.
-    """
+    """Raise InputError as soon as a network exceeds `max_values` or MAX_LAYERS."""
     values = layers = 0
 
     def count_values(_: nn.Module, name: str, tensor: Tensor | None) -> None:

@@ -61,10 +61,7 @@ def freeze_running_stats(encoder: nn.Module) -> Iterator[None]:
 
 
 def activation_bytes(encoder: nn.Module, size: tuple[int, int], autocast: bool) -> int:
-    """Return the bytes kept for the gradient of one image of `size` (height, width).
-
-    Measured by forward passes of three and of two images.
-    """
+    """Return the bytes kept for the gradient of one image of `size` (height, width), measured."""
 
     def saved_bytes(count: int) -> int:
         storages = {}

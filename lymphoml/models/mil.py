@@ -53,10 +53,7 @@ class MILModel(nn.Module):
         transform: Callable[..., Tensor] = lambda images: images,
         chunk_size: int | None = None,
     ) -> Features | None:
-        """Return the features of each image, whatever its bag; None where no images are used.
-
-        The encoder gets `transform(images, *per_image)`, `chunk_size` images at a time.
-        """
+        """Encode `transform(images, *per_image)`, `chunk_size` at a time; None without images."""
         if self.encoder is None:
             return None
         return encode_in_chunks(self.encoder, transform, chunk_size, images, *per_image)

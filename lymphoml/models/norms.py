@@ -37,10 +37,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 class FrozenBatchNorm(nn.BatchNorm2d):
-    """A BatchNorm that always uses its running statistics; its scale and shift are trained.
-
-    For pretrained weights: from scratch the statistics are 0 and 1, which normalise nothing.
-    """
+    """A BatchNorm that always uses its pretrained running statistics; scale and shift train."""
 
     def __init__(self, batch_norm: nn.BatchNorm2d):
         super().__init__(batch_norm.num_features, batch_norm.eps)

@@ -45,10 +45,7 @@ def segment_logmeanexp(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float
 def segment_quantiles(
     values: Float[Tensor, "n *d"], lengths: Lengths, levels: Sequence[float]
 ) -> Float[Tensor, "b q *d"]:
-    """Return the smallest value that at least a fraction `level` of the bag does not exceed.
-
-    The inverse of the empirical distribution function: repeating every instance changes nothing.
-    """
+    """Return the smallest value that at least a fraction `level` of the bag does not exceed."""
 
     def quantiles(bag: Tensor) -> Tensor:
         # Levels are not binary fractions: 0.14 * 50 is slightly above 7, and means 7.

@@ -14,10 +14,7 @@ ADVICE = "give the truth.json of a synthetic cohort, or a .csv with patient,imag
 
 
 def with_truth(run: Path, truth: Path) -> pd.DataFrame:
-    """One row per image: patient, image, out-of-fold probability, truth (0 or 1).
-
-    Raises InputError where the run has no per-image predictions, or an image has no truth.
-    """
+    """One row per image: patient, image, probability, truth (0 or 1). Raises InputError."""
     instances = read_run(run).instances()
     if instances is None or instances.empty:
         raise InputError(f"{run}: has no per-image predictions")

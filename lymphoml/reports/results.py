@@ -13,10 +13,7 @@ STRATA = {"all": "all patients", "hard": "hard stratum"}
 
 
 def run_scores(run: Run, stratum: str = "all", averaged: bool = False) -> Scores:
-    """The run's scores, or those of each patient's mean probability over repeats.
-
-    Empty where the run has no such stratum or one repeat.
-    """
+    """The run's scores, or of each patient's mean over repeats; empty where there are none."""
     metrics = run.metrics["averaged"] if averaged else run.metrics
     return (metrics and metrics["scores"].get(stratum)) or {}
 
@@ -42,10 +39,7 @@ def count_patients(run: Run, among: pd.Index | None = None) -> dict[str, int]:
 
 
 def score_std(run: Run, stratum: str, baseline: str | None = None) -> dict[str, float]:
-    """The standard deviation of scores over repeats, of the run or of a baseline.
-
-    Empty with one repeat.
-    """
+    """The standard deviation over repeats of the run's or a baseline's scores; empty with one."""
     if run.repeat.nunique() < 2:
         return {}
     rows = run.predictions if baseline is None else run.baseline(baseline)

@@ -81,10 +81,7 @@ def varying_settings(configs: Sequence[dict[str, Any]]) -> list[Settings]:
 
 
 def settings_label(settings: Settings, all_keys: Iterable[str] = ()) -> str:
-    """`{"optim": "SGD", "lr": 0.001, "scheduler": None}` as `SGD, lr 0.001, no scheduler`.
-
-    `all_keys` are those of all labels of a figure, so that a setting has one name in all of them.
-    """
+    """`{"optim": "SGD", "lr": 0.001, "scheduler": None}` as `SGD, lr 0.001, no scheduler`."""
     keys = {*settings, *all_keys, *TOP_LEVEL}
     return ", ".join(_phrase(_short_key(key, keys), value) for key, value in settings.items())
 

@@ -1,7 +1,4 @@
-"""Write a synthetic cohort exactly as Kaggle hands out the real one, quirks included.
-
-Its `truth.json` holds what no real cohort comes with.
-"""
+"""Write a synthetic cohort as Kaggle hands out the real one, quirks included, and `truth.json`."""
 
 import json
 import os

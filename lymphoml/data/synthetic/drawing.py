@@ -40,10 +40,7 @@ def draw_traits(atypical: bool, rng: np.random.Generator) -> dict[str, float]:
 def lymphocyte(
     axis: Array, clearance: Array, blur: float, traits: dict[str, float], rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
-    """Return densities of cytoplasm and chromatin, and the share of each pixel the cell covers.
-
-    `clearance` is the distance to the nearest red cell: cytoplasm is indented by red cells.
-    """
+    """Return densities of cytoplasm and chromatin, and the cell's share; red cells indent it."""
     plane = axis + 1j * axis[:, None]
     radius, rim = traits["nucleus"], max(traits["rim"], 0.006)
     stretch = rng.normal(0, 0.05) + 1j * rng.normal(0, 0.05)  # cell and nucleus are oval together

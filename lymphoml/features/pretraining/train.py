@@ -62,10 +62,7 @@ class Cells(Dataset):
 
 
 class EpochBatches(Sampler):
-    """Batches of image numbers in an order drawn from (seed, epoch), without a last partial one.
-
-    Lightning calls `set_epoch`.
-    """
+    """Batches of image numbers in an order drawn from (seed, epoch), without a partial one."""
 
     def __init__(self, images: int, batch_size: int, seed: int):
         self.images, self.batch_size = images, min(batch_size, images)
@@ -84,10 +81,7 @@ class EpochBatches(Sampler):
 
 
 class PretrainingModule(pl.LightningModule):
-    """An encoder and a projection head that learn from two views of each image.
-
-    `losses` are the mean losses of the epochs so far; they travel in the checkpoint.
-    """
+    """An encoder and a head that learn from two views; `losses` are means of epochs."""
 
     def __init__(self, settings: PretrainConfig, encoder: Any, cells: Cells):
         super().__init__()

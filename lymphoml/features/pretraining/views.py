@@ -43,10 +43,7 @@ def move(
 
 
 def jitter_colours(images: Float[Tensor, "n c h w"], amount: float) -> Float[Tensor, "n c h w"]:
-    """Change contrast by up to `amount` about an image's mean, each channel's level by up to half.
-
-    Of red, green and blue: unlike `data.augment.stain_jitter`, not of stains.
-    """
+    """Change contrast by up to `amount` about the mean, each channel's level by up to half."""
     contrast = 1 + amount * _uniform(len(images), 1, 1, 1).to(images.device)
     level = amount / 2 * _uniform(len(images), images.shape[1], 1, 1).to(images.device)
     mean = images.mean((1, 2, 3), keepdim=True)

@@ -1,7 +1,4 @@
-"""Late fusion by fitting: the logit of the images is added to that of the clinical values.
-
-Parts are fitted by penalised logistic regression, to convergence: the same on every machine.
-"""
+"""Late fusion by penalised logistic regression: logits of images and clinical values are added."""
 
 from typing import Any
 

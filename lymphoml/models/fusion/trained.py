@@ -115,10 +115,7 @@ class MixtureOfExperts(ImageLogit):
 def mixture_logit(
     gate: Float[Tensor, "*b"], first: Float[Tensor, "*b"], second: Float[Tensor, "*b"]
 ) -> Float[Tensor, "*b"]:
-    """Return the logit of sigmoid(gate) * sigmoid(first) + sigmoid(-gate) * sigmoid(second).
-
-    In log space: neither logit nor gradient overflows, however sure the experts are.
-    """
+    """Return the logit of sigmoid(gate) sigmoid(first) + sigmoid(-gate) sigmoid(second)."""
     log_first, log_second = logsigmoid(gate), logsigmoid(-gate)
     log_p = torch.logaddexp(log_first + logsigmoid(first), log_second + logsigmoid(second))
     log_not_p = torch.logaddexp(log_first + logsigmoid(-first), log_second + logsigmoid(-second))

@@ -100,10 +100,7 @@ class NoisyOrMean(NoisyOr):
 
 
 def _logit(log_surprise: Tensor) -> Tensor:
-    """Return the logit of P from log(-log(1 - P)): log(exp(m) - 1) with m = -log(1 - P).
-
-    Each branch is clamped to where it is used, so that no gradient is a product of 0 and infinity.
-    """
+    """Return the logit of P from log(-log(1 - P)); clamped, so that no gradient is 0 * infinity."""
     large = log_surprise.clamp(min=0).exp()
     small = log_surprise.clamp(max=0)
     m = small.exp().clamp(min=1e-6)

@@ -54,10 +54,7 @@ def write_sweep(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def ablation_table(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """One row per run, then one per baseline: settings, scores with limits and std, durations.
-
-    The baselines are those of the first run that has any; `std` is over repeats.
-    """
+    """One row per run, then per baseline of the first: settings, scores with std, durations."""
     settings = varying_settings([run.config for run in runs.values()])
     rows = []
     for (name, run), varying in zip(runs.items(), settings, strict=True):
@@ -95,10 +92,7 @@ def _score_columns(run: Run, baseline: str | None = None) -> dict[str, Any]:
 
 
 def fold_table(run: Run) -> pd.DataFrame:
-    """The scores of each fold, then their mean and sample standard deviation.
-
-    The best epoch is chosen on the patients it is scored on: optimistic.
-    """
+    """The scores of each fold, then their mean and sample standard deviation."""
     folds = pd.DataFrame(run.metrics["folds"]).set_index("fold")
     scores = folds[["balanced_accuracy", BEST, "auroc"]].astype(float)
     scores = scores.rename(columns={BEST: f"{BEST}_optimistic"})
@@ -108,10 +102,7 @@ def fold_table(run: Run) -> pd.DataFrame:
 
 
 def epoch_curve(run: Run) -> pd.DataFrame:
-    """Validation balanced accuracy by epoch (from 1): epoch, mean and sample std over folds.
-
-    It ends with the fold that stopped first, and is empty where no epoch was validated in all.
-    """
+    """Validation balanced accuracy by epoch (from 1) that all folds have: epoch, mean, std."""
     folds = [table.set_index("epoch")["val/balanced_accuracy"] for table in run.histories.values()]
     scores = pd.concat(folds, axis="columns").dropna().astype(float)
     std = scores.std(axis="columns", ddof=1).fillna(0.0)
@@ -120,10 +111,7 @@ def epoch_curve(run: Run) -> pd.DataFrame:
 
 
 def sweep_chart(runs: Sequence[Run]) -> Chart | None:
-    """The paper's Figure 3: mean validation balanced accuracy by epoch, half a std shaded.
-
-    A line a run, the highest end first; None where no run was validated.
-    """
+    """The paper's Figure 3, a line a run, the highest end first; None where none was validated."""
     labels = run_labels(runs)
     curves = {labels[run.path]: epoch_curve(run) for run in runs}
     curves = {label: curve for label, curve in curves.items() if not curve.empty}

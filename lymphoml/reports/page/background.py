@@ -54,10 +54,7 @@ def _folds(run: Run) -> set[tuple[str, int]]:
 
 
 def audit(run: Run, choices: Choices) -> dict[str, Any]:
-    """What was found, without where: that would name patients, also of the test set.
-
-    Raises InputError where `choices.audit` is no audit, or one of another cohort.
-    """
+    """What was found, without where: that would name patients. Raises InputError."""
     if choices.audit is None:
         return {"audited": False}
     content = read_mapping(choices.audit, "give an audit.json")

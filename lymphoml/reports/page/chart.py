@@ -1,7 +1,4 @@
-"""Charts: axes and series in data units, drawn as inline SVG.
-
-The page's colours, text as text, tooltips without a script.
-"""
+"""Charts: axes and series in data units, drawn as inline SVG in the page's colours."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,10 +108,7 @@ def forest(
     reference: float | None = CHANCE,
     colour: str = "accent",
 ) -> Chart:
-    """One `measure` of each model with its interval, the first `runs` in `colour`.
-
-    A dashed line marks the `reference`. Models without the measure keep an empty row.
-    """
+    """One `measure` of each model with its interval, the first `runs` in `colour`."""
     scores = {model: each.get(measure) or {} for model, each in models.items()}
     known = [value for each in scores.values() for value in (each.get("value"), each.get("low"))]
     lowest = min([CHANCE, *(value for value in known if value is not None)])

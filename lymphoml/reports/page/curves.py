@@ -134,10 +134,7 @@ def calibration(run: Run, choices: Choices) -> dict[str, Any]:
 
 
 def recalibrated(rows: pd.DataFrame, folds: int) -> list[tuple[str, dict, dict, dict]]:
-    """As trained and by each scaler: name, slope, intercept and Brier score, of one repeat.
-
-    Empty where the other folds of one lack a class.
-    """
+    """Name, slope, intercept, Brier score as trained and by scaler; empty without both classes."""
     try:
         scaled = {name: recalibrate(rows, folds, method) for name, method in SCALERS.items()}
     except ValueError:
@@ -154,10 +151,7 @@ def recalibrated(rows: pd.DataFrame, folds: int) -> list[tuple[str, dict, dict, 
 
 
 def training_prevalence(run: Run, cohort: float) -> float:
-    """The prevalence that the run's probabilities assume: the cohort's, or as weighted by the loss.
-
-    An ensemble's configuration, and so its weight, is its first member's.
-    """
+    """The prevalence that the probabilities assume: the cohort's, or as weighted by the loss."""
     weight = (run.config.get("loss") or {}).get("pos_weight")
     if weight == "balanced":
         return BALANCED

@@ -47,10 +47,7 @@ def patient_names(run: Run, ids: bool) -> dict[str, str]:
 
 
 def patient_table(run: Run, ids: bool) -> pd.DataFrame:
-    """By patient, the highest first: place, name, probability, label, fold, hard, wrong.
-
-    The probability is the mean over repeats; `hard` is None where unknown.
-    """
+    """By patient, the highest mean first: place, name, probability, label, fold, hard, wrong."""
     table = run.predictions.groupby("patient").agg(
         probability=("probability", "mean"), label=("label", "first"), fold=("fold", "first")
     )
