@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,9 @@ from lymphoml.core.untrusted import read_bytes
 
 CHUNK = 1 << 20  # bytes
 MISSING = "missing"
+# Python 3.11.7's parser, which numpy reads headers with, fails by chance in two threads at once
+# (CPython issue 106905).
+_PARSER = Lock()
 
 Images = Mapping[str, tuple[Path, ...]]  # the image files of each patient
 Shape = tuple[int, ...]
@@ -78,7 +82,8 @@ def write_entry(path: Path, shape: Shape, images: Iterable[np.ndarray]) -> None:
 
 def read_entry(path: Path) -> np.ndarray:
     """Return the entry as a memory map that holds a file open; writing to it reaches no file."""
-    return np.load(path, mmap_mode="c")
+    with _PARSER:
+        return np.load(path, mmap_mode="c")
 
 
 def check_entry(path: Path) -> Shape | str:

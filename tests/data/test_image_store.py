@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from types import SimpleNamespace
@@ -73,6 +74,27 @@ def test_a_flipped_bit_or_a_truncation_anywhere_is_found(entry):
         assert check_entry(spoiled) == "truncated or corrupt"
     assert check_entry(path.with_name("89.npy")) == "missing"
     assert check_entry(path.parent) == "unreadable (not a file)"
+
+
+def test_entries_are_read_by_many_threads_at_once(entry, monkeypatch):
+    """Whatever a thread does in the middle of reading a header, such as collecting garbage."""
+    path, array = entry
+    reading = Counter()
+    load = np.load
+
+    def slow(*arguments, **options):
+        reading["now"] += 1
+        reading["most"] = max(reading["most"], reading["now"])
+        time.sleep(0.002)
+        try:
+            return load(*arguments, **options)
+        finally:
+            reading["now"] -= 1
+
+    monkeypatch.setattr(np, "load", slow)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(check_entry, [path] * 40)) == {array.shape}
+    assert reading["most"] == 1  # Python 3.11.7 cannot parse in two threads
 
 
 def test_an_entrys_name_depends_on_bytes_order_and_folder_but_not_on_the_patient(images, tmp_path):
