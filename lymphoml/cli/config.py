@@ -39,11 +39,7 @@ def validate(composed: Any) -> "TrainConfig":
 
 
 def to_plain_dict(composed: Any, changes: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return what Hydra composed, with some values changed, as dicts, lists and scalars.
-
-    Raises InputError where a value is more than a reference to another key: what `${oc.env:HOME}`
-    says would be stored with the run.
-    """
+    """Return what Hydra composed, resolved, as plain data; no ${oc.env:...}. Raises InputError."""
     values = OmegaConf.create(OmegaConf.to_container(composed, resolve=False))
     values = OmegaConf.merge(values, changes or {})
     for text in texts(OmegaConf.to_container(values, resolve=False)):
@@ -60,11 +56,7 @@ def _without_missing(value: Any) -> Any:
 
 
 def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "TrainConfig":
-    """Return a run's stored configuration with some settings changed, typed as for training.
-
-    Raises InputError for a folder that is no run, an unknown key, a value of the wrong type, and
-    where the cohort was outside the working directory: a run folder has no such path.
-    """
+    """Return a run's stored configuration with settings changed, as typed. Raises InputError."""
     from lymphoml.runs.settings import TrainConfig
 
     reject_symlinks(folder)

@@ -32,11 +32,7 @@ class Job(NamedTuple):
 
 @contextmanager
 def job_context(composed: Any) -> Iterator[Job]:
-    """Yield the job that Hydra starts, its folds locked, before anything slow is imported.
-
-    A failure is printed at once. A sweep goes on with its other jobs: Hydra itself would name only
-    the first failure, at the end. A single job exits at once, before Hydra adds its own message.
-    """
+    """Yield the job that Hydra starts, its folds locked; print its failure, let a sweep go on."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())  # as it is shown: no home folder

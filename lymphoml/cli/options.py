@@ -33,11 +33,7 @@ def print_help(options: type) -> None:
 
 
 def parse(options: type[T], words: Sequence[str]) -> T:
-    """Return the `key=value` words of a command as its dataclass. Raises InputError.
-
-    Values are YAML, but a text is taken as it is, without quotes around the whole: a message may
-    have any character, and Hydra's overrides quote a path with a comma.
-    """
+    """Return `key=value` words as the dataclass of a command: YAML, or text. Raises InputError."""
     types = {each.name: each.type for each in dataclasses.fields(options)}  # type: ignore[arg-type]
     texts: dict[str, str] = {}
     values = []

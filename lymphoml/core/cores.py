@@ -25,11 +25,7 @@ def threads_per_job(jobs: int) -> int:
 
 
 def parallel_jobs(params: Mapping[str, Any] | None) -> int:
-    """Return how many jobs of a sweep over `params` (key: "a,b,c") to run in parallel.
-
-    At most one a core; one with a GPU. Two jobs of one thread did 1.1 times the work of one job of
-    two threads (ResNet18, 112 and 224 pixels, bf16, two cores of an AMD EPYC).
-    """
+    """Return how many jobs of a sweep over `params` to run at once: one a core, one with a GPU."""
     if any(DEVICES.glob("nvidia[0-9]*")):
         return 1
     jobs = math.prod(len(str(values).split(",")) for values in (params or {}).values())
@@ -37,11 +33,7 @@ def parallel_jobs(params: Mapping[str, Any] | None) -> int:
 
 
 def cgroup_memory() -> int | None:
-    """Return the bytes that a container or a scheduler leaves to this process; None: no limit.
-
-    A limit may stand on any group above the process's own; the tightest counts. File pages that
-    can be dropped count as free.
-    """
+    """Return the bytes that this process's control groups leave to it; None: no limit."""
     free = []
     own = CGROUPS / _read(OWN_CGROUP).rpartition("0::/")[2]
     for group in (own, *own.parents):

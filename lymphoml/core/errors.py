@@ -26,11 +26,7 @@ USE_LESS_MEMORY = "set trainer.encoder_chunk_size, data.train_bag_size or a smal
 
 
 class UserFacingError(Exception):
-    """Every entry point prints its problems and exits with `code`.
-
-    A problem is one line: what is wrong, where (file, row, patient) and how to fix it. What would
-    break the line or steer a terminal is written out.
-    """
+    """Problems, a line each: what, where and how to fix it; entry points exit with `code`."""
 
     code: int
 

@@ -25,11 +25,7 @@ os.umask(UMASK)
 
 @contextmanager
 def atomic_write(path: Path, private: bool = False) -> Iterator[BinaryIO]:
-    """Yield a binary file that replaces `path` when the block succeeds, and else vanishes.
-
-    Its mode is 0600 where `private`, or where its name is a private file's. An OSError names
-    `path`, whichever step raises it.
-    """
+    """Yield a file that replaces `path` when the block succeeds, mode 0600 where private."""
     with with_filename(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

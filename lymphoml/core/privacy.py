@@ -58,11 +58,7 @@ def leaves_project(text: str) -> bool:
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without the paths of this machine, as its run folder stores it.
-
-    Those of `data` in LOCAL are left out where they lead out of the working directory; of any other
-    path that does (a file of weights or features) the last part stays.
-    """
+    """Return a configuration without this machine's paths; of other paths the last part."""
     data = {
         key: item
         for key, item in config["data"].items()

@@ -1,12 +1,7 @@
 """What flows between the parts, and the letters that name a shape.
 
-| letter | stands for                                        |
-|--------|---------------------------------------------------|
-| n      | images of all the bags of a batch, one bag after the other |
-| b      | bags, that is patients, of a batch                |
-| c h w  | channels, height and width of an image            |
-| d      | features of an image or of a pooled bag           |
-| k      | clinical features of a patient                    |
+n: images of a batch's bags, one bag after the other; b: bags; c h w: channels, height, width;
+d: features of an image or a pooled bag; k: clinical features of a patient.
 """
 
 from typing import NamedTuple

@@ -67,11 +67,7 @@ def read_mapping(path: Path, advice: str) -> dict[str, Any]:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """A loader of plain data.
-
-    Aliases of aliases grow exponentially, tags name what is to be built, of two equal keys one
-    would be lost, and depth ends in a RecursionError.
-    """
+    """A loader of plain data: aliases, tags, duplicate keys and great depth are refused."""
 
     depth = 0
 
@@ -137,11 +133,7 @@ def _reject_constant(name: str) -> None:
 
 
 def reject_symlinks(run: Path) -> None:
-    """Raise InputError where a run folder, or a fold's within it, has a link, pipe or device.
-
-    Reading through a link would read, and writing through it overwrite, a file elsewhere. The run
-    folder itself may be a link: its user named it.
-    """
+    """Raise InputError for a link, pipe or device in a run folder, which may be a link itself."""
     if not is_safe_text(run.name):
         raise InputError(f"run folder {run}: its name is a formula, or not printable; rename it")
     folders = [run]

@@ -35,11 +35,7 @@ class ClinicalEncoder:
         standardize: bool,
         missing: str,
     ) -> "ClinicalEncoder":
-        """Fit medians, most frequent categories, means and deviations to the rows given.
-
-        Of `columns`, the configuration's `data.columns`, `names` are used, in this order. With
-        `missing="impute"` raises InputError for a column without any value.
-        """
+        """Fit `names` of `columns` to the rows. Raises InputError for one without any value."""
         encoder = cls({name: _kept(columns[name]) for name in names})
         if missing == "impute":
             encoder = replace(encoder, fill={n: _typical(table[n], columns[n]) for n in names})
@@ -91,11 +87,7 @@ def _kept(column: ColumnConfig) -> dict[str, Any]:
 
 
 def _typical(values: pd.Series, column: ColumnConfig) -> float | str:
-    """Return the median, or the most frequent category, of equals the first by alphabet.
-
-    An age in whole years: the median is one patient's, is stored in checkpoints, and would reveal a
-    birth date.
-    """
+    """Return the median, of ages in whole years to reveal no birth date, or the first mode."""
     if values.isna().all():
         raise InputError(f"{values.name} has no value among the training patients; leave it out")
     if values.dtype != "float64":

@@ -167,11 +167,7 @@ def _assemble(text: pd.DataFrame, images: dict[str, Paths], data: DataConfig) ->
 
 
 def _suspected_persons(table: pd.DataFrame, data: DataConfig) -> np.ndarray:
-    """Number the persons: records of one birth date and sex are taken for one person.
-
-    Needs a date of birth and a category named `sex`; a patient without both is a person of its own.
-    Numbers follow the order of ids, so that they say nothing of the date.
-    """
+    """Number the persons by order of ids: records of one birth date and sex are one person's."""
     sexes = [n for n, column in data.columns.items() if n == "sex" and column.kind == "categorical"]
     values = table[data.birth_dates + sexes]
     known = values.notna().all(axis=1) & bool(data.birth_dates and sexes)

@@ -102,11 +102,7 @@ class PatientBags(pl.LightningDataModule):
 
 
 class BagDataModule(PatientBags):
-    """Training, held-out and, where configured, inner validation patients of one fold.
-
-    `folds` is the table `patient, fold`. The scaling of clinical values and of feature vectors is
-    fitted on the fold's training patients alone, and is stored in the checkpoint.
-    """
+    """One fold's patients; scaling is fitted to its training patients, for the checkpoint."""
 
     def __init__(
         self,

@@ -78,12 +78,7 @@ class Opened(NamedTuple):
 def decode_patient(
     source: BagSource, sizes: Mapping[Preprocessing, Size | None]
 ) -> Iterator[dict[Preprocessing, np.ndarray] | str]:
-    """Yield each image, decoded once, as every one of `sizes` preprocesses it: uint8 (h, w, 3).
-
-    A line in place of an image that cannot be used, or is not of the size (h, w) it should have;
-    a single one where the patient's stain cannot be normalized. Pillow's warnings count as problems
-    where the caller has turned them into errors, here and below.
-    """
+    """Yield each image, decoded once, as each of `sizes` preprocesses it; a text says why not."""
     try:
         normalizers = {each: patient_normalizer(source, each.stain_norm) for each in sizes}
     except ValueError as error:
@@ -165,11 +160,7 @@ def size_from_header(path: Path, preprocessing: Preprocessing) -> Size | None:
 
 
 def patient_normalizer(source: BagSource, stain_norm: str | None) -> Normalizer:
-    """Return the function that normalizes the patient's stain, fitted to its whole images.
-
-    Raises ValueError where the images show too little stain. Images that cannot be used are left
-    out: decoding reports them.
-    """
+    """Return what normalizes the patient's stain. Raises ValueError for too little stain."""
     samples = []
     for path, digest in zip(source.paths, source.digests, strict=True) if stain_norm else ():
         with suppress(ImageProblem):

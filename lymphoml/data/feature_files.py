@@ -27,12 +27,7 @@ LARGEST = 1 << 30  # bytes of a file, unpacked: half a million images of 512 fea
 
 
 def read_feature_file(path: Path, images: Images) -> tuple[FeatureStore, str]:
-    """Return the feature vectors of exactly these patients' images, and a digest of them.
-
-    Raises InputError with a line for each image without a row, each row of these patients without
-    an image, each duplicated row, and each cell that is not a finite number. Rows of other patients
-    are ignored: one file may serve several cohorts.
-    """
+    """Return the vectors of exactly these images, and a digest. Raises InputError, a line a row."""
     table = _read(path)
     if problems := [*_row_problems(table, images), *_cell_problems(table)]:
         raise InputError(f"features {path}: {each}" for each in shortened(problems))

@@ -11,11 +11,7 @@ if TYPE_CHECKING:  # a report opens a cohort without torch
 
 
 class FeatureStore:
-    """The feature vectors of each patient's images, float32 (m, d), in the order of the images.
-
-    `names` are those of the d features; `widths` how many of them each concatenated block has. Is
-    used where an ImageStore is.
-    """
+    """float32 (m, d) of each patient's images; `widths` are those of concatenated blocks."""
 
     def __init__(
         self,

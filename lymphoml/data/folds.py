@@ -18,12 +18,7 @@ def count_groups(table: pd.DataFrame) -> pd.Series:
 
 
 def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.DataFrame:
-    """Return a row `patient, fold` for each labelled patient and repeat.
-
-    Fold `r * folds + k` is fold `k` of repeat `r`. `table` has the patients' `label` (0 or 1) and
-    `group`; the order of its rows does not matter. Raises InputError where some fold would lack one
-    of the classes.
-    """
+    """Return `patient, fold`: fold `r * folds + k` is fold k of repeat r. Raises InputError."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     table = table.sort_index()

@@ -15,11 +15,7 @@ Paths = tuple[Path, ...]
 def find_bags(
     folder: Path, root: Path, pattern: str, places: Mapping[str, Place] | None
 ) -> tuple[dict[str, Paths], list[Problem]]:
-    """Return the images of each patient, sorted by name, and the problems met.
-
-    `places` holds where each patient's row is; None: no table lists them, every folder is one's.
-    Hidden files and folders (.DS_Store, ._000.jpg) and files other than `pattern` are ignored.
-    """
+    """Return each patient's images and problems; without `places` every folder is a patient's."""
     try:
         check_inside_root(folder, root, Place(folder))
         present = {each.name for each in _visible(folder) if os.path.isdir(each)}

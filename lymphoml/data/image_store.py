@@ -48,11 +48,7 @@ class ImageStore:
         }
 
     def bag(self, patient: str) -> np.ndarray:
-        """Return a memory map, not a copy. It holds a file open for as long as it lives.
-
-        Raises RuntimeFailure where the entry is no longer what it was: reading a map of a file that
-        was truncated would kill the process.
-        """
+        """Return a memory map. Raises RuntimeFailure where the entry has changed since."""
         path = self._folder / self._entries[patient]
         stat = _file_stat(path)
         if stat is None or stat != self._stats[patient]:
@@ -66,12 +62,7 @@ class ImageStore:
 
 
 def read_images(images: Images, preprocessing: Preprocessing, cache: str) -> tuple[ImageStore, str]:
-    """Return the store of each patient's images, and a content key.
-
-    Decodes those that the folder `cache` lacks, one process at a time. Raises InputError with a
-    line for each image that cannot be used, entries of the other patients stay; InputError or
-    RuntimeFailure where the cache cannot be written.
-    """
+    """Decode what the cache lacks; return store and key. Raises InputError, RuntimeFailure."""
     sources = hash_images(images)
     folder = Path(cache).expanduser() / "images" / preprocessing.name
     states = check_entries(folder, sources)

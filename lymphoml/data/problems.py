@@ -20,11 +20,7 @@ class Place(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is wrong with a file, a row or a folder of a cohort.
-
-    `what` and `action` name no patient and quote no cell, so that anybody may read them. `private`
-    is the cell, or the path, that is at fault.
-    """
+    """`what` and `action` name no patient and quote no cell; `private` is the cell or path."""
 
     place: Place
     what: str

@@ -46,11 +46,7 @@ def reinhard(pixels: Array) -> Normalizer:
 
 
 def macenko(pixels: Array) -> Normalizer:
-    """Two stains found in `pixels`, uint8 (k, 3), their concentrations shown in the target's.
-
-    What the two cannot explain is lost, as in the paper. Raises ValueError where too little is
-    stained.
-    """
+    """Two stains found in uint8 (k, 3), shown as the target's. Raises ValueError for too little."""
     density = _density(pixels)
     stains = find_stains(density)
     amounts = np.percentile(density @ np.linalg.pinv(stains), EXTREMES[1], axis=0)
@@ -64,11 +60,7 @@ NORMALIZERS: dict[str, Callable[[Array], Normalizer]] = {"reinhard": reinhard, "
 
 
 def find_stains(density: Array) -> Array:
-    """The directions between which the densities (k, 3) lie; (2, 3) of length 1, nuclei first.
-
-    They lie in the plane of the two largest eigenvectors; the extremes of the angle within it, but
-    for a percent at either end. Nuclei take less of the blue light than red cells do.
-    """
+    """The directions between which the densities (k, 3) lie; (2, 3) of length 1, nuclei first."""
     stained = density[(density > STAINED).all(axis=1)]
     if len(stained) < FEWEST:
         raise ValueError("its images show too few stained pixels")

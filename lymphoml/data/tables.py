@@ -32,12 +32,7 @@ class Rows(NamedTuple):
 
 
 def read_rows(path: Path, required: set[str], optional: set[str], advice: str) -> Rows:
-    """Return a CSV file's cells as strings without the space around them; blank rows are left out.
-
-    Comma, semicolon or tab separates the cells, whichever makes most of the columns named appear.
-    Nothing is inferred: 007 stays 007, and NA stays NA. Raises DataError, with `advice` where a
-    required column is missing.
-    """
+    """Return a CSV file's cells, stripped, without blank rows. Raises DataError, with `advice`."""
     text, wanted = _decode(path), required | optional
     problems, rows = [], {}
     try:
@@ -106,11 +101,7 @@ def _header_problems(
 
 
 def read_table(path: Path, data: DataConfig) -> pd.DataFrame:
-    """Return `id`, `label` where there is one, the columns of `data.columns`, and the `place`.
-
-    A row a patient, indexed by line. A clinical cell that means "not given" is a missing value.
-    Raises DataError.
-    """
+    """Return `id`, `label`, `data.columns`, `place` by line; NaN: not given. Raises DataError."""
     headings = _headings(data)
     # A cohort to predict may come without labels.
     optional = {data.label_column} if data.layout == "table" else set()

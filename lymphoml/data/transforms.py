@@ -26,11 +26,7 @@ DARKEST = 1e-6  # of full light, so that black has a finite density
 
 
 class BatchTransform:
-    """Scale bytes to the encoder's input, and augment images for which noise is given.
-
-    An image's noise is uniform in [0, 1), NOISE_SIZES numbers one group after the other. Without
-    noise, in evaluation, nothing is random.
-    """
+    """Scale bytes to the encoder's input; augment by noise (n NOISE_SIZE), uniform in [0, 1)."""
 
     def __init__(self, normalize: bool, augment: AugmentConfig | None = None):
         self.normalize, self.augment = normalize, augment

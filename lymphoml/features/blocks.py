@@ -49,11 +49,7 @@ class MorphologyBlock:
 
 
 class EncoderBlock:
-    """The features of an encoder that is not trained here, columns `name_0`, `name_1`, ...
-
-    Its weights are drawn by `seed` where `spec` names none. The first `stages` of a ResNet's four
-    are used: 3 end it with layer3.
-    """
+    """The features of a frozen encoder; weights drawn by `seed` where `spec` names none."""
 
     one_size = True
 
@@ -158,12 +154,7 @@ def make_blocks(
 
 
 def random_block(name: str, images: Images, seed: int) -> EncoderBlock:
-    """Return ResNet18 before any training: the control of every trained network.
-
-    `random_resnet18` looks at the central CROP pixels at RESIZE; `random_resnet18_layer3` ends
-    after layer3 and looks at them at full resolution. Of smaller images they see all, and the
-    columns' names say so: a model that learned from such features accepts no others.
-    """
+    """Return an untrained ResNet18 on the central CROP pixels; columns name a smaller crop."""
     layer3 = name == "random_resnet18_layer3"
     paths = (path for bag in images.values() for path in bag)
     side = min(next(filter(None, (size_from_header(path, WHOLE) for path in paths)), (CROP,)))

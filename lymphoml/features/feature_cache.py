@@ -35,12 +35,7 @@ class Task(NamedTuple):
 def load_features(
     blocks: Sequence[FeatureBlock], sources: Sequence[BagSource], cache: str
 ) -> list[FeatureStore]:
-    """Return the features of each patient's images, a store a block.
-
-    Computes what the cache lacks in one pass: each image is decoded once, each block of a patient
-    is an entry of its own. Raises InputError with a line for each image that cannot be used, or
-    where the cache cannot be written.
-    """
+    """Return each block's store, computing what the cache lacks in one pass. Raises InputError."""
     folders = [Path(cache).expanduser() / "features" / block.key for block in blocks]
     try:
         if _tasks(blocks, sources, folders):

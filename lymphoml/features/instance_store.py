@@ -24,11 +24,7 @@ OF_PIXELS = {"augment.stain_jitter": 0.0, "stain_norm": None, "augment.scale": 0
 def open_instance_store(
     data: DataConfig, images: Images, encoder: PretrainedEncoder | None = None
 ) -> tuple[ImageStore | FeatureStore, str]:
-    """Return the store of each patient's images or feature vectors, and a key of their content.
-
-    `encoder` is that of the block `pretrained`. Raises InputError with a line for each image that
-    cannot be used.
-    """
+    """Return the store of the patients' images or vectors, and its key. Raises InputError."""
     features = data.features
     if data.layout == LAYOUT:
         return read_bag_features(root_folder(data) / data.table, images)

@@ -24,11 +24,7 @@ def encode_in_chunks(
     images: Tensor,
     *per_image: Tensor,
 ) -> Float[Tensor, "n d"]:
-    """Return `encoder(transform(images, *per_image))`, at most `size` images at a time; None: all.
-
-    `transform` runs on each chunk, so that only one chunk at a time is more than bytes. Chunks
-    differ by at most one image in size.
-    """
+    """Return `encoder(transform(...))`, at most `size` images at a time; None: all at once."""
 
     def encode(*inputs: Tensor) -> Tensor:
         return encoder(transform(*inputs))

@@ -47,11 +47,7 @@ def timm_encoder(
     trainable: bool = True,
     **options: Any,
 ) -> nn.Module:
-    """Return any of timm's networks, pooled over the image and without its classifier.
-
-    `options` go to `timm.create_model`: a vision transformer needs `img_size` (pixels a side) for
-    images of another size than its own.
-    """
+    """Return any timm network without its classifier; `options` such as `img_size` go to it."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import timm
 

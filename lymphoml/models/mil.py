@@ -77,11 +77,7 @@ class MILModel(nn.Module):
 def drop_instances(
     features: Features, lengths: Lengths, probability: float
 ) -> tuple[Float[Tensor, "m d"], Lengths]:
-    """Return features and lengths without the instances dropped, each with `probability`.
-
-    A bag that would lose every instance keeps the one with the highest draw. Draws come from the
-    global CPU generator, which is re-seeded at every batch.
-    """
+    """Return features and lengths without those dropped by `probability`; one a bag stays."""
     draws = torch.rand(len(features)).split(lengths.tolist())
     kept = [(draw >= probability) | (draw == draw.max()) for draw in draws]
     lengths = torch.stack([keep.sum() for keep in kept]).to(lengths)

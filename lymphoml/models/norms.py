@@ -14,11 +14,7 @@ from lymphoml.core.errors import InputError
 
 
 class GroupNorm(nn.GroupNorm):
-    """Keep a BatchNorm's scale and shift; up to 32 groups, as many as divide the channels.
-
-    A group has at least two channels where possible: with one it would be InstanceNorm, which
-    removes the mean of each channel.
-    """
+    """Keep a BatchNorm's scale and shift; up to 32 groups, of two channels where possible."""
 
     def __init__(self, batch_norm: nn.BatchNorm2d):
         channels = batch_norm.num_features

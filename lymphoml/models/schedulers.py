@@ -7,11 +7,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def cosine_with_warmup(optimizer: Optimizer, epochs: int, warmup_epochs: int) -> LambdaLR:
-    """Return a schedule: up linearly over `warmup_epochs`, then down along half a cosine.
-
-    One step an epoch. The first epoch after the warm-up has the full rate; without warm-up it is
-    CosineAnnealingLR. Raises ValueError where the warm-up takes all epochs.
-    """
+    """Rise linearly over `warmup_epochs`, then fall along half a cosine. Raises ValueError."""
     if not 0 <= warmup_epochs < epochs:
         raise ValueError(f"warmup_epochs is {warmup_epochs}; must be >= 0 and < {epochs} epochs")
 

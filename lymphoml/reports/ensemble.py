@@ -1,9 +1,4 @@
-"""Average the out-of-fold logits of several runs into a run folder of their own.
-
-Each member predicts a patient by a model that did not train on this patient, so the mean is out of
-fold as well, provided that all members have the same folds. An ensemble has no weights and no
-learning curves.
-"""
+"""Average out-of-fold logits of runs with equal folds into a run folder without weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,13 +19,7 @@ from lymphoml.runs.run_folder import ROW_KEYS, read_config, read_predictions_csv
 
 
 def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
-    """Write the ensemble of the runs as run folder `out`; return its predictions.
-
-    `config.yaml` is the first member's, with the members' names as `ensemble`, and a control run
-    where any member is one; strata are the first's too, baselines those that all members share.
-    `metrics.json` is written last. Raises InputError where fewer than two runs are given, a run is
-    unfinished, an ensemble itself or has other patients or folds, or `out` has other content.
-    """
+    """Write the runs' ensemble to `out`; return its predictions. Raises InputError."""
     if len({path.resolve() for path in paths}) < max(2, len(paths)):
         raise InputError(
             f"runs={format_run_list(paths)}: an ensemble takes two or more different runs"

@@ -58,12 +58,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Settings:
 
 
 def varying_settings(configs: Sequence[dict[str, Any]]) -> list[Settings]:
-    """The settings of each configuration that differ from another one's.
-
-    An argument counts only among runs that share the classes above it: that SGD has a momentum
-    follows from its being SGD. A setting that only repeats a shorter one (`optim.lr` and `lr`) is
-    left out.
-    """
+    """The settings that differ among configurations of the same classes above, none repeated."""
     flat = [flatten(config) for config in configs]
     keys = dict.fromkeys(key for settings in flat for key in settings)  # an ordered set
     chosen: dict[tuple[str, ...], str] = {}

@@ -39,13 +39,7 @@ def synthesize(
     seed: int,
     clinical_effect: float = 1.0,
 ) -> dict[str, Any]:
-    """Draw a cohort into the new folder `out` and return its truth, also in `out/truth.json`.
-
-    `images` are the least and most images per patient, `size` is an image's side in pixels;
-    `clinical_effect`, 0 to 1, scales the difference of the classes in age and count. The folder
-    appears when it is complete. Equal arguments give equal bytes, and more patients do not change
-    those before them. Raises InputError.
-    """
+    """Draw the cohort of these arguments into the new folder `out`. Raises InputError."""
     problems = [*_path_problems(out)]
     for key, value, valid, rule in (
         ("patients", patients, patients >= MIN_PATIENTS, f">= {MIN_PATIENTS}, for five folds"),

@@ -69,11 +69,7 @@ def generator(seed: int, *key: int) -> np.random.Generator:
 def draw_patient(
     images: tuple[int, int], seed: int, split: int, index: int, model: Population = POPULATION
 ) -> Patient:
-    """Draw patient `index` of a split; `images` bounds the bag's size.
-
-    Labels are balanced in blocks of five. The second tumoral patient of the training split is the
-    first one under another id: same birth date, same sex, another visit.
-    """
+    """Draw patient `index`; training has one person twice, under two ids."""
     block, position = divmod(index, BLOCK_SIZE)
     tumoral = generator(seed, split, BLOCK, block).permutation(BLOCK_SIZE) < model.tumoral_of_five
     label = int(tumoral[position])

@@ -55,11 +55,7 @@ def copy_encoder(source: Path, target: Path) -> None:
 
 
 def check_inputs(path: Path, data: Any) -> None:
-    """Check that an encoder pretrained here gets the colours that it was pretrained on.
-
-    Raises InputError where the section `data` normalizes otherwise. Another image size is allowed.
-    A file of another origin is not checked.
-    """
+    """Raise InputError where `data` colours images unlike the pretraining of the file."""
     if path.suffix != ".safetensors" or not path.is_file():
         return
     try:

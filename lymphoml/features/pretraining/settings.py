@@ -46,11 +46,7 @@ def gives_weights(config: Any) -> bool:
 
 
 def resolve_pretraining(config: Any) -> Any:
-    """Return the configuration with its section `pretrain` as the run uses it, or without it.
-
-    Where the run's own encoder starts pretrained, it is that encoder, and its inputs are those of
-    the run. Raises InputError for an encoder that does not take images.
-    """
+    """Return the configuration with `pretrain` as the run uses it, or none. Raises InputError."""
     values = config.to_dict()
     given = values.pop("pretrain", None)
     if gives_weights(config):

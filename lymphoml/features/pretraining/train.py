@@ -141,12 +141,7 @@ class PretrainingModule(pl.LightningModule):
 def pretrain_encoder(
     settings: PretrainConfig, images: Images, cache: str, trainer: TrainerConfig
 ) -> Path:
-    """Return the folder in `cache` of the encoder that `settings` make of these images.
-
-    `trainer` is the section of that name. Labels are not used. Killed anywhere, the same call
-    resumes after the last finished epoch and ends in the same bytes. Raises InputError, and
-    RuntimeFailure where training diverges or the machine gives out.
-    """
+    """Return the encoder's folder in `cache`, resuming. Raises InputError, RuntimeFailure."""
     content = content_key(hash_images(images))
     precision = resolve_precision(trainer.precision, trainer.accelerator)
     made_from = {

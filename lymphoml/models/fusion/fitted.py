@@ -125,11 +125,7 @@ def assign_linear(layer: nn.Linear, weight: Float[Tensor, " k"], bias: Float[Ten
 def fit_bags(
     bag: Bags, label: PerBag, pos_weight: float, penalty: float, offset: PerBag | None = None
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, " 1"]]:
-    """Return weights and bias of `fit_logistic` on bags scaled to unit mean squared distance.
-
-    That is the distance from the mean bag, so `penalty` means the same for every encoder. Fitted in
-    the span of the bags (kernel logistic regression, linear kernel), in double precision.
-    """
+    """`fit_logistic` in the span of bags, scaled to unit mean squared distance, in double."""
     center = bag.double().mean(0)
     centered = bag.double() - center
     scale = centered.square().sum(1).mean().sqrt().clamp_min(torch.finfo(bag.dtype).tiny)

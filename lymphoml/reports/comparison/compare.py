@@ -67,11 +67,7 @@ class Comparison:
 def choose_reference(
     given: str | None, paths: Sequence[Path], is_list: bool
 ) -> tuple[Path | str, str]:
-    """The reference, a run or the column of a baseline, and why it was chosen.
-
-    Without a `given` one: the first of a list, in a sweep the paper's configuration, else the first
-    by name. Raises InputError where several runs have the given name.
-    """
+    """Return the reference, a run or a baseline's column, and why. Raises InputError."""
     if given is not None:
         found = [path for path in dict.fromkeys(paths) if given == path.name or Path(given) == path]
         if len(found) > 1:
@@ -178,11 +174,7 @@ def _pool(outcome: np.ndarray, model: np.ndarray) -> dict[str, dict[str, float]]
 
 
 def read_common_baseline(runs: Sequence[Run], name: str) -> Run:
-    """The first run with the probabilities of a baseline that all runs share.
-
-    Each run fits the baselines itself, with its own data settings. Raises InputError where one
-    lacks the baseline or fitted it to other data.
-    """
+    """Return the first run with a baseline's predictions that all share. Raises InputError."""
     tables = {run.path: table for run in runs if (table := run.baseline(name)) is not None}
     if lacking := [run.path for run in runs if run.path not in tables]:
         shared = set.intersection(*(set(run.baseline_names()) for run in runs))

@@ -34,11 +34,7 @@ def write_overview(
     reference: str | None = None,
     tried: int | None = None,
 ) -> Path:
-    """Write each run's own report into its folder, then the page of all to `out`; return `out`.
-
-    Runs are compared with `reference` as `compare` does. Raises InputError, with nothing written,
-    where a run is unfinished or has other patients or folds.
-    """
+    """Write each run's report, then the page of all, compared by `compare`. Raises InputError."""
     runs = [read_run(path) for path in dict.fromkeys(paths)]
     labels = run_labels(runs)
     comparison = None

@@ -32,11 +32,7 @@ SECTIONS = {  # each has the template of its name, and a function that gives the
 
 
 def write_report(path: Path, out: Path, choices: Choices | None = None) -> Path:
-    """Write the report of the run in folder `path` to `out`, and return `out`.
-
-    Also writes the private file `pseudonyms.csv` into the run's folder. Raises InputError where the
-    run is unfinished, or a file in `choices` is missing or invalid.
-    """
+    """Write the report to `out`, pseudonyms.csv into the run's folder. Raises InputError."""
     choices, run = choices or Choices(), read_run(path)
     if choices.root is not None:
         data = run.config["data"] | {"root": choices.root}

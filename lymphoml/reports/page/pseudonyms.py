@@ -1,8 +1,4 @@
-"""Make pseudonyms of patients: stable, and not reversible without the user's key.
-
-A keyed digest, since ids are few enough to try all of them on an unkeyed one. A patient has the
-same pseudonym on every page made with one key.
-"""
+"""Make pseudonyms: stable, by a keyed digest, not reversible without the user's key."""
 
 import hmac
 import os

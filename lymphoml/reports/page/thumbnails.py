@@ -27,12 +27,7 @@ MISSING = "an image has been removed from the cohort since training"
 def thumbnails(
     run: Run, wanted: Mapping[str, Sequence[str]], room: int
 ) -> dict[tuple[str, str], str]:
-    """A data URI by patient and image in `wanted`: the image's centre, at 112 pixels or less.
-
-    The centre is the run's own crop, and at most 128 pixels wide. Pictures are made smaller until
-    all fit `room` characters. Raises InputError where the cohort of the run's configuration is
-    missing, has changed, or lacks an image; its message is for the page: no path, patient or file.
-    """
+    """A data URI a wanted image. Raises InputError for the page: no path, patient or file."""
     cohort = _cohort(run)
     paths = {(patient, path.name): path for patient in wanted for path in cohort.images[patient]}
     keys = [(patient, image) for patient, images in wanted.items() for image in images]
