@@ -85,7 +85,9 @@ def events(folder: Path) -> Counter[str]:
 
 
 def _train(trial: Trial) -> None:
-    multiprocessing.set_start_method("fork", force=True)  # of its loader workers, as by default
+    # Let it be what `python train.py` is: no child of another process, whose workers are forks.
+    multiprocessing.process._parent_process = None  # type: ignore[attr-defined]
+    multiprocessing.set_start_method("fork", force=True)
     gc.freeze()  # else it would copy all that it shares when it collects
     warnings.simplefilter("ignore")
     os.setsid()
