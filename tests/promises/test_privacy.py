@@ -93,7 +93,7 @@ def test_no_folder_of_the_user_is_recorded(journey):
     printed = [step.stdout + step.stderr for step in journey.steps if step.returncode == 0]
     assert any("runs/cv/" in each for each in printed)
     assert not [each for each in printed if str(journey.work / "runs") in each]
-    with pytest.raises(InputError, match=r"no data\.root.*give data\.root"):
+    with pytest.raises(InputError, match=r"data\.root: is missing"):
         run_config(journey.runs[0], {}, {})
     config = run_config(journey.runs[0], {"root": "elsewhere"}, {})
     assert (config.data.root, config.data.cache) == ("elsewhere", ".cache")
