@@ -15,9 +15,3 @@ def simulate(random, sizes, skills, shared=0.7):
     patient = random.normal(size=labels.size) * shared**0.5
     own = random.normal(size=(len(skills), labels.size)) * (1 - shared) ** 0.5
     return labels, norm.cdf(skills * (labels - 0.5) + patient + own)
-
-
-def truth(skills):
-    """By score, of each skill; binormal."""
-    skills = np.asarray(skills, dtype=float)
-    return {"balanced_accuracy": norm.cdf(skills / 2), "auroc": norm.cdf(skills / 2**0.5)}

@@ -108,58 +108,10 @@ def test_below_rank_counted_by_hand():
     assert below_rank(predictions, new).to_dict() == {"x": 1, "y": 1, "z": 3}
 
 
-def test_models_that_agree_make_below_rank_the_threshold():
-    random = np.random.default_rng(0)
-    predictions = out_of_fold(range(113), np.arange(113) % 5, 1, random.random(113))
-    probability = random.random(500)
-    new = pd.DataFrame(dict.fromkeys(range(5), probability))
-    ruled_out = below_rank(predictions, new) < 5
-    assert (ruled_out == (probability < np.sort(predictions["probability"])[4])).all()
-
-
 def test_worst_average_is_barbers_bound():
     expected = 1 - 10 / 114 - min(2 * 0.8 / (113 / 5 + 1), (1 - 5 / 113) / 6)
     assert worst_average(5, 113, 5) == pytest.approx(expected)
     assert worst_average(1, 2, 2) >= 0
-
-
-def simulated_folds(random, folds=5, tumoral=113, reactive=50, new=1000):
-    """Out-of-fold predictions of linear discriminants whose level differs by fold.
-
-    Returns also, for new tumoral and new reactive patients, each fold's probabilities.
-    """
-    centre = np.array([2.4, 0.0])
-    label = np.repeat([1, 0], [tumoral, reactive])
-    x = random.normal(size=(len(label), 2)) + label[:, None] * centre
-    fold = np.concatenate([random.permutation(n) % folds for n in (tumoral, reactive)])
-    others = random.normal(size=(new, 2)) + centre, random.normal(size=(new, 2))
-    probability, by_fold = np.empty(len(label)), [pd.DataFrame(), pd.DataFrame()]
-    for k in range(folds):
-        one, zero = (x[(fold != k) & (label == y)] for y in (1, 0))
-        within = (np.cov(one.T) + np.cov(zero.T)) / 2
-        weight = np.linalg.solve(within, one.mean(0) - zero.mean(0))
-        level = -weight @ (one.mean(0) + zero.mean(0)) / 2 + random.normal()
-        probability[fold == k] = expit(x[fold == k] @ weight + level)
-        for table, inputs in zip(by_fold, others, strict=True):
-            table[k] = expit(inputs @ weight + level)
-    return out_of_fold(range(len(label)), fold, label, probability), *by_fold
-
-
-@pytest.mark.slow
-def test_model_by_model_keeps_the_level_at_higher_specificity_than_the_mean_or_a_vote():
-    random = np.random.default_rng(0)
-    rows = []
-    for _ in range(60):
-        predictions, *new = simulated_folds(random)
-        limit = np.sort(predictions["probability"][predictions["label"] == 1])[4]
-        for table in new:
-            ruled_out = below_rank(predictions, table) < 5, table.mean(axis=1) < limit
-            rows.append([each.mean() for each in (*ruled_out, (table < limit).all(axis=1))])
-    missed, ruled_out = np.mean(rows[::2], axis=0), np.mean(rows[1::2], axis=0)
-    by_model, mean, vote = range(3)
-    assert missed[by_model] == pytest.approx(5 / 114, abs=0.006)
-    assert missed[vote] < missed[mean] < missed[by_model]
-    assert ruled_out[by_model] > ruled_out[mean] + 0.04 > ruled_out[vote] + 0.14
 
 
 def patients(tumoral, reactive):

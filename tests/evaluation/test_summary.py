@@ -10,31 +10,21 @@ from lymphoml.evaluation.metrics import SCORES, score_fold
 from lymphoml.evaluation.paired import paired_differences
 from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.summary import subgroups, summarise
+from tests.reports.fabricate import make_baselines, make_predictions
 
 N, FOLDS = 120, 4
-PATIENTS = [f"P{i:03}" for i in range(N)]
+PATIENTS = [f"Zebra{i}" for i in range(N)]
 LABELS = (np.arange(N) % 3 > 0).astype(int)
 HEADLINE = ("balanced_accuracy", "auroc")
 
 
-def predictions(skill=2.0, seed=0, repeats=1):
-    parts = []
-    for repeat in range(repeats):
-        random = np.random.default_rng([seed, repeat])
-        probability = 1 / (1 + np.exp(-random.normal(skill * (LABELS - 0.5), 1.0)))
-        fold = repeat * FOLDS + random.permutation(N) % FOLDS
-        table = {"patient": PATIENTS, "fold": fold, "label": LABELS, "probability": probability}
-        parts.append(pd.DataFrame(table))
-    return pd.concat(parts, ignore_index=True)
+def predictions(skill=2.0, repeats=1):
+    return make_predictions(N, FOLDS, repeats, skill, seed=1)
 
 
 def baselines_for(table, **skills):
-    """A column per baseline, in another order of rows."""
-    columns = {}
-    for seed, (name, skill) in enumerate(skills.items(), start=1):
-        random = np.random.default_rng(seed)
-        columns[name] = 1 / (1 + np.exp(-random.normal(skill * (table["label"] - 0.5), 1.0)))
-    return table[["patient", "fold"]].assign(**columns).sample(frac=1, random_state=0)
+    """In another order of rows."""
+    return make_baselines(table, **skills).sample(frac=1, random_state=0)
 
 
 def summary(table, **more):
@@ -187,18 +177,20 @@ def test_each_patients_mean_over_repeats_is_scored_once(strata):
     table = predictions(repeats=3).sample(frac=1, random_state=1)
     baselines = baselines_for(table, logistic_regression=1.0)
     found = summary(table, strata=strata, baselines=baselines)["averaged"]
-    candidate = table.groupby("patient")["probability"].mean().to_numpy()
+    by_patient = table.groupby("patient")[["label", "probability"]].mean()
+    labels, candidate = by_patient.to_numpy().T
     reference = baselines.groupby("patient")["logistic_regression"].mean().to_numpy()
     assert found["repeats"] == 3
-    for part, chosen in (("all", slice(None)), ("hard", np.arange(N) % 2 == 0)):
+    hard = strata["hard"].sort_index().to_numpy() == "1"
+    for part, chosen in (("all", slice(None)), ("hard", hard)):
         for scores, mean in (
             (found["scores"], candidate),
             (found["baselines"]["logistic_regression"], reference),
         ):
-            expected = score_fold(LABELS[chosen], mean[chosen])
+            expected = score_fold(labels[chosen], mean[chosen])
             for name in SCORES:
                 assert scores[part][name]["value"] == pytest.approx(expected[name])
-    for name, difference in paired_differences(LABELS, candidate, reference).items():
+    for name, difference in paired_differences(labels, candidate, reference).items():
         assert found["gain"]["all"][name] == pytest.approx(difference._asdict())
     assert summary(table[table["fold"] < FOLDS])["averaged"] is None
 

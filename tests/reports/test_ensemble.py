@@ -12,7 +12,7 @@ from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.reports.ensemble import mean_of_logits, write_ensemble
-from lymphoml.runs.finished_run import find_runs, read_run
+from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import config, make_baselines, make_predictions, make_run, make_strata
 
 TWICE = config(**{"data.folds": 3, "data.repeats": 2})
@@ -104,15 +104,3 @@ def test_every_later_command_takes_it_as_a_run(members, tmp_path, monkeypatch):
     assert "an ensemble has no per-image predictions" in page
     assert "An ensemble has no learning curves" in page
     assert "an ensemble of 3 runs" in page
-
-
-def test_an_interrupted_ensemble_among_its_members_is_made_again(members, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    out = Path("runs/ensemble")
-    write_ensemble(members, out)
-    (out / "metrics.json").unlink()
-    for read, place in ((find_runs, out.parent), (read_run, out)):
-        with pytest.raises(InputError, match="make the ensemble again"):
-            read(place)
-    main(["ensemble", "runs=runs", f"out={out}"])
-    assert read_run(out).config["ensemble"] == ["seed=0", "seed=1", "seed=2"]

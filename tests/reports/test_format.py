@@ -3,13 +3,11 @@ import math
 import pytest
 
 from lymphoml.reports.format import (
-    baseline_title,
     format_estimate,
     format_p,
     format_score,
     format_setting,
 )
-from tests.reports.fabricate import config
 
 
 @pytest.mark.parametrize(
@@ -35,11 +33,3 @@ def test_settings_show_no_path_of_the_machine():
     assert [format_setting(value) for value in (True, None, [1, 2], [])] == [
         "yes", "none", "1, 2", "none",
     ]  # fmt: skip
-
-
-def test_the_count_rule_is_named_by_its_column():
-    stratum = {"column": "white_cells", "max": 8.5}
-    assert baseline_title("count_rule", config(**{"data.hard_stratum": stratum})) == (
-        "white cells rule"
-    )
-    assert baseline_title("random_forest", config()) == "random forest"

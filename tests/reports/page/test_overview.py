@@ -59,13 +59,6 @@ def test_two_runs_of_one_configuration_and_folder_name_are_two_rows(tmp_path):
         assert f'{name}/report.html">{name}</a>' in page
 
 
-def test_runs_on_other_folds_are_refused_and_nothing_is_written(sweep, tmp_path):
-    make_run(sweep / "z", config(**{"data.folds": 2}), n=33, epochs=2)
-    with pytest.raises(InputError, match="z: patient"):
-        write_overview([sweep / "lr=0.2", sweep / "z"], tmp_path / "page.html")
-    assert not list(tmp_path.rglob("*.html"))
-
-
 @pytest.mark.parametrize("overrides", [
     [], ["run=a", "runs=b"], ["run=a", "prevalence=0"], ["run=a", "prevalence=1.2"],
     ["run=a", "data.crop=1"],
