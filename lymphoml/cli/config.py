@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from lymphoml.cli.options import first_line
 from lymphoml.core.cores import parallel_jobs
 from lymphoml.core.errors import InputError, quoted
 from lymphoml.core.untrusted import read_mapping, reject_symlinks, texts
@@ -71,10 +73,9 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "
             raise InputError("it contains ${...}, which train.py resolves")
         changes = {"data": data, "trainer": trainer}
         return TrainConfig.read(to_plain_dict(OmegaConf.create(stored), changes))
-    except InputError as error:
-        raise InputError(
-            f"run={folder}: {path.name}: {problem}" for problem in error.problems
-        ) from None
+    except (InputError, OmegaConfBaseException) as error:
+        problems = error.problems if isinstance(error, InputError) else [first_line(error)]
+        raise InputError(f"run={folder}: {path.name}: {each}" for each in problems) from None
 
 
 def data_config(cohort: str, changes: dict[str, Any]) -> "DataConfig":

@@ -140,11 +140,13 @@ def reject_symlinks(run: Path) -> None:
     for folder in folders:
         for entry in _entries(folder):
             try:
-                is_folder = entry.is_dir(follow_symlinks=False)
-                if not is_folder and not entry.is_file(follow_symlinks=False):
-                    raise InputError(f"{entry.path}: is a link, or not a regular file; remove it")
+                mode = entry.stat(
+                    follow_symlinks=False
+                ).st_mode  # is_file takes the gone for a link
             except OSError:  # renamed since by a process that trains another fold
                 continue
+            if not (is_folder := stat.S_ISDIR(mode)) and not stat.S_ISREG(mode):
+                raise InputError(f"{entry.path}: is a link, or not a regular file; remove it")
             # A tracker's folder may have links; nothing of ours reads or writes there.
             if folder is run and is_folder and entry.name.startswith(("fold-", "test")):
                 folders.append(Path(entry.path))

@@ -88,10 +88,10 @@ def read_entry(path: Path) -> np.ndarray:
 
 def check_entry(path: Path) -> Shape | str:
     """Return the shape of an intact entry, otherwise what is wrong with it."""
-    if not path.is_file():
-        return "unreadable (not a file)" if path.exists() else MISSING
     digest = _digest(path)
     try:
+        if not path.is_file():
+            return "unreadable (not a file)" if path.exists() else MISSING
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             end = size - digest.digest_size

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, quoted
-from lymphoml.core.files import csv_text, write_csv, write_text
+from lymphoml.core.files import csv_text, write_text
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import PatientBags
@@ -91,11 +91,12 @@ def predict(
     if rule is not None:
         predictions["triage"] = apply_rule(run, rule, probabilities).to_list()
     content = csv_text(out / "predictions.csv", predictions)
+    submission = predictions[["patient", "label"]].set_axis(list(header), axis=1)
+    sent = csv_text(out / "submission.csv", submission)
     if unlabelled := int((cohort.table["label"].loc[probabilities.index] < 0).sum()):
         # Before the files: every use is recorded, wherever a kill strikes.
         test_set_log.record(run, "predict", sha256(content.encode()).hexdigest(), unlabelled)
-    submission = predictions[["patient", "label"]].set_axis(list(header), axis=1)
-    write_csv(out / "submission.csv", submission)
+    write_text(out / "submission.csv", sent)
     write_text(out / "predictions.csv", content)
     return predictions
 

@@ -74,6 +74,7 @@ def test_a_flipped_bit_or_a_truncation_anywhere_is_found(entry):
         assert check_entry(spoiled) == "truncated or corrupt"
     assert check_entry(path.with_name("89.npy")) == "missing"
     assert check_entry(path.parent) == "unreadable (not a file)"
+    assert check_entry(path.with_name("x" * 300)) == "unreadable (File name too long)"
 
 
 def test_entries_are_read_by_many_threads_at_once(entry, monkeypatch):

@@ -80,7 +80,8 @@ INTERPOLATED = {
     "a text made a value": "tags: '${oc.decode:\"[1]\"}'",
 }
 TYPED = {"an unknown key": "surprise: 1", "another type": "data: 3",
-         "a number that is none": "seed: .nan"}  # fmt: skip
+         "a number that is none": "seed: .nan", "a date": "data: {reference_date: 2021-01-01}",
+         "a list in place of a section": "data: {}\ntrainer: [1]"}  # fmt: skip
 SENT = ["-cd", ".", "-cn", "sent"]
 
 
@@ -170,7 +171,13 @@ def test_the_projects_own_configuration_passes():
 
 @pytest.mark.parametrize(
     "name",
-    few(YAML | INTERPOLATED | TYPED, "a tag that calls", "a billion laughs", "the environment"),
+    few(
+        YAML | INTERPOLATED | TYPED,
+        "a tag that calls",
+        "a billion laughs",
+        "the environment",
+        "a date",
+    ),
 )
 def test_a_runs_configuration_is_plain(name, tmp_path, capsys):
     """tags, aliases of aliases, depth, duplicate keys, interpolations in a run's `config.yaml` →
@@ -179,6 +186,7 @@ def test_a_runs_configuration_is_plain(name, tmp_path, capsys):
     (run / "config.yaml").write_text((YAML | INTERPOLATED | TYPED)[name])
     started = time.process_time()
     line = refused(capsys, "predict", f"run={run}")
+    assert "config.yaml" in line
     for command in ("report", "triage") if name in YAML else ():
         refused(capsys, command, f"run={run}")
     assert time.process_time() - started < 5 * 5

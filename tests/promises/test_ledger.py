@@ -10,6 +10,7 @@ from hashlib import sha256
 import pytest
 
 from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import predict
 from lymphoml.runs.test_set_log import LEDGER, UsageCount, count_uses, record
@@ -107,6 +108,9 @@ def test_nothing_is_predicted_unrecorded(configured, tmp_path):
     """a ledger that cannot be written → no prediction is made, no file is written"""
     run, config = tmp_path / "run", configured(*CLINICAL, "trainer.max_epochs=1")
     cross_validate(config, run)
+    with pytest.raises(InputError):  # nor a prediction recorded that is not made
+        predict(run, {run: config}, tmp_path / "out", "unlabelled", ("ID", "=LABEL"))
+    assert not (run / LEDGER).exists()
     (run / LEDGER).mkdir()
     with pytest.raises(IsADirectoryError):
         predict(run, {run: config}, tmp_path / "out", "unlabelled", ("ID", "LABEL"))

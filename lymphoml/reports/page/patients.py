@@ -18,13 +18,18 @@ MAX_LISTED = 400  # of more patients, only the ends of the list
 
 
 def patients(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
-    """`room` is what the page has left for pictures, in characters."""
+    """`room` is what the page has left for pictures, in characters.
+
+    Raises InputError where a table of the run is corrupt.
+    """
     table = listed = patient_table(run, choices.ids)
     if len(table) > MAX_LISTED:
         listed = pd.concat([table.head(MAX_LISTED // 2), table.tail(MAX_LISTED // 2)])
+    # Not within the try: what is wrong with a file of the run names a path or an id.
+    instances = run.instances() if choices.thumbnails else None
     cells, missing = {}, None
     try:
-        cells = _cells(run, choices, listed.index, room)
+        cells = _cells(run, choices, instances, listed.index, room)
     except InputError as error:
         missing = f"No cells are shown: {error.problems[0]}"
     return {
@@ -72,13 +77,14 @@ def choose_cells(instances: pd.DataFrame) -> dict[str, dict[str, list[tuple[str,
     return chosen
 
 
-def _cells(run: Run, choices: Choices, patients: pd.Index, room: int) -> dict[str, Any]:
+def _cells(
+    run: Run, choices: Choices, instances: pd.DataFrame | None, patients: pd.Index, room: int
+) -> dict[str, Any]:
     """By patient and end, pairs of picture and probability. InputError says why there are none."""
     if not choices.thumbnails:
         raise InputError("thumbnails=false.")
     if run.config["data"].get("layout") == "mil_table":
         raise InputError("this cohort has feature vectors, not images.")
-    instances = run.instances()
     if instances is not None:
         instances = instances[instances["patient"].isin(patients)]
     if instances is None or instances.empty:

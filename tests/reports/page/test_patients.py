@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from lymphoml.core.errors import InputError
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page import patients as module
 from lymphoml.reports.page.page import render
@@ -91,3 +92,6 @@ def test_patients_with_more_images_than_were_evaluated_have_no_cells(cohort, tmp
     shown = content(read_run(path), Choices(), 1_000_000)
     assert 0 < len(shown["cells"]) < len(shown["rows"])
     assert "(data.eval_bag_size)" in render("", "patients", shown)
+    file.write_text("patient,image\n")
+    with pytest.raises(InputError, match="has no column probability"):  # not in a page to share
+        content(read_run(path), Choices())
