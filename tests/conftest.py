@@ -4,7 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -25,8 +25,10 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 
 from lymphoml.data.synthetic.cohort import synthesize
+from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
 
 torch.set_num_threads(1)
 settings.register_profile("same_examples", derandomize=True)  # of make test; test-all looks further
@@ -38,6 +40,32 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort") / "cohort"
     synthesize(folder, patients=16, test_patients=3, images=(2, 5), size=32, seed=0)
     return folder
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> dict[str, tuple[Path, ...]]:
+    """Three patients with 2, 1 and 3 PNGs of 32 x 32 pixels, each with a cell."""
+    paths = {}
+    for number, (patient, count) in enumerate((("P1", 2), ("P10", 1), ("P2", 3))):
+        folder = tmp_path / "cohort" / patient
+        folder.mkdir(parents=True)
+        paths[patient] = tuple(folder / f"{i}.png" for i in range(count))
+        rng = np.random.default_rng(number)
+        slide = draw_slide(rng)
+        for path in paths[patient]:
+            Image.fromarray(draw_smear(32, number % 2 == 0, slide, rng)).save(path)
+    return paths
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> Callable[[], dict[Path, int]]:
+    """Lists the entries in the cache, each with the time it was written at."""
+
+    def listed() -> dict[Path, int]:
+        found = (tmp_path / "cache").glob("*/*/*.npy")
+        return {path: path.stat().st_mtime_ns for path in sorted(found)}
+
+    return listed
 
 
 @pytest.fixture

@@ -15,27 +15,17 @@ COLUMNS = {
     "age": DateOfBirthColumn(kind="date_of_birth", column="DOB"),
     "count": NumericColumn(kind="numeric", column="LYMPH_COUNT", log=True, positive=True),
     "raw": NumericColumn(kind="numeric", column="LYMPH_COUNT"),
-    "sex": CategoricalColumn(
-        kind="categorical", column="SEX", values={"M": "M", "F": "F", "f": "F"}
-    ),
+    "sex": CategoricalColumn(kind="categorical", column="SEX", values={"M": "M", "F": "F"}),
     "site": CategoricalColumn(kind="categorical", column="SITE", values={1: "C", 2: "A", 3: "B"}),
 }
-TABLE = pd.DataFrame(
-    {
-        "label": [1, 0, 1, 0],
-        "age": [70.5, 45.0, 62.25, 20.0],
-        "count": [52.1, 4.8, 9.0, 2.28],
-        "raw": [52.1, 4.8, 9.0, 2.28],
-        "sex": ["F", "M", "M", "F"],
-        "site": ["A", "B", "C", "A"],
-    },
-    index=["P1", "P2", "P3", "P4"],
-)
+TABLE = pd.DataFrame({
+    "label": [1, 0, 1, 0], "age": [70.5, 45.0, 62.25, 20.0], "count": [52.1, 4.8, 9.0, 2.28],
+    "raw": [52.1, 4.8, 9.0, 2.28], "sex": ["F", "M", "M", "F"], "site": ["A", "B", "C", "A"],
+}, ["P1", "P2", "P3", "P4"])  # fmt: skip
 
 
-def fit(names: list[str], table: pd.DataFrame = TABLE, **options) -> ClinicalEncoder:
-    options = {"standardize": True, "missing": "error"} | options
-    return ClinicalEncoder.fit(table, COLUMNS, names, **options)
+def fit(names, table=TABLE, standardize=True, missing="error"):
+    return ClinicalEncoder.fit(table, COLUMNS, names, standardize, missing)
 
 
 def test_raw_features():

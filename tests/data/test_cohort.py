@@ -1,12 +1,12 @@
 """Every layout ends in one validated cohort, and every mistake in one clear line."""
 
-import tempfile
-from datetime import date, timedelta
+from contextlib import suppress
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lymphoml.cli.config import data_config
@@ -80,11 +80,9 @@ def test_kaggle_layout(tmp_path):
         "lymphocyte_count": {"kind": "numeric", "log": True},
     }
     assert cohort.origin.to_dict("list") == {
-        "table": [0, 0, 0, 1],
-        "row": [3, 2, 4, 2],
-        "age format": ["-", "/", "/", "-"],
+        "table": [0, 0, 0, 1], "row": [3, 2, 4, 2], "age format": ["-", "/", "/", "-"],
         "age ambiguous": [False, True, False, True],
-    }
+    }  # fmt: skip
     assert list(cohort.labelled.table.index) == list(cohort.labelled.images) == ["P1", "P10", "P2"]
     assert list(cohort.unlabelled.table.index) == list(cohort.unlabelled.images) == ["P3"]
     assert same(cohort.subset(["P3", "P2", "P1", "P10"]), cohort)
@@ -99,11 +97,13 @@ def test_layouts_and_the_order_of_rows_give_the_same_cohort(tmp_path):
     table = tmp_path / "trainset/trainset_true.csv"
     table.write_text("\n".join([HEADER, *reversed(TRAIN)]))
     (tmp_path / "link").symlink_to(".")
+    (tmp_path / "trainset/P1").rename(tmp_path / "stored")
+    (tmp_path / "trainset/P1").symlink_to("../stored")
     assert load_cohort(data.replace({"root": str(tmp_path / "link")})).table.equals(cohort.table)
     (tmp_path / "testset/testset_data.csv").write_text(HEADER)
     (tmp_path / "testset/P3").rename(tmp_path / "P3")
     assert len(load_cohort(data).unlabelled.table) == 0
-    text = "ID,GENDER,DOB,LYMPH_COUNT\nP1,F,1/7/1948,5\n"  # a cohort to predict
+    text = "ID,GENDER,DOB,LYMPH_COUNT\nP1,F,1/7/1948,5\n"  # patients to predict
     assert load_cohort(write_table(tmp_path, text, ["P1"])).table["label"].tolist() == [-1]
 
 
@@ -158,34 +158,20 @@ def test_a_category_may_be_called_na(tmp_path):
 
 # Dialects of tables
 
-cell = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=8)
-heading = cell.filter(lambda text: text.strip() not in HEADER.split(","))
 
-
-@settings(max_examples=15, deadline=None)
-@given(
-    separator=st.sampled_from(",;\t"),
-    newline=st.sampled_from(["\n", "\r\n", "\r"]),
-    mark=st.booleans(),
-    extra=heading,
-    remarks=st.lists(cell, min_size=4, max_size=4),
-    order=st.permutations(range(6)),
-    blank=st.booleans(),
-)
-def test_any_dialect_gives_the_same_cohort(separator, newline, mark, extra, remarks, order, blank):
-    """Columns in any order, index and free text among them, quoted where need be."""
+@pytest.mark.parametrize(
+    ("separator", "newline", "start", "order"),
+    [(",", "\r\n", "\ufeff", (0, 1, 2, 3, 4, 5)), (";", "\r", "", (3, 1, 5, 0, 2, 4)),
+     ("\t", "\n\n", "", (5, 4, 3, 2, 1, 0))],
+)  # fmt: skip
+def test_any_dialect_gives_the_same_cohort(tmp_path, separator, newline, start, order):
+    """Columns in any order, an index and free text among them, quoted where need be."""
     rows = [row.split(",") for row in [HEADER, *TRAIN, *TEST]]
-    remarks = [extra, *remarks]
-    rows = [[row[0], f'"{remark.replace(chr(34), chr(34) * 2)}"', *row[1:]]
-            for row, remark in zip(rows, remarks, strict=True)]  # fmt: skip
-    lines = [separator.join(f" {row[i]}" if i != 1 else row[i] for i in order) for row in rows]
-    text = (newline * (1 + blank)).join(lines)
-    with tempfile.TemporaryDirectory() as folder:
-        ids = ["P10", "P1", "P2", "P3"]
-        plain = write_table(Path(folder), "\n".join([HEADER, *TRAIN, *TEST]), ids)
-        cohort = load_cohort(plain)
-        write_table(Path(folder), ("\ufeff" * mark + text).encode(), ids)
-        assert same(load_cohort(plain), cohort)
+    ids = ["P10", "P1", "P2", "P3"]
+    cohort = load_cohort(write_table(tmp_path, "\n".join(map(",".join, rows)), ids))
+    cells = [['"a ""b"", \t;é"', *(f" {cell} " for cell in row)] for row in rows]
+    text = newline.join(separator.join(row[i] for i in order) for row in cells)
+    assert same(load_cohort(write_table(tmp_path, (start + text).encode(), ids)), cohort)
 
 
 def test_rows_are_counted_as_an_editor_counts(tmp_path):
@@ -197,21 +183,18 @@ def test_rows_are_counted_as_an_editor_counts(tmp_path):
     assert str(problem).endswith("('high'); write digits with a decimal point, without unit")
 
 
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (b"", "the table is empty"),
-        (HEADER.encode(), "no patient in any table"),
-        (b"ID,LABEL,GENDER,DOB\nP1,1,F,1/7/1948", "row 1: no column LYMPH_COUNT; it has 'ID', "),
-        (b"P1,1,F,1/7/1948,5", "row 1: no header with DOB, GENDER, ID, LABEL, LYMPH_COUNT"),
-        ((HEADER + ",DOB\nP1,1,F,1/7/1948,5,x").encode(), "row 1: 2 columns are called DOB"),
-        ((HEADER + "\nP1,1,F,1/7/1948,4,8").encode(), "row 2: 6 cells where the header has 5"),
-        ((HEADER + "\nP1,1,F").encode(), "row 2: 3 cells where the header has 5"),
-        ((HEADER + '\nP1,1,F,1/7/1948,"5"x').encode(), "not a CSV file"),
-        ((HEADER + "\nP1,1,F\xe9,1/7/1948,5").encode("latin-1"), "row 2: not UTF-8"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "row 1: not UTF-8"),
-    ],
-)
+@pytest.mark.parametrize(("content", "told"), [
+    (b"", "the table is empty"),
+    (HEADER.encode(), "no patient in any table"),
+    (b"ID,LABEL,GENDER,DOB\nP1,1,F,1/7/1948", "row 1: no column LYMPH_COUNT; it has 'ID', "),
+    (b"P1,1,F,1/7/1948,5", "row 1: no header with DOB, GENDER, ID, LABEL, LYMPH_COUNT"),
+    ((HEADER + ",DOB\nP1,1,F,1/7/1948,5,x").encode(), "row 1: 2 columns are called DOB"),
+    ((HEADER + "\nP1,1,F,1/7/1948,4,8").encode(), "row 2: 6 cells where the header has 5"),
+    ((HEADER + "\nP1,1,F").encode(), "row 2: 3 cells where the header has 5"),
+    ((HEADER + '\nP1,1,F,1/7/1948,"5"x').encode(), "not a CSV file"),
+    ((HEADER + "\nP1,1,F\xe9,1/7/1948,5").encode("latin-1"), "row 2: not UTF-8"),
+    (b"\x89PNG\r\n\x1a\n\x00\x00", "row 1: not UTF-8"),
+])  # fmt: skip
 def test_what_is_no_table_is_refused(tmp_path, content, told):
     data = write_table(tmp_path, content, [] if content == HEADER.encode() else ["P1"])
     (line,) = problems_of(data)
@@ -232,29 +215,26 @@ def test_a_missing_table_and_a_missing_root_are_problems(tmp_path):
 # Cells at fault
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "what"),
-    [
-        ("ID", "", "ID is not a safe id"),
-        ("ID", "Pé2", "ID is not a safe id"),
-        ("LABEL", "2", "LABEL is none of '1', '0', '-1'"),
-        ("LABEL", "1.0", "LABEL is none of"),
-        ("GENDER", "X", "GENDER is none of F, f, M, m"),
-        ("GENDER", "", "GENDER is missing"),
-        ("DOB", "30-02-1950", "DOB is not a date of the form %m/%d/%Y %d-%m-%Y"),
-        ("DOB", "13/1/1950", "DOB is not a date"),
-        ("DOB", "1-2-50", "DOB is not a date"),
-        ("DOB", "1.2.1950", "DOB does not contain exactly one of the separators / -"),
-        ("DOB", "1/2-1950", "DOB does not contain exactly one of the separators / -"),
-        ("DOB", "2-1-2020", "DOB is after data.reference_date 2020-01-01"),
-        ("DOB", "1-1-1899", "DOB makes the patient older than 120"),
-        ("DOB", "NA", "DOB is missing"),
-        ("LYMPH_COUNT", "1_0", "LYMPH_COUNT is not a number"),
-        ("LYMPH_COUNT", "inf", "LYMPH_COUNT is not a number"),
-        ("LYMPH_COUNT", "1e99", "LYMPH_COUNT is not a number"),
-        ("LYMPH_COUNT", "-4.8", "LYMPH_COUNT is not above 0"),
-    ],
-)
+@pytest.mark.parametrize(("column", "value", "what"), [
+    ("ID", "", "ID is not a safe id"),
+    ("ID", "Pé2", "ID is not a safe id"),
+    ("LABEL", "2", "LABEL is none of '1', '0', '-1'"),
+    ("LABEL", "1.0", "LABEL is none of"),
+    ("GENDER", "X", "GENDER is none of F, f, M, m"),
+    ("GENDER", "", "GENDER is missing"),
+    ("DOB", "30-02-1950", "DOB is not a date of the form %m/%d/%Y %d-%m-%Y"),
+    ("DOB", "13/1/1950", "DOB is not a date"),
+    ("DOB", "1-2-50", "DOB is not a date"),
+    ("DOB", "1.2.1950", "DOB does not contain exactly one of the separators / -"),
+    ("DOB", "1/2-1950", "DOB does not contain exactly one of the separators / -"),
+    ("DOB", "2-1-2020", "DOB is after data.reference_date 2020-01-01"),
+    ("DOB", "1-1-1899", "DOB makes the patient older than 120"),
+    ("DOB", "NA", "DOB is missing"),
+    ("LYMPH_COUNT", "1_0", "LYMPH_COUNT is not a number"),
+    ("LYMPH_COUNT", "inf", "LYMPH_COUNT is not a number"),
+    ("LYMPH_COUNT", "1e99", "LYMPH_COUNT is not a number"),
+    ("LYMPH_COUNT", "-4.8", "LYMPH_COUNT is not above 0"),
+])  # fmt: skip
 def test_a_wrong_cell_is_a_problem_with_file_row_and_patient(tmp_path, column, value, what):
     row = dict(zip(HEADER.split(","), TRAIN[1].split(","), strict=True)) | {column: value}
     data = write_kaggle(tmp_path, [TRAIN[0], ",".join(row.values()), TRAIN[2]])
@@ -279,14 +259,11 @@ def test_everything_is_found_at_once_and_no_valid_birth_date_is_shown(tmp_path):
     ]
     data = write_kaggle(tmp_path, train, ["P1,-1,F,2/29/1948,6"])
     (tmp_path / "trainset/P9").mkdir()
-    (tmp_path / "trainset/P4/000000.jpg").rename(tmp_path / "trainset/P4/a.png")
-    (tmp_path / "trainset/P4/000001.jpg").rename(tmp_path / "trainset/P4/b.JPG")
-    (tmp_path / "testset/P1/000000.jpg").unlink()
-    (tmp_path / "testset/P1/000001.jpg").unlink()
-    found = [
-        (each.place.path.name, each.place.where, each.what)
-        for each in load_cohort_lenient(data).problems
-    ]
+    for number, name in enumerate(("a.png", "b.JPG")):
+        (tmp_path / f"trainset/P4/00000{number}.jpg").rename(tmp_path / "trainset/P4" / name)
+        (tmp_path / f"testset/P1/00000{number}.jpg").unlink()
+    problems = load_cohort_lenient(data).problems
+    found = [(each.place.path.name, each.place.where, each.what) for each in problems]
     table, test = "trainset_true.csv", "testset_data.csv"
     assert sorted(found) == sorted([
         (table, "row 2, patient P1", "GENDER is none of F, f, M, m"),
@@ -304,34 +281,17 @@ def test_everything_is_found_at_once_and_no_valid_birth_date_is_shown(tmp_path):
         assert year not in "".join(problems_of(data)).replace(str(tmp_path), "")
 
 
-# Folders
-
-
-def test_a_folder_may_link_within_the_root(tmp_path):
-    data = write_kaggle(tmp_path)
-    cohort = load_cohort(data)
-    (tmp_path / "trainset/P1").rename(tmp_path / "stored")
-    (tmp_path / "trainset/P1").symlink_to("../stored")
-    assert same(load_cohort(data), cohort)
-
-
 # Subgroups
 
 
 def test_every_grouping():
     ids = ["A", "B", "C", "D"]
-    table = pd.DataFrame(
-        {
-            "label": [0, 1, 1, 0],
-            "lymphocyte_count": [8.0, 8.01, 7.9, float("nan")],
-            "age": [64.9, 65.0, 80.0, float("nan")],
-            "sex": pd.Series(["F", "M", None, "M"], index=ids, dtype="str"),
-        },
-        ids,
-    )
-    origin = pd.DataFrame(
-        {"table": 0, "row": [5, 2, 4, 3], "age format": ["/", "-", "/", None]}, ids
-    )
+    values = {"label": [0, 1, 1, 0], "lymphocyte_count": [8.0, 8.01, 7.9, float("nan")],
+              "age": [64.9, 65.0, 80.0, float("nan")],
+              "sex": pd.Series(["F", "M", None, "M"], index=ids, dtype="str")}  # fmt: skip
+    table = pd.DataFrame(values, ids)
+    origin = {"table": 0, "row": [5, 2, 4, 3], "age format": ["/", "-", "/", None]}
+    origin = pd.DataFrame(origin, ids)
     cohort = Cohort("tiny", table, dict.fromkeys(ids, ()), origin)
     found = subgroups(cohort, KAGGLE)
     assert found.to_dict("list") == {
@@ -341,7 +301,7 @@ def test_every_grouping():
         "sex": ["F", "M", "unknown", "M"],
         "acquisition_half": ["later half", "earlier half", "later half", "earlier half"],
     }
-    assert list(found.index) == list(cohort.table.index)
+    assert list(found.index) == ids
     assert "hard" not in subgroups(cohort, KAGGLE.replace({"hard_stratum": None}))
 
 
@@ -362,37 +322,19 @@ def test_the_shipped_table_option_reads_what_its_comments_say(tmp_path):
 
 # Any text: what is not refused is read right
 
-REFERENCE = date(2020, 1, 1)
-
-
-@given(st.dates(REFERENCE - timedelta(days=43_000), REFERENCE), st.booleans(), st.booleans())
-def test_the_separator_decides_on_any_day(day: date, slash: bool, padded: bool):
-    form, width = "{1}/{0}/{2}" if slash else "{0}-{1}-{2}", 2 if padded else 1
-    text = form.format(f"{day.day:0{width}}", f"{day.month:0{width}}", day.year)
-    assert read_cell("age", text, KAGGLE) == (REFERENCE - day).days / 365.25
+cell = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=8)
 
 
 @given(st.from_regex(r"[0-9]{1,2}[-/. ][0-9]{1,2}[-/.][0-9]{1,5}", fullmatch=True) | cell)
 def test_no_date_is_misread(text: str):
-    try:
+    with suppress(CellError):
+        age = read_cell("age", text, KAGGLE)
         a, b, year = (int(part) for part in text.replace("/", "-").split("-"))
         day = date(year, a, b) if "/" in text else date(year, b, a)
-    except ValueError:
-        assert refused("age", text)
-    else:
-        assert refused("age", text) or (
-            read_cell("age", text, KAGGLE) == (REFERENCE - day).days / 365.25
-        )
+        assert age == (date(2020, 1, 1) - day).days / 365.25
 
 
 @given(st.floats().map(str) | st.integers().map(str) | cell)
 def test_no_number_is_misread(text: str):
-    if not refused("lymphocyte_count", text):
+    with suppress(CellError):
         assert read_cell("lymphocyte_count", text, KAGGLE) == float(text) > 0
-
-
-def refused(name: str, text: str) -> bool:
-    try:
-        return not read_cell(name, text, KAGGLE)
-    except CellError:
-        return True

@@ -10,7 +10,6 @@ from lymphoml.data.decoding import (
     ImageProblem,
     Preprocessing,
     decode_patient,
-    open_rgb,
     open_unchanged,
     size_from_header,
 )
@@ -59,18 +58,6 @@ def test_a_size_that_does_not_fit_is_a_problem(tmp_path, preprocessing, what):
     assert size_from_header(path, WHOLE) == (20, 30)  # height first
     assert decoded(path, WHOLE, size=(20, 30))[WHOLE].shape == (20, 30, 3)
     assert "30 x 20 pixels where the first has 10 x 10" in decoded(path, WHOLE, size=(10, 10))
-
-
-def test_a_huge_or_16_bit_header_is_refused_before_a_pixel_is_decoded(tmp_path, monkeypatch):
-    huge, deep = tmp_path / "huge.png", tmp_path / "deep.png"
-    Image.new("1", (9000, 9000)).save(huge)
-    Image.fromarray(np.zeros((20, 20), np.uint16)).save(deep)
-    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
-    for path, kind in ((huge, "too many pixels"), (deep, "of a mode that is refused")):
-        with pytest.raises(ImageProblem) as caught:
-            open_rgb(path.read_bytes())
-        assert caught.value.kind == kind
-        assert size_from_header(path, WHOLE) is None
 
 
 def test_a_file_that_changed_or_vanished_since_it_was_hashed_is_a_problem(tmp_path):

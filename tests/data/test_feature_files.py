@@ -16,13 +16,6 @@ ROWS = {
 }
 
 
-@pytest.fixture(params=[".csv", ".npz"])
-def path(request, tmp_path):
-    path = tmp_path / f"rows{request.param}"
-    write_feature_file(path, FeatureStore(ROWS, ["one", "two"]), IMAGES)
-    return path
-
-
 def table():
     return pd.DataFrame({
         "patient": ["007", "007", "NA"], "image": ["0.png", "1.png", "0.png"],
@@ -35,7 +28,10 @@ def written(tmp_path, rows):
     return tmp_path / "mine.csv"
 
 
-def test_what_was_written_is_read(path):
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+def test_what_was_written_is_read(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    write_feature_file(path, FeatureStore(ROWS, ["one", "two"]), IMAGES)
     store, _ = read_feature_file(path, IMAGES)
     assert store.names == ["one", "two"]
     for patient, rows in ROWS.items():
@@ -54,23 +50,17 @@ def test_rows_come_in_the_order_of_the_images_wherever_they_stand(tmp_path):
         assert read_feature_file(written(tmp_path, changed), IMAGES)[1] != key
 
 
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (lambda t: t[:2], r"no row for image 0\.png of patient NA"),
-        (lambda t: pd.concat([t, t[:1]]), r"image 0\.png of patient 007 is duplicated"),
-        (lambda t: t.replace("1.png", "9.png"), r"image 9\.png of patient 007 is not in"),
-        (
-            lambda t: t.assign(two=[0.5, "", 1]),
-            r"column two, image 1\.png of patient 007: not a finite number",
-        ),
-        (lambda t: t.assign(two=[0.5, "inf", 1]), r"column two, image 1\.png"),
-        (lambda t: t.assign(two=[0.5, "1e300", 1]), r"column two, image 1\.png"),
-        (lambda t: t.drop(columns="image"), r"needs patient and image"),
-        (lambda t: t[["patient", "image"]], r"only patient and image"),
-        (lambda t: t[:0], r"no row for image"),
-    ],
-)
+@pytest.mark.parametrize(("spoil", "said"), [
+    (lambda t: t[:2], r"no row for image 0\.png of patient NA"),
+    (lambda t: pd.concat([t, t[:1]]), r"image 0\.png of patient 007 is duplicated"),
+    (lambda t: t.replace("1.png", "9.png"), r"image 9\.png of patient 007 is not in"),
+    (lambda t: t.assign(two=[0.5, "", 1]), r"image 1\.png of patient 007: not a finite number"),
+    (lambda t: t.assign(two=[0.5, "inf", 1]), r"column two, image 1\.png"),
+    (lambda t: t.assign(two=[0.5, "1e300", 1]), r"column two, image 1\.png"),
+    (lambda t: t.drop(columns="image"), r"needs patient and image"),
+    (lambda t: t[["patient", "image"]], r"only patient and image"),
+    (lambda t: t[:0], r"no row for image"),
+])  # fmt: skip
 def test_what_is_wrong_is_named(tmp_path, spoil, said):
     path = written(tmp_path, spoil(table()))
     with pytest.raises(InputError, match=said) as error:
@@ -78,22 +68,16 @@ def test_what_is_wrong_is_named(tmp_path, spoil, said):
     assert all("\n" not in line and path.name in line for line in error.value.problems)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("no.csv", None), ("not.npz", b"junk"), ("not.csv", b"\xff\xfe"), ("rows.txt", b"a,b"),
-        ("other_lengths.npz", {"patient": ["007"], "image": ["0.png"], "features": np.eye(2)}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "content"), [
+    ("no.csv", None), ("not.npz", b"junk"), ("not.csv", b"\xff\xfe"), ("rows.txt", b"a,b"),
+])  # fmt: skip
 def test_files_that_cannot_be_read_are_one_line(tmp_path, name, content):
-    if isinstance(content, dict):
-        np.savez(tmp_path / name, **content)
-    elif content is not None:
+    if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=name) as error:
         read_feature_file(tmp_path / name, IMAGES)
-    assert len(error.value.problems) == 1
-    assert "\n" not in error.value.problems[0]
+    (line,) = error.value.problems
+    assert "\n" not in line
 
 
 def test_a_view_is_fitted_on_the_patients_given_alone():

@@ -13,7 +13,6 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows(patients, tmp_pat
         part.set_index("patient")["fold"] for _, part in folds.groupby(folds["fold"] // 5)
     )
     for part in (first, second - 5):
-        assert set(part) == set(range(5))
         assert sorted(part.index) == sorted(patients.index)
     assert not first.equals(second - 5)
     assert not folds.equals(make_folds(patients, 5, 2, seed=0))
@@ -54,18 +53,15 @@ def test_folds_that_grouping_leaves_without_a_class_are_refused_with_advice():
         make_folds(table, 2, 1, 0)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (lambda f, g: f.iloc[1:], "is in no fold"),
-        (lambda f, g: pd.concat([f, f.iloc[:1]]), "is duplicated"),
-        (lambda f, g: f.replace({"fold": {3: 9}}), "fold 9 is not in 0 to 3"),
-        (lambda f, g: f.assign(patient=f["patient"].replace(f["patient"][0], "P999")), "P999"),
-        (lambda f, g: f.rename(columns={"fold": "f"}), "columns patient,fold"),
-        (lambda f, g: f.assign(fold="x"), "whole number"),
-        (lambda f, g: f.assign(fold=(f["patient"].map(g["label"]))), "needs reactive and tumoral"),
-    ],
-)
+@pytest.mark.parametrize(("spoil", "says"), [
+    (lambda f, g: f.iloc[1:], "is in no fold"),
+    (lambda f, g: pd.concat([f, f.iloc[:1]]), "is duplicated"),
+    (lambda f, g: f.replace({"fold": {3: 9}}), "fold 9 is not in 0 to 3"),
+    (lambda f, g: f.assign(patient=f["patient"].replace(f["patient"][0], "P999")), "P999"),
+    (lambda f, g: f.rename(columns={"fold": "f"}), "columns patient,fold"),
+    (lambda f, g: f.assign(fold="x"), "whole number"),
+    (lambda f, g: f.assign(fold=(f["patient"].map(g["label"]))), "needs reactive and tumoral"),
+])  # fmt: skip
 def test_bad_fold_files_are_refused(patients, tmp_path, spoil, says):
     spoil(make_folds(patients, 4, 1, 0), patients).to_csv(tmp_path / "f.csv", index=False)
     with pytest.raises(InputError, match=says):

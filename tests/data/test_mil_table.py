@@ -47,32 +47,29 @@ def arrays(**changes):
     return {key: value for key, value in good.items() if value is not None}
 
 
-@pytest.mark.parametrize(
-    ("content", "where", "what"),
-    [
-        (CSV + "a,1,1,many,2", "row 2", "not a number"),
-        (CSV + "a,1,1,1_0,2", "row 2", "not a number"),
-        (CSV + "a,1,1,1", "row 2", "4 cells"),
-        (CSV + "a,2,1,1,2", "row 2", "label"),
-        (CSV + "a,1,1,1,2\n\na,0,2,1,2", "row 2", "both labels"),
-        (CSV + "a,1,1,1,2\na,1,1,1,2", "row 3", "duplicated"),
-        (CSV + "=a,1,1,1,2", "row 2", "bag"),
-        (CSV + "a,1,../1,1,2", "row 2", "instance"),
-        (CSV + "a,1,1,1,1e99", "row 2", "not finite"),
-        ("bag,class,x\na,1,1", "row 1", "no column label"),
-        ("bag,label,x,x\na,1,1,1", "", "duplicated"),
-        ("bag,label\n1,0\n", "", "1 instances of 0 features"),
-        ("", "row 1", "empty"),
-        (b"\xff\xfe", "row 1", "UTF-8"),
-        (None, "", "cannot be read"),
-        (arrays(label=None), "", "label"),
-        (arrays(label=[1, 0]), "", "length"),
-        (arrays(label=[1, -1, -1]), "row 1", "both labels"),
-        (arrays(features=np.full((3, 2), np.nan)), "row 1", "not finite"),
-        (arrays(features=np.array(["a"])), "", "features"),
-        (arrays(bag=np.array([{}, 1, 2], object)), "", "pickle"),
-    ],
-)
+@pytest.mark.parametrize(("content", "where", "what"), [
+    (CSV + "a,1,1,many,2", "row 2", "not a number"),
+    (CSV + "a,1,1,1_0,2", "row 2", "not a number"),
+    (CSV + "a,1,1,1", "row 2", "4 cells"),
+    (CSV + "a,2,1,1,2", "row 2", "label"),
+    (CSV + "a,1,1,1,2\n\na,0,2,1,2", "row 2", "both labels"),
+    (CSV + "a,1,1,1,2\na,1,1,1,2", "row 3", "duplicated"),
+    (CSV + "=a,1,1,1,2", "row 2", "bag"),
+    (CSV + "a,1,../1,1,2", "row 2", "instance"),
+    (CSV + "a,1,1,1,1e99", "row 2", "not finite"),
+    ("bag,class,x\na,1,1", "row 1", "no column label"),
+    ("bag,label,x,x\na,1,1,1", "", "duplicated"),
+    ("bag,label\n1,0\n", "", "1 instances of 0 features"),
+    ("", "row 1", "empty"),
+    (b"\xff\xfe", "row 1", "UTF-8"),
+    (None, "", "cannot be read"),
+    (arrays(label=None), "", "label"),
+    (arrays(label=[1, 0]), "", "length"),
+    (arrays(label=[1, -1, -1]), "row 1", "both labels"),
+    (arrays(features=np.full((3, 2), np.nan)), "row 1", "not finite"),
+    (arrays(features=np.array(["a"])), "", "features"),
+    (arrays(bag=np.array([{}, 1, 2], object)), "", "pickle"),
+])  # fmt: skip
 def test_what_is_wrong_is_named_with_its_row(content, where, what, tmp_path):
     path = tmp_path / ("set.npz" if isinstance(content, dict) else "set.csv")
     if isinstance(content, dict):

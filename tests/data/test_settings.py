@@ -11,27 +11,24 @@ COLUMN = {"kind": "numeric", "column": "X"}
 TEXTS = {"kind": "categorical", "column": "X"}
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"image_pattern": "*/*.jpg"}, "data.image_pattern=*/*.jpg"),
-        ({"label_values": {"1": 2}}, "data.label_values.1=2: must be <= 1"),
-        ({"clinical": ["age", "count"]}, "data.clinical: data.columns has no count"),
-        ({"reference_date": "2020-13-01"}, "data.reference_date=2020-13-01: must be a date"),
-        ({"date_formats": {"-": "%d-%m-%y"}}, "a year of four digits"),
-        ({"date_formats": {"-": "%d/%m/%Y"}}, "must contain the separator"),
-        ({"date_formats": {"": "%d-%m-%Y"}}, "must contain the separator"),
-        ({"date_formats": {}}, "data.columns.age: needs data.date_formats"),
-        ({"hard_stratum": {"column": "lymphocyte_count"}}, "hard_stratum.max: is missing"),
-        ({"hard_stratum": {"column": "sex", "max": 8}}, "must be a numeric column of data.columns"),
-        ({"columns.extra": "numeric"}, "data.columns.extra=numeric: must be a mapping"),
-        ({"columns.extra": {"column": "X"}}, "data.columns.extra: has no 'kind'"),
-        ({"columns.extra": COLUMN | {"column": "LABEL"}}, "the patient's id and label"),
-        ({"columns.extra": TEXTS | {"values": {True: "y"}}}, "quote what YAML"),
-        ({"columns.extra": TEXTS | {"values": {"y": None}}}, "quote what YAML"),
-        *(({f"columns.{name}": COLUMN}, "name is reserved") for name in RESERVED),
-    ],
-)
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"image_pattern": "*/*.jpg"}, "data.image_pattern=*/*.jpg"),
+    ({"label_values": {"1": 2}}, "data.label_values.1=2: must be <= 1"),
+    ({"clinical": ["age", "count"]}, "data.clinical: data.columns has no count"),
+    ({"reference_date": "2020-13-01"}, "data.reference_date=2020-13-01: must be a date"),
+    ({"date_formats": {"-": "%d-%m-%y"}}, "a year of four digits"),
+    ({"date_formats": {"-": "%d/%m/%Y"}}, "must contain the separator"),
+    ({"date_formats": {"": "%d-%m-%Y"}}, "must contain the separator"),
+    ({"date_formats": {}}, "data.columns.age: needs data.date_formats"),
+    ({"hard_stratum": {"column": "lymphocyte_count"}}, "hard_stratum.max: is missing"),
+    ({"hard_stratum": {"column": "sex", "max": 8}}, "must be a numeric column of data.columns"),
+    ({"columns.extra": "numeric"}, "data.columns.extra=numeric: must be a mapping"),
+    ({"columns.extra": {"column": "X"}}, "data.columns.extra: has no 'kind'"),
+    ({"columns.extra": COLUMN | {"column": "LABEL"}}, "the patient's id and label"),
+    ({"columns.extra": TEXTS | {"values": {True: "y"}}}, "quote what YAML"),
+    ({"columns.extra": TEXTS | {"values": {"y": None}}}, "quote what YAML"),
+    *(({f"columns.{name}": COLUMN}, "name is reserved") for name in RESERVED),
+])  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(changes, told):
     with pytest.raises(InputError) as caught:
         DATA.replace(changes)

@@ -1,4 +1,4 @@
-"""Stain normalisation against the papers' equations, and mixtures whose stains are known."""
+"""Stain normalisation against the papers' equations."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,6 @@ from lymphoml.data import stain_normalization
 from lymphoml.data.stain_normalization import NORMALIZERS, macenko, reinhard
 from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
 
-NUCLEAR, RED = np.array([0.52, 0.82, 0.24]), np.array([0.30, 0.60, 0.74])
-
 
 def smear(seed=0, count=6):
     """Pixels of one drawn slide, (k, 3)."""
@@ -16,17 +14,6 @@ def smear(seed=0, count=6):
     slide = draw_slide(rng)
     images = [draw_smear(96, bool(number % 2), slide, rng) for number in range(count)]
     return np.concatenate(images).reshape(-1, 3)
-
-
-def mixture(strength=1.0, seed=0, count=20_000):
-    """Pixels that two stains of known vectors make, some of either alone; (k, 3)."""
-    rng = np.random.default_rng(seed)
-    amounts = rng.uniform(0.35, 2.2, (count, 2)) * strength
-    alone = rng.random(count)
-    amounts[alone < 0.2, 1] = 0
-    amounts[alone > 0.8, 0] = 0
-    vectors = np.stack([each / np.linalg.norm(each) for each in (NUCLEAR, RED)])
-    return np.rint(255 * np.exp(-amounts @ vectors)).astype(np.uint8), vectors
 
 
 def lalphabeta(pixels):
@@ -51,17 +38,6 @@ def test_reinhard_gives_every_slide_the_targets_mean_and_spread():
         assert apart > 0.004  # or nothing is shown
         np.testing.assert_allclose(moved.mean(1), stain_normalization.TARGET_MEAN, atol=0.004)
         np.testing.assert_allclose(moved.std(1), stain_normalization.TARGET_STD, rtol=0.12)
-
-
-def test_macenko_shows_every_strength_of_stain_as_the_targets():
-    weak, _ = mixture(0.6)
-    strong, _ = mixture(1.0)
-    shown = [macenko(pixels)(pixels).astype(float) for pixels in (weak, strong)]
-    assert np.abs(weak.astype(float) - strong).mean() > 20
-    assert np.abs(shown[0] - shown[1]).mean() < 3
-    density = -np.log(np.maximum(shown[1], 1) / 255)
-    amounts = np.percentile(density @ np.linalg.pinv(stain_normalization.TARGET_STAINS), 99, axis=0)
-    np.testing.assert_allclose(amounts, stain_normalization.TARGET_MOST, rtol=0.05)
 
 
 def test_macenko_is_the_papers_steps():

@@ -91,7 +91,7 @@ def test_without_noise_nothing_is_random():
     assert torch.equal(BatchTransform(False)(images), plain)
 
 
-@pytest.mark.parametrize("key", list(ON))
+@pytest.mark.parametrize("key", ON)
 def test_each_option_alone_changes_images_by_their_noise(key):
     images, transform = pictures(8), only(**{key: ON[key]})
     assert transform.random

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional as F
@@ -61,18 +59,6 @@ def test_mixture_mixes_and_product_multiplies_the_experts_probabilities():
     fusion = ProductOfProbabilities(IMAGE, CLINICAL).double()
     p = torch.sigmoid(fusion.image(bag)) * torch.sigmoid(fusion.clinical(clinical))
     torch.testing.assert_close(torch.sigmoid(fusion(bag, clinical)), p[:, 0])
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(*[st.floats(-12, 12)] * 3), min_size=1, max_size=4))
-def test_mixture_logit_equals_the_direct_formula(rows):
-    stable = torch.tensor(rows, dtype=torch.float64).T.requires_grad_()
-    naive = stable.detach().clone().requires_grad_()
-    logit, p = mixture_logit(*stable), direct(*naive)
-    torch.testing.assert_close(logit, torch.logit(p), atol=1e-8, rtol=1e-8)
-    logit.sum().backward()
-    torch.logit(p).sum().backward()
-    torch.testing.assert_close(stable.grad, naive.grad, atol=1e-7, rtol=1e-7)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
@@ -159,12 +145,8 @@ def test_additive_trains_the_clinical_part_on_unless_frozen():
     clinical, label = patients()
     fusion = AdditiveLogit(IMAGE, CLINICAL, frozen=False)
     fusion.fit_clinical(clinical, label, 1.0)
-    loss = F.binary_cross_entropy_with_logits(fusion(torch.randn(60, IMAGE), clinical), label)
-    loss.backward()
+    F.binary_cross_entropy_with_logits(fusion(torch.randn(60, IMAGE), clinical), label).backward()
     assert (fusion.clinical.weight.grad != 0).all()
-    # At the fitted minimum, only the gradient of the penalty is left.
-    expected = -fusion.clinical.weight.detach() / len(label)
-    torch.testing.assert_close(fusion.clinical.weight.grad, expected, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("dim", "scale"), [(3, 1.0), (59, 1.0), (500, 1e-3)])

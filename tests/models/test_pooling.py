@@ -1,4 +1,4 @@
-"""Poolings against their equations written out for one bag, and what must leave them unchanged."""
+"""Poolings against their equations written out for one bag, and against torchmil."""
 
 import copy
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lymphoml.core.errors import InputError
 from lymphoml.models.build import build
-from lymphoml.models.pooling import SigmoidWeightedMean
+from lymphoml.models.pooling import DSMIL, Attention, GatedAttention, SigmoidWeightedMean
 from tests.models.equations import ONE_BAG
 from tests.models.options import POOLINGS, make_pooling
 
@@ -49,34 +49,6 @@ def test_equals_the_equation_bag_by_bag(name, pooling, features):
         torch.testing.assert_close(row.double(), expected, atol=1e-5, rtol=1e-5)
         alone = pooling(bag, torch.tensor([len(bag)]))
         torch.testing.assert_close(row, alone[0], atol=1e-6, rtol=1e-6)
-
-
-@torch.no_grad()
-def test_independent_of_the_order_of_instances(pooling, features):
-    reference = pooling(features, torch.tensor(LENGTHS))
-    bags = features.split(LENGTHS)
-    shuffled = torch.cat([bag[torch.randperm(len(bag))] for bag in bags])
-    torch.testing.assert_close(pooling(shuffled, torch.tensor(LENGTHS)), reference)
-
-
-@torch.no_grad()
-def test_only_noisy_or_depends_on_the_size_of_the_bag(name, pooling, features):
-    reference = pooling(features, torch.tensor(LENGTHS))
-    repeated = torch.cat([bag.repeat(3, 1) for bag in features.split(LENGTHS)])
-    pooled = pooling(repeated, 3 * torch.tensor(LENGTHS))
-    same = torch.isclose(pooled, reference, rtol=1e-5, atol=1e-5).all(1)
-    assert same.tolist() == [name != "noisy_or"] * len(LENGTHS)
-
-
-def test_independent_of_other_bags(pooling, features):
-    changed = torch.cat([features[:5], 100 * features[5:]])
-    with torch.no_grad():
-        first = pooling(features, torch.tensor(LENGTHS))[0]
-        assert torch.equal(pooling(changed, torch.tensor(LENGTHS))[0], first)
-    features.requires_grad_()
-    pooling(features, torch.tensor(LENGTHS))[0].sum().backward()
-    assert (features.grad[:5] != 0).any()
-    assert (features.grad[5:] == 0).all()
 
 
 def test_half_precision_features_are_pooled_in_single(pooling, features):
@@ -138,3 +110,36 @@ def test_sigmoid_weighted_mean_normalises_in_training_by_the_batch(features):
 def test_arguments_out_of_range_are_refused(name, argument, value, says):
     with pytest.raises(InputError, match=says):
         build(POOLINGS[name] | {argument: value}, DIM)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_attention_and_dsmil_are_torchmils(features):
+    """Bag by bag: torchmil's DSMIL looks for the critical instance among the padding, too."""
+    nets, layers = pytest.importorskip("torchmil.models"), pytest.importorskip("torchmil.nn")
+
+    def copy_layer(target, source):
+        target.weight.copy_(source.weight)
+        if target.bias is not None:
+            target.bias.zero_() if source.bias is None else target.bias.copy_(source.bias)
+
+    plain, gated, dsmil = Attention(DIM, 5), GatedAttention(DIM, 5), DSMIL(DIM, 5)
+    others = {each: layers.AttentionPool(DIM, 5, gated=each is gated) for each in (plain, gated)}
+    for pooling, other in others.items():
+        copy_layer(other.fc1.module, pooling.v)
+        copy_layer(other.fc2, pooling.w)
+    copy_layer(others[gated].fc_gated.module, gated.u)
+    other_dsmil = nets.DSMIL((DIM,), att_dim=5)
+    copy_layer(other_dsmil.q_nn, dsmil.q)
+    copy_layer(other_dsmil.inst_classifier, dsmil.w)
+    for bag in features.split(LENGTHS):
+        length = torch.tensor([len(bag)])
+        for pooling, other in others.items():
+            pooled, scores = other(bag[None], torch.ones(1, len(bag)), return_att=True)
+            torch.testing.assert_close(pooling(bag, length), pooled)
+            torch.testing.assert_close(pooling.score(bag), scores[0])
+        *stream, highest = dsmil(bag, length)[0]
+        logit, weights, scores = other_dsmil(bag[None], return_att=True, return_inst_pred=True)
+        torch.testing.assert_close(other_dsmil.bag_classifier(torch.stack(stream)), logit)
+        torch.testing.assert_close(highest, scores.max())
+        torch.testing.assert_close(dsmil.weights(bag, length), weights[0, :, 0])

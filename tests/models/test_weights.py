@@ -1,13 +1,9 @@
 """Encoder weights from files: what is loaded, what is dropped, what is refused."""
 
-import pickle
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from lymphoml.core.errors import InputError
 from lymphoml.models.norms import set_norm
@@ -15,21 +11,18 @@ from lymphoml.models.weights import load_weights
 
 
 class Tiny(nn.Module):
-    def __init__(self, width: int = 4):
+    def __init__(self, width=4):
         super().__init__()
         self.conv = nn.Conv2d(3, width, 1)
         self.bn = nn.BatchNorm2d(width)
 
 
-def save(state: Any, path: Path) -> Path:
-    if path.suffix == ".safetensors":
-        save_file(state, path)
-    else:
-        torch.save(state, path)
+def save(state, path):
+    (save_file if path.suffix == ".safetensors" else torch.save)(state, path)
     return path
 
 
-def trained(width: int = 4) -> dict[str, Tensor]:
+def trained(width=4):
     torch.manual_seed(0)
     network = Tiny(width)
     for value in network.state_dict().values():
@@ -41,12 +34,13 @@ def trained(width: int = 4) -> dict[str, Tensor]:
 @pytest.mark.parametrize("prefix", ["", "encoder."])
 def test_loads_every_tensor(tmp_path, suffix, prefix):
     state = trained()
+    del state["bn.num_batches_tracked"]  # as in older files
     others = {"fusion.both.weight": torch.rand(2)} if prefix else {"fc.weight": torch.rand(2, 4)}
     path = tmp_path / f"weights{suffix}"
     save({prefix + key: value for key, value in state.items()} | others, path)
     network = Tiny()
     load_weights(network, path)
-    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in state.items())
 
 
 def test_group_norm_needs_no_statistics_and_batch_norm_does(tmp_path):
@@ -58,14 +52,6 @@ def test_group_norm_needs_no_statistics_and_batch_norm_does(tmp_path):
     path = save(network.state_dict(), tmp_path / "group.pt")
     with pytest.raises(InputError, match=r"has no bn\.running_mean, bn\.running_var$"):
         load_weights(Tiny(), path)
-
-
-def test_the_batch_counter_may_be_missing(tmp_path):
-    state = trained()
-    del state["bn.num_batches_tracked"]
-    network = Tiny()
-    load_weights(network, save(state, tmp_path / "weights.pth"))
-    assert torch.equal(network.bn.running_mean, state["bn.running_mean"])
 
 
 def test_everything_that_misfits_is_listed_and_nothing_is_loaded(tmp_path):
@@ -84,35 +70,25 @@ def test_everything_that_misfits_is_listed_and_nothing_is_loaded(tmp_path):
     assert torch.equal(network.conv.weight, before)
 
 
-class Malicious:
-    def __reduce__(self):
-        return print, ("code from a weights file ran",)
-
-
 UNREADABLE = "cannot be read as plain tensors"
 REFUSED = {
     "absent.pt": (None, "does not exist"),
     "absent.safetensors": (None, "does not exist"),
     "weights.bin": (b"", "must be null, default, or a .pt"),
-    "empty.pt": (b"", UNREADABLE),
     "notes.safetensors": (b"these are not weights", UNREADABLE),
-    "pickle.pt": (pickle.dumps(Malicious(), protocol=2), UNREADABLE),
+    "list.pt": ([1.0], "is not a state dict"),
+    "checkpoint.pt": ({"epoch": 3, "state_dict": {}}, "is not a state dict"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_other_files_are_refused(tmp_path, capsys, name):
+def test_other_files_are_refused(tmp_path, name):
     content, message = REFUSED[name]
-    if content is not None:
+    if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
+    elif content is not None:
+        torch.save(content, tmp_path / name)
     with pytest.raises(InputError, match=message) as caught:
         load_weights(Tiny(), tmp_path / name)
     assert len(caught.value.problems) == 1
     assert "\n" not in caught.value.problems[0]
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("content", [[1.0], {"epoch": 3, "state_dict": {}}])
-def test_what_is_no_state_dict_is_refused(tmp_path, content):
-    with pytest.raises(InputError, match="is not a state dict"):
-        load_weights(Tiny(), save(content, tmp_path / "checkpoint.pt"))

@@ -69,6 +69,7 @@ FEATURES = {
     "three dimensions": archive(features=ONE[None]),
     "no dimension": archive(features=np.float32(1)),
     "cut short": cut_short,
+    "another length": archive(features=np.eye(2)),
     **{repr(name): archive(features=ONE, names=np.array([name]))
        for name in ("=cmd()", "\x1b[2J", "a\nb", "\u202eevil")},
 }  # fmt: skip

@@ -55,14 +55,11 @@ def test_a_changed_file_is_not_whole(folder, tmp_path_factory):
     assert not is_whole(folder)
 
 
-@pytest.mark.parametrize(
-    ("key", "learned", "used", "value"),
-    [
-        ("normalize_images", True, False, "true"),
-        ("stain_norm", None, "macenko", "null"),
-        ("stain_norm", "reinhard", None, "reinhard"),
-    ],
-)
+@pytest.mark.parametrize(("key", "learned", "used", "value"), [
+    ("normalize_images", True, False, "true"),
+    ("stain_norm", None, "macenko", "null"),
+    ("stain_norm", "reinhard", None, "reinhard"),
+])  # fmt: skip
 def test_inputs_of_another_kind_are_refused(tmp_path, key, learned, used, value):
     write_encoder(tmp_path, nn.Linear(2, 2), {"settings": SETTINGS | {key: learned}})
     check_inputs(tmp_path / ENCODER, data(**{key: learned}))
@@ -76,17 +73,10 @@ def test_files_of_another_origin_are_not_checked(tmp_path):
     check_inputs(tmp_path / "none.safetensors", data())
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "no json",
-        "[1]",
-        '{"normalize_images": true}',
-        '{"normalize_images": true, "stain_norm": "x"}',
-        '{"normalize_images": true, "stain_norm": []}',
-        "[" * 100_000,
-    ],
-)
+@pytest.mark.parametrize("text", [
+    "no json", "[1]", '{"normalize_images": true}', "[" * 100_000,
+    '{"normalize_images": true, "stain_norm": "x"}', '{"normalize_images": true, "stain_norm": []}',
+])  # fmt: skip
 def test_corrupt_metadata_are_refused(tmp_path, text):
     path = tmp_path / "foreign.safetensors"
     save_file({"weight": torch.zeros(2)}, path, {"lymphoml": text})

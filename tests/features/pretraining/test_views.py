@@ -24,11 +24,6 @@ def test_views_turn_by_any_angle_mirror_zoom_and_shift_within_bounds():
     assert torch.allclose(products, sides[:, None, None] ** 2 * torch.eye(2), atol=1e-5)
 
 
-def test_the_identity_moves_nothing():
-    images = torch.rand(2, 3, 8, 8)
-    assert torch.allclose(move(images, torch.eye(2, 3).expand(2, 2, 3)), images, atol=1e-6)
-
-
 def test_a_quarter_turn_is_a_quarter_turn():
     images = torch.rand(1, 3, 8, 8)
     dihedral = move(images, torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]]))
