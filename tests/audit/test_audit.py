@@ -18,18 +18,30 @@ from tests.audit.cohorts import TRAIN, write_cohort
 
 
 @pytest.fixture
-def data(tmp_path):
-    return write_cohort(tmp_path / "cohort")
+def root(tmp_path):
+    return tmp_path / "cohort"
+
+
+@pytest.fixture
+def data(root):
+    return write_cohort(root)
 
 
 def of(content, severity):
     return [each for each in content["findings"] if each["severity"] == severity]
 
 
-def test_a_clean_cohort_has_notes_only(data, tmp_path):
+def edit(path, *changes):
+    """Replace patterns by texts."""
+    text = path.read_text()
+    for pattern, replacement in changes:
+        text = re.sub(f"(?m){pattern}", replacement, text)
+    path.write_text(text)
+
+
+def test_a_clean_cohort_has_notes_only(data, root):
     for name in (TRAIN, "testset/testset_data.csv"):
-        path = tmp_path / "cohort" / name  # one date format
-        path.write_text(re.sub(r"(\d+)/(\d+)/(\d{4})", r"\2-\1-\3", path.read_text()))
+        edit(root / name, (r"(\d+)/(\d+)/(\d{4})", r"\2-\1-\3"))  # one date format
     content = audit(data)
     assert (content["exit_code"], of(content, "error"), of(content, "warning")) == (0, [], [])
     assert content["images"] == {
@@ -46,16 +58,16 @@ def test_a_clean_cohort_has_notes_only(data, tmp_path):
     assert {each["topic"] for each in of(audit(data.replace({"folds": 9})), "error")} == {"class"}
 
 
-def test_everything_is_found_in_one_pass(data, tmp_path):
+def test_everything_is_found_in_one_pass(data, root):
     """A wrong row, a folder without row, an image and a person: none hides another."""
-    root = tmp_path / "cohort"
-    text = (root / TRAIN).read_text()
-    text = re.sub(r"(?m)^(P1,\d,\w),[^,]*", r"\1,31-2-1950", text)  # no such day
-    text = re.sub(r"(?m)^(P2,\d),\w", r"\1,X", text)
-    text = re.sub(r"(?m)^(P4,.*,)[^,]*$", r"\g<1>19-12-1940", text)  # cells in the wrong column
-    birth = re.search(r"(?m)^P14,\d,(\w,[^,]*)", text)[1]
-    text = re.sub(r"(?m)^(P16,\d),\w,[^,]*", rf"\1,{birth}", text)
-    (root / TRAIN).write_text(text)
+    birth = re.search(r"(?m)^P14,\d,(\w,[^,]*)", (root / TRAIN).read_text())[1]
+    edit(
+        root / TRAIN,
+        (r"^(P1,\d,\w),[^,]*", r"\1,31-2-1950"),  # no such day
+        (r"^(P2,\d),\w", r"\1,X"),
+        (r"^(P4,.*,)[^,]*$", r"\g<1>19-12-1940"),  # cells in the wrong column
+        (r"^(P16,\d),\w,[^,]*", rf"\1,{birth}"),
+    )
     (root / "trainset/P99").mkdir()
     (root / "trainset/P1/000001.jpg").write_text("no image")
     (root / "trainset/P3/000001.jpg").write_bytes((root / "testset/P25/000000.jpg").read_bytes())
@@ -72,28 +84,28 @@ def test_everything_is_found_in_one_pass(data, tmp_path):
     assert content["duplicates"]["exact"][0]["patients"] == ["P25", "P3"]
     assert content["shortcuts"]["fields"]
     written = json.dumps(content)
-    assert str(tmp_path) not in written
+    assert str(root.parent) not in written
     assert not re.search(r"\d{1,2}[-/]\d{1,2}[-/]\d{4}|\d{4}-\d\d-\d\d", written)
 
 
-def test_a_cohort_without_a_readable_table(data, tmp_path):
-    (tmp_path / "cohort" / TRAIN).unlink()
-    (tmp_path / "cohort/trainset/P1/000001.jpg").write_text("no image")
+def test_a_cohort_without_a_readable_table(data, root):
+    (root / TRAIN).unlink()
+    (root / "trainset/P1/000001.jpg").write_text("no image")
     content = audit(data)
     assert content["exit_code"] == 2
     assert {each["topic"] for each in of(content, "error")} == {"table", "image"}
     assert content["images"]["files"] == 84
     assert content["classes"]["unlabelled"] == 4
-    shutil.rmtree(tmp_path / "cohort")
+    shutil.rmtree(root)
     content = audit(data)
     assert (content["exit_code"], content["images"]["files"]) == (2, 0)
     assert "classes" not in content
     assert content["fingerprint"] is None
 
 
-def test_a_shortcut_is_flagged_and_the_clean_are_not(data, tmp_path):
-    """The tumoral patients' first image, made darker."""
-    for path in sorted((tmp_path / "cohort/trainset").glob("P*/*.jpg")):
+def test_a_shortcut_is_flagged_and_the_clean_are_not(data, root):
+    """The tumoral patients' images, made darker."""
+    for path in sorted(root.glob("trainset/P*/*.jpg")):
         if int(path.parent.name[1:]) % 3:
             Image.open(path).point(lambda value: value // 2).save(path, format="PNG")
     fields = {each["name"]: each for each in audit(data)["shortcuts"]["fields"]}
@@ -103,10 +115,9 @@ def test_a_shortcut_is_flagged_and_the_clean_are_not(data, tmp_path):
     assert fields["table (train or test)"]["status"] == "constant"
 
 
-def test_outliers_and_too_few_of_a_class(data, tmp_path):
-    path = tmp_path / "cohort" / TRAIN
-    text = re.sub(r"(?m)^(P1,.*,)[^,]*$", r"\g<1>900000", path.read_text())
-    path.write_text(re.sub(r"(?m)^(P\d+),0,", r"\1,1,", text).replace("P3,1,", "P3,0,"))
+def test_outliers_and_too_few_of_a_class(data, root):
+    edit(root / TRAIN, (r"^(P1,.*,)[^,]*$", r"\g<1>900000"), (r"^(P\d+),0,", r"\1,1,"),
+         ("^P3,1,", "P3,0,"))  # fmt: skip
     content = audit(data)
     assert content["ranges"]["lymphocyte_count"]["outliers"] == ["P1"]
     assert content["classes"]["max_folds"] == 0
@@ -123,23 +134,21 @@ def test_printed_at_any_width(data):
         assert "[" in text
 
 
-def test_the_command_writes_a_private_file_and_exits_by_severity(data, tmp_path, capsys):
+def test_the_command_writes_a_private_file_and_exits_by_severity(data, root, tmp_path, capsys):
     out = tmp_path / "out" / "audit.json"
     with pytest.raises(SystemExit) as left:
-        Audit(data={"root": str(tmp_path / "cohort")}, out=str(out)).execute()
+        Audit(data={"root": str(root)}, out=str(out)).execute()
     assert left.value.code == json.loads(out.read_text())["exit_code"] == 1
     assert str(out) in capsys.readouterr().out.replace("\n", "")
     assert out.stat().st_mode & 0o077 == 0
 
 
-def test_refusals(data, tmp_path):
-    root = str(tmp_path / "cohort")
-    for options, key in (
-        (Audit(data={"root": root}, out=f"{root}/audit.json"), "data.root"),
-        (Audit(data={"root": root}, out=str(tmp_path)), "out"),
-        (Audit(cohort="else"), "cohort"),
-        (Audit(cohort="table"), "root"),
-        (Audit(data={"rot": root}), "rot"),
-    ):
-        with pytest.raises(InputError, match=key):
-            options.execute()
+@pytest.mark.parametrize(("options", "key"), [
+    ({"data": {"root": "."}, "out": "./audit.json"}, "data.root"),
+    ({"data": {"root": "cohort"}, "out": "."}, "out"),
+    ({"cohort": "else"}, "cohort"), ({"cohort": "table"}, "root"), ({"data": {"rot": "."}}, "rot"),
+])  # fmt: skip
+def test_refusals(tmp_path, monkeypatch, options, key):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=key):
+        Audit(**options).execute()

@@ -14,7 +14,7 @@ from lymphoml.audit.findings import problem_finding
 from lymphoml.audit.run import audit
 from lymphoml.core.errors import quoted
 from lymphoml.data.problems import Place, Problem
-from tests.audit.cohorts import TRAIN, write_cohort
+from tests.audit.cohorts import write_cohort
 
 FORMATS = ["%d/%m/%Y", "%m-%d-%Y", "%Y-%m-%d", "%d.%m.%y", "%Y/%m/%d", "%d / %m / %Y", "%d %m %Y"]
 AROUND = st.text(alphabet=ascii_letters + "'\"\\;:,() _é", max_size=70)
@@ -62,14 +62,3 @@ def test_no_path_of_the_machine_is_reported(tmp_path):
     assert str(tmp_path) not in str(content)
     (tmp_path / "cohort/trainset").rename(tmp_path / "moved")
     assert str(tmp_path) not in str(audit(data))
-
-
-def test_a_table_outside_the_root_is_not_read(tmp_path):
-    data = write_cohort(tmp_path / "cohort")
-    path = tmp_path / "else" / "mine.csv"
-    path.parent.mkdir()
-    path.write_text((tmp_path / "cohort" / TRAIN).read_text())
-    content = audit(data.replace({"layout": "table", "table": str(path), "image_dir": "trainset"}))
-    assert content["findings"][0]["severity"] == "error"
-    assert "classes" not in content
-    assert str(tmp_path) not in str(content)

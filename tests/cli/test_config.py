@@ -92,8 +92,8 @@ def test_every_experiment_builds(experiment):
 
 @pytest.mark.parametrize("features", options("data/features"))
 def test_every_kind_of_features_composes(features):
-    config = compose_config(f"data/features={features}", "data.features.path=mine.npz"
-                            if features == "file" else "data.folds=5")  # fmt: skip
+    more = ["data.features.path=mine.npz"] * (features == "file")
+    config = compose_config(f"data/features={features}", *more)
     assert config.data.features.used == (features != "none")
 
 
@@ -161,7 +161,7 @@ def test_every_sweep_composes_with_every_launcher(sweep, launcher):
     ("cosine", {}, [1e-4, 0.8535533905932737e-4, 0.5e-4, 0.14644660940672627e-4]),
     ("one_cycle", {"pct_start": 0.5}, [0.04e-4, 1e-4, 0.500002e-4, 4e-10]),  # a whole epoch up
     ("cosine_with_warmup", {}, [0.25e-4, 0.5e-4, 0.75e-4, 1e-4]),
-    ("cosine_with_warmup", {"warmup_epochs": 2}, [0.5e-4, 1e-4, 1e-4, 0.5e-4]),
+    ("cosine_with_warmup", {"warmup_epochs": 2}, [1e-4 / 3, 2e-4 / 3, 1e-4, 0.5e-4]),
     ("cosine_with_warmup", {"warmup_epochs": 0},
      [1e-4, 0.8535533905932737e-4, 0.5e-4, 0.14644660940672627e-4]),
 ])  # fmt: skip
@@ -170,8 +170,6 @@ def test_learning_rates_epoch_by_epoch(scheduler, changes, expected):
         f"scheduler={scheduler}", "model/fusion=clinical", "trainer.max_epochs=4"
     )
     config.scheduler.update(changes)
-    if changes == {"warmup_epochs": 2}:
-        expected = [0.5e-4 * 2 / 3, 1e-4 * 2 / 3, 1e-4, 0.5e-4]
     assert learning_rates(config, 4) == pytest.approx(expected, rel=1e-12)
 
 
@@ -190,29 +188,22 @@ def test_a_warmup_leaves_an_epoch_to_the_cosine(config, warmup):
     ({"data.crop": 0}, "data.crop=0: must be >= 1"),
     ({"data.augment.rotate": 7}, "data.augment.rotate=7: must be true or false or any"),
     ({"data.eval_tta": 2}, "data.eval_tta=2: must be one of 1, 8"),
-    ({"data.inner_val_fraction": 0.9}, "data.inner_val_fraction=0.9: must be <= 0.5"),
     ({"data.image_baselines": ["x"]}, "data.image_baselines.0=x: must be one of morphology"),
     ({"data.crp": 3}, "data.crp: no such key"),
     ({"trainer.encoder_chunk_size": 0}, "trainer.encoder_chunk_size=0: must be >= 1 or auto"),
-    ({"trainer.max_epochs": 1.5}, "trainer.max_epochs=1.5: must be a whole number"),
     ({"trainer.max_epochs": True}, "trainer.max_epochs=true: must be a whole number"),
     ({"trainer.precision": "16-true"}, "trainer.precision=16-true: must be one of auto, 32-true"),
     ({"trainer.patience": 3}, "trainer.patience needs data.inner_val_fraction above 0"),
     ({"trainer.check_val_every_n_epoch": 21}, "must be <= trainer.max_epochs=20"),
-    ({"loss.pos_weight": "all"}, "loss.pos_weight=all: must be a number or balanced"),
     ({"loss.pos_weight": 0}, "loss.pos_weight=0: must be > 0 or balanced"),
     ({"loss.label_smoothing": 1}, "loss.label_smoothing=1: must be < 1"),
-    ({"weight_averaging.kind": "mean"}, "weight_averaging.kind=mean: must be one of ema, swa"),
     ({"weight_averaging": {"kind": "ema", "decay": 1}}, "weight_averaging.decay=1: must be < 1"),
     ({"weight_averaging": {"kind": "swa"}}, "weight_averaging.start: must be >= 0 and < 1"),
     ({"weight_averaging": {"kind": "ema", "decay": 0.9, "start": 0.5}}, "weight_averaging=ema"),
     ({"fold": 5}, "fold=5: must be all or 0 to 4"),
-    ({"fold": "x"}, "fold=x: must be a whole number or all"),
     ({"lr": float("nan")}, "lr=nan: must be a finite number"),
     ({"lr": None}, "lr=null: must be a number"),
-    ({"on_fold_error": "stop"}, "on_fold_error=stop: must be one of raise, skip"),
     ({"tags": "a"}, "tags=a: must be a list"),
-    ({"data": 3}, "data=3: must be a mapping"),
     ({"name": "../x"}, "name=../x: must be letters, digits, _ - and ."),
 ], ids=str)  # fmt: skip
 def test_a_value_outside_its_range_is_refused_by_name(config, changes, message):
@@ -259,11 +250,9 @@ def test_settings_of_gradient_steps_are_refused_where_all_is_fitted(override, me
 @pytest.mark.parametrize(("word", "kept"), [
     ("lr=1e-3", "lr=1e-3"),
     ("data.folds_csv='runs/lr=1/folds.csv'", "data.folds_csv='runs/lr=1/folds.csv'"),
-    ("model.encoder.hidden=[64,32]", "model.encoder.hidden=[64,32]"),
     ("data.root=/home/me/cohort", "data.root=cohort"),
     ('data.root="/home/me/x=1/cohort"', "data.root=cohort"),
     (r"data.root=/home/me/a\=b/c", "data.root=c"),
-    ("data.root='~me/x'", "data.root=x"),
     ("data.root=../me/x", "data.root=x"),
     ("tags=[a,/home/me]", "tags=..."),
     ("/home/me/sweeps", "sweeps"),

@@ -10,7 +10,8 @@ from scipy.stats import rankdata
 from lymphoml.cli.main import main
 from lymphoml.evaluation.pooled import within_bag_auroc
 from lymphoml.reports.instance_truth import with_truth
-from tests.reports.fabricate import config, make_run
+from tests.promises.jobs import refused
+from tests.reports.fabricate import make_small_run
 
 
 def table(skill, bags=40, size=20, seed=0):
@@ -42,7 +43,7 @@ def test_the_auroc_is_a_mean_within_patients():
 def run(tmp_path):
     """A run with predictions of single images, and their truth as .json and as .csv."""
     rows = table(2.0, bags=30, size=6)
-    path = make_run(tmp_path / "run", config(**{"data.folds": 2}), n=30, epochs=1)
+    path = make_small_run(tmp_path / "run")
     folds = pd.read_csv(path / "predictions.csv").set_index("patient")["fold"]
     for fold in (0, 1):
         mine = rows[rows["patient"].map(folds) == fold].sample(frac=1, random_state=0)
@@ -68,21 +69,8 @@ def test_both_kinds_of_truth_say_the_same(run, capsys):
     lambda text: text + text.splitlines()[1],
 ])  # fmt: skip
 def test_an_invalid_truth_is_one_line(change, run, capsys):
-    path = run.parent / "truth.csv"
+    path, other = run.parent / "truth.csv", run.parent / "truth.json"
     path.write_text(change(path.read_text()))
-    refused(run, path, capsys)
-
-
-def test_a_truth_of_other_patients_or_none_is_one_line(run, capsys):
-    path = run.parent / "truth.json"
-    path.write_text(json.dumps({"patients": {"P1": {"cells": [0]}}}))
-    refused(run, path, capsys)
-    refused(run, run.parent / "none.json", capsys)
-
-
-def refused(run, path, capsys):
-    with pytest.raises(SystemExit) as exit:
-        main(["instances", f"run={run}", f"truth={path}"])
-    assert exit.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert str(path) in line
+    other.write_text(json.dumps({"patients": {"P1": {"cells": [0]}}}))
+    for file in (path, other, run.parent / "none.json"):
+        assert str(file) in refused(capsys, "instances", f"run={run}", f"truth={file}")

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lymphoml.core.errors import InputError
 from lymphoml.reports.triage import set_rule
-from tests.reports.fabricate import config, make_baselines, make_predictions, make_run
+from tests.reports.fabricate import make_baselines, make_run
 
 
 @pytest.fixture
@@ -17,15 +17,8 @@ def run(tmp_path):
 
 
 def make_rule(run, sensitivity=0.95, guarantee="average", prevalence=None):
-    out = StringIO()
-    console = Console(file=out, width=120, soft_wrap=True)
+    console = Console(file=(out := StringIO()), width=120, soft_wrap=True)
     return set_rule(run, sensitivity, guarantee, prevalence, console), out.getvalue()
-
-
-def write_baselines(run, **changes):
-    table = make_baselines(pd.read_csv(run / "predictions.csv"), logistic_regression=1.0)
-    table.sample(frac=1, random_state=0).to_csv(run / "baselines.csv", index=False)
-    return table
 
 
 def test_the_rule_is_written_and_its_counts_are_those_of_the_predictions(run):
@@ -42,13 +35,8 @@ def test_the_rule_is_written_and_its_counts_are_those_of_the_predictions(run):
     assert rule["baseline"] is None
     for words in (f"{tumoral[4]:.4f}", "4 of 108", f"{ruled_out} of 55", "at least 0.837 (Barber"):
         assert words in text
-
-
-def test_confidence_chooses_the_stricter_threshold(run):
-    average, _ = make_rule(run)
     sure, _ = make_rule(run, guarantee="confidence")
-    assert sure["threshold"] < average["threshold"]
-    assert sure["threshold"] == average["outcomes"]["confidence"]["threshold"]
+    assert sure["threshold"] == rule["outcomes"]["confidence"]["threshold"] == tumoral[1]
 
 
 def test_a_small_cohort_abstains_and_says_how_many_it_would_need(tmp_path):
@@ -59,19 +47,9 @@ def test_a_small_cohort_abstains_and_says_how_many_it_would_need(tmp_path):
     assert "rules out no one" in text
 
 
-def test_repeats_are_averaged_patient_by_patient(tmp_path):
-    table = make_predictions(163, 5, 3, 3.0, 0)
-    settings = config(**{"data.repeats": 3})
-    rule, text = make_rule(make_run(tmp_path / "run", settings, predictions=table, epochs=1))
-    mean = table.groupby("patient")["probability"].mean()
-    tumoral = mean[table.groupby("patient")["label"].first() == 1]
-    assert (rule["n_tumoral"], rule["repeats"]) == (108, 3)
-    assert rule["threshold"] == pytest.approx(np.sort(tumoral)[4])
-    assert "no bound is known" in text
-
-
 def test_the_baseline_has_its_own_threshold_and_the_paired_difference(run):
-    table = write_baselines(run)
+    table = make_baselines(pd.read_csv(run / "predictions.csv"), logistic_regression=1.0)
+    table.sample(frac=1, random_state=0).to_csv(run / "baselines.csv", index=False)
     rule, _ = make_rule(run)
     label = pd.read_csv(run / "predictions.csv").set_index("patient")["label"]
     clinical = table.set_index("patient")["logistic_regression"]

@@ -1,15 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.calibration import calibration_curve
 
-from lymphoml.evaluation.calibration import shift_prevalence
-from lymphoml.evaluation.intervals import wilson
+from lymphoml.evaluation.calibration import reliability_bins, shift_prevalence
 from lymphoml.reports.page import Choices, curves
 from lymphoml.reports.page.curves import LEGEND, decision_chart
-from lymphoml.reports.page.page import render
 from lymphoml.runs.finished_run import read_run
-from tests.reports.fabricate import config, make_predictions, make_run
+from tests.reports.fabricate import config, make_predictions, make_run, make_small_run
 
 ANY = Choices()
 
@@ -18,21 +15,18 @@ def legend(chart):
     return {series.name: series for series in chart.legend}
 
 
-def test_the_reliability_diagram_is_scikit_learns_of_the_first_repeat(tmp_path):
-    settings = config(**{"data.folds": 2, "data.repeats": 2})
-    run = read_run(make_run(tmp_path / "run", settings, n=100, epochs=2))
+def test_the_reliability_diagram_is_of_the_first_repeat(tmp_path):
+    run = read_run(make_small_run(tmp_path / "run", n=100, **{"data.repeats": 2}))
     content = curves.calibration(run, ANY)
     rows = run.predictions.head(100)
-    share, mean = calibration_curve(
-        rows["label"], rows["probability"], n_bins=10, strategy="quantile"
-    )
+    bins = reliability_bins(rows["label"], rows["probability"], bins=10)
     points = content["reliability"].series[1]
-    assert points.y == pytest.approx(share)
-    assert points.x == pytest.approx(mean)
-    assert points.y_interval[0] == pytest.approx(wilson(10 * share[0], 10))
+    assert points.y == pytest.approx(bins["observed"])
+    assert points.x == pytest.approx(bins["probability"])
+    assert points.y_interval[0] == pytest.approx(tuple(bins[["low", "high"]].iloc[0]))
     assert (content["bins"], content["repeats"]) == (10, 2)
     assert content["slope"]["low"] < content["slope"]["value"]
-    few = make_run(tmp_path / "few", config(**{"data.folds": 2}), n=30, epochs=2)
+    few = make_small_run(tmp_path / "few")
     assert curves.calibration(read_run(few), ANY)["bins"] == 6  # of five patients
 
 
@@ -44,9 +38,7 @@ def test_overconfident_probabilities_are_corrected_by_either_scaler(tmp_path):
                     predictions=rows.assign(probability=odds / (1 + odds)))  # fmt: skip
     content = curves.calibration(read_run(path), ANY)
     (name, before, _, worst), *scaled = content["recalibrated"]
-    assert [name, *(row[0] for row in scaled)] == [
-        "as trained", "Platt scaling", "temperature scaling",
-    ]  # fmt: skip
+    assert [name, len(scaled)] == ["as trained", 2]
     assert before == pytest.approx(content["slope"])
     assert before["high"] < 1
     for _, slope, _, brier in scaled:
@@ -58,12 +50,10 @@ def test_overconfident_probabilities_are_corrected_by_either_scaler(tmp_path):
 
 
 def test_the_decision_curve_leaves_out_where_testing_everyone_falls_below_it():
-    curve = pd.DataFrame(
-        {
-            "threshold": [0.1, 0.3, 0.5], "net_benefit": [0.6, 0.5, 0.4], "low": [0.5, 0.4, -0.1],
-            "high": [0.7, 0.6, 0.5], "all": [0.6, 0.2, -0.4], "none": [0.0, 0.0, 0.0],
-        }
-    )  # fmt: skip
+    curve = pd.DataFrame({
+        "threshold": [0.1, 0.3, 0.5], "net_benefit": [0.6, 0.5, 0.4], "low": [0.5, 0.4, -0.1],
+        "high": [0.7, 0.6, 0.5], "all": [0.6, 0.2, -0.4], "none": [0.0, 0.0, 0.0],
+    })  # fmt: skip
     series = legend(decision_chart(curve))
     assert series["test everyone"].y == [0.6, 0.2]
     assert series["this run"].y == [0.6, 0.5, 0.4]
@@ -71,7 +61,7 @@ def test_the_decision_curve_leaves_out_where_testing_everyone_falls_below_it():
 
 
 def test_the_decision_curve_takes_another_prevalence_and_the_clinical_baseline(tmp_path):
-    path = make_run(tmp_path / "run", config(**{"data.folds": 2}), n=30, epochs=2)
+    path = make_small_run(tmp_path / "run")
     run = read_run(path)
     assert LEGEND not in legend(curves.calibration(run, ANY)["decision"])
     table = run.predictions[["patient", "fold"]].assign(logistic_regression=0.2)
@@ -82,7 +72,6 @@ def test_the_decision_curve_takes_another_prevalence_and_the_clinical_baseline(t
     # 0.2 where classes count alike is odds of 3 / 28 at 0.3: above 0.09, below 0.10.
     assert series[LEGEND].y[8] == pytest.approx(0.3 - 0.7 * 0.09 / 0.91)
     assert series[LEGEND].y[9] == 0
-    assert "set to 0.300" in " ".join(render("", "calibration", content).split())
 
 
 @pytest.mark.parametrize("prevalence", [None, 0.2])
@@ -100,9 +89,7 @@ def test_net_benefit_does_not_depend_on_the_class_weights_of_training(tmp_path, 
         series = legend(content["decision"])
         drawn += [series["this run"].y, series[LEGEND].y]
         assert content["training_prevalence"] == pytest.approx(trained)
-        if weight == "balanced":
-            assert content["weight_intercept"] == pytest.approx(np.log(2))  # odds of 2 to 1
-        elif weight is None:
-            assert content["weight_intercept"] is None
+        intercept = {"a": None, "b": np.log(2), "c": -np.log(3)}[name]  # odds of 2 to 1 and 1 to 3
+        assert content["weight_intercept"] == pytest.approx(intercept)
     for curve in drawn[1:]:
         assert curve == pytest.approx(drawn[0])

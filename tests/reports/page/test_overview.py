@@ -7,11 +7,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.reports.comparison.compare import compare_runs
 from lymphoml.reports.format import format_estimate, format_interval, format_p, format_score
 from lymphoml.reports.page.overview import write_overview
-from tests.reports.fabricate import config, edit_json, make_predictions, make_run
-
-
-def small(path, **changes):
-    return make_run(path, config(**{"data.folds": 2, **changes}), n=30, epochs=2)
+from tests.reports.fabricate import config, edit_json, make_predictions, make_run, make_small_run
 
 
 @pytest.fixture
@@ -31,7 +27,7 @@ def overview(folder, **options):
     return " ".join(page.split())
 
 
-def test_a_sweep_has_a_page_that_links_to_each_runs_own(sweep, capsys):
+def test_a_sweep_has_a_page_that_links_to_each_runs_own(sweep, tmp_path, capsys):
     _run(["report", f"runs={sweep}"])
     assert capsys.readouterr().out.strip() == str(sweep / "report.html")
     page = (sweep / "report.html").read_text()
@@ -40,20 +36,14 @@ def test_a_sweep_has_a_page_that_links_to_each_runs_own(sweep, capsys):
     assert (sweep / "lr=0.1,a b" / "report.html").exists()
     assert page.count('<svg class="chart"') == 2
     assert str(sweep) not in page
-    _run(["report", f"run={sweep / 'lr=0.2'}", "ids=true"])
-    assert "Zebra1" in (sweep / "lr=0.2" / "report.html").read_text()
-
-
-def test_runs_can_be_listed(sweep, tmp_path):
     out = tmp_path / "elsewhere" / "page.html"
     _run(["report", f"runs=['{sweep / 'lr=0.2'}','{sweep / 'lr=0.1,a b'}']", f"out={out}"])
-    page = out.read_text()
-    assert "lr 0.2" in page
-    assert "../" not in page  # nor the folders above
+    assert "lr 0.2" in out.read_text()
+    assert "../" not in out.read_text()  # nor the folders above
 
 
 def test_two_runs_of_one_configuration_and_folder_name_are_two_rows(tmp_path):
-    paths = [small(tmp_path / name / "default") for name in ("first", "second")]
+    paths = [make_small_run(tmp_path / name / "default") for name in ("first", "second")]
     page = write_overview([*paths, paths[0]], tmp_path / "page.html").read_text()
     for name in ("first/default", "second/default"):
         assert f'{name}/report.html">{name}</a>' in page
@@ -79,16 +69,14 @@ def test_the_comparison_is_the_one_that_compare_makes(sweep):
     assert format_p(row["p_holm"]).replace("<", "&lt;") in page
     best = found.best["auroc"]
     assert format_estimate({"value": best.expected, "low": best.low, "high": best.high}) in page
-    assert "difference from lr 0.2 on the same" in page
     assert "Configurations tried: 9" in page
 
 
 def test_scores_and_changed_environments_are_shown(sweep):
-    page = overview(sweep)
-    metrics = json.loads((sweep / "lr=0.2" / "metrics.json").read_text())
-    assert format_score(metrics["scores"]["all"]["specificity_at_95"]["value"]) in page
-    assert "changed</small>" not in page
     change = {"what": "version of torch", "before": "1", "now": "2"}
     session = {"when": "2026-01-01T00:00:00+00:00", "changes": [change]}
     edit_json(sweep / "lr=0.2" / "environment.json", changes=[session])
-    assert overview(sweep).count("changed</small>") == 1
+    page = overview(sweep)
+    metrics = json.loads((sweep / "lr=0.2" / "metrics.json").read_text())
+    assert format_score(metrics["scores"]["all"]["specificity_at_95"]["value"]) in page
+    assert page.count("changed</small>") == 1  # of two

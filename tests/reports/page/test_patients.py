@@ -9,7 +9,7 @@ from lymphoml.reports.page.patients import choose_cells, patient_table
 from lymphoml.reports.page.patients import patients as content
 from lymphoml.reports.page.pseudonyms import pseudonyms, read_key
 from lymphoml.runs.finished_run import read_run
-from tests.reports.fabricate import config, make_run, make_run_of
+from tests.reports.fabricate import config, make_run, make_run_of, make_small_run
 
 
 @pytest.fixture
@@ -36,7 +36,6 @@ def test_patients_are_ordered_by_mean_probability_under_their_pseudonyms(run):
     assert table["name"].tolist() == [names[patient] for patient in "ACDB"]
     assert table["wrong"].tolist() == [False, True, False, False]
     assert table["hard"].tolist() == [False, True, False, True]
-    assert patient_table(run, ids=True)["name"].tolist() == ["A", "C", "D", "B"]
     tooltips = [text for each in content(run, Choices())["chart"].series for text in each.tooltips]
     assert f"{names['C']}: 0.400, tumoral, hard stratum, fold 1" in tooltips
 
@@ -45,7 +44,6 @@ def test_an_unknown_stratum_stays_unknown(run):
     write_strata(run, "patient,hard\nA,0\nB,1\nC,unknown\nD,1\n")
     assert patient_table(run, ids=False)["hard"].tolist() == [False, None, True, True]
     write_strata(run, "patient,sex\nA,F\n")
-    assert patient_table(run, ids=False)["hard"].tolist() == [None] * 4
     assert not content(run, Choices())["has_hard_stratum"]
 
 
@@ -78,17 +76,16 @@ CLINICAL = {"model.fusion": {"_target_": "lymphoml.models.fusion.ClinicalOnly"}}
     ({}, "no per-image predictions"),
 ])  # fmt: skip
 def test_the_page_says_why_no_cells_are_shown(tmp_path, settings, reason):
-    settings = config(**{"data.folds": 2} | settings)
-    run = make_run(tmp_path / "run", settings, n=30, epochs=2)
+    run = make_small_run(tmp_path / "run", **settings)
     assert reason in content(read_run(run), Choices())["missing"]
 
 
 def test_patients_with_more_images_than_were_evaluated_have_no_cells(cohort, tmp_path):
-    path = make_run_of(cohort, tmp_path / "run", eval_bag_size=5)
+    path = make_run_of(cohort, tmp_path / "run", eval_bag_size=3)
     for fold in range(2):
         file = path / f"fold-{fold}" / "instances.csv"
         cells = pd.read_csv(file)
-        cells[cells.groupby("patient")["image"].transform("size") <= 5].to_csv(file, index=False)
+        cells[cells.groupby("patient")["image"].transform("size") <= 3].to_csv(file, index=False)
     shown = content(read_run(path), Choices(), 1_000_000)
     assert 0 < len(shown["cells"]) < len(shown["rows"])
     assert "(data.eval_bag_size)" in render("", "patients", shown)

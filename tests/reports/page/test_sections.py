@@ -17,14 +17,17 @@ from lymphoml.reports.page.page import render
 from lymphoml.reports.triage import set_rule
 from lymphoml.runs.finished_run import read_run
 from lymphoml.runs.test_set_log import UsageCount, record
-from tests.reports.fabricate import config, edit_json, make_full_run, make_predictions, make_run
+from tests.reports.fabricate import (
+    config,
+    edit_json,
+    make_full_run,
+    make_predictions,
+    make_run,
+    make_small_run,
+)  # fmt: skip
 
 ANY = Choices()
 WHITE = {"column": "white_cells", "max": 8.5}
-
-
-def small(path, **changes):
-    return make_run(path, config(**{"data.folds": 2, **changes}), n=30, epochs=3)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def test_the_verdict_follows_from_the_intervals(low, high, verdict):
 
 
 def test_repeats_count_each_patient_once_in_the_scores(tmp_path):
-    run = read_run(small(tmp_path / "run", **{"data.repeats": 2}))
+    run = read_run(make_small_run(tmp_path / "run", **{"data.repeats": 2}))
     cards = dict(scores.summary(run, ANY)["cards"])
     assert scores.summary(run, ANY)["n"] == {"patients": 30, "tumoral": 20, "reactive": 10}
     found = cards["Sensitivity"]["value"] * 20  # of 20 patients, not of 40 rows
@@ -68,8 +71,7 @@ def test_scores_gains_and_thresholds_are_those_of_metrics_json(tmp_path):
     assert reference == "logistic regression"
     assert dict(gains)["AUROC, hard stratum"] == metrics["gain"]["hard"]["auroc"]
     assert len(content["thresholds"]) == 3
-    page = " ".join(render("", "comparison", content).split())
-    assert "one value's threshold" in page or "one value&#39;s threshold" in page
+    page = render("", "comparison", content)
     assert f"{metrics['thresholds']['nested_95']['specificity']['value']:.3f}" in page
     top = render("", "summary", scores.summary(run, ANY))
     assert f"{metrics['averaged']['scores']['all']['auroc']['value']:.3f}" in top
@@ -109,7 +111,6 @@ def test_the_curves_enclose_the_area_that_scikit_learn_finds(run):
     scores = run.metrics["scores"]["all"]
     assert point.y == [pytest.approx(scores["sensitivity"]["value"])]
     assert point.x == [pytest.approx(1 - scores["specificity"]["value"])]
-    assert "sensitivity" in curve.tooltips[3]
     _, curve, point = curves.precision_chart([rows]).series
     area = -np.sum(np.diff([*curve.x, 0]) * np.array(curve.y))
     expected = average_precision_score(rows["label"], rows["probability"])
@@ -126,19 +127,17 @@ def test_learning_curves_are_the_histories_and_their_mean(run, tmp_path):
         assert list(line.y) == pytest.approx(history, abs=1e-4)
     assert list(mean.x) == [1, 2, 3, 4, 5, 6]
     assert list(mean.y) == pytest.approx(np.mean(histories, axis=0), abs=1e-4)
-    assert content["epochs"][0][1] == [history[0] for history in histories]
-    path = small(tmp_path / "sparse")  # validated now and then, or never
+    path = make_small_run(tmp_path / "sparse")  # validated now and then, or never
     for fold, values in ((0, [np.nan, 0.6, np.nan]), (1, [np.nan] * 3)):
         file = path / f"fold-{fold}" / "history.csv"
         pd.read_csv(file).assign(**{"val/balanced_accuracy": values}).to_csv(file, index=False)
     accuracy, loss = folds(read_run(path), ANY)["curves"]
     assert [list(series.x) for series in accuracy.series[1:]] == [[2], [2]]
     assert len(loss.series) == 6
-    assert "Learning curves" in render("", "folds", folds(read_run(path), ANY))
 
 
-def test_folds_without_a_score_are_left_out_of_the_chart(run, tmp_path):
-    path = small(tmp_path / "run", **{"data.inner_val_fraction": 0.2})
+def test_folds_without_a_score_are_left_out_of_the_chart(tmp_path):
+    path = make_small_run(tmp_path / "run")
     metrics = json.loads((path / "metrics.json").read_text())
     metrics["folds"][0] |= {"best_epoch": None, "best_epoch_balanced_accuracy": None}
     (path / "metrics.json").write_text(json.dumps(metrics))
@@ -146,9 +145,8 @@ def test_folds_without_a_score_are_left_out_of_the_chart(run, tmp_path):
     best, last = content["chart"].series[-2:]
     assert (best.x, last.x) == ([2], [1, 2])
     assert last.y == [fold["balanced_accuracy"] for fold in metrics["folds"]]
-    assert "inner split" in content["epoch"]
-    scores = [fold["auroc"] for fold in run.metrics["folds"]]
-    assert folds(run, ANY)["ends"]["std"]["auroc"] == pytest.approx(np.std(scores, ddof=1))
+    scores = [fold["auroc"] for fold in metrics["folds"]]
+    assert content["ends"]["std"]["auroc"] == pytest.approx(np.std(scores, ddof=1))
 
 
 def test_a_subgroup_that_cannot_be_estimated_has_an_empty_row(tmp_path):
@@ -162,7 +160,7 @@ def test_a_subgroup_that_cannot_be_estimated_has_an_empty_row(tmp_path):
 
 
 def test_the_rule_is_shown_by_guarantee_and_where_it_abstains(tmp_path):
-    path = small(tmp_path / "run")
+    path = make_small_run(tmp_path / "run")
     run = read_run(path)
     assert scores.triage(run, ANY) == {"rule": None}
     set_rule(path, 0.9, "average", None, Console(file=io.StringIO()))
@@ -171,7 +169,6 @@ def test_the_rule_is_shown_by_guarantee_and_where_it_abstains(tmp_path):
     assert f"below <strong>{rule['threshold']:.4f}</strong>" in page
     needed = rule["n_tumoral_needed"]["confidence"]  # 20 tumoral patients are too few
     assert f"abstains: needs {needed} tumoral patients" in page
-    assert rule["assumptions"][0] in page
 
 
 def test_multiplicity_counts_siblings_and_draws_those_on_the_same_folds(tmp_path):
@@ -228,35 +225,29 @@ def test_every_item_of_tripod_is_filled_or_left_to_the_authors(run, tmp_path):
     assert "balanced" in rows["13"][1]
 
 
-@pytest.mark.parametrize(
-    ("fusion", "predictors"),
-    [("Concat", "images of cells, age, lymphocyte_count"), ("NoClinical", "images of cells"),
-     ("ClinicalOnly", "age, lymphocyte_count")],
-)  # fmt: skip
-def test_tripod_names_the_predictors_that_the_model_uses(tmp_path, fusion, predictors):
-    target = {"model.fusion._target_": f"lymphoml.models.fusion.{fusion}"}
-    assert answers(read_run(small(tmp_path / "run", **target)))["9b"][1] == predictors
+BIRTH = {"age": {"kind": "date_of_birth", "column": "DOB"},
+         "sex": {"kind": "categorical", "column": "SEX", "values": {"F": "F"}}}  # fmt: skip
+LOG = {"age": {"kind": "numeric"}, "lymphocyte_count": {"kind": "numeric", "log": True}}
+FUSION = "model.fusion._target_"
 
 
-def test_tripod_describes_folds_scaling_and_training(tmp_path):
-    birth = {"kind": "date_of_birth", "column": "DOB"}
-    sex = {"kind": "categorical", "column": "SEX", "values": {"F": "F"}}
-    rows = answers(read_run(small(tmp_path / "a", **{"data.columns": {"age": birth, "sex": sex}})))
-    assert "one person share a fold" in rows["12a"][1]
-    assert "stratified by label" in rows["12a"][1]
-    columns = {"age": {"kind": "numeric"}, "lymphocyte_count": {"kind": "numeric", "log": True}}
-    changes = {"model.fusion.image_penalty": 0.02, "data.folds_csv": "mine.csv",
-               "data.columns": columns, "data.standardize_clinical": True}  # fmt: skip
-    rows = answers(read_run(small(tmp_path / "b", **changes)))
-    assert "one person" not in rows["12a"][1]
-    assert "folds from a file" in rows["12a"][1]
-    assert "epochs" not in rows["12c"][1]
-    assert rows["12b"][1].endswith("logarithm of lymphocyte_count")
+@pytest.mark.parametrize(("changes", "item", "text"), [
+    ({FUSION: "lymphoml.models.fusion.Concat"}, "9b", "images of cells, age, lymphocyte_count"),
+    ({FUSION: "lymphoml.models.fusion.NoClinical"}, "9b", "images of cells"),
+    ({FUSION: "lymphoml.models.fusion.ClinicalOnly"}, "9b", "age, lymphocyte_count"),
+    ({"data.columns": BIRTH}, "12a", "one person share a fold"),
+    ({"data.folds_csv": "mine.csv"}, "12a", "folds from a file"),
+    ({"data.columns": LOG, "data.standardize_clinical": True}, "12b",
+     "logarithm of lymphocyte_count"),
+])  # fmt: skip
+def test_tripod_describes_predictors_folds_and_scaling(tmp_path, changes, item, text):
+    found = answers(read_run(make_small_run(tmp_path / "run", **changes)))[item][1]
+    assert found == text if item == "9b" else text in found
 
 
 def test_the_configuration_shows_no_path_and_what_is_not_recorded(tmp_path):
     changes = {"data.root": "/home/someone/cohort", "data.folds_csv": "/home/someone/mine.csv"}
-    path = small(tmp_path / "run", **changes, **{"data.shuffle_bag_labels": True})
+    path = make_small_run(tmp_path / "run", **changes, **{"data.shuffle_bag_labels": True})
     assert "Control run" in render("", "summary", scores.summary(read_run(path), ANY))
     (path / "environment.json").write_text("{}")
     content = background.configuration(read_run(path), ANY)

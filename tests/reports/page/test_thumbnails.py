@@ -31,8 +31,12 @@ def first_of(run):
     return patient, "000000.jpg"
 
 
-def test_a_picture_is_the_patients_own_image(cohort, tmp_path):
-    run = read_run(make_run_of(cohort, tmp_path / "run"))
+@pytest.fixture
+def run(cohort, tmp_path):
+    return read_run(make_run_of(cohort, tmp_path / "run"))
+
+
+def test_a_picture_is_the_patients_own_image(cohort, run):
     wanted = {p: ["000000.jpg", "000001.jpg"] for p in run.predictions["patient"]}
     pictures = thumbnails(run, wanted, ROOM)
     assert set(pictures) == {(p, image) for p, images in wanted.items() for image in images}
@@ -40,10 +44,8 @@ def test_a_picture_is_the_patients_own_image(cohort, tmp_path):
         with Image.open(cohort / "trainset" / patient / image) as opened:
             original = np.asarray(opened.resize((112, 112), Image.Resampling.LANCZOS), float)
         assert pixels(uri).shape == (112, 112, 3)
-        distances = {
-            key: np.abs(pixels(other) - original).mean() for key, other in pictures.items()
-        }
-        assert min(distances, key=distances.__getitem__) == (patient, image)
+        nearest = min(pictures, key=lambda key: np.abs(pixels(pictures[key]) - original).mean())
+        assert nearest == (patient, image)
 
 
 def test_a_picture_shows_the_centre_that_the_model_saw(cohort, tmp_path):
@@ -56,8 +58,7 @@ def test_a_picture_shows_the_centre_that_the_model_saw(cohort, tmp_path):
     assert np.abs(drawn - centre).mean() < 0.5 * np.abs(drawn - whole).mean()
 
 
-def test_more_pictures_than_a_page_holds_are_smaller(cohort, tmp_path):
-    run = read_run(make_run_of(cohort, tmp_path / "run"))
+def test_more_pictures_than_a_page_holds_are_smaller(run):
     patient, image = first_of(run)
     full = thumbnails(run, {patient: [image]}, ROOM)[patient, image]
     room = len(full) + module.MARKUP
@@ -69,8 +70,7 @@ def test_more_pictures_than_a_page_holds_are_smaller(cohort, tmp_path):
 
 def test_another_cohort_and_other_images_beside_the_same_table_are_refused(cohort, tmp_path):
     shutil.copytree(cohort, tmp_path / "own")
-    path = make_run_of(tmp_path / "own", tmp_path / "run")
-    run = read_run(path)
+    run = read_run(make_run_of(tmp_path / "own", tmp_path / "run"))
     labelled = load_cohort(DataConfig.read(run.config["data"])).labelled
     digest = content_key(hash_images(labelled.images))[:16]
     run.environment["data_fingerprint"] = f"{labelled.fingerprint()[:16]}-{digest}"
@@ -78,16 +78,13 @@ def test_another_cohort_and_other_images_beside_the_same_table_are_refused(cohor
     assert thumbnails(run, {patient: [image]}, ROOM)
     files = [path for images in labelled.images.values() for path in images]
     files[0].write_bytes(files[-1].read_bytes())
-    with pytest.raises(InputError, match="not the one the run was trained on"):
-        thumbnails(run, {patient: [image]}, ROOM)
-    run.environment["data_fingerprint"] = "f" * 32
-    with pytest.raises(InputError, match="not the one the run was trained on"):
-        thumbnails(run, {}, ROOM)
+    for environment in (run.environment, {"data_fingerprint": "f" * 32}):
+        run.environment.update(environment)
+        with pytest.raises(InputError, match="not the one the run was trained on"):
+            thumbnails(run, {patient: [image]}, ROOM)
 
 
-def test_what_is_missing_is_one_line_without_the_machines_path(cohort, tmp_path):
-    path = make_run_of(cohort, tmp_path / "run")
-    run = read_run(path)
+def test_what_is_missing_is_one_line_without_the_machines_path(run, tmp_path):
     with pytest.raises(InputError, match="an image has been removed"):
         thumbnails(run, {first_of(run)[0]: ["999.jpg"]}, ROOM)
     run.config["data"]["root"] = str(tmp_path / "gone")
