@@ -26,7 +26,7 @@ def configured(folder, *overrides, table="set.csv", bags=20):
 
 @pytest.mark.parametrize("suffix", [".npz", pytest.param(".csv", marks=pytest.mark.slow)])
 def test_a_planted_signal_is_found(suffix, tmp_path):
-    words = ("trainer.max_epochs=10", "lr=1e-2")
+    words = ("trainer.max_epochs=5", "lr=2e-2")
     config = configured(tmp_path, *words, table=f"set{suffix}", bags=40)
     training.cross_validate(config, tmp_path / "run")
     scores = json.loads((tmp_path / "run" / "metrics.json").read_text())["scores"]["all"]
