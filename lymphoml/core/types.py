@@ -9,6 +9,8 @@ from typing import NamedTuple
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+Pixels = Float[Tensor, "n c h w"]
+Bytes = UInt8[Tensor, "n c h w"]
 Features = Float[Tensor, "n d"]  # of each image
 Lengths = Int[Tensor, " b"]  # images of each bag
 Bags = Float[Tensor, "b d"]  # one pooled vector each
@@ -25,9 +27,9 @@ class Batch(NamedTuple):
     """
 
     # Pixels, or rows of features where the bags hold these.
-    images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"] | Float[Tensor, "n d"]
-    lengths: Int[Tensor, " b"]  # on the CPU, wherever the rest is: reading them waits for no GPU
-    clinical: Float[Tensor, "b k"]
-    label: Float[Tensor, " b"]  # 1 tumoral, 0 reactive, -1 unknown
+    images: Pixels | Bytes | Features
+    lengths: Lengths  # on the CPU, wherever the rest is: reading them waits for no GPU
+    clinical: Clinical
+    label: PerBag  # 1 tumoral, 0 reactive, -1 unknown
     ids: tuple[str, ...]
     augmentation_noise: Float[Tensor, "n 12"] | None = None  # uniform in [0, 1); None: evaluation

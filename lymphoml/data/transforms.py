@@ -3,10 +3,11 @@
 import math
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from lymphoml.core.types import Bytes, PerImage, Pixels
 from lymphoml.data.settings import AugmentConfig
 
 # ImageNet's, in RGB, as torchvision's and timm's weights expect them.
@@ -36,11 +37,8 @@ class BatchTransform:
         return self.augment is not None and any(self.augment.to_dict().values())
 
     def __call__(
-        self,
-        images: UInt8[Tensor, "n c h w"],
-        noise: Float[Tensor, "n 12"] | None = None,
-        symmetry: int = 0,
-    ) -> Float[Tensor, "n c h w"]:
+        self, images: Bytes, noise: Float[Tensor, "n 12"] | None = None, symmetry: int = 0
+    ) -> Pixels:
         """Return images in [0, 1], or normalized; then `dihedral` by `symmetry`."""
         # Half precision has fewer steps than a byte.
         with torch.autocast(images.device.type, enabled=False):
@@ -51,9 +49,7 @@ class BatchTransform:
             return dihedral(normalize(unit) if self.normalize else unit, symmetry)
 
 
-def augmented(
-    images: UInt8[Tensor, "n c h w"], augment: AugmentConfig, noise: Float[Tensor, "n 12"]
-) -> Float[Tensor, "n c h w"]:
+def augmented(images: Bytes, augment: AugmentConfig, noise: Float[Tensor, "n 12"]) -> Pixels:
     """Return images in [0, 1], each changed by its own noise."""
     spatial, stain, zoom = noise.split(list(NOISE_SIZES.values()), dim=1)
     any_angle = augment.rotate == "any"
@@ -72,27 +68,25 @@ def augmented(
     return unit
 
 
-def to_unit(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+def to_unit(images: Bytes) -> Pixels:
     """Return intensities in [0, 1]: the paper's only transform."""
     return images.float().div_(255)
 
 
-def normalize(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+def normalize(images: Pixels) -> Pixels:
     """Subtract ImageNet's mean of each channel and divide by its standard deviation."""
     mean, std = (images.new_tensor(values)[:, None, None] for values in (MEAN, STD))
     return (images - mean) / std
 
 
-def flip(images: UInt8[Tensor, "n c h w"], noise: Float[Tensor, "n 2"]) -> UInt8[Tensor, "n c h w"]:
+def flip(images: Bytes, noise: Float[Tensor, "n 2"]) -> Bytes:
     """Mirror each image left to right, and top to bottom, where its noise is below a half."""
     for axis, mirrored in zip((-1, -2), _per_image(noise < 0.5), strict=True):
         images = torch.where(mirrored, images.flip(axis), images)
     return images
 
 
-def rotate(
-    images: UInt8[Tensor, "n c h w"], noise: Float[Tensor, " n"]
-) -> UInt8[Tensor, "n c h w"]:
+def rotate(images: Bytes, noise: PerImage) -> Bytes:
     """Rotate each square image by as many right angles as its noise has quarters."""
     (quarter,) = _per_image((noise * 4).floor().unsqueeze(1))
     rotated = images
@@ -101,16 +95,14 @@ def rotate(
     return rotated
 
 
-def dihedral(images: Float[Tensor, "n c h w"], symmetry: int) -> Float[Tensor, "n c h w"]:
+def dihedral(images: Pixels, symmetry: int) -> Pixels:
     """Apply one of the square's eight symmetries: 0 to 3 right angles, 4 to 7 after a mirror."""
     if symmetry >= 4:
         images = images.flip(-1)
     return torch.rot90(images, symmetry % 4, (-2, -1)) if symmetry % 4 else images
 
 
-def resample(
-    images: Float[Tensor, "n c h w"], angle: Float[Tensor, " n"], scale: Float[Tensor, " n"]
-) -> Float[Tensor, "n c h w"]:
+def resample(images: Pixels, angle: PerImage, scale: PerImage) -> Pixels:
     """Rotate square images by `angle` (radians, counter-clockwise) and magnify, bilinear."""
     cosine, sine, none = angle.cos() / scale, angle.sin() / scale, torch.zeros_like(angle)
     matrix = torch.stack([cosine, -sine, none, sine, cosine, none], dim=1)
@@ -118,9 +110,7 @@ def resample(
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def jitter_color(
-    images: Float[Tensor, "n c h w"], amount: float, noise: Float[Tensor, "n 2"]
-) -> Float[Tensor, "n c h w"]:
+def jitter_color(images: Pixels, amount: float, noise: Float[Tensor, "n 2"]) -> Pixels:
     """Scale contrast, then brightness, by 1 ± `amount`; clipped to [0, 1]."""
     contrast, brightness = _per_image(1 + amount * (2 * noise - 1))
     mean = images.mean(dim=(1, 2, 3), keepdim=True)

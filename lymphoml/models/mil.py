@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lymphoml.core.types import Clinical, Features, Lengths, PerBag
+from lymphoml.core.types import Clinical, Features, Lengths, PerBag, Pixels
 from lymphoml.models.chunking import encode_in_chunks
 from lymphoml.models.fusion.trained import Fusion
 from lymphoml.models.pooling.instance_scores import InstanceScorer
@@ -41,9 +41,7 @@ class MILModel(nn.Module):
         self.fusion = fusion
         self.instance_dropout = instance_dropout
 
-    def forward(
-        self, images: Float[Tensor, "n c h w"] | Features, lengths: Lengths, clinical: Clinical
-    ) -> PerBag:
+    def forward(self, images: Pixels | Features, lengths: Lengths, clinical: Clinical) -> PerBag:
         return self.classify(self.embed(images), lengths, clinical)
 
     def embed(

@@ -7,10 +7,10 @@ an image the same features whatever the batch, in training as in evaluation.
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from lymphoml.core.errors import InputError
+from lymphoml.core.types import Pixels
 
 
 class GroupNorm(nn.GroupNorm):
@@ -24,7 +24,7 @@ class GroupNorm(nn.GroupNorm):
         self.weight, self.bias = batch_norm.weight, batch_norm.bias
         self.act = getattr(batch_norm, "act", nn.Identity())  # timm's BatchNormAct2d has one
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def forward(self, x: Pixels) -> Pixels:
         if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
             # torch's kernel for this layout takes up to 20 times as long as the two copies.
             normalized = super().forward(x.contiguous())
@@ -45,7 +45,7 @@ class FrozenBatchNorm(nn.BatchNorm2d):
     def train(self, mode: bool = True) -> "FrozenBatchNorm":
         return super().train(False)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def forward(self, x: Pixels) -> Pixels:
         return self.act(super().forward(x))
 
 

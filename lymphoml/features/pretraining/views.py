@@ -3,17 +3,16 @@
 import math
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from lymphoml.core.types import Bytes, Pixels
 from lymphoml.data.transforms import normalize, to_unit
 from lymphoml.features.pretraining.settings import PretrainConfig
 
 
-def draw_views(
-    images: UInt8[Tensor, "n c h w"], settings: PretrainConfig
-) -> Float[Tensor, "n c h w"]:
+def draw_views(images: Bytes, settings: PretrainConfig) -> Pixels:
     """Return a view of each image, by torch's global generator of the CPU on any device."""
     places = affine(len(images), settings.zoom, settings.shift).to(images.device)
     views = jitter_colours(move(to_unit(images), places), settings.colour)
@@ -34,15 +33,13 @@ def affine(count: int, zoom: float, shift: float) -> Float[Tensor, "n 2 3"]:
     return torch.stack(maps).permute(2, 0, 1)
 
 
-def move(
-    images: Float[Tensor, "n c h w"], places: Float[Tensor, "n 2 3"]
-) -> Float[Tensor, "n c h w"]:
+def move(images: Pixels, places: Float[Tensor, "n 2 3"]) -> Pixels:
     """Resample images at these places, bilinear, with reflection beyond the edge."""
     grid = F.affine_grid(places, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def jitter_colours(images: Float[Tensor, "n c h w"], amount: float) -> Float[Tensor, "n c h w"]:
+def jitter_colours(images: Pixels, amount: float) -> Pixels:
     """Change contrast by up to `amount` about the mean, each channel's level by up to half."""
     contrast = 1 + amount * _uniform(len(images), 1, 1, 1).to(images.device)
     level = amount / 2 * _uniform(len(images), images.shape[1], 1, 1).to(images.device)
