@@ -114,9 +114,7 @@ class Report:
     runs: str = option("", "instead of run: folder of a sweep, or [A,B,...]")
     out: str | None = option(None, "file; default: report.html in the folder of the run or sweep")
     audit: str | None = option(None, "audit.json of the run's cohort, to be summarised")
-    prevalence: float | None = option(
-        None, "prevalence of tumoral patients in the decision curve; default: the cohort's"
-    )
+    prevalence: float | None = option(None, "of tumoral patients in the decision curve")
     reference: str | None = option(None, "of several runs, as in compare")
     tried: int | None = option(None, "of several runs, as in compare")
     data: dict[str, Any] = option({}, "data.root=DIR: the cohort, for pictures of cells")
@@ -165,17 +163,9 @@ class Compare:
     """Compare runs on the same patients and folds; of a sweep also the paper's table and figure."""
 
     runs: str = option(REQUIRED, "[A,B,...] run folders, or the folder of a sweep")
-    reference: str | None = option(
-        None,
-        "run folder or baseline (clinical, random_forest, morphology, random_features, ...) to "
-        "compare with; default: first run given, in a sweep the paper's configuration",
-    )
-    tried: int | None = option(
-        None, "number of configurations tried, if more than these; default: the runs compared"
-    )
-    out: str | None = option(
-        None, "folder for comparison.json and .csv, ablation.csv and .png; default: sweep, or runs"
-    )
+    reference: str | None = option(None, "run folder or baseline; the first run, or the paper's")
+    tried: int | None = option(None, "number of configurations tried, if more than these")
+    out: str | None = option(None, "folder for the written files; the sweep's, or runs")
     resamples: int = option(2000, "bootstrap resamples of patients")
     seed: int = option(0, "of resamples and permutations")
 
@@ -227,9 +217,7 @@ class Instances:
     """How well a run's per-image probabilities tell cells apart whose kind is known."""
 
     run: str = option(REQUIRED, "finished run folder")
-    truth: str = option(
-        REQUIRED, "truth.json of a synthetic cohort, or a .csv: patient,image,truth"
-    )
+    truth: str = option(REQUIRED, "a synthetic cohort's truth.json, or a .csv: patient,image,truth")
 
     def execute(self) -> None:
         from lymphoml.evaluation.pooled import within_bag_auroc

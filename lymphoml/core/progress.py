@@ -3,22 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich import get_console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich import get_console, progress
 
 
 class ProgressBar:
     """A bar with one task, and lines above it. Threads may share it."""
 
-    def __init__(self, progress: Progress, task: TaskID):
-        self._progress, self._task = progress, task
+    def __init__(self, bar: progress.Progress, task: progress.TaskID):
+        self._progress, self._task = bar, task
 
     def advance(self, steps: float = 1, description: str | None = None) -> None:
         self._progress.update(self._task, advance=steps, description=description)
@@ -33,8 +25,9 @@ def progress_bar(
     description: str, total: float, unit: str = "", shown: bool | None = None
 ) -> Iterator[ProgressBar]:
     """Yield the bar of `total` steps; by default it is shown on a terminal alone."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    ends = (TextColumn(unit), TimeRemainingColumn(elapsed_when_finished=True))
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(),
+               progress.MofNCompleteColumn(), progress.TextColumn(unit),
+               progress.TimeRemainingColumn(elapsed_when_finished=True))  # fmt: skip
     off = not (get_console().is_terminal if shown is None else shown)
-    with Progress(*columns, *ends, transient=True, disable=off) as progress:
-        yield ProgressBar(progress, progress.add_task(description, total=total))
+    with progress.Progress(*columns, transient=True, disable=off) as bar:
+        yield ProgressBar(bar, bar.add_task(description, total=total))

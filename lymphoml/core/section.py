@@ -25,11 +25,8 @@ LIMITS = {"greater_than_equal": ">= {ge:g}", "greater_than": "> {gt:g}",
           "less_than_equal": "<= {le:g}", "less_than": "< {lt:g}"}  # fmt: skip
 
 
-def _number_to_text(value: Any) -> Any:
-    return str(value) if type(value) in (int, float) else value
-
-
-Text = Annotated[str, BeforeValidator(_number_to_text)]  # a name such as 2024 is one
+# A name such as 2024 is text.
+Text = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v)]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]

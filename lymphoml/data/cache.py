@@ -64,9 +64,6 @@ def content_key(sources: Sequence[BagSource]) -> str:
     return whole.hexdigest()
 
 
-# One entry
-
-
 def write_entry(path: Path, shape: Shape, images: Iterable[np.ndarray]) -> None:
     """Write each image's (h, w, 3) or (d) as it comes; an exception leaves no entry behind."""
     digest = _digest(path)

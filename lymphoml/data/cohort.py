@@ -84,9 +84,6 @@ def load_cohort_lenient(data: DataConfig) -> LenientCohort:
     return LenientCohort(_assemble(text, images, data) if len(text) else None, images, problems)
 
 
-# Files
-
-
 def root_folder(data: DataConfig) -> Path:
     return Path(data.root).expanduser()  # no shell expands the ~ of data.root=~/cohort
 
@@ -138,9 +135,6 @@ def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list
     return text[pd.concat(has_bag) & ~text.index.isin([row for row, _ in wrong])], images, problems
 
 
-# From text to values
-
-
 def _assemble(text: pd.DataFrame, images: dict[str, Paths], data: DataConfig) -> Cohort:
     origin = text.index.to_frame().set_index(text["id"])
     text = text.set_index("id")
@@ -174,9 +168,6 @@ def _suspected_persons(table: pd.DataFrame, data: DataConfig) -> np.ndarray:
     rows = zip(values.itertuples(index=False, name=None), table.index, known, strict=True)
     persons = [row if is_known else patient for row, patient, is_known in rows]
     return pd.factorize(pd.Series(persons, dtype=object))[0]
-
-
-# Subgroups: categories of each patient in which a cohort is scored, which no model sees
 
 
 def subgroups(cohort: Cohort, data: DataConfig) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def concat_features(stores: Sequence[FeatureStore], patients: Iterable[str]) -> 
 class FeatureScaler:
     """Scale each feature to zero mean and unit variance over the images it was fitted to.
 
-    `weights`, if any, multiply the scaled features. Holds only primitives, for a checkpoint.
+    `weights`, if any, balance blocks of any width. Holds only primitives, for a checkpoint.
     """
 
     names: list[str]
@@ -55,8 +55,9 @@ class FeatureScaler:
     ) -> "FeatureScaler":
         """Fit to every image of these patients, each counting once."""
         mean, scale = mean_std(np.concatenate([store.bag(patient) for patient in patients]))
-        weights = block_weights(store.widths) if balance_blocks else []
-        return cls(store.names, mean.tolist(), scale.tolist(), weights)
+        average = sum(store.widths) / len(store.widths)
+        weights = [(average / width) ** 0.5 for width in store.widths for _ in range(width)]
+        return cls(store.names, mean.tolist(), scale.tolist(), weights if balance_blocks else [])
 
     def __call__(self, features: "Tensor") -> "Tensor":
         scaled = (features - features.new_tensor(self.mean)) / features.new_tensor(self.scale)
@@ -64,12 +65,6 @@ class FeatureScaler:
 
     def state(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def block_weights(widths: Sequence[int]) -> list[float]:
-    """Return a factor for each column, so that blocks of any width count alike."""
-    mean = sum(widths) / len(widths)
-    return [(mean / width) ** 0.5 for width in widths for _ in range(width)]
 
 
 def mean_std(features: np.ndarray, noise: float = 1e-6) -> tuple[np.ndarray, np.ndarray]:

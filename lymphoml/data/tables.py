@@ -97,9 +97,6 @@ def _header_problems(
             yield f"{header.count(name)} columns are called {name}", "keep one"
 
 
-# A clinical table
-
-
 def read_table(path: Path, data: DataConfig) -> pd.DataFrame:
     """Return `id`, `label`, `data.columns`, `place` by line; NaN: not given. Raises DataError."""
     headings = _headings(data)

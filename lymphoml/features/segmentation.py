@@ -54,11 +54,13 @@ def segment(image: Array) -> Cell:
     side = min(image.shape[:2])
     density = optical_density(image, FIELD)
     smooth = ndimage.gaussian_filter(density, (SMOOTHING * side, SMOOTHING * side, 0))
-    dark = _opened(smooth[..., 1] > _threshold(smooth[..., 1]), THREAD * side)
+    threshold = threshold_otsu(smooth[..., 1]) if np.ptp(smooth[..., 1]) else DARK[0]
+    threshold = float(np.clip(threshold, *DARK))
+    dark = _opened(smooth[..., 1] > threshold, THREAD * side)
     nuclei, count = ndimage.label(dark)
     chosen = _central(nuclei, count, side)
     if chosen is None:
-        return Cell(density, _disc(dark.shape, TYPICAL * side), np.zeros_like(dark), found=False)
+        return Cell(density, _from_centre(dark.shape) <= TYPICAL * side, dark & False, False)
     nucleus = _filled(nuclei == chosen)
     others = dark & ~nucleus
     red, green, blue = np.moveaxis(smooth, -1, 0)
@@ -78,18 +80,10 @@ def optical_density(image: Array, field: float = 1.0) -> Array:
     light = image.astype(np.float32)
     green = light[..., 1]
     clear = light[green >= np.quantile(green, 0.9)].mean(axis=0)
+    ends = (round((1 - field) / 2 * length) for length in image.shape[:2])
+    rows, columns = (slice(n, size - n) for n, size in zip(ends, image.shape[:2], strict=True))
     logarithms = np.log(np.maximum(np.arange(256, dtype=np.float32), 1))
-    return np.maximum(np.log(np.maximum(clear, 1)) - logarithms[_window(image, field)], 0)
-
-
-def _window(image: Array, field: float) -> Array:
-    rows, columns = (round((1 - field) / 2 * length) for length in image.shape[:2])
-    return image[rows : image.shape[0] - rows, columns : image.shape[1] - columns]
-
-
-def _threshold(green: Array) -> float:
-    low, high = DARK
-    return float(np.clip(threshold_otsu(green) if np.ptp(green) else low, low, high))
+    return np.maximum(np.log(np.maximum(clear, 1)) - logarithms[image[rows, columns]], 0)
 
 
 def _opened(mask: Array, radius: float) -> Array:
@@ -126,7 +120,3 @@ def _central(labels: Array, count: int, side: int) -> int | None:
 def _from_centre(shape: tuple[int, ...]) -> Array:
     rows, columns = (np.arange(length) - (length - 1) / 2 for length in shape)
     return np.hypot(rows[:, None], columns)
-
-
-def _disc(shape: tuple[int, ...], radius: float) -> Array:
-    return _from_centre(shape) <= radius

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -45,7 +44,15 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     (out / "metrics.json").unlink(missing_ok=True)  # unfinished from here on
     config = {**first.config, "data": data, ENSEMBLE: names}
     write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    write_json(out / "environment.json", _environment(members, names))
+    command = f"python -m lymphoml ensemble runs=[{','.join(names)}] out=RUN"
+    environment = {
+        **first.environment,
+        "command": command,
+        DIGESTS: [*map(predictions_digest, paths)],
+    }
+    if changes := [each for run in members for each in run.environment.get(CHANGES, [])]:
+        environment[CHANGES] = changes
+    write_json(out / "environment.json", environment)
     write_csv(out / "folds.csv", first.folds)
     for fold, history in histories.items():
         folder = out / f"fold-{fold}"
@@ -71,16 +78,6 @@ def _check_out(out: Path, names: list[str]) -> None:
     empty = out.is_dir() and not any(out.iterdir())
     if not empty and (known is None or known.get(ENSEMBLE) != names):
         raise InputError(f"out={out}: has other content; choose another folder")
-
-
-def _environment(members: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
-    """The first member's, with the changes of all members and a command without paths."""
-    command = f"python -m lymphoml ensemble runs=[{','.join(names)}] out=RUN"
-    environment = {**members[0].environment, "command": command}
-    environment[DIGESTS] = [predictions_digest(run.path) for run in members]
-    if changes := [each for run in members for each in run.environment.get(CHANGES, [])]:
-        environment[CHANGES] = changes
-    return environment
 
 
 def _shared_baselines(members: Sequence[Run]) -> pd.DataFrame | None:

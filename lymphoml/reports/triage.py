@@ -9,15 +9,7 @@ from rich.table import Table
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_json
-from lymphoml.evaluation.rule_out import (
-    RANKS,
-    assess,
-    average_size,
-    confident_size,
-    held_out,
-    specificity_difference,
-    worst_average,
-)
+from lymphoml.evaluation import rule_out
 from lymphoml.reports.format import baseline_title, format_estimate, wide_console
 from lymphoml.runs.ensemble import predictions_digest
 from lymphoml.runs.finished_run import Run, read_run
@@ -27,7 +19,7 @@ BASELINE = "logistic_regression"
 GUARANTEES = {"average": "on average", "confidence": "in 95 % of cohorts"}
 ROWS = ("ruled out below probability", "sensitivity on average", "in 95 % of cohorts above",
         "tumoral patients missed", "reactive patients ruled out", "specificity")  # fmt: skip
-SIZES = {"average": average_size, "confidence": confident_size}
+SIZES = {"average": rule_out.average_size, "confidence": rule_out.confident_size}
 
 
 def set_rule(
@@ -41,8 +33,8 @@ def set_rule(
     for key, value in (("sensitivity", sensitivity), ("prevalence", prevalence)):
         if value is not None and not 0 < value < 1:
             raise InputError(f"{key}={value}: must be > 0 and < 1, for example 0.95")
-    if guarantee not in RANKS:
-        raise InputError(f"guarantee={guarantee}: must be one of {', '.join(RANKS)}")
+    if guarantee not in rule_out.RANKS:
+        raise InputError(f"guarantee={guarantee}: must be one of {', '.join(rule_out.RANKS)}")
     run = read_run(folder)
     rule = make_rule(run, sensitivity, guarantee, prevalence)
     write_json(folder / RULE, rule)
@@ -54,20 +46,22 @@ def make_rule(
     run: Run, sensitivity: float, guarantee: str, prevalence: float | None
 ) -> dict[str, Any]:
     """The content of `triage.json`: the rule, then the outcomes it was made from."""
-    patients = held_out(run.predictions)
+    patients = rule_out.held_out(run.predictions)
     tumoral = int(patients["label"].sum())
-    ranks = {name: rank(tumoral, sensitivity) for name, rank in RANKS.items()}
-    outcomes = {name: assess(patients, rank, prevalence) for name, rank in ranks.items()}
+    ranks = {name: rank(tumoral, sensitivity) for name, rank in rule_out.RANKS.items()}
+    outcomes = {name: rule_out.assess(patients, rank, prevalence) for name, rank in ranks.items()}
     baseline, rows = None, run.baseline(BASELINE)
     if rows is not None:
-        clinical = held_out(rows)
+        clinical = rule_out.held_out(rows)
         differences = {
-            name: specificity_difference(patients, clinical, rank)._asdict()
+            name: rule_out.specificity_difference(patients, clinical, rank)._asdict()
             for name, rank in ranks.items()
         }
         baseline = {
             "name": BASELINE,
-            "outcomes": {name: assess(clinical, rank, prevalence) for name, rank in ranks.items()},
+            "outcomes": {
+                name: rule_out.assess(clinical, rank, prevalence) for name, rank in ranks.items()
+            },
             "specificity_difference": differences,
         }
     rule = {
@@ -92,7 +86,7 @@ def assumptions(rule: dict[str, Any]) -> list[str]:
     """What the guarantees assume; docs/method.md has the derivations."""
     bound = "no bound is known for means over repeats"
     if rule["repeats"] == 1 and rule["n_tumoral"]:
-        worst = worst_average(rule["rank"], rule["n_tumoral"], rule["folds"])
+        worst = rule_out.worst_average(rule["rank"], rule["n_tumoral"], rule["folds"])
         bound = f"the average sensitivity is at least {_round_down(worst)} (Barber et al. 2021)"
     return [
         "New tumoral patients are exchangeable with these: same referral, smear, stain and camera. "

@@ -8,13 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, format_run_list
-from lymphoml.evaluation.paired import (
-    PAIR_SCORES,
-    Best,
-    best_of_n_bias,
-    compare,
-    smallest_detectable,
-)
+from lymphoml.evaluation import paired
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.format import baseline_title
 from lymphoml.reports.run_labels import flatten, short_names
@@ -38,15 +32,16 @@ class Stratum:
 
     n_patients: int
     table: pd.DataFrame
-    best: dict[str, Best]
+    best: dict[str, paired.Best]
     n_tests: int  # that Holm's correction is over
 
     @property
     def smallest_detectable(self) -> dict[str, dict[str, float]]:
         """By score, medians over runs: `single`, of one planned comparison, and `holm`."""
-        ratio = smallest_detectable(1.0, max(self.n_tests, 1)) / smallest_detectable(1.0)
+        detectable = paired.smallest_detectable
+        ratio = detectable(1.0, max(self.n_tests, 1)) / detectable(1.0)
         medians = self.table.groupby("score")["detectable"].median().to_dict()
-        return {s: {"single": medians[s], "holm": medians[s] * ratio} for s in PAIR_SCORES}
+        return {s: {"single": medians[s], "holm": medians[s] * ratio} for s in paired.PAIR_SCORES}
 
 
 @dataclass(frozen=True)
@@ -145,7 +140,7 @@ def _compare_stratum(
     """`outcome` (n) are labels, `models` and `reference` out-of-fold probabilities (r, n)."""
     name, is_baseline, unseen = comparison.reference, comparison.is_baseline, comparison.not_given
     others = {label: model for label, model in models.items() if is_baseline or label != name}
-    differences = compare(outcome, others, reference, resamples, seed, unseen)
+    differences = paired.compare(outcome, others, reference, resamples, seed, unseen)
     differences = differences.rename(columns={"model": "run", **DIFFERENCE})
     scored = [(name, True, reference), *((label, False, model) for label, model in others.items())]
     rows = [
@@ -161,8 +156,10 @@ def _compare_stratum(
     return Stratum(
         n_patients=len(outcome),
         table=table,
-        best=best_of_n_bias(outcome, models, resamples, seed, reference if is_baseline else None),
-        n_tests=int(table["p"].notna().sum()) + unseen * len(PAIR_SCORES),
+        best=paired.best_of_n_bias(
+            outcome, models, resamples, seed, reference if is_baseline else None
+        ),
+        n_tests=int(table["p"].notna().sum()) + unseen * len(paired.PAIR_SCORES),
     )
 
 
@@ -170,7 +167,7 @@ def _pool(outcome: np.ndarray, model: np.ndarray) -> dict[str, dict[str, float]]
     """Each score with its interval, pooled over the repeats (r, n) of a model."""
     repeat, patient = np.indices(model.shape).reshape(2, -1)
     rows = {"patient": patient, "fold": repeat, "label": outcome[patient]}
-    return pool(pd.DataFrame(rows | {"probability": model.ravel()}), 1, [*PAIR_SCORES])
+    return pool(pd.DataFrame(rows | {"probability": model.ravel()}), 1, [*paired.PAIR_SCORES])
 
 
 def read_common_baseline(runs: Sequence[Run], name: str) -> Run:

@@ -171,10 +171,8 @@ def marker(kind: str, x: float, y: float, size: float) -> str:
     """A marker about a point, in the current fill and stroke."""
     half = size / 2
     if kind == "square":
-        side, corner = f"{0.9 * size:.1f}", (f"{x - 0.45 * size:.1f}", f"{y - 0.45 * size:.1f}")
-        return (
-            f'<rect x="{corner[0]}" y="{corner[1]}" width="{side}" height="{side}" stroke="none"/>'
-        )
+        x, y, side = x - 0.45 * size, y - 0.45 * size, f"{0.9 * size:.1f}"
+        return f'<rect x="{x:.1f}" y="{y:.1f}" width="{side}" height="{side}" stroke="none"/>'
     if kind == "diamond":
         return f'<path d="M{x - half} {y}l{half} {-half}l{half} {half}l{-half} {half}z"/>'
     look = 'fill="none" stroke-width="1.5"' if kind == "ring" else 'stroke="none"'
@@ -249,10 +247,8 @@ def _series(chart: Chart, series: Series) -> Iterator[str]:
 def _tooltips(chart: Chart, series: Series) -> Iterator[str]:
     """Transparent circles above everything else, which browsers answer with their titles."""
     for (x, y), text in zip(_points(chart, series), series.tooltips, strict=False):
-        yield (
-            f'<circle class="hit" cx="{x}" cy="{y}" r="{HIT}"><title>{escape(text)}</title>'
-            f"</circle>"
-        )
+        title = f"<title>{escape(text)}</title>"
+        yield f'<circle class="hit" cx="{x}" cy="{y}" r="{HIT}">{title}</circle>'
 
 
 def _points(chart: Chart, series: Series) -> list[tuple[float, float]]:

@@ -7,14 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from lymphoml.core.files import write_text
+from lymphoml.reports.comparison import output
 from lymphoml.reports.comparison.compare import Comparison, choose_reference, compare_runs
-from lymphoml.reports.comparison.output import (
-    NAMES,
-    best_lines,
-    detectable_lines,
-    difference_of,
-    run_lines,
-)
 from lymphoml.reports.comparison.sweep import sweep_chart
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page.chart import forest
@@ -81,15 +75,15 @@ def _comparison_content(comparison: Comparison) -> dict[str, Any]:
     tables, lines = [], []
     for name, stratum in comparison.strata.items():
         where = "" if name == "all" else f", {STRATA[name]}"
-        for score, measure in NAMES.items():
+        for score, measure in output.NAMES.items():
             rows = stratum.table[stratum.table["score"] == score].to_dict("records")
-            rows = [row | {"difference": difference_of(row)} for row in rows]
+            rows = [row | {"difference": output.difference_of(row)} for row in rows]
             tables.append((f"{measure[0].upper()}{measure[1:]}{where}", rows))
         prefix = "" if name == "all" else f"{STRATA[name].capitalize()}: "
-        found = [*detectable_lines(stratum), *best_lines(comparison, stratum)]
+        found = [*output.detectable_lines(stratum), *output.best_lines(comparison, stratum)]
         lines += [prefix + line for line in found]
     return {
         "reference": comparison.reference,
         "tables": tables,
-        "lines": [*lines, *run_lines(comparison)],
+        "lines": [*lines, *output.run_lines(comparison)],
     }

@@ -12,7 +12,7 @@ from lymphoml.reports import format as formatting
 from lymphoml.reports.page import Choices, background, chart, curves, scores
 from lymphoml.reports.page.folds import folds
 from lymphoml.reports.page.patients import patient_names, patients
-from lymphoml.runs.finished_run import Run, read_run
+from lymphoml.runs.finished_run import read_run
 
 HERE = Path(__file__).parent
 LIMIT = 7_500_000  # bytes of a page; mail and browsers take 8 MB
@@ -46,7 +46,9 @@ def write_report(path: Path, out: Path, choices: Choices | None = None) -> Path:
         contents["patients"] = patients(run, choices, LIMIT - len(page.encode()))
         page = render(title, "summary", head, contents)
     if not choices.ids:
-        _write_pseudonyms(run)
+        names = patient_names(run, ids=False).items()
+        rows = "".join(f"{name},{patient}\n" for patient, name in names)
+        write_text(run.path / "pseudonyms.csv", f"pseudonym,patient\n{rows}")
     write_text(out, page, private=choices.ids)
     return out
 
@@ -81,9 +83,3 @@ def render(
             for name, content in (contents or {}).items()
         ],
     )
-
-
-def _write_pseudonyms(run: Run) -> None:
-    names = patient_names(run, ids=False)
-    rows = [f"{name},{patient}\n" for patient, name in names.items()]
-    write_text(run.path / "pseudonyms.csv", "".join(["pseudonym,patient\n", *rows]))
