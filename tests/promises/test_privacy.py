@@ -15,7 +15,7 @@ from lymphoml.cli.config import data_config, run_config
 from lymphoml.core.errors import InputError
 from lymphoml.core.privacy import PRIVATE, hide_dates, is_private
 from lymphoml.data.cohort import load_cohort
-from lymphoml.reports.page.pseudonyms import key_file, pseudonyms, read_key
+from lymphoml.reports.page.patients import key_file, pseudonyms, read_key
 from lymphoml.training.loggers import tracker
 from tests.promises.jobs import ROOT, python
 from tests.promises.journey import (
@@ -182,7 +182,7 @@ def test_pseudonyms_are_keyed_and_all_different():
 def test_the_key_is_created_once(tmp_path, monkeypatch, started):
     """six processes that create the key at once → one key, mode 0600"""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    code = "import os; os.umask(0); from lymphoml.reports.page.pseudonyms import read_key as f; "
+    code = "import os; os.umask(0); from lymphoml.reports.page.patients import read_key as f; "
     processes = [started("-c", code + "print(f().hex())", cwd=tmp_path) for _ in range(6)]
     keys = {process.communicate()[0].strip() for process in processes}
     assert keys == {read_key().hex()}

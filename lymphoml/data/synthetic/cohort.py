@@ -13,15 +13,16 @@ import pandas as pd
 from PIL import Image
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.synthetic.bayes_bound import METHOD, best_balanced_accuracy
 from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
 from lymphoml.data.synthetic.population import (
     DRAWING,
+    METHOD,
     POPULATION,
     TABLE,
     TEST,
     TRAIN,
     Patient,
+    best_balanced_accuracy,
     draw_patient,
     generator,
 )

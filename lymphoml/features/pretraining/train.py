@@ -20,9 +20,8 @@ from lymphoml.data.cache import Images, cache_lock, content_key, hash_images
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_store import ImageStore, read_images
 from lymphoml.features.pretraining.encoder_file import ENCODER, is_whole, write_encoder
-from lymphoml.features.pretraining.losses import LOSSES, make_head
+from lymphoml.features.pretraining.objective import LOSSES, draw_views, make_head
 from lymphoml.features.pretraining.settings import PretrainConfig
-from lymphoml.features.pretraining.views import draw_views
 from lymphoml.models.build import build, limit_size
 from lymphoml.training.callbacks import KeyedSeeds
 from lymphoml.training.checkpoint import (

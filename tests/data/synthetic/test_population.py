@@ -8,10 +8,15 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lymphoml.data.synthetic.bayes_bound import best_balanced_accuracy
 from lymphoml.data.synthetic.cohort import _table
 from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
-from lymphoml.data.synthetic.population import POPULATION, TEST, TRAIN, draw_patient
+from lymphoml.data.synthetic.population import (
+    POPULATION,
+    TEST,
+    TRAIN,
+    best_balanced_accuracy,
+    draw_patient,
+)
 
 IMAGES = (8, 40)
 

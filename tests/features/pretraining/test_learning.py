@@ -12,7 +12,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_store import read_images
-from lymphoml.features.pretraining.losses import simclr, vicreg
+from lymphoml.features.pretraining.objective import simclr, vicreg
 from lymphoml.features.pretraining.settings import trainable
 from lymphoml.features.pretraining.train import Cells, EpochBatches, PretrainingModule
 

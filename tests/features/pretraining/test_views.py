@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lymphoml.cli.config import pretrain_config
-from lymphoml.features.pretraining.views import affine, draw_views, jitter_colours, move
+from lymphoml.features.pretraining.objective import affine, draw_views, jitter_colours, move
 
 SETTINGS, _ = pretrain_config("simclr", "resnet10_quarter", {}, {})
 

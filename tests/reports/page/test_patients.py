@@ -5,9 +5,8 @@ from lymphoml.core.errors import InputError
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page import patients as module
 from lymphoml.reports.page.page import render
-from lymphoml.reports.page.patients import choose_cells, patient_table
+from lymphoml.reports.page.patients import choose_cells, patient_table, pseudonyms, read_key
 from lymphoml.reports.page.patients import patients as content
-from lymphoml.reports.page.pseudonyms import pseudonyms, read_key
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import config, make_run, make_run_of, make_small_run
 
