@@ -78,9 +78,7 @@ class Features(OfCohort):
         block = self._block(data, images)
         (store,) = load_features([block], hash_images(images), data.cache)
         count = sum(store.lengths)
-        print(
-            f"{count:,} images of {len(store.lengths)} patients, {len(store.names)} features each"
-        )
+        print(f"{count:,} images of {len(images)} patients, {len(store.names)} features each")
         if self.encoder == "morphology":
             found = sum(float(store.bag(patient)[:, 0].sum()) for patient in images)
             print(f"a nucleus was found in {100 * found / count:.1f} % of them")

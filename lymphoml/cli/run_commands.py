@@ -93,10 +93,7 @@ class Submit:
         check_submission(submission, patients, two_values("header", self.header))
         uses = test_set_log.count_uses(siblings(run))
         sent, confirmed = (uses.attempts, uses.confirmed) if uses else (0, 0)
-        print(
-            f"submissions before this one, of all runs in {run.parent}: {sent} sent, {confirmed} "
-            f"confirmed"
-        )
+        print(f"earlier submissions of runs in {run.parent}: {sent} sent, {confirmed} confirmed")
         digest = sha256(submission.read_bytes()).hexdigest()
         record = partial(test_set_log.record, run, sha256=digest, patients=len(patients),
                          competition=self.competition)  # fmt: skip
@@ -176,9 +173,7 @@ class Compare:
         from lymphoml.reports.format import wide_console
 
         if self.resamples < 100:
-            raise InputError(
-                f"resamples={self.resamples}: must be >= 100; use 2000 for publication"
-            )
+            raise InputError(f"resamples={self.resamples}: must be >= 100, 2000 for publication")
         paths, folder = _run_list(self.runs)
         reference, why = choose_reference(self.reference, paths, folder is None)
         comparison = compare_runs(paths, reference, self.resamples, self.seed, self.tried)

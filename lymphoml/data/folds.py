@@ -40,9 +40,7 @@ def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.D
     assignment = pd.concat(parts, ignore_index=True)
     if problems := [*_problems(assignment, table, folds, repeats)]:
         advice = "set data.folds lower, or data.folds_csv, since records of one person share a fold"
-        raise InputError(
-            f"data.folds: generated folds: {problem}; {advice}" for problem in problems
-        )
+        raise InputError(f"data.folds: generated folds: {each}; {advice}" for each in problems)
     return assignment
 
 

@@ -29,9 +29,7 @@ def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
     """
     options = {key: value for key, value in spec.items() if key != "_target_"}
     if "_target_" in texts(list(options.values())):
-        raise InputError(
-            f"{spec.get('_target_')}: a _target_ within an argument is not allowed; remove it"
-        )
+        raise InputError(f"{spec.get('_target_')}: remove the _target_ within an argument")
     target = _resolve(str(spec.get("_target_")))
     try:
         inspect.signature(target).bind(*args, **options, **kwargs)

@@ -65,8 +65,6 @@ def set_norm(network: nn.Module, norm: str) -> None:
         if isinstance(child, nn.BatchNorm2d)
     ]
     if not batch_norms:
-        raise InputError(
-            f"encoder norm: {norm}; this network has no BatchNorm: set model.encoder.norm=batch"
-        )
+        raise InputError(f"encoder norm: {norm}; it has no BatchNorm: set model.encoder.norm=batch")
     for parent, name, child in batch_norms:
         setattr(parent, name, NORMS[norm](child))

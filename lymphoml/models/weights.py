@@ -76,9 +76,8 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # each library raises its own
         is_plain = isinstance(error, ValueError) or path.suffix == ".safetensors"
         reason = one_line(error)[:120] if is_plain else type(error).__name__
-        raise InputError(
-            f"encoder weights: {path} cannot be read as plain tensors ({reason})"
-        ) from None
+        problem = f"{path} cannot be read as plain tensors ({reason})"
+        raise InputError(f"encoder weights: {problem}") from None
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise InputError(f"encoder weights: {path} is not a state dict: names and tensors only")
     return content

@@ -20,9 +20,7 @@ from lymphoml.runs.run_folder import ROW_KEYS, read_config, read_predictions_csv
 def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     """Write the runs' ensemble to `out`; return its predictions. Raises InputError."""
     if len({path.resolve() for path in paths}) < max(2, len(paths)):
-        raise InputError(
-            f"runs={format_run_list(paths)}: an ensemble takes two or more different runs"
-        )
+        raise InputError(f"runs={format_run_list(paths)}: give two or more different runs")
     members = [read_run(path) for path in paths]
     if nested := [run.path for run in members if ENSEMBLE in run.config]:
         raise InputError(f"runs: {nested[0]} is an ensemble itself; give its members instead")

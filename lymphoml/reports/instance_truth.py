@@ -51,7 +51,5 @@ def _from_csv(path: Path) -> pd.DataFrame:
     invalid = ~table["truth"].isin([0, 1]) | table.duplicated(["patient", "image"])
     if invalid.any():
         row = table[invalid].iloc[0]
-        raise InputError(
-            f"{path}: image {row['image']} of patient {row['patient']} must have one truth, 0 or 1"
-        )
+        raise InputError(f"{path}: {row['patient']}, {row['image']} must have one truth, 0 or 1")
     return table

@@ -109,11 +109,9 @@ def print_rule(folder: Path, rule: dict[str, Any], console: Console) -> None:
     if (baseline := rule["baseline"]) is not None:
         console.print(_table(baseline_title(baseline["name"]), baseline["outcomes"], rule))
         for guarantee, difference in baseline["specificity_difference"].items():
+            what = f"Specificity minus the baseline's, {GUARANTEES[guarantee]}"
             text = format_estimate(difference, signed=True)
-            console.print(
-                f"Specificity minus the baseline's, {GUARANTEES[guarantee]}: {text} (paired)",
-                markup=False,
-            )
+            console.print(f"{what}: {text} (paired)", markup=False)
     for line in rule["assumptions"]:
         console.print(f"- {line}", markup=False)
     suffix = "; it rules out no one" if rule["threshold"] is None else ""

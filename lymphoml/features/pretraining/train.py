@@ -173,9 +173,7 @@ def _pretrain(
 ) -> None:
     if len(cells) < 2:
         raise InputError(f"pretraining: {len(cells)} images; at least 2 are needed")
-    print(
-        f"{folder / ENCODER}: pretraining by {settings.method} on {len(cells):,} images", flush=True
-    )
+    print(f"{folder / ENCODER}: {settings.method} pretraining on {len(cells):,} images", flush=True)
     with torch.random.fork_rng():
         torch.manual_seed(keyed_seed(settings.seed, "pretraining", "weights"))
         with limit_size():

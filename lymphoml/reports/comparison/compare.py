@@ -100,9 +100,7 @@ def compare_runs(
             f"one and a baseline, such as reference=clinical"
         )
     if tried is not None and tried < len(paths):
-        raise InputError(
-            f"tried={tried}: {len(paths)} runs are compared; count these and all others tried"
-        )
+        raise InputError(f"tried={tried}: {len(paths)} runs are compared; count these, too")
     given = [read_run(path) for path in paths]
     runs = sorted(given, key=lambda run: -(run.metrics["balanced_accuracy"]["value"] or 0))
     names = labels or dict(zip(paths, short_names(paths), strict=True))
