@@ -14,19 +14,8 @@ from rich.filesize import decimal
 
 from lymphoml.core.errors import InputError, RuntimeFailure, cache_error
 from lymphoml.core.progress import progress_bar
-from lymphoml.data.cache import (
-    MISSING,
-    BagSource,
-    Images,
-    Shape,
-    cache_lock,
-    check_entries,
-    check_entry,
-    content_key,
-    hash_images,
-    read_entry,
-    write_entry,
-)
+from lymphoml.data import cache as entries
+from lymphoml.data.cache import MISSING, BagSource, Images, Shape, content_key, hash_images
 from lymphoml.data.decoding import Preprocessing, Size, common_size, decode_patient
 from lymphoml.data.problems import shortened
 
@@ -52,27 +41,27 @@ class ImageStore:
         path = self._folder / self._entries[patient]
         stat = _file_stat(path)
         if stat is None or stat != self._stats[patient]:
-            if isinstance(state := check_entry(path), str):
+            if isinstance(state := entries.check_entry(path), str):
                 raise RuntimeFailure(
                     f"patient {patient}: the decoded images {path} are {state} since the run "
                     f"began; rerun the same command to decode them again and resume"
                 )
             self._stats[patient] = stat  # another job has rebuilt the entry, to the same bytes
-        return read_entry(path)
+        return entries.read_entry(path)
 
 
 def read_images(images: Images, preprocessing: Preprocessing, cache: str) -> tuple[ImageStore, str]:
     """Decode what the cache lacks; return store and key. Raises InputError, RuntimeFailure."""
     sources = hash_images(images)
     folder = Path(cache).expanduser() / "images" / preprocessing.name
-    states = check_entries(folder, sources)
+    states = entries.check_entries(folder, sources)
     size = common_size(sources, preprocessing) or (0, 0)
     problems: list[str] = []
     # An intact entry of another size is built again, which names each of its images.
     if missing := _incomplete(sources, states, size):
         try:
-            with cache_lock(folder):  # whoever held it before has built some of them
-                states = check_entries(folder, missing)
+            with entries.cache_lock(folder):  # whoever held it before has built some of them
+                states = entries.check_entries(folder, missing)
                 if missing := _incomplete(missing, states, size):
                     _announce(folder, missing, states, size)
                     problems = _decode(missing, folder, preprocessing, size)
@@ -127,7 +116,7 @@ def _decode(
                 raise InputError(problems)
 
         with suppress(InputError):
-            write_entry(source.entry(folder), (len(source.paths), *size, 3), images())
+            entries.write_entry(source.entry(folder), (len(source.paths), *size, 3), images())
         return problems
 
     # Warning filters are the whole process's: set once around the threads, never within them.

@@ -13,22 +13,11 @@ import pandas as pd
 from PIL import Image
 
 from lymphoml.core.errors import InputError
+from lymphoml.data.synthetic import population as model
 from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
-from lymphoml.data.synthetic.population import (
-    DRAWING,
-    METHOD,
-    POPULATION,
-    TABLE,
-    TEST,
-    TRAIN,
-    Patient,
-    best_balanced_accuracy,
-    draw_patient,
-    generator,
-)
 
 MIN_PATIENTS = 15  # six of them reactive: enough for five folds
-SPLITS = {TRAIN: "trainset", TEST: "testset"}
+SPLITS = {model.TRAIN: "trainset", model.TEST: "testset"}
 
 
 def synthesize(
@@ -54,10 +43,10 @@ def synthesize(
             problems.append(f"{key}={value}: must be {rule}")
     if problems:
         raise InputError(problems)
-    population = POPULATION.with_clinical_effect(clinical_effect)
+    population = model.POPULATION.with_clinical_effect(clinical_effect)
     drawn = {
-        (split, index): draw_patient(images, seed, split, index, population)
-        for split, number in ((TRAIN, patients), (TEST, test_patients))
+        (split, index): model.draw_patient(images, seed, split, index, population)
+        for split, number in ((model.TRAIN, patients), (model.TEST, test_patients))
         for index in range(number)
     }
     truth = {
@@ -65,8 +54,8 @@ def synthesize(
         "size": size,
         "images": list(images),
         "population": asdict(population),
-        "best_balanced_accuracy": best_balanced_accuracy(images, population),
-        "method": METHOD,
+        "best_balanced_accuracy": model.best_balanced_accuracy(images, population),
+        "method": model.METHOD,
         "patients": {each.id: _truth(split, each) for (split, _), each in drawn.items()},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +63,7 @@ def synthesize(
         root = Path(partial) / "cohort"
         for (split, index), patient in drawn.items():
             folder = root / SPLITS[split] / patient.id
-            _draw_bag(folder, patient, size, generator(seed, split, DRAWING, index))
+            _draw_bag(folder, patient, size, model.generator(seed, split, model.DRAWING, index))
         _write_tables(root, _table(drawn, seed))
         (root / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
         os.replace(root, out)
@@ -89,7 +78,7 @@ def _path_problems(out: Path) -> Iterator[str]:
         yield f"out={out}: the folder is not empty; name a new one or remove it"
 
 
-def _truth(split: int, patient: Patient) -> dict[str, Any]:
+def _truth(split: int, patient: model.Patient) -> dict[str, Any]:
     return {
         "split": SPLITS[split],
         "label": patient.label,
@@ -99,7 +88,7 @@ def _truth(split: int, patient: Patient) -> dict[str, Any]:
     }
 
 
-def _draw_bag(folder: Path, patient: Patient, size: int, rng: np.random.Generator) -> None:
+def _draw_bag(folder: Path, patient: model.Patient, size: int, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
     slide = draw_slide(rng)
     for number, atypical in enumerate(patient.cells):
@@ -107,12 +96,12 @@ def _draw_bag(folder: Path, patient: Patient, size: int, rng: np.random.Generato
         image.save(folder / f"{number:06d}.jpg", quality=90)
 
 
-def _table(drawn: dict[tuple[int, int], Patient], seed: int) -> pd.DataFrame:
+def _table(drawn: dict[tuple[int, int], model.Patient], seed: int) -> pd.DataFrame:
     """Return the clinical table as typed by hand, its rows in random order."""
     rows = [
         {
             "ID": patient.id,
-            "LABEL": patient.label if split == TRAIN else -1,
+            "LABEL": patient.label if split == model.TRAIN else -1,
             "GENDER": patient.sex,
             "DOB": patient.written_date,
             "LYMPH_COUNT": patient.lymphocyte_count,
@@ -121,7 +110,7 @@ def _table(drawn: dict[tuple[int, int], Patient], seed: int) -> pd.DataFrame:
     ]
     for row in [row for row in rows if row["GENDER"] == "F"][:1]:
         row["GENDER"] = "f"
-    order = generator(seed, TABLE).permutation(len(rows))
+    order = model.generator(seed, model.TABLE).permutation(len(rows))
     return pd.DataFrame([rows[i] for i in order])
 
 
