@@ -1,7 +1,4 @@
-"""Write files whole or not at all: to a temporary file in the same folder, flushed, then renamed.
-
-Files about single patients are readable by their owner alone, whatever the umask.
-"""
+"""Write files whole or not at all; those about patients for their owner alone."""
 
 import hashlib
 import json

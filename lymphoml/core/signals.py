@@ -16,10 +16,7 @@ PATIENCE_S = 1.0  # for a terminal or pipe that takes no output
 
 
 def install_signal_handlers(advice: str) -> None:
-    """End this process on SIGTERM or SIGINT, with exit code 143 or 130 and a line with `advice`.
-
-    Call it first, in the main thread. Forked children end silently.
-    """
+    """End on SIGTERM or SIGINT: code 143 or 130, a line with `advice`. Call it first, in main."""
     owner = os.getpid()
 
     def stop(number: int, _: Any) -> NoReturn:

@@ -102,10 +102,7 @@ class EpochSampler(Sampler[Key]):
 
 
 def collate(bags: Sequence[Bag]) -> Batch:
-    """Concatenate bags: images (n, 3, h, w) as bytes, channels last in memory, or features (n, d).
-
-    Raises InputError for a bag without images beside others that have some.
-    """
+    """Concatenate bags: images (n, 3, h, w), channels last, or (n, d). Raises InputError."""
     with_images = any(len(bag.images) for bag in bags)
     for bag in bags:
         if with_images and not len(bag.images):

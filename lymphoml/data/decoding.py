@@ -32,10 +32,7 @@ TOO_LARGE, UNFIT = "too many pixels", "of a size that data.crop does not take"
 
 
 class Preprocessing(NamedTuple):
-    """The central `crop` x `crop` pixels, resized to `resize` x `resize`; None skips a step.
-
-    `stain_norm` then normalizes each patient's stain: a key of `stain_normalization.NORMALIZERS`.
-    """
+    """The central `crop` x `crop` pixels, resized to `resize` x `resize`, the stain normalized."""
 
     crop: int | None
     resize: int | None

@@ -130,10 +130,7 @@ def _explain_download_error(name: str, weights: str | None) -> Iterator[None]:
 
 
 class FeatureEncoder(nn.Module):
-    """Return feature vectors (n d) as they are, or through layers of `hidden` units, each a ReLU.
-
-    Code adds `feature_dim`, their width. `norm` is ignored: the default experiment sets one.
-    """
+    """Return vectors (n d) as they are, or through layers of `hidden` units; `norm` is ignored."""
 
     def __init__(self, hidden: Sequence[int] = (), norm: str | None = None, feature_dim: int = 2):
         if any(units < 1 for units in hidden):

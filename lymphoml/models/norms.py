@@ -1,8 +1,4 @@
-"""Replacements for BatchNorm in a network.
-
-With one bag a step BatchNorm subtracts each bag's own mean in training. The two replacements give
-an image the same features whatever the batch, in training as in evaluation.
-"""
+"""Replacements for BatchNorm that give an image the same features whatever the batch."""
 
 from typing import Any
 

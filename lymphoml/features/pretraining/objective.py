@@ -24,10 +24,7 @@ def draw_views(images: Bytes, settings: PretrainConfig) -> Pixels:
 
 
 def affine(count: int, zoom: float, shift: float) -> Float[Tensor, "n 2 3"]:
-    """Return random affine maps from a view's pixels to an image's, in half sides from the centre.
-
-    Any angle, mirrored or not, `zoom` to 1 of a side, moved by up to `shift` along each axis.
-    """
+    """Return random affine maps from a view to an image: any angle, mirrored, zoomed, moved."""
     angle = 2 * math.pi * torch.rand(count)
     scale = zoom + (1 - zoom) * torch.rand(count)
     mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)

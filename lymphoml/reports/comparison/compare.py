@@ -193,10 +193,7 @@ def read_common_baseline(runs: Sequence[Run], name: str) -> Run:
 
 
 def align(runs: Sequence[Run]) -> tuple[pd.Series, dict[Path, np.ndarray]]:
-    """The labels by patient (n), and each run's probabilities (r repeats, n) in the same order.
-
-    Raises InputError, a line a run, where a run has other patients, labels or folds than the first.
-    """
+    """Labels by patient (n) and each run's probabilities (repeats, n). Raises InputError."""
     tables = [_by_patient(run) for run in runs]
     if problems := [
         f"{run.path}: {difference} in {runs[0].path}; {ADVICE}"
