@@ -140,9 +140,8 @@ def reject_symlinks(run: Path) -> None:
     for folder in folders:
         for entry in _entries(folder):
             try:
-                mode = entry.stat(
-                    follow_symlinks=False
-                ).st_mode  # is_file takes the gone for a link
+                # Not is_file, which takes an entry that is gone for a link.
+                mode = entry.stat(follow_symlinks=False).st_mode
             except OSError:  # renamed since by a process that trains another fold
                 continue
             if not (is_folder := stat.S_ISDIR(mode)) and not stat.S_ISREG(mode):

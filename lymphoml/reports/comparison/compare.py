@@ -151,12 +151,11 @@ def _compare_stratum(
     table = table.sort_values(  # balanced accuracy before AUROC
         ["score", "is_reference", "value"], ascending=False, ignore_index=True
     )
+    baseline = reference if is_baseline else None
     return Stratum(
         n_patients=len(outcome),
         table=table,
-        best=paired.best_of_n_bias(
-            outcome, models, resamples, seed, reference if is_baseline else None
-        ),
+        best=paired.best_of_n_bias(outcome, models, resamples, seed, baseline),
         n_tests=int(table["p"].notna().sum()) + unseen * len(paired.PAIR_SCORES),
     )
 

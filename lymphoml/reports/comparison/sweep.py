@@ -80,11 +80,9 @@ def _score_columns(run: Run, baseline: str | None = None) -> dict[str, Any]:
     std = {stratum: score_std(run, stratum, baseline) for stratum in STRATA}
     for column, (stratum, score) in SHOWN.items():
         scores = (
-            baseline_scores(run, stratum).get(baseline, {})
-            if baseline
-            else run_scores(run, stratum)
+            baseline_scores(run, stratum).get(baseline) if baseline else run_scores(run, stratum)
         )
-        values = scores.get(score, {})
+        values = (scores or {}).get(score, {})
         columns[column] = values.get("value")
         columns |= {f"{column}_{end}": values.get(end) for end in ("low", "high")}
         columns[f"{column}_std"] = std[stratum].get(score)

@@ -82,8 +82,5 @@ def _comparison_content(comparison: Comparison) -> dict[str, Any]:
         prefix = "" if name == "all" else f"{STRATA[name].capitalize()}: "
         found = [*output.detectable_lines(stratum), *output.best_lines(comparison, stratum)]
         lines += [prefix + line for line in found]
-    return {
-        "reference": comparison.reference,
-        "tables": tables,
-        "lines": [*lines, *output.run_lines(comparison)],
-    }
+    lines += output.run_lines(comparison)
+    return {"reference": comparison.reference, "tables": tables, "lines": lines}
