@@ -82,7 +82,10 @@ class Distribution(Pooling):
     def __init__(self, dim: int, levels: Sequence[float] = (0.1, 0.5, 0.9), eps: float = 1e-4):
         super().__init__((2 + len(levels)) * dim)
         if not all(0 <= level <= 1 for level in levels) or not eps > 0:
-            raise ValueError(f"levels are {list(levels)}, eps {eps}; need 0 to 1, eps above 0")
+            raise ValueError(
+                f"levels are {list(levels)} and eps is {eps}; levels must lie between 0 and 1, "
+                "eps above 0"
+            )
         self.levels, self.eps = list(levels), eps
 
     def forward(self, features: Features, lengths: Lengths) -> Float[Tensor, "b e"]:

@@ -184,5 +184,7 @@ def read_key() -> bytes:
             f"XDG_CONFIG_HOME to a folder of yours"
         ) from None
     if len(key) != KEY_BYTES:
-        raise InputError(f"{path}: is no key; restore a copy, or remove it for new pseudonyms")
+        raise InputError(
+            f"{path}: must have {KEY_BYTES} bytes; restore a copy, or remove it for new pseudonyms"
+        )
     return key
