@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from scipy.special import expit, logit
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from sklearn.metrics import roc_auc_score
 
 from lymphoml.evaluation.intervals import auroc_interval, balanced_accuracy_interval, delong, wilson
@@ -40,6 +40,27 @@ def test_an_absent_class_leaves_every_interval_undefined():
     assert np.isnan(balanced_accuracy_interval(0, 0, 5, 10)).all()
     assert np.isnan(delong([1, 1, 1], [0.1, 0.2, 0.3])).all()
     assert np.isnan(auroc_interval(np.nan, np.nan, 3, 0)).all()
+
+
+@pytest.mark.parametrize("sizes", [(23, 10), pytest.param((113, 50), marks=pytest.mark.slow)])
+def test_the_score_interval_covers_wherever_the_truth_lies(sizes):
+    """A fold, all patients: at each true sensitivity and specificity, summed over every table.
+
+    Square-and-add of Wilson's limits falls to 0.90 here (docs/method.md).
+    """
+    rates = np.array([0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97])
+    counts = [np.arange(n + 1) for n in sizes]
+    low, high = np.array(
+        [[balanced_accuracy_interval(hit, sizes[0], right, sizes[1]) for right in counts[1]]
+         for hit in counts[0]]
+    ).transpose(2, 0, 1)  # fmt: skip
+    hits, rights = (binom.pmf(counts[i], n, rates[:, None]) for i, n in enumerate(sizes))
+    truth = (rates[:, None, None, None] + rates[:, None, None]) / 2
+    holds = (low <= truth + 1e-9) & (truth - 1e-9 <= high)
+    coverage = np.einsum("ih,ijhr,jr->ij", hits, holds, rights)
+    assert 0.945 < coverage.mean() < 0.96
+    assert coverage.min() > 0.935
+    assert coverage.max() < 0.975
 
 
 def direct_delong(labels, scores):
