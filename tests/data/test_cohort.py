@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lymphoml.cli.config import data_config
 from lymphoml.core.errors import InputError
+from lymphoml.core.privacy import hide_dates
 from lymphoml.data.cohort import Cohort, load_cohort, load_cohort_lenient, subgroups
 from lymphoml.data.columns import CellError, read_cell
 from lymphoml.data.settings import DataConfig
@@ -234,6 +235,7 @@ def test_a_missing_table_and_a_missing_root_are_problems(tmp_path):
     ("LYMPH_COUNT", "inf", "LYMPH_COUNT is not a number"),
     ("LYMPH_COUNT", "1e99", "LYMPH_COUNT is not a number"),
     ("LYMPH_COUNT", "-4.8", "LYMPH_COUNT is not above 0"),
+    ("LYMPH_COUNT", "19481207", "LYMPH_COUNT is written like a date"),
 ])  # fmt: skip
 def test_a_wrong_cell_is_a_problem_with_file_row_and_patient(tmp_path, column, value, what):
     row = dict(zip(HEADER.split(","), TRAIN[1].split(","), strict=True)) | {column: value}
@@ -242,7 +244,8 @@ def test_a_wrong_cell_is_a_problem_with_file_row_and_patient(tmp_path, column, v
     assert problem.place.path == tmp_path / "trainset/trainset_true.csv"
     assert problem.place.where.startswith("row 3, patient ")
     assert problem.what.startswith(what)
-    assert problem.private == ("" if column == "DOB" or "missing" in what else repr(value))
+    hidden = column == "DOB" or "missing" in what
+    assert problem.private == ("" if hidden else hide_dates(repr(value)))
     assert all(other.what == "no such folder" for other in others)  # of an id that can have none
     if column != "ID":
         assert problem.place.where == "row 3, patient P1"
