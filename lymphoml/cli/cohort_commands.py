@@ -164,7 +164,7 @@ class Synthesize:
     images: list[int] = option([16, 198], "images a patient, fewest and most")
     size: int = option(224, "pixels a side")
     seed: int = option(0, "another number, another cohort")
-    clinical_effect: float = option(1.0, "0 to 1, of the difference in age and count")
+    clinical_effect: float = option(1.0, "of age and count on the label, 0 to 1")
 
     def execute(self) -> None:
         from lymphoml.data.synthetic.cohort import synthesize

@@ -111,7 +111,7 @@ class Report:
     runs: str = option("", "instead of run: folder of a sweep, or [A,B,...]")
     out: str | None = option(None, "file; default: report.html in the folder of the run or sweep")
     audit: str | None = option(None, "audit.json of the run's cohort, to be summarised")
-    prevalence: float | None = option(None, "of tumoral patients in the decision curve")
+    prevalence: float | None = option(None, "in the decision curve; default: the cohort's")
     reference: str | None = option(None, "of several runs, as in compare")
     tried: int | None = option(None, "of several runs, as in compare")
     data: dict[str, Any] = option({}, "data.root=DIR: the cohort, for pictures of cells")
@@ -160,9 +160,12 @@ class Compare:
     """Compare runs on the same patients and folds; of a sweep also the paper's table and figure."""
 
     runs: str = option(REQUIRED, "[A,B,...] run folders, or the folder of a sweep")
-    reference: str | None = option(None, "run folder or baseline; the first run, or the paper's")
+    reference: str | None = option(
+        None,
+        "run folder or baseline (clinical, ...); default: the first run, of a sweep the paper's",
+    )
     tried: int | None = option(None, "number of configurations tried, if more than these")
-    out: str | None = option(None, "folder for the written files; the sweep's, or runs")
+    out: str | None = option(None, "folder for comparison.json and tables; default: sweep, or runs")
     resamples: int = option(2000, "bootstrap resamples of patients")
     seed: int = option(0, "of resamples and permutations")
 
