@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,10 @@ def outcome(run: Path) -> dict[str, bytes | str]:
     return found
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def one_line(printed: str) -> str:
     (line,) = printed.splitlines()
     assert line.startswith("error: ")
@@ -98,17 +102,14 @@ class Canary:
         return os.mkdir, (str(self.place),)
 
 
-def few(cases: Mapping[str, Any], *quick: str) -> list[Any]:
+def few(cases: Collection[str], *quick: str) -> list[Any]:
     """Return the names of cases as parameters: all but the `quick` ones are slow."""
     assert set(quick) <= set(cases), set(quick) - set(cases)
     return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in cases]
 
 
 def cost(code: str, cwd: Path, limit: float = 60) -> tuple[float, float]:
-    """Return MB of memory at its peak, and CPU seconds, that the function `attack` of `code` adds.
-
-    VmHWM, as a process inherits `ru_maxrss` from the one that started it.
-    """
+    """Return MB at its peak, and CPU seconds, that the function `attack` of `code` adds."""
     if not Path("/proc/self/status").exists():
         pytest.skip("the peak of a process's memory is read from /proc")
     measured = f"""

@@ -1,8 +1,4 @@
-"""A whole life of a run with canaries in its input and no network, for the tests to search.
-
-Audit, training that raises, is killed and resumed, triage, prediction, report, comparison and
-submission, each by its command in a process of its own.
-"""
+"""A whole life of a run with canaries in its input and no network, for the tests to search."""
 
 import os
 import shutil
@@ -90,11 +86,10 @@ def own_network() -> tuple[str, ...]:
     """Return the words before a command without a network and under HOST; () if forbidden."""
     words = ("unshare", *(() if os.geteuid() == 0 else ("--map-root-user",)), "--net", "--uts",
              "sh", "-c", f'hostname {HOST} && exec "$@"', "sh")  # fmt: skip
-    allowed = (
-        shutil.which("unshare")
-        and not subprocess.run([*words, "true"], stderr=subprocess.DEVNULL).returncode
-    )
-    return words if allowed else ()
+    if not shutil.which("unshare"):
+        return ()
+    tried = subprocess.run([*words, "true"], stderr=subprocess.DEVNULL)
+    return () if tried.returncode else words
 
 
 def birth_dates(patients: int = PATIENTS) -> list[date]:
@@ -110,11 +105,6 @@ def canaries() -> dict[str, list[bytes]]:
     words += [socket.gethostname()] * (len(socket.gethostname()) > 5)  # shorter: found by chance
     dates = {f"birth date {each}": date_needles(each, REFERENCE) for each in birth_dates()}
     return {word: word_needles(word) for word in words} | dates
-
-
-def names() -> dict[str, list[bytes]]:
-    """Return what is written only into private files."""
-    return {word: word_needles(word) for word in (PATIENT, IMAGE)}
 
 
 def make_cohort(folder: Path, patients: int = PATIENTS) -> None:
@@ -168,8 +158,14 @@ def travel(home: Path) -> Journey:
 
     it.command("audit", "cohort=table", root, "data.missing=impute", "data.folds=2",
                "out=seen.json", ends=(0, 1))  # fmt: skip
-    _raise(it, train)
-    _kill(it, train)
+    single = [word.partition(",")[0] for word in train if word != "-m"]
+    blocked = it.work / "runs" / "raised" / "fold-0" / "history.csv"
+    blocked.mkdir(parents=True)  # an error at the first epoch's end
+    it.do(*single, "hydra.run.dir=runs/raised", ends=(1,))
+    blocked.rmdir()
+    process = it.start(*train)
+    wait_until(lambda: list(it.work.glob("runs/cv/*/fold-0/last.ckpt")), 200)
+    end(process)
     it.do(*train)
     name = f"run={it.runs[0].relative_to(it.work)}"
     it.command("triage", name, "sensitivity=0.5")
@@ -181,20 +177,3 @@ def travel(home: Path) -> Journey:
         it.command("submit", name, "message=of a test", f"competition={COMPETITION}", **there)
         it.submissions = len(server.submissions)
     return it
-
-
-def _raise(it: Journey, train: list[str]) -> None:
-    """Raise an error at the first epoch's end: a folder has the name of a file."""
-    single = [word for word in train if word != "-m"]
-    single[single.index("lr=1e-3,1e-4")] = "lr=1e-3"
-    blocked = it.work / "runs" / "raised" / "fold-0" / "history.csv"
-    blocked.mkdir(parents=True)
-    it.do(*single, "hydra.run.dir=runs/raised", ends=(1,))
-    blocked.rmdir()
-
-
-def _kill(it: Journey, train: list[str]) -> None:
-    """Send SIGKILL to all processes after the first epoch."""
-    process = it.start(*train)
-    wait_until(lambda: list(it.work.glob("runs/cv/*/fold-0/last.ckpt")), 200)
-    end(process)

@@ -8,15 +8,9 @@ import torch
 
 from lymphoml.core.errors import InputError
 from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.training import checkpoint
 from lymphoml.training.callbacks import History
-from lymphoml.training.checkpoint import (
-    LAST,
-    PREVIOUS,
-    SELECTED,
-    AtomicCheckpointIO,
-    find_resume_checkpoint,
-    load_checkpoint,
-)
+from lymphoml.training.checkpoint import LAST, find_resume_checkpoint, load_checkpoint
 from tests.promises.jobs import CLINICAL, configuration, outcome, predict, refused, train_ends
 
 slow = pytest.mark.slow
@@ -25,25 +19,15 @@ ADAM = ["optim=adam", "data.augment.flip=true", "data.train_bag_size=2", "traine
         "data.inner_val_fraction=0.3"]  # fmt: skip
 
 
-def flipped(content: bytes, place: float) -> bytes:
-    at = int(place * (len(content) - 1))
-    return content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :]
-
-
 DAMAGES = {  # None: the file is missing
     "truncated": lambda b: b[: len(b) // 2],
-    "one byte short": lambda b: b[:-1],
     "empty": lambda b: b"",
-    "longer": lambda b: b + b"\0",
-    "zeroed": lambda b: bytes(len(b)),
-    **{f"a bit flipped at {place}": lambda b, place=place: flipped(b, place)
-       for place in (0.0, 0.6, 1.0)},
+    "a bit flipped": lambda b: b[:-9] + bytes([b[-9] ^ 16]) + b[-8:],
     "missing": None,
     "digest empty": lambda b: b"",
     "digest not text": lambda b: b"\xff\xfe" + b[4:],
-    "digest truncated": lambda b: b[:10],
     "digest missing": None,
-}  # fmt: skip
+}
 FEW = ["truncated", "empty", "missing"]
 
 
@@ -56,7 +40,7 @@ def spoil(fold_folder, name, file=LAST):
 
 
 class Runs:
-    """A whole run and one whose fold 1 died in its third epoch, of the same words."""
+    """A whole run and one whose fold 1 died in its third epoch."""
 
     def __init__(self, cohort, folder, *words):
         self.config = configuration(cohort, folder / "cache", *words)
@@ -110,7 +94,7 @@ def test_two_corrupt_checkpoints_are_refused(runs, tmp_path, capsys):
     remove, exit code 2; no fold is restarted without that"""
     for name in FEW:
         run = shutil.copytree(runs.stopped, tmp_path / name)
-        for file in (LAST, PREVIOUS):
+        for file in (LAST, checkpoint.PREVIOUS):
             spoil(run / "fold-1", name, file)
         before = {path: path.stat().st_mtime_ns for path in run.rglob("*.c*")}
         (line,) = train_ends(capsys, runs.config, run)
@@ -129,9 +113,9 @@ def test_a_corrupt_selected_checkpoint_is_refused(cohort, tmp_path, capsys):
     selecting = Runs(cohort, tmp_path, *words)
     for name in FEW:
         run = shutil.copytree(selecting.stopped, tmp_path / name)
-        spoil(run / "fold-1", name, SELECTED)
+        spoil(run / "fold-1", name, checkpoint.SELECTED)
         (line,) = train_ends(capsys, selecting.config, run)
-        assert str(run / "fold-1" / SELECTED) in line
+        assert str(run / "fold-1" / checkpoint.SELECTED) in line
         assert not (run / "fold-1" / "done.json").exists()
 
 
@@ -141,7 +125,8 @@ def test_a_finished_folds_corrupt_checkpoint(runs, cohort, tmp_path, capsys):
     bytes"""
     for name in FEW:
         run = shutil.copytree(runs.whole, tmp_path / name)
-        assert not (run / "fold-1" / PREVIOUS).exists()  # a finished fold keeps no second one
+        kept = [path.name for path in (run / "fold-1").glob("*.ckpt")]
+        assert kept == [LAST]  # a finished fold keeps no second one
         spoil(run / "fold-1", name)
         line = refused(capsys, "predict", f"run={run}", f"data.root={cohort}")
         assert f"remove {run / 'fold-1'} " in line
@@ -151,14 +136,9 @@ def test_a_finished_folds_corrupt_checkpoint(runs, cohort, tmp_path, capsys):
     predict(runs.config, run)
 
 
-class Killed(BaseException):
-    pass
-
-
 def save(folder, epoch):
-    AtomicCheckpointIO().save_checkpoint(
-        {"epoch": epoch, "weight": torch.full((100,), float(epoch))}, folder / LAST
-    )
+    content = {"epoch": epoch, "weight": torch.full((100,), float(epoch))}
+    checkpoint.AtomicCheckpointIO().save_checkpoint(content, folder / LAST)
 
 
 def is_killed(folder, step, after):
@@ -169,11 +149,9 @@ def is_killed(folder, step, after):
         def call(*args, **options):
             nonlocal left
             left -= 1
-            if left < 0 and not after:
-                raise Killed
-            done = operation(*args, **options)
+            done = operation(*args, **options) if left >= 0 or after else None
             if left < 0:
-                raise Killed
+                raise KeyboardInterrupt
             return done
 
         return call
@@ -183,7 +161,7 @@ def is_killed(folder, step, after):
             patch.setattr(module, name, counted(getattr(module, name)))
         try:
             save(folder, 2)
-        except Killed:
+        except KeyboardInterrupt:
             return True
     return False
 
@@ -206,18 +184,11 @@ def test_no_moment_of_a_save_leaves_fewer_than_one_good_checkpoint(tmp_path):
         assert found["weight"].tolist() == [epoch] * 100
         save(folder, epoch + 1)
         assert load_checkpoint(folder / LAST)["epoch"] == epoch + 1
+        assert find_resume_checkpoint(folder, 0) == (folder / LAST, None)
         (folder / LAST).write_bytes(b"")
         assert load_checkpoint(find_resume_checkpoint(folder, 0).checkpoint)["epoch"] == epoch
+        assert find_resume_checkpoint(folder, 0).notice is None
+        (folder / LAST).write_bytes(b"corrupt again")
+        with pytest.raises(InputError, match=r"previous.ckpt is missing"):
+            find_resume_checkpoint(folder, 0)
     assert tried >= 20
-
-
-def test_a_second_fall_does_not_return_to_the_corrupt_checkpoint(tmp_path):
-    for epoch in range(3):
-        save(tmp_path, epoch)
-    assert find_resume_checkpoint(tmp_path, 0) == (tmp_path / LAST, None)
-    (tmp_path / LAST).write_bytes(b"corrupt")
-    assert load_checkpoint(find_resume_checkpoint(tmp_path, 0).checkpoint)["epoch"] == 1
-    assert find_resume_checkpoint(tmp_path, 0).notice is None
-    (tmp_path / LAST).write_bytes(b"corrupt again")
-    with pytest.raises(InputError, match=r"previous.ckpt is missing"):
-        find_resume_checkpoint(tmp_path, 0)

@@ -20,7 +20,7 @@ import torch
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.main import main
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import CLINICAL, ROOT, configuration, outcome
+from tests.promises.jobs import CLINICAL, ROOT, configuration, outcome, predict
 
 slow = pytest.mark.slow
 SHORT = ["trainer.max_epochs=2", "logger.tensorboard=true"]
@@ -38,8 +38,7 @@ def attempt(config, run):
     def whole_job():
         cross_validate(config, run)
         main(["triage", f"run={run}", "sensitivity=0.5"])
-        places = [f"data.root={config.data.root}", f"data.cache={config.data.cache}"]
-        main(["predict", f"run={run}", *places])
+        predict(config, run)
         main(["report", f"run={run}", "thumbnails=false"])
 
     error = io.StringIO()
@@ -58,38 +57,36 @@ def check_whole(folder):
             assert path.stat().st_size, path
 
 
-class Faults:
-    """Each of these file operations fails on every file of a run, or on those of `names`, once."""
+def fail_once(patch, folder, number, by_name, operations, names):
+    """Let these operations fail once on every file of a run, or of `names`; return what failed."""
+    met = set()
 
-    def __init__(self, patch, folder, number, by_name, operations, names):
-        self.folder, self.number, self.by_name, self.names = folder, number, by_name, names
-        self.met = set()
-        for module, name, target in (
-            (os, "mkdir", lambda path, *_: path),
-            (os, "replace", lambda _, path: path),
-            (os, "fsync", lambda handle: os.readlink(f"/proc/self/fd/{handle}")),
-            (tempfile, "mkstemp", lambda dir, prefix: f"{dir}/{prefix}"),
-            (torch, "save", lambda _, file: file.name),
-        ):
-            if name in operations:
-                patch.setattr(module, name, self._failing(getattr(module, name), name, target))
-
-    def _failing(self, operation, name, target):
-        # What the system itself leaves without a name: writing and flushing.
-        named = name in ("mkdir", "mkstemp", "replace")
+    def failing(operation, name, target):
+        named = name in ("mkdir", "mkstemp", "replace")  # the others know no name
 
         def call(*args, **options):
             path = Path(target(*args, **options))
             if path.name.startswith("."):  # a temporary file
                 path = path.with_name(path.name.split(".", 1)[1].rpartition(".")[0])
-            met = name, path.name if self.by_name else str(path)
-            counts = self.names is None or path.name in self.names
-            if counts and self.folder in path.parents and met not in self.met:
-                self.met.add(met)
-                raise OSError(self.number, os.strerror(self.number), *[str(path)] * named)
+            fault = name, path.name if by_name else str(path)
+            counts = (names is None or path.name in names) and folder in path.parents
+            if counts and fault not in met:
+                met.add(fault)
+                raise OSError(number, os.strerror(number), *[str(path)] * named)
             return operation(*args, **options)
 
         return call
+
+    for module, name, target in (
+        (os, "mkdir", lambda path, *_: path),
+        (os, "replace", lambda _, path: path),
+        (os, "fsync", lambda handle: os.readlink(f"/proc/self/fd/{handle}")),
+        (tempfile, "mkstemp", lambda dir, prefix: f"{dir}/{prefix}"),
+        (torch, "save", lambda _, file: file.name),
+    ):
+        if name in operations:
+            patch.setattr(module, name, failing(getattr(module, name), name, target))
+    return met
 
 
 @pytest.mark.parametrize(("number", "by_name", "operations", "names"), [
@@ -109,7 +106,7 @@ def test_every_file_operation_fails_once(
     same bytes"""
     config, run, whole = configured(*CLINICAL, *SHORT), tmp_path / "run", tmp_path / "whole"
     assert attempt(config, whole)[0] == 0
-    faults, failures = Faults(monkeypatch, run, number, by_name, operations, names), 0
+    met, failures = fail_once(monkeypatch, run, number, by_name, operations, names), 0
     while (ended := attempt(config, run))[0]:
         code, line = ended
         assert code == 1, line
@@ -119,8 +116,8 @@ def test_every_file_operation_fails_once(
         assert AGAIN in line
         check_whole(run)
         failures += 1
-    assert failures == len(faults.met)
-    assert (names or FILES) <= {Path(met).name for _, met in faults.met}
+    assert failures == len(met)
+    assert (names or FILES) <= {Path(path).name for _, path in met}
     assert outcome(run) == outcome(whole)
     assert not list(run.rglob(".*.*.*"))  # no temporary file
 

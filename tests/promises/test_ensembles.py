@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from unittest.mock import DEFAULT, Mock, patch
 
 import numpy as np
 import pandas as pd
@@ -17,16 +18,12 @@ from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.predict import fold_probabilities
 from lymphoml.runs.triage_rule import apply_rule, read_rule
-from tests.promises.jobs import CLINICAL, configuration, train_ends
+from tests.promises.jobs import CLINICAL, configuration, files, train_ends
 from tests.promises.jobs import refused as refused_line
 from tests.reports.fabricate import config, make_predictions, make_run
 
 MEMBERS = "runs=[runs/seed=0,runs/seed=1,runs/seed=2]"
 SECOND, FOLDS = "second/predictions.csv", "both/folds.csv"
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def refused(capsys, *words) -> str:
@@ -76,20 +73,12 @@ def test_an_interrupted_ensemble_is_unfinished_and_made_again(runs, capsys):
     unfinished until its last file; the same command ends in the same bytes"""
     main(["ensemble", MEMBERS, "out=whole"])
     whole = {name.removeprefix("whole/"): content for name, content in files(Path("whole")).items()}
-    replace = os.replace
     for room in (0, 1, len(whole) // 2, len(whole) - 1):
-        out, written = Path(f"broken{room}"), []
-
-        def full(source, target, written=written, room=room):
-            if len(written) == room:
-                raise OSError(28, "No space left on device")
-            written.append(target)
-            replace(source, target)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "replace", full)
-            with pytest.raises(SystemExit) as left:
-                main(["ensemble", MEMBERS, f"out={out}"])
+        out = Path(f"broken{room}")
+        # Then the disk is full.
+        full = Mock(side_effect=[DEFAULT] * room + [OSError(28, "No space left")], wraps=os.replace)
+        with patch("os.replace", full), pytest.raises(SystemExit) as left:
+            main(["ensemble", MEMBERS, f"out={out}"])
         assert left.value.code == 1
         assert sum(path.is_file() for path in out.rglob("*")) == room
         line = refused(capsys, "report", f"run={out}")
@@ -146,16 +135,6 @@ def test_an_ensemble_is_not_trained(configured, both, capsys):
     assert {name: each for name, each in files(both).items() if ".lock" not in name} == before
 
 
-def mean_of_new(root: Path) -> pd.DataFrame:
-    """By each fold: the mean of the logits of both members' models."""
-    tables = []
-    for member in map(Path, ("first", "second")):
-        config = run_config(member, {"root": str(root)}, {})
-        new = load_cohort(config.data).unlabelled
-        tables.append(fold_probabilities(member, config, new, [0, 1]))
-    return pd.DataFrame(mean_probability(tables), tables[0].index, [0, 1])
-
-
 def test_an_ensemble_predicts_by_its_members_models(both, cohort):
     """predict.py on an ensemble, whose members declare other columns of the same cohort → in each
     fold the mean of its members' logits; a labelled patient is predicted by models that held the
@@ -168,7 +147,13 @@ def test_an_ensemble_predicts_by_its_members_models(both, cohort):
     assert json.loads(line)["kind"] == "predict"
     assert not Path("first/ledger.jsonl").exists()
     main(["triage", "run=again", "sensitivity=0.5"])
-    new, expected = predicted("again", cohort), mean_of_new(cohort)
+    tables = []
+    for member in map(Path, ("first", "second")):
+        config = run_config(member, {"root": str(cohort)}, {})
+        unlabelled = load_cohort(config.data).unlabelled
+        tables.append(fold_probabilities(member, config, unlabelled, [0, 1]))
+    expected = pd.DataFrame(mean_probability(tables), tables[0].index, [0, 1])
+    new = predicted("again", cohort)
     assert list(new.index) == list(expected.index)
     np.testing.assert_allclose(new["probability"], expected.mean(axis=1), rtol=0, atol=1e-7)
     deviation = expected.std(axis=1, ddof=0)
@@ -216,13 +201,12 @@ def environment(run="both", **changes):
     return lambda: path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-NAMES, DAMAGED = "names of run folders", "environment.json is damaged"
+NAMES = "names of run folders"
 
 
 @pytest.mark.parametrize(("change", "words", "message"), [
-    *((named(names), "run=both", NAMES) for names in (
-        ["first", "../second"], ["first", ".."], ["first", 7], ["first", "s" * 5000],
-        {"first": "second"})),
+    *((named(names), "run=both", NAMES)
+      for names in (["first", "../second"], ["first", 7], {"first": "second"})),
     (named("first"), "run=both members=[first,second]", NAMES),
     (named(["first", "third"]), "run=both", "third"),
     (named(["first", "first"]), "run=both", "each once"),
@@ -236,8 +220,8 @@ NAMES, DAMAGED = "names of run folders", "environment.json is damaged"
      "folds.csv differs"),
     (table(FOLDS, lambda rows: rows.assign(fold="x")), "run=both", "both/folds.csv"),
     (link, "run=both", "link"),
-    (environment(changes=7), "run=both", DAMAGED),
-    (environment(changes=[{"when": "today", "changes": [1]}]), "run=both", DAMAGED),
+    (environment(changes=[{"when": "today", "changes": [1]}]), "run=both",
+     "environment.json is damaged"),
     (environment(member_predictions=None), "run=both", "member_predictions"),
     (None, "run=both members=[first]", "has 2, each once"),
     (None, "run=both members=[first,first]", "has 2, each once"),

@@ -71,33 +71,24 @@ def tamper(run, place="", value=None, content=None):
         path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n")
 
 
-PLACES = dict.fromkeys(["canary", "state_dict.canary", "hyper_parameters.model.canary",
-                        "callbacks.canary", "optimizer_states", "lr_schedulers",
-                        "BagDataModule.clinical.canary", "epoch"])  # fmt: skip
+PLACES = ["canary", "state_dict.canary", "optimizer_states", "BagDataModule.clinical.canary"]
 
 
-@pytest.mark.parametrize("place", few(PLACES, "state_dict.canary", "optimizer_states"))
+@pytest.mark.parametrize("place", few(PLACES, *PLACES[1:3]))
 def test_a_payload_runs_nowhere(place, run, tmp_path, predict_is_refused, resume_is_refused):
-    """a checkpoint that runs code, at any place in it, its digest right → nothing runs on resuming
-    or predicting; one line, exit code 2"""
+    """a checkpoint that runs code, at any place in it, its digest right → nothing runs: report,
+    triage and compare do not read it; predicting and resuming: one line, exit code 2"""
     fired = tmp_path / "fired"
     tamper(run, place, Canary(fired))
     torch.load(next(run.glob("fold-0/*.ckpt")), weights_only=False)
     assert fired.exists()  # the payload works
     fired.rmdir()
-    assert "plain tensors" in predict_is_refused()
-    resume_is_refused()
-    assert not fired.exists()
-
-
-def test_reports_read_no_checkpoint(run, tmp_path):
-    """such a checkpoint, and report, triage and compare → nothing runs"""
-    fired = tmp_path / "fired"
-    tamper(run, "state_dict.canary", Canary(fired))
+    other = shutil.copytree(run, tmp_path / "other")
     main(["report", f"run={run}"])
     main(["triage", f"run={run}"])
-    other = shutil.copytree(run, tmp_path / "other")
     main(["compare", f"runs=[{run},{other}]", "resamples=100", f"out={tmp_path}"])
+    assert "plain tensors" in predict_is_refused()
+    resume_is_refused()
     assert not fired.exists()
 
 
@@ -111,26 +102,23 @@ DEEP = GIANT | {"encoder": ENCODER | {"name": "vit_tiny_patch16_224", "depth": 1
 
 
 def scaling(names, mean, scale):
-    return {"names": names, "mean": mean, "scale": scale}
+    return {"names": names, "mean": mean, "scale": scale, "weights": []}
 
 
 VALUES = {
     "a target of the model": (MODEL, {"fusion": TARGET}),
     "a target of the fusion": (f"{MODEL}.fusion._target_", "os.mkdir"),
     "a target in an argument": (f"{MODEL}.fusion.hidden", TARGET),
-    "a target in a list": (f"{MODEL}.fusion.hidden", [[{"a": TARGET}]]),
     "a target of the model itself": (f"{MODEL}._target_", "builtins.exec"),
     "no target": (MODEL, {}),
     "a giant model": (MODEL, GIANT),
     "a large model": (MODEL, GIANT | {"pooling": POOLING | {"hidden": 10**7}}),
     "a deep model": (MODEL, DEEP),
     "giant clinical values": ("hyper_parameters.clinical_dim", 10**12),
-    "negative clinical values": ("hyper_parameters.clinical_dim", -3),
     "settings that are none": ("hyper_parameters", {"model": None}),
     "no weights": ("state_dict", {}),
     "weights that are text": ("state_dict", {"a": "b"}),
     "weights of another shape": ("state_dict.weight", torch.zeros(3, 3)),
-    "another weight": ("state_dict.x", torch.zeros(3)),
     "no clinical": ("BagDataModule.clinical", None),
     "clinical of text": ("BagDataModule.clinical.mean", ["a", "b"]),
     "clinical of NaN": ("BagDataModule.clinical.mean", [math.nan, math.nan]),
@@ -144,9 +132,7 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", few(VALUES, "a target of the model", "weights of another shape", "clinical of NaN")
-)
+@pytest.mark.parametrize("name", few(VALUES, "a target of the model", "clinical of NaN"))
 def test_changed_content_is_one_line(name, run, predict_is_refused):
     """changed hyper-parameters, weights or scaling of a checkpoint: targets, giants and others →
     one line, exit code 2; nothing is built, called or allocated"""
@@ -186,11 +172,7 @@ def test_other_formats_are_refused(name, run, predict_is_refused, resume_is_refu
     assert not Path("fired").exists()
 
 
-LINKED = dict.fromkeys(["fold-0/last.ckpt", "fold-1", "test", "config.yaml", "metrics.json",
-                        "predictions.csv", ".lock"])  # fmt: skip
-
-
-@pytest.mark.parametrize("place", few(LINKED, "fold-0/last.ckpt", "test", "config.yaml"))
+@pytest.mark.parametrize("place", ["fold-0/last.ckpt", "fold-1", "test", "config.yaml"])
 def test_a_run_folder_reaches_no_other_place(place, run, cohort, tmp_path, capsys):
     """a link to elsewhere in a run folder that was sent → one line, exit code 2; its target is
     neither read nor written"""

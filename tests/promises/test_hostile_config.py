@@ -19,23 +19,16 @@ from tests.reports.fabricate import make_run
 
 RUNS = {"_target_": "os.mkdir", "path": "fired"}
 CALLBACK = "x: {_target_: os.mkdir, path: fired}"
-LOGS = {"version": 1, "handlers": {"h": {"class": "logging.FileHandler", "filename": "fired"}},
-        "root": {"handlers": ["h"]}}  # fmt: skip
-FACTORY = {"version": 1, "formatters": {"f": {"()": "os.mkdir", "path": "fired"}}}
 HYDRA = {
     "a callback": {"callbacks": {"x": RUNS}},
     "a launcher": {"launcher": RUNS},
-    "a sweeper": {"sweeper": RUNS},
-    "a log handler": {"job_logging": LOGS},
-    "a log factory": {"hydra_logging": FACTORY},
+    "a log handler": {"job_logging": {"handlers": {"h": {"class": "logging.FileHandler"}}}},
     "an environment": {"job": {"env_set": {"LD_PRELOAD": "evil.so"}}},
     "another working folder": {"job": {"chdir": True}},
     "a search path": {"searchpath": ["file:///tmp"]},
-    "a run folder elsewhere": {"run": {"dir": "/tmp/fired"}},
     "a run folder above": {"run": {"dir": "runs/../../fired"}},
     "a sub-folder above": {"sweep": {"subdir": "../../fired"}},
     "a folder of another key": {"run": {"dir": "${data.root}"}},
-    "hydra's own output": {"output_subdir": "../../fired"},
     "a swept callback": {"sweeper": {"params": {"+hydra.callbacks.x._target_": "os.mkdir"}}},
 }
 REACHED = {  # defaults of the named file, and a file that they reach
@@ -55,41 +48,33 @@ REACHED = {  # defaults of the named file, and a file that they reach
     "a folder by a name": ([{"extra": "x"}], "extra/x.yaml", "# @package _global_\nname: ../x"),
     "another folder": ([{"extra": "../../x"}], "extra/x.yaml", "lr: 1"),
 }  # fmt: skip
-LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
-)
+LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1},' * 9}]\n" for i in range(1, 12))
 YAML = {
     "a tag that calls": "tags: !!python/object/apply:os.mkdir [fired]",
-    "a tag that names": "tags: !!python/name:os.system",
     "a tag of one's own": "tags: !x 1",
     "a billion laughs": LAUGHS,
     "an alias of itself": "a: &a [*a]",
-    "a merge": "a: &a {b: 1}\nc: {<<: *a}",
     "depth": "a: " + "[" * 5000 + "]" * 5000,
     "a key twice": "lr: 1\nlr: 2",
-    "two documents": "lr: 1\n---\nlr: 2",
     "no mapping": "- 1",
-    "binary": "\x00\x01",
     "an escape": "a: \x1b[2J",
     "size": "a: " + "x" * (2 << 20),
 }
-INTERPOLATED = {
+PLAIN = YAML | {
     "the environment": "name: ${oc.env:HOME}",
     "the environment, hidden": "tags: ['${oc.${lr}:HOME}']",
-    "Hydra's own": "tags: ['${hydra:runtime.cwd}']",
-    "a text made a value": "tags: '${oc.decode:\"[1]\"}'",
+    "an unknown key": "surprise: 1",
+    "another type": "data: 3",
+    "a number that is none": "seed: .nan",
+    "a date": "data: {reference_date: 2021-01-01}",
 }
-TYPED = {"an unknown key": "surprise: 1", "another type": "data: 3",
-         "a number that is none": "seed: .nan", "a date": "data: {reference_date: 2021-01-01}",
-         "a list in place of a section": "data: {}\ntrainer: [1]"}  # fmt: skip
 SENT = ["-cd", ".", "-cn", "sent"]
 
 
 def send(defaults=(), **more):
     """Write `sent.yaml`, which a user names with -cn."""
-    Path("sent.yaml").write_text(
-        yaml.safe_dump({"defaults": ["train", *defaults, "_self_"]} | more)
-    )
+    content = {"defaults": ["train", *defaults, "_self_"]} | more
+    Path("sent.yaml").write_text(yaml.safe_dump(content))
 
 
 @pytest.fixture(autouse=True)
@@ -109,10 +94,9 @@ def test_a_configuration_file_runs_nothing():
         with pytest.raises((InputError, HydraException), match=r"may not set hydra|not in 'Basic"):
             check_command_line(SENT)
         assert not Path("fired").exists(), name
-    for name in ("a tag that calls", "a tag that names", "a billion laughs", "an alias of itself",
-                 "depth", "a key twice", "size", "the environment"):  # fmt: skip
-        content = (YAML | INTERPOLATED)[name]
-        Path("sent.yaml").write_text(f"defaults: [train, _self_]\n{content}")
+    for name in ("a tag that calls", "a billion laughs", "depth", "a key twice", "size",
+                 "the environment"):  # fmt: skip
+        Path("sent.yaml").write_text(f"defaults: [train, _self_]\n{PLAIN[name]}")
         with pytest.raises(InputError) as caught:
             check_command_line(SENT)
         assert len(caught.value.problems) == 1, name
@@ -169,21 +153,12 @@ def test_the_projects_own_configuration_passes():
         parse_yaml(path.read_text())
 
 
-@pytest.mark.parametrize(
-    "name",
-    few(
-        YAML | INTERPOLATED | TYPED,
-        "a tag that calls",
-        "a billion laughs",
-        "the environment",
-        "a date",
-    ),
-)
+@pytest.mark.parametrize("name", few(PLAIN, "a tag that calls", "a billion laughs", "a date"))
 def test_a_runs_configuration_is_plain(name, tmp_path, capsys):
     """tags, aliases of aliases, depth, duplicate keys, interpolations in a run's `config.yaml` →
     one line, exit code 2, in under 5 seconds; the environment is not shown"""
     run = make_run(tmp_path / "run", n=20, epochs=1)
-    (run / "config.yaml").write_text((YAML | INTERPOLATED | TYPED)[name])
+    (run / "config.yaml").write_text(PLAIN[name])
     started = time.process_time()
     line = refused(capsys, "predict", f"run={run}")
     assert "config.yaml" in line
@@ -194,9 +169,9 @@ def test_a_runs_configuration_is_plain(name, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("word", [
-    "name=../../x", "name=/tmp/x", "name=..", "name=.hidden", "name=-rf", "name=a/b", "name=",
-    "name=a,../b", "+name=../x", "name==1+1", "name=<b>", "name=x\n", "name=\x1b[2J", "tags=[\x00]",
-    "name=" + "x" * 300, "name=${oc.env:HOME}", "--experimental-rerun=x.pickle",
+    "name=../../x", "name=..", "name=.hidden", "name=-rf", "name=", "name=a,../b", "+name=../x",
+    "name=x\n", "tags=[\x00]", "name=" + "x" * 300, "name=${oc.env:HOME}",
+    "--experimental-rerun=x.pickle",
 ])  # fmt: skip
 def test_overrides_that_lead_elsewhere(word):
     """overrides with bombs, tags, control letters, names that lead elsewhere → one line, exit code
@@ -206,15 +181,10 @@ def test_overrides_that_lead_elsewhere(word):
 
 
 def test_values_of_commands_are_plain(capsys):
-    """bombs and tags in a command's `key=value` → one line, exit code 2"""
-    for value in ("{a: &a [x], b: *a}", "!!python/name:os.system", "[" * 3000, "{a: 1, a: 2}",
-                  "\x1b[2J", "${oc.env:HOME}"):  # fmt: skip
+    """bombs, tags and references to the environment in a command's `key=value`, or in a setting to
+    be stored with a run → one line, exit code 2"""
+    for value in ("!!python/name:os.system", "[" * 3000, "\x1b[2J", "${oc.env:HOME}"):
         refused(capsys, "audit", "cohort=synthetic", f"data.columns={value}")
-
-
-def test_the_environment_does_not_reach_a_run():
-    """a setting that refers to the environment, to be stored with the run → one line, exit code
-    2"""
     for text in ("${oc.env:HOME}", "${hydra:runtime.cwd}"):
         with pytest.raises(InputError, match="only other keys"):
             to_plain_dict(OmegaConf.create({"tags": [text]}))
@@ -224,7 +194,7 @@ def test_nothing_nested_is_built():
     """a `_target_` within an argument, in every nesting → refused, never built"""
     fusion = {"_target_": "lymphoml.models.fusion.ClinicalOnly"}
     spec = {"_target_": "lymphoml.models.mil.MILModel", "encoder": {}, "pooling": {}}
-    for value in (RUNS, [RUNS], [[RUNS]], {"a": RUNS}, {"a": [{"b": RUNS}]}, ({"a": RUNS},)):
+    for value in (RUNS, [[RUNS]], {"a": [{"b": RUNS}]}, ({"a": RUNS},)):
         with pytest.raises(InputError, match="within an argument"):
             build({"_target_": "torch.optim.SGD", "lr": value}, [])
         for model in ({"fusion": fusion | {"hidden": value}}, {"fusion": fusion, "more": value}):

@@ -85,17 +85,14 @@ def test_image_names_can_be_written_into_a_table(copied):
     """an image file named as a formula, an option, an escape sequence or no text → a line; no csv
     has it"""
     image = os.fsencode(next((copied / "trainset").rglob("*.jpg")))
-    for name in ("=1+1.jpg", "+x.jpg", "-x.jpg", "@x.jpg", "a\nb.jpg", "\x1b[2J.jpg",
-                 "\u202egpj.jpg", b"\xff.jpg"):  # fmt: skip
+    for name in ("=1+1.jpg", "-x.jpg", "\x1b[2J.jpg", b"\xff.jpg"):
         renamed = os.path.join(os.path.dirname(image), os.fsencode(name))
         os.rename(image, renamed)
         assert "refused name" in problems(copied), name
         image = renamed
 
 
-LINKS = {"endless device": "/dev/zero", "terminal": "/dev/tty", "broken": "/nowhere",
-         "process": "/proc/self/environ", "loop": "", "outside": ""}  # fmt: skip
-KINDS = {"pipe": None, "socket": None, "folder": None} | LINKS
+KINDS = ["pipe", "socket", "folder", "endless device", "broken", "loop", "outside"]
 
 
 def special(kind, path, outside):
@@ -110,7 +107,8 @@ def special(kind, path, outside):
     elif kind == "folder":
         path.mkdir()
     else:
-        path.symlink_to({"loop": path, "outside": outside}.get(kind, LINKS[kind]))
+        targets = {"endless device": "/dev/zero", "broken": "/nowhere", "loop": path}
+        path.symlink_to(targets.get(kind, outside))
 
 
 @pytest.mark.parametrize("kind", few(KINDS, "pipe", "outside"))
@@ -147,10 +145,8 @@ def test_only_files_of_a_bounded_size_are_read(kind, tmp_path, patients):
     reads = [lambda: read_folds(path, patients, 5, 1), lambda: read_mapping(path)]
     if kind in ("pipe", "endless device", "large"):
         (tmp_path / "predictions.csv").write_text("patient,fold,label,probability\nP1,0,1,0.5\n")
-        reads += [
-            lambda: read_rule(tmp_path),
-            lambda: check_submission(path, ["P1"], ("ID", "LABEL")),
-        ]
+        reads.append(lambda: read_rule(tmp_path))
+        reads.append(lambda: check_submission(path, ["P1"], ("ID", "LABEL")))
     for attempt in reads:
         with pytest.raises(InputError) as caught:
             attempt()
@@ -164,24 +160,18 @@ def test_a_cohort_stays_below_its_root(copied, tmp_path):
     shutil.copy(copied / TABLE, copied / "clinical.csv")
     for key, value in (
         ("table", "../outside.csv"), ("table", "/etc/passwd"), ("table", "x\x00"),
-        ("table", "images/../../outside.csv"), ("image_dir", ".."), ("image_dir", "/etc"),
-        ("image_dir", "x\x00"), ("image_pattern", "../*"), ("image_pattern", "*\x00"),
+        ("image_dir", ".."), ("image_dir", "/etc"), ("image_pattern", "../*"),
     ):  # fmt: skip
         assert problems(copied, **{"layout": "table", "image_dir": "trainset"} | {key: value})
-
-
-def test_a_table_may_be_a_link_within_the_root(copied):
-    patients = len(read(copied).table)
     (copied / TABLE).rename(copied / "real.csv")
     (copied / TABLE).symlink_to("../real.csv")
-    assert len(read(copied).table) == patients
+    read(copied)  # a link within the root is none to the outside
 
 
 WORDS = [
-    "predict run=x\x00y", "report run=RUN audit=PIPE", "report run=/dev/zero", "report run=x\x00y",
-    "report runs=/dev/null", "report run=RUN audit=/dev/zero", "report run=RUN audit=RUN",
-    "compare runs=[/dev/zero]", "compare runs=[&a]", "compare runs=[[RUN]]",
-    "compare runs=/dev/null", "triage run=/dev/null", "predict run=/dev/null",
+    "predict run=x\x00y", "report run=RUN audit=PIPE", "report run=/dev/zero",
+    "report runs=/dev/null", "report run=RUN audit=RUN", "compare runs=[/dev/zero]",
+    "compare runs=[[RUN]]", "triage run=/dev/null", "predict run=/dev/null",
     "submit run=RUN message=x", "audit cohort=../../x",
     "audit cohort=synthetic out=data/synthetic/x.json",
 ]  # fmt: skip
@@ -190,20 +180,16 @@ WORDS = [
 @pytest.mark.parametrize("commands", [WORDS[:2], pytest.param(WORDS, marks=pytest.mark.slow)])
 @pytest.mark.timeout(60)
 def test_paths_given_to_commands(commands, tmp_path, capsys, monkeypatch):
-    """`audit=`, `run=` or `runs=` with the path of something else → one line, exit code 2"""
+    """`audit=`, `run=` or `runs=` with the path of something else; a run folder named as a formula,
+    or with an escape sequence → one line, exit code 2"""
     monkeypatch.chdir(tmp_path)
-    make_run(tmp_path / "RUN", n=20, epochs=1)
+    named = make_run(tmp_path / "RUN", n=20, epochs=1)
     os.mkfifo("PIPE")
     for words in commands:
         refused(capsys, *words.split(" "))
-
-
-def test_a_runs_name_can_be_written_into_a_table(tmp_path, capsys, monkeypatch):
-    """a run folder named as a formula, or with an escape sequence → one line, exit code 2"""
-    monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "sweep" / "plain", n=20, epochs=1)
-    named = make_run(tmp_path / "sweep" / "other", n=20, epochs=1)
-    for name in ("=1+1", "@x", "-x", "x\x1b[2J", "a\nb"):
+    named = named.rename(tmp_path / "sweep" / "other")
+    for name in ("=1+1", "x\x1b[2J"):
         named = named.rename(named.with_name(name))
         for command in ("report", "compare"):
             refused(capsys, command, "runs=sweep")

@@ -48,12 +48,9 @@ def tar():
     return file.getvalue()
 
 
-class Called:
-    def __init__(self, function, argument):
-        self.call = function, (argument,)
-
+class Giant:
     def __reduce__(self):
-        return self.call
+        return torch.FloatTensor, (10**11,)
 
 
 def pickled(description):
@@ -66,12 +63,9 @@ FILES = {
     "bomb": bomb,
     "truncated": lambda: repacked("", b"")[:700],
     "empty": lambda: b"",
-    "zeros": lambda: bytes(1000),
     "zip of nothing": lambda: b"PK\x05\x06" + bytes(18),
-    "a giant bytearray": pickled(pickle.dumps(Called(bytearray, 10**12), 2)),
-    "a giant tensor": pickled(pickle.dumps(Called(torch.FloatTensor, 10**11), 2)),
+    "a giant tensor": pickled(pickle.dumps(Giant(), 2)),
     "a deep list": pickled(b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."),
-    "a memo of nothing": pickled(b"\x80\x02h\x07."),
     "no end": pickled(b"\x80\x02]"),
     "a long string": pickled(b"\x80\x02X\xff\xff\xff\x7fabc."),
     "a later protocol": pickled(pickle.dumps(Canary(Path("fired")), 4)),
@@ -93,10 +87,7 @@ TWICE = b'"bias":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
 BAD = {
     "a header longer than the file": safetensors({}, length=1 << 40),
     "overlapping": safetensors({"bias": tensor(0, 8), "weight": tensor(4, 12)}, bytes(12)),
-    "out of bounds": safetensors({"bias": tensor(0, 8)}, bytes(4)),
     "beyond all bounds": safetensors({"bias": tensor(0, 1 << 62, (1 << 60,))}, bytes(8)),
-    "negative": safetensors({"bias": tensor(-8, 0)}, bytes(8)),
-    "a gap": safetensors({"bias": tensor(8, 16)}, bytes(16)),
     "a key twice": safetensors(b"{" + TWICE + b"," + TWICE + b"}", bytes(8)),
     "an unknown type": safetensors({"bias": tensor(0, 8, dtype="F31")}, bytes(8)),
     "integers": safetensors({"bias": tensor(0, 8, dtype="I32"), "weight": WEIGHT}, bytes(24)),

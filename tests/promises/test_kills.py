@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.promises.jobs import CLINICAL, ENCODER, ROOT, TINY, end, outcome, start, wait_until
+from tests.promises.jobs import CLINICAL, ENCODER, ROOT, TINY, end, outcome, python, wait_until
 from tests.promises.trials import Trial, events
 
 SEED = 5
@@ -40,12 +40,9 @@ CONFIGURATIONS = {
     "swa": [*AVERAGED, "weight_averaging=swa", "weight_averaging.start=0.4", "data.num_workers=1",
             "model.instance_dropout=0.3", "trainer.check_val_every_n_epoch=2"],
 }  # fmt: skip
-MOMENTS = [".cache/images/*/*.npy", "run/fold-0/last.ckpt", "run/fold-1/last.ckpt"]
 
 
 class Whole(NamedTuple):
-    """An undisturbed run."""
-
     words: list[str]
     folder: Path
     events: Counter[str]
@@ -69,10 +66,7 @@ def differences(folder: Path, whole: Path) -> list[str]:
 
 
 def drawn(draw: random.Random, whole: Whole, before: int, folder: Path) -> Trial:
-    """Return a stop at a kind of event and one of its kind, or at a time.
-
-    What was killed `before` has less left to do.
-    """
+    """Return a stop at an event or a time; what was killed `before` has less left to do."""
     how = draw.choices(["KILL", "TERM", "INT", "MEMORY"], [6, 2, 2, 1])[0]
     if how != "MEMORY" and draw.random() < 0.25:
         return Trial(whole.words, folder, how, after=draw.random() * whole.seconds / (1 + before))
@@ -137,20 +131,16 @@ def test_the_same_command_ends_in_the_same_bytes(cohort, tmp_path, tmp_path_fact
 
 
 @pytest.mark.slow
-def test_plain_processes_resume_too(cohort, tmp_path, tmp_path_factory):
+def test_plain_processes_resume_too(cohort, tmp_path, tmp_path_factory, started):
     """`kill -9` of plain `python train.py` as it decodes images, in its first fold, in its second →
     the same command ends in the same bytes"""
     whole = undisturbed(cohort, "Adam, augmented, 2 workers", tmp_path_factory.mktemp("whole"))
-    for moment in MOMENTS:
-        process = start(ROOT / "train.py", *whole.words, cwd=tmp_path)
-        try:
-            wait_until(lambda moment=moment: list(tmp_path.glob(moment)))
-            process.kill()
-        finally:
-            end(process)
+    for moment in (".cache/images/*/*.npy", "run/fold-0/last.ckpt", "run/fold-1/last.ckpt"):
+        process = started(ROOT / "train.py", *whole.words, cwd=tmp_path)
+        wait_until(lambda moment=moment: list(tmp_path.glob(moment)))
+        end(process)
         assert process.returncode == -9
-    last = start(ROOT / "train.py", *whole.words, cwd=tmp_path)
-    printed = last.communicate()[0]
+    last = python(ROOT / "train.py", *whole.words, cwd=tmp_path)
     assert last.returncode == 0
-    assert re.search(r"fold 1: resuming after epoch \d of 3", printed)
+    assert re.search(r"fold 1: resuming after epoch \d of 3", last.stdout)
     assert differences(tmp_path, whole.folder) == []

@@ -89,7 +89,8 @@ def test_a_kill_loses_no_line(tmp_path, writer):
 def test_a_torn_line_harms_no_other(tmp_path, room):
     """a disk that fills up in the middle of a line → an error; the lines before stay, the next does
     not join the torn one, and that one is counted"""
-    record(tmp_path, "predict", "early", 1)
+    for _ in range(2):  # two uses of one file
+        record(tmp_path, "predict", "early", 1)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     size = (tmp_path / LEDGER).stat().st_size + room
@@ -101,7 +102,9 @@ def test_a_torn_line_harms_no_other(tmp_path, room):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     record(tmp_path, "attempt", "next", 1)
-    assert count_uses([tmp_path]) == UsageCount(1, 1, 1, 0, torn=int(room > 0))
+    used = UsageCount(uses=2, files=1, attempts=1, confirmed=0, torn=int(room > 0))
+    assert count_uses([tmp_path]) == used
+    assert os.listdir(tmp_path) == [LEDGER]
 
 
 def test_nothing_is_predicted_unrecorded(configured, tmp_path):
@@ -157,11 +160,3 @@ def test_no_patient_of_the_run_is_submitted(predicted, capsys):
     (predicted / "folds.csv").write_text("patient,fold\nP1,0\nP4,1\n")
     assert "1 patient" in refused(capsys, "submit", f"run={predicted}", "message=m")
     assert count_uses([predicted]) is None
-
-
-def test_the_same_file_twice_is_two_uses_of_one_file(tmp_path):
-    for digest in ("a", "a", "b"):
-        record(tmp_path, "predict", digest, 3)
-    assert count_uses([tmp_path]) == UsageCount(uses=3, files=2, attempts=0, confirmed=0, torn=0)
-    assert count_uses([tmp_path / "none"]) is None
-    assert os.listdir(tmp_path) == [LEDGER]

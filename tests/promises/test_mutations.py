@@ -19,34 +19,30 @@ from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.folds import make_folds
 from lymphoml.data.image_store import read_images
 from lymphoml.data.synthetic.cohort import synthesize
-from tests.promises.jobs import ROOT, TABLE, python
+from tests.promises.jobs import ROOT, TABLE, TINY, python
 
 Rows, Images = list[list[str]], list[Path]
 
 COLUMNS = {"LABEL": "label", "GENDER": "sex", "DOB": "age", "LYMPH_COUNT": "lymphocyte_count"}
-ODD = ["", " ", "nan", "NA", "null", "inf", "-inf", "1e999", "1e-400", "-1", "0", "1", "2", "007",
-       "9" * 400, "0x10", "1_000", "1,5", "1.5", "１", "٣", "½", "true", "=1+1", "@x", "+1", "-x",
-       "\t1", "1\r", "\x00", "\x1b[31m", "../x", "P1 ", "p1", "é", "e\u0301", "\u202e1", "\ud83d",
-       "01/02/1950", "1-2-1950", "31/12/1950", "30-02-1950", "1950-01-02", "1/2/50", "１/2/1950",
-       "12-12-9999", "F", "f", "X", "<script>", '"', "'", ";", "|", "#", "%", "`", "{}", "${lr}",
-       "\ufeff", "\u200b", "a" * 5000]  # fmt: skip
-NAMES = ["=1+1.jpg", "-x.jpg", "\x1b[2J.jpg", "a\nb.jpg", "é.jpg", "e\u0301.jpg", ".jpg",
-         "x" * 240 + ".jpg", "x.JPG", "x.png", " .jpg", "<img src=x>.jpg", "CON.jpg", "a,b.jpg",
-         '".jpg', b"\xff.jpg"]  # fmt: skip
+ODD = ["", " ", "nan", "NA", "inf", "1e999", "1e-400", "-1", "0", "1", "2", "007", "9" * 400,
+       "1_000", "1,5", "1.5", "１", "½", "=1+1", "-x", "1\r", "\x00", "\x1b[31m", "../x", "P1 ",
+       "e\u0301", "\u202e1", "\ud83d", "01/02/1950", "1-2-1950", "31/12/1950", "30-02-1950",
+       "1950-01-02", "1/2/50", "１/2/1950", "12-12-9999", "F", "f", "X", '"', "'", "\ufeff",
+       "a" * 5000]  # fmt: skip
+NAMES = ["=1+1.jpg", "\x1b[2J.jpg", "a\nb.jpg", "é.jpg", "e\u0301.jpg", ".jpg", "x" * 240 + ".jpg",
+         "x.JPG", "x.png", " .jpg", "a,b.jpg", b"\xff.jpg"]  # fmt: skip
 PIECES = [b'"', b"\x00", b"\r", b"\n", b",", b";", b"\t", b"\xff", b"\xef\xbb\xbf", b"\\", b"'"]
 
 
-def flip_byte(content: bytearray, chance: random.Random) -> None:
-    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-
-
-def insert_bytes(content: bytearray, chance: random.Random) -> None:
-    place = chance.randrange(len(content))
-    content[place:place] = chance.choice(PIECES) * chance.choice([1, 1, 1, 3, 200_000])
-
-
-def truncate_table(content: bytearray, chance: random.Random) -> None:
-    del content[chance.randrange(len(content)) :]
+def damage_bytes(content: bytearray, chance: random.Random) -> None:
+    """Flip a bit, put bytes in, or cut the end off."""
+    place, way = chance.randrange(len(content)), chance.randrange(3)
+    if way == 0:
+        content[place] ^= 1 << chance.randrange(8)
+    elif way == 1:
+        content[place:place] = chance.choice(PIECES) * chance.choice([1, 1, 1, 3, 200_000])
+    else:
+        del content[place:]
 
 
 def other_encoding(content: bytearray, chance: random.Random) -> None:
@@ -68,14 +64,9 @@ def odd_cell(rows: Rows, chance: random.Random) -> None:
 
 
 def swap_cells(rows: Rows, chance: random.Random) -> None:
-    """Swap two rows' cells of one column, so that each is a cell that its column may have."""
+    """Swap two rows' cells of one column: both are valid there."""
     column, (one, other) = chance.randrange(len(rows[0])), chance.sample(rows[1:], 2)
     one[column], other[column] = other[column], one[column]
-
-
-def swap_columns_of_a_row(rows: Rows, chance: random.Random) -> None:
-    row, (a, b) = chance.choice(rows[1:]), chance.sample(range(len(rows[0])), 2)
-    row[a], row[b] = row[b], row[a]
 
 
 def other_rows(rows: Rows, chance: random.Random) -> None:
@@ -111,26 +102,12 @@ def damage_image(images: Images, chance: random.Random) -> None:
     image.write_bytes(content[: chance.choice([len(content), len(content) // 2, 0, 10])])
 
 
-def rename_image(images: Images, chance: random.Random) -> None:
+def rename(images: Images, chance: random.Random) -> None:
+    """Rename an image or a patient's folder."""
     image = chance.choice(images)
-    name = os.fsencode(chance.choice(NAMES))
-    os.rename(os.fsencode(image), os.path.join(os.fsencode(image.parent), name))
-
-
-def rename_folder(images: Images, chance: random.Random) -> None:
-    folder = chance.choice(images).parent
-    name = chance.choice([folder.name.lower(), f"{folder.name} ", f".{folder.name}", "=x", "\x1b",
-                          f"{folder.name}é", "-rf", "x" * 200])  # fmt: skip
-    folder.rename(folder.parent / name)
-
-
-def swap_folder(images: Images, chance: random.Random) -> None:
-    """Swap two patients' folders, which is undetectable: each has the other's images."""
-    one, other = chance.sample(sorted({image.parent for image in images}), 2)
-    spare = one.parent / "spare"
-    one.rename(spare)
-    other.rename(one)
-    spare.rename(other)
+    old = chance.choice([image, image.parent])
+    names = [*NAMES, old.name.lower(), f"{old.name} ", f".{old.name}"]
+    os.rename(old, os.path.join(os.fsencode(old.parent), os.fsencode(chance.choice(names))))
 
 
 def remove_images(images: Images, chance: random.Random) -> None:
@@ -140,28 +117,26 @@ def remove_images(images: Images, chance: random.Random) -> None:
         image.unlink()
 
 
-OF_BYTES = [flip_byte, insert_bytes, truncate_table, other_encoding, other_dialect]
-OF_ROWS = [odd_cell, swap_cells, odd_cell, swap_columns_of_a_row, other_rows, other_rows,
-           other_columns, other_columns, shift_header]  # fmt: skip
-OF_IMAGES = [damage_image, rename_image, rename_folder, swap_folder, remove_images]
+OF_BYTES = [damage_bytes, damage_bytes, other_encoding, other_dialect]
+OF_ROWS = [odd_cell, swap_cells, odd_cell, other_rows, other_rows, other_columns, other_columns,
+           shift_header]  # fmt: skip
+OF_IMAGES = [damage_image, rename, rename, remove_images]
 EVERY = len(OF_BYTES) + len(OF_ROWS) + len(OF_IMAGES)  # seeds, for each way once
 
 
 def mutate(cohort: Path, seed: int) -> str:
-    """Damage the cohort in place, one way a seed; return the way's name."""
+    """Damage the cohort in place; return the way's name."""
     mutation = [*OF_BYTES, *OF_ROWS, *OF_IMAGES][seed % EVERY]
-    chance, table = random.Random(seed), cohort / TABLE
+    chance, content = random.Random(seed), bytearray((cohort / TABLE).read_bytes())
     if mutation in OF_IMAGES:
         mutation(sorted((cohort / "trainset").rglob("*.jpg")), chance)
-    elif mutation in OF_ROWS:
-        rows = [line.split(",") for line in table.read_text().splitlines()]
-        mutation(rows, chance)
-        text = "".join(",".join(row) + "\n" for row in rows)
-        table.write_bytes(text.encode("utf-8", "surrogatepass"))
-    else:
-        content = bytearray(table.read_bytes())
+    elif mutation in OF_BYTES:
         mutation(content, chance)
-        table.write_bytes(content)
+    else:
+        rows = [line.split(",") for line in content.decode().splitlines()]
+        mutation(rows, chance)
+        content = "".join(",".join(row) + "\n" for row in rows).encode("utf-8", "surrogatepass")
+    (cohort / TABLE).write_bytes(content)
     return mutation.__name__
 
 
@@ -180,9 +155,7 @@ def damaged(sound, tmp_path):
 
     def damage(seed):
         copy = shutil.copytree(sound[0], tmp_path / "damaged" / str(seed))
-        name = f"seed {seed}, {mutate(copy, seed)}"
-        print(name)
-        return copy, name
+        return copy, f"seed {seed}, {mutate(copy, seed)}"
 
     return damage
 
@@ -210,14 +183,10 @@ def read(data):
 def meaning(column, cell):
     """Return the value of a cell, read by other means than lymphoml's."""
     cell = cell.strip()
-    if column == "LABEL":
-        return {"1": 1, "0": 0}[cell]
-    if column == "GENDER":
-        return cell.upper()
-    if column == "LYMPH_COUNT":
-        return float(cell)
-    form = "%m/%d/%Y" if "/" in cell else "%d-%m-%Y"
-    return (datetime(2020, 1, 1) - datetime.strptime(cell, form)).days / 365.25
+    if column == "DOB":
+        form = "%m/%d/%Y" if "/" in cell else "%d-%m-%Y"
+        return (datetime(2020, 1, 1) - datetime.strptime(cell, form)).days / 365.25
+    return {"LABEL": int, "GENDER": str.upper, "LYMPH_COUNT": float}[column](cell)
 
 
 def cells(cohort):
@@ -236,7 +205,7 @@ def replay(damaged, before, cache):
     try:
         after, problems = read(settings(spoiled, cache)), None
     except InputError as error:
-        problems = error.problems
+        after, problems = {}, error.problems
     if problems is not None:
         assert problems
         assert all(each.isprintable() and "Traceback" not in each for each in problems)
@@ -253,9 +222,8 @@ def replay(damaged, before, cache):
     return True
 
 
-@pytest.mark.parametrize(
-    "count", [EVERY, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
-)
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("count", [EVERY, pytest.param(2000, marks=pytest.mark.slow)])
 def test_mutations_are_read_right_or_refused(count, sound, damaged, tmp_path):
     """a random mutation of a cohort's table or folders → read, or lines that say what is wrong; no
     other label, age, sex or count"""
@@ -281,10 +249,8 @@ def test_the_audit_survives_every_mutation(seeds, damaged, tmp_path):
 @pytest.mark.timeout(3000)
 def test_mutations_through_the_command_line(damaged, tmp_path):
     """such a mutation, through `train.py` → exit code 0, or 2 and only lines of error"""
-    words = ["data=synthetic", "model/fusion=clinical", "trainer.max_epochs=1", "data.folds=2",
-             "trainer.num_threads=1", "trainer.enable_progress_bar=false",
-             "logger=none"]  # fmt: skip
-    for seed in range(2000, 2000 + 5 * 20, 5):
+    words = [*TINY, "model/fusion=clinical", "trainer.max_epochs=1"]
+    for seed in range(2000, 2100, 5):
         spoiled, name = damaged(seed)
         places = [f"data.root={spoiled}", f"name=m{seed}"]
         done = python(ROOT / "train.py", *words, *places, cwd=tmp_path)

@@ -34,9 +34,14 @@ def smears(tmp_path_factory):
     return folder
 
 
-def test_settings_without_effect_are_refused(configured, tmp_path, capsys):
-    """a setting of pixels where the model reads none, or a value out of its range: of pixels,
-    averaging or warm-up → one line, exit code 2, no folder"""
+def test_settings_without_effect_are_refused(configured, cohort, tmp_path, capsys):
+    """a setting of pixels where the model reads none; data.stain_norm for features, which are
+    computed on images as they are; a value of pixels, averaging or warm-up out of its range → one
+    line, exit code 2, no folder, nothing computed"""
+    for encoder in ("morphology", "random_resnet18"):
+        words = ["cohort=synthetic", f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}"]
+        words += [f"encoder={encoder}", "data.stain_norm=reinhard"]
+        assert "data.stain_norm" in refused(capsys, "features", *words)
     for setting, words in zip(SETTINGS, [FEATURES, CLINICAL] * 2, strict=True):
         (line,) = train_ends(capsys, configured(setting, *words), tmp_path / "run")
         assert setting.partition("=")[0] in line
@@ -46,6 +51,7 @@ def test_settings_without_effect_are_refused(configured, tmp_path, capsys):
         (line,) = caught.value.problems
         assert setting.partition("=")[0].rpartition(".")[2] in line
     assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "cache").exists()
 
 
 def save_as_png(cohort: Path, turned: bool) -> None:
@@ -97,16 +103,6 @@ def test_a_patients_stain_is_estimated_on_their_own_images(smears, tmp_path, nam
         assert not np.array_equal(before.bag(patient), plain.bag(patient))
         if patient != first:
             assert np.array_equal(before.bag(patient), after.bag(patient))
-
-
-def test_features_do_not_ignore_a_setting(smears, tmp_path, capsys):
-    """data.stain_norm for features that are computed on images as they are in their files → one
-    line; nothing is computed"""
-    words = [f"data.root={smears}", f"data.cache={tmp_path / 'cache'}", "data.stain_norm=reinhard"]
-    for encoder in ("morphology", "random_resnet18"):
-        line = refused(capsys, "features", "cohort=synthetic", f"encoder={encoder}", *words)
-        assert "data.stain_norm" in line
-    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("name", ["reinhard", pytest.param("macenko", marks=slow)])

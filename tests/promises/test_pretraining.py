@@ -63,18 +63,6 @@ def copied(cohort, tmp_path):
     return shutil.copytree(cohort, tmp_path / "copy")
 
 
-@pytest.fixture
-def encoders(configured, tmp_path):
-    """Those of each fold of a run that pretrains without the patients it holds out."""
-
-    def of(folds, *words):
-        config = resolve_pretraining(configured(*WEIGHTS, *words))
-        cohort = load_cohort(config.data).labelled
-        return RunEncoders(config, cohort, folds, tmp_path / "no-run")
-
-    return of
-
-
 @pytest.mark.parametrize(("stop", "corrupt"), [
     pytest.param(1, [], marks=slow), (2, []), (2, ["last.ckpt"]),
     pytest.param(2, ["last.ckpt", "previous.ckpt"], marks=slow), (None, ["encoder.safetensors"]),
@@ -133,24 +121,29 @@ def test_no_label_is_read(whole, copied, tmp_path):
     assert encoder(copied, tmp_path) == whole
 
 
-def test_a_fold_never_opens_its_validation_patients(encoders, copied, tmp_path):
+def test_a_fold_never_opens_its_validation_patients(configured, copied, tmp_path):
     """a fold's held-out images are changed or corrupt, and its encoder is pretrained → the fold's
     encoder keeps its bytes: held-out images are never opened"""
-    root = f"data.root={copied}"
-    everyone = load_cohort(encoders(None, root).config.data)
+    words = [*WEIGHTS, f"data.root={copied}"]
+    everyone = load_cohort(configured(*words).data)
     folds = make_folds(everyone.labelled.table, 2, 1, 0)
-    before = encoders(folds, root).get(0).path.read_bytes()
+
+    def encoder_of_fold(cache):
+        config = resolve_pretraining(configured(*words, f"data.cache={tmp_path / cache}"))
+        cohort = load_cohort(config.data).labelled
+        return RunEncoders(config, cohort, folds, tmp_path / "no-run").get(0).path.read_bytes()
+
+    before = encoder_of_fold("cache")
     training, held_out = split(folds, 0, 2)
     donor = everyone.images[training[0]][0].read_bytes()
     for number, patient in enumerate(held_out):
         for path in everyone.images[patient]:
             path.write_bytes(donor if number % 2 else b"no image")
-    words = [root, f"data.cache={tmp_path / 'fresh'}"]
-    assert encoders(folds, *words).get(0).path.read_bytes() == before
+    assert encoder_of_fold("fresh") == before
     # An image of a training patient changes the encoder.
     for path in everyone.images[training[1]]:
         path.write_bytes(donor)
-    assert encoders(folds, *words).get(0).path.read_bytes() != before
+    assert encoder_of_fold("fresh") != before
 
 
 @slow
@@ -212,19 +205,25 @@ def test_folds_whose_encoders_look_differently_do_not_predict_together(
 
 @slow
 @pytest.mark.parametrize("words", [FEATURES, WEIGHTS], ids=["features", "weights"])
-def test_a_run_resumes_with_its_encoder(words, configured, tmp_path, monkeypatch):
-    """a run that pretrains is interrupted, and the cache removed → it resumes with its first
-    encoder, to the same bytes"""
+def test_a_run_resumes_with_its_encoder(words, configured, tmp_path, monkeypatch, capsys):
+    """a run that pretrains is interrupted, and the cache removed; a stored encoder is of other
+    settings → it resumes with its first encoder, to the same bytes; the other encoder is refused"""
+    run = tmp_path / "run"
     cross_validate(configured(*words), tmp_path / "whole")
-    cross_validate(configured(*words, "fold=0"), tmp_path / "parted")
-    shutil.rmtree(tmp_path / "cache" / "pretrained")
+    cross_validate(configured(*words, "fold=0"), run)
+    before = (run / "environment.json").read_bytes()
+    copy_encoder(run / "fold-0", run / "fold-1")
+    other = configured(*words, "fold=1", "pretrain.epochs=5", ALLOWED)
+    assert "was pretrained with another pretrain.epochs" in train_ends(capsys, other, run)[0]
+    assert (run / "environment.json").read_bytes() == before
+    for folder in (run / "fold-1", tmp_path / "cache" / "pretrained"):
+        shutil.rmtree(folder)
     real, made = PretrainingModule.on_fit_start, []
-    monkeypatch.setattr(
-        PretrainingModule, "on_fit_start", lambda module: made.append(1) or real(module)
-    )
-    cross_validate(configured(*words), tmp_path / "parted")
+    counted = lambda module: made.append(1) or real(module)  # noqa: E731
+    monkeypatch.setattr(PretrainingModule, "on_fit_start", counted)
+    cross_validate(configured(*words), run)
     assert len(made) == 1  # that of fold 1
-    assert outcome(tmp_path / "parted") == outcome(tmp_path / "whole")
+    assert outcome(run) == outcome(tmp_path / "whole")
 
 
 def test_pretraining_counts_where_it_is_used(configured, tmp_path, capsys):
@@ -239,20 +238,6 @@ def test_pretraining_counts_where_it_is_used(configured, tmp_path, capsys):
     assert "pretrain.epochs was 3 and is 5" in lines[0]
     found = dict(leaves(resolve_pretraining(configured(*WEIGHTS)).to_dict()))
     assert (found["pretrain.encoder.width"], found["pretrain.crop"]) == (2, None)
-
-
-@slow
-@pytest.mark.parametrize("words", [FEATURES, WEIGHTS], ids=["features", "weights"])
-def test_a_stored_encoder_of_other_settings_is_refused(words, configured, tmp_path, capsys):
-    run = tmp_path / "run"
-    cross_validate(configured(*words, "fold=0"), run)
-    before = (run / "environment.json").read_bytes()
-    copy_encoder(run / "fold-0", run / "fold-1")
-    other = configured(*words, "fold=1", "pretrain.epochs=5", ALLOWED)
-    assert "was pretrained with another pretrain.epochs" in train_ends(capsys, other, run)[0]
-    assert (run / "environment.json").read_bytes() == before
-    cross_validate(configured(*words, "fold=1"), run)
-    assert (run / "metrics.json").exists()
 
 
 def test_divergence_is_a_line(cohort, tmp_path, capsys):
