@@ -160,9 +160,9 @@ def test_a_fault_within_a_fold(name, configured, undisturbed, cohort, tmp_path, 
     assert load_checkpoint(run / "fold-1" / LAST)["epoch"] == 0
     assert not (run / "fold-1" / "done.json").exists()
     assert not (run / "metrics.json").exists()
-    for words in (["report"], ["predict", f"data.root={cohort}"]):
+    for command in (["report"], ["predict", f"data.root={cohort}"]):
         with pytest.raises(SystemExit):
-            main([*words, f"run={run}"])
+            main([*command, f"run={run}"])
     assert not (run / "report.html").exists()
     assert not (run / "test").exists()
     cross_validate(configured(*words), run)
