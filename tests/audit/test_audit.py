@@ -1,15 +1,12 @@
 """The command from end to end: exit codes, what is written, and what never is."""
 
-import io
 import json
 import re
 import shutil
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
-from lymphoml.audit.findings import print_audit
 from lymphoml.audit.run import audit
 from lymphoml.cli.cohort_commands import Audit
 from lymphoml.core.errors import InputError
@@ -122,16 +119,6 @@ def test_outliers_and_too_few_of_a_class(data, root):
     assert content["ranges"]["lymphocyte_count"]["outliers"] == ["P1"]
     assert content["classes"]["max_folds"] == 0
     assert [each["topic"] for each in of(content, "error")] == ["class"]
-
-
-def test_printed_at_any_width(data):
-    content = audit(data)
-    for width in (40, 80, 200):
-        print_audit(content, Console(width=width, file=(out := io.StringIO())))
-        text = out.getvalue()
-        assert max(len(line) for line in text.splitlines()) <= width
-        assert "warning" in text
-        assert "[" in text
 
 
 def test_the_command_writes_a_private_file_and_exits_by_severity(data, root, tmp_path, capsys):

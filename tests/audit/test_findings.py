@@ -33,17 +33,14 @@ def test_no_birth_date_survives_in_any_field(born, form, before, after, field, q
     assert not re.search(r"\d+ ?[-/. ] ?\d+", str(astuple(finding)))
 
 
-@pytest.mark.parametrize(
-    ("problem", "where"),
-    [
-        (Problem(Place(Path("/c/t.csv"), "row 2, patient P1"), "W", "A", "'X'"),
-         ("t.csv, row 2, patient P1", "'X'")),
-        (Problem(Place(Path("/c/train")), "W", "A", Path("/c/train/P1/a.jpg")),
-         ("train", "train/P1/a.jpg")),
-        (Problem(Place(Path("/home/x/t.csv")), "W", "A", Path("/home/x/y")), ("t.csv", "y")),
-        (Problem(Place(Path("/c")), "W", "A"), ("data.root",)),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("problem", "where"), [
+    (Problem(Place(Path("/c/t.csv"), "row 2, patient P1"), "W", "A", "'X'"),
+     ("t.csv, row 2, patient P1", "'X'")),
+    (Problem(Place(Path("/c/train")), "W", "A", Path("/c/train/P1/a.jpg")),
+     ("train", "train/P1/a.jpg")),
+    (Problem(Place(Path("/home/x/t.csv")), "W", "A", Path("/home/x/y")), ("t.csv", "y")),
+    (Problem(Place(Path("/c")), "W", "A"), ("data.root",)),
+])  # fmt: skip
 def test_places_are_below_the_root_and_ids_in_where_only(problem, where):
     finding = problem_finding(problem, Path("/c"))
     assert (finding.what, finding.where, finding.action) == ("W", where, "A")

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import struct
 import zlib
 from itertools import combinations
 
@@ -22,6 +21,7 @@ from lymphoml.audit.images import (
     near_duplicates,
 )
 from lymphoml.data.decoding import MAX_PIXELS, Preprocessing
+from tests.promises.test_hostile_images import png
 
 WHOLE = Preprocessing(None, None)
 
@@ -81,16 +81,9 @@ def test_every_kind_is_named_once(bad, tmp_path):
 
 
 def test_sixteen_bit_colour_is_reported(tmp_path):
-    """Pillow opens it as RGB; it writes none, so a PNG of 1 x 1 is put together by hand."""
-
-    def chunk(name, content):
-        checked = name + content
-        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
-
-    pixel = zlib.compress(b"\0" + struct.pack(">3H", 256, 512, 65535))
-    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
-    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    """Pillow opens it as RGB, and writes none."""
+    deep = png(1, 1, depth=16, data=zlib.compress(bytes(7)))
+    (tmp_path / "deep.png").write_bytes(deep)
     findings = found([tmp_path / "deep.png"], tmp_path)
     assert any(what.startswith("1 image: 16 bits") for what in findings)
 

@@ -52,6 +52,8 @@ def test_help_lists_every_option(name, capsys):
     main([name, "--help"])
     shown = capsys.readouterr().out
     assert all(f"  {key.name} " in shown for key in dataclasses.fields(COMMANDS[name]))
+    main(["--help"])
+    assert f"  {name} " in capsys.readouterr().out
 
 
 def test_an_unknown_command_is_one_line_and_exit_code_2(capsys):

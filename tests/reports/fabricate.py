@@ -116,10 +116,9 @@ def make_run(
         predictions = make_predictions(n, folds, repeats, skill, seed)
     if histories is None:
         histories = {}
-        for fold in range(folds * repeats):
-            rows = predictions[predictions["fold"] == fold]
+        for fold, rows in predictions.groupby("fold"):
             score = score_fold(rows["label"], rows["probability"])["balanced_accuracy"]
-            histories[fold] = make_history(epochs, seed * 100 + fold, last=score)
+            histories[int(fold)] = make_history(epochs, seed * 100 + int(fold), last=score)
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     (path / "environment.json").write_text(json.dumps(ENVIRONMENT))

@@ -46,15 +46,10 @@ def test_a_run_without_one_of_its_files_is_not_finished(path, name):
     assert name in problems(read_run, path)[0]
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("metrics.json", "[]"),
-        ("config.yaml", "a: [1"),
-        ("predictions.csv", "patient,fold\nP1,0\n"),
-        ("fold-2/history.csv", "epoch,lr\n0,0.1\n"),
-    ],
-)
+@pytest.mark.parametrize(("name", "content"), [
+    ("metrics.json", "[]"), ("config.yaml", "a: [1"),
+    ("predictions.csv", "patient,fold\nP1,0\n"), ("fold-2/history.csv", "epoch,lr\n0,0.1\n"),
+])  # fmt: skip
 def test_a_corrupt_file_is_named(path, name, content):
     (path / name).write_text(content)
     (problem,) = problems(read_run, path)

@@ -1,21 +1,15 @@
 """What a user types, in processes of their own."""
 
-import os
 import re
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from lymphoml.data.synthetic.cohort import synthesize
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import ENCODER, TINY, configuration
+from tests.promises.jobs import ENCODER, ROOT, TINY, configuration, python
 from tests.runs.test_cross_validation import CLINICAL
 
-ROOT = Path(__file__).parents[2]
 QUICK = ["data=synthetic", "model/fusion=clinical", "trainer.max_epochs=1", "trainer.num_threads=1",
          "logger=none"]  # fmt: skip
 
@@ -27,15 +21,8 @@ def cohort(tmp_path_factory):
     return folder
 
 
-def python(*words, cwd):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
-    return subprocess.run(
-        [sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True
-    )
-
-
 def train(*words, cwd):
-    return python(str(ROOT / "train.py"), *words, cwd=cwd)
+    return python(ROOT / "train.py", *words, cwd=cwd, limit=500)
 
 
 @pytest.mark.slow
@@ -88,17 +75,6 @@ def test_folds_side_by_side_are_one_run(cohort, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_failing_job_is_named_and_stops_no_other(cohort, tmp_path):
-    words = ["-m", "fold=0", "data.folds=2,99,3", *QUICK, f"data.root={cohort}"]
-    done = train(*words, cwd=tmp_path)
-    assert done.returncode == 2
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
-    assert len(lines) == 1
-    assert "job data.folds=99,data=synthetic" in lines[0]
-    assert len(list((tmp_path / "runs").glob("cv/*/fold-0/done.json"))) == 2
-
-
-@pytest.mark.slow
 def test_overrides_of_pretraining_are_for_those_jobs_of_a_sweep_that_pretrain(cohort, tmp_path):
     words = ["fold=0", "data.folds=2", "pretrain.epochs=20", *QUICK, f"data.root={cohort}"]
     assert "this run pretrains nothing" in train(*words, cwd=tmp_path).stderr
@@ -111,37 +87,24 @@ def test_another_configuration_is_refused_before_torch_is_imported(cohort, tmp_p
     words = [*TINY, *ENCODER, *CLINICAL, "fold=0", f"data.root={cohort}", "data.cache=.cache"]
     cross_validate(configuration(cohort, ".cache", *CLINICAL, "fold=0"), tmp_path / "run")
     words.append("hydra.run.dir=run")
-    done = python("-X", "importtime", str(ROOT / "train.py"), *words, "lr=1e-2", cwd=tmp_path)
+    done = python("-X", "importtime", ROOT / "train.py", *words, "lr=1e-2", cwd=tmp_path)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("import time")]
     assert done.returncode == 2
     assert any("lr was 0.0001 and is 0.01" in line for line in lines), lines
     assert not re.search(r"\| +(torch|pytorch_lightning)\n", done.stderr)
 
 
-@pytest.mark.parametrize(("word", "message"), [
-    ("optm=sgd", "optm"),
-    ("lr=(1", "goes in quotes|quote"),
+@pytest.mark.parametrize(("words", "message"), [
+    (["optm=sgd"], "optm"), (["lr=(1"], "goes in quotes|quote"),
+    (["-m", "optim=sgd,typo"], "optim/typo"),
 ])  # fmt: skip
-def test_a_wrong_override_is_one_line_and_exit_code_2(tmp_path, word, message):
-    done = train(word, "logger=none", cwd=tmp_path)
+def test_a_wrong_override_is_one_line_and_leaves_no_file(tmp_path, words, message):
+    done = train(*words, "logger=none", cwd=tmp_path)
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ")
     assert re.search(message, line)
     assert done.returncode == 2
-
-
-def test_a_mistyped_sweep_leaves_no_record_that_names_folders(tmp_path):
-    done = train("-m", "optim=sgd,typo", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "optim/typo" in done.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_help_is_instant_and_lists_the_commands(tmp_path):
-    started = time.process_time(), os.times().children_user
-    for words in (["-m", "lymphoml", "--help"], ["-m", "lymphoml", "predict", "--help"]):
-        assert "predict" in python(*words, cwd=tmp_path).stdout.lower()
-    assert os.times().children_user - started[1] < 6  # two processes; Lightning alone takes 4 each
 
 
 @pytest.mark.slow
@@ -151,6 +114,6 @@ def test_a_synthesized_cohort_is_found_where_it_is_by_default(tmp_path):
     assert made.returncode == 0, made.stderr
     done = train(*QUICK, "data.folds=2", "hydra.run.dir=runs/x", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    predicted = python(str(ROOT / "predict.py"), "run=runs/x", cwd=tmp_path)
+    predicted = python(ROOT / "predict.py", "run=runs/x", cwd=tmp_path)
     assert predicted.returncode == 0, predicted.stderr
     assert len(pd.read_csv(tmp_path / "runs" / "x" / "test" / "submission.csv")) == 4

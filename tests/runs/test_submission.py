@@ -70,17 +70,6 @@ def test_the_token_file_that_the_message_names_is_read(kaggle, submission, tmp_p
     assert submit(submission, COMPETITION, "message").startswith("Successfully")
 
 
-def test_a_failed_upload_is_no_success_although_the_client_exits_with_0(
-    kaggle, submission, monkeypatch
-):
-    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
-    kaggle.refuse_uploads = True
-    with pytest.raises(InputError, match="answered: Could not submit to competition"):
-        submit(submission, COMPETITION, "message")
-    assert kaggle.requests[-1] == "upload"
-    assert not kaggle.submissions
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("token", "competition", "problem"), [
     (TOKEN, "another", "not confirmed as submitted to another.*answered: Not found"),

@@ -15,16 +15,13 @@ from lymphoml.cli.config import compose_config
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.training.checkpoint import load_checkpoint
 
-# Baselines cost more than such a training, and have no part in what is tested here.
-pytestmark = pytest.mark.usefixtures("no_baselines")
 COLUMNS = {"x": {"kind": "numeric", "column": "X"}}
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def no_baselines(monkeypatch):
-    def nothing(data, cohort, folds, features):
-        return folds[["patient", "fold"]]
-
+    """They cost more than such a training, and have no part in what is tested here."""
+    nothing = lambda data, cohort, folds, features: folds[["patient", "fold"]]  # noqa: E731
     monkeypatch.setattr("lymphoml.runs.aggregate.baseline_predictions", nothing)
 
 

@@ -14,7 +14,6 @@ AUTO = TrainerConfig(
     max_epochs=1, accelerator="cpu", precision="auto", num_threads=None, encoder_chunk_size="auto",
     check_val_every_n_epoch=1, patience=None, enable_progress_bar=False,
 )  # fmt: skip
-STORED = {"num_threads": 3, "encoder_chunk_size": 16}
 
 
 def small_encoder(norm="group"):
@@ -56,16 +55,13 @@ def test_a_step_is_chunked_to_its_share_of_the_memory(
     assert ("trainer.encoder_chunk_size=20" in capsys.readouterr().out) == (norm == "batch")
 
 
-def test_an_existing_run_keeps_its_threads_and_chunks(monkeypatch):
-    monkeypatch.setattr(hardware, "available_cores", lambda: 4)
-    resolved = resolve_hardware(AUTO, 1, STORED)
-    assert (resolved.num_threads, resolved.encoder_chunk_size) == (3, 16)
-    given = AUTO.replace({"num_threads": 1, "encoder_chunk_size": 4})
-    chosen = resolve_hardware(given, 1, STORED)
-    assert (chosen.num_threads, chosen.encoder_chunk_size) == (1, 4)
-    monkeypatch.setattr(hardware, "available_cores", lambda: 2)
-    monkeypatch.setattr(hardware, "threads_per_job", lambda jobs: 2)
-    assert resolve_hardware(AUTO, 1, STORED).num_threads == 2
+@pytest.mark.parametrize(("available", "threads"), [(4, 3), (2, 2)])
+def test_an_existing_run_keeps_its_threads_where_cores_suffice(monkeypatch, available, threads):
+    monkeypatch.setattr(hardware, "available_cores", lambda: available)
+    monkeypatch.setattr(hardware, "threads_per_job", lambda jobs: available)
+    stored = {"num_threads": 3}
+    assert resolve_hardware(AUTO, 1, stored).num_threads == threads
+    assert resolve_hardware(AUTO.replace({"num_threads": 1}), 1, stored).num_threads == 1
 
 
 def test_free_memory_is_shared_by_jobs_and_limited_by_the_control_group(monkeypatch):
@@ -75,24 +71,19 @@ def test_free_memory_is_shared_by_jobs_and_limited_by_the_control_group(monkeypa
     assert hardware.free_bytes(cuda=False, jobs=4) == 3000
 
 
-@pytest.fixture
-def cgroup(tmp_path, monkeypatch):
+def test_limits_of_the_groups_above_count_and_file_pages_are_free(tmp_path, monkeypatch):
     """A job's group below its scheduler's, which is the one with limits."""
     job = tmp_path / "scheduler" / "job"
     job.mkdir(parents=True)
     (tmp_path / "own").write_text("0::/scheduler/job\n")
     monkeypatch.setattr(cores, "CGROUPS", tmp_path)
     monkeypatch.setattr(cores, "OWN_CGROUP", tmp_path / "own")
-    return job
-
-
-def test_limits_of_the_groups_above_count_and_file_pages_are_free(cgroup):
     assert cores.cgroup_memory() is None
-    (cgroup / "memory.max").write_text("max\n")
-    (cgroup / "memory.current").write_text("10\n")
-    (cgroup.parent / "memory.max").write_text("1000\n")
-    (cgroup.parent / "memory.current").write_text("900\n")
-    (cgroup.parent / "memory.stat").write_text("anon 300\ninactive_file 500\n")
+    for group, file, content in (
+        (job, "max", "max\n"), (job, "current", "10\n"), (job.parent, "max", "1000\n"),
+        (job.parent, "current", "900\n"), (job.parent, "stat", "anon 300\ninactive_file 500\n"),
+    ):  # fmt: skip
+        (group / f"memory.{file}").write_text(content)
     assert cores.cgroup_memory() == 600
 
 

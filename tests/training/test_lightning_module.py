@@ -1,4 +1,4 @@
-"""The loss that a training step and validation compute."""
+"""The loss and the predictions of a step."""
 
 from types import SimpleNamespace
 
@@ -9,12 +9,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from lymphoml.core.types import Batch
 from lymphoml.training.lightning_module import BagClassifier
 
-MODEL = {
-    "_target_": "lymphoml.models.mil.MILModel",
-    "encoder": {},
-    "pooling": {},
-    "fusion": {"_target_": "lymphoml.models.fusion.ClinicalOnly"},
-}
+MODEL = {"_target_": "lymphoml.models.mil.MILModel", "encoder": {}, "pooling": {},
+         "fusion": {"_target_": "lymphoml.models.fusion.ClinicalOnly"}}  # fmt: skip
 
 
 def test_smoothing_moves_labels_in_training_alone(monkeypatch):
@@ -39,3 +35,23 @@ def test_smoothing_moves_labels_in_training_alone(monkeypatch):
     )
     plain = binary_cross_entropy_with_logits(logits, batch.label, pos_weight=weight)
     assert module.val_metrics[0]["loss"].compute().item() == pytest.approx(plain.item(), rel=1e-6)
+
+
+def test_views_give_the_mean_logit_of_bags_and_of_images(monkeypatch):
+    module = BagClassifier(MODEL, {"_target_": "torch.optim.SGD"}, None, 1)
+    values = torch.tensor([1.0, -3.0, 2.0])  # of three images; a bag's logit is their mean
+    monkeypatch.setattr(BagClassifier, "embed", lambda self, batch, view: view(values))
+    monkeypatch.setattr(module.model, "classify", lambda features, lengths, clinical: torch.stack(
+        [bag.mean() for bag in features.split(lengths.tolist())]))  # fmt: skip
+    views = SimpleNamespace(tta_views=[abs, torch.zeros_like])
+    monkeypatch.setattr(BagClassifier, "trainer", SimpleNamespace(datamodule=views))
+    label = torch.tensor([1.0, 0.0])
+    batch = Batch(
+        torch.empty(3, 3, 1, 1), torch.tensor([2, 1]), torch.zeros(2, 1), label, ("A", "B")
+    )
+    found = module.predict_step(batch, 0)
+    torch.testing.assert_close(torch.logit(found.images), torch.tensor([0.5, 1.5, 1.0]))
+    torch.testing.assert_close(torch.logit(found.bags), torch.ones(2))
+    module.validation_step(batch, 0)
+    loss = binary_cross_entropy_with_logits(torch.ones(2), label).item()
+    assert module.val_metrics[0]["loss"].compute().item() == pytest.approx(loss)

@@ -2,8 +2,6 @@
 
 import copy
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -83,19 +81,6 @@ def test_learning_is_the_same_and_batch_norm_is_averaged_too(train, overrides):
             assert torch.equal(value, current[name])
         elif "running" in name or name.endswith("conv1.weight"):
             assert not torch.equal(value, current[name])
-
-
-def test_the_average_is_validated_selected_and_reported(train):
-    run = train("run", *NETWORK, *EMA, "data.inner_val_fraction=0.3")
-    history = pd.read_csv(run / "fold-0" / "history.csv")
-    table = pd.read_csv(run / "fold-0" / "predictions.csv")
-    p = table["probability"].clip(1e-7, 1 - 1e-7)
-    loss = -np.where(table["label"] == 1, np.log(p), np.log(1 - p)).mean()
-    selected = history["inner/loss"].idxmin()
-    assert history["val/loss"][selected] == pytest.approx(loss, rel=1e-4)
-    checkpoint = load_checkpoint(run / "fold-0" / "selected.ckpt")
-    assert checkpoint["epoch"] == selected
-    assert checkpoint["averaging_state"]["n_averaged"] > 0
 
 
 @pytest.mark.parametrize(("part", "change"), [

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lymphoml.core.errors import InputError
-from lymphoml.evaluation.paired import best_of_n_bias, holm, paired_differences
+from lymphoml.evaluation.paired import best_of_n_bias, paired_differences
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.comparison.compare import align, choose_reference, compare_runs
 from lymphoml.reports.comparison.output import print_comparison, write_comparison
@@ -120,12 +120,10 @@ def test_a_baseline_is_compared_patient_by_patient(sweep, with_baseline):
         best = best_of_n_bias(labels, models, 300, reference=baseline)[score]
         assert part.best[score].gain == pytest.approx(best.gain)
     assert (with_baseline.reference, part.n_tests) == ("logistic regression", 18)  # 2 x 9
-    p = rows["p"].to_numpy()
-    assert rows["p_holm"].tolist() == pytest.approx(holm(np.append(p, np.ones(12)))[:6].tolist())
     assert set(with_baseline.strata) == {"all", "hard"}
 
 
-def test_the_files_have_every_number(with_baseline, tmp_path):
+def test_files_and_terminal_have_every_number(with_baseline, tmp_path):
     content, csv = write_comparison(with_baseline, tmp_path / "new")
     written = json.loads(content.read_text())
     assert (written["reference"], written["configurations_tried"]) == ("logistic regression", 9)
@@ -138,17 +136,13 @@ def test_the_files_have_every_number(with_baseline, tmp_path):
         for found in both:
             pd.testing.assert_frame_equal(found.reset_index(drop=True), expected, check_dtype=False)
         assert part["best"]["auroc"]["gain"]["low"] is not None
-
-
-def test_the_terminal_shows_every_number_with_its_interval(with_baseline):
     text = printed(with_baseline)
     for part in with_baseline.strata.values():
-        assert f"Holm over {part.n_tests} differences" in text
-        for row in part.table.to_dict("records"):
-            assert format_estimate(row) in text
-        for score in SCORES:
-            assert format_score(part.smallest_detectable[score]["holm"]) in text
-            assert format_estimate(part.best[score].gain._asdict(), signed=True) in text
+        shown = [f"Holm over {part.n_tests} differences"]
+        shown += [format_estimate(row) for row in part.table.to_dict("records")]
+        shown += [format_score(each["holm"]) for each in part.smallest_detectable.values()]
+        shown += [format_estimate(part.best[score].gain._asdict(), signed=True) for score in SCORES]
+        assert not [each for each in shown if each not in text]
     assert "Configurations tried: 9" in text
 
 
@@ -189,9 +183,6 @@ def test_a_baseline_must_be_the_same_up_to_rounding(paths):
     stored.assign(**{CLINICAL: stored[CLINICAL] * (1 - 1e-4)}).to_csv(file, index=False)
     with pytest.raises(InputError, match=r"/b and .*/a were trained with other"):
         compare_runs(paths, CLINICAL, 100)
-    stored.drop(columns="random_forest").to_csv(file, index=False)
-    with pytest.raises(InputError, match=r": logistic_regression .*/b\]"):
-        compare_runs(paths, "random_forest", 100)
 
 
 def test_the_hard_stratum_needs_both_classes_and_changed_runs_are_named(paths, tmp_path):

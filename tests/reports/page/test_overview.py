@@ -21,12 +21,6 @@ def sweep(tmp_path):
     return folder
 
 
-def overview(folder, **options):
-    paths = sorted(path for path in folder.iterdir() if path.is_dir())
-    page = write_overview(paths, folder / "report.html", **options).read_text()
-    return " ".join(page.split())
-
-
 def test_a_sweep_has_a_page_that_links_to_each_runs_own(sweep, tmp_path, capsys):
     _run(["report", f"runs={sweep}"])
     assert capsys.readouterr().out.strip() == str(sweep / "report.html")
@@ -58,9 +52,16 @@ def test_invalid_options_are_refused(overrides):
         _run(["report", *overrides])
 
 
-def test_the_comparison_is_the_one_that_compare_makes(sweep):
-    page = overview(sweep, reference="lr=0.2", tried=9)
+def test_the_page_shows_what_compare_finds_scores_and_changed_environments(sweep):
+    change = {"what": "version of torch", "before": "1", "now": "2"}
+    session = {"when": "2026-01-01T00:00:00+00:00", "changes": [change]}
+    edit_json(sweep / "lr=0.2" / "environment.json", changes=[session])
     paths = [sweep / "lr=0.2", sweep / "lr=0.1,a b"]
+    page = write_overview(paths, sweep / "report.html", reference="lr=0.2", tried=9).read_text()
+    page = " ".join(page.split())
+    assert page.count("changed</small>") == 1  # of two
+    metrics = json.loads((sweep / "lr=0.2" / "metrics.json").read_text())
+    assert format_score(metrics["scores"]["all"]["specificity_at_95"]["value"]) in page
     found = compare_runs(paths, paths[0], tried=9).strata["all"]
     row = found.table[found.table["run"] == "lr=0.1,a b"].iloc[0]
     assert format_score(row["difference"], signed=True) in page
@@ -70,13 +71,3 @@ def test_the_comparison_is_the_one_that_compare_makes(sweep):
     best = found.best["auroc"]
     assert format_estimate({"value": best.expected, "low": best.low, "high": best.high}) in page
     assert "Configurations tried: 9" in page
-
-
-def test_scores_and_changed_environments_are_shown(sweep):
-    change = {"what": "version of torch", "before": "1", "now": "2"}
-    session = {"when": "2026-01-01T00:00:00+00:00", "changes": [change]}
-    edit_json(sweep / "lr=0.2" / "environment.json", changes=[session])
-    page = overview(sweep)
-    metrics = json.loads((sweep / "lr=0.2" / "metrics.json").read_text())
-    assert format_score(metrics["scores"]["all"]["specificity_at_95"]["value"]) in page
-    assert page.count("changed</small>") == 1  # of two

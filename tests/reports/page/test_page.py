@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lymphoml.core.errors import InputError
-from lymphoml.reports.format import format_estimate
+from lymphoml.reports.format import format_estimate, format_score
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page import page as page_module
 from lymphoml.reports.page.page import SECTIONS, write_report
@@ -29,7 +29,7 @@ def least(tmp_path_factory):
 def full(cohort, tmp_path_factory):
     """A run with everything that a page can show."""
     path = make_run_of(cohort, tmp_path_factory.mktemp("runs") / "full")
-    set_rule(path, 0.5, "average", None, Console(file=io.StringIO()))
+    set_rule(path, 0.8, "average", None, Console(file=io.StringIO()))
     record(path, "predict", "ab", 4)
     with (path / "ledger.jsonl").open("a") as file:
         file.write("half a li")
@@ -83,13 +83,12 @@ def test_the_page_is_well_formed_and_makes_no_request(which, request):
 def test_a_full_run_shows_everything(full):
     page = write_report(full, full / "page.html").read_text()
     metrics = json.loads((full / "metrics.json").read_text())
-    gain = format_estimate(metrics["gain"]["all"]["balanced_accuracy"], signed=True)
-    assert gain in page
-    shown = [metrics["scores"]["hard"]["f1"], metrics["thresholds"]["nested"]["balanced_accuracy"],
-             metrics["baselines"]["logistic_regression"]["hard"]["auroc"]]  # fmt: skip
-    for score in shown:
-        assert f"{score['value']:.3f}" in page
-    assert "are ruled out" in page
+    assert format_estimate(metrics["gain"]["all"]["balanced_accuracy"], signed=True) in page
+    clinical = metrics["baselines"]["logistic_regression"]["hard"]
+    assert format_score(clinical["auroc"]["value"]) in page
+    rule = json.loads((full / "triage.json").read_text())
+    assert f"below <strong>{rule['threshold']:.4f}</strong>" in page
+    assert f"abstains: needs {rule['n_tumoral_needed']['confidence']} tumoral" in page
     assert "1 line unreadable" in page
     assert page.count('src="data:image/webp;base64,') > 40
     assert page.count("<title>") > 100  # tooltips

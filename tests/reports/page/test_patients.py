@@ -8,7 +8,7 @@ from lymphoml.reports.page.page import render
 from lymphoml.reports.page.patients import choose_cells, patient_table, pseudonyms, read_key
 from lymphoml.reports.page.patients import patients as content
 from lymphoml.runs.finished_run import read_run
-from tests.reports.fabricate import config, make_run, make_run_of, make_small_run
+from tests.reports.fabricate import config, make_run, make_run_of
 
 
 @pytest.fixture
@@ -63,20 +63,6 @@ def test_of_very_many_patients_both_ends_are_listed(run, monkeypatch):
     assert [row["patient"] for row in shown["rows"]] == ["A", "B"]
     assert shown["n"] == 4
     assert sum(len(series.x) for series in shown["chart"].series[1:]) == 4
-
-
-CLINICAL = {"model.fusion": {"_target_": "lymphoml.models.fusion.ClinicalOnly"}}
-
-
-@pytest.mark.parametrize(("settings", "reason"), [
-    ({"data.eval_bag_size": 3}, "data.eval_bag_size=3"),
-    (CLINICAL | {"data.eval_bag_size": 3}, "does not use images"),
-    ({"ensemble": ["a", "b"]}, "an ensemble"),
-    ({}, "no per-image predictions"),
-])  # fmt: skip
-def test_the_page_says_why_no_cells_are_shown(tmp_path, settings, reason):
-    run = make_small_run(tmp_path / "run", **settings)
-    assert reason in content(read_run(run), Choices())["missing"]
 
 
 def test_patients_with_more_images_than_were_evaluated_have_no_cells(cohort, tmp_path):

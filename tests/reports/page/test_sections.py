@@ -1,12 +1,10 @@
 """The content of the sections, against counts by hand and other implementations."""
 
-import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from lymphoml.core.errors import InputError
@@ -14,7 +12,6 @@ from lymphoml.evaluation.intervals import wilson
 from lymphoml.reports.page import Choices, background, curves, scores
 from lymphoml.reports.page.folds import folds
 from lymphoml.reports.page.page import render
-from lymphoml.reports.triage import set_rule
 from lymphoml.runs.finished_run import read_run
 from lymphoml.runs.test_set_log import UsageCount, record
 from tests.reports.fabricate import (
@@ -76,14 +73,11 @@ def test_scores_gains_and_thresholds_are_those_of_metrics_json(tmp_path):
     assert f"{metrics['averaged']['scores']['all']['auroc']['value']:.3f}" in top
 
 
-@pytest.mark.parametrize(
-    ("stratum", "accuracy", "text", "charts"),
-    [(None, 0.7, "No hard stratum is declared", 0), (WHITE, None, "only one class", 0),
-     (WHITE, 0.7, "white cells at most 8.5", 2)],
-)  # fmt: skip
-def test_the_hard_stratum_is_named_by_its_column_or_why_it_is_empty(
-    tmp_path, stratum, accuracy, text, charts
-):
+@pytest.mark.parametrize(("stratum", "accuracy", "text", "charts"), [
+    (None, 0.7, "No hard stratum is declared", 0), (WHITE, None, "only one class", 0),
+    (WHITE, 0.7, "white cells at most 8.5", 2),
+])  # fmt: skip
+def test_the_hard_stratum_is_named_or_why_it_is_empty(tmp_path, stratum, accuracy, text, charts):
     run = read_run(make_full_run(tmp_path / "run", **{"data.hard_stratum": stratum}))
     run.metrics["scores"]["hard"]["balanced_accuracy"]["value"] = accuracy
     page = " ".join(render("", "comparison", scores.comparison(run, ANY)).split())
@@ -157,18 +151,6 @@ def test_a_subgroup_that_cannot_be_estimated_has_an_empty_row(tmp_path):
                                                       "sex: F"]  # fmt: skip
 
 
-def test_the_rule_is_shown_by_guarantee_and_where_it_abstains(tmp_path):
-    path = make_small_run(tmp_path / "run")
-    run = read_run(path)
-    assert scores.triage(run, ANY) == {"rule": None}
-    set_rule(path, 0.9, "average", None, Console(file=io.StringIO()))
-    page = render("", "triage", scores.triage(run, ANY))
-    rule = json.loads((path / "triage.json").read_text())
-    assert f"below <strong>{rule['threshold']:.4f}</strong>" in page
-    needed = rule["n_tumoral_needed"]["confidence"]  # 20 tumoral patients are too few
-    assert f"abstains: needs {needed} tumoral patients" in page
-
-
 def test_multiplicity_counts_siblings_and_draws_those_on_the_same_folds(tmp_path):
     same = make_predictions(30, 2, 1, 2.0, seed=0)
     for name, predictions in (("a", same), ("b", same), ("c", None)):
@@ -223,10 +205,9 @@ def test_every_item_of_tripod_is_filled_or_left_to_the_authors(run, tmp_path):
     assert "balanced" in rows["13"][1]
 
 
-BIRTH = {"age": {"kind": "date_of_birth", "column": "DOB"},
-         "sex": {"kind": "categorical", "column": "SEX", "values": {"F": "F"}}}  # fmt: skip
-LOG = {"age": {"kind": "numeric"}, "lymphocyte_count": {"kind": "numeric", "log": True}}
 FUSION = "model.fusion._target_"
+BIRTH = {"age": {"kind": "date_of_birth"}, "sex": {"kind": "categorical"},
+         "lymphocyte_count": {"kind": "numeric", "log": True}}  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "item", "text"), [
@@ -235,7 +216,7 @@ FUSION = "model.fusion._target_"
     ({FUSION: "lymphoml.models.fusion.ClinicalOnly"}, "9b", "age, lymphocyte_count"),
     ({"data.columns": BIRTH}, "12a", "one person share a fold"),
     ({"data.folds_csv": "mine.csv"}, "12a", "folds from a file"),
-    ({"data.columns": LOG, "data.standardize_clinical": True}, "12b",
+    ({"data.columns": BIRTH, "data.standardize_clinical": True}, "12b",
      "logarithm of lymphocyte_count"),
 ])  # fmt: skip
 def test_tripod_describes_predictors_folds_and_scaling(tmp_path, changes, item, text):

@@ -94,12 +94,7 @@ def test_what_is_missing_is_one_line_without_the_machines_path(run, tmp_path):
     assert len(caught.value.problems) == 1
 
 
-@pytest.mark.parametrize(
-    ("content", "problem"), [(None, "an image has been removed"), (b"x", "cannot be decoded")]
-)
-def test_a_broken_image_is_reported_without_patient_and_file(
-    cohort, tmp_path, monkeypatch, content, problem
-):
+def test_a_broken_image_is_reported_without_patient_and_file(cohort, tmp_path, monkeypatch):
     shutil.copytree(cohort, tmp_path / "own")
     path = make_run_of(tmp_path / "own", tmp_path / "run")
     patient, image = first_of(read_run(path))
@@ -107,10 +102,10 @@ def test_a_broken_image_is_reported_without_patient_and_file(
 
     def reading(data):  # breaks once the images are listed, before they are opened
         read = real(data)
-        file.unlink() if content is None else file.write_bytes(content)
+        file.write_bytes(b"x")
         return read
 
     monkeypatch.setattr(module, "load_cohort", reading)
     page = write_report(path, tmp_path / "page.html", Choices()).read_text()
-    assert problem in page
+    assert "cannot be decoded" in page
     assert not [word for word in (str(tmp_path), patient, image) if word in page]
