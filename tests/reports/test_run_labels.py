@@ -1,24 +1,12 @@
 from pathlib import Path
 
-from lymphoml.reports.run_labels import (
-    flatten,
-    run_labels,
-    settings_label,
-    short_names,
-    varying_settings,
-)
+from lymphoml.reports.run_labels import run_labels, settings_label, short_names, varying_settings
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import config, make_run
 
 
 def labels(*configs):
     return [settings_label(settings) for settings in varying_settings(configs)]
-
-
-def test_a_group_is_named_by_its_class_and_runtime_keys_are_left_out():
-    flat = flatten(config())
-    assert (flat["optim"], flat["optim.momentum"], flat["data.crop"]) == ("SGD", 0.9, 112)
-    assert not {"name", "fold", "tags", "data.root", "logger.mode"} & set(flat)
 
 
 def test_the_papers_grid_varies_three_settings():
