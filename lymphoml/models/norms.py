@@ -1,4 +1,7 @@
-"""Replacements for BatchNorm that give an image the same features whatever the batch."""
+"""Replacements for BatchNorm that give an image the same features whatever the batch.
+
+With one bag a step, BatchNorm subtracts each bag's own mean in training.
+"""
 
 from typing import Any
 
