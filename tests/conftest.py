@@ -80,10 +80,7 @@ def patients() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def few_trees() -> Iterator[None]:
-    """A baseline's random forest of 2 trees: 100 take longer than a tiny training."""
-    from lymphoml.runs import baselines
+    from tests.promises.jobs import two_trees
 
-    forest = baselines.RandomForestClassifier
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines, "RandomForestClassifier", lambda trees, **more: forest(2, **more))
+    with two_trees():
         yield

@@ -130,11 +130,11 @@ def test_every_choice_is_in_its_sweep_and_changes_one_thing(sweep, group):
     file = yaml.safe_load((SWEEPS / f"{sweep}.yaml").read_text())
     listed = file["hydra"]["sweeper"]["params"][f"+{group}"].split(",")
     assert set(listed) == {path.stem for path in (SWEEPS / group).iterdir()}
-    reference = dict(leaves(sweep_config(sweep)))
+    reference = dict(leaves(sweep_config(sweep).to_dict()))
     several = {"full_size", "ema", "swa", "constant_rate", "swa_constant_rate", "warmup",
                "epochs_more", "epochs_fewer", "rate_higher", "rate_lower"}  # fmt: skip
     for choice in listed:
-        values = dict(leaves(sweep_config(sweep, f"+{group}={choice}")))
+        values = dict(leaves(sweep_config(sweep, f"+{group}={choice}").to_dict()))
         changed = [key for key in {**values, **reference}
                    if values.get(key) != reference.get(key)]  # fmt: skip
         assert len(changed) > 1 if choice in several else len(changed) == (choice != "reference")

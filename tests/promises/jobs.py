@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import pytest
 from lymphoml.cli.config import compose_config
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.main import main
+from lymphoml.runs import baselines
 from lymphoml.runs.cross_validation import cross_validate
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ TINY = ["data=synthetic", "logger=none", "data.folds=2", "trainer.max_epochs=3",
 ENCODER = ["model/encoder=timm", "model.encoder.name=test_resnet"]
 CLINICAL = ["model/fusion=clinical", "data.batch_size=8"]
 TABLE = Path("trainset", "trainset_true.csv")  # of a synthetic cohort
+
+
+@contextlib.contextmanager
+def two_trees() -> Iterator[None]:
+    """In the baselines' random forest: 100 take longer than a tiny training."""
+    forest = baselines.RandomForestClassifier
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "RandomForestClassifier", lambda trees, **more: forest(2, **more))
+        yield
 
 
 def configuration(cohort: Path, cache: Path, *words: str) -> "TrainConfig":

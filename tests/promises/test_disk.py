@@ -20,7 +20,7 @@ import torch
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.main import main
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import CLINICAL, ROOT, configuration, outcome, predict
+from tests.promises.jobs import CLINICAL, ROOT, configuration, outcome, predict, two_trees
 
 slow = pytest.mark.slow
 SHORT = ["trainer.max_epochs=2", "logger.tensorboard=true"]
@@ -171,4 +171,5 @@ def _grow_disk(cohort: Path, disk: Path, step: int, words: list[str]) -> None:
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    _grow_disk(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+    with two_trees():
+        _grow_disk(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

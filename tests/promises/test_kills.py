@@ -22,7 +22,7 @@ IMAGES = [*ENCODER, "data.batch_size=3"]
 AUGMENTED = [f"data.augment.{each}" for each in (
     "flip=true", "rotate=any", "color_jitter=0.1", "stain_jitter=0.1", "scale=0.1")] + [
     "data.train_bag_size=2"]  # fmt: skip
-EARLY = ["data.inner_val_fraction=0.3", "trainer.patience=1", "trainer.max_epochs=6", "lr=0.5"]
+EARLY = ["data.inner_val_fraction=0.3", "trainer.patience=1", "trainer.max_epochs=6", "lr=5"]
 ADAM = ["optim=adam", "data.num_workers=2"]
 AVERAGED = [*IMAGES, "model.encoder.norm=group"]
 CONFIGURATIONS = {

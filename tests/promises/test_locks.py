@@ -57,7 +57,7 @@ def test_folds_are_locked_one_by_one(cohort, tmp_path, started):
     words = [ROOT / "train.py", *RUN, f"data.root={cohort}", "trainer.max_epochs=100000"]
     first, other = (started(*words, f"fold={fold}", cwd=tmp_path) for fold in (0, 1))
     for fold in (0, 1):
-        wait_until((tmp_path / f"run/fold-{fold}/history.csv").exists)
+        wait_until((tmp_path / f"run/fold-{fold}/previous.ckpt").exists)
     assert (first.poll(), other.poll()) == (None, None)
     end(first)
     again = started(*words, "fold=0", cwd=tmp_path)
