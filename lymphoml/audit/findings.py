@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lymphoml.core.errors import printable
 from lymphoml.core.privacy import hide_dates
 from lymphoml.data.problems import Problem
 
@@ -41,7 +42,7 @@ def problem_finding(problem: Problem, root: Path) -> Finding:
     if problem.private:
         private = problem.private
         where.append(below(private, root) if isinstance(private, Path) else private)
-    what, *where = map(hide_dates, (problem.what, *where))
+    what, *where = (hide_dates(printable(text)) for text in (problem.what, *where))
     return Finding("error", "table", what, tuple(where), problem.action)
 
 

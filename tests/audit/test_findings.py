@@ -33,6 +33,12 @@ def test_no_birth_date_survives_in_any_field(born, form, before, after, field, q
     assert not re.search(r"\d+ ?[-/. ] ?\d+", str(astuple(finding)))
 
 
+def test_what_would_steer_a_terminal_is_written_out():
+    problem = Problem(Place(Path("/c/t.csv"), "row 2"), "'\t' expected", "A", "\x1b[31m")
+    finding = problem_finding(problem, Path("/c"))
+    assert (finding.what, finding.where[1]) == (r"'\t' expected", r"\x1b[31m")
+
+
 @pytest.mark.parametrize(("problem", "where"), [
     (Problem(Place(Path("/c/t.csv"), "row 2, patient P1"), "W", "A", "'X'"),
      ("t.csv, row 2, patient P1", "'X'")),
