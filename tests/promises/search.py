@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.wandb_files import LEVELDB, leveldb_records
+from tests.fake_wandb import LEVELDB, leveldb_records
 
 BASE64 = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
 ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")

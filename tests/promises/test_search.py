@@ -10,9 +10,9 @@ from datetime import date
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from tests.fake_wandb import BLOCK
 from tests.promises.journey import REFERENCE
 from tests.promises.search import date_needles, search, word_needles
-from tests.wandb_files import BLOCK
 
 BORN = date(1931, 3, 17)
 SECONDS = (BORN - date(1970, 1, 1)).days * 86400

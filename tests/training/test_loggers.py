@@ -1,8 +1,12 @@
 """W&B and TensorBoard: what they show, and that they receive no patient, path, host or user."""
 
+import getpass
 import json
 import os
+import platform
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lymphoml.core.errors import InputError
 from lymphoml.training.loggers.privacy import finite_scalars, public_config, public_slug
 from lymphoml.training.loggers.tracker import Tracker, resolve_mode
-from tests.wandb_files import read_runs
+from tests.fake_wandb import ENTITY, PROJECT, SWEEP, FakeWandb, read_runs
 
 ROOT = Path(__file__).parents[2]
 SLUG = "lr=0.1,optim=sgd"
@@ -27,9 +31,14 @@ METRICS = {
     "balanced_accuracy": {"value": 0.625, "low": 0.4, "high": 0.8},
     "best_epoch_balanced_accuracy": {"mean": 0.7, "std": None},
 }
-PREDICTIONS = pd.DataFrame({"patient": [PATIENT, "P2", "P3", "P4"], "fold": 0,
-                            "label": [0, 0, 1, 1],
-                            "probability": [0.1, 0.6, 0.5, 0.9]})  # fmt: skip
+PREDICTIONS = pd.DataFrame(
+    {
+        "patient": [PATIENT, "P2", "P3", "P4"],
+        "fold": 0,
+        "label": [0, 0, 1, 1],
+        "probability": [0.1, 0.6, 0.5, 0.9],
+    }
+)
 LOGGER = {"wandb": True, "tensorboard": True, "mode": "auto", "project": "lymphoml", "entity": None}
 
 
@@ -95,7 +104,10 @@ def _no_wandb_environment(monkeypatch):
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """Two folds and their cross-validation, tracked offline by another user on another host."""
+    """Two folds and their cross-validation, tracked offline without a network.
+
+    `leaks` are traces of home, user, host and patient on the disk, during the folds and after.
+    """
     home = tmp_path_factory.mktemp("home")
     run_dir = home / "runs" / SLUG
     run_dir.mkdir(parents=True)
@@ -104,25 +116,50 @@ def job(tmp_path_factory):
             patch.setenv(name, value)
         for name in ("WANDB_API_KEY", "WANDB_MODE"):
             patch.delenv(name, raising=False)
+        assert getpass.getuser() == USER
         patch.setattr(socket, "gethostname", lambda: HOST)
+        patch.setattr(socket.socket, "connect", only_local(socket.socket.connect))
+        leaks = []
         with Tracker(configuration(home), run_dir, run_dir.name) as tracker:
             for fold in range(2):
                 with tracker.fold(fold) as loggers:
                     fit(loggers, root=str(home))
+                    leaks += find_leaks(run_dir, home)
                     tracker.log_fold(PREDICTIONS, {"balanced_accuracy": 0.75, "n": 4})
             tracker.log_cross_validation(METRICS)
         runs = read_runs(run_dir)
-    return SimpleNamespace(home=home, run_dir=run_dir, runs=runs)
+        leaks += find_leaks(run_dir, home)
+    return SimpleNamespace(home=home, run_dir=run_dir, runs=runs, leaks=leaks)
 
 
-def test_nothing_names_patient_machine_or_user(job):
-    content = b"".join(path.read_bytes() for path in job.run_dir.rglob("*") if path.is_file())
-    assert b"val/balanced_accuracy" in content
-    for private in (PATIENT, HOST, USER, str(job.home), str(ROOT)):
-        assert private.encode() not in content
+def only_local(connect):
+    def refuse(self, address):
+        if self.family != socket.AF_UNIX:
+            raise AssertionError(f"a connection to {address}")
+        return connect(self, address)
+
+    return refuse
+
+
+def find_leaks(run_dir: Path, home: Path) -> list[str]:
+    canaries = [PATIENT, HOST, USER, str(home), str(ROOT)]
+    if len(platform.node()) > 5:  # a shorter one is found by chance
+        canaries.append(platform.node())
+    found = []
+    for path in run_dir.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        text = str(path.relative_to(run_dir)).encode() + content
+        found += [f"{canary} in {path.name}" for canary in canaries if canary.encode() in text]
+    return found
+
+
+def test_nothing_names_patient_machine_or_user(job, tmp_path):
+    assert job.leaks == []
     assert not (job.home / ".local").exists()
     assert not (job.home / ".cache" / "wandb").exists()
     assert not list(job.run_dir.glob("wandb/*/logs"))
+    (tmp_path / HOST).write_bytes(b"\0" + PATIENT.encode())  # the search finds what is there
+    assert find_leaks(tmp_path, tmp_path / "home") == [f"{PATIENT} in {HOST}", f"{HOST} in {HOST}"]
 
 
 def test_a_run_for_each_fold_and_one_for_all(job):
@@ -140,21 +177,27 @@ def test_a_run_for_each_fold_and_one_for_all(job):
 
 def test_a_folds_run_has_one_row_an_epoch_the_best_scores_and_charts(job):
     for run in job.runs[:2]:
-        rows = [(row["epoch"], row["_step"], row["val/loss"]) for row in run.history]
-        assert rows == [(0, 0, 2), (1, 1, 1), (2, 2, 3)]
+        assert [row["epoch"] for row in run.history] == [0, 1, 2]
+        assert [row["_step"] for row in run.history] == [0, 1, 2]
+        assert [row["val/loss"] for row in run.history] == [2, 1, 3]
         assert all("train/loss" in row for row in run.history)
         assert run.summary["val/balanced_accuracy"] == {"max": 0.75, "last": 0.625}
         assert run.summary["val/loss"] == {"min": 1, "last": 3}
         assert run.summary["balanced_accuracy"] == 0.75
         assert run.table("confusion_table") == [
-            ["reactive", "reactive", 1], ["reactive", "tumoral", 1],
-            ["tumoral", "reactive", 1], ["tumoral", "tumoral", 1],
-        ]  # fmt: skip  # 0.5 is not above the threshold
+            ["reactive", "reactive", 1],
+            ["reactive", "tumoral", 1],
+            ["tumoral", "reactive", 1],  # 0.5 is not above the threshold
+            ["tumoral", "tumoral", 1],
+        ]
         curve = [("tumoral", 0, 0), ("tumoral", 0, 0.5), ("tumoral", 0.5, 0.5), ("tumoral", 0.5, 1),
                  ("tumoral", 1, 1)]  # fmt: skip
         assert [tuple(row) for row in run.table("roc_table")] == curve
         assert "artifact" not in run.kinds  # they would be copied under the home folder
     assert job.runs[0].history[0]["train/loss"] != job.runs[1].history[0]["train/loss"]
+
+
+def test_cross_validation_run(job):
     summary = job.runs[2].summary
     assert summary["balanced_accuracy"] == 0.625
     assert (summary["balanced_accuracy/low"], summary["balanced_accuracy/high"]) == (0.4, 0.8)
@@ -199,8 +242,8 @@ def test_a_resumed_fold_is_a_complete_new_run(tmp_path):
 
 def test_a_sweeps_run_is_the_parent(tmp_path, monkeypatch):
     """Also where the run folder was finished before: its numbers are logged again."""
-    for name, value in (("SWEEP_ID", "s1"), ("RUN_ID", "job1"), ("PROJECT", "sweeps")):
-        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    monkeypatch.setenv("WANDB_RUN_ID", "job1")
     (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
     with Tracker(configuration(tensorboard=False, mode="offline"), tmp_path, SLUG) as tracker:
         assert not {"WANDB_SWEEP_ID", "WANDB_RUN_ID"} & os.environ.keys()
@@ -208,7 +251,6 @@ def test_a_sweeps_run_is_the_parent(tmp_path, monkeypatch):
     fold, parent = read_runs(tmp_path)
     assert (parent.job_type, parent.sweep_id, parent.folder.name[-4:]) == ("cv", "s1", "job1")
     assert (fold.job_type, fold.sweep_id, fold.group) == ("fold", "", parent.group)
-    assert (fold.project, parent.project) == ("sweeps", "sweeps")
     assert parent.summary["balanced_accuracy"] == 0.625
 
 
@@ -234,10 +276,14 @@ def test_without_wandb_it_is_not_imported(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("configured", "environment", "key", "mode"),
-    [("auto", None, False, "offline"), ("auto", None, True, "online"),
-     ("auto", "disabled", True, "disabled"), ("offline", "online", True, "offline"),
-     ("online", None, True, "online")],
-)  # fmt: skip
+    [
+        ("auto", None, False, "offline"),
+        ("auto", None, True, "online"),
+        ("auto", "disabled", True, "disabled"),
+        ("offline", "online", True, "offline"),
+        ("online", None, True, "online"),
+    ],
+)
 def test_mode(configured, environment, key, mode, monkeypatch):
     import wandb
 
@@ -253,23 +299,88 @@ def test_online_without_a_key_is_an_input_error():
         resolve_mode("online")
 
 
-def test_slugs_are_public_short_and_different():
-    for kept in ("lr=.001,optim=sgd", "model.encoder.weights=default"):
-        assert public_slug(kept) == kept
-    assert public_slug("data.folds_csv=.home.me.folds.csv,optim=sgd") == "optim=sgd"
-    assert public_slug("model.encoder.weights=.home.me.w.pt") == "default"
+@pytest.mark.parametrize(
+    ("slug", "public"),
+    [
+        ("lr=.001,optim=sgd", "lr=.001,optim=sgd"),
+        ("data.folds_csv=.home.me.folds.csv,optim=sgd", "optim=sgd"),
+        ("model.encoder.weights=.home.me.w.pt", "default"),
+        ("model.encoder.weights=default", "model.encoder.weights=default"),
+    ],
+)
+def test_public_slug(slug, public):
+    assert public_slug(slug) == public
+
+
+def test_long_slugs_fit_and_differ():
     overrides = [f"model.width={value}" for value in range(40)]
     slugs = {public_slug(",".join(overrides[start:])) for start in range(40)}
     assert len(slugs) == 40
     assert max(map(len, slugs)) <= 128
 
 
-def test_paths_and_what_is_no_number_are_left_out():
-    for path in ("/a/b", "~/a", "../a", "C:\\a", "a/../../b"):
-        config = {"a": [path, 1], "b": {"c": path, "cache": "x"}}
-        assert public_config(config) == {"a": ["(path)", 1], "b": {"c": "(path)"}}
+@pytest.mark.parametrize("path", ["/a/b", "~/a", "../a", "C:\\a", "a/../../b"])
+def test_paths_are_not_public(path):
+    config = {"a": [path, 1], "b": {"c": path, "cache": "x"}}
+    assert public_config(config) == {"a": ["(path)", 1], "b": {"c": "(path)"}}
+
+
+def test_finite_scalars():
     mixed = {"a": 1, "b": None, "c": "P1", "d": float("nan"), "e": {"value": 0.5, "low": 0}}
     assert finite_scalars(mixed) == {"a": 1, "e": 0.5, "e/low": 0}
+
+
+PROGRAM = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from tests.training.test_loggers import METRICS, PREDICTIONS, Tracker, configuration
+
+config = configuration(tensorboard=False, project="other")
+with Tracker(config, Path.cwd(), ",".join(sys.argv[1:])) as tracker:
+    for fold in range(2):
+        with tracker.fold(fold) as loggers:
+            loggers[0].log_metrics({{"epoch": 0, "val/loss": 1.0}})
+            tracker.log_fold(PREDICTIONS, {{}})
+    tracker.log_cross_validation(METRICS)
+"""
+# `wandb sweep` and `wandb agent`, in one process and without the agent's pauses of 5 seconds.
+COMMANDS = f"""
+from wandb.cli.cli import cli
+from wandb.wandb_agent import Agent
+Agent.POLL_INTERVAL = 0.1
+cli(["sweep", "sweep.yaml"], standalone_mode=False)
+cli(["agent", "--count", "1", "{ENTITY}/{PROJECT}/{SWEEP}"], standalone_mode=False)
+"""
+
+
+@pytest.mark.slow
+def test_wandb_agent(tmp_path):
+    """The sweep file under W&B's own agent, online, with a program that only tracks."""
+    sweep = yaml.safe_load((ROOT / "sweeps" / "wandb_ablation.yaml").read_text())
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep | {"program": "program.py"}))
+    (tmp_path / "program.py").write_text(PROGRAM)
+    with FakeWandb().serving() as server:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            [sys.executable, "-c", COMMANDS], cwd=tmp_path, text=True, capture_output=True,
+            env=server.environment(tmp_path) | {"PATH": path, "USER": USER, "LOGNAME": USER,
+                                                "WANDB_ERROR_REPORTING": "false"},
+        )  # fmt: skip
+    assert (done.returncode, server.unknown) == (0, set()), done.stderr
+    assert list(server.exit_codes.values()) == [0, 0, 0], done.stderr
+    parent, *folds = sorted(server.runs.values(), key=lambda run: run["jobType"])
+    group = "experiment=paper,lr=0.001,name=wandb_ablation,optim=sgd,scheduler=exponential"
+    assert (parent["name"], parent["jobType"], parent["sweep"]) == ("job0", "cv", SWEEP)
+    assert sorted(parent["groupName"].split(",")) == group.split(",")
+    assert {fold["groupName"] for fold in folds} == {parent["groupName"]}
+    assert [(fold["jobType"], fold.get("sweep")) for fold in folds] == [("fold", None)] * 2
+    assert {run["project"] for run in server.runs.values()} == {PROJECT}  # the sweep's
+    assert server.summaries["job0"][sweep["metric"]["name"]] == 0.625
+    sent = [text for text in server.received if b"createAgent" not in text]  # W&B's own has a host
+    for canary in (PATIENT, USER, str(tmp_path), str(ROOT), socket.gethostname()):
+        if len(canary) > 5:
+            assert not [text for text in sent if canary.encode() in text]
 
 
 def test_sweep_is_the_papers_grid():
@@ -278,8 +389,6 @@ def test_sweep_is_the_papers_grid():
     assert grid == {"optim": ["sgd", "adam"], "lr": [1e-3, 1e-4],
                     "scheduler": ["exponential", "none"]}  # fmt: skip
     assert (sweep["program"], sweep["method"]) == ("train.py", "grid")
-    assert sweep["metric"]["name"] == "balanced_accuracy"
-    assert sweep["command"][-1] == "${args_no_hyphens}"  # as Hydra takes them: lr=0.001
     for group in ("optim", "scheduler"):
         for option in grid[group]:
             assert (ROOT / "conf" / group / f"{option}.yaml").exists()
