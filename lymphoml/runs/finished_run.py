@@ -50,21 +50,25 @@ class Run:
         hard = strata.set_index("patient")["hard"].astype(str)
         return hard[hard != "unknown"] == "1"
 
+    def _baselines(self) -> pd.DataFrame:
+        """baselines.csv; without columns where there is none."""
+        path = self.path / "baselines.csv"
+        return read_predictions_csv(path, ROW_KEYS) if path.is_file() else pd.DataFrame()
+
     def baseline_names(self) -> list[str]:
         """The baselines of baselines.csv."""
-        path = self.path / "baselines.csv"
-        table = read_predictions_csv(path, ROW_KEYS) if path.is_file() else pd.DataFrame()
-        return [name for name in table.columns if name not in ROW_KEYS]
+        return [name for name in self._baselines().columns if name not in ROW_KEYS]
 
     def baseline(self, name: str) -> pd.DataFrame | None:
         """`predictions` with the probabilities of a baseline; None where the run lacks it.
 
         Raises InputError for invalid probabilities, other patients or other folds.
         """
-        if name not in self.baseline_names():
+        table = self._baselines()
+        if name in ROW_KEYS or name not in table:
             return None
         path, own = self.path / "baselines.csv", self.predictions.drop(columns="probability")
-        table = read_predictions_csv(path, ROW_KEYS)[[*ROW_KEYS, name]].astype({"fold": int})
+        table = table[[*ROW_KEYS, name]].astype({"fold": int})
         table[name] = pd.to_numeric(table[name], errors="coerce")
         rows = own.merge(table, "left", ROW_KEYS).rename(columns={name: "probability"})
         if not len(own) == len(table) == len(rows) or not rows["probability"].between(0, 1).all():
