@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from lymphoml.core.errors import InputError
 from lymphoml.core.section import AtLeastOne, Positive, Section, Share
 
-LOSSES = {"simclr": {"temperature"}, "vicreg": {"invariance", "variance", "covariance"}}
+LOSS_KEYS = {"simclr": {"temperature"}, "vicreg": {"invariance", "variance", "covariance"}}
 PRETRAINED = "pretrained"  # as model.encoder.weights, and as a block of features
 INPUTS = ("crop", "resize", "normalize_images", "stain_norm")  # of images to what an encoder sees
 
@@ -34,8 +34,8 @@ class PretrainConfig(Section):
 
     @model_validator(mode="after")
     def check_loss(self) -> Self:
-        if self.loss.keys() != LOSSES[self.method] or self.loss.get("temperature") == 0:
-            names = ", ".join(sorted(LOSSES[self.method]))
+        if self.loss.keys() != LOSS_KEYS[self.method] or self.loss.get("temperature") == 0:
+            names = ", ".join(sorted(LOSS_KEYS[self.method]))
             raise ValueError(f"pretrain.loss={self.loss} of {self.method}: must have {names} > 0")
         return self
 
