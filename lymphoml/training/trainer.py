@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lymphoml.core.errors import InputError
@@ -32,6 +33,8 @@ def make_trainer(options: TrainerConfig, folder: Path, **more: Any) -> pl.Traine
         warnings.filterwarnings("ignore", message)
     # Determinism would also fill every new tensor with NaN, which takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    one_process = LightningEnvironment()  # else Lightning takes SLURM's, and handles its signals
+    one_process.set_global_rank(0)  # whatever RANK says: other ranks would write no log
     precision: Any = resolve_precision(options.precision, options.accelerator)
     try:
         return pl.Trainer(
@@ -46,7 +49,7 @@ def make_trainer(options: TrainerConfig, folder: Path, **more: Any) -> pl.Traine
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), one_process],
             default_root_dir=folder,
             **more,
         )
