@@ -92,6 +92,23 @@ def range_findings(ranges: Mapping[str, Any], count_column: str | None) -> Itera
                 yield Finding("warning", "range", what, (), "check the unit")
 
 
+def constant_findings(cohort: Cohort, data: DataConfig) -> Iterator[Finding]:
+    """Yield the inputs of the model from which it cannot learn: constant, or of a single patient.
+
+    `cohort` has the labelled patients.
+    """
+    for name in data.clinical:
+        values, column = cohort.table[name].dropna(), data.columns[name]
+        if values.nunique() == 1:
+            what = f"{name} is the same for every labelled patient: no model gives it weight"
+            yield Finding("warning", "range", what, (), "leave it out of data.clinical")
+        elif column.kind == "categorical" and len(values):
+            counts = values.value_counts().reindex(column.categories, fill_value=0)
+            for category, n in counts[counts < 2].items():
+                what = f"{name}={category}: {count(n, 'labelled patient')}"
+                yield Finding("note", "range", f"{what}; without one in training it gets no weight")
+
+
 def date_findings(dates: Mapping[str, Any], date_formats: Mapping[str, str]) -> Iterator[Finding]:
     """Yield the formats of each date column; a warning where they are mixed and ambiguous."""
     for name, formats in dates.items():

@@ -72,6 +72,7 @@ def audit(data: DataConfig) -> dict[str, Any]:
         stratum = data.hard_stratum
         findings += [
             *clinical.range_findings(content["ranges"], stratum.column if stratum else None),
+            *clinical.constant_findings(cohort.labelled, data),
             *clinical.date_findings(content["dates"], data.date_formats),
             *clinical.class_findings(content["classes"], data.folds),
             *clinical.person_findings(content["persons"]),

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.feature_store import mean_std
+from lymphoml.data.feature_store import is_constant, mean_std
 from lymphoml.data.settings import ColumnConfig
+
+NOISE = 1e-9  # of rounding, relative
 
 
 @dataclass(frozen=True)
@@ -18,13 +20,16 @@ class ClinicalEncoder:
 
     A number or an age is one feature, its natural logarithm where the column is declared `log`.
     A categorical column of m values is m - 1 features of 0 or 1, named `sex=M`: all zeros mean the
-    first in alphabetical order. Holds only primitives, for a checkpoint.
+    first in alphabetical order. A feature that is `constant` over the rows it was fitted to is 0
+    for everybody: no model can learn what another value means. Holds only primitives, for a
+    checkpoint.
     """
 
     columns: dict[str, dict[str, Any]]  # name: {"log": bool} or {"categories": sorted list}
     fill: dict[str, float | str] = field(default_factory=dict)  # what a missing value becomes
     mean: list[float] = field(default_factory=list)
     scale: list[float] = field(default_factory=list)
+    constant: list[str] = field(default_factory=list)  # names of features
 
     @classmethod
     def fit(
@@ -39,10 +44,13 @@ class ClinicalEncoder:
         encoder = cls({name: _kept(columns[name]) for name in names})
         if missing == "impute":
             encoder = replace(encoder, fill={n: _typical(table[n], columns[n]) for n in names})
-        k = len(encoder.names)
+        features = encoder._features(table)
+        same = is_constant(features, NOISE)
+        encoder = replace(encoder, constant=np.array(encoder.names)[same].tolist())
+        k = len(same)
         if not standardize:
             return replace(encoder, mean=[0.0] * k, scale=[1.0] * k)
-        mean, scale = mean_std(encoder._features(table), noise=1e-9)
+        mean, scale = mean_std(features, NOISE)
         return replace(encoder, mean=mean.tolist(), scale=scale.tolist())
 
     @property
@@ -56,7 +64,9 @@ class ClinicalEncoder:
 
     def transform(self, table: pd.DataFrame) -> np.ndarray:
         """Return the scaled features. Raises InputError for a missing value that has no fill."""
-        return ((self._features(table) - self.mean) / self.scale).astype(np.float32)
+        features = (self._features(table) - self.mean) / self.scale
+        features[:, np.isin(self.names, self.constant)] = 0
+        return features.astype(np.float32)
 
     def state(self) -> dict[str, Any]:
         return asdict(self)

@@ -70,5 +70,10 @@ class FeatureScaler:
 def mean_std(features: np.ndarray, noise: float = 1e-6) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation (1 where it is rounding `noise`) of each column; (d)."""
     features = features.astype(float)
-    constant = np.ptp(features, axis=0) <= noise * np.abs(features).max(axis=0, initial=0)
+    constant = is_constant(features, noise)
     return features.mean(axis=0), np.where(constant, 1.0, features.std(axis=0))
+
+
+def is_constant(features: np.ndarray, noise: float) -> np.ndarray:
+    """Return of each column (d) whether its values differ by rounding `noise` at most."""
+    return np.ptp(features, axis=0) <= noise * np.abs(features).max(axis=0, initial=0)

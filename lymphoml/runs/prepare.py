@@ -158,8 +158,16 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
             f"that holds them; it is {data.label_column}."
         )
     folds = _folds(config, cohort, folder)
+    constant: dict[str, list[int]] = {}
     for fold in config.folds_to_train:
-        BagDataModule(data, cohort, None, folds, fold, config.seed)
+        for name in BagDataModule(data, cohort, None, folds, fold, config.seed).clinical.constant:
+            constant.setdefault(name, []).append(fold)
+    for name, where in constant.items():
+        plural = "s" * (len(where) > 1)
+        print(
+            f"data.clinical: {name} is the same for all training patients of fold{plural} "
+            f"{', '.join(map(str, where))}, where it gets no weight"
+        )
     if (weights := weights_file(config)) is not None:
         check_inputs(weights, data)
     unfinished = [fold for fold in config.folds_to_train if not is_done(folder, fold)]

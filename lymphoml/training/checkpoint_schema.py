@@ -85,7 +85,7 @@ _HYPER_PARAMETERS = _closed(
 )  # fmt: skip
 _CLINICAL = _closed(
     "Clinical", columns=dict[str, Plain], fill=dict[str, str | float], mean=list[float],
-    scale=list[float],
+    scale=list[float], constant=list[str],
 )  # fmt: skip
 _FEATURES = _closed(
     "Features", names=Annotated[list[str], Len(1)], mean=list[float], scale=list[float],

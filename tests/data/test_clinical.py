@@ -88,6 +88,18 @@ def test_a_missing_value_is_refused_where_training_had_none():
         fit(["age"], TABLE.assign(age=np.nan), missing="impute")
 
 
+@pytest.mark.parametrize("standardize", [True, False])
+def test_what_never_varied_in_training_is_zero_for_everybody(standardize):
+    men = TABLE.assign(sex="M", raw=14.0, site=["A", "B", "A", "B"])
+    encoder = fit(["raw", "sex", "site", "age"], men, standardize)
+    assert encoder.constant == ["raw", "sex=M", "site=C"]
+    new = men.assign(sex=["M", "F", "M", "F"], raw=[14.0, 140.0, 1e9, -3.0], site="C")
+    features = encoder.transform(pd.concat([men, new]))
+    assert not features[:, [0, 1, 3]].any()
+    usual = fit(["site", "age"], men, standardize).transform(men)
+    assert np.array_equal(features[:4, [2, 4]], usual[:, [0, 2]])
+
+
 @given(st.lists(st.floats(1e-3, 1e6), min_size=2, max_size=20), st.booleans())
 @example([0.001, 0.0010000000000000002], False)  # a constant, but for its last bit
 def test_any_column_is_finite_and_centred(values: list[float], log: bool):
