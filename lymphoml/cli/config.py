@@ -58,8 +58,12 @@ def _without_missing(value: Any) -> Any:
 
 
 def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "TrainConfig":
-    """Return a run's stored configuration with settings changed, as typed. Raises InputError."""
+    """Return a run's stored configuration with settings of cohort and machine changed, as typed.
+
+    Raises InputError, also for a change of what its models were trained with.
+    """
     from lymphoml.runs.settings import TrainConfig
+    from lymphoml.runs.trained_on import check_overrides
 
     reject_symlinks(folder)
     path = folder / "config.yaml"
@@ -72,6 +76,7 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "
         if any("${" in text for text in texts(stored)):
             raise InputError("it contains ${...}, which train.py resolves")
         changes = {"data": data, "trainer": trainer}
+        check_overrides(changes)
         return TrainConfig.read(to_plain_dict(OmegaConf.create(stored), changes))
     except (InputError, OmegaConfBaseException) as error:
         problems = error.problems if isinstance(error, InputError) else [first_line(error)]

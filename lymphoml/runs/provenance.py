@@ -4,6 +4,7 @@ No torch: another configuration is refused before it is imported.
 """
 
 import importlib.metadata
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -116,13 +117,16 @@ def package_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return that of the working tree of lymphoml, where it is one."""
-    command = ["git", "-C", str(PACKAGE), "rev-parse", "HEAD"]
+    """Return that of the working tree whose top holds lymphoml/; of no other around it."""
+    command = ["git", "-C", str(PACKAGE), "rev-parse", "--show-toplevel", "HEAD"]
+    # In a hook, git's variables name the repository of the hook.
+    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, env=own)
+        top, commit = answer.stdout.splitlines()
+    except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
+    return commit if Path(top).resolve() == PACKAGE.parent.resolve() else None
 
 
 def code_digests(package: Path) -> dict[str, str]:
