@@ -13,7 +13,7 @@ import pandas as pd
 from lymphoml.audit.findings import Finding, count
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import count_groups
-from lymphoml.data.settings import DataConfig
+from lymphoml.data.settings import DECLARE, UNRECOGNISED, DataConfig
 
 FENCE = 3.0  # interquartile ranges beyond a quartile (Tukey 1977: far out)
 PLAUSIBLE = (0.1, 1000.0)  # median of a lymphocyte count in 10^9/L
@@ -139,7 +139,7 @@ def class_findings(classes: Mapping[str, Any], folds: int) -> Iterator[Finding]:
 
 
 def suspected_pairs(cohort: Cohort, tables: Sequence[str], folds: int) -> list[dict[str, Any]]:
-    """Return every two records of one birth date and sex: patients, labels, tables.
+    """Return every two records of one person: patients, labels, tables.
 
     `split_probability` is the chance that a stratified split into `folds` without groups separates
     them; None where they are in different tables or one is unlabelled. lymphoml's folds are
@@ -185,11 +185,20 @@ def coincidences(table: pd.DataFrame, ages: str, sex: str) -> float:
 
 
 def person_findings(persons: dict[str, Any]) -> Iterator[Finding]:
-    pairs, expected = persons["pairs"], persons["expected_by_chance"]
+    """Yield what records share a person, and of how many records the person is unknown."""
+    pairs, expected, rule = persons["pairs"], persons["expected_by_chance"], persons["rule"]
+    if rule is None:
+        yield Finding("warning", "person", UNRECOGNISED, (), DECLARE)
+    elif persons["unknown"]:
+        what = f"{count(persons['unknown'], 'record')} without {rule}: each counts as a person"
+        yield Finding("warning", "person", what, (), "fill in what is missing")
     if pairs:
         chance = "" if expected is None else f"; {expected:.2g} expected by chance"
-        what = f"{count(len(pairs), 'pair')} of records share birth date and sex{chance}"
+        what = f"{count(len(pairs), 'pair')} of records share {rule}{chance}"
         action = "ask the source; folds keep them together, train and test tables do not"
+        differ = [pair for pair in pairs if pair["same_label"] is False]
+        if differ:
+            what += f"; the labels of {count(len(differ), 'pair')} differ"
         yield Finding("warning", "person", what, tuple(map(_line, pairs)), action)
 
 

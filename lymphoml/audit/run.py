@@ -46,7 +46,8 @@ def audit(data: DataConfig) -> dict[str, Any]:
                        max_folds}: 0 where no number of folds has both classes in each
         ranges         {column: {missing, min, median, max, outliers: [patient]}}
         dates          {column: {separator: {dates, ambiguous}}}
-        persons        {expected_by_chance, pairs: [see `suspected_pairs`]}
+        persons        {rule (see `DataConfig.person_rule`), unknown: records of unknown persons,
+                       expected_by_chance, pairs: [see `suspected_pairs`]}
         hard_stratum   {column, max, tumoral, reactive}; None where none is configured
         shortcuts      {level, permutations, fields: [see `examine_shortcuts`]}
 
@@ -103,17 +104,21 @@ def _image_counts(records: pd.DataFrame) -> dict[str, Any]:
 
 def _clinical(cohort: Cohort, tables: list[str], data: DataConfig) -> dict[str, Any]:
     pairs = clinical.suspected_pairs(cohort, tables, data.folds)
-    births = [name for name, each in data.columns.items() if each.kind == "date_of_birth"]
     expected = None
-    if pairs and len(births) == 1:
-        expected = clinical.coincidences(cohort.table, births[0], "sex")
+    if pairs and not data.person_column and len(data.birth_dates) == 1:
+        expected = clinical.coincidences(cohort.table, data.birth_dates[0], data.sexes[0])
     sizes = [len(paths) for paths in cohort.images.values()]
     return {
         "bag_size": {"min": min(sizes), "median": float(np.median(sizes)), "max": max(sizes)},
         "classes": clinical.class_counts(cohort),
         "ranges": clinical.value_ranges(cohort, data),
         "dates": clinical.date_formats(cohort),
-        "persons": {"expected_by_chance": expected, "pairs": pairs},
+        "persons": {
+            "rule": data.person_rule,
+            "unknown": int(cohort.origin["person"].isna().sum()),
+            "expected_by_chance": expected,
+            "pairs": pairs,
+        },
     }
 
 

@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.columns import birth_date, input_schema, read_cell, separator_of
+from lymphoml.data.columns import (
+    PERSON,
+    SITE,
+    birth_date,
+    input_schema,
+    read_cell,
+    separator_of,
+)
 from lymphoml.data.image_folders import Paths, check_inside_root, find_bags
 from lymphoml.data.mil_table import LAYOUT, read_bags
 from lymphoml.data.problems import DataError, Place, Problem, shortened
@@ -26,11 +33,12 @@ class Cohort:
     """Validated patients, sorted by id.
 
     `table` is indexed by id. Its `label` is 1 tumoral, 0 reactive, -1 unknown; records that share
-    a `group` are suspected to be one person. The declared columns follow: numbers as written,
-    categories, and for a birth date the age in years; NaN where `data.missing=impute`.
+    a `group` are of one person, by `data.person_rule`. The declared columns follow: numbers as
+    written, categories, and for a birth date the age in years; NaN where `data.missing=impute`.
     `origin`, indexed alike, is how each record was written down, which must never reach a
     model: the `row` of the `table` it is from, a birth date's separator in `NAME format`, and in
-    `NAME ambiguous` whether its day and month could be swapped.
+    `NAME ambiguous` whether its day and month could be swapped; the `person` in a text that only
+    that person's records have, NaN where it is unknown, and the `site` where that is declared.
     """
 
     name: str
@@ -38,6 +46,7 @@ class Cohort:
     images: dict[str, Paths]
     origin: pd.DataFrame
     schema: dict = field(default_factory=dict)  # of the model's input, to compare cohorts
+    declared: tuple[str, ...] = ()  # columns of origin that the data settings name
 
     @property
     def labelled(self) -> "Cohort":
@@ -56,7 +65,8 @@ class Cohort:
     def fingerprint(self) -> str:
         """Return the SHA-256 of ids, labels and clinical values; images have a `content_key`."""
         # Group numbers follow from the rest, and change when another patient joins the cohort.
-        return sha256(self.table.drop(columns="group").to_csv().encode()).hexdigest()
+        columns = [self.table.drop(columns="group"), self.origin[[*self.declared]]]
+        return sha256(pd.concat(columns, axis=1).to_csv().encode()).hexdigest()
 
 
 class LenientCohort(NamedTuple):
@@ -144,30 +154,45 @@ def _assemble(text: pd.DataFrame, images: dict[str, Paths], data: DataConfig) ->
     for name, column in data.columns.items():
         read = text[name].map(partial(read_cell, name, data=data))
         values[name] = read.astype("str" if column.kind == "categorical" else "float64")
+    births: dict[str, pd.Series] = {}
     for name in data.birth_dates:
-        births = pd.to_datetime(text[name].map(partial(birth_date, data=data), na_action="ignore"))
+        births[name] = born = pd.to_datetime(
+            text[name].map(partial(birth_date, data=data), na_action="ignore")
+        )
         separator = partial(separator_of, data=data)
         origin[f"{name} format"] = text[name].map(separator, na_action="ignore")
-        origin[f"{name} ambiguous"] = (births.dt.day <= 12) & (births.dt.day != births.dt.month)
-    table = pd.DataFrame(values, index=text.index).astype({"label": "int64"}).sort_index()
-    table.insert(1, "group", _suspected_persons(table, data))
+        origin[f"{name} ambiguous"] = (born.dt.day <= 12) & (born.dt.day != born.dt.month)
+    table = pd.DataFrame(values, index=text.index).astype({"label": "int64"})
+    origin["person"] = _persons(text, table[data.sexes].assign(**births), data)
+    if data.site_column:
+        origin["site"] = text[SITE]
+    table = table.sort_index()
+    persons = origin["person"].loc[table.index]
+    alone = pd.Series([(patient,) for patient in table.index], table.index, dtype=object)
+    table.insert(1, "group", pd.factorize(persons.astype(object).where(persons.notna(), alone))[0])
     return Cohort(
         name=data.name,
         table=table,
         images={patient: images[patient] for patient in table.index},
         origin=origin.loc[table.index],
         schema={name: input_schema(name, data) for name in data.clinical},
+        declared=tuple(
+            name for name in ("person", "site") if getattr(data, f"{name}_column") is not None
+        ),
     )
 
 
-def _suspected_persons(table: pd.DataFrame, data: DataConfig) -> np.ndarray:
-    """Number the persons by order of ids: records of one birth date and sex are one person's."""
-    sexes = [n for n, column in data.columns.items() if n == "sex" and column.kind == "categorical"]
-    values = table[data.birth_dates + sexes]
-    known = values.notna().all(axis=1) & bool(data.birth_dates and sexes)
-    rows = zip(values.itertuples(index=False, name=None), table.index, known, strict=True)
-    persons = [row if is_known else patient for row, patient, is_known in rows]
-    return pd.factorize(pd.Series(persons, dtype=object))[0]
+def _persons(text: pd.DataFrame, known: pd.DataFrame, data: DataConfig) -> pd.Series:
+    """Return a text that only one person's records have, NaN where a value it needs is missing.
+
+    It is the person's column, exactly as written; else birth date and sex, as in `known`.
+    """
+    if data.person_column:
+        return text[PERSON]
+    if data.person_rule is None:
+        return pd.Series(np.nan, text.index, dtype=object)
+    texts = known.astype(str).fillna("").agg(" ".join, axis=1)
+    return texts.where(known.notna().all(axis=1))
 
 
 def subgroups(cohort: Cohort, data: DataConfig) -> pd.DataFrame:

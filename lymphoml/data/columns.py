@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.privacy import hide_dates
+from lymphoml.core.untrusted import is_safe_text
 from lymphoml.data.settings import DAY, DataConfig, NumericColumn
 
 SAFE_ID = r"[A-Za-z0-9_][A-Za-z0-9_-]*"  # no formula, no option of a command
@@ -14,6 +15,8 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 LONGEST = 64  # characters of a number
 LARGEST = float(np.finfo(np.float32).max)
 OLDEST = 120  # years
+# As names of a table's columns; those of data.columns are identifiers.
+PERSON, SITE = "data.person_column", "data.site_column"
 
 
 class CellError(Exception):
@@ -27,7 +30,9 @@ class CellError(Exception):
 def read_cell(name: str, cell: str, data: DataConfig) -> float | str:
     """Return the value of a cell; NaN where it is missing and may be. Raises CellError."""
     if pd.isna(cell):
-        if data.missing == "error":
+        if name == SITE:
+            raise CellError("is missing", "fill it in, or set data.site_column=null")
+        if data.missing == "error" and name != PERSON:
             raise CellError("is missing", "fill it in, or set data.missing=impute")
         return np.nan
     if name == "id":
@@ -40,6 +45,10 @@ def read_cell(name: str, cell: str, data: DataConfig) -> float | str:
             labels = ", ".join(map(repr, data.label_values))
             raise CellError(f"is none of {labels}", "correct it, or add it to data.label_values")
         return data.label_values[cell]
+    if name == SITE and not (is_safe_text(cell) and hide_dates(cell) == cell):
+        raise CellError("is no plain name", "do not begin with = + - @, and write no date")
+    if name in (PERSON, SITE):
+        return cell
     column = data.columns[name]
     if column.kind == "categorical":
         if cell not in column.values:

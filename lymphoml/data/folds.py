@@ -112,6 +112,6 @@ def _problems(
     for repeat, group in folds_of_person.index[folds_of_person > 1]:
         person = joined["patient"][(joined["group"] == group) & (joined["repeat"] == repeat)]
         yield (
-            f"patients {', '.join(sorted(person))} have the same birth date and sex, are probably "
-            f"one person, and must share a fold"
+            f"patients {', '.join(sorted(person))} are probably one person (data.person_column, or "
+            f"birth date and sex), and must share a fold"
         )

@@ -12,6 +12,13 @@ from lymphoml.core.untrusted import is_safe_text
 
 RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
 DAY = "%Y-%m-%d"
+SEX_NAMES = {"sex", "gender"}
+FEMALE, MALE = {"f", "female", "w"}, {"m", "male"}
+UNRECOGNISED = "records of one person cannot be recognised and may be in several folds"
+DECLARE = (
+    "set data.person_column (to the column of ids if each record is another person), or declare "
+    "birth date and sex (role: sex) in data.columns"
+)
 
 
 def _must(be: str, valid: Callable[[str], bool]) -> AfterValidator:
@@ -72,10 +79,18 @@ class CategoricalColumn(Section):
     kind: Literal["categorical"]
     column: str
     values: Annotated[dict[Cell, Category], Field(min_length=1)]
+    role: Literal["sex"] | None = None
 
     @property
     def categories(self) -> list[str]:
         return sorted(set(self.values.values()))
+
+    def is_sex_by_name(self, name: str) -> bool:
+        return bool({name.casefold(), self.column.casefold()} & SEX_NAMES)
+
+    def is_sex_by_values(self) -> bool:
+        found = {each.casefold() for each in self.categories}
+        return bool(found & FEMALE and found & MALE)
 
 
 class DateOfBirthColumn(Section):
@@ -154,6 +169,8 @@ class DataConfig(Section):
     id_column: Text
     label_column: Text
     label_values: dict[str, Annotated[int, Field(ge=-1, le=1)]]  # -1 unknown
+    person_column: Text | None
+    site_column: Text | None
     columns: dict[str, ColumnConfig]
     date_formats: dict[str, str]
     reference_date: Day
@@ -193,6 +210,22 @@ class DataConfig(Section):
     def birth_dates(self) -> list[str]:
         return [name for name, spec in self.columns.items() if spec.kind == "date_of_birth"]
 
+    @property
+    def sexes(self) -> list[str]:
+        """The categories that are a person's sex: by role, else by name, else by their values."""
+        columns = [(n, c) for n, c in self.columns.items() if c.kind == "categorical"]
+        by_role = [name for name, column in columns if column.role == "sex"]
+        by_key = [name for name, _ in columns if name == "sex"]
+        by_name = [name for name, column in columns if column.is_sex_by_name(name)]
+        return by_role or by_key or by_name or [n for n, c in columns if c.is_sex_by_values()]
+
+    @property
+    def person_rule(self) -> str | None:
+        """How records of one person are recognised; None where they cannot be."""
+        if self.person_column:
+            return f"data.person_column={self.person_column}"
+        return "birth date and sex" if self.birth_dates and self.sexes else None
+
     @model_validator(mode="after")
     def check_columns(self) -> Self:
         if problems := [*self._problems()]:
@@ -208,6 +241,7 @@ class DataConfig(Section):
                 yield f"{key}: this name is reserved; choose another"
             if spec.column in (self.id_column, self.label_column):
                 yield f"{key}.column={spec.column}: the patient's id and label are no inputs"
+        yield from self._person_problems()
         for name in self.clinical:
             if name not in self.columns:
                 known = ", ".join(self.columns) or "none"
@@ -227,3 +261,20 @@ class DataConfig(Section):
                 f"data.hard_stratum.column={self.hard_stratum.column}: must be a numeric column of "
                 f"data.columns: {', '.join(numeric) or 'none'}"
             )
+
+    def _person_problems(self) -> Iterator[str]:
+        for key, heading in (("person", self.person_column), ("site", self.site_column)):
+            if heading is None:
+                continue
+            if self.layout == "mil_table":
+                yield f"data.{key}_column={heading}: a file of bags has none; use data.folds_csv"
+            if heading == self.label_column or (key == "site" and heading == self.id_column):
+                yield f"data.{key}_column={heading}: is the column of ids or labels"
+            for name in self.clinical:
+                if name in self.columns and self.columns[name].column == heading:
+                    yield f"data.clinical: {name} is data.{key}_column, which no model may get"
+        if self.site_column and "site" in self.columns:
+            yield "data.columns.site: is reserved by data.site_column; choose another name"
+        if len(self.sexes) > 1 and self.birth_dates and not self.person_column:
+            which = " or ".join(self.sexes)
+            yield f"data.columns: is {which} the person's sex? Add role: sex to it alone"

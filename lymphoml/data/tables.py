@@ -12,7 +12,7 @@ import pandas as pd
 from lymphoml.core.errors import quoted
 from lymphoml.core.privacy import hide_dates
 from lymphoml.core.untrusted import read_bytes
-from lymphoml.data.columns import SAFE_ID, CellError, read_cell
+from lymphoml.data.columns import PERSON, SAFE_ID, SITE, CellError, read_cell
 from lymphoml.data.problems import DataError, Place, Problem
 from lymphoml.data.settings import DataConfig
 
@@ -103,12 +103,16 @@ def read_table(path: Path, data: DataConfig) -> pd.DataFrame:
     # A cohort to predict may come without labels.
     optional = {data.label_column} if data.layout == "table" else set()
     advice = "rename one, or adapt data.id_column, data.label_column or data.columns"
+    for heading, name in ((data.person_column, PERSON), (data.site_column, SITE)):
+        if heading:
+            advice += f"; {name}=null does without {heading}"
     rows = read_rows(path, set(headings.values()) - optional, optional, advice)
     table = pd.DataFrame({
         name: rows.column(heading) for name, heading in headings.items() if heading in rows.header
     })  # fmt: skip
-    for name, column in data.columns.items():
-        categories = list(column.values) if column.kind == "categorical" else []
+    for name in table.columns.drop(["id", "label"], errors="ignore"):
+        column = data.columns.get(name)
+        categories = list(column.values) if column and column.kind == "categorical" else []
         given = ~table[name].str.lower().isin(NOT_GIVEN) | table[name].isin(categories)
         table[name] = table[name].where(given)
     places = []
@@ -122,7 +126,9 @@ def read_table(path: Path, data: DataConfig) -> pd.DataFrame:
 
 def _headings(data: DataConfig) -> dict[str, str]:
     columns = {name: column.column for name, column in data.columns.items()}
-    return {"id": data.id_column, "label": data.label_column} | columns
+    declared = {PERSON: data.person_column, SITE: data.site_column}
+    given = {name: heading for name, heading in declared.items() if heading}
+    return {"id": data.id_column, "label": data.label_column} | given | columns
 
 
 def cell_problems(table: pd.DataFrame, data: DataConfig) -> Iterator[tuple[object, Problem]]:
@@ -134,7 +140,7 @@ def cell_problems(table: pd.DataFrame, data: DataConfig) -> Iterator[tuple[objec
             try:
                 read_cell(name, cell, data)
             except CellError as error:
-                hidden = pd.isna(cell) or name in data.birth_dates
+                hidden = pd.isna(cell) or name in (PERSON, *data.birth_dates)
                 shown = "" if hidden else hide_dates(quoted(cell, 60))
                 yield row, Problem(place, f"{heading} {error.what}", error.action, shown)
 

@@ -218,8 +218,8 @@ def _without_trained(
     by_person[by_person.all(axis=1)] = False
     if others := int(by_person.any(axis=1).sum()):
         print(
-            f"{others} of these patients seem to be persons of the run under another id (birth "
-            f"date and sex): each is predicted by the models not trained on that person"
+            f"{others} of these patients seem to be persons of the run under another id: each is "
+            f"predicted by the models not trained on that person"
         )
     if known.any() and not own:
         print(

@@ -83,6 +83,7 @@ def test_kaggle_layout(tmp_path):
     assert cohort.origin.to_dict("list") == {
         "table": [0, 0, 0, 1], "row": [3, 2, 4, 2], "age format": ["-", "/", "/", "-"],
         "age ambiguous": [False, True, False, True],
+        "person": [f"{sex} {day}" for day, sex in zip(births, "MFFM", strict=True)],
     }  # fmt: skip
     assert list(cohort.labelled.table.index) == list(cohort.labelled.images) == ["P1", "P10", "P2"]
     assert list(cohort.unlabelled.table.index) == list(cohort.unlabelled.images) == ["P3"]
@@ -129,6 +130,68 @@ def test_one_birth_date_and_sex_is_one_person(tmp_path):
     sexless = {name: column for name, column in data.columns.items() if name != "sex"}
     table = load_cohort(data.replace({"columns": sexless})).table
     assert table["group"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("name", "column"), [
+    ("gender", {"column": "GENDER", "values": {"F": "0", "f": "0", "M": "1"}}),
+    ("x", {"column": "Sex", "values": {"F": "0", "f": "0", "M": "1"}}),
+    ("x", {"column": "X", "values": {"F": "female", "f": "female", "M": "Male"}}),
+    ("x", {"column": "X", "values": {"F": "0", "f": "0", "M": "1"}, "role": "sex"}),
+])  # fmt: skip
+def test_the_sex_of_a_person_is_recognised_under_any_name(tmp_path, name, column):
+    text = HEADER.replace("GENDER", column["column"])
+    text += "\nP1,1,F,1/7/1948,5\nP2,1,f,1/7/1948,5\nP3,1,M,1/7/1948,5\n"
+    data = write_table(tmp_path, text, ["P1", "P2", "P3"])
+    columns = {key: each for key, each in data.to_dict()["columns"].items() if key != "sex"}
+    data = data.replace({"columns": columns | {name: {"kind": "categorical"} | column}})
+    assert load_cohort(data).table["group"].tolist() == [0, 0, 1]
+    other = {"kind": "categorical", "column": "X", "values": {"B": "B"}}
+    data = data.replace({"columns": columns | {"x": other}})  # a category that is none
+    assert (data.sexes, data.person_rule) == ([], None)
+
+
+def test_persons_of_a_column_are_those_of_one_text(tmp_path):
+    """Neither a number nor a birth date makes one of two, nor an empty cell; a birth date, two."""
+    text = (
+        HEADER
+        + ",PERSON,SITE\n"
+        + "".join(
+            f"P{number},1,F,1/7/19{48 + number // 6},5,{person},A\n"
+            for number, person in enumerate(["007", "7", "", "n/a", "a", "7.0", "7", "A"])
+        )
+    )
+    data = write_table(tmp_path, text, [f"P{number}" for number in range(8)])
+    data = data.replace({"person_column": "PERSON", "site_column": "SITE"})
+    cohort = load_cohort(data)
+    assert cohort.table["group"].tolist() == [0, 1, 2, 3, 4, 5, 1, 6]
+    assert cohort.origin["person"].isna().sum() == 2
+    assert cohort.origin["site"].tolist() == ["A"] * 8
+    assert not {"person", "site"} & {*cohort.table}
+    assert load_cohort(data.replace({"person_column": "ID"})).table["group"].is_unique
+    (tmp_path / "clinical.csv").write_text(text.replace("7.0", "7"))
+    assert load_cohort(data).fingerprint() != cohort.fingerprint()
+    (tmp_path / "clinical.csv").write_text(
+        text.replace(",A\n", ",\n", 1).replace(",7.0,A", ",1,=A")
+    )
+    missing, formula = problems_of(data)
+    assert "SITE is missing" in missing
+    assert "SITE is no plain name" in formula
+    assert (
+        "data.person_column=null does without OTHER"
+        in problems_of(data.replace({"person_column": "OTHER"}))[0]
+    )
+
+
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"site_column": "LYMPH_COUNT"}, "data.clinical: lymphocyte_count is data.site_column"),
+    ({"person_column": "LABEL"}, "data.person_column=LABEL: is the column of ids or labels"),
+    ({"layout": "mil_table", "site_column": "S"}, "data.site_column=S: a file of bags has none"),
+    ({"columns.gender": {"kind": "categorical", "column": "G", "values": {"F": "F"}, "role": "sex"},
+      "columns.sex.role": "sex"}, "is sex or gender the person's sex"),
+])  # fmt: skip
+def test_columns_of_persons_and_sites_that_cannot_be_are_refused(changes, says):
+    with pytest.raises(InputError, match=says):
+        OWN.replace(changes)
 
 
 def test_missing_values_may_be_left_to_the_model(tmp_path):
