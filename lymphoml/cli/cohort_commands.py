@@ -96,7 +96,7 @@ class Features(OfCohort):
         given = {"weights": self.weights, "name": self.name}
         changes = {key: value for key, value in given.items() if value is not None}
         if self.encoder not in BLOCKS:
-            spec = encoder_config(self.encoder, changes)
+            spec = encoder_config(self.encoder, changes) | {"norm": None}  # as the file has it
             preprocessing = Preprocessing.of(data)
             return EncoderBlock(spec, preprocessing, data.normalize_images, self.seed)
         # What the cohort's own file sets is for networks.
@@ -150,8 +150,10 @@ class Pretrain(OfCohort):
             with atomic_write(out) as file:
                 file.write(path.read_bytes())
         print(out or path)
-        words = [f"data.{key}={to_override(getattr(settings, key))}" for key in INPUTS]
-        print(f"train.py takes it with model.encoder.weights=FILE {' '.join(words)}")
+        norm = settings.encoder.get("norm", "batch")
+        words = [f"model/encoder={self.encoder}", f"model.encoder.norm={norm}"]
+        words += [f"data.{key}={to_override(getattr(settings, key))}" for key in INPUTS]
+        print(f"train.py takes it with {' '.join(words)} model.encoder.weights=FILE")
 
 
 @dataclass

@@ -143,8 +143,8 @@ class FeaturesConfig(Section):
             problems.append(f"data.features.blocks={self.blocks}: each must be there once")
         if self.path and self.blocks:
             problems.append(
-                f"data.features.path={self.path}: has no effect with data.features.blocks; use "
-                "data/features=file"
+                f"data.features.path={self.path}: has no effect with data.features.blocks="
+                f"{self.blocks}; add data.features.blocks=[] to use the file alone"
             )
         random = any(name.startswith("random") for name in self.blocks)
         for key, default in (("num_networks", 1), ("seed", 0)):

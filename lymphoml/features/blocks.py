@@ -74,6 +74,8 @@ class EncoderBlock:
         self.origin = weights or f"seed {seed}"
         if weights and Path(weights).is_file():
             self.origin = sha256(Path(weights))
+        if weights:  # read here, once, before any image is
+            frozen_encoder(json.dumps(spec), self.origin, seed)
         network = {key: value for key, value in spec.items() if key != "weights"}
         libraries = [version(each) for each in ("torch", "torchvision", "timm")]
         values = [VERSION, network, stages, self.origin, preprocessing.name, normalize, libraries]

@@ -14,30 +14,46 @@ from lymphoml.core.untrusted import texts
 from lymphoml.models.encoders import FeatureEncoder
 from lymphoml.models.fusion import Fusion
 
-ALLOWED = ("lymphoml.models", "torch.optim")
-PARTS = ("encoder", "pooling", "fusion")  # built before the model that contains them
+# Built before the model that contains them, each from its own module: only an encoder reads a file.
+PARTS = {
+    "encoder": "lymphoml.models.encoders",
+    "pooling": "lymphoml.models.pooling",
+    "fusion": "lymphoml.models.fusion",
+}
+ALLOWED = (*PARTS.values(), "lymphoml.models.mil", "lymphoml.models.schedulers", "torch.optim")
 MAX_VALUES = 2 << 30  # in a network's parameters and buffers
 MAX_LAYERS = 8_000
+UNUSABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+)  # what a constructor says to arguments of its names
 
 
-def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+def build(spec: dict[str, Any], *args: Any, part: str | None = None, **kwargs: Any) -> Any:
     """Return what `spec["_target_"]` makes of the rest of `spec`; code adds `args` and `kwargs`.
 
-    Only public classes and functions *defined* below ALLOWED are called, so nothing that they
-    import (`torch.load`, say) is reachable; a `_target_` within an argument is refused. Raises
-    InputError for any other target, and for arguments that the target does not accept.
+    Only public classes and functions *defined* below ALLOWED, for one of PARTS in its module, are
+    called, so nothing that they import (`torch.load`, say) is reachable; a `_target_` within an
+    argument is refused. Raises InputError for any other target, and for arguments that the target
+    does not accept.
     """
     options = {key: value for key, value in spec.items() if key != "_target_"}
     if "_target_" in texts(list(options.values())):
         raise InputError(f"{spec.get('_target_')}: remove the _target_ within an argument")
-    target = _resolve(str(spec.get("_target_")))
+    target = _resolve(str(spec.get("_target_")), part)
     try:
         inspect.signature(target).bind(*args, **options, **kwargs)
     except TypeError as error:
         raise InputError(f"{spec['_target_']}: {error}") from None
     try:
         return target(*args, **options, **kwargs)
-    except (TypeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
+    except UNUSABLE as error:
         given = quoted(str(options), 200)
         raise InputError(f"{spec['_target_']} with {given}: {one_line(error)[:200]}") from None
 
@@ -51,17 +67,17 @@ def build_model(spec: dict[str, Any], clinical_dim: int, feature_dim: int | None
     with limit_size():
         if uses_images(spec):
             width = {} if feature_dim is None else {"feature_dim": feature_dim}
-            encoder = build(spec["encoder"], **width)
-            pooling = build(spec["pooling"], encoder.dim)
+            encoder = build(spec["encoder"], part="encoder", **width)
+            pooling = build(spec["pooling"], encoder.dim, part="pooling")
         image_dim = pooling.dim if pooling is not None else 0
-        fusion = build(spec["fusion"], image_dim, clinical_dim)
+        fusion = build(spec["fusion"], image_dim, clinical_dim, part="fusion")
         options = {key: value for key, value in spec.items() if key not in PARTS}
         return build(options, encoder, pooling, fusion)
 
 
 def uses_images(spec: dict[str, Any]) -> bool:
     """Return whether a model of this specification uses images at all."""
-    fusion = _resolve(str(spec["fusion"].get("_target_")))
+    fusion = _resolve(str(spec["fusion"].get("_target_")), "fusion")
     if not (isinstance(fusion, type) and issubclass(fusion, Fusion)):
         raise InputError(f"model.fusion._target_: {fusion.__name__} is not a fusion")
     return fusion.uses_images
@@ -101,18 +117,17 @@ def limit_size(max_values: int = MAX_VALUES) -> Iterator[None]:
             handle.remove()
 
 
-def _resolve(target: str) -> Any:
+def _resolve(target: str, part: str | None = None) -> Any:
+    roots = ALLOWED if part is None else (PARTS[part],)
     module_name, _, name = target.rpartition(".")
     resolved = None
-    if _is_allowed(module_name) and not name.startswith("_"):
+    if _is_below(roots, module_name) and not name.startswith("_"):
         with suppress(ImportError):
             resolved = getattr(importlib.import_module(module_name), name, None)
-    if not callable(resolved) or not _is_allowed(getattr(resolved, "__module__", "")):
-        raise InputError(
-            f"_target_: {target}: must be a class or function of {' or '.join(ALLOWED)}"
-        )
+    if not callable(resolved) or not _is_below(roots, getattr(resolved, "__module__", "")):
+        raise InputError(f"_target_: {target}: must be a class or function of {' or '.join(roots)}")
     return resolved
 
 
-def _is_allowed(module: str) -> bool:
-    return any(module == root or module.startswith(f"{root}.") for root in ALLOWED)
+def _is_below(roots: tuple[str, ...], module: str) -> bool:
+    return any(module == root or module.startswith(f"{root}.") for root in roots)

@@ -1,8 +1,9 @@
 """Encoders: networks from images (n c h w) to features (n d); attribute `dim` is the width d.
 
 `weights` is None to start from scratch, "default" for the library's ImageNet weights, or the path
-of a file (see `models.weights`). `norm` is a key of `models.norms.NORMS`. `trainable=False` freezes
-every weight. Each factory imports its library itself, which takes seconds.
+of a file (see `models.weights`). `norm` is a key of `models.norms.NORMS`; None is what the file
+was trained with, "batch" without a file. `trainable=False` freezes every weight. Each factory
+imports its library itself, which takes seconds.
 """
 
 import difflib
@@ -18,14 +19,21 @@ from torch import Tensor, nn
 
 from lymphoml.core.errors import InputError
 from lymphoml.models.norms import set_norm
-from lymphoml.models.weights import load_weights
+from lymphoml.models.weights import load_weights, trained_norm
 
 # The attribute of each torchvision network that holds its classifier, which is removed.
 TORCHVISION_CLASSIFIERS = {"resnet18": "fc", "resnet34": "fc", "efficientnet_b0": "classifier"}
+# What may be set of a timm network: shape and dropout. timm takes paths and addresses as well
+# (`checkpoint_path`, `pretrained_cfg`, `cache_dir`), and a run folder may come from a stranger.
+TIMM_OPTIONS = {
+    "attn_drop_rate", "depth", "depths", "dims", "drop_path_rate", "drop_rate", "dynamic_img_size",
+    "embed_dim", "global_pool", "img_size", "mlp_ratio", "num_heads", "output_stride", "patch_size",
+    "proj_drop_rate", "window_size",
+}  # fmt: skip
 
 
 def torchvision_encoder(
-    name: str, weights: str | None = None, norm: str = "batch", trainable: bool = True
+    name: str, weights: str | None = None, norm: str | None = "batch", trainable: bool = True
 ) -> nn.Module:
     """Return one of torchvision's networks without its classifier."""
     from torchvision import models
@@ -43,11 +51,16 @@ def torchvision_encoder(
 def timm_encoder(
     name: str,
     weights: str | None = None,
-    norm: str = "batch",
+    norm: str | None = "batch",
     trainable: bool = True,
     **options: Any,
 ) -> nn.Module:
-    """Return any timm network without its classifier; `options` such as `img_size` go to it."""
+    """Return any timm network without its classifier; `options` are some of TIMM_OPTIONS."""
+    if unknown := sorted(options.keys() - TIMM_OPTIONS):
+        raise InputError(
+            f"model.encoder.{unknown[0]}: must be one of {', '.join(sorted(TIMM_OPTIONS))}, or of "
+            "the settings in conf/model/encoder/timm.yaml"
+        )
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import timm
 
@@ -66,7 +79,7 @@ def timm_encoder(
 
 
 def resnet10(
-    width: int, weights: str | None = None, norm: str = "batch", trainable: bool = True
+    width: int, weights: str | None = None, norm: str | None = "batch", trainable: bool = True
 ) -> nn.Module:
     """Return a ResNet for a few hundred patients: four stages of one basic block each.
 
@@ -97,8 +110,12 @@ def _conv_norm(
     return convolution, nn.BatchNorm2d(outputs)
 
 
-def _finish(network: Any, dim: int, weights: str | None, norm: str, trainable: bool) -> nn.Module:
+def _finish(
+    network: Any, dim: int, weights: str | None, norm: str | None, trainable: bool
+) -> nn.Module:
     """Return the network with its norm, weights from a file, and attribute `dim`."""
+    file = Path(weights) if weights is not None and weights != "default" else None
+    norm = norm or ("batch" if file is None else trained_norm(network, file))
     if not trainable and norm == "batch":
         raise InputError(
             "encoder trainable: false with norm: batch, whose statistics would still change; set "
@@ -110,8 +127,8 @@ def _finish(network: Any, dim: int, weights: str | None, norm: str, trainable: b
             "model.encoder.norm=frozen or batch, and data.normalize_images=true"
         )
     set_norm(network, norm)
-    if weights is not None and weights != "default":
-        load_weights(network, Path(weights))
+    if file is not None:
+        load_weights(network, file)
     network.dim = dim
     return network.requires_grad_(trainable)
 

@@ -1,10 +1,13 @@
 """Encoder weights from a file: a state dict, as `torch.save(network.state_dict(), path)` writes it.
 
-Keys may start with `encoder.`, so the state dict of a whole MILModel works too: then only those
-are read. Classifier entries (`fc.`, `classifier.`, `head.`) that the encoder lacks are dropped, and
-running statistics where GroupNorm has replaced BatchNorm. Everything else must fit.
+Keys may start with `encoder.`, so the state dict of a whole MILModel works too: then the others
+are dropped, as are classifier entries (`fc.`, `classifier.`, `head.`) that the encoder lacks. What
+is dropped is printed. Everything else must fit.
 """
 
+from collections.abc import Sequence
+from functools import cache
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
@@ -16,15 +19,13 @@ from lymphoml.core.tensor_files import check_torch_archive, read_safetensors_hea
 PREFIX = "encoder."
 CLASSIFIERS = ("fc.", "classifier.", "head.")
 COUNTER = "num_batches_tracked"  # missing in older files; only a momentum of None reads it
-STATISTICS = ("running_mean", "running_var", COUNTER)
+STATISTICS = ("running_mean", "running_var")
 MAX_KEYS_SHOWN = 3
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
     """Load the file at `path` into `network`; raise InputError with everything that misfits."""
-    state = _read_state_dict(path)
-    if any(key.startswith(PREFIX) for key in state):
-        state = {key[len(PREFIX) :]: state[key] for key in state if key.startswith(PREFIX)}
+    state, others = _encoder_state(path)
     own = network.state_dict()
     problems = [
         f"encoder weights: {path} {problem} {_format_keys(keys)}"
@@ -34,17 +35,46 @@ def load_weights(network: nn.Module, path: Path) -> None:
     if problems:
         raise InputError(problems)
     network.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
+    if dropped := [*others, *(key for key in state if key not in own)]:
+        _print_once(f"encoder weights: {path}: not part of the encoder, dropped: ", tuple(dropped))
+
+
+def trained_norm(network: nn.Module, path: Path) -> str:
+    """Return "group" for a file without the statistics of this network's BatchNorm, or "batch"."""
+    state, _ = _encoder_state(path)
+    statistics = [key for key in network.state_dict() if key.endswith(STATISTICS)]
+    return "group" if statistics and not any(key in state for key in statistics) else "batch"
+
+
+def _encoder_state(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the encoder's entries, without prefix, and the keys of the others."""
+    state = _read_state_dict(path)
+    if not any(key.startswith(PREFIX) for key in state):
+        return state, []
+    others = [key for key in state if not key.startswith(PREFIX)]
+    return {key[len(PREFIX) :]: state[key] for key in state if key not in others}, others
 
 
 def _mismatches(own: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, list[str]]:
     """Return the keys that do not fit, by what is wrong with them."""
     shared = [key for key in own if key in state]
+    absent = [key for key in own if key not in state and not key.endswith(COUNTER)]
+    foreign = [key for key in state if key not in own and not key.startswith(CLASSIFIERS)]
+    # Of a norm that has a scale in both: only one of the two is a BatchNorm.
+    lost, unknown = (
+        [
+            key
+            for key in keys
+            if key.endswith(STATISTICS) and f"{key.rpartition('.')[0]}.weight" in shared
+        ]
+        for keys in (foreign, absent)
+    )
+    counters = {f"{key.rpartition('.')[0]}.{COUNTER}" for key in lost}
     return {
-        "has no": [key for key in own if key not in state and not key.endswith(COUNTER)],
-        "has, unlike the encoder,": [
-            key for key in state if key not in own
-            and not key.startswith(CLASSIFIERS) and not key.endswith(STATISTICS)
-        ],
+        "was trained with BatchNorm; set model.encoder.norm=batch or frozen. It has": lost,
+        "was trained with GroupNorm; set model.encoder.norm=group. It has no": unknown,
+        "has no": [key for key in absent if key not in unknown],
+        "has, unlike the encoder,": [key for key in foreign if key not in counters.union(lost)],
         "has the shape": [
             f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
             for key in shared if state[key].shape != own[key].shape
@@ -83,7 +113,13 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _format_keys(keys: list[str]) -> str:
+@cache  # a run builds its encoder several times, and each process that computes features does
+def _print_once(text: str, keys: tuple[str, ...]) -> None:
+    if parent_process() is None:
+        print(text + _format_keys(keys), flush=True)
+
+
+def _format_keys(keys: Sequence[str]) -> str:
     rest = len(keys) - MAX_KEYS_SHOWN
     shown = ", ".join(key[:120] for key in keys[:MAX_KEYS_SHOWN])
     return f"{shown} and {rest} more" if rest > 0 else shown

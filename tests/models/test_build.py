@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from lymphoml.core.errors import InputError
-from lymphoml.models.build import build, limit_size
+from lymphoml.models.build import build, build_model, limit_size
 
 PARAMETERS = [torch.nn.Parameter(torch.zeros(2))]
 
@@ -19,6 +19,7 @@ def test_builds_what_the_target_names():
     "torch.load",
     "torch.optim.lr_scheduler.torch.load",  # reached through what a module imports
     "lymphoml.models.encoders.Path",
+    "lymphoml.models.weights.load_weights",
     "lymphoml.models.mil.MILModel.__init__",
     "torch.optim.optimizer._default_to_fused_or_foreach",
     "torch.optim",
@@ -36,6 +37,27 @@ def test_invalid_arguments_are_named():
         build({"_target_": "torch.optim.SGD", "momentun": 0.9}, PARAMETERS)
     with pytest.raises(InputError, match=r"Invalid learning rate"):
         build({"_target_": "torch.optim.SGD", "lr": -1.0}, PARAMETERS)
+
+
+@pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg", "cache_dir", "kwargs_filter"])
+def test_a_timm_network_takes_no_file_and_no_address(key):
+    spec = {"_target_": "lymphoml.models.encoders.timm_encoder", "name": "test_resnet"}
+    with pytest.raises(InputError, match=rf"^model\.encoder\.{key}: must be one of attn_drop_rate"):
+        build(spec | {key: "/etc/passwd"})
+    assert build(spec | {"drop_rate": 0.5}).dim == 96
+    with pytest.raises(InputError, match=r"timm_encoder with .*none"):
+        build(spec | {"global_pool": "none"})
+
+
+def test_a_part_of_a_model_comes_from_its_own_module():
+    pooling = {"_target_": "lymphoml.models.encoders.resnet10", "weights": "/etc/passwd"}
+    spec = {"_target_": "lymphoml.models.mil.MILModel", "pooling": pooling,
+            "encoder": {"_target_": "lymphoml.models.encoders.resnet10", "width": 2},
+            "fusion": {"_target_": "lymphoml.models.fusion.Concat"}}  # fmt: skip
+    for part, parts in (("pooling", "pooling"), ("encoder", "encoders"), ("fusion", "fusion")):
+        wrong = {part: pooling if part != "encoder" else {"_target_": "torch.optim.SGD"}}
+        with pytest.raises(InputError, match=f"function of lymphoml.models.{parts}$"):
+            build_model(spec | wrong, 2)
 
 
 def test_a_network_is_limited_while_it_is_built():

@@ -7,7 +7,7 @@ from torch import nn
 
 from lymphoml.core.errors import InputError
 from lymphoml.models.norms import set_norm
-from lymphoml.models.weights import load_weights
+from lymphoml.models.weights import load_weights, trained_norm
 
 
 class Tiny(nn.Module):
@@ -32,7 +32,7 @@ def trained(width=4):
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
 @pytest.mark.parametrize("prefix", ["", "encoder."])
-def test_loads_every_tensor(tmp_path, suffix, prefix):
+def test_loads_every_tensor(tmp_path, suffix, prefix, capsys):
     state = trained()
     del state["bn.num_batches_tracked"]  # as in older files
     others = {"fusion.both.weight": torch.rand(2)} if prefix else {"fc.weight": torch.rand(2, 4)}
@@ -41,17 +41,30 @@ def test_loads_every_tensor(tmp_path, suffix, prefix):
     network = Tiny()
     load_weights(network, path)
     assert all(torch.equal(network.state_dict()[key], value) for key, value in state.items())
+    load_weights(network, path)  # the same line once
+    dropped = f"encoder weights: {path}: not part of the encoder, dropped: {', '.join(others)}\n"
+    assert capsys.readouterr().out == dropped
 
 
-def test_group_norm_needs_no_statistics_and_batch_norm_does(tmp_path):
-    path = save(trained(), tmp_path / "batch.pt")
+def test_statistics_of_batch_norm_are_neither_dropped_nor_made_up(tmp_path):
+    batch, group = save(trained(), tmp_path / "batch.pt"), tmp_path / "group.pt"
+    assert trained_norm(Tiny(), batch) == "batch"
     network = Tiny()
     set_norm(network, "group")
-    load_weights(network, path)
-    assert torch.equal(network.bn.weight, trained()["bn.weight"])
-    path = save(network.state_dict(), tmp_path / "group.pt")
-    with pytest.raises(InputError, match=r"has no bn\.running_mean, bn\.running_var$"):
-        load_weights(Tiny(), path)
+    with pytest.raises(InputError) as caught:
+        load_weights(network, batch)
+    assert list(caught.value.problems) == [
+        f"encoder weights: {batch} was trained with BatchNorm; set model.encoder.norm=batch or "
+        "frozen. It has bn.running_mean, bn.running_var"
+    ]
+    save(network.state_dict(), group)
+    assert trained_norm(Tiny(), group) == "group"
+    assert trained_norm(nn.Conv2d(3, 4, 1), group) == "batch"  # it has none to replace
+    load_weights(network, group)
+    with pytest.raises(
+        InputError, match=r"norm=group. It has no bn\.running_mean, bn\.running_var$"
+    ):
+        load_weights(Tiny(), group)
 
 
 def test_everything_that_misfits_is_listed_and_nothing_is_loaded(tmp_path):

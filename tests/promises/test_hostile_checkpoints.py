@@ -98,6 +98,8 @@ ENCODER = {"_target_": "lymphoml.models.encoders.timm_encoder", "name": "test_re
 POOLING = {"_target_": "lymphoml.models.pooling.Attention", "hidden": 10**12}
 GIANT = {"_target_": "lymphoml.models.mil.MILModel", "encoder": ENCODER, "pooling": POOLING,
          "fusion": {"_target_": "lymphoml.models.fusion.Concat"}}  # fmt: skip
+FILE = ENCODER | {"checkpoint_path": "/etc/passwd"}
+WEIGHTS = {"_target_": "lymphoml.models.encoders.resnet10", "weights": "/etc/passwd"}
 DEEP = GIANT | {"encoder": ENCODER | {"name": "vit_tiny_patch16_224", "depth": 10**5}}
 
 
@@ -114,6 +116,8 @@ VALUES = {
     "a giant model": (MODEL, GIANT),
     "a large model": (MODEL, GIANT | {"pooling": POOLING | {"hidden": 10**7}}),
     "a deep model": (MODEL, DEEP),
+    "a file for timm": (MODEL, GIANT | {"encoder": FILE}),
+    "a file for a pooling": (MODEL, GIANT | {"pooling": WEIGHTS}),
     "giant clinical values": ("hyper_parameters.clinical_dim", 10**12),
     "settings that are none": ("hyper_parameters", {"model": None}),
     "no weights": ("state_dict", {}),
@@ -134,8 +138,8 @@ VALUES = {
 
 @pytest.mark.parametrize("name", few(VALUES, "a target of the model", "clinical of NaN"))
 def test_changed_content_is_one_line(name, run, predict_is_refused):
-    """changed hyper-parameters, weights or scaling of a checkpoint: targets, giants and others →
-    one line, exit code 2; nothing is built, called or allocated"""
+    """changed hyper-parameters, weights or scaling of a checkpoint: targets, giants, paths and
+    others → one line, exit code 2; nothing is built, called, opened or allocated"""
     tamper(run, *VALUES[name])
     predict_is_refused()
     assert not Path("fired").exists()

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
+from torchvision.models import ResNet18_Weights, resnet18
 
 from lymphoml.cli.config import compose_config
 from lymphoml.cli.main import main
@@ -17,8 +19,10 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256
 from lymphoml.data.cohort import load_cohort
 from lymphoml.data.folds import make_folds, split
+from lymphoml.data.transforms import to_unit
 from lymphoml.features.pretraining.settings import resolve_pretraining
 from lymphoml.features.pretraining.train import PretrainingModule
+from lymphoml.models.encoders import resnet10
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.naming import leaves
 from lymphoml.runs.prepare import RunEncoders
@@ -164,6 +168,44 @@ def test_a_file_begins_an_encoder_that_stays_as_it_is(configured, cohort, tmp_pa
     with pytest.raises(InputError, match=r"with data\.stain_norm=reinhard"):
         cross_validate(configured(*words), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_features_are_those_of_the_network_of_the_weights(norm, cohort, tmp_path, capsys):
+    """`features` with weights of a network with BatchNorm or GroupNorm, and a classifier → its
+    features, and a line with what is dropped; weights of another network are refused"""
+    network = resnet10(16, norm=norm).eval()
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor + torch.rand(tensor.shape) / 10)
+    torch.save(network.state_dict() | {"fc.weight": torch.ones(2, 128)}, tmp_path / "weights.pt")
+    words = ["cohort=synthetic", f"data.root={cohort}", f"data.cache={tmp_path}"]
+    out, weights = tmp_path / "out.npz", f"weights={tmp_path / 'weights.pt'}"
+    main(["features", *words, "encoder=resnet10_quarter", weights, f"out={out}"])
+    assert "weights.pt: not part of the encoder, dropped: fc.weight\n" in capsys.readouterr().out
+    with np.load(out) as file:
+        path = cohort / "trainset" / file["patient"][0] / file["image"][0]
+        image = torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1)[None]
+        with torch.inference_mode():
+            expected = network(to_unit(image))[0]
+        torch.testing.assert_close(torch.from_numpy(file["features"][0]), expected)
+    with pytest.raises(SystemExit, match="2"):
+        main(["features", *words, "encoder=resnet18", weights])
+    assert "weights.pt has no conv1.weight" in capsys.readouterr().err
+
+
+def test_released_weights_are_a_features_encoder(cohort, tmp_path, monkeypatch, capsys):
+    """`features weights=default` → the released network's features, with its statistics"""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    released = tmp_path / "hub" / "checkpoints" / ResNet18_Weights.DEFAULT.url.rsplit("/", 1)[-1]
+    released.parent.mkdir(parents=True)
+    torch.save(resnet18().state_dict(), released)
+    words = ["cohort=synthetic", f"data.root={cohort}", f"data.cache={tmp_path}"]
+    for weights in ("default", str(released)):
+        out = tmp_path / f"{weights[-3:]}.npz"
+        main(["features", *words, "encoder=resnet18", f"weights={weights}", f"out={out}"])
+    with np.load(tmp_path / "ult.npz") as default, np.load(tmp_path / "pth.npz") as file:
+        assert np.array_equal(default["features"], file["features"])
 
 
 def copy_encoder(source, target):
