@@ -16,6 +16,7 @@ from lymphoml.core.cores import available_cores
 from lymphoml.core.progress import progress_bar
 from lymphoml.data.cache import Images
 from lymphoml.data.decoding import ImageProblem, Preprocessing, check_size, open_rgb, read_image
+from lymphoml.data.image_folders import HARMLESS, Unused
 
 CHANNELS = ["red", "green", "blue"]
 REMARKS = {  # column: what, action
@@ -115,6 +116,17 @@ def image_findings(records: pd.DataFrame, preprocessing: Preprocessing) -> Itera
         if size != usual:
             what = f"{count(len(rows), 'image')} of {size}{_most(size, usual)}"
             yield Finding(severity, "image", what, tuple(rows["file"]), action)
+
+
+def unused_findings(unused: Mapping[str, Unused]) -> Iterator[Finding]:
+    """Yield a finding for each kind of unused file, with the count in each patient's folder."""
+    for why, total in sorted(sum(unused.values(), Unused()).items()):
+        where = (f"{patient or 'data.root'}: {each[why]:,}"
+                 for patient, each in unused.items() if each[why])  # fmt: skip
+        severity = "note" if why in HARMLESS else "warning"
+        action = "adapt data.image_pattern, or move them, where they are the patients' images"
+        what = f"{count(total, 'file')} not used: {why}"
+        yield Finding(severity, "image", what, tuple(where), action)
 
 
 def _by_value(records: pd.DataFrame, values: pd.Series) -> Iterator[tuple[str, str, pd.DataFrame]]:

@@ -14,6 +14,7 @@ from lymphoml.audit.images import (
     examine,
     image_findings,
     near_duplicates,
+    unused_findings,
     usable,
 )
 from lymphoml.audit.shortcuts import (
@@ -23,8 +24,9 @@ from lymphoml.audit.shortcuts import (
     shortcut_fields,
     shortcut_findings,
 )
-from lymphoml.data.cohort import Cohort, load_cohort_lenient, root_folder, table_paths
+from lymphoml.data.cohort import Cohort, load_cohort_lenient, table_paths
 from lymphoml.data.decoding import Preprocessing
+from lymphoml.data.image_folders import Unused, root_folder
 from lymphoml.data.settings import DataConfig
 
 PRIVATE = "names patients by id and holds ages in years: protect it as you protect the cohort"
@@ -39,7 +41,8 @@ def audit(data: DataConfig) -> dict[str, Any]:
         exit_code      0 clean, 1 warnings, 2 errors
         severities     {error, warning, note: number of findings}
         findings       [{severity, topic, what, where: [file, row or patient], action}]
-        images         {files, usable, modes: {RGB: n}, sizes: {"224 x 224": n}}
+        images         {files, usable, unused: {"*.png": n}, modes: {RGB: n},
+                       sizes: {"224 x 224": n}}
         duplicates     {distance, exact: [{files, patients}], near: [{files, patients, distance}]}
         bag_size       {min, median, max}
         classes        {records, tumoral, reactive, unlabelled, persons: {tumoral, reactive},
@@ -57,10 +60,10 @@ def audit(data: DataConfig) -> dict[str, Any]:
     preprocessing = Preprocessing(data.crop, data.resize)
     findings = [problem_finding(problem, root) for problem in survey.problems]
     records = examine(survey.images, root, preprocessing)
-    findings += image_findings(records, preprocessing)
+    findings += [*image_findings(records, preprocessing), *unused_findings(survey.unused)]
     exact, near = exact_duplicates(records), near_duplicates(records)
     content: dict[str, Any] = {
-        "images": _image_counts(records),
+        "images": _image_counts(records, sum(survey.unused.values(), Unused())),
         "duplicates": {"distance": DISTANCE, "exact": exact, "near": near},
     }
     labels: dict[str, str] = {}
@@ -91,12 +94,13 @@ def audit(data: DataConfig) -> dict[str, Any]:
     } | content
 
 
-def _image_counts(records: pd.DataFrame) -> dict[str, Any]:
+def _image_counts(records: pd.DataFrame, unused: Unused) -> dict[str, Any]:
     good = usable(records)
     size = good["width"].astype(str) + " x " + good["height"].astype(str)
     return {
         "files": len(records),
         "usable": len(good),
+        "unused": dict(unused),
         "modes": {str(mode): int(n) for mode, n in good["mode"].value_counts().items()},
         "sizes": {str(each): int(n) for each, n in size.value_counts().items()},
     }

@@ -74,7 +74,9 @@ class Features(OfCohort):
             check_out(out, Path(data.root), "features.npz")
         if self.weights:
             check_inputs(Path(self.weights), data)
-        images = load_cohort(data).images
+        cohort = load_cohort(data)
+        cohort.print_unused()
+        images = cohort.images
         block = self._block(data, images)
         (store,) = load_features([block], hash_images(images), data.cache)
         count = sum(store.lengths)
@@ -144,8 +146,9 @@ class Pretrain(OfCohort):
         resolved = hardware.resolve_hardware(trainer)
         hardware.configure_torch(resolved)
         print(resolved)
-        images = load_cohort(data).labelled.images
-        path = pretrain_encoder(settings, images, data.cache, trainer) / ENCODER
+        cohort = load_cohort(data).labelled
+        cohort.print_unused()
+        path = pretrain_encoder(settings, cohort.images, data.cache, trainer) / ENCODER
         if out is not None:
             with atomic_write(out) as file:
                 file.write(path.read_bytes())

@@ -75,7 +75,7 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "
             raise InputError("it has no section data")
         if any("${" in text for text in texts(stored)):
             raise InputError("it contains ${...}, which train.py resolves")
-        changes = {"data": data, "trainer": trainer}
+        changes = {"data": {"follow_links": False} | data, "trainer": trainer}
         check_overrides(changes)
         return TrainConfig.read(to_plain_dict(OmegaConf.create(stored), changes))
     except (InputError, OmegaConfBaseException) as error:

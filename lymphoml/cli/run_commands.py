@@ -127,11 +127,10 @@ class Report:
             raise InputError("give run=RUN for one run, or runs=FOLDER or runs=[A,B] for several")
         if self.prevalence is not None and not 0 < self.prevalence < 1:
             raise InputError(f"prevalence={self.prevalence}: must be > 0 and < 1")
-        if set(self.data) - {"root"}:
-            raise InputError(f"data={self.data}: only data.root=DIR has an effect here")
+        if set(self.data) - {"root", "follow_links"}:
+            raise InputError(f"data={self.data}: only data.root and data.follow_links matter here")
         audit = Path(self.audit) if self.audit else None
-        root = self.data.get("root")
-        choices = Choices(self.ids, self.thumbnails, audit, root, self.prevalence)
+        choices = Choices(self.ids, self.thumbnails, audit, self.data, self.prevalence)
         paths, folder = ([], Path(self.run)) if self.run else _run_list(self.runs)
         out = Path(self.out) if self.out else (folder or paths[0].parent) / "report.html"
         if self.run:

@@ -62,7 +62,8 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     data = {
         key: item
         for key, item in config["data"].items()
-        if not (key in LOCAL and isinstance(item, str) and leaves_project(item))
+        if key != "follow_links"  # in a run folder from elsewhere nobody means it
+        and not (key in LOCAL and isinstance(item, str) and leaves_project(item))
     }
     return last_parts({**config, "data": data})
 

@@ -19,7 +19,15 @@ from lymphoml.data.columns import (
     read_cell,
     separator_of,
 )
-from lymphoml.data.image_folders import Paths, check_inside_root, find_bags
+from lymphoml.data.image_folders import (
+    Bags,
+    Paths,
+    Unused,
+    check_inside_root,
+    find_bags,
+    format_unused,
+    root_folder,
+)
 from lymphoml.data.mil_table import LAYOUT, read_bags
 from lymphoml.data.problems import DataError, Place, Problem, shortened
 from lymphoml.data.settings import DataConfig
@@ -39,6 +47,7 @@ class Cohort:
     model: the `row` of the `table` it is from, a birth date's separator in `NAME format`, and in
     `NAME ambiguous` whether its day and month could be swapped; the `person` in a text that only
     that person's records have, NaN where it is unknown, and the `site` where that is declared.
+    `unused` counts by why what is not used in each patient's folder, under "" what is beside them.
     """
 
     name: str
@@ -47,6 +56,7 @@ class Cohort:
     origin: pd.DataFrame
     schema: dict = field(default_factory=dict)  # of the model's input, to compare cohorts
     declared: tuple[str, ...] = ()  # columns of origin that the data settings name
+    unused: dict[str, Unused] = field(default_factory=dict)
 
     @property
     def labelled(self) -> "Cohort":
@@ -60,7 +70,19 @@ class Cohort:
         """Return the patients of these ids, sorted by id; raises KeyError for an unknown one."""
         images = {patient: self.images[patient] for patient in sorted(set(ids))}
         ids = list(images)
-        return replace(self, table=self.table.loc[ids], images=images, origin=self.origin.loc[ids])
+        unused = {key: self.unused[key] for key in ("", *ids) if key in self.unused}
+        table, origin = self.table.loc[ids], self.origin.loc[ids]
+        return replace(self, table=table, images=images, origin=origin, unused=unused)
+
+    @property
+    def unused_files(self) -> dict[str, int]:
+        """Their number by why they are not used."""
+        return dict(sum(self.unused.values(), Unused()))
+
+    def print_unused(self) -> None:
+        if unused := self.unused_files:
+            used = sum(map(len, self.images.values()))
+            print(f"{used:,} images are used; not used: {format_unused(unused)}", flush=True)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of ids, labels and clinical values; images have a `content_key`."""
@@ -75,6 +97,7 @@ class LenientCohort(NamedTuple):
     cohort: Cohort | None  # the patients without a problem; None without any
     images: dict[str, Paths]  # of every bag found
     problems: list[Problem]  # none of them quotes a birth date
+    unused: dict[str, Unused]  # as a cohort's, of every bag found
 
 
 def load_cohort(data: DataConfig) -> Cohort:
@@ -88,14 +111,11 @@ def load_cohort(data: DataConfig) -> Cohort:
 def load_cohort_lenient(data: DataConfig) -> LenientCohort:
     """Return what can be read of a cohort."""
     try:
-        text, images, problems = (_read_bags if data.layout == LAYOUT else _read_tables)(data)
+        text, bags = (_read_bags if data.layout == LAYOUT else _read_tables)(data)
     except DataError as error:
-        return LenientCohort(None, {}, list(error.found))
-    return LenientCohort(_assemble(text, images, data) if len(text) else None, images, problems)
-
-
-def root_folder(data: DataConfig) -> Path:
-    return Path(data.root).expanduser()  # no shell expands the ~ of data.root=~/cohort
+        return LenientCohort(None, {}, list(error.found), {})
+    cohort = _assemble(text, bags, data) if len(text) else None
+    return LenientCohort(cohort, bags.images, bags.problems, bags.unused)
 
 
 def table_paths(data: DataConfig) -> list[tuple[Path, Path]]:
@@ -107,45 +127,48 @@ def table_paths(data: DataConfig) -> list[tuple[Path, Path]]:
     return [(root / data.table, root / data.image_dir)]
 
 
-def _read_bags(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list[Problem]]:
+def _read_bags(data: DataConfig) -> tuple[pd.DataFrame, Bags]:
     path = root_folder(data) / data.table
-    check_inside_root(path, root_folder(data), Place(path))
+    check_inside_root(path, data, Place(path))
     bags = read_bags(path)
-    return pd.concat({0: bags.table}, names=["table", "row"]), bags.images, []
+    return pd.concat({0: bags.table}, names=["table", "row"]), Bags(bags.images, {}, [])
 
 
-def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, dict[str, Paths], list[Problem]]:
+def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, Bags]:
     """Return the rows without a problem by table and row, every bag found, and all problems."""
     root = root_folder(data)
     tables: dict[int, pd.DataFrame] = {}
     has_bag: dict[int, pd.Series] = {}
     images: dict[str, Paths] = {}
+    unused: dict[str, Unused] = {"": Unused()}
     problems: list[Problem] = []
     lost: list[Problem] = []
     for number, (path, folder) in enumerate(table_paths(data)):
         places = None
         try:
-            check_inside_root(path, root, Place(path))
+            check_inside_root(path, data, Place(path))
             table = tables[number] = read_table(path, data)
             places = dict(zip(table["id"], table["place"], strict=True))
         except DataError as error:
             problems += error.found
-        bags, of_folder = find_bags(folder, root, data.image_pattern, places)
-        images |= bags
-        lost += of_folder
+        bags = find_bags(folder, data, places)
+        images |= bags.images
+        unused |= bags.unused | {"": unused[""] + bags.unused.get("", Unused())}
+        lost += bags.problems
         if places is not None:
-            has_bag[number] = table["id"].isin(bags.keys())
+            has_bag[number] = table["id"].isin(bags.images.keys())
     if not tables:
-        return pd.DataFrame(), images, problems + lost
+        return pd.DataFrame(), Bags(images, unused, problems + lost)
     text = pd.concat(tables, names=["table", "row"])
     wrong = [*cell_problems(text, data), *duplicate_problems(text)]
     problems += [problem for _, problem in wrong] + lost
     if not problems and text.empty:
         problems.append(Problem(Place(root), "no patient in any table", "add a row per patient"))
-    return text[pd.concat(has_bag) & ~text.index.isin([row for row, _ in wrong])], images, problems
+    valid = pd.concat(has_bag) & ~text.index.isin([row for row, _ in wrong])
+    return text[valid], Bags(images, unused, problems)
 
 
-def _assemble(text: pd.DataFrame, images: dict[str, Paths], data: DataConfig) -> Cohort:
+def _assemble(text: pd.DataFrame, bags: Bags, data: DataConfig) -> Cohort:
     origin = text.index.to_frame().set_index(text["id"])
     text = text.set_index("id")
     values: dict[str, Any] = {
@@ -173,12 +196,13 @@ def _assemble(text: pd.DataFrame, images: dict[str, Paths], data: DataConfig) ->
     return Cohort(
         name=data.name,
         table=table,
-        images={patient: images[patient] for patient in table.index},
+        images={patient: bags.images[patient] for patient in table.index},
         origin=origin.loc[table.index],
         schema={name: input_schema(name, data) for name in data.clinical},
         declared=tuple(
             name for name in ("person", "site") if getattr(data, f"{name}_column") is not None
         ),
+        unused=bags.unused,
     )
 
 

@@ -166,6 +166,7 @@ class DataConfig(Section):
     table: Text
     image_dir: Text
     image_pattern: Pattern
+    follow_links: bool = False  # likewise: whoever means it says so again
     id_column: Text
     label_column: Text
     label_values: dict[str, Annotated[int, Field(ge=-1, le=1)]]  # -1 unknown

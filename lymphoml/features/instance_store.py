@@ -6,10 +6,10 @@ from typing import Any
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.cache import Images, content_key, hash_images
-from lymphoml.data.cohort import root_folder
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.feature_files import read_feature_file
 from lymphoml.data.feature_store import FeatureStore, concat_features
+from lymphoml.data.image_folders import root_folder
 from lymphoml.data.image_store import ImageStore, read_images
 from lymphoml.data.mil_table import LAYOUT, read_bag_features
 from lymphoml.data.settings import DataConfig

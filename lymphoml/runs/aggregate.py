@@ -42,6 +42,8 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
     metrics = summarise(predictions, histories, data.folds, groups, baselines, hard_max)
     if changes := read_environment(folder).get(CHANGES):
         metrics[CHANGES] = changes
+    if run.data.store is not None and (unused := run.data.cohort.unused_files):
+        metrics["unused_files"] = unused
     if (weights := weights_file(run.config)) is not None:
         metrics["encoder_weights"] = {"file": weights.name, "sha256": sha256(weights)}
     write_csv(folder / "predictions.csv", predictions)

@@ -8,8 +8,8 @@ from typing import Any
 # Where and how a run is made, never what is learned: they name no folder, and may differ between
 # two calls on one run.
 RUNTIME_KEYS = {
-    "fold", "name", "tags", "logger", "hydra", "resume", "on_fold_error",
-    "data.root", "data.cache", "data.num_workers", "data.timeout", "data.image_baselines",
+    "fold", "name", "tags", "logger", "hydra", "resume", "on_fold_error", "data.root",
+    "data.follow_links", "data.cache", "data.num_workers", "data.timeout", "data.image_baselines",
     "trainer.enable_progress_bar", "trainer.num_threads",
 }  # fmt: skip
 MAX_NAME_BYTES = 160  # of the 255 that file systems allow

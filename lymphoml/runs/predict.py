@@ -73,6 +73,8 @@ def predict(
                 f"run {member}: its data settings find other patients than those of "
                 f"{next(iter(members))}. Give data.root=DIR."
             )
+        if not tables and uses_images(config.model):
+            chosen.print_unused()
         tables.append(fold_probabilities(member, config, chosen, folds[member]))
     probabilities = tables[0]
     if len(tables) > 1:

@@ -178,6 +178,7 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
     fingerprint = cohort.fingerprint()
     if not uses_images(config.model):
         return RunData(cohort, folds, None, fingerprint, encoders)
+    cohort.print_unused()
     encoder = None
     if encoders is not None and not gives_weights(config):
         encoder = encoders.get((unfinished or config.folds_to_train)[0])

@@ -42,7 +42,8 @@ def test_a_clean_cohort_has_notes_only(data, root):
     content = audit(data)
     assert (content["exit_code"], of(content, "error"), of(content, "warning")) == (0, [], [])
     assert content["images"] == {
-        "files": 84, "usable": 84, "modes": {"RGB": 84}, "sizes": {"24 x 24": 84},
+        "files": 84, "usable": 84, "unused": {}, "modes": {"RGB": 84},
+        "sizes": {"24 x 24": 84},
     }  # fmt: skip
     assert content["bag_size"] == {"min": 3, "median": 3.0, "max": 3}
     assert content["classes"] == {

@@ -325,7 +325,7 @@ def test_everything_is_found_at_once_and_no_valid_birth_date_is_shown(tmp_path):
     ]
     data = write_kaggle(tmp_path, train, ["P1,-1,F,2/29/1948,6"])
     (tmp_path / "trainset/P9").mkdir()
-    for number, name in enumerate(("a.png", "b.JPG")):
+    for number, name in enumerate(("a.png", "b.JPE")):
         (tmp_path / f"trainset/P4/00000{number}.jpg").rename(tmp_path / "trainset/P4" / name)
         (tmp_path / f"testset/P1/00000{number}.jpg").unlink()
     problems = load_cohort_lenient(data).problems

@@ -1,5 +1,6 @@
 """Hostile names and paths"""
 
+import json
 import os
 import shutil
 import socket
@@ -14,10 +15,11 @@ from lymphoml.data.cohort import load_cohort
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.folds import read_folds
 from lymphoml.data.image_store import read_images
+from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.finished_run import read_mapping
 from lymphoml.runs.submission import check_submission
 from lymphoml.runs.triage_rule import read_rule
-from tests.promises.jobs import TABLE, few, refused
+from tests.promises.jobs import TABLE, configuration, few, predict, refused
 from tests.reports.fabricate import make_run
 
 SECRET = "ID,LABEL,GENDER,DOB,LYMPH_COUNT\nP1,secret,F,1-1-1950,3\n"
@@ -166,6 +168,25 @@ def test_a_cohort_stays_below_its_root(copied, tmp_path):
     (copied / TABLE).rename(copied / "real.csv")
     (copied / TABLE).symlink_to("../real.csv")
     read(copied)  # a link within the root is none to the outside
+
+
+def test_no_file_vanishes_silently(copied, tmp_path, capsys):
+    """images of another suffix, in deeper folders, hidden, or what a file system makes, in a
+    patient's folder → counted by the audit, training's first lines, metrics.json and predict.py"""
+    for bag in (folder for part in copied.glob("t*set") for folder in part.glob("P*")):
+        (bag / "@eaDir").mkdir()
+        (bag / "cell.png").touch()
+    config, run = (
+        configuration(copied, tmp_path / "cache", "trainer.max_epochs=1"),
+        tmp_path / "run",
+    )
+    cross_validate(config, run)
+    counts = "16 *.png, 16 made by a file system"
+    assert f" images are used; not used: {counts}\n" in capsys.readouterr().out
+    unused = json.loads((run / "metrics.json").read_text())["unused_files"]
+    assert unused == {"*.png": 16, "made by a file system": 16}
+    predict(config, run)
+    assert "not used: 3 *.png, 3 made by a file system\n" in capsys.readouterr().out
 
 
 WORDS = [

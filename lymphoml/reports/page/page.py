@@ -34,9 +34,8 @@ SECTIONS = {  # each has the template of its name, and a function that gives the
 def write_report(path: Path, out: Path, choices: Choices | None = None) -> Path:
     """Write the report to `out`, pseudonyms.csv into the run's folder. Raises InputError."""
     choices, run = choices or Choices(), read_run(path)
-    if choices.root is not None:
-        data = run.config["data"] | {"root": choices.root}
-        run = replace(run, config=run.config | {"data": data})
+    data = run.config["data"] | {"follow_links": False} | choices.data
+    run = replace(run, config=run.config | {"data": data})
     head = scores.summary(run, choices)
     bare = replace(choices, thumbnails=False)
     contents = {name: content(run, bare) for name, (_, content) in SECTIONS.items()}
