@@ -11,6 +11,7 @@ from lymphoml.core.files import write_csv, write_json, write_text
 from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.evaluation.summary import summarise
 from lymphoml.reports.comparison.compare import TOLERANCE, align
+from lymphoml.runs.checksums import SUMS, write_checksums
 from lymphoml.runs.ensemble import DIGESTS, ENSEMBLE, mean_of_logits, predictions_digest
 from lymphoml.runs.finished_run import HISTORY, Run, read_run
 from lymphoml.runs.provenance import CHANGES
@@ -39,7 +40,8 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
         first.metrics.get("hard_max"),
     )  # fmt: skip
 
-    (out / "metrics.json").unlink(missing_ok=True)  # unfinished from here on
+    for name in (SUMS, "metrics.json"):  # unfinished from here on
+        (out / name).unlink(missing_ok=True)
     config = {**first.config, "data": data, ENSEMBLE: names}
     write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     command = f"python -m lymphoml ensemble runs=[{','.join(names)}] out=RUN"
@@ -56,6 +58,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
         folder = out / f"fold-{fold}"
         write_csv(folder / "predictions.csv", predictions[predictions["fold"] == fold])
         write_csv(folder / "history.csv", history)
+        write_checksums(folder)
         write_json(folder / "done.json", {"fold": fold, "epochs": 0, "selected_epoch": None})
     write_csv(out / "predictions.csv", predictions)
     for name, table in (("strata", strata), ("baselines", baselines)):
@@ -64,6 +67,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
         else:
             write_csv(out / f"{name}.csv", table)
     write_json(out / "metrics.json", metrics)
+    write_checksums(out)
     return predictions
 
 

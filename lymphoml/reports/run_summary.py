@@ -16,6 +16,7 @@ from lymphoml.reports.format import (
     format_score,
     wide_console,
 )
+from lymphoml.runs.checksums import is_complete
 from lymphoml.runs.finished_run import Run, read_run, siblings
 from lymphoml.runs.run_folder import fold_folder, read_predictions_csv
 
@@ -26,7 +27,7 @@ CHANCE = {"balanced_accuracy": "0.5", "auroc": "0.5", "specificity_at_95": "0.05
 
 def print_run(folder: Path, console: Console | None = None) -> None:
     console = console or wide_console()
-    if not (folder / "metrics.json").exists():
+    if not is_complete(folder):
         for line in _unfinished_lines(folder):
             console.print(line, markup=False)
         return

@@ -8,12 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.files import write_json
 from lymphoml.evaluation import rule_out
 from lymphoml.reports.format import baseline_title, format_estimate, wide_console
 from lymphoml.runs.ensemble import predictions_digest
 from lymphoml.runs.finished_run import Run, read_run
-from lymphoml.runs.triage_rule import RULE
+from lymphoml.runs.triage_rule import RULE, write_rule
 
 BASELINE = "logistic_regression"
 GUARANTEES = {"average": "on average", "confidence": "in 95 % of cohorts"}
@@ -37,7 +36,7 @@ def set_rule(
         raise InputError(f"guarantee={guarantee}: must be one of {', '.join(rule_out.RANKS)}")
     run = read_run(folder)
     rule = make_rule(run, sensitivity, guarantee, prevalence)
-    write_json(folder / RULE, rule)
+    write_rule(folder, rule)
     print_rule(folder, rule, console or wide_console())
     return rule
 

@@ -12,6 +12,7 @@ from lymphoml.data.feature_store import FeatureStore
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 from lymphoml.runs.baselines import baseline_features, baseline_predictions
+from lymphoml.runs.checksums import is_complete, verify_checksums, write_checksums
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import RunContext
 from lymphoml.runs.provenance import CHANGES, weights_file
@@ -27,13 +28,15 @@ def aggregate_folds(run: RunContext, tracker: Tracker) -> float:
         part = read_predictions(folder, run.config.folds_to_train)
         return score_fold(part["label"], part["probability"])["balanced_accuracy"]
     with run_lock(folder):
-        if not (folder / "metrics.json").exists():
+        if not is_complete(folder):
             _write_results(run, folds, tracker)
     return _balanced_accuracy(folder / "metrics.json")
 
 
 def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
     folder, data = run.folder, run.config.data
+    for fold in folds:
+        verify_checksums(fold_folder(folder, fold), weights=True)
     predictions = read_predictions(folder, folds)
     baselines = baseline_predictions(data, run.data.cohort, run.data.folds, _features(run))
     groups = subgroups(run.data.cohort, data)
@@ -51,6 +54,7 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
     write_csv(folder / "strata.csv", groups.rename_axis("patient").reset_index())
     tracker.log_cross_validation(metrics)
     write_json(folder / "metrics.json", metrics)
+    write_checksums(folder)
 
 
 def _balanced_accuracy(path: Path) -> float:

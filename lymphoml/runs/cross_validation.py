@@ -15,6 +15,7 @@ from lymphoml.data.datamodule import BagDataModule
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.pooled import pool
 from lymphoml.runs.aggregate import aggregate_folds
+from lymphoml.runs.checksums import SUMS, write_checksums
 from lymphoml.runs.fold_errors import FailureContextCallback, fold_errors
 from lymphoml.runs.fold_lock import fold_folder, fold_lock, is_done
 from lymphoml.runs.prepare import RunContext, build_model, fold_store, prepare
@@ -73,7 +74,8 @@ def cross_validate(
                     if is_done(folder, fold):
                         bar.advance(epochs)
                     else:
-                        (folder / "metrics.json").unlink(missing_ok=True)  # it counts this fold
+                        for name in (SUMS, "metrics.json"):  # which count this fold
+                            (folder / name).unlink(missing_ok=True)
                         train_fold(run, fold, tracker, bar)
         if failed:
             plural, missing = "s" * (len(failed) > 1), ", ".join(map(str, failed))
@@ -128,6 +130,8 @@ def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: ProgressBar) -
     )
     seconds = round(history.seconds, 1)
     done = {"fold": fold, "epochs": last, "selected_epoch": selected, "seconds": seconds}
+    files = sorted(each.name for each in folder.iterdir() if each.is_file())
+    write_checksums(folder, [each for each in files if not each.startswith((".", SUMS, PREVIOUS))])
     write_json(folder / "done.json", done)  # last of all
     AtomicCheckpointIO().remove_checkpoint(folder / PREVIOUS)  # nothing resumes from here
 

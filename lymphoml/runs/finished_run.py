@@ -10,6 +10,7 @@ import pandas as pd
 from lymphoml.core import untrusted
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import reject_symlinks
+from lymphoml.runs.checksums import SUMS, verify_checksums
 from lymphoml.runs.ensemble import REMAKE, member_names
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.provenance import summarize
@@ -97,6 +98,7 @@ def read_run(path: Path) -> Run:
     if not (path / "config.yaml").is_file():
         raise InputError(f"{path} is not a run: it has no config.yaml. Give a folder of train.py.")
     _check_finished([path])
+    verify_checksums(path)
     member_names(path)  # refuses what cannot be names
     folds = read_predictions_csv(path / "folds.csv", ROW_KEYS)
     folders = {fold: fold_folder(path, fold) for fold in sorted(folds["fold"].unique().tolist())}
@@ -163,7 +165,7 @@ def _check_finished(paths: Sequence[Path]) -> None:
 
 def _missing(path: Path) -> str | None:
     """What keeps the run from being finished."""
-    files = ("config.yaml", "folds.csv", "predictions.csv", "metrics.json")
+    files = ("config.yaml", "folds.csv", "predictions.csv", "metrics.json", SUMS)
     absent = [name for name in files if not (path / name).is_file()]
     if "folds.csv" not in absent:
         folds = read_predictions_csv(path / "folds.csv", ROW_KEYS)["fold"].unique()

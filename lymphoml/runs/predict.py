@@ -20,6 +20,7 @@ from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining.settings import INPUTS, PRETRAINED
 from lymphoml.models.build import uses_images
 from lymphoml.runs import test_set_log
+from lymphoml.runs.checksums import verify_checksums
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import Store, load_run_encoder
@@ -106,6 +107,7 @@ def predict(
 def check_run(run: Path, config: TrainConfig) -> list[int]:
     """Return the folds of a run that can predict with `config`; InputError where one cannot."""
     check_features(config)
+    verify_checksums(run, weights=True)
     table = read_predictions_csv(run / "folds.csv", ROW_KEYS)
     folds = sorted(table["fold"].unique().tolist())
     for fold in folds:

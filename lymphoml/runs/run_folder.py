@@ -15,15 +15,13 @@ from lymphoml.core.files import remove_stale_temp_files, write_csv, write_json, 
 from lymphoml.core.privacy import portable
 from lymphoml.core.untrusted import is_safe_text, read_bytes, read_mapping, reject_symlinks
 from lymphoml.data.columns import SAFE_ID
+from lymphoml.runs.checksums import FILES, SUMS
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.provenance import Change, differences, provenance, read_changes, record
 
 if TYPE_CHECKING:  # a command that reads runs needs no schema
     from lymphoml.runs.settings import TrainConfig
 
-# Files of the run itself, written under its lock.
-RUN_FILES = ("environment.json", "config.yaml", "folds.csv", "predictions.csv", "baselines.csv",
-             "strata.csv", "metrics.json")  # fmt: skip
 REMOVE, RERUN = "remove the folder", "run the same train.py command again"
 ROW_KEYS = ["patient", "fold"]
 PREDICTIONS = (*ROW_KEYS, "label", "probability")
@@ -89,7 +87,7 @@ def create_or_open_run(
 def run_lock(folder: Path) -> Iterator[None]:
     """Let one process at a time write the files of the run itself; the others wait."""
     with FileLock(folder / ".lock"):
-        remove_stale_temp_files(folder, RUN_FILES)
+        remove_stale_temp_files(folder, (*FILES, SUMS))
         yield
 
 

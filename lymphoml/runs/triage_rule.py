@@ -1,17 +1,29 @@
 """The rule-out rule of a run folder, `triage.json`, applied to new patients."""
 
+import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lymphoml.core.errors import InputError
+from lymphoml.core.files import write_json
 from lymphoml.core.untrusted import read_json
 from lymphoml.evaluation.rule_out import below_rank
 from lymphoml.runs.ensemble import predictions_digest
 from lymphoml.runs.run_folder import read_predictions_csv
 
 RULE = "triage.json"
+
+
+def write_rule(run: Path, rule: dict[str, Any]) -> None:
+    """Write the rule, with a digest of itself."""
+    write_json(run / RULE, rule | {"sha256": _digest(rule)})
+
+
+def _digest(rule: dict[str, Any]) -> str:
+    return sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()
 
 
 def read_rule(run: Path) -> dict[str, Any] | None:
@@ -26,7 +38,11 @@ def read_rule(run: Path) -> dict[str, Any] | None:
     try:
         rule = read_json(path)
         digest, rank, threshold = rule["predictions_sha256"], rule["rank"], rule["threshold"]
-        if type(rank) is not int or not isinstance(threshold, int | float | None):
+        if (
+            rule.pop("sha256") != _digest(rule)
+            or type(rank) is not int
+            or not isinstance(threshold, int | float | None)
+        ):
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError):
         raise InputError(f"{path} is not a rule of this program; {remake}") from None

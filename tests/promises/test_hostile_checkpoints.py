@@ -42,7 +42,7 @@ def resume_is_refused(run, cohort):
     """As after a kill in the second epoch."""
 
     def resume():
-        for path in [run / "metrics.json", *run.glob("fold-*/done.json")]:
+        for path in [run / "metrics.json", run / "SHA256SUMS", *run.glob("fold-*/done.json")]:
             path.unlink()
         with pytest.raises(InputError) as caught:
             cross_validate(run_config(run, {"root": str(cohort)}, {}), run)

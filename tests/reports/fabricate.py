@@ -15,6 +15,7 @@ from lymphoml.data.cohort import load_cohort
 from lymphoml.data.settings import DataConfig
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
+from lymphoml.runs.checksums import SUMS, write_checksums
 
 CONFIG: dict[str, Any] = {
     "seed": 0,
@@ -138,7 +139,16 @@ def make_run(
     highest = None if strata is None else stratum["max"]
     metrics = summarise(predictions, histories, folds, groups, baselines, highest)
     (path / "metrics.json").write_text(json.dumps(metrics))
+    list_files(path)
     return path
+
+
+def list_files(run: Path) -> None:
+    """Write the checksums of a run whose files a test has changed, as a run with that content."""
+    for folder in run.glob("fold-*"):
+        files = sorted(each.name for each in folder.iterdir() if each.is_file())
+        write_checksums(folder, [name for name in files if name not in (SUMS, "done.json")])
+    write_checksums(run)
 
 
 def make_small_run(path: Path, n: int = 30, **changes: Any) -> Path:
@@ -177,6 +187,7 @@ def make_run_of(cohort: Path, path: Path, **changes: Any) -> Path:
         ]
         table = pd.DataFrame(cells, columns=["patient", "image", "probability"])
         table.to_csv(path / f"fold-{fold}" / "instances.csv", index=False)
+    list_files(path)
     return path
 
 
@@ -184,4 +195,5 @@ def edit_json(path: Path, **changes: Any) -> dict[str, Any]:
     """Change top-level keys of a file; return its content."""
     content = json.loads(path.read_text()) | changes
     path.write_text(json.dumps(content))
+    list_files(path.parent)
     return content

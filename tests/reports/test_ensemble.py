@@ -15,7 +15,14 @@ from lymphoml.core.errors import InputError
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.ensemble import mean_of_logits, write_ensemble
 from lymphoml.runs.finished_run import read_run
-from tests.reports.fabricate import config, make_baselines, make_predictions, make_run, make_strata
+from tests.reports.fabricate import (
+    config,
+    list_files,
+    make_baselines,
+    make_predictions,
+    make_run,
+    make_strata,
+)
 
 TWICE = config(**{"data.folds": 3, "data.repeats": 2})
 
@@ -65,11 +72,14 @@ def test_only_what_members_share_is_kept(members, tmp_path):
     content = yaml.safe_load((members[2] / "config.yaml").read_text())
     content["data"]["shuffle_bag_labels"] = True
     (members[2] / "config.yaml").write_text(yaml.safe_dump(content))
+    list_files(members[1])
+    list_files(members[2])
     write_ensemble(members, out)
     assert list(pd.read_csv(out / "baselines.csv")) == ["patient", "fold"]
     assert read_run(out).metrics["gain"] is None
     assert read_run(out).config["data"]["shuffle_bag_labels"] is True
     file.unlink()
+    list_files(members[1])
     write_ensemble(members, out)
     assert not (out / "baselines.csv").exists()
     with pytest.raises(InputError, match="is an ensemble itself"):

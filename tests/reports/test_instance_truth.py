@@ -11,7 +11,7 @@ from lymphoml.cli.main import main
 from lymphoml.evaluation.pooled import within_bag_auroc
 from lymphoml.reports.instance_truth import with_truth
 from tests.promises.jobs import refused
-from tests.reports.fabricate import make_small_run
+from tests.reports.fabricate import list_files, make_small_run
 
 
 def table(skill, bags=40, size=20, seed=0):
@@ -48,6 +48,7 @@ def run(tmp_path):
     for fold in (0, 1):
         mine = rows[rows["patient"].map(folds) == fold].sample(frac=1, random_state=0)
         mine.drop(columns="truth").to_csv(path / f"fold-{fold}" / "instances.csv", index=False)
+    list_files(path)
     rows.drop(columns="probability").to_csv(tmp_path / "truth.csv", index=False)
     cells = {patient: {"cells": bag["truth"].tolist()} for patient, bag in rows.groupby("patient")}
     (tmp_path / "truth.json").write_text(json.dumps({"patients": cells}))

@@ -1,4 +1,3 @@
-import json
 from io import StringIO
 
 import numpy as np
@@ -8,7 +7,8 @@ from rich.console import Console
 
 from lymphoml.core.errors import InputError
 from lymphoml.reports.triage import set_rule
-from tests.reports.fabricate import make_baselines, make_run
+from lymphoml.runs.triage_rule import read_rule
+from tests.reports.fabricate import list_files, make_baselines, make_run
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def make_rule(run, sensitivity=0.95, guarantee="average", prevalence=None):
 
 def test_the_rule_is_written_and_its_counts_are_those_of_the_predictions(run):
     rule, text = make_rule(run, prevalence=0.3)
-    assert rule == json.loads((run / "triage.json").read_text())
+    assert rule == read_rule(run)
     table = pd.read_csv(run / "predictions.csv")
     tumoral = np.sort(table["probability"][table["label"] == 1])
     assert rule["rank"] == 5  # of (1 - 0.95) x 109
@@ -50,6 +50,7 @@ def test_a_small_cohort_abstains_and_says_how_many_it_would_need(tmp_path):
 def test_the_baseline_has_its_own_threshold_and_the_paired_difference(run):
     table = make_baselines(pd.read_csv(run / "predictions.csv"), logistic_regression=1.0)
     table.sample(frac=1, random_state=0).to_csv(run / "baselines.csv", index=False)
+    list_files(run)
     rule, _ = make_rule(run)
     label = pd.read_csv(run / "predictions.csv").set_index("patient")["label"]
     clinical = table.set_index("patient")["logistic_regression"]

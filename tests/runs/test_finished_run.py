@@ -4,7 +4,7 @@ import pytest
 
 from lymphoml.core.errors import InputError
 from lymphoml.runs.finished_run import find_runs, read_run
-from tests.reports.fabricate import ENVIRONMENT, config, make_run
+from tests.reports.fabricate import ENVIRONMENT, config, list_files, make_run
 
 
 @pytest.fixture
@@ -22,6 +22,7 @@ def problems(call, *args):
 def test_a_finished_run_is_read(path):
     for table in (path / "folds.csv", path / "predictions.csv"):
         table.write_text(table.read_text().replace("Zebra1,", "007,").replace("Zebra2,", "NA,"))
+    list_files(path)
     run = read_run(path)
     assert list(run.histories) == list(range(10))
     assert run.repeat.value_counts().to_dict() == {0: 30, 1: 30}

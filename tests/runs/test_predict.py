@@ -13,6 +13,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import check_run, fold_probabilities, predict
+from tests.reports.fabricate import list_files
 from tests.runs.test_cross_validation import CLINICAL
 
 
@@ -144,6 +145,7 @@ def test_folds_of_different_inputs_do_not_predict_together(with_images, copied, 
         change = {"what": "data.normalize_images", "before": False, "now": True}
         session = {"when": "2026-11-20T08:00:00+00:00", "changes": [change]}
         (run / "environment.json").write_text(json.dumps(environment | {"changes": [session]}))
+        list_files(run)
     configs = [run_config(run, {"root": str(cohort)}, {}) for run in (images, copied)]
     with pytest.raises(InputError, match=r"data\.normalize_images changed while it was trained"):
         check_run(images, configs[0])

@@ -17,6 +17,7 @@ from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import (
     config,
     edit_json,
+    list_files,
     make_baselines,
     make_predictions,
     make_run,
@@ -179,8 +180,10 @@ def test_a_baseline_must_be_the_same_up_to_rounding(paths):
     file = paths[1] / "baselines.csv"
     stored = pd.read_csv(file)
     stored.assign(**{CLINICAL: stored[CLINICAL] * (1 - 1e-8)}).to_csv(file, index=False)
+    list_files(paths[1])
     assert compare_runs(paths[:2], CLINICAL, 100).strata["all"].n_tests == 4
     stored.assign(**{CLINICAL: stored[CLINICAL] * (1 - 1e-4)}).to_csv(file, index=False)
+    list_files(paths[1])
     with pytest.raises(InputError, match=r"/b and .*/a were trained with other"):
         compare_runs(paths, CLINICAL, 100)
 
@@ -252,5 +255,6 @@ def test_runs_that_differ_are_refused_with_a_difference_each(tmp_path, changed, 
 def test_corrupt_predictions_name_the_patient(tmp_path, changed):
     path = save(tmp_path / "a").path
     changed.to_csv(path / "predictions.csv", index=False)
+    list_files(path)
     with pytest.raises(InputError, match="patient Zebra3"):
         align([read_run(path)])

@@ -14,7 +14,7 @@ from lymphoml.reports.page import page as page_module
 from lymphoml.reports.page.page import SECTIONS, write_report
 from lymphoml.reports.triage import set_rule
 from lymphoml.runs.test_set_log import record
-from tests.reports.fabricate import make_run_of, make_small_run
+from tests.reports.fabricate import list_files, make_run_of, make_small_run
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,7 @@ def least(tmp_path_factory):
     """A run without any optional file."""
     path = make_small_run(tmp_path_factory.mktemp("runs") / "lr=1e-3")
     (path / "environment.json").unlink()
+    list_files(path)
     return path
 
 

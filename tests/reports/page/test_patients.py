@@ -8,7 +8,7 @@ from lymphoml.reports.page.page import render
 from lymphoml.reports.page.patients import choose_cells, patient_table, pseudonyms, read_key
 from lymphoml.reports.page.patients import patients as content
 from lymphoml.runs.finished_run import read_run
-from tests.reports.fabricate import config, make_run, make_run_of
+from tests.reports.fabricate import config, list_files, make_run, make_run_of
 
 
 @pytest.fixture
@@ -71,9 +71,11 @@ def test_patients_with_more_images_than_were_evaluated_have_no_cells(cohort, tmp
         file = path / f"fold-{fold}" / "instances.csv"
         cells = pd.read_csv(file)
         cells[cells.groupby("patient")["image"].transform("size") <= 3].to_csv(file, index=False)
+    list_files(path)
     shown = content(read_run(path), Choices(), 1_000_000)
     assert 0 < len(shown["cells"]) < len(shown["rows"])
     assert "(data.eval_bag_size)" in render("", "patients", shown)
     file.write_text("patient,image\n")
+    list_files(path)
     with pytest.raises(InputError, match="has no column probability"):  # not in a page to share
         content(read_run(path), Choices())

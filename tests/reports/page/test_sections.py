@@ -17,6 +17,7 @@ from lymphoml.runs.test_set_log import UsageCount, record
 from tests.reports.fabricate import (
     config,
     edit_json,
+    list_files,
     make_full_run,
     make_predictions,
     make_run,
@@ -124,6 +125,7 @@ def test_learning_curves_are_the_histories_and_their_mean(run, tmp_path):
     for fold, values in ((0, [np.nan, 0.6, np.nan]), (1, [np.nan] * 3)):
         file = path / f"fold-{fold}" / "history.csv"
         pd.read_csv(file).assign(**{"val/balanced_accuracy": values}).to_csv(file, index=False)
+    list_files(path)
     accuracy, loss = folds(read_run(path), ANY)["curves"]
     assert [list(series.x) for series in accuracy.series[1:]] == [[2], [2]]
     assert len(loss.series) == 6
@@ -229,6 +231,7 @@ def test_the_configuration_shows_no_path_and_what_is_not_recorded(tmp_path):
     path = make_small_run(tmp_path / "run", **changes, **{"data.shuffle_bag_labels": True})
     assert "Control run" in render("", "summary", scores.summary(read_run(path), ANY))
     (path / "environment.json").write_text("{}")
+    list_files(path)
     content = background.configuration(read_run(path), ANY)
     assert "root" not in content["settings"]["data"]
     assert content["settings"]["data"]["folds_csv"] == ".../mine.csv"

@@ -1,0 +1,85 @@
+"""`SHA256SUMS` of a run and of each finished fold, as `sha256sum -c SHA256SUMS` reads it.
+
+A run's numbers are shown, joined or used to predict only while its files are those it wrote.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lymphoml.core.errors import InputError
+from lymphoml.core.files import sha256, write_text
+from lymphoml.core.untrusted import SETTINGS, read_text
+
+SUMS = "SHA256SUMS"
+SOURCES = ("config.yaml", "environment.json", "folds.csv")  # which nothing else can restore
+TABLES = ("predictions.csv", "baselines.csv", "strata.csv", "instances.csv", "history.csv")
+FILES = (*SOURCES, *TABLES, "metrics.json")
+MOST = 10  # problems that are shown
+WEIGHTS = (".ckpt", ".safetensors")  # large
+
+
+def write_checksums(folder: Path, names: Sequence[str] = FILES) -> None:
+    """List those of these files that a folder has; of a run's also each fold's, and `done.json`."""
+    digests = {name: sha256(folder / name) for name in names if (folder / name).is_file()}
+    for path in sorted(folder.glob(f"fold-*/{SUMS}")):
+        fold = path.parent.name
+        digests |= {f"{fold}/{name}": digest for name, digest in _read(path).items()}
+        digests[f"{fold}/done.json"] = sha256(path.with_name("done.json"))
+    write_text(folder / SUMS, "".join(f"{each}  {name}\n" for name, each in digests.items()))
+
+
+def is_complete(run: Path) -> bool:
+    """Return whether all of a run is written: its checksums come last."""
+    return (run / SUMS).exists() and (run / "metrics.json").exists()
+
+
+def verify_checksums(folder: Path, weights: bool = False) -> None:
+    """Raise InputError, a line a file, unless all files of a run or a fold are as listed.
+
+    Weights are read only if `weights`.
+    """
+    digests = _read(folder / SUMS)
+    patterns = [*FILES, *(f"fold-*/{name}" for name in (*FILES, "done.json"))]
+    present = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    problems = [
+        f"{path} is not listed in {SUMS}; {_advice(path)}"
+        for path in present
+        if path.relative_to(folder).as_posix() not in digests
+    ]
+    for name, digest in digests.items():
+        path = folder / name
+        if path.suffix in WEIGHTS and not weights:
+            continue
+        if not path.is_file():
+            problems.append(f"{path} is missing; {_advice(path)}")
+        elif sha256(path) != digest:
+            problems.append(f"{path} is not as the run wrote it; {_advice(path)}")
+    if (more := len(problems) - MOST) > 0:
+        problems[MOST:] = [f"{folder}: {more} other files are not as listed"]
+    if problems:
+        raise InputError(problems)
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Return the digest of each file by its name. Raises InputError."""
+    try:
+        lines = read_text(path, SETTINGS).splitlines()
+    except (OSError, ValueError) as error:
+        reason = isinstance(error, OSError) and error.strerror
+        raise InputError(f"{path} cannot be read: {reason or 'no text'}; {_advice(path)}") from None
+    found = {}
+    for number, line in enumerate(lines, start=1):
+        digest, _, name = line.partition("  ")
+        if len(digest) != 64 or not name or ".." in name or name.startswith("/"):
+            raise InputError(f"{path}:{number}: is no digest and file; {_advice(path)}")
+        found[name] = digest
+    return found
+
+
+def _advice(path: Path) -> str:
+    """What to do about a file that is missing or has changed."""
+    if (fold := path.parent).name.startswith("fold-"):
+        return f"restore it, or remove {fold} and {SUMS} and run the same train.py command again"
+    if path.name in SOURCES:
+        return f"restore it, or remove {path.parent} and train again"
+    return f"restore it, or remove {path.parent / SUMS} and run the same train.py command again"
