@@ -14,6 +14,7 @@ SUMS = "SHA256SUMS"
 SOURCES = ("config.yaml", "environment.json", "folds.csv")  # which nothing else can restore
 TABLES = ("predictions.csv", "baselines.csv", "strata.csv", "instances.csv", "history.csv")
 FILES = (*SOURCES, *TABLES, "metrics.json")
+AGAIN = "run the same command again"
 MOST = 10  # problems that are shown
 WEIGHTS = (".ckpt", ".safetensors")  # large
 
@@ -79,7 +80,7 @@ def _read(path: Path) -> dict[str, str]:
 def _advice(path: Path) -> str:
     """What to do about a file that is missing or has changed."""
     if (fold := path.parent).name.startswith("fold-"):
-        return f"restore it, or remove {fold} and {SUMS} and run the same train.py command again"
+        return f"restore it, or remove {fold} and {AGAIN}"
     if path.name in SOURCES:
-        return f"restore it, or remove {path.parent} and train again"
-    return f"restore it, or remove {path.parent / SUMS} and run the same train.py command again"
+        return f"restore it, or remove {path.parent} and {AGAIN}"
+    return f"restore it, or remove {path.parent / SUMS} and {AGAIN}"

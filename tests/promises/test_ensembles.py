@@ -20,7 +20,7 @@ from lymphoml.runs.predict import fold_probabilities
 from lymphoml.runs.triage_rule import apply_rule, read_rule
 from tests.promises.jobs import CLINICAL, configuration, files, train_ends
 from tests.promises.jobs import refused as refused_line
-from tests.reports.fabricate import config, make_predictions, make_run
+from tests.reports.fabricate import config, list_files, make_predictions, make_run
 
 MEMBERS = "runs=[runs/seed=0,runs/seed=1,runs/seed=2]"
 SECOND, FOLDS = "second/predictions.csv", "both/folds.csv"
@@ -201,6 +201,11 @@ def environment(run="both", **changes):
     return lambda: path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def list_runs():
+    for path in Path().glob("*/config.yaml"):
+        list_files(path.parent)
+
+
 NAMES = "names of run folders"
 
 
@@ -235,6 +240,7 @@ def test_an_ensemble_predicts_by_its_members_alone(both, cohort, capsys, change,
     that says which and how to fix it, exit code 2, nothing written"""
     if change:
         change()
+        list_runs()
     assert message in refused(capsys, "predict", *words.split(), f"data.root={cohort}")
     if message == NAMES:
         assert NAMES in refused(capsys, "report", "run=both")
@@ -247,6 +253,7 @@ def test_an_ensemble_shows_its_members_changes(both):
     for name, seconds in (("first", "01"), ("second", "02")):
         session = {"when": f"2026-01-01T00:00:{seconds}+00:00", "changes": [change]}
         environment(name, changes=[session])()
+    list_runs()
     main(["ensemble", "runs=[first,second]", "out=again"])
     main(["report", "run=again"])
     page = Path("again/report.html").read_text()

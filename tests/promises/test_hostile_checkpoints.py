@@ -15,6 +15,7 @@ from lymphoml.models.weights import load_weights
 from lymphoml.runs.cross_validation import cross_validate
 from tests.promises.jobs import CLINICAL, Canary, configuration, few, refused
 from tests.promises.test_hostile_weights import FILES
+from tests.reports.fabricate import list_files
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,7 @@ def tamper(run, place="", value=None, content=None):
             path.write_bytes(content)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n")
+    list_files(run)
 
 
 PLACES = ["canary", "state_dict.canary", "optimizer_states", "BagDataModule.clinical.canary"]

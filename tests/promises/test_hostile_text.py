@@ -15,7 +15,7 @@ from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_csv
 from tests.promises.jobs import TABLE, refused
-from tests.reports.fabricate import config, make_full_run, make_run
+from tests.reports.fabricate import config, list_files, make_full_run, make_run
 
 slow = pytest.mark.slow
 CHROMIUM = Path("/usr/bin/chromium")
@@ -141,6 +141,7 @@ def hostile_run(path: Path, text: str) -> Path:
     (run / "environment.json").write_text(json.dumps(environment))
     audit = {"findings": [{"severity": text, "topic": text, "what": text, "action": text}]}
     (run / "audit.json").write_text(json.dumps(audit))
+    list_files(run)
     return run
 
 

@@ -28,6 +28,7 @@ from lymphoml.runs.naming import leaves
 from lymphoml.runs.prepare import RunEncoders
 from lymphoml.training.checkpoint import load_checkpoint
 from tests.promises.jobs import TINY, outcome, predict, refused, train_ends, wait_until
+from tests.reports.fabricate import list_files
 
 slow = pytest.mark.slow
 USED = ["pretrain.crop=null", "pretrain.resize=null", "pretrain.batch_size=8",
@@ -228,8 +229,10 @@ def test_a_run_carries_its_encoder(configured, cohort, tmp_path, capsys):
     command = ["predict", f"run={run}", f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}"]
     cross_validate(configured(*FEATURES, "pretrain.seed=1", "fold=1"), other)
     copy_encoder(other / "fold-1", run / "fold-1")
+    list_files(run)
     assert "its features differ from those" in refused(capsys, *command)
     (run / "fold-1" / "pretrained.json").unlink()
+    list_files(run)
     assert "is missing or corrupt" in refused(capsys, *command)
 
 
