@@ -13,7 +13,8 @@ import pandas as pd
 from lymphoml.audit.findings import Finding, count
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import count_groups
-from lymphoml.data.settings import DECLARE, UNRECOGNISED, DataConfig
+from lymphoml.data.persons import DECLARE, UNRECOGNISED
+from lymphoml.data.settings import DataConfig
 
 FENCE = 3.0  # interquartile ranges beyond a quartile (Tukey 1977: far out)
 PLAUSIBLE = (0.1, 1000.0)  # median of a lymphocyte count in 10^9/L

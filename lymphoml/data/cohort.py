@@ -223,7 +223,8 @@ def subgroups(cohort: Cohort, data: DataConfig) -> pd.DataFrame:
     """Return a column of categories for each grouping, indexed by patient.
 
     `hard`, where `data.hard_stratum` is declared: "1" for a value of its column up to `max`, where
-    clinical values do not separate the classes, "0" above, "unknown" where it is missing. Then
+    clinical values do not separate the classes, "0" above, "unknown" where it is missing. `records
+    of the person`, where a person has several: "one" or "several". `site`, where declared. Then
     every categorical column, age by OLD, the separator of the birth date, and the earlier and later
     half of each table's rows.
     """
@@ -232,6 +233,10 @@ def subgroups(cohort: Cohort, data: DataConfig) -> pd.DataFrame:
     if stratum := data.hard_stratum:
         values = table[stratum.column]
         found["hard"] = _either(values, values <= stratum.max, "1", "0")
+    if (several := table["group"].duplicated(keep=False)).any():
+        found["records of the person"] = several.map({True: "several", False: "one"})
+    if data.site_column:
+        found["site"] = origin["site"]
     for name, column in data.columns.items():
         values = table[name]
         if column.kind == "categorical":

@@ -14,11 +14,6 @@ RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquis
 DAY = "%Y-%m-%d"
 SEX_NAMES = {"sex", "gender"}
 FEMALE, MALE = {"f", "female", "w"}, {"m", "male"}
-UNRECOGNISED = "records of one person cannot be recognised and may be in several folds"
-DECLARE = (
-    "set data.person_column (to the column of ids if each record is another person), or declare "
-    "birth date and sex (role: sex) in data.columns"
-)
 
 
 def _must(be: str, valid: Callable[[str], bool]) -> AfterValidator:
@@ -62,6 +57,8 @@ Pattern = Annotated[Text, _must("a file name, without folder", lambda text: "/" 
 Day = Annotated[str, _must("a date, YYYY-MM-DD", _is_day)]
 Cell = Annotated[str, BeforeValidator(_to_text)]
 Category = Annotated[Cell, _must("visible, and not begin with = + - @", is_safe_text)]
+
+Heading = Annotated[Text, _must("visible, and not begin with = + - @", is_safe_text)]
 
 
 class NumericColumn(Section):
@@ -170,8 +167,8 @@ class DataConfig(Section):
     id_column: Text
     label_column: Text
     label_values: dict[str, Annotated[int, Field(ge=-1, le=1)]]  # -1 unknown
-    person_column: Text | None
-    site_column: Text | None
+    person_column: Heading | None
+    site_column: Heading | None
     columns: dict[str, ColumnConfig]
     date_formats: dict[str, str]
     reference_date: Day

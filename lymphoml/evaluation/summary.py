@@ -25,15 +25,18 @@ def summarise(
     strata: pd.DataFrame | None = None,
     baselines: pd.DataFrame | None = None,
     hard_max: float | None = None,
+    persons: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return all scores of a run's out-of-fold predictions, ready for JSON: None where undefined.
 
     `predictions` has the columns patient, fold, label, probability; `histories` holds each fold's
     `history.csv`. Folds are numbered through all repeats: the repeat is fold // folds_per_repeat.
     `strata`, indexed by patient, has a column per grouping; its column `hard` is "1" inside the
-    hard stratum, which ends at `hard_max`. `baselines` has the columns patient, fold, and the
-    probabilities of a baseline per column. `averaged` scores each patient's mean over repeats: the
-    mean of several models, as `predict` gives it, none of which trained on the patient.
+    hard stratum, which ends at `hard_max`; where a person has several records, its column `records
+    of the person` is "one" or "several"; `persons` is kept as it is. `baselines` has the columns
+    patient, fold, and the probabilities of a baseline per column. `averaged` scores each patient's
+    mean over repeats: the mean of several models, as `predict` gives it, none of which trained on
+    the patient.
 
     `best_epoch_balanced_accuracy` chooses each fold's epoch on the patients it is scored on, as the
     paper does: optimistic by 0.03 to 0.10. `best_epoch_gap` is that optimism.
@@ -62,6 +65,7 @@ def summarise(
         "hard_max": hard_max,
         "split_std": split_std(predictions, folds_per_repeat) if repeats > 1 else None,
         "thresholds": thresholds(predictions, folds_per_repeat),
+        "persons": persons,
         "subgroups": subgroups(predictions, strata),
     }
     return to_json(summary)
@@ -96,7 +100,8 @@ def score_strata(
     """Return `scores`, `baselines`, `gain` and `image_gain`, each by stratum: `all` and `hard`.
 
     Takes the tables of `summarise`. A stratum without patients is None, as is a gain without its
-    reference. `image_gain` is over the image baseline of the highest AUROC.
+    reference. `image_gain` is over the image baseline of the highest AUROC. `single_records` are
+    the HEADLINE scores without persons who have several records, None where no person has.
     """
     is_hard = predictions["patient"].map(strata["hard"]) == "1" if "hard" in strata else slice(0)
     parts = {"all": predictions, "hard": predictions[is_hard]}
@@ -110,6 +115,12 @@ def score_strata(
         return {name: pool(rows, folds_per_repeat) if len(rows) else None
                 for name, rows in tables.items()}  # fmt: skip
 
+    single = None
+    if "records of the person" in strata:
+        ids = strata.index[strata["records of the person"] == "one"]
+        tables = {name: rows[rows["patient"].isin(ids)] for name, rows in parts.items()}
+        single = {name: pool(rows, folds_per_repeat, HEADLINE) if len(rows) else None
+                  for name, rows in tables.items()}  # fmt: skip
     names = [] if baselines is None else list(baselines.columns.drop(["patient", "fold"]))
     of_baselines = {name: scores(name) for name in names}
     images = [name for name in IMAGE_REFERENCES if name in of_baselines]
@@ -117,6 +128,7 @@ def score_strata(
     clinical = REFERENCE if REFERENCE in of_baselines else None
     return {
         "scores": scores("probability"),
+        "single_records": single,
         "baselines": of_baselines,
         "gain": _gains(parts, clinical, folds_per_repeat),
         "image_gain": _gains(parts, best, folds_per_repeat),

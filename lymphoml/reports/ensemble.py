@@ -37,7 +37,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     metrics = summarise(
         predictions, histories, data["folds"],
         None if strata is None else strata.set_index("patient").astype(str), baselines,
-        first.metrics.get("hard_max"),
+        first.metrics.get("hard_max"), first.metrics.get("persons"),
     )  # fmt: skip
 
     for name in (SUMS, "metrics.json"):  # unfinished from here on

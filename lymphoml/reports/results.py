@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from lymphoml.evaluation.pooled import split_std
-from lymphoml.reports.format import baseline_title
+from lymphoml.reports.format import TITLES, baseline_title
 from lymphoml.runs.finished_run import Run
 
 Scores = dict[str, dict[str, Any]]  # by measure: value, low, high
@@ -16,6 +16,15 @@ def run_scores(run: Run, stratum: str = "all", averaged: bool = False) -> Scores
     """The run's scores, or of each patient's mean over repeats; empty where there are none."""
     metrics = run.metrics["averaged"] if averaged else run.metrics
     return (metrics and metrics["scores"].get(stratum)) or {}
+
+
+def without_several_records(run: Run, averaged: bool = False) -> dict[str, dict[str, Any]]:
+    """The headline scores without persons of several records, by title; empty where none has."""
+    found = ((run.metrics["averaged"] if averaged else run.metrics) or {}).get("single_records")
+    if not found:
+        return {}
+    hard = {"AUROC in the hard stratum": found["hard"]["auroc"]} if found["hard"] else {}
+    return {TITLES[name]: found["all"][name] for name in ("balanced_accuracy", "auroc")} | hard
 
 
 def baseline_scores(run: Run, stratum: str = "all") -> dict[str, Scores]:

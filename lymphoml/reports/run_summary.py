@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lymphoml.data.persons import describe_persons
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.format import (
     TITLES,
@@ -16,6 +17,7 @@ from lymphoml.reports.format import (
     format_score,
     wide_console,
 )
+from lymphoml.reports.results import without_several_records
 from lymphoml.runs.checksums import is_complete
 from lymphoml.runs.finished_run import Run, read_run, siblings
 from lymphoml.runs.run_folder import fold_folder, read_predictions_csv
@@ -94,6 +96,12 @@ def _lines(run: Run) -> Iterator[str]:
         gain = format_estimate(images["all"]["auroc"], signed=True)
         name = baseline_title(images["reference"])
         yield f"AUROC of {name}: {format_estimate(scores['auroc'])}, gain over it {gain}"
+    if persons := metrics.get("persons"):
+        yield describe_persons(persons)
+    for title, averaged in (("", False), (", mean over repeats", True)):
+        if scores := without_several_records(run, averaged):
+            each = ", ".join(f"{name} {format_estimate(score)}" for name, score in scores.items())
+            yield f"without persons of several records{title}: {each}"
     best = metrics["best_epoch_balanced_accuracy"]
     values = f"{format_score(best['mean'])} ± {format_score(best['std'])}"
     yield f"best epochs: {values}, optimistic: chosen on the fold they are scored on"

@@ -9,6 +9,7 @@ from lymphoml.core.files import sha256, write_csv, write_json
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.cohort import subgroups
 from lymphoml.data.feature_store import FeatureStore
+from lymphoml.data.persons import count_persons
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 from lymphoml.runs.baselines import baseline_features, baseline_predictions
@@ -42,7 +43,8 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
     groups = subgroups(run.data.cohort, data)
     hard_max = None if data.hard_stratum is None else data.hard_stratum.max
     histories = {fold: pd.read_csv(fold_folder(folder, fold) / "history.csv") for fold in folds}
-    metrics = summarise(predictions, histories, data.folds, groups, baselines, hard_max)
+    persons = count_persons(run.data.cohort, data)
+    metrics = summarise(predictions, histories, data.folds, groups, baselines, hard_max, persons)
     if changes := read_environment(folder).get(CHANGES):
         metrics[CHANGES] = changes
     if run.data.store is not None and (unused := run.data.cohort.unused_files):

@@ -12,6 +12,7 @@ from lymphoml.core.files import write_csv, write_json
 from lymphoml.core.progress import ProgressBar, progress_bar
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.data.datamodule import BagDataModule
+from lymphoml.data.persons import count_persons, describe_persons
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.pooled import pool
 from lymphoml.runs.aggregate import aggregate_folds
@@ -64,6 +65,7 @@ def cross_validate(
         chunk = run.resolved.encoder_chunk_size
         chunks = f", {chunk} images at a time" if chunk else ""
         print(f"{folder}: {run.resolved.device_name}, {run.resolved}{chunks}", flush=True)
+        print(describe_persons(count_persons(run.data.cohort, config.data)), flush=True)
     failed: list[int] = []
     skip = config.on_fold_error == "skip"
     with tracker:

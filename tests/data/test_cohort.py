@@ -352,7 +352,8 @@ def test_everything_is_found_at_once_and_no_valid_birth_date_is_shown(tmp_path):
 
 def test_every_grouping():
     ids = ["A", "B", "C", "D"]
-    values = {"label": [0, 1, 1, 0], "lymphocyte_count": [8.0, 8.01, 7.9, float("nan")],
+    values = {"label": [0, 1, 1, 0], "group": range(4),
+              "lymphocyte_count": [8.0, 8.01, 7.9, float("nan")],
               "age": [64.9, 65.0, 80.0, float("nan")],
               "sex": pd.Series(["F", "M", None, "M"], index=ids, dtype="str")}  # fmt: skip
     table = pd.DataFrame(values, ids)
@@ -369,6 +370,9 @@ def test_every_grouping():
     }
     assert list(found.index) == ids
     assert "hard" not in subgroups(cohort, KAGGLE.replace({"hard_stratum": None}))
+    table["group"] = [0, 1, 0, 2]
+    records = subgroups(cohort, KAGGLE)["records of the person"]
+    assert records.tolist() == ["several", "one", "several", "one"]
 
 
 # Shipped options

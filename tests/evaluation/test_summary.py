@@ -146,6 +146,22 @@ def test_the_hard_stratum_has_scores_of_its_own(strata):
     assert summary(table)["scores"]["hard"] is None
 
 
+def test_scores_without_persons_of_several_records_are_those_of_the_other_patients(strata):
+    single = np.arange(N) % 5 > 0
+    several = strata.assign(**{"records of the person": np.where(single, "one", "several")})
+    table = predictions(repeats=2)
+    found = summary(table, strata=several, persons={"several": 7})
+    assert found["persons"] == {"several": 7}
+    alone = table[table["patient"].isin(several.index[single])]
+    means = alone.drop(columns="fold").groupby("patient", as_index=False).mean().assign(fold=0)
+    for part, rows in ((found, alone), (found["averaged"], means)):
+        hard = rows[rows["patient"].map(strata["hard"]) == "1"]
+        expected = {"all": pool(rows, FOLDS, HEADLINE), "hard": pool(hard, FOLDS, HEADLINE)}
+        assert part["single_records"] == expected
+        assert part["single_records"]["all"]["auroc"] != part["scores"]["all"]["auroc"]
+    assert summary(table, strata=strata)["single_records"] is None
+
+
 def test_a_gain_is_the_difference_to_a_baseline_on_the_same_patients(strata):
     table = predictions(3.0)
     baselines = baselines_for(table, logistic_regression=1.0, morphology=0.5, random_features=2.0)

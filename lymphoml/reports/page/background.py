@@ -133,9 +133,7 @@ def _fields(run: Run, choices: Choices) -> dict[str, Any]:
     columns, fusion = data.get("columns") or {}, flat.get("model.fusion")
     images = [] if fusion == "ClinicalOnly" else ["images of cells"]
     clinical = [] if fusion == "NoClinical" else data.get("clinical") or []
-    # Records of one person are suspected by birth date and sex: both must be columns.
-    kinds = {name: column.get("kind") for name, column in columns.items()}
-    grouped = "date_of_birth" in kinds.values() and kinds.get("sex") == "categorical"
+    rule = (run.metrics.get("persons") or {}).get("rule")
     return count_patients(run) | {
         "audit": "see the audit of the data" if choices.audit else "",
         "predictors": ", ".join([*images, *clinical]),
@@ -143,7 +141,7 @@ def _fields(run: Run, choices: Choices) -> dict[str, Any]:
         "folds": data["folds"],
         "repeats": f", {repeats} repeats" if repeats > 1 else "",
         "origin": "folds from a file" if data.get("folds_csv", "?") else "stratified by label",
-        "grouping": "; suspected records of one person share a fold" if grouped else "",
+        "grouping": f"; records of one person, by {rule}, share a fold" if rule else "",
         "clinical": _clinical(data, columns),
         "model": model,
         "owner": owner,

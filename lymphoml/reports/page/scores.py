@@ -2,10 +2,17 @@
 
 from typing import Any
 
+from lymphoml.data.persons import describe_persons
 from lymphoml.reports.format import TITLES, baseline_title, describe_hard_stratum
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page.chart import CHANCE, forest
-from lymphoml.reports.results import STRATA, count_patients, run_scores, titled_baselines
+from lymphoml.reports.results import (
+    STRATA,
+    count_patients,
+    run_scores,
+    titled_baselines,
+    without_several_records,
+)
 from lymphoml.reports.triage import GUARANTEES
 from lymphoml.runs.finished_run import Run
 from lymphoml.runs.triage_rule import read_rule
@@ -33,6 +40,8 @@ def summary(run: Run, choices: Choices) -> dict[str, Any]:
         "accuracy": scores["balanced_accuracy"],
         "averaged": run_scores(run, averaged=True),
         "repeats": run.repeat.nunique(),
+        "persons": describe_persons(persons) if (persons := run.metrics.get("persons")) else None,
+        "single": [without_several_records(run, averaged) for averaged in (False, True)],
         "cards": [(TITLES[measure], scores[measure]) for measure in SHOWN],
         "n": count_patients(run),
         "changes": run.changes,

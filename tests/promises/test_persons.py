@@ -1,0 +1,114 @@
+"""Persons and hospitals: records of one person share a fold"""
+
+import json
+import shutil
+from datetime import datetime
+
+import pandas as pd
+import pytest
+
+from lymphoml.audit.run import audit
+from lymphoml.cli.config import data_config
+from lymphoml.evaluation.pooled import pool
+from lymphoml.reports.page.page import write_report
+from lymphoml.reports.run_summary import print_run
+from lymphoml.runs.cross_validation import cross_validate
+from tests.promises.jobs import CLINICAL, TABLE, configuration
+
+OWN = ["data=table", "trainer.max_epochs=1"]
+GENDER = ["~data.columns.sex",
+          "+data.columns.gender={kind:categorical,column:GENDER,values:{F:F,M:M}}"]  # fmt: skip
+NEITHER = ["~data.columns.sex"]
+
+
+@pytest.fixture(scope="session")
+def smears(cohort, tmp_path_factory):
+    """A table of one's own: every second person has two smears, P-1 and P-2; three hospitals."""
+    folder = tmp_path_factory.mktemp("smears")
+    numbers, own = {}, []
+    for row in pd.read_csv(cohort / TABLE, dtype=str).to_dict("records"):
+        form = "%m/%d/%Y" if "/" in row["DOB"] else "%d-%m-%Y"
+        row["DOB"] = str(datetime.strptime(row["DOB"], form).date())
+        row["GENDER"] = row["GENDER"].upper()
+        number = numbers.setdefault((row["DOB"], row["GENDER"]), len(numbers))
+        for smear in range(1, 3 if number % 2 else 2):
+            name = f"{row['ID']}-{smear}"
+            own.append(row | {"ID": name, "PERSON": f"{number:03}", "SITE": "ABC"[number % 3]})
+            shutil.copytree(cohort / TABLE.parent / row["ID"], folder / "images" / name)
+    pd.DataFrame(own).to_csv(folder / "clinical.csv", index=False)
+    return folder
+
+
+def table(smears):
+    return pd.read_csv(smears / "clinical.csv", dtype=str)
+
+
+@pytest.fixture
+def trained(smears, tmp_path, few_trees):
+    def train(*words):
+        run = tmp_path / "run"
+        cross_validate(configuration(smears, tmp_path / "cache", *OWN, *CLINICAL, *words), run)
+        return run, pd.read_csv(run / "predictions.csv", dtype={"patient": str})
+
+    return train
+
+
+@pytest.mark.parametrize(("words", "rule"), [
+    (GENDER, "birth date and sex"),
+    ([*NEITHER, "data.person_column=PERSON"], "data.person_column=PERSON"),
+    (NEITHER, None),
+], ids=["gender", "column", "neither"])  # fmt: skip
+def test_records_of_one_person_share_a_fold(smears, trained, capsys, words, rule):
+    """two smears a person, the sex under another name, or persons named by a column → one fold a
+    person; the terminal, metrics.json and the report say by which rule, how many persons have
+    several records, and the scores without them; without a rule, a line that says so"""
+    run, predictions = trained(*words, "data.repeats=2")
+    predictions = predictions.merge(table(smears), left_on="patient", right_on="ID")
+    predictions = predictions.rename(columns={"PERSON": "person"})
+    repeats = predictions.groupby([predictions["fold"] // 2, "person"])
+    persons = json.loads((run / "metrics.json").read_text())["persons"]
+    print_run(run)
+    printed = capsys.readouterr().out
+    page = " ".join(write_report(run, run / "report.html").read_text().split())
+    if rule is None:
+        assert repeats["fold"].nunique().max() == 2
+        unknown = predictions["patient"].nunique()
+        assert persons == {"rule": None, "unknown": unknown, "several": 0, "records": 0}
+        assert printed.count("cannot be recognised") == 2  # at training, and of the run
+        assert "Records of one person cannot be recognised" in page
+        return
+    assert repeats["fold"].nunique().max() == 1
+    sizes = predictions.groupby("person")["patient"].nunique()
+    several = sizes.index[sizes > 1]
+    counts = {"several": len(several), "records": int(sizes[several].sum())}
+    assert persons == {"rule": rule, "unknown": 0} | counts
+    left = predictions[~predictions["person"].isin(several)]
+    score = pool(left, 2, ["auroc"])["auroc"]
+    shown = f"AUROC {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    assert "without persons of several records: Balanced accuracy" in printed
+    assert shown in printed
+    line = f"persons are recognised by {rule}: {counts['several']} have several records"
+    assert printed.count(f"{line}, {counts['records']} in all") == 2
+    assert f"Persons are recognised by {rule}" in page
+    assert shown.replace("AUROC ", "AUROC <b>") in page
+
+
+@pytest.mark.parametrize("words", [{"person_column": "PERSON"}, {}], ids=["column", "neither"])
+def test_the_audit_names_records_of_one_person(smears, tmp_path, words):
+    """the audit of a cohort whose persons have two smears, some with other labels → the pairs, and
+    that labels differ; or a warning that they cannot be recognised"""
+    shutil.copytree(smears, tmp_path / "own")
+    own = table(smears)
+    second = own["ID"].str.endswith("-2").idxmax()
+    own.loc[second, "LABEL"] = str(1 - int(own.loc[second, "LABEL"]))
+    own.to_csv(tmp_path / "own" / "clinical.csv", index=False)
+    data = data_config("table", {"root": str(tmp_path / "own")} | words)
+    columns = {name: each for name, each in data.to_dict()["columns"].items() if name != "sex"}
+    findings = audit(data.replace({"columns": columns}))["findings"]
+    (found,) = (each for each in findings if each["topic"] == "person")
+    assert found["severity"] == "warning"
+    if words:
+        assert "pairs of records share data.person_column=PERSON" in found["what"]
+        assert "the labels of 1 pair differ" in found["what"]
+    else:
+        assert "cannot be recognised" in found["what"]
