@@ -1,11 +1,21 @@
 """How a process ends: bad input in one line, an exit code."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from lymphoml.core.errors import InputError, UserFacingError, as_user_error, quoted
+from lymphoml.core.errors import (
+    RESUME,
+    InputError,
+    RuntimeFailure,
+    UserFacingError,
+    as_user_error,
+    quoted,
+)
+from lymphoml.core.slurm import check_single_task
 
 EVALUATING = " while evaluating "  # as Hydra writes it
 
@@ -15,14 +25,18 @@ def run_cli(main: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print in its own way and exit with 1
     # joblib's own process cleans up after a sweep that was stopped, and would print that it does.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
+    # A launcher's jobs are processes of their own, which find this package by this.
+    paths = [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
     try:
+        check_single_task()
         main()
     except Exception as error:
-        readable = _hydra_error(error) or as_user_error(error)
+        readable = _hydra_error(error) or _cluster_error(error) or as_user_error(error)
         if readable is None:
             raise
         if not getattr(error, "printed", False):
-            print_error(readable)
+            print_error(readable, getattr(error, "prefix", ""))
         sys.exit(readable.code)
 
 
@@ -52,3 +66,15 @@ def _hydra_error(error: Exception) -> InputError | None:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
         return InputError(first_line(error) + (f": {first_line(cause)}" if cause else ""))
     return None
+
+
+def _cluster_error(error: Exception) -> UserFacingError | None:
+    """Return why the launcher of a cluster could not submit a job, or has no result of one."""
+    if not type(error).__module__.startswith("submitit."):
+        missing = isinstance(error, RuntimeError) and 'Could not detect "srun"' in str(error)
+        return InputError("srun is not on PATH: a SLURM launcher needs SLURM") if missing else None
+    text, *trace = re.split(r"\n-{9,}\n", str(error).strip())
+    reason = trace[0].splitlines()[-1] if len(trace) == 2 else " ".join(text.splitlines()[:2])
+    if reason.startswith("sbatch: "):
+        return InputError(reason)
+    return RuntimeFailure(f"{reason}; runs/NAME/slurm has the logs. Remove the cause, {RESUME}")

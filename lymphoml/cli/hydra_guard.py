@@ -33,7 +33,7 @@ ALLOWED = {  # key below `hydra`: what its value, as text, must match
         WORD,
 }  # fmt: skip
 DEFAULTS = {  # group below `hydra` that the named file may choose: the options
-    "launcher": r"basic|joblib|side_by_side|submitit_local|submitit_slurm",
+    "launcher": r"basic|joblib|side_by_side|slurm|submitit_local|submitit_slurm",
     "job_logging": r"none|disabled",
     "hydra_logging": r"none|disabled",
 }

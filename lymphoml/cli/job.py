@@ -13,7 +13,8 @@ from lymphoml.cli.config import CONF, validate
 from lymphoml.cli.entry import print_error
 from lymphoml.core.cores import available_cores
 from lymphoml.core.errors import as_user_error
-from lymphoml.core.signals import end_with_parent
+from lymphoml.core.signals import end_with_parent, install_signal_handlers
+from lymphoml.core.slurm import check_single_task, in_launched_job
 from lymphoml.core.untrusted import reject_symlinks
 
 if TYPE_CHECKING:
@@ -38,11 +39,14 @@ def job_context(composed: Any) -> Iterator[Job]:
         folder = folder.relative_to(Path.cwd())  # as it is shown: no home folder
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     end_with_parent()
+    if in_launched_job():
+        install_signal_handlers("a requeued job resumes from the last finished epoch")
     if in_sweep:
         (folder.parent / SWEEP).unlink(missing_ok=True)
     try:
         from lymphoml.runs.fold_lock import fold_lock, is_done
 
+        check_single_task()
         config = validate(composed)
         reject_symlinks(folder)
         with ExitStack() as stack:
@@ -55,8 +59,9 @@ def job_context(composed: Any) -> Iterator[Job]:
     except Exception as error:
         readable = as_user_error(error)
         if in_sweep:
-            print_error(readable or error, f"job {folder.name}: ")
-            error.printed = True  # type: ignore[attr-defined]
+            prefix = f"job {folder.name}: "
+            print_error(readable or error, prefix)
+            error.prefix, error.printed = prefix, not in_launched_job()  # type: ignore[attr-defined]
         elif readable is not None:
             print_error(readable)
             raise SystemExit(readable.code) from None

@@ -11,10 +11,11 @@ DEVICES = Path("/dev")
 
 
 def available_cores() -> int:
-    """Return the cores that this process may use, by its affinity and its control group."""
+    """Return the cores that this process may use: affinity, control group, --cpus-per-task."""
     from joblib import cpu_count  # a fifth of a second
 
-    return cpu_count()
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")  # not each cluster binds a job to its cores
+    return min(cpu_count(), int(granted)) if granted.isdigit() else cpu_count()
 
 
 def threads_per_job(jobs: int) -> int:

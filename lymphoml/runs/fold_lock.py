@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import remove_stale_temp_files, with_filename
+from lymphoml.core.slurm import was_requeued
 
 LOCK_RETRY_S = 0.5  # a killed process holds its locks until the kernel has removed it
 
@@ -26,8 +27,8 @@ def is_done(run: Path, fold: int) -> bool:
 def fold_lock(run: Path, fold: int) -> Iterator[Path]:
     """Yield the fold's folder, locked for this process, which may hold it already.
 
-    The kernel frees the lock of a process that dies. Raises InputError naming the process that
-    holds it.
+    The kernel frees the lock of a process that dies. A requeued job waits for what may be left of
+    itself. Raises InputError naming the process that holds it.
     """
     path = run / f".fold-{fold}.lock"  # not in the fold's folder, which a refused run does not make
     lock = FileLock(path, timeout=LOCK_RETRY_S, is_singleton=True)
@@ -38,9 +39,11 @@ def fold_lock(run: Path, fold: int) -> Iterator[Path]:
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(
-            f"fold {fold} of {run} is locked by {_holder(path)}. Wait for it, or stop it."
-        ) from None
+        locked = f"fold {fold} of {run} is locked by {_holder(path)}"
+        if not was_requeued():
+            raise InputError(f"{locked}. Wait for it, or stop it.") from None
+        print(f"{locked}; this requeued job waits for it", flush=True)
+        lock.acquire(timeout=-1)
     try:
         with with_filename(path):
             path.write_text(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")

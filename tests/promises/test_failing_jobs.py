@@ -194,12 +194,13 @@ def test_other_folds_are_trained(configured, undisturbed, tmp_path, capsys, faul
 
 
 @slow
-def test_other_jobs_run(cohort, tmp_path):
+@pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
+def test_other_jobs_run(cohort, tmp_path, launcher):
     """a job of a sweep fails for its machine or its training → one line with the job's name; the
     other jobs run; exit code 1"""
     words = ["-m", "lr=3e38,1e-3", "data=synthetic", "logger=none", "trainer.max_epochs=1",
              "data.folds=2", "trainer.num_threads=1", "model/fusion=clinical",
-             f"data.root={cohort}"]  # fmt: skip
+             f"data.root={cohort}", f"hydra/launcher={launcher}"]  # fmt: skip
     done = python(ROOT / "train.py", *words, cwd=tmp_path)
     assert done.returncode == 1
     (line,) = (each for each in done.stderr.splitlines() if each.startswith("error"))

@@ -18,7 +18,7 @@ from tests.promises.trials import Trial
 
 slow = pytest.mark.slow
 SOON = 10  # seconds, of which two are promised: machines that run tests are slow
-CODES = {"TERM": 143, "INT": 130, "KILL": -9}
+CODES = {"TERM": 143, "INT": 130, "KILL": -9, "USR1": 138}
 ADVICE = "stopped; rerun the same command to resume from the last finished epoch\n"
 RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.num_threads=1",
        "hydra.run.dir=run", "data.image_baselines=[]"]  # fmt: skip

@@ -62,6 +62,7 @@ def test_a_sweep_is_the_run_folders_below_by_name(tmp_path):
         make_run(tmp_path / name, n=30, epochs=2)
     (tmp_path / "multirun.yaml").touch()
     (tmp_path / ".submitit").mkdir()
+    (tmp_path / "slurm").mkdir()  # the jobs' logs
     assert find_runs(tmp_path) == [tmp_path / "lr=1e-3", tmp_path / "lr=1e-4"]
     (tmp_path / "lr=1e-4" / "metrics.json").unlink()
     (tmp_path / "c").mkdir()  # a job that failed before it wrote anything
