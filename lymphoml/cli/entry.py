@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lymphoml.cli.environment import set_up_process
 from lymphoml.core.errors import (
     RESUME,
     InputError,
@@ -22,13 +23,11 @@ EVALUATING = " while evaluating "  # as Hydra writes it
 
 def run_cli(main: Callable[[], Any]) -> None:
     """Run an entry point: a line per problem, exit code 2 for bad input, 1 for a failed machine."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print in its own way and exit with 1
-    # joblib's own process cleans up after a sweep that was stopped, and would print that it does.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     # A launcher's jobs are processes of their own, which find this package by this.
     paths = [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
     try:
+        set_up_process()
         check_single_task()
         main()
     except Exception as error:

@@ -11,6 +11,7 @@ from hydra.types import RunMode
 
 from lymphoml.cli.config import CONF, validate
 from lymphoml.cli.entry import print_error
+from lymphoml.cli.environment import set_up_process
 from lymphoml.core.cores import available_cores
 from lymphoml.core.errors import as_user_error
 from lymphoml.core.signals import end_with_parent, install_signal_handlers
@@ -34,6 +35,7 @@ class Job(NamedTuple):
 @contextmanager
 def job_context(composed: Any) -> Iterator[Job]:
     """Yield the job that Hydra starts, its folds locked; print its failure, let a sweep go on."""
+    set_up_process()  # a cluster starts a job in a process of its own
     folder = Path(HydraConfig.get().runtime.output_dir)
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())  # as it is shown: no home folder

@@ -1,8 +1,8 @@
 """The configuration's sections for training and loggers."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from lymphoml.core.section import AtLeastOne, Positive, Section, Share, Text
 
@@ -67,5 +67,5 @@ class LoggerConfig(Section):
     wandb: bool
     tensorboard: bool
     mode: Literal["auto", "online", "offline", "disabled"]
-    project: Annotated[Text, Field(min_length=1)]
+    project: Text | None
     entity: Text | None

@@ -7,6 +7,7 @@ import platform
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,8 @@ import torch
 import yaml
 from torch.utils.data import DataLoader, TensorDataset
 
-from lymphoml.core.errors import InputError
+from lymphoml.core.errors import InputError, RuntimeFailure
+from lymphoml.training.loggers import tracker as tracker_module
 from lymphoml.training.loggers.privacy import finite_scalars, public_config, public_slug
 from lymphoml.training.loggers.tracker import Tracker, resolve_mode
 from tests.fake_wandb import ENTITY, PROJECT, SWEEP, FakeWandb, read_runs
@@ -39,7 +41,7 @@ PREDICTIONS = pd.DataFrame(
         "probability": [0.1, 0.6, 0.5, 0.9],
     }
 )
-LOGGER = {"wandb": True, "tensorboard": True, "mode": "auto", "project": "lymphoml", "entity": None}
+LOGGER = {"wandb": True, "tensorboard": True, "mode": "auto", "project": None, "entity": None}
 
 
 def configuration(home: Path = Path("/home/someone"), **logger) -> SimpleNamespace:
@@ -167,7 +169,8 @@ def test_a_run_for_each_fold_and_one_for_all(job):
     assert [run.job_type for run in job.runs] == ["fold", "fold", "cv"]
     assert [run.config.get("fold") for run in job.runs] == [0, 1, None]
     for run in job.runs:
-        assert (run.group, run.project, run.tags) == (SLUG, "lymphoml", ["blood", "cv"])
+        assert (run.group, run.project) == (f"cv,{SLUG}", "lymphoml")
+        assert run.tags == ["blood", "cv"]
         assert (run.exit_code, run.sweep_id) == (0, "")
         factors = {name: run.config[name] for name in ("optim", "lr", "scheduler")}
         assert factors == {"optim": "sgd", "lr": 0.1, "scheduler": "exponential"}
@@ -291,11 +294,78 @@ def test_mode(configured, environment, key, mode, monkeypatch):
         monkeypatch.setenv("WANDB_MODE", environment)
     client = SimpleNamespace(login=lambda prompt, verify: key, errors=wandb.errors)
     monkeypatch.setattr("lymphoml.training.loggers.tracker._client", lambda: client)
+    monkeypatch.setattr("lymphoml.training.loggers.tracker.connection_error", lambda: None)
     assert resolve_mode(configured) == mode
 
 
 def test_online_without_a_key_is_an_input_error():
     with pytest.raises(InputError, match=r"logger\.mode=online"):
+        resolve_mode("online")
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    server = FakeWandb()
+    for name, value in server.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    wandb = tracker_module._client()
+    wandb.teardown()  # what it read of the environment before
+    tracker_module._client.cache_clear()
+    tracker_module.print_once.cache_clear()
+    yield server
+    server.server_close()
+    wandb.teardown()
+    tracker_module._client.cache_clear()
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("WANDB_MODE", "WANDB_MODE=foo: must be online, offline or disabled"),
+    ("WANDB_INSECURE_DISABLE_SSL", "does not start .*insecure_disable_ssl.*logger=csv"),
+])  # fmt: skip
+def test_another_value_in_the_environment_is_an_input_error(name, words, server, monkeypatch):
+    monkeypatch.setenv(name, "foo")
+    with pytest.raises(InputError, match=words):
+        resolve_mode("auto")
+
+
+@pytest.mark.parametrize(("given", "project"), [({"project": "mine"}, "mine"), ({}, "theirs")])
+def test_the_environments_project_is_that_of_every_run_unless_a_key_is_given(
+    given, project, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    config = configuration(tensorboard=False, mode="offline", **given)
+    with Tracker(config, tmp_path, SLUG) as tracker:
+        log_epochs(tracker, 0, {0: 1.0})
+    assert read_runs(tmp_path)[0].project == project
+
+
+@pytest.mark.slow
+def test_a_network_that_is_lost_costs_no_training(server, tmp_path, monkeypatch, capsys):
+    """Between folds, and within one, whose run's end is then waited for."""
+    monkeypatch.setattr(tracker_module, "FINISH_S", 1)
+    with ExitStack() as stack:
+        with server.serving():
+            tracker = stack.enter_context(Tracker(configuration(tensorboard=False), tmp_path, SLUG))
+            log_epochs(tracker, 0, {0: 1.0})
+            lost = tracker.fold(1)
+            (logger,) = lost.__enter__()
+            logger.log_metrics({"val/loss": 2.0, "epoch": 0})
+        tracker.log_fold(PREDICTIONS, {})
+        lost.__exit__(None, None, None)
+        log_epochs(tracker, 2, {0: 1.0})
+        tracker.log_cross_validation(METRICS)
+    late, gone = capsys.readouterr().err.splitlines()
+    assert "Timed out finishing run" in late
+    assert "does not answer" in gone
+    assert "offline" in gone
+    assert [run.name for run in read_runs(tmp_path)] == [f"fold 2 {SLUG}", SLUG]
+
+
+def test_without_a_network_auto_is_offline_and_online_fails(server, capsys):
+    server.server_close()
+    assert resolve_mode("auto") == "offline"
+    assert server.url in capsys.readouterr().err
+    with pytest.raises(RuntimeFailure, match=r"logger\.mode=online: .* does not answer"):
         resolve_mode("online")
 
 
@@ -372,7 +442,8 @@ def test_wandb_agent(tmp_path):
     parent, *folds = sorted(server.runs.values(), key=lambda run: run["jobType"])
     group = "experiment=paper,lr=0.001,name=wandb_ablation,optim=sgd,scheduler=exponential"
     assert (parent["name"], parent["jobType"], parent["sweep"]) == ("job0", "cv", SWEEP)
-    assert sorted(parent["groupName"].split(",")) == group.split(",")
+    assert parent["groupName"].split(",")[0] == "cv"
+    assert sorted(parent["groupName"].split(",")[1:]) == group.split(",")
     assert {fold["groupName"] for fold in folds} == {parent["groupName"]}
     assert [(fold["jobType"], fold.get("sweep")) for fold in folds] == [("fold", None)] * 2
     assert {run["project"] for run in server.runs.values()} == {PROJECT}  # the sweep's

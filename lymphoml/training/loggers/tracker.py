@@ -9,7 +9,10 @@ import functools
 import logging
 import os
 import shutil
+import ssl
+import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +21,7 @@ from typing import Any
 import pandas as pd
 from pytorch_lightning.loggers.logger import Logger
 
-from lymphoml.core.errors import InputError
+from lymphoml.core.errors import InputError, RuntimeFailure, one_line
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.training.loggers.privacy import (
@@ -30,6 +33,8 @@ from lymphoml.training.loggers.privacy import (
 from lymphoml.training.loggers.tensorboard import TensorBoardEvents
 
 SUMMARIES = {"val/balanced_accuracy": "max,last", "val/loss": "min,last", "train/loss": "min,last"}
+OFFLINE = "offline from here on, for `wandb sync` later"
+WAIT_S, FINISH_S = 10, 60  # for an answer of the server, and for what a run still has to send
 
 
 class Tracker:
@@ -42,6 +47,7 @@ class Tracker:
 
     def __init__(self, config: Any, run_dir: Path, slug: str):
         self.config, self.run_dir, self.slug = config, run_dir, public_slug(slug)
+        self._group = public_slug(f"{config.name},{slug}")
         # Left in the environment, they would make every fold's run the sweep's.
         self._run_id = os.environ.pop("WANDB_RUN_ID", None)
         self._sweep_id = os.environ.pop("WANDB_SWEEP_ID", None)
@@ -63,7 +69,8 @@ class Tracker:
         if kind is None and not self._reported and metrics.exists():  # finished before this sweep
             advice = "remove it and rerun the same command"
             self.log_cross_validation(read_mapping(metrics, advice))
-        self._cv.finish(exit_code=int(kind is not None))
+        with best_effort():
+            self._cv.finish(exit_code=int(kind is not None))
 
     @contextmanager
     def fold(self, fold: int) -> Iterator[list[Logger]]:
@@ -94,8 +101,9 @@ class Tracker:
         Of `predictions` only the columns label (0 or 1) and probability are read.
         """
         if self._fold is not None:
-            self._fold.run.summary.update(finite_scalars(scores))
-            log_charts(self._fold.run, predictions["label"], predictions["probability"])
+            with best_effort():
+                self._fold.run.summary.update(finite_scalars(scores))
+                log_charts(self._fold.run, predictions["label"], predictions["probability"])
 
     def log_cross_validation(self, metrics: Mapping[str, Any]) -> None:
         """Log the content of `metrics.json`: the pooled scores and a table of the folds."""
@@ -106,27 +114,43 @@ class Tracker:
         rows = pd.DataFrame([finite_scalars(fold) for fold in metrics["folds"]])
         # Bound, it is a file of the run. Else W&B makes it an artifact too: a copy under the home
         # folder, whose full path it writes into the run.
-        table = _client().Table(dataframe=rows)
-        table.bind_to_run(self._cv, "folds", self._cv.step)
-        self._cv.log(finite_scalars(metrics) | {"folds": table})
+        with best_effort():
+            table = _client().Table(dataframe=rows)
+            table.bind_to_run(self._cv, "folds", self._cv.step)
+            self._cv.log(finite_scalars(metrics) | {"folds": table})
         self._reported = True
 
     def _start(self, job_type: str, name: str, factors: dict[str, Any]) -> Any:
-        """Start a new W&B run, whatever other runs are open."""
+        """Start a new W&B run, whatever other runs are open; offline where the server fails."""
+        reason = connection_error() if self._mode == "online" else None
+        if reason is None:
+            try:
+                return self._init(job_type, name, factors)
+            except _client().Error as error:  # a wrong key, no right to the project
+                if self._mode != "online":
+                    raise
+                reason = one_line(error)
+        self._mode = "offline"
+        print_once(f"W&B: {reason}; {OFFLINE}")
+        return self._init(job_type, name, factors)
+
+    def _init(self, job_type: str, name: str, factors: dict[str, Any]) -> Any:
         wandb, options = _client(), self.config.logger
         # The agent's own run is the whole one.
         run_id, sweep_id = (self._run_id, self._sweep_id) if job_type == "cv" else (None, None)
         # A sweep chose where its runs go; the folds' runs go there too.
-        sweep = os.environ if self._sweep_id else {}
+        project, entity = os.environ.get("WANDB_PROJECT"), os.environ.get("WANDB_ENTITY")
+        if not self._sweep_id:
+            project, entity = options.project or project, options.entity or entity
         run = wandb.init(
             reinit="create_new",
             settings=wandb.Settings(sweep_id=sweep_id),
             id=run_id,
             dir=self.run_dir,
             mode=self._mode,
-            project=sweep.get("WANDB_PROJECT", options.project),
-            entity=sweep.get("WANDB_ENTITY", options.entity),
-            group=self.slug,
+            project=project or "lymphoml",
+            entity=entity,
+            group=self._group,
             job_type=job_type,
             name=name[:128],
             tags=list(dict.fromkeys((*self.config.tags, self.config.name))),
@@ -166,24 +190,29 @@ class WandbRun(Logger):
         return self._run
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.run.log(dict(metrics), step=int(metrics["epoch"]))
+        with best_effort():
+            self.run.log(dict(metrics), step=int(metrics["epoch"]))
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Log none: they may contain paths, and the run has the public configuration."""
 
     def finish(self, failed: bool) -> None:
         if self._run is not None:
-            self._run.finish(exit_code=int(failed))
+            with best_effort():
+                self._run.finish(exit_code=int(failed))
 
 
 def resolve_mode(mode: str) -> str:
-    """Return offline, online or disabled; `auto` is online where an API key is configured.
+    """Return offline, online or disabled; `auto` is online with an API key and a server.
 
-    Raises InputError for a malformed key, and for `online` without a key.
+    Raises InputError for a malformed key or WANDB_MODE, and for `online` without a key;
+    RuntimeFailure for `online` without a server.
     """
-    chosen = os.environ.get("WANDB_MODE", "auto") if mode == "auto" else mode
-    if chosen not in ("auto", "online"):
+    chosen = (os.environ.get("WANDB_MODE") or "auto") if mode == "auto" else mode
+    if chosen in ("offline", "disabled"):
         return chosen
+    if chosen not in ("auto", "online"):
+        raise InputError(f"WANDB_MODE={chosen}: must be online, offline or disabled")
     wandb = _client()
     try:
         has_key = wandb.login(prompt=False, verify=False)
@@ -194,7 +223,38 @@ def resolve_mode(mode: str) -> str:
             "logger.mode=online: W&B has no API key or is switched off. Run `wandb login`, set "
             "WANDB_API_KEY, or set logger.mode=offline."
         )
-    return "online" if has_key else "offline"
+    reason = connection_error() if has_key else None
+    if reason and mode == "online":
+        raise RuntimeFailure(f"logger.mode=online: {reason}. Set logger.mode=auto or offline.")
+    if reason:
+        print_once(f"W&B: {reason}; {OFFLINE}")
+    return "online" if has_key and not reason else "offline"
+
+
+def connection_error() -> str | None:
+    """Return why W&B's server does not answer within seconds; None where it does."""
+    url = _client().setup().settings.base_url
+    try:
+        urllib.request.urlopen(url, timeout=WAIT_S).close()
+    except OSError as error:
+        # An error of HTTP is an answer, and W&B has certificates of its own.
+        if not isinstance(getattr(error, "reason", error), str | ssl.SSLError):
+            return f"{url} does not answer ({getattr(error, 'reason', error)})"
+    return None
+
+
+@contextmanager
+def best_effort() -> Iterator[None]:
+    """Print what W&B raises: no training ends for it."""
+    try:
+        yield
+    except Exception as error:  # of whatever kind: its own process may be gone
+        print_once(f"W&B: {one_line(error)} What was logged is in the run folder, for `wandb sync`")
+
+
+@functools.cache
+def print_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def log_charts(run: Any, label: pd.Series, probability: pd.Series) -> None:
@@ -229,11 +289,15 @@ def _client() -> Any:
     import wandb
 
     logging.getLogger("wandb").setLevel(logging.CRITICAL)  # a file in the run that contains paths
-    wandb.setup(
-        wandb.Settings(
-            silent=True, console="off", host="", program="train.py", save_code=False,
-            disable_code=True, disable_git=True, symlink=False, x_disable_meta=True,
-            x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False,
-        )
+    settings = wandb.Settings(
+        silent=True, console="off", host="", program="train.py", save_code=False,
+        disable_code=True, disable_git=True, symlink=False, x_disable_meta=True,
+        x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False,
+        init_timeout=3 * WAIT_S, finish_timeout=FINISH_S, finish_timeout_raises=True,
     )  # fmt: skip
+    try:
+        wandb.setup(settings)
+    except Exception as error:  # a malformed variable, or a process that does not start
+        reason = one_line(error)[:200]
+        raise InputError(f"W&B does not start ({reason}). Set logger=csv to do without.") from None
     return wandb
