@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lymphoml.cli.options import first_line
 from lymphoml.core.cores import parallel_jobs
 from lymphoml.core.errors import InputError, quoted
-from lymphoml.core.untrusted import read_mapping, reject_symlinks, texts
+from lymphoml.core.untrusted import leaves, read_mapping, reject_symlinks, texts
 from lymphoml.runs.naming import slug
 
 if TYPE_CHECKING:  # pydantic takes a third of a second, which --help need not wait for
@@ -33,11 +33,21 @@ def compose_config(*overrides: str) -> "TrainConfig":
     return validate(_compose(overrides))
 
 
+def known_keys() -> list[str]:
+    """Return every key that `train.py` has without overrides, dotted."""
+    composed = OmegaConf.to_container(_compose([]), resolve=False)
+    return [key for key, _ in leaves(composed)]
+
+
 def validate(composed: Any) -> "TrainConfig":
     """Return what Hydra composed, resolved and typed: Hydra ends here. Raises InputError."""
     from lymphoml.runs.settings import TrainConfig
 
-    return TrainConfig.read(to_plain_dict(composed))
+    values = to_plain_dict(composed)
+    for key in values.keys() - TrainConfig.model_fields.keys():
+        if isinstance(values[key], dict):
+            raise InputError(f"{key}: no such key; its file must begin with # @package _global_")
+    return TrainConfig.read(values)
 
 
 def to_plain_dict(composed: Any, changes: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,14 @@ from lymphoml.core.errors import (
     UserFacingError,
     as_user_error,
     quoted,
+    unknown_key,
 )
 from lymphoml.core.slurm import check_single_task
 
-EVALUATING = " while evaluating "  # as Hydra writes it
+EVALUATING = " while evaluating "  # as Hydra writes it, which these also are
+NOT_IN_CONF = re.compile("Could not override '([^']*)'")
+OPEN = ("data.columns.", "data.label_values.", "data.date_formats.")  # mappings of the user's own
+OF_HYDRA = ("full_key:", "object_type=", "reference_type=", "To append to your ")
 
 
 def run_cli(main: Callable[[], Any]) -> None:
@@ -51,8 +55,6 @@ def _hydra_error(error: Exception) -> InputError | None:
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
-    from lymphoml.cli.options import first_line
-
     if isinstance(error, OverrideParseException):
         for line in str(error).splitlines():
             if EVALUATING in line:  # a function of the grammar
@@ -61,9 +63,21 @@ def _hydra_error(error: Exception) -> InputError | None:
             f"{quoted(error.override, 200)}: cannot be read as key=value; quote a value that has "
             f"= , or brackets: \"key='value'\""
         )
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-        return InputError(first_line(error) + (f": {first_line(cause)}" if cause else ""))
+    if isinstance(error, HydraException) and (found := NOT_IN_CONF.match(str(error))):
+        from lymphoml.cli.config import known_keys
+
+        key = getattr(error.__cause__, "full_key", None) or found[1]
+        adds = f"; +{key}=... adds it" if key.startswith(OPEN) else ""
+        known = known_keys()
+        return InputError(
+            f"{key}: quote {key.rpartition('.')[2]}"
+            if key in known
+            else unknown_key(key, known) + adds
+        )
+    of_group = isinstance(error, ValueError) and str(error).startswith("Config group override")
+    if isinstance(error, HydraException | OmegaConfBaseException) or of_group:
+        lines = [each for each in _chain(error) if not each.startswith(OF_HYDRA)]
+        return InputError(" ".join(dict.fromkeys(lines)))
     return None
 
 
@@ -77,3 +91,11 @@ def _cluster_error(error: Exception) -> UserFacingError | None:
     if reason.startswith("sbatch: "):
         return InputError(reason)
     return RuntimeFailure(f"{reason}; runs/NAME/slurm has the logs. Remove the cause, {RESUME}")
+
+
+def _chain(error: BaseException | None) -> Iterator[str]:
+    """Yield the lines of an error and of its causes."""
+    while error is not None:
+        text = str(error).partition("Config search path:")[0]
+        yield from filter(None, (line.strip() for line in text.splitlines()))
+        error = error.__cause__

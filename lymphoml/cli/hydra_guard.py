@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lymphoml.cli.overrides import check_overrides
 from lymphoml.core.errors import InputError
-from lymphoml.core.untrusted import SETTINGS, parse_yaml, read_text
+from lymphoml.core.untrusted import SETTINGS, leaves, parse_yaml, read_text
 
 CONF = Path(__file__).parents[2] / "conf"
 NAME = r"(?![.-])[A-Za-z0-9_.-]{1,100}"
@@ -53,10 +54,12 @@ def check_command_line(words: Sequence[str]) -> None:
         if key.lstrip("+") == "hydra.searchpath":
             for folder in re.findall(r"file://([^],'\"]+)", value):
                 _check_files(Path(folder), parsed)
+    file: dict[str, Any] = {}
     if parsed.config_dir:
-        _check_files(Path(parsed.config_dir), parsed)
+        file |= _check_files(Path(parsed.config_dir), parsed)
     if parsed.config_path:  # relative to train.py
-        _check_files(CONF.parent / parsed.config_path, parsed)
+        file |= _check_files(CONF.parent / parsed.config_path, parsed)
+    check_overrides(parsed.overrides, file, parsed.multirun)
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
@@ -73,14 +76,18 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(list(words))
 
 
-def _check_files(folder: Path, parsed: argparse.Namespace) -> None:
-    """Check the named file of `folder` and every other that it or an override reaches."""
+def _check_files(folder: Path, parsed: argparse.Namespace) -> dict[str, Any]:
+    """Check the named file of `folder` and every other that it or an override reaches; return it.
+
+    {} where `folder` has no such file.
+    """
+    file: dict[str, Any] = {}
     if folder.resolve() == CONF.resolve():
-        return
+        return file
     named = PurePosixPath((parsed.config_name or "train").removesuffix(".yaml") + ".yaml")
     choices = [_override(word) for word in parsed.overrides]
     if (folder / named).is_file():
-        content = _read(folder / named)
+        file = content = _read(folder / named)
         _check_hydra(folder / named, content.get("hydra"))
         if "name" in content:
             _check_names(str(content["name"]))
@@ -97,12 +104,13 @@ def _check_files(folder: Path, parsed: argparse.Namespace) -> None:
             content = _read(folder / path)
             _check_nested(folder, path, content, is_global="@_global_" in group)
             choices += _defaults(folder, path, content)
+    return file
 
 
 def _check_hydra(path: Path, hydra: Any) -> None:
     if not isinstance(hydra, dict | None):
         raise InputError(f"{path}: hydra is not a mapping")
-    for key, value in _leaves(hydra) if hydra else ():
+    for key, value in leaves(hydra) if hydra else ():
         text = "null" if value is None else str(value)
         values = next((ALLOWED[keys] for keys in ALLOWED if re.fullmatch(keys, key)), None)
         if values is None or not re.fullmatch(values, text):
@@ -185,11 +193,3 @@ def _refusal(path: Path, what: str) -> InputError:
         f"{path}: it may not set {what}, which could run, read or write something; remove it, or "
         f"give it on the command line"
     )
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, each in value.items():
-            yield from _leaves(each, f"{key}.{name}".lstrip("."))
-    else:
-        yield key, value

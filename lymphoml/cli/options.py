@@ -2,19 +2,24 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from lymphoml.core.errors import InputError, quoted
-from lymphoml.core.untrusted import parse_yaml
+from lymphoml.core.errors import InputError, quoted, unknown_key
+from lymphoml.core.untrusted import leaves, parse_yaml
 
 T = TypeVar("T")
 REQUIRED: Any = MISSING
+KINDS: dict[Any, str] = {
+    int: "a whole number", float: "a number", bool: "true or false", str | None: "text",
+    list[int]: "whole numbers, as [1,2]", list[str]: "a list, as [A,B]",
+}  # fmt: skip
 
 
 def option(default: Any, help: str) -> Any:
@@ -35,29 +40,45 @@ def print_help(options: type) -> None:
 def parse(options: type[T], words: Sequence[str]) -> T:
     """Return `key=value` words as the dataclass of a command: YAML, or text. Raises InputError."""
     types = {each.name: each.type for each in dataclasses.fields(options)}  # type: ignore[arg-type]
-    texts: dict[str, str] = {}
-    values = []
+    merged: Any = OmegaConf.structured(options)
+    keys: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise InputError(f"{word}: give options as key=value")
-        if types.get(key) is str:
-            texts[key] = value[1:-1] if re.fullmatch(r"(['\"]).*\1", value, re.DOTALL) else value
-            continue
+        kind = types.get(key.partition(".")[0])
+        is_group = get_origin(kind) is dict
+        if kind is None or ("." in key and not is_group):
+            raise InputError(unknown_key(key, types))
         try:
-            parse_yaml(value)
-        except ValueError as error:
-            raise InputError(f"{quoted(word, 200)}: {error}") from None
-        values.append(word)
-    try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(options), OmegaConf.from_dotlist(values), texts
-        )
-        if missing := sorted(OmegaConf.missing_keys(merged)):
-            raise InputError(f"{key}=...: this option is required" for key in missing)
-        return OmegaConf.to_object(merged)  # type: ignore[return-value]
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise InputError(f"{' '.join(words)}: {first_line(error)}") from None
+            if kind is str:
+                quotes = re.fullmatch(r"(['\"]).*\1", value, re.DOTALL)
+                content: Any = {key: value[1:-1] if quotes else value}
+            else:
+                if value.startswith("*"):  # a pattern of file names; an alias is never valid
+                    value = repr(value)
+                given = parse_yaml(value)
+                if key in types and is_group and not isinstance(given, dict):
+                    raise ValueError(f"give {key}.KEY=VALUE")
+                content = OmegaConf.from_dotlist([f"{key}={value}"])
+            merged = OmegaConf.merge(merged, content)
+            OmegaConf.to_container(merged, resolve=True)
+        except ValidationError:
+            kinds = [KINDS[each] for each in (kind, *get_args(kind)) if each in KINDS]
+            raise InputError(f"{quoted(word, 200)}: must be {kinds[0]}") from None
+        except (ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+            raise InputError(f"{quoted(word, 200)}: {first_line(error)}") from None
+        keys += [each for each, _ in leaves(OmegaConf.to_container(OmegaConf.create(content)))]
+    reject_repeated(keys)
+    if missing := sorted(OmegaConf.missing_keys(merged)):
+        raise InputError(f"{key}=...: this option is required" for key in missing)
+    return OmegaConf.to_object(merged)  # type: ignore[no-any-return]
+
+
+def reject_repeated(keys: Iterable[str]) -> None:
+    """Raise InputError for a key that is given twice: one of its values would have no effect."""
+    if repeated := [key for key, count in Counter(keys).items() if count > 1]:
+        raise InputError(f"{key}: is given twice; give it once" for key in repeated)
 
 
 def first_line(error: BaseException) -> str:

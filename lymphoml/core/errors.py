@@ -4,6 +4,7 @@ import errno
 import re
 import shutil
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from rich.filesize import decimal
@@ -65,6 +66,12 @@ def quoted(text: str, longest: int) -> str:
     """Return a user's text in quotes, cut to `longest` characters and never within a date."""
     cut = text[:longest].rstrip("0123456789-/. ") + "..."
     return repr(text if len(text) <= longest else cut)
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """Return the line about a key that does not exist, with the nearest one that does."""
+    nearest = get_close_matches(key, list(known), 1, cutoff=0)
+    return f"{key}: no such key" + "".join(f"; the nearest is {each}" for each in nearest)
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from lymphoml.core.errors import InputError, quoted
+from lymphoml.core.errors import InputError, quoted, unknown_key
+from lymphoml.core.untrusted import leaves
 
 LONGEST_VALUE = 80  # characters of a value in a message
 NAMES = {"None": "null", "True": "true", "False": "false"}  # as YAML writes them
@@ -68,6 +69,10 @@ def _problems(error: ValidationError, values: Any, path: str) -> list[str]:
     """Return one line per problem; what the members of a union allow is joined by `or`."""
     allowed: dict[str, list[str]] = {}
     lines: dict[str, str] = {}
+    unknown = {_locate(each["loc"], values, path) for each in error.errors(include_url=False)
+               if each["type"] == "extra_forbidden"}  # fmt: skip
+    known = [key for key, _ in leaves(values, path)
+             if not any(f"{key}.".startswith(f"{each}.") for each in unknown)]  # fmt: skip
     for each in error.errors(include_url=False):
         key, found = _locate(each["loc"], values, path), each["input"]
         shown = f"{key}={_shown(found)}"
@@ -75,7 +80,7 @@ def _problems(error: ValidationError, values: Any, path: str) -> list[str]:
             case "missing":
                 lines[key] = f"{key}: is missing; give {key}=..."
             case "extra_forbidden":
-                lines[key] = f"{key}: no such key"
+                lines[key] = unknown_key(key, known)
             case "union_tag_not_found":
                 lines[key] = f"{key}: has no {each['ctx']['discriminator']}"
             case "union_tag_invalid":

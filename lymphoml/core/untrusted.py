@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,15 @@ def texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for each in value:
             yield from texts(each)
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted key, below `key`, and value of everything in a nested mapping."""
+    if isinstance(value, Mapping) and value:
+        for name, each in value.items():
+            yield from leaves(each, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
 
 
 def is_safe_text(name: str) -> bool:

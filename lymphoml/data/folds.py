@@ -24,10 +24,11 @@ def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.D
     table = table.sort_index()
     groups = count_groups(table)
     if not 2 <= folds <= groups.min():
-        raise InputError(
-            f"data.folds={folds}: with {groups[0]} reactive and {groups[1]} tumoral people, 2 to "
-            f"{groups.min()} folds can have both classes each"
-        )
+        counts = f"{groups[0]} reactive and {groups[1]} tumoral people are labelled"
+        advice = f"set data.folds to 2 to {groups.min()}, so that each fold has both"
+        if groups.min() < 2:
+            advice = "training needs two of each; check data.label_column and data.label_values"
+        raise InputError(f"data.folds={folds}: {counts}; {advice}")
     parts = []
     for repeat in range(repeats):
         splitter = StratifiedGroupKFold(

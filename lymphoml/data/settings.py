@@ -166,7 +166,7 @@ class DataConfig(Section):
     follow_links: bool = False  # likewise: whoever means it says so again
     id_column: Text
     label_column: Text
-    label_values: dict[str, Annotated[int, Field(ge=-1, le=1)]]  # -1 unknown
+    label_values: dict[Cell, Annotated[int, Field(ge=-1, le=1)]]  # -1 unknown
     person_column: Heading | None
     site_column: Heading | None
     columns: dict[str, ColumnConfig]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
-from lymphoml.core.errors import InputError, one_line, quoted
+from lymphoml.core.errors import InputError, one_line, quoted, unknown_key
 from lymphoml.core.untrusted import texts
 from lymphoml.models.encoders import FeatureEncoder
 from lymphoml.models.fusion import Fusion
@@ -47,10 +47,13 @@ def build(spec: dict[str, Any], *args: Any, part: str | None = None, **kwargs: A
     if "_target_" in texts(list(options.values())):
         raise InputError(f"{spec.get('_target_')}: remove the _target_ within an argument")
     target = _resolve(str(spec.get("_target_")), part)
+    signature = inspect.signature(target)
     try:
-        inspect.signature(target).bind(*args, **options, **kwargs)
+        signature.bind(*args, **options, **kwargs)
     except TypeError as error:
-        raise InputError(f"{spec['_target_']}: {error}") from None
+        known = signature.parameters
+        lines = [unknown_key(key, known) for key in options if key not in known] or [str(error)]
+        raise InputError(f"{spec['_target_']}: {line}" for line in lines) from None
     try:
         return target(*args, **options, **kwargs)
     except UNUSABLE as error:

@@ -2,8 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from lymphoml.core.untrusted import leaves as all_leaves
 
 # Where and how a run is made, never what is learned: they name no folder, and may differ between
 # two calls on one run.
@@ -38,13 +40,9 @@ def slug(overrides: Iterable[str]) -> str:
     return f"{name[: MAX_NAME_BYTES // 2]}~{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-def leaves(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(config: Any) -> Iterator[tuple[str, Any]]:
     """Yield dotted key and value of everything in a plain configuration that counts."""
-    if isinstance(config, Mapping) and config:
-        for part, value in config.items():
-            yield from leaves(value, f"{key}.{part}".lstrip("."))
-    elif not is_runtime_key(key):
-        yield key, config
+    return (leaf for leaf in all_leaves(config) if not is_runtime_key(leaf[0]))
 
 
 def _last_part(path: str) -> str:

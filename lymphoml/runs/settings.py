@@ -3,10 +3,10 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.section import Section, Text
+from lymphoml.core.section import Positive, Section, Text
 from lymphoml.data.settings import DataConfig
 from lymphoml.features.pretraining.settings import PretrainConfig
 from lymphoml.training.settings import (
@@ -43,7 +43,7 @@ class TrainConfig(Section):
     seed: int
     fold: int | Literal["all"]
     on_fold_error: Literal["raise", "skip"]
-    lr: Annotated[float, Field(ge=0)]
+    lr: Positive
     loss: LossConfig
     data: DataConfig
     model: dict[str, Any]
@@ -60,6 +60,8 @@ class TrainConfig(Section):
         problems, count = [], self.data.folds * self.data.repeats
         if self.fold != "all" and not 0 <= self.fold < count:
             problems.append(f"fold={self.fold}: must be all or 0 to {count - 1}")
+        if self.optim.get("lr", self.lr) != self.lr:
+            problems.append(f"optim.lr={self.optim['lr']}: give lr={self.optim['lr']} instead")
         if self.trainer.patience is not None and not self.data.inner_val_fraction:
             problems.append(
                 "trainer.patience needs data.inner_val_fraction above 0: a fold's own patients "

@@ -42,7 +42,7 @@ def test_a_split_takes_both_sides_from_the_folds_own_repeat():
 
 @pytest.mark.parametrize("count", [0, 1, 13])
 def test_too_many_folds_are_refused_with_the_allowed_range(patients, count):
-    with pytest.raises(InputError, match=r"2 to 1[01] folds"):
+    with pytest.raises(InputError, match=r"set data.folds to 2 to 1[01]"):
         make_folds(patients, count, 1, 0)
 
 

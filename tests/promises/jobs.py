@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,12 +138,17 @@ print(peak() - before, time.process_time() - started)
     return memory, seconds
 
 
+def last_of_each_key(words: Iterable[Any]) -> list[str]:
+    """Return a command's words, of a key that a test gives anew the last."""
+    return list({str(word).partition("=")[0]: str(word) for word in words}.values())
+
+
 def start(*words: Any, cwd: Path, **more: Any) -> subprocess.Popen:
     """Start a Python process in a session of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     usual = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(
-        [sys.executable, *map(str, words)], cwd=cwd, start_new_session=True,
+        [sys.executable, *last_of_each_key(words)], cwd=cwd, start_new_session=True,
         **usual | {"env": environment} | more,
     )  # fmt: skip
 

@@ -134,7 +134,7 @@ def test_a_launcher_gets_no_commands():
             check_command_line(SENT)
     send(chosen, hydra={"launcher": {"partition": "gpu", "timeout_min": 9}})
     check_command_line(SENT)
-    check_command_line([*SENT, "hydra.launcher.setup=[module load x]"])
+    check_command_line([*SENT, "-m", "hydra.launcher.setup=[module load x]"])
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from lymphoml.data import cache, decoding
 from lymphoml.runs import baselines
 from lymphoml.runs import prepare as preparation
 from lymphoml.training import callbacks, lightning_module
-from tests.promises.jobs import ROOT
+from tests.promises.jobs import ROOT, last_of_each_key
 
 HANGS = 120  # seconds after which a trial is killed
 IMPORTED = ["pytest", "hydra", "timm", "lymphoml.cli.run_commands", "tests.promises.trials",
@@ -96,7 +96,7 @@ def _train(trial: Trial) -> None:
     for stream in (1, 2):
         os.dup2(output, stream)
     _count(trial.how, trial.event)
-    sys.argv = [trial.script, *trial.words]
+    sys.argv = [trial.script, *last_of_each_key(trial.words)]
     runpy.run_path(str(ROOT / trial.script), run_name="__main__")
 
 
