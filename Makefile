@@ -7,7 +7,7 @@ RUN ?= runs/demo
 DATA ?= data/lymphocytosis
 COMPETITION ?= dlmi-lymphocytosis-classification
 ARGS ?=
-export MESSAGE
+export MESSAGE DATA RUN    # by the environment, so that spaces and quotes in them do no harm
 
 .PHONY: help setup demo audit train ablation triage predict submit report test test-all lint bench audit-deps clean
 
@@ -44,27 +44,27 @@ data/demo/truth.json: | $(READY)
 	$(BIN)/python -m lymphoml synthesize out=data/demo patients=120 test_patients=15 images=[6,12] size=32 clinical_effect=0.25 seed=0
 
 audit: $(READY)  ## images, duplicates, persons and shortcuts of a cohort: DATA=folder ARGS="cohort=table"
-	$(BIN)/python -m lymphoml audit data.root=$(DATA) $(ARGS)
+	$(BIN)/python -m lymphoml audit "data.root='$$DATA'" $(ARGS)
 
 train: $(READY)  ## cross-validate one configuration: DATA=folder ARGS="lr=1e-3 optim=adam"
-	$(BIN)/python train.py data.root=$(DATA) $(ARGS)
+	$(BIN)/python train.py "data.root='$$DATA'" $(ARGS)
 
 ablation: $(READY)  ## the paper's 8 configurations, restartable: DATA=folder ARGS="..."
-	$(BIN)/python train.py -cd sweeps -cn ablation data.root=$(DATA) $(ARGS)
+	$(BIN)/python train.py -cd sweeps -cn ablation "data.root='$$DATA'" $(ARGS)
 	$(BIN)/python -m lymphoml compare runs=runs/ablation
 	$(BIN)/python -m lymphoml report runs=runs/ablation
 
 triage: $(READY)  ## rule-out threshold, before predict: RUN=runs/NAME/SLUG ARGS="prevalence=0.3"
-	$(BIN)/python -m lymphoml triage run=$(RUN) $(ARGS)
+	$(BIN)/python -m lymphoml triage "run=$$RUN" $(ARGS)
 
 predict: $(READY)  ## predict the unlabelled patients: RUN=runs/NAME/SLUG
-	$(BIN)/python predict.py run=$(RUN) $(ARGS)
+	$(BIN)/python predict.py "run=$$RUN" $(ARGS)
 
 submit: $(READY)  ## send the Kaggle file: RUN=runs/NAME/SLUG MESSAGE="..."
-	$(BIN)/python -m lymphoml submit run=$(RUN) "message=$$MESSAGE" competition=$(COMPETITION) $(ARGS)
+	$(BIN)/python -m lymphoml submit "run=$$RUN" "message=$$MESSAGE" competition=$(COMPETITION) $(ARGS)
 
 report: $(READY)  ## one HTML page of a run: RUN=runs/NAME/SLUG ARGS="audit=FILE"
-	$(BIN)/python -m lymphoml report run=$(RUN) $(ARGS)
+	$(BIN)/python -m lymphoml report "run=$$RUN" $(ARGS)
 
 test: $(READY)  ## the tests, minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -83,5 +83,12 @@ bench: $(READY)  ## speed and memory against the paper's recipe and a plain loop
 audit-deps: $(READY)  ## known vulnerabilities of the locked packages; says so where none can be looked up
 	$(BIN)/python .ci/audit_deps.py $(ARGS) || test $$? -eq 3
 
+# What the demo writes into runs/demo, which also holds other runs that are trained with name=demo.
+DEMO := .lock SHA256SUMS audit.json baselines.csv config.yaml environment.json fold-* folds.csv instances.csv \
+  ledger.jsonl metrics.json predictions.csv pseudonyms.csv report.html strata.csv tensorboard test triage.json wandb
+
 clean:  ## remove the demo and caches; never your data or other runs
-	rm -rf runs/demo data/demo .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	test ! -e runs/demo/config.yaml || rm -rf $(addprefix runs/demo/,$(DEMO))
+	rmdir runs/demo 2>/dev/null || true
+	test ! -e data/demo/truth.json || rm -rf data/demo
+	rm -rf .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

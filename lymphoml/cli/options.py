@@ -72,7 +72,7 @@ def parse(options: type[T], words: Sequence[str]) -> T:
     reject_repeated(keys)
     if missing := sorted(OmegaConf.missing_keys(merged)):
         raise InputError(f"{key}=...: this option is required" for key in missing)
-    return OmegaConf.to_object(merged)  # type: ignore[no-any-return]
+    return OmegaConf.to_object(merged)  # type: ignore[return-value]
 
 
 def reject_repeated(keys: Iterable[str]) -> None:

@@ -1,12 +1,15 @@
 """Overrides: each has an effect, or is refused"""
 
+import subprocess
+
 import pytest
 
 from lymphoml.cli.config import compose_config
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.hydra_guard import check_command_line
 from lymphoml.core.errors import InputError
-from tests.promises.jobs import ROOT, one_line, refused
+from tests.promises.jobs import ROOT, files, one_line, refused
+from tests.reports.fabricate import make_run
 
 SUBDIR = "hydra.sweep.subdir=${hydra:job.num}"
 WITHOUT_EFFECT = {  # words of train.py: what the line names
@@ -95,3 +98,23 @@ def test_what_other_commands_refuse_is_one_line(words, capsys):
     """a group's option, a key given twice or unknown, to a command that has none such → one line
     that names it and the nearest key, exit code 2"""
     assert OF_COMMANDS[words] in refused(capsys, *words.split())
+
+
+def test_make_clean_removes_the_demo_alone(tmp_path):
+    """`make clean` with runs of one's own in runs/demo → the demo's files go, those runs stay"""
+    demo = make_run(tmp_path / "runs" / "demo", n=20, epochs=1)
+    own = make_run(demo / "lr=0.1", n=20, epochs=1)
+    before = files(own)
+    for _ in ("with a demo", "without"):
+        subprocess.run(["make", "-s", "-f", ROOT / "Makefile", "clean"], cwd=tmp_path, check=True)
+        assert [*demo.iterdir()] == [own]
+        assert files(own) == before
+
+
+def test_make_takes_a_folder_with_a_space():
+    """`make train DATA="my cohort"` → one override, data.root"""
+    make = ["make", "-n", "-o", ".venv/.ready", "DATA=my cohort", "train"]
+    line = subprocess.run(make, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    shell = ["sh", "-c", f"printf '%s\\n' {line}"]
+    words = subprocess.run(shell, env={"DATA": "my cohort"}, capture_output=True, text=True)
+    assert "data.root='my cohort'" in words.stdout.splitlines()
