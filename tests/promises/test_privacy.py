@@ -16,7 +16,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.privacy import PRIVATE, hide_dates, is_private
 from lymphoml.data.cohort import load_cohort
 from lymphoml.reports.page.patients import key_file, pseudonyms, read_key
-from lymphoml.training.loggers import tracker
+from lymphoml.training.loggers.wandb_client import client
 from tests.promises.jobs import ROOT, few, python
 from tests.promises.journey import ARCHIVE, IMAGE, PATIENT, PATIENTS, Journey, canaries, make_cohort
 from tests.promises.search import search, word_needles
@@ -234,5 +234,5 @@ def test_timms_hub_gets_no_telemetry(monkeypatch, tmp_path):
 
 
 def test_wandb_reports_no_errors_to_its_makers():
-    tracker._client()
+    client()
     assert os.environ["WANDB_ERROR_REPORTING"] == "false"

@@ -19,9 +19,10 @@ import yaml
 from torch.utils.data import DataLoader, TensorDataset
 
 from lymphoml.core.errors import InputError, RuntimeFailure
-from lymphoml.training.loggers import tracker as tracker_module
+from lymphoml.training.loggers import wandb_client
 from lymphoml.training.loggers.privacy import finite_scalars, public_config, public_slug
-from lymphoml.training.loggers.tracker import Tracker, resolve_mode
+from lymphoml.training.loggers.tracker import Tracker
+from lymphoml.training.loggers.wandb_client import resolve_mode
 from tests.fake_wandb import ENTITY, PROJECT, SWEEP, FakeWandb, read_runs
 
 ROOT = Path(__file__).parents[2]
@@ -97,10 +98,13 @@ def log_epochs(tracker: Tracker, fold: int, losses: dict[int, float]) -> None:
                 logger.log_metrics({"val/loss": loss, "epoch": epoch}, step=9)
 
 
+OWN = {"WANDB_CACHE_DIR", "WANDB_ERROR_REPORTING", "WANDB_SERVICE"}  # set by this process
+
+
 @pytest.fixture(autouse=True)
 def _no_wandb_environment(monkeypatch):
     for name in os.environ:
-        if name.startswith("WANDB_") and name not in ("WANDB_CACHE_DIR", "WANDB_ERROR_REPORTING"):
+        if name.startswith("WANDB_") and name not in OWN:
             monkeypatch.delenv(name)
 
 
@@ -266,9 +270,9 @@ def test_one_class_has_no_curve(tmp_path):
 
 
 def test_without_wandb_it_is_not_imported(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "lymphoml.training.loggers.tracker._client", lambda: pytest.fail("wandb was imported")
-    )
+    for module in ("tracker", "wandb_client"):
+        name = f"lymphoml.training.loggers.{module}.client"
+        monkeypatch.setattr(name, lambda: pytest.fail("wandb was imported"))
     for tensorboard in (True, False):
         config = configuration(wandb=False, tensorboard=tensorboard)
         with Tracker(config, tmp_path, SLUG) as tracker, tracker.fold(0) as loggers:
@@ -293,8 +297,8 @@ def test_mode(configured, environment, key, mode, monkeypatch):
     if environment:
         monkeypatch.setenv("WANDB_MODE", environment)
     client = SimpleNamespace(login=lambda prompt, verify: key, errors=wandb.errors)
-    monkeypatch.setattr("lymphoml.training.loggers.tracker._client", lambda: client)
-    monkeypatch.setattr("lymphoml.training.loggers.tracker.connection_error", lambda: None)
+    monkeypatch.setattr("lymphoml.training.loggers.wandb_client.client", lambda: client)
+    monkeypatch.setattr("lymphoml.training.loggers.wandb_client.connection_error", lambda: None)
     assert resolve_mode(configured) == mode
 
 
@@ -308,14 +312,14 @@ def server(tmp_path, monkeypatch):
     server = FakeWandb()
     for name, value in server.environment(tmp_path).items():
         monkeypatch.setenv(name, value)
-    wandb = tracker_module._client()
+    wandb = wandb_client.client()
     wandb.teardown()  # what it read of the environment before
-    tracker_module._client.cache_clear()
-    tracker_module.print_once.cache_clear()
+    wandb_client.client.cache_clear()
+    wandb_client.print_once.cache_clear()
     yield server
     server.server_close()
     wandb.teardown()
-    tracker_module._client.cache_clear()
+    wandb_client.client.cache_clear()
 
 
 @pytest.mark.parametrize(("name", "words"), [
@@ -342,7 +346,7 @@ def test_the_environments_project_is_that_of_every_run_unless_a_key_is_given(
 @pytest.mark.slow
 def test_a_network_that_is_lost_costs_no_training(server, tmp_path, monkeypatch, capsys):
     """Between folds, and within one, whose run's end is then waited for."""
-    monkeypatch.setattr(tracker_module, "FINISH_S", 1)
+    monkeypatch.setattr(wandb_client, "FINISH_S", 1)
     with ExitStack() as stack:
         with server.serving():
             tracker = stack.enter_context(Tracker(configuration(tensorboard=False), tmp_path, SLUG))

@@ -4,15 +4,9 @@ The run folder has every number already, each fold's `history.csv` among them. N
 patient's identifier, a path, the machine's name or its user.
 """
 
-import atexit
 import functools
-import logging
 import os
 import shutil
-import ssl
-import sys
-import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,7 +15,7 @@ from typing import Any
 import pandas as pd
 from pytorch_lightning.loggers.logger import Logger
 
-from lymphoml.core.errors import InputError, RuntimeFailure, one_line
+from lymphoml.core.errors import one_line
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.training.loggers.privacy import (
@@ -31,10 +25,17 @@ from lymphoml.training.loggers.privacy import (
     sweep_factors,
 )
 from lymphoml.training.loggers.tensorboard import TensorBoardEvents
+from lymphoml.training.loggers.wandb_client import (
+    OFFLINE,
+    best_effort,
+    client,
+    connection_error,
+    own_cache,
+    print_once,
+    resolve_mode,
+)
 
 SUMMARIES = {"val/balanced_accuracy": "max,last", "val/loss": "min,last", "train/loss": "min,last"}
-OFFLINE = "offline from here on, for `wandb sync` later"
-WAIT_S, FINISH_S = 10, 60  # for an answer of the server, and for what a run still has to send
 
 
 class Tracker:
@@ -115,7 +116,7 @@ class Tracker:
         # Bound, it is a file of the run. Else W&B makes it an artifact too: a copy under the home
         # folder, whose full path it writes into the run.
         with best_effort():
-            table = _client().Table(dataframe=rows)
+            table = client().Table(dataframe=rows)
             table.bind_to_run(self._cv, "folds", self._cv.step)
             self._cv.log(finite_scalars(metrics) | {"folds": table})
         self._reported = True
@@ -126,7 +127,7 @@ class Tracker:
         if reason is None:
             try:
                 return self._init(job_type, name, factors)
-            except _client().Error as error:  # a wrong key, no right to the project
+            except client().Error as error:  # a wrong key, no right to the project
                 if self._mode != "online":
                     raise
                 reason = one_line(error)
@@ -135,7 +136,7 @@ class Tracker:
         return self._init(job_type, name, factors)
 
     def _init(self, job_type: str, name: str, factors: dict[str, Any]) -> Any:
-        wandb, options = _client(), self.config.logger
+        wandb, options = client(), self.config.logger
         # The agent's own run is the whole one.
         run_id, sweep_id = (self._run_id, self._sweep_id) if job_type == "cv" else (None, None)
         # A sweep chose where its runs go; the folds' runs go there too.
@@ -158,7 +159,7 @@ class Tracker:
         )
         # The client's own logs contain paths. They are unlinked while open, so that not even a kill
         # leaves them.
-        for logs in (run.settings.log_dir, _own_cache() / "wandb" / "logs"):
+        for logs in (run.settings.log_dir, own_cache() / "wandb" / "logs"):
             shutil.rmtree(logs, ignore_errors=True)
         return run
 
@@ -202,64 +203,9 @@ class WandbRun(Logger):
                 self._run.finish(exit_code=int(failed))
 
 
-def resolve_mode(mode: str) -> str:
-    """Return offline, online or disabled; `auto` is online with an API key and a server.
-
-    Raises InputError for a malformed key or WANDB_MODE, and for `online` without a key;
-    RuntimeFailure for `online` without a server.
-    """
-    chosen = (os.environ.get("WANDB_MODE") or "auto") if mode == "auto" else mode
-    if chosen in ("offline", "disabled"):
-        return chosen
-    if chosen not in ("auto", "online"):
-        raise InputError(f"WANDB_MODE={chosen}: must be online, offline or disabled")
-    wandb = _client()
-    try:
-        has_key = wandb.login(prompt=False, verify=False)
-    except wandb.errors.AuthenticationError as error:
-        raise InputError(f"W&B: {error}") from None
-    if chosen == "online" and not has_key:
-        raise InputError(
-            "logger.mode=online: W&B has no API key or is switched off. Run `wandb login`, set "
-            "WANDB_API_KEY, or set logger.mode=offline."
-        )
-    reason = connection_error() if has_key else None
-    if reason and mode == "online":
-        raise RuntimeFailure(f"logger.mode=online: {reason}. Set logger.mode=auto or offline.")
-    if reason:
-        print_once(f"W&B: {reason}; {OFFLINE}")
-    return "online" if has_key and not reason else "offline"
-
-
-def connection_error() -> str | None:
-    """Return why W&B's server does not answer within seconds; None where it does."""
-    url = _client().setup().settings.base_url
-    try:
-        urllib.request.urlopen(url, timeout=WAIT_S).close()
-    except OSError as error:
-        # An error of HTTP is an answer, and W&B has certificates of its own.
-        if not isinstance(getattr(error, "reason", error), str | ssl.SSLError):
-            return f"{url} does not answer ({getattr(error, 'reason', error)})"
-    return None
-
-
-@contextmanager
-def best_effort() -> Iterator[None]:
-    """Print what W&B raises: no training ends for it."""
-    try:
-        yield
-    except Exception as error:  # of whatever kind: its own process may be gone
-        print_once(f"W&B: {one_line(error)} What was logged is in the run folder, for `wandb sync`")
-
-
-@functools.cache
-def print_once(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def log_charts(run: Any, label: pd.Series, probability: pd.Series) -> None:
     """Log the confusion matrix and, where both classes are present, the ROC curve."""
-    plot, names, predicted = _client().plot, ["reactive", "tumoral"], probability > THRESHOLD
+    plot, names, predicted = client().plot, ["reactive", "tumoral"], probability > THRESHOLD
     charts = {
         "confusion": plot.confusion_matrix(
             y_true=label.tolist(), preds=predicted.astype(int).tolist(), class_names=names
@@ -271,33 +217,3 @@ def log_charts(run: Any, label: pd.Series, probability: pd.Series) -> None:
     for name, chart in charts.items():
         chart.table.bind_to_run(run, f"{name}_table", run.step)
     run.log(charts)
-
-
-@functools.cache
-def _own_cache() -> Path:
-    cache = tempfile.mkdtemp(prefix="wandb-")
-    atexit.register(shutil.rmtree, cache, ignore_errors=True)
-    return Path(cache)
-
-
-@functools.cache
-def _client() -> Any:
-    """Return the wandb module, imported only where W&B is in use."""
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # stack traces contain paths
-    if "WANDB_CACHE_DIR" not in os.environ:  # else its service logs under the home folder
-        os.environ["WANDB_CACHE_DIR"] = str(_own_cache())
-    import wandb
-
-    logging.getLogger("wandb").setLevel(logging.CRITICAL)  # a file in the run that contains paths
-    settings = wandb.Settings(
-        silent=True, console="off", host="", program="train.py", save_code=False,
-        disable_code=True, disable_git=True, symlink=False, x_disable_meta=True,
-        x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False,
-        init_timeout=3 * WAIT_S, finish_timeout=FINISH_S, finish_timeout_raises=True,
-    )  # fmt: skip
-    try:
-        wandb.setup(settings)
-    except Exception as error:  # a malformed variable, or a process that does not start
-        reason = one_line(error)[:200]
-        raise InputError(f"W&B does not start ({reason}). Set logger=csv to do without.") from None
-    return wandb
