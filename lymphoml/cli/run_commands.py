@@ -21,6 +21,7 @@ class Predict:
     patients: str = option("unlabelled", "unlabelled or all")
     members: str = option("", "[A,B,...], an ensemble's, where not beside it")
     header: list[str] = option(["ID", "LABEL"], "of submission.csv; Id,Predicted in 2021")
+    strict: bool = option(False, "refuse patients unlike those that the run was trained on")
 
     def execute(self) -> None:
         from lymphoml.cli.config import run_config
@@ -38,9 +39,11 @@ class Predict:
             for member in resolve_members(run, given)
         }
         changes = summarize(read_environment(run))
-        table = predict(run, members, out, self.patients, header)
+        table = predict(run, members, out, self.patients, header, self.strict)
         tumoral = int(table["label"].sum())
         print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
+        if outside := int((table["outside_range"] != "").sum()):
+            print(f"{outside} patients lie outside the training range, and are never ruled out")
         if "triage" in table:
             print(
                 f"triage: {(table['triage'] == 'rule_out').sum()} patients ruled out by "

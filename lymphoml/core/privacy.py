@@ -14,6 +14,7 @@ PRIVATE = {  # file name: what is in it
     "folds.csv": "who is in which fold",
     "predictions.csv": "each patient's label and probability",
     "baselines.csv": "each patient's probability by the baselines",
+    "outside_range.csv": "who lies outside the training patients' range, and in which value",
     "strata.csv": "each patient's subgroups, such as sex",
     "instances.csv": "each image's probability, under its file's name",
     "submission.csv": "each test patient's predicted label",

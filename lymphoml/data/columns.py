@@ -83,13 +83,14 @@ def birth_date(cell: str, data: DataConfig) -> datetime:
 
 
 def input_schema(name: str, data: DataConfig) -> dict:
-    """Return what decides on a column's values as the model's input, to compare cohorts."""
+    """Return what decides on a column's values as the model's input, to compare cohorts.
+
+    A birth date is an age in years, at a date that a later cohort must be free to choose.
+    """
     column = data.columns[name]
-    if column.kind == "numeric":
-        return {"kind": column.kind, "log": column.log}
     if column.kind == "categorical":
         return {"kind": column.kind, "categories": column.categories}
-    return {"kind": column.kind, "reference_date": f"{_reference(data):{DAY}}"}
+    return {"kind": "numeric", "log": column.kind == "numeric" and column.log}
 
 
 def _number(cell: str, column: NumericColumn) -> float:

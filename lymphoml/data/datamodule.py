@@ -20,6 +20,7 @@ from lymphoml.data.feature_store import FeatureScaler, FeatureStore
 from lymphoml.data.folds import inner_validation_split, split
 from lymphoml.data.image_store import ImageStore
 from lymphoml.data.settings import DataConfig
+from lymphoml.data.training_range import fit_ranges, join_reasons, outside_ranges
 from lymphoml.data.transforms import BatchTransform
 
 Transform = Callable[..., Tensor]  # (images, augmentation_noise or nothing) to the encoder's input
@@ -102,7 +103,10 @@ class PatientBags(pl.LightningDataModule):
 
 
 class BagDataModule(PatientBags):
-    """One fold's patients; scaling is fitted to its training patients, for the checkpoint."""
+    """One fold's patients; scaling is fitted to its training patients, for the checkpoint.
+
+    So are the ranges of `inputs`, what the model depends on (`model_inputs`).
+    """
 
     def __init__(
         self,
@@ -112,6 +116,7 @@ class BagDataModule(PatientBags):
         folds: pd.DataFrame,
         fold: int,
         seed: int,
+        inputs: pd.DataFrame | None = None,
     ):
         self.train_patients, held_out = split(folds, fold, data.folds)
         self.inner_patients: list[str] = []
@@ -127,6 +132,8 @@ class BagDataModule(PatientBags):
             standardize=data.standardize_clinical,
             missing=data.missing,
         )
+        self.inputs = cohort.table[[]] if inputs is None else inputs
+        self.ranges = fit_ranges(self.inputs.loc[self.train_patients], data.birth_dates)
         features = None
         if isinstance(store, FeatureStore):
             balance = data.features.balance_blocks
@@ -142,6 +149,10 @@ class BagDataModule(PatientBags):
     def training_bags(self) -> DataLoader:
         """Return a loader of the training patients one by one, as in evaluation."""
         return self._loader(self.train_patients, False, self.data.shuffle_bag_labels)
+
+    def outside_range(self) -> pd.Series:
+        """Return why each held-out patient is outside the training patients' ranges, "" if not."""
+        return join_reasons(outside_ranges(self.inputs.loc[self.patients], self.ranges))
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train_patients, True, self.data.shuffle_bag_labels)
@@ -162,6 +173,7 @@ class BagDataModule(PatientBags):
         return {
             "next_epoch": 0 if self.trainer is None else self.trainer.current_epoch + 1,
             "clinical": self.clinical.state(),
+            "ranges": self.ranges,
             "schema": self.cohort.schema,
             "image_size": list(self.store.size) if isinstance(self.store, ImageStore) else None,
             "features": self.features.state() if self.features else None,
@@ -170,3 +182,4 @@ class BagDataModule(PatientBags):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.first_epoch = state["next_epoch"]
         self.clinical = ClinicalEncoder(**state["clinical"])
+        self.ranges = state["ranges"]

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef
 
 from lymphoml.evaluation.intervals import balanced_accuracy_interval, delong, proportion
-from lymphoml.evaluation.rule_out import sample_rank
+from lymphoml.evaluation.rule_out import rule_out_scores, sample_rank
 
 THRESHOLD = 0.5  # a probability above it is called tumoral; fixed, since tuning it is optimistic
 SENSITIVITY = 0.95  # of specificity_at_95
@@ -17,12 +17,14 @@ SCORES = ("balanced_accuracy", "accuracy", "sensitivity", "specificity", "auroc"
           "specificity_at_95", "average_precision", "f1", "matthews", "brier")  # fmt: skip
 
 
-def score_fold(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
+def score_fold(
+    labels: ArrayLike, probabilities: ArrayLike, rule_out: ArrayLike | None = None
+) -> dict[str, float]:
     """Return n, n_positive and SCORES; NaN where a score needs a class that is absent.
 
     `labels` are 0 or 1. All scores are NaN where any probability is. `specificity_at_95` is the
     specificity at 95 % sensitivity on the same predictions: it compares methods and guarantees
-    nothing for new patients (see `rule_out`).
+    nothing for new patients. It uses `rule_out_scores`, where given, in place of probabilities.
     """
     positive = np.asarray(labels) == 1
     probability = np.asarray(probabilities, dtype=float)
@@ -33,7 +35,8 @@ def score_fold(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
     both = 0 < positive.sum() < len(positive)
     sensitivity = _mean(called[positive])
     specificity = _mean(~called[~positive])
-    below = probability[~positive] < sensitive_threshold(positive, probability)
+    scores = probability if rule_out is None else np.asarray(rule_out, dtype=float)
+    below = scores[~positive] < sensitive_threshold(positive, scores)
     return counts | {
         "balanced_accuracy": (sensitivity + specificity) / 2,
         "accuracy": _mean(called == positive),
@@ -49,11 +52,11 @@ def score_fold(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
 
 
 def sensitive_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the highest threshold at which SENSITIVITY of the tumoral patients are called.
+    """Return the highest threshold, up to 1, at which SENSITIVITY of the tumoral are called.
 
     A probability equal to it is called. 0 without tumoral patients.
     """
-    tumoral = np.sort(probabilities[labels == 1])
+    tumoral = np.sort(probabilities[labels == 1]).clip(max=1)
     return float(tumoral[sample_rank(len(tumoral), SENSITIVITY) - 1]) if len(tumoral) else 0.0
 
 
@@ -68,13 +71,16 @@ def thresholds(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, An
     folds trained on this fold's patients, so it is not a strictly nested cross-validation.
     """
     labels, probability, folds = (predictions[key] for key in ("label", "probability", "fold"))
+    scores = rule_out_scores(predictions)
     repeat = folds // folds_per_repeat
     repeats = repeat.nunique()
     nested, sensitive, own = {}, {}, {}
     for fold in sorted(folds.unique().tolist()):
         others = predictions[(repeat == fold // folds_per_repeat) & (folds != fold)]
         nested[fold] = best_threshold(others)
-        sensitive[fold] = sensitive_threshold(*others[["label", "probability"]].to_numpy().T)
+        sensitive[fold] = sensitive_threshold(
+            others["label"].to_numpy(), scores[others.index].to_numpy()
+        )
         own[fold] = best_threshold(predictions[folds == fold])
 
     def accuracy(called: pd.Series) -> dict[str, Any]:
@@ -83,7 +89,7 @@ def thresholds(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, An
         limits = balanced_accuracy_interval(*right[1], *right[0])
         return {"balanced_accuracy": {"value": value} | limits._asdict()}
 
-    at_95 = _right(labels, probability >= folds.map(sensitive), repeats)
+    at_95 = _right(labels, scores >= folds.map(sensitive), repeats)
     return {
         "fixed": accuracy(probability > THRESHOLD),
         "nested": accuracy(probability > folds.map(nested)) | {"thresholds": list(nested.values())},

@@ -5,6 +5,7 @@ probabilities (n) and weights (b, n), how often a resample drew each patient, an
 """
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from lymphoml.evaluation.intervals import (
 )
 from lymphoml.evaluation.metrics import SCORES, SENSITIVITY, THRESHOLD, score_fold
 from lymphoml.evaluation.paired import draw_patients
-from lymphoml.evaluation.rule_out import sample_rank
+from lymphoml.evaluation.rule_out import rule_out_scores, sample_rank
 
 Array = np.ndarray
 Scores = dict[str, dict[str, float]]  # value, low and high of each score
@@ -40,7 +41,7 @@ def pool(predictions: pd.DataFrame, folds_per_repeat: int, names: Sequence[str] 
     a bootstrap of patients within class, averaged over repeats within each resample.
     """
     repeats = [rows for _, rows in predictions.groupby(predictions["fold"] // folds_per_repeat)]
-    each = [score_fold(rows["label"], rows["probability"]) for rows in repeats]
+    each = [score_rows(rows) for rows in repeats]
     mean = {name: float(np.mean([score[name] for score in each])) for name in each[0]}
     variance = float(np.mean([delong(rows["label"], rows["probability"])[1] for rows in repeats]))
     positives = round(mean["n_positive"])
@@ -61,9 +62,14 @@ def pool(predictions: pd.DataFrame, folds_per_repeat: int, names: Sequence[str] 
 def split_std(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, float]:
     """Return the standard deviation over repeats of three scores: the effect of the split."""
     repeats = predictions.groupby(predictions["fold"] // folds_per_repeat)
-    each = pd.DataFrame([score_fold(rows["label"], rows["probability"]) for _, rows in repeats])
+    each = pd.DataFrame([score_rows(rows) for _, rows in repeats])
     names = ("balanced_accuracy", "auroc", "specificity_at_95")
     return {name: float(each[name].std(ddof=1)) for name in names}
+
+
+def score_rows(rows: pd.DataFrame) -> dict[str, float]:
+    """Return `score_fold` of predictions, with the columns of `pool` and perhaps outside_range."""
+    return score_fold(rows["label"], rows["probability"], rule_out_scores(rows))
 
 
 def _bootstrap(repeats: list[pd.DataFrame], values: Mapping[str, float]) -> dict[str, Interval]:
@@ -76,9 +82,9 @@ def _bootstrap(repeats: list[pd.DataFrame], values: Mapping[str, float]) -> dict
     weights = draw_weights(labels)
     intervals = {}
     for name, value in values.items():
+        column = rule_out_scores if name == "specificity_at_95" else itemgetter("probability")
         replicates = np.mean(
-            [RESAMPLED[name](labels, rows["probability"].to_numpy(), weights) for rows in ordered],
-            axis=0,
+            [RESAMPLED[name](labels, column(rows).to_numpy(), weights) for rows in ordered], axis=0
         )
         if np.ptp(replicates) < 1e-12:  # the same up to rounding
             intervals[name] = NO_INTERVAL

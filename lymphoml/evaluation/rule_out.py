@@ -87,24 +87,40 @@ def confident_size(sensitivity: float) -> int:
     return ceil(log(1 - CONFIDENCE) / log(sensitivity))
 
 
-def held_out(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return label and mean out-of-fold probability over repeats, a row per patient, sorted by id.
+def rule_out_scores(predictions: pd.DataFrame) -> pd.Series:
+    """Return what the rule compares: the probability, infinite outside the training range.
 
-    `predictions` has the columns patient, fold, label, probability.
+    Here alone it is decided that a model never rules out a patient for whom `outside_range` gives
+    a reason. Conformal prediction holds for any score of a model and a patient, so for this one.
     """
-    return predictions.groupby("patient")[["label", "probability"]].mean().astype({"label": int})
+    if "outside_range" not in predictions:
+        return predictions["probability"]
+    return predictions["probability"].mask(predictions["outside_range"] != "", np.inf)
+
+
+def held_out(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return label and mean out-of-fold score over repeats, a row per patient, sorted by id.
+
+    `predictions` has the columns patient, fold, label, probability and perhaps outside_range; the
+    score, called probability, is 1 where a model has the patient outside its training range.
+    """
+    rows = predictions.assign(probability=rule_out_scores(predictions))
+    means = rows.groupby("patient")[["label", "probability"]].mean().astype({"label": int})
+    return means.assign(probability=means["probability"].clip(upper=1))
 
 
 def below_rank(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
     """Return for each new patient how many tumoral patients rank no higher, by the same models.
 
-    `new` holds the probability by each fold's model (column) of each new patient (row). A tumoral
+    `new` holds the probability by each fold's model (column) of each new patient (row), infinite
+    where the patient lies outside that model's training range. A tumoral
     patient's out-of-fold probability is compared with that of the new patient by the models that
     held that patient out (their mean over repeats). A count below the rank rules out. Models that
     agree make this the threshold; else it is cross-conformal prediction (Vovk 2015, Annals of
     Mathematics and Artificial Intelligence 74:9), see `worst_average`.
     """
     groups: dict[tuple[int, ...], list[float]] = {}  # of tumoral patients held out together
+    predictions = predictions.assign(probability=rule_out_scores(predictions))
     for _, rows in predictions[predictions["label"] == 1].groupby("patient"):
         models = tuple(sorted(rows["fold"].tolist()))
         groups.setdefault(models, []).append(rows["probability"].mean())

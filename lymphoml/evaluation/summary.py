@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.evaluation.intervals import proportion
-from lymphoml.evaluation.metrics import THRESHOLD, score_fold, thresholds
+from lymphoml.evaluation.metrics import THRESHOLD, thresholds
 from lymphoml.evaluation.paired import paired_differences
-from lymphoml.evaluation.pooled import pool, split_std
+from lymphoml.evaluation.pooled import pool, score_rows, split_std
 
 HEADLINE = ("balanced_accuracy", "auroc")
 REFERENCE = "logistic_regression"  # of `gain`: the clinical values alone
@@ -73,7 +73,7 @@ def summarise(
 
 def _fold(rows: pd.DataFrame) -> dict[str, Any]:
     """Return the scores of one fold, the headline scores with the limits of their intervals."""
-    scores: dict[str, Any] = dict(score_fold(rows["label"], rows["probability"]))
+    scores: dict[str, Any] = dict(score_rows(rows))
     for name, limits in pool(rows, 1, HEADLINE).items():
         scores |= {f"{name}_low": limits["low"], f"{name}_high": limits["high"]}
     return scores
@@ -156,8 +156,12 @@ def _gains(
 
 
 def over_repeats(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per patient, all of fold 0: the means of the other columns."""
-    return table.drop(columns="fold").groupby("patient").mean().assign(fold=0).reset_index()
+    """Return a row per patient, all of fold 0: means, and one reason for being outside."""
+    patients = table.drop(columns="fold").groupby("patient")
+    means = patients.mean(numeric_only=True).assign(fold=0)
+    if "outside_range" in table:
+        means["outside_range"] = patients["outside_range"].max()  # a reason, if any has one
+    return means.reset_index()
 
 
 def subgroups(predictions: pd.DataFrame, groups: pd.DataFrame) -> list[dict[str, Any]]:

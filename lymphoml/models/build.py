@@ -80,10 +80,19 @@ def build_model(spec: dict[str, Any], clinical_dim: int, feature_dim: int | None
 
 def uses_images(spec: dict[str, Any]) -> bool:
     """Return whether a model of this specification uses images at all."""
+    return _fusion(spec).uses_images
+
+
+def uses_clinical(spec: dict[str, Any]) -> bool:
+    """Return whether a model of this specification uses clinical values at all."""
+    return _fusion(spec).uses_clinical
+
+
+def _fusion(spec: dict[str, Any]) -> type[Fusion]:
     fusion = _resolve(str(spec["fusion"].get("_target_")), "fusion")
     if not (isinstance(fusion, type) and issubclass(fusion, Fusion)):
         raise InputError(f"model.fusion._target_: {fusion.__name__} is not a fusion")
-    return fusion.uses_images
+    return fusion
 
 
 def takes_features(spec: dict[str, Any]) -> bool:

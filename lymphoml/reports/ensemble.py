@@ -15,7 +15,7 @@ from lymphoml.runs.checksums import SUMS, write_checksums
 from lymphoml.runs.ensemble import DIGESTS, ENSEMBLE, mean_of_logits, predictions_digest
 from lymphoml.runs.finished_run import HISTORY, Run, read_run
 from lymphoml.runs.provenance import CHANGES
-from lymphoml.runs.run_folder import ROW_KEYS, read_config, read_predictions_csv
+from lymphoml.runs.run_folder import ROW_KEYS, read_config, read_predictions_csv, write_out_of_fold
 
 
 def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
@@ -56,11 +56,11 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     write_csv(out / "folds.csv", first.folds)
     for fold, history in histories.items():
         folder = out / f"fold-{fold}"
-        write_csv(folder / "predictions.csv", predictions[predictions["fold"] == fold])
+        write_out_of_fold(folder, predictions[predictions["fold"] == fold])
         write_csv(folder / "history.csv", history)
         write_checksums(folder)
         write_json(folder / "done.json", {"fold": fold, "epochs": 0, "selected_epoch": None})
-    write_csv(out / "predictions.csv", predictions)
+    write_out_of_fold(out, predictions)
     for name, table in (("strata", strata), ("baselines", baselines)):
         if table is None:
             (out / f"{name}.csv").unlink(missing_ok=True)  # of the members at an earlier time

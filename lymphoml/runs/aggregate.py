@@ -17,7 +17,12 @@ from lymphoml.runs.checksums import is_complete, verify_checksums, write_checksu
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import RunContext
 from lymphoml.runs.provenance import CHANGES, weights_file
-from lymphoml.runs.run_folder import read_environment, read_predictions, run_lock
+from lymphoml.runs.run_folder import (
+    read_environment,
+    read_predictions,
+    run_lock,
+    write_out_of_fold,
+)
 from lymphoml.training.loggers.tracker import Tracker
 
 
@@ -51,7 +56,7 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
         metrics["unused_files"] = unused
     if (weights := weights_file(run.config)) is not None:
         metrics["encoder_weights"] = {"file": weights.name, "sha256": sha256(weights)}
-    write_csv(folder / "predictions.csv", predictions)
+    write_out_of_fold(folder, predictions)
     write_csv(folder / "baselines.csv", baselines)
     write_csv(folder / "strata.csv", groups.rename_axis("patient").reset_index())
     tracker.log_cross_validation(metrics)

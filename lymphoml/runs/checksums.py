@@ -12,7 +12,8 @@ from lymphoml.core.untrusted import SETTINGS, read_text
 
 SUMS = "SHA256SUMS"
 SOURCES = ("config.yaml", "environment.json", "folds.csv")  # which nothing else can restore
-TABLES = ("predictions.csv", "baselines.csv", "strata.csv", "instances.csv", "history.csv")
+TABLES = ("predictions.csv", "outside_range.csv", "baselines.csv", "strata.csv", "instances.csv",
+          "history.csv")  # fmt: skip
 FILES = (*SOURCES, *TABLES, "metrics.json")
 AGAIN = "run the same command again"
 MOST = 10  # problems that are shown

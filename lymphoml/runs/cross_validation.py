@@ -13,15 +13,18 @@ from lymphoml.core.progress import ProgressBar, progress_bar
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.persons import count_persons, describe_persons
-from lymphoml.evaluation.metrics import score_fold
-from lymphoml.evaluation.pooled import pool
+from lymphoml.evaluation.pooled import pool, score_rows
 from lymphoml.runs.aggregate import aggregate_folds
 from lymphoml.runs.checksums import SUMS, write_checksums
 from lymphoml.runs.fold_errors import FailureContextCallback, fold_errors
 from lymphoml.runs.fold_lock import fold_folder, fold_lock, is_done
 from lymphoml.runs.prepare import RunContext, build_model, fold_store, prepare
 from lymphoml.runs.provenance import software
-from lymphoml.runs.run_folder import create_or_open_run, write_or_verify_folds
+from lymphoml.runs.run_folder import (
+    create_or_open_run,
+    write_or_verify_folds,
+    write_out_of_fold,
+)
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.training.callbacks import FoldProgress, History, KeyedSeeds, Patience
 from lymphoml.training.checkpoint import (
@@ -122,7 +125,7 @@ def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: ProgressBar) -
         trainer = make_trainer(options, folder, logger=loggers, callbacks=callbacks)
         trainer.fit(module, datamodule=bags, ckpt_path=resume.checkpoint, weights_only=True)
         predictions = predict_held_out(folder, fold, bags, checkpoints.selected_epoch, trainer)
-        tracker.log_fold(predictions, score_fold(predictions["label"], predictions["probability"]))
+        tracker.log_fold(predictions, score_rows(predictions))
     score = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]
     last, selected = len(history.rows), checkpoints.selected_epoch
     epoch = f"epoch {last}" if selected is None else f"epoch {selected + 1} of {last}, selected"
@@ -144,7 +147,9 @@ def build_fold(run: RunContext, fold: int) -> tuple[BagDataModule, BagClassifier
     encoder = None if data.encoders is None else data.encoders.store(fold)
     store = fold_store(run, encoder)
     pl.seed_everything(keyed_seed(config.seed, fold, "weights") % 2**32, verbose=False)
-    bags = BagDataModule(config.data, data.cohort, store, data.folds, fold, config.seed)
+    bags = BagDataModule(
+        config.data, data.cohort, store, data.folds, fold, config.seed, data.inputs
+    )
     pos_weight = config.loss.pos_weight
     if pos_weight == "balanced":
         labels = data.cohort.table["label"].loc[bags.train_patients]
@@ -167,6 +172,7 @@ def predict_held_out(
     labels = bags.cohort.table["label"].loc[predictions["patient"]].to_numpy()
     predictions.insert(1, "fold", fold)
     predictions.insert(2, "label", labels)
-    write_csv(folder / "predictions.csv", predictions)
+    predictions["outside_range"] = bags.outside_range()[predictions["patient"]].to_numpy()
+    write_out_of_fold(folder, predictions)
     write_csv(folder / "instances.csv", instances)
     return predictions

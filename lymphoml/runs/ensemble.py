@@ -27,12 +27,13 @@ REMAKE = "make the ensemble again"
 def mean_of_logits(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the first table, with the probability of the mean of all tables' logits.
 
-    Tables have the columns patient, fold, label, probability, and the same patients and folds.
+    Tables are those of `read_out_of_fold`, of the same patients and folds. A patient outside the
+    training range of one lies outside.
     """
-    columns = [
-        tables[0][ROW_KEYS].merge(table, "left", ROW_KEYS)["probability"] for table in tables
-    ]
-    return tables[0].assign(probability=mean_probability(columns))
+    rows = [tables[0][ROW_KEYS].merge(table, "left", ROW_KEYS) for table in tables]
+    reasons = pd.concat([each["outside_range"] for each in rows], axis=1).max(axis=1)
+    probability = mean_probability([each["probability"] for each in rows])
+    return tables[0].assign(probability=probability, outside_range=reasons)
 
 
 def mean_probability(probabilities: ArrayLike) -> np.ndarray:

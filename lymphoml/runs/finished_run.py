@@ -14,7 +14,13 @@ from lymphoml.runs.checksums import SUMS, verify_checksums
 from lymphoml.runs.ensemble import REMAKE, member_names
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.provenance import summarize
-from lymphoml.runs.run_folder import RERUN, ROW_KEYS, read_environment, read_predictions_csv
+from lymphoml.runs.run_folder import (
+    RERUN,
+    ROW_KEYS,
+    read_environment,
+    read_out_of_fold,
+    read_predictions_csv,
+)
 
 HISTORY = ("epoch", "train/loss", "val/loss", "val/balanced_accuracy")
 
@@ -28,7 +34,7 @@ class Run:
     environment: dict[str, Any]
     metrics: dict[str, Any]
     folds: pd.DataFrame  # patient, fold
-    predictions: pd.DataFrame  # out of fold: patient, fold, label, probability
+    predictions: pd.DataFrame  # out of fold, see `read_out_of_fold`
     histories: dict[int, pd.DataFrame]  # by fold, a row an epoch
     seconds: float | None  # of training, all folds; None where nothing was trained
 
@@ -110,7 +116,7 @@ def read_run(path: Path) -> Run:
         environment=read_environment(path),
         metrics=read_mapping(path / "metrics.json"),
         folds=folds,
-        predictions=read_predictions_csv(path / "predictions.csv"),
+        predictions=read_out_of_fold(path),
         histories={
             fold: read_predictions_csv(folder / "history.csv", HISTORY)
             for fold, folder in folders.items()

@@ -16,11 +16,13 @@ from lymphoml.data.datamodule import PatientBags
 from lymphoml.data.feature_store import FeatureScaler, FeatureStore
 from lymphoml.data.folds import split
 from lymphoml.data.image_store import ImageStore
+from lymphoml.data.training_range import model_inputs
 from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining.settings import INPUTS, PRETRAINED
-from lymphoml.models.build import uses_images
+from lymphoml.models.build import uses_clinical, uses_images
 from lymphoml.runs import test_set_log
 from lymphoml.runs.checksums import verify_checksums
+from lymphoml.runs.cohort_shift import CohortShift
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import Store, load_run_encoder
@@ -46,6 +48,7 @@ def predict(
     out: Path,
     patients: str,
     header: tuple[str, str],
+    strict: bool = False,
 ) -> pd.DataFrame:
     """Write `predictions.csv` and `submission.csv` into `out`; return the predictions, a row each.
 
@@ -53,7 +56,9 @@ def predict(
     (`resolve_members`), each with its configuration; `patients` is `unlabelled` or `all`. Columns:
     patient, probability (mean over folds; in each fold that of the members' mean logit),
     standard_deviation (over folds, blank where one model predicted), label (probability above 0.5),
-    and, where the run has a rule-out rule, triage (`rule_out` or `test`).
+    outside_range (why the patient lies outside a model's training patients, blank within), and,
+    where the run has a rule-out rule, triage (`rule_out` or `test`). Prints how the patients differ
+    from those trained on; with `strict` that is an InputError.
 
     A patient of the run, by id or as the person suspected behind another, is predicted by the
     models that did not train on that person. Unlabelled patients are counted in the run's ledger.
@@ -61,6 +66,7 @@ def predict(
     """
     folds = {member: check_run(member, config) for member, config in members.items()}
     rule = read_rule(run)
+    shift = CohortShift()
     tables: list[pd.DataFrame] = []
     own = True  # whether the cohort is the one that every member was trained on
     for member, config in members.items():
@@ -76,12 +82,14 @@ def predict(
             )
         if not tables and uses_images(config.model):
             chosen.print_unused()
-        tables.append(fold_probabilities(member, config, chosen, folds[member]))
+        tables.append(fold_probabilities(member, config, chosen, folds[member], shift))
     probabilities = tables[0]
     if len(tables) > 1:
         averaged = mean_probability(tables)
         probabilities = pd.DataFrame(averaged, probabilities.index, probabilities.columns)
     probabilities = _without_trained(run, probabilities, cohort, config.data.folds, own)
+    _report(shift.findings(probabilities), strict)
+    outside = shift.outside(probabilities)
     mean, deviation = probabilities.mean(axis=1), probabilities.std(axis=1, ddof=0)
     predictions = pd.DataFrame(
         {
@@ -89,10 +97,12 @@ def predict(
             "probability": mean.to_numpy(),
             "standard_deviation": deviation.where(probabilities.count(axis=1) > 1).to_numpy(),
             "label": (mean > 0.5).astype(int).to_numpy(),
+            "outside_range": outside.max(axis=1).to_numpy(),
         }
     )
     if rule is not None:
-        predictions["triage"] = apply_rule(run, rule, probabilities).to_list()
+        scores = probabilities.mask(outside != "", np.inf)
+        predictions["triage"] = apply_rule(run, rule, scores).to_list()
     content = csv_text(out / "predictions.csv", predictions)
     submission = predictions[["patient", "label"]].set_axis(list(header), axis=1)
     sent = csv_text(out / "submission.csv", submission)
@@ -102,6 +112,14 @@ def predict(
     write_text(out / "submission.csv", sent)
     write_text(out / "predictions.csv", content)
     return predictions
+
+
+def _report(findings: list[str], strict: bool) -> None:
+    if findings and strict:
+        refusal = "strict=true refuses these patients: check their table, or predict without it"
+        raise InputError([*findings, refusal])
+    for line in findings:
+        print(f"unlike the training patients: {line}")
 
 
 def check_run(run: Path, config: TrainConfig) -> list[int]:
@@ -137,17 +155,25 @@ def _input_keys(config: TrainConfig) -> set[str]:
 
 
 def fold_probabilities(
-    run: Path, config: TrainConfig, cohort: Cohort, folds: list[int]
+    run: Path,
+    config: TrainConfig,
+    cohort: Cohort,
+    folds: list[int],
+    shift: CohortShift | None = None,
 ) -> pd.DataFrame:
     """Return a row a patient, in the cohort's order, and a column a fold.
 
-    Raises InputError where the cohort does not fit the run.
+    `shift` is given what each model was trained on. Raises InputError where the cohort does not
+    fit the run.
     """
     configure_torch(resolve_hardware(config.trainer))
     ids = list(cohort.table.index)
     with_images = uses_images(config.model)
     pretrain = config.pretrain if PRETRAINED in config.data.features.blocks else None
     store: Store | None = None
+    inputs = None
+    if shift is not None:
+        inputs = model_inputs(cohort, config.data, uses_clinical(config.model), with_images)
     columns = {}
     for fold in folds:
         if with_images and (store is None or pretrain):
@@ -156,9 +182,12 @@ def fold_probabilities(
         folder = fold_folder(run, fold)
         path = reported_checkpoint(folder, selected_epoch(run, fold))
         checkpoint = load_checkpoint(path, FoldCheckpoint)
-        bags = _bags(checkpoint["BagDataModule"], run, fold, config, cohort, store)
+        state = checkpoint["BagDataModule"]
+        bags = _bags(state, run, fold, config, cohort, store)
         trainer = make_trainer(config.trainer, folder, logger=False, callbacks=[])
         table, _ = checkpoint_predictions(checkpoint, folder, trainer, bags)
+        if shift is not None and inputs is not None:
+            shift.add(fold, inputs, state["ranges"])
         columns[fold] = table.set_index("patient")["probability"]
     return pd.DataFrame(columns).loc[ids]
 

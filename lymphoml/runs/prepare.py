@@ -13,6 +13,7 @@ from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import make_folds, read_folds, split
 from lymphoml.data.image_store import ImageStore
+from lymphoml.data.training_range import model_inputs
 from lymphoml.features.blocks import PretrainedEncoder
 from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining.encoder_file import (
@@ -29,7 +30,7 @@ from lymphoml.features.pretraining.settings import (
     resolve_pretraining,
 )
 from lymphoml.features.pretraining.train import pretrain_encoder
-from lymphoml.models.build import uses_images
+from lymphoml.models.build import uses_clinical, uses_images
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.provenance import weights_file
 from lymphoml.runs.run_folder import read_environment
@@ -104,6 +105,7 @@ class RunData(NamedTuple):
     store: Store | None  # None where the model uses no images
     fingerprint: str  # of table and images
     encoders: RunEncoders | None  # pretrained, where the configuration uses any
+    inputs: pd.DataFrame | None  # what the model depends on; None where no fold is to be trained
 
 
 class RunContext(NamedTuple):
@@ -175,16 +177,19 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
     if config.pretrain is not None:
         encoders = RunEncoders(config, cohort, folds, folder)
         encoders.check_stored(unfinished)
-    fingerprint = cohort.fingerprint()
+    fingerprint, inputs = cohort.fingerprint(), None
     if not uses_images(config.model):
-        return RunData(cohort, folds, None, fingerprint, encoders)
+        inputs = model_inputs(cohort, data, uses_clinical(config.model), images=False)
+        return RunData(cohort, folds, None, fingerprint, encoders, inputs)
     cohort.print_unused()
     encoder = None
     if encoders is not None and not gives_weights(config):
         encoder = encoders.get((unfinished or config.folds_to_train)[0])
     store, key = open_instance_store(data, cohort.images, encoder)
     _check_square(config, store)
-    return RunData(cohort, folds, store, f"{fingerprint[:16]}-{key[:16]}", encoders)
+    if unfinished:
+        inputs = model_inputs(cohort, data, uses_clinical(config.model), images=True)
+    return RunData(cohort, folds, store, f"{fingerprint[:16]}-{key[:16]}", encoders, inputs)
 
 
 def build_model(

@@ -139,9 +139,30 @@ def selected_epoch(folder: Path, fold: int) -> int | None:
 
 
 def read_predictions(folder: Path, folds: Sequence[int]) -> pd.DataFrame:
-    """Return these folds' out-of-fold predictions: patient, fold, label, probability."""
-    paths = [fold_folder(folder, fold) / "predictions.csv" for fold in folds]
-    return pd.concat(map(read_predictions_csv, paths), ignore_index=True)
+    """Return these folds' out-of-fold predictions as `read_out_of_fold` does."""
+    tables = [read_out_of_fold(fold_folder(folder, fold)) for fold in folds]
+    return pd.concat(tables, ignore_index=True)
+
+
+def read_out_of_fold(folder: Path) -> pd.DataFrame:
+    """Return the out-of-fold predictions in a folder of a run or fold.
+
+    Columns: patient, fold, label, probability and outside_range: why the patient lies outside the
+    range of the training patients, "" within.
+    """
+    table, path = read_predictions_csv(folder / "predictions.csv"), folder / "outside_range.csv"
+    if not path.exists():
+        return table.assign(outside_range="")
+    columns = [*ROW_KEYS, "outside_range"]
+    reasons = read_predictions_csv(path, columns)[columns].drop_duplicates(ROW_KEYS)
+    return table.merge(reasons, "left", ROW_KEYS).fillna({"outside_range": ""})
+
+
+def write_out_of_fold(folder: Path, predictions: pd.DataFrame) -> None:
+    """Write what `read_out_of_fold` reads; `outside_range.csv` has the rows with a reason."""
+    outside = predictions[predictions["outside_range"] != ""]
+    write_csv(folder / "outside_range.csv", outside[[*ROW_KEYS, "outside_range"]])
+    write_csv(folder / "predictions.csv", predictions[list(PREDICTIONS)])
 
 
 def read_predictions_csv(path: Path, columns: Sequence[str] = PREDICTIONS) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from lymphoml.core.files import write_json
 from lymphoml.core.untrusted import read_json
 from lymphoml.evaluation.rule_out import below_rank
 from lymphoml.runs.ensemble import predictions_digest
-from lymphoml.runs.run_folder import read_predictions_csv
+from lymphoml.runs.run_folder import read_out_of_fold
 
 RULE = "triage.json"
 
@@ -58,12 +58,13 @@ def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> 
     patient's is less extreme, and each model has a level of its own. So each tumoral patient of the
     run is compared with the probabilities of the new one by the models that held that patient out,
     and the new one is ruled out where fewer than `rank` are no higher (`below_rank`; its bound is
-    `worst_average`, docs/method.md compares it with other rules).
+    `worst_average`, docs/method.md compares it with other rules). A probability is infinite where
+    the new patient lies outside the range of a model's training patients: no such one is ruled out.
 
     A patient of the run, NaN where a model has trained on that person, is judged as those that made
     the rule were: the held-out probability against the threshold.
     """
-    predictions = read_predictions_csv(run / "predictions.csv")
+    predictions = read_out_of_fold(run)
     ruled_out = below_rank(predictions, probabilities) < rule["rank"]
     own = probabilities.isna().any(axis=1)
     limit = float("-inf") if rule["threshold"] is None else rule["threshold"]

@@ -87,6 +87,10 @@ _CLINICAL = _closed(
     "Clinical", columns=dict[str, Plain], fill=dict[str, str | float], mean=list[float],
     scale=list[float], constant=list[str],
 )  # fmt: skip
+_RANGE = _closed("Range", missing=float, low=float, high=float,
+                 quantiles=Annotated[list[float], Len(3, 3)])  # fmt: skip
+_SEEN = _closed("Seen", missing=float, categories=list[str])
+_RANGES: Any = dict[str, _RANGE | _SEEN]  # type: ignore[valid-type]
 _FEATURES = _closed(
     "Features", names=Annotated[list[str], Len(1)], mean=list[float], scale=list[float],
     weights=list[float],
@@ -95,6 +99,7 @@ _DATA = _closed(
     "Data", next_epoch=Count, clinical=Annotated[_CLINICAL, AfterValidator(_check_scaling)],
     image_size=Annotated[list[Count], Len(2, 2)] | None,
     features=Annotated[_FEATURES, AfterValidator(_check_scaling)] | None,
+    ranges=_RANGES,
     columns_schema=Annotated[JsonValue, Field(alias="schema")],
 )  # fmt: skip
 _HISTORY = _closed("History", rows=list[dict[Measured, Number | None]], seconds=float)

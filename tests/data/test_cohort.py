@@ -77,7 +77,7 @@ def test_kaggle_layout(tmp_path):
     # P1 is no prefix of P10 here; hidden files are no images.
     assert cohort.images["P1"] == tuple(tmp_path / "trainset/P1" / f"00000{i}.jpg" for i in (0, 1))
     assert cohort.schema == {
-        "age": {"kind": "date_of_birth", "reference_date": "2020-01-01"},
+        "age": {"kind": "numeric", "log": False},
         "lymphocyte_count": {"kind": "numeric", "log": True},
     }
     assert cohort.origin.to_dict("list") == {

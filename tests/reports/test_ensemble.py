@@ -88,6 +88,7 @@ def test_only_what_members_share_is_kept(members, tmp_path):
 
 def test_certainty_stays_finite():
     rows = pd.DataFrame({"patient": ["A", "B"], "fold": [0, 0], "label": [1, 0]})
+    rows["outside_range"] = ["", "age below 20"]
     sure, unsure = rows.assign(probability=[1.0, 0.0]), rows.assign(probability=[0.5, 0.5])
     mean = mean_of_logits([sure, unsure])["probability"]
     assert 0 < mean[1] < 0.001

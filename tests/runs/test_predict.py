@@ -58,7 +58,7 @@ def test_the_test_patients_get_the_mean_over_folds(copied, tmp_path, cohort):
     assert list(written) == ["Id", "Predicted"]
     test = pd.read_csv(cohort / "testset" / "testset_data.csv")
     assert sorted(written["Id"]) == sorted(test["ID"])
-    assert list(table) == ["probability", "standard_deviation", "label"]
+    assert list(table) == ["probability", "standard_deviation", "label", "outside_range"]
     assert (table["label"] == (table["probability"] > 0.5)).all()
     config = run_config(copied, {"root": str(cohort)}, {})
     new = load_cohort(config.data).unlabelled

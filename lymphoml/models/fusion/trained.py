@@ -16,6 +16,7 @@ class Fusion(nn.Module):
     where `fits_images` is true, `fit_images` with their pooled bags as well.
     """
 
+    uses_clinical: bool = True
     uses_images: bool = True  # false: no image is loaded, encoded or pooled, and the bag is None
     fits_images: bool = False
     takes_image_logit: bool = False  # the bag is one number, used as the logit of the images
@@ -42,6 +43,8 @@ class ImageLogit(Fusion):
 
 class NoClinical(ImageLogit):
     """Images only: one linear layer over the bag."""
+
+    uses_clinical = False
 
     def forward(self, bag: Bags, clinical: Clinical) -> PerBag:
         return self.image(bag).squeeze(1)

@@ -1,0 +1,102 @@
+"""Patients to predict, held against those that each model was trained on."""
+
+from collections.abc import Iterator, Mapping
+from math import log10
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lymphoml.data.training_range import IMAGE, Ranges, join_reasons, outside_ranges
+
+MIN_PATIENTS = 10  # from which a median is compared; a single patient's value by range only
+OTHER_UNITS = {12.0: "months for years", 365.25: "days for years"}
+MISSING_MORE = 1 / 3  # of the patients
+
+
+class CohortShift:
+    """What differs between a table of patients and the training patients of each fold's model."""
+
+    def __init__(self) -> None:
+        self._inputs: dict[Any, pd.Series] = {}
+        self._ranges: list[Ranges] = []
+        self._reasons: list[tuple[int, pd.DataFrame]] = []  # fold; several of an ensemble's members
+
+    def add(self, fold: int, inputs: pd.DataFrame, ranges: Ranges) -> None:
+        """Add the model of a fold: `inputs` of the patients to predict, `ranges` of the trained."""
+        self._reasons.append((fold, outside_ranges(inputs, ranges)))
+        self._inputs.update(inputs.items())
+        self._ranges.append(ranges)
+
+    def outside(self, probabilities: pd.DataFrame) -> pd.DataFrame:
+        """Return why each patient (row) lies outside the range of each fold (column) that predicts.
+
+        "" where it does not, and where `probabilities` is NaN: that model does not predict it.
+        """
+        found = pd.DataFrame("", probabilities.index, probabilities.columns, dtype="str")
+        for fold, each in self._reasons:
+            found[fold] = found[fold].where(found[fold] != "", join_reasons(each))
+        return found.where(probabilities.notna(), "")
+
+    def findings(self, probabilities: pd.DataFrame) -> list[str]:
+        """Return what a person should look at, a line each, columns in their order."""
+        lines: list[str] = []
+        for name in dict.fromkeys(name for ranges in self._ranges for name in ranges):
+            reasons = pd.concat(
+                each.loc[probabilities[fold].notna(), name]
+                for fold, each in self._reasons
+                if name in each
+            )
+            known = [ranges[name] for ranges in self._ranges if name in ranges]
+            lines += _compare(name, self._inputs[name], reasons[reasons != ""], known)
+        return lines
+
+
+def _compare(
+    name: str, values: pd.Series, outside: pd.Series, known: list[Mapping[str, Any]]
+) -> Iterator[str]:
+    n, numeric = len(values), "low" in known[0]
+    others = outside.str.contains("=") | outside.str.endswith(" is missing")
+    if patients := outside[~others].index.nunique():
+        low, high = max(each["low"] for each in known), min(each["high"] for each in known)
+        yield (
+            f"{name}: {patients} of {n} patients outside the training range, which is {low:.4g} to "
+            f"{high:.4g} in every fold"
+        )
+    for reason in sorted(set(outside[others])):
+        patients = outside.index[outside == reason].nunique()
+        yield f"{name}: {patients} of {n} patients: {reason}"
+    if n < MIN_PATIENTS:
+        return
+    missing, usual = values.isna().mean(), np.mean([each["missing"] for each in known])
+    if missing > usual + MISSING_MORE:
+        yield f"{name}: missing in {missing:.0%} of {n} patients, in training in {usual:.0%}"
+    if numeric and values.notna().sum() >= MIN_PATIENTS:
+        quantiles = np.array([each["quantiles"] for each in known])
+        low, middle, high = quantiles[:, 0].min(), quantiles[:, 1].mean(), quantiles[:, 2].max()
+        if not low <= (median := float(values.median())) <= high:
+            yield (
+                f"{name}: median {_short(median)}, in training {_short(middle)} with two "
+                f"thirds between {_short(low)} and {_short(high)}"
+                + ("" if name.startswith(IMAGE) else _unit(median, low, middle, high))
+            )
+
+
+def _unit(median: float, low: float, middle: float, high: float) -> str:
+    """Return which other unit would explain the median, if any."""
+    if min(median, middle) <= 0:
+        return ""
+    power = round(log10(median / middle))
+    if power and low <= median / 10.0**power <= high:
+        what = " (as /uL for 10^9/L)" if abs(power) == 3 else ""
+        verb = "divide" if power > 0 else "multiply"
+        return f"; looks like another unit{what}: {verb} by {10 ** abs(power)}"
+    for factor, what in OTHER_UNITS.items():
+        if low <= median / factor <= high:
+            return f"; looks like {what}: divide by {factor:g}"
+    return ""
+
+
+def _short(value: float) -> str:
+    """Return two digits, or whole numbers: a median is perhaps of a single patient."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
