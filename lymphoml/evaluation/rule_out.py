@@ -90,8 +90,8 @@ def confident_size(sensitivity: float) -> int:
 def rule_out_scores(predictions: pd.DataFrame) -> pd.Series:
     """Return what the rule compares: the probability, infinite outside the training range.
 
-    Here alone it is decided that a model never rules out a patient for whom `outside_range` gives
-    a reason. Conformal prediction holds for any score of a model and a patient, so for this one.
+    Here alone it is decided that a model never rules out a patient with an `outside_range`.
+    Conformal prediction holds for any score of a model and a patient, so for this one.
     """
     if "outside_range" not in predictions:
         return predictions["probability"]

@@ -17,12 +17,7 @@ from lymphoml.runs.checksums import is_complete, verify_checksums, write_checksu
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import RunContext
 from lymphoml.runs.provenance import CHANGES, weights_file
-from lymphoml.runs.run_folder import (
-    read_environment,
-    read_predictions,
-    run_lock,
-    write_out_of_fold,
-)
+from lymphoml.runs.run_folder import read_environment, read_predictions, run_lock, write_out_of_fold
 from lymphoml.training.loggers.tracker import Tracker
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lymphoml.core.errors import InputError
 from lymphoml.data.training_range import IMAGE, Ranges, join_reasons, outside_ranges
 
 MIN_PATIENTS = 10  # from which a median is compared; a single patient's value by range only
@@ -38,8 +39,8 @@ class CohortShift:
             found[fold] = found[fold].where(found[fold] != "", join_reasons(each))
         return found.where(probabilities.notna(), "")
 
-    def findings(self, probabilities: pd.DataFrame) -> list[str]:
-        """Return what a person should look at, a line each, columns in their order."""
+    def report(self, probabilities: pd.DataFrame, strict: bool) -> None:
+        """Print what a person should look at, a line each; where `strict`, raise InputError."""
         lines: list[str] = []
         for name in dict.fromkeys(name for ranges in self._ranges for name in ranges):
             reasons = pd.concat(
@@ -49,7 +50,11 @@ class CohortShift:
             )
             known = [ranges[name] for ranges in self._ranges if name in ranges]
             lines += _compare(name, self._inputs[name], reasons[reasons != ""], known)
-        return lines
+        if lines and strict:
+            advice = "strict=true refuses these patients: check their table, or predict without it"
+            raise InputError([*lines, advice])
+        for line in lines:
+            print(f"unlike the training patients: {line}")
 
 
 def _compare(

@@ -20,11 +20,7 @@ from lymphoml.runs.fold_errors import FailureContextCallback, fold_errors
 from lymphoml.runs.fold_lock import fold_folder, fold_lock, is_done
 from lymphoml.runs.prepare import RunContext, build_model, fold_store, prepare
 from lymphoml.runs.provenance import software
-from lymphoml.runs.run_folder import (
-    create_or_open_run,
-    write_or_verify_folds,
-    write_out_of_fold,
-)
+from lymphoml.runs.run_folder import create_or_open_run, write_or_verify_folds, write_out_of_fold
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.training.callbacks import FoldProgress, History, KeyedSeeds, Patience
 from lymphoml.training.checkpoint import (

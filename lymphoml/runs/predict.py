@@ -56,9 +56,8 @@ def predict(
     (`resolve_members`), each with its configuration; `patients` is `unlabelled` or `all`. Columns:
     patient, probability (mean over folds; in each fold that of the members' mean logit),
     standard_deviation (over folds, blank where one model predicted), label (probability above 0.5),
-    outside_range (why the patient lies outside a model's training patients, blank within), and,
-    where the run has a rule-out rule, triage (`rule_out` or `test`). Prints how the patients differ
-    from those trained on; with `strict` that is an InputError.
+    outside_range (a reason, see `CohortShift`), and, where the run has a rule, triage (`rule_out`
+    or `test`). How the patients differ from the trained is printed; an InputError if `strict`.
 
     A patient of the run, by id or as the person suspected behind another, is predicted by the
     models that did not train on that person. Unlabelled patients are counted in the run's ledger.
@@ -88,18 +87,9 @@ def predict(
         averaged = mean_probability(tables)
         probabilities = pd.DataFrame(averaged, probabilities.index, probabilities.columns)
     probabilities = _without_trained(run, probabilities, cohort, config.data.folds, own)
-    _report(shift.findings(probabilities), strict)
+    shift.report(probabilities, strict)
     outside = shift.outside(probabilities)
-    mean, deviation = probabilities.mean(axis=1), probabilities.std(axis=1, ddof=0)
-    predictions = pd.DataFrame(
-        {
-            "patient": probabilities.index,
-            "probability": mean.to_numpy(),
-            "standard_deviation": deviation.where(probabilities.count(axis=1) > 1).to_numpy(),
-            "label": (mean > 0.5).astype(int).to_numpy(),
-            "outside_range": outside.max(axis=1).to_numpy(),
-        }
-    )
+    predictions = _summarize(probabilities).assign(outside_range=outside.max(axis=1).to_numpy())
     if rule is not None:
         scores = probabilities.mask(outside != "", np.inf)
         predictions["triage"] = apply_rule(run, rule, scores).to_list()
@@ -114,12 +104,17 @@ def predict(
     return predictions
 
 
-def _report(findings: list[str], strict: bool) -> None:
-    if findings and strict:
-        refusal = "strict=true refuses these patients: check their table, or predict without it"
-        raise InputError([*findings, refusal])
-    for line in findings:
-        print(f"unlike the training patients: {line}")
+def _summarize(probabilities: pd.DataFrame) -> pd.DataFrame:
+    """The mean over folds, how far these differ, and the label, a row a patient."""
+    mean, deviation = probabilities.mean(axis=1), probabilities.std(axis=1, ddof=0)
+    return pd.DataFrame(
+        {
+            "patient": probabilities.index,
+            "probability": mean.to_numpy(),
+            "standard_deviation": deviation.where(probabilities.count(axis=1) > 1).to_numpy(),
+            "label": (mean > 0.5).astype(int).to_numpy(),
+        }
+    )
 
 
 def check_run(run: Path, config: TrainConfig) -> list[int]:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lymphoml.core.errors import InputError
 from lymphoml.data.training_range import fit_ranges, join_reasons, outside_ranges
 from lymphoml.runs.cohort_shift import CohortShift
 
@@ -17,10 +18,16 @@ TRAINED = pd.DataFrame({
 
 
 def findings(new, trained=TRAINED, predicts=1.0):
+    """Return the lines of `strict` without the advice, and the reason for each patient."""
     shift = CohortShift()
     shift.add(0, new, fit_ranges(trained, ["age"]))
     probabilities = pd.DataFrame({0: predicts}, new.index)
-    return shift.findings(probabilities), shift.outside(probabilities)[0]
+    try:
+        shift.report(probabilities, strict=True)
+        lines = []
+    except InputError as error:
+        *lines, _ = error.problems
+    return lines, shift.outside(probabilities)[0]
 
 
 def test_the_training_patients_themselves_are_alike():
