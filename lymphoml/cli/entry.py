@@ -4,19 +4,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from lymphoml.cli.environment import set_up_process
-from lymphoml.core.errors import (
-    RESUME,
-    InputError,
-    RuntimeFailure,
-    UserFacingError,
-    as_user_error,
-    quoted,
-    unknown_key,
-)
+from lymphoml.core.errors import InputError, UserFacingError, as_user_error, quoted, unknown_key
 from lymphoml.core.slurm import check_single_task
 
 EVALUATING = " while evaluating "  # as Hydra writes it, which these also are
@@ -27,15 +18,12 @@ OF_HYDRA = ("full_key:", "object_type=", "reference_type=", "To append to your "
 
 def run_cli(main: Callable[[], Any]) -> None:
     """Run an entry point: a line per problem, exit code 2 for bad input, 1 for a failed machine."""
-    # A launcher's jobs are processes of their own, which find this package by this.
-    paths = [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
     try:
         set_up_process()
         check_single_task()
         main()
     except Exception as error:
-        readable = _hydra_error(error) or _cluster_error(error) or as_user_error(error)
+        readable = _hydra_error(error) or as_user_error(error)
         if readable is None:
             raise
         if not getattr(error, "printed", False):
@@ -79,18 +67,6 @@ def _hydra_error(error: Exception) -> InputError | None:
         lines = [each for each in _chain(error) if not each.startswith(OF_HYDRA)]
         return InputError(" ".join(dict.fromkeys(lines)))
     return None
-
-
-def _cluster_error(error: Exception) -> UserFacingError | None:
-    """Return why the launcher of a cluster could not submit a job, or has no result of one."""
-    if not type(error).__module__.startswith("submitit."):
-        missing = isinstance(error, RuntimeError) and 'Could not detect "srun"' in str(error)
-        return InputError("srun is not on PATH: a SLURM launcher needs SLURM") if missing else None
-    text, *trace = re.split(r"\n-{9,}\n", str(error).strip())
-    reason = trace[0].splitlines()[-1] if len(trace) == 2 else " ".join(text.splitlines()[:2])
-    if reason.startswith("sbatch: "):
-        return InputError(reason)
-    return RuntimeFailure(f"{reason}; runs/NAME/slurm has the logs. Remove the cause, {RESUME}")
 
 
 def _chain(error: BaseException | None) -> Iterator[str]:

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 from lymphoml.core.errors import InputError
@@ -51,6 +52,8 @@ def set_up_process() -> None:
         del os.environ["PYTHONWARNINGS"]
     # joblib's own process cleans up after a sweep that was stopped, and would print that it does.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
+    paths = [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))  # of jobs
     processes = os.environ.get("WORLD_SIZE", "1")
     if processes not in ("", "0", "1"):
         raise InputError(

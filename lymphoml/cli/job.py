@@ -13,9 +13,9 @@ from lymphoml.cli.config import CONF, validate
 from lymphoml.cli.entry import print_error
 from lymphoml.cli.environment import set_up_process
 from lymphoml.core.cores import available_cores
-from lymphoml.core.errors import as_user_error
+from lymphoml.core.errors import InputError, as_user_error
 from lymphoml.core.signals import end_with_parent, install_signal_handlers
-from lymphoml.core.slurm import check_single_task, in_launched_job
+from lymphoml.core.slurm import check_single_task
 from lymphoml.core.untrusted import reject_symlinks
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def job_context(composed: Any) -> Iterator[Job]:
         folder = folder.relative_to(Path.cwd())  # as it is shown: no home folder
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     end_with_parent()
-    if in_launched_job():
+    is_logged = "SUBMITIT_EXECUTOR" in os.environ  # not on the user's terminal
+    if is_logged:
         install_signal_handlers("a requeued job resumes from the last finished epoch")
     if in_sweep:
         (folder.parent / SWEEP).unlink(missing_ok=True)
@@ -49,6 +50,9 @@ def job_context(composed: Any) -> Iterator[Job]:
         from lymphoml.runs.fold_lock import fold_lock, is_done
 
         check_single_task()
+        for word in [] if in_sweep else HydraConfig.get().overrides.hydra:
+            if word.startswith("hydra/launcher="):
+                raise InputError(f"{word}: only a sweep is launched; add -m, or leave it out")
         config = validate(composed)
         reject_symlinks(folder)
         with ExitStack() as stack:
@@ -63,7 +67,7 @@ def job_context(composed: Any) -> Iterator[Job]:
         if in_sweep:
             prefix = f"job {folder.name}: "
             print_error(readable or error, prefix)
-            error.prefix, error.printed = prefix, not in_launched_job()  # type: ignore[attr-defined]
+            error.prefix, error.printed = prefix, not is_logged  # type: ignore[attr-defined]
         elif readable is not None:
             print_error(readable)
             raise SystemExit(readable.code) from None

@@ -96,7 +96,9 @@ def as_user_error(error: BaseException) -> UserFacingError | None:
         return RuntimeFailure(f"not enough memory ({_short(text)}); {USE_LESS_MEMORY}, {RESUME}")
     if isinstance(error, OSError):
         return _os_error(number, error.filename, text)
-    return _torch_error(f"{error.__cause__} {text}") if isinstance(error, RuntimeError) else None
+    if not isinstance(error, RuntimeError):
+        return None
+    return _launcher_error(error) or _torch_error(f"{error.__cause__} {text}")
 
 
 def _os_error(number: int | None, filename: object, text: str) -> RuntimeFailure | None:
@@ -110,6 +112,18 @@ def _os_error(number: int | None, filename: object, text: str) -> RuntimeFailure
     if number not in ADVICE or (number == errno.ENOENT and not filename):
         return None
     return RuntimeFailure(f"{filename or _short(text)}: {ADVICE[number]}, {RESUME}")
+
+
+def _launcher_error(error: RuntimeError) -> UserFacingError | None:
+    """Return why submitit could not submit a job, or has no result of one."""
+    text, *trace = re.split(r"\n-{9,}\n", str(error).strip())
+    if "submitit" not in type(error).__module__:
+        missing = InputError("srun is not on PATH: this launcher needs SLURM")
+        return missing if 'Could not detect "srun"' in text else None
+    reason = trace[0].splitlines()[-1] if len(trace) == 2 else " ".join(text.splitlines()[:2])
+    if reason.startswith("sbatch: "):
+        return InputError(reason)
+    return RuntimeFailure(f"{reason}; the logs are in runs/NAME/slurm. Remove the cause, {RESUME}")
 
 
 def _torch_error(text: str) -> UserFacingError | None:

@@ -1,15 +1,29 @@
 """SLURM: time limits, requeued jobs, failed nodes, several tasks."""
 
+import io
 import os
 import signal
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
+import torch
 
 from lymphoml.cli.entry import run_cli
+from lymphoml.core.errors import as_user_error
 from lymphoml.runs.fold_lock import fold_lock
-from tests.promises.jobs import ENCODER, ROOT, alive, outcome, python, start, wait_until
+from lymphoml.training.checkpoint import load_checkpoint
+from tests.promises.jobs import (
+    ENCODER,
+    ROOT,
+    alive,
+    one_line,
+    outcome,
+    python,
+    start,
+    wait_until,
+)
 from tests.promises.test_locks import HOLDER
 from tests.promises.test_stopping import ADVICE, ENDLESS, HANDLERS, SOON
 
@@ -67,6 +81,36 @@ def test_a_requeued_job_waits_for_its_fold(started, tmp_path, monkeypatch, capsy
     assert f"locked by process {process.pid}" in capsys.readouterr().out
 
 
+def test_a_launcher_without_a_sweep_is_refused(tmp_path):
+    """a launcher for a command without -m, which would train on the login node → one line, exit
+    code 2"""
+    done = python(ROOT / "train.py", "hydra/launcher=slurm", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "add -m" in one_line(done.stderr)
+
+
+RULE, LOG = "\n" + "-" * 22 + "\n", "\nYou can check full logs at paths:\n  - /runs/a/1_0_log.out"
+KILLED = (
+    "Job 1_0 (task: 0) with path /a/1_0_0_result.pkl\nhas not produced any output (state: FAILED)"
+)
+
+
+@pytest.mark.parametrize(("kind", "text", "code", "shown"), [
+    ("FailedJobError", f"Job failed{RULE}a trace\nKeyError: 3{RULE}{LOG}", 1, "KeyError: 3;"),
+    ("UncompletedJobError", f"{KILLED}\nError stream produced:{RULE}a log", 1, "(state: FAILED);"),
+    ("FailedJobError", "sbatch: error: no partition x\nsbatch: error: failed", 2, "partition x"),
+    ("RuntimeError", 'Could not detect "srun", are you on a cluster?', 2, "needs SLURM"),
+])  # fmt: skip
+def test_a_failure_of_the_cluster_is_one_line(kind, text, code, shown):
+    """a job is killed or fails outside the training, a submission is refused, SLURM is not there →
+    one line with the reason and where the logs are"""
+    utils = pytest.importorskip("submitit.core.utils")
+    error = as_user_error(getattr(utils, kind, RuntimeError)(text))
+    assert error.code == code
+    assert shown in error.problems[0]
+    assert error.problems[0].isprintable()
+
+
 @slow
 def test_a_warning_to_every_process_is_no_failure(cohort, tmp_path, started):
     """SIGUSR1 before the time limit, which SLURM sends to loader workers too → exit code 138 and
@@ -82,6 +126,13 @@ def test_a_warning_to_every_process_is_no_failure(cohort, tmp_path, started):
 
 def ask(*words: str) -> str:
     return subprocess.run(words, stdout=subprocess.PIPE, text=True).stdout
+
+
+def learnt(path: Path) -> bytes:
+    """Return the bytes of a checkpoint that depend on no time: the history has images a second."""
+    checkpoint, written = load_checkpoint(path), io.BytesIO()
+    torch.save([checkpoint[key] for key in ("state_dict", "optimizer_states", "epoch")], written)
+    return written.getvalue()
 
 
 def array_jobs(name: str) -> dict[int, dict[str, str]]:
@@ -115,11 +166,12 @@ def test_limits_and_failures_end_in_the_same_bytes(cohort, tmp_path):
     subprocess.run(["scontrol", "reconfigure"], check=True)  # have SLURM look at its nodes now
     out, err = sweep.communicate(timeout=2400)
     assert sweep.returncode == 0, out + err
-    limits = [log.read_text().count("this job is timed-out") for log in folder.glob("slurm/*.out")]
+    logs = [set(log.read_text().splitlines()) for log in sorted(folder.glob("slurm/*.out"))]
+    limits = [sum("this job is timed-out" in line for line in log) for log in logs]
     print("time limits:", limits, "restarts:", [j["Restarts"] for j in array_jobs(name).values()])
     assert len(limits) == 4
     assert sorted(limits)[1] >= 3  # a process that outlived its node's has had none
     for run in (tmp_path / "runs" / "terminal").iterdir():
         assert outcome(folder / run.name) == outcome(run)
         for path in run.glob("*/last.ckpt"):
-            assert (folder / path.relative_to(run.parent)).read_bytes() == path.read_bytes()
+            assert learnt(folder / path.relative_to(run.parent)) == learnt(path)

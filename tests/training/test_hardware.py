@@ -97,6 +97,13 @@ def test_threads_are_the_jobs_share(monkeypatch, allowed, jobs, threads):
     assert resolve_hardware(AUTO.replace({"num_threads": 5}), jobs).num_threads == 5
 
 
+def test_a_slurm_job_takes_no_more_cores_than_its_own(monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)
+    for granted, found in (("2", 2), ("16", 4), ("", 4)):
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", granted)
+        assert cores.available_cores() == found
+
+
 def test_as_many_parallel_jobs_as_cores_and_one_with_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(cores, "available_cores", lambda: 4)
     monkeypatch.setattr(cores, "DEVICES", tmp_path)
