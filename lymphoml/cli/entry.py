@@ -1,6 +1,5 @@
 """How a process ends: bad input in one line, an exit code."""
 
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
