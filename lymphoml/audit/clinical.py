@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.audit.findings import Finding, count
+from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import count_groups
 from lymphoml.data.persons import DECLARE, UNRECOGNISED
 from lymphoml.data.settings import DataConfig
+from lymphoml.data.sites import make_site_folds
 
 FENCE = 3.0  # interquartile ranges beyond a quartile (Tukey 1977: far out)
 PLAUSIBLE = (0.1, 1000.0)  # median of a lymphocyte count in 10^9/L
@@ -137,6 +139,20 @@ def class_findings(classes: Mapping[str, Any], folds: int) -> Iterator[Finding]:
         yield Finding("error", "class", f"{what}: too few for data.folds={folds}", (), action)
     else:
         yield Finding("note", "class", f"{what}; at most {classes['max_folds']} folds")
+
+
+def site_findings(cohort: Cohort, data: DataConfig) -> Iterator[Finding]:
+    """Yield the classes of each site, and why one cannot be left out at a time if that is set."""
+    if data.site_column:
+        for site, labels in cohort.table["label"].groupby(cohort.origin["site"]):
+            what = f"site {site}: {(labels == 1).sum()} tumoral, {(labels == 0).sum()} reactive"
+            yield Finding("note" if labels.nunique() > 1 else "warning", "site", what)
+    if data.site_folds:
+        try:
+            make_site_folds(cohort)
+        except InputError as error:
+            for problem in error.problems:
+                yield Finding("error", "site", "data.folds=site is impossible", (problem,))
 
 
 def suspected_pairs(cohort: Cohort, tables: Sequence[str], folds: int) -> list[dict[str, Any]]:

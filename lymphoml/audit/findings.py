@@ -28,7 +28,7 @@ class Finding:
     """
 
     severity: str
-    topic: str  # table, image, duplicate, person, date, range, class or shortcut
+    topic: str  # table, image, duplicate, person, site, date, range, class or shortcut
     what: str
     where: tuple[str, ...] = ()
     action: str = ""

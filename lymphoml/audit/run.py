@@ -78,7 +78,8 @@ def audit(data: DataConfig) -> dict[str, Any]:
             *clinical.range_findings(content["ranges"], stratum.column if stratum else None),
             *clinical.constant_findings(cohort.labelled, data),
             *clinical.date_findings(content["dates"], data.date_formats),
-            *clinical.class_findings(content["classes"], data.folds),
+            *clinical.class_findings(content["classes"], 2 if data.site_folds else data.folds),
+            *clinical.site_findings(cohort.labelled, data),
             *clinical.person_findings(content["persons"]),
             *(shortcut_findings(content["shortcuts"]["fields"]) if "shortcuts" in content else ()),
         ]
@@ -107,7 +108,9 @@ def _image_counts(records: pd.DataFrame, unused: Unused) -> dict[str, Any]:
 
 
 def _clinical(cohort: Cohort, tables: list[str], data: DataConfig) -> dict[str, Any]:
-    pairs = clinical.suspected_pairs(cohort, tables, data.folds)
+    sites = cohort.labelled.origin["site"].nunique() if data.site_column else 0
+    folds = max(2, sites) if data.site_folds else data.folds
+    pairs = clinical.suspected_pairs(cohort, tables, folds)
     expected = None
     if pairs and not data.person_column and len(data.birth_dates) == 1:
         expected = clinical.coincidences(cohort.table, data.birth_dates[0], data.sexes[0])

@@ -27,7 +27,7 @@ def shortcut_fields(cohort: Cohort, records: pd.DataFrame) -> pd.DataFrame:
     any other would depend on the bag size.
     """
     patients = cohort.table.index
-    fields = _date_formats(cohort)
+    fields = _categories(cohort)
     fields["row order"] = cohort.origin["row"]
     fields["bag size"] = [len(cohort.images[patient]) for patient in patients]
     fields["file number"] = [
@@ -44,16 +44,19 @@ def shortcut_fields(cohort: Cohort, records: pd.DataFrame) -> pd.DataFrame:
     return fields.astype("float64")
 
 
-def _date_formats(cohort: Cohort) -> pd.DataFrame:
-    """Return one field for two formats, a field for each of more; a single one is constant."""
+def _categories(cohort: Cohort) -> pd.DataFrame:
+    """Return date formats and site: a field for two, one for each of more; a single is constant."""
     fields = pd.DataFrame(index=cohort.table.index)
     for name in map(str, cohort.origin):
-        if name.endswith(" format"):
+        if name.endswith(" format") or name == "site":
             written = cohort.origin[name]
             formats = sorted(written.dropna().unique())
             for separator in formats if len(formats) > 2 else formats[:1]:
                 is_it = written.eq(separator).astype("float64")
-                fields[f"date format ({separator} in {name[:-7]})"] = is_it.where(written.notna())
+                title = f"date format ({separator} in {name[:-7]})"
+                if name == "site":
+                    title = f"site {separator}"
+                fields[title] = is_it.where(written.notna())
     return fields
 
 

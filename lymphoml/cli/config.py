@@ -47,7 +47,12 @@ def validate(composed: Any) -> "TrainConfig":
     for key in values.keys() - TrainConfig.model_fields.keys():
         if isinstance(values[key], dict):
             raise InputError(f"{key}: no such key; its file must begin with # @package _global_")
-    return TrainConfig.read(values)
+    config = TrainConfig.read(values)
+    if config.data.site_folds:
+        from lymphoml.data.sites import count_sites
+
+        config = config.replace({"data.folds": count_sites(config.data)})
+    return config
 
 
 def to_plain_dict(composed: Any, changes: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from lymphoml.core.untrusted import is_safe_text
 RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
 DAY = "%Y-%m-%d"
 SEX_NAMES = {"sex", "gender"}
+MOST_FOLDS = 10_000
 FEMALE, MALE = {"f", "female", "w"}, {"m", "male"}
 
 
@@ -177,7 +178,8 @@ class DataConfig(Section):
     hard_stratum: HardStratum | None
     standardize_clinical: bool
     # Folds.
-    folds: Annotated[int, Field(ge=2)]
+    folds: Annotated[int, Field(ge=2, le=MOST_FOLDS)]
+    site_folds: bool = False  # one for each site: absent unless data.folds=site
     repeats: AtLeastOne
     folds_csv: Text | None = None  # likewise
     inner_val_fraction: Annotated[float, Field(ge=0, le=0.5)]
@@ -223,6 +225,14 @@ class DataConfig(Section):
         if self.person_column:
             return f"data.person_column={self.person_column}"
         return "birth date and sex" if self.birth_dates and self.sexes else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_site_folds(cls, values: Any) -> Any:
+        """`folds: site` stands for as many as `sites.count_sites` finds; MOST_FOLDS until then."""
+        if isinstance(values, dict) and values.get("folds") == "site":
+            return values | {"folds": MOST_FOLDS, "site_folds": True}
+        return values
 
     @model_validator(mode="after")
     def check_columns(self) -> Self:

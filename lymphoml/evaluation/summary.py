@@ -33,7 +33,8 @@ def summarise(
     `history.csv`. Folds are numbered through all repeats: the repeat is fold // folds_per_repeat.
     `strata`, indexed by patient, has a column per grouping; its column `hard` is "1" inside the
     hard stratum, which ends at `hard_max`; where a person has several records, its column `records
-    of the person` is "one" or "several"; `persons` is kept as it is. `baselines` has the columns
+    of the person` is "one" or "several"; its column `site` gives
+    `sites`; `persons` is kept as it is. `baselines` has the columns
     patient, fold, and the probabilities of a baseline per column. `averaged` scores each patient's
     mean over repeats: the mean of several models, as `predict` gives it, none of which trained on
     the patient.
@@ -66,6 +67,7 @@ def summarise(
         "split_std": split_std(predictions, folds_per_repeat) if repeats > 1 else None,
         "thresholds": thresholds(predictions, folds_per_repeat),
         "persons": persons,
+        "sites": _sites(predictions, strata, folds_per_repeat),
         "subgroups": subgroups(predictions, strata),
     }
     return to_json(summary)
@@ -77,6 +79,19 @@ def _fold(rows: pd.DataFrame) -> dict[str, Any]:
     for name, limits in pool(rows, 1, HEADLINE).items():
         scores |= {f"{name}_low": limits["low"], f"{name}_high": limits["high"]}
     return scores
+
+
+def _sites(
+    predictions: pd.DataFrame, strata: pd.DataFrame, folds_per_repeat: int
+) -> list[dict[str, Any]] | None:
+    """Return the scores of each site's patients; those that need the class it lacks are NaN."""
+    if "site" not in strata:
+        return None
+    return [
+        {"site": str(site), "n": rows["patient"].nunique()}
+        | pool(rows, folds_per_repeat, (*HEADLINE, "sensitivity", "specificity"))
+        for site, rows in predictions.groupby(predictions["patient"].map(strata["site"]))
+    ]
 
 
 def _best_epoch(history: pd.DataFrame) -> dict[str, float]:

@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lymphoml.core.errors import printable
 from lymphoml.data.persons import describe_persons
 from lymphoml.evaluation.pooled import pool
+from lymphoml.evaluation.summary import HEADLINE
 from lymphoml.reports.format import (
     TITLES,
     baseline_title,
@@ -98,6 +100,9 @@ def _lines(run: Run) -> Iterator[str]:
         yield f"AUROC of {name}: {format_estimate(scores['auroc'])}, gain over it {gain}"
     if persons := metrics.get("persons"):
         yield describe_persons(persons)
+    for site in metrics.get("sites") or ():
+        scores = [f"{TITLES[name]} {format_estimate(site[name])}" for name in HEADLINE]
+        yield f"site {printable(site['site'])}, {site['n']} patients: {', '.join(scores)}"
     for title, averaged in (("", False), (", mean over repeats", True)):
         if scores := without_several_records(run, averaged):
             each = ", ".join(f"{name} {format_estimate(score)}" for name, score in scores.items())

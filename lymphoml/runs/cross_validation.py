@@ -65,6 +65,9 @@ def cross_validate(
         chunks = f", {chunk} images at a time" if chunk else ""
         print(f"{folder}: {run.resolved.device_name}, {run.resolved}{chunks}", flush=True)
         print(describe_persons(count_persons(run.data.cohort, config.data)), flush=True)
+        if config.data.site_folds:
+            sites = enumerate(sorted(run.data.cohort.origin["site"].unique()))
+            print(f"folds: {', '.join(f'{fold} is site {site}' for fold, site in sites)}")
     failed: list[int] = []
     skip = config.on_fold_error == "skip"
     with tracker:
@@ -123,12 +126,12 @@ def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: ProgressBar) -
         predictions = predict_held_out(folder, fold, bags, checkpoints.selected_epoch, trainer)
         tracker.log_fold(predictions, score_rows(predictions))
     score = pool(predictions, 1, ["balanced_accuracy"])["balanced_accuracy"]
+    held_out = f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    if predictions["label"].nunique() < 2:
+        held_out = "n/a (one class only)"
     last, selected = len(history.rows), checkpoints.selected_epoch
     epoch = f"epoch {last}" if selected is None else f"epoch {selected + 1} of {last}, selected"
-    bar.print(
-        f"{folder}: balanced accuracy {score['value']:.3f} [{score['low']:.3f}, "
-        f"{score['high']:.3f}] after {epoch}, {history.seconds:.0f} s"
-    )
+    bar.print(f"{folder}: balanced accuracy {held_out} after {epoch}, {history.seconds:.0f} s")
     seconds = round(history.seconds, 1)
     done = {"fold": fold, "epochs": last, "selected_epoch": selected, "seconds": seconds}
     files = sorted(each.name for each in folder.iterdir() if each.is_file())

@@ -13,6 +13,7 @@ from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import make_folds, read_folds, split
 from lymphoml.data.image_store import ImageStore
+from lymphoml.data.sites import make_site_folds
 from lymphoml.data.training_range import model_inputs
 from lymphoml.features.blocks import PretrainedEncoder
 from lymphoml.features.instance_store import check_features, open_instance_store
@@ -236,6 +237,8 @@ def _check_module(config: TrainConfig, module: BagClassifier, folder: Path) -> N
 def _folds(config: TrainConfig, cohort: Cohort, folder: Path) -> pd.DataFrame:
     """The user's folds, those of an existing run, or new ones."""
     data, existing = config.data, folder / "folds.csv"
+    if data.site_folds:
+        return make_site_folds(cohort)
     given = Path(data.folds_csv).expanduser() if data.folds_csv else None
     if given or existing.exists():
         return read_folds(given or existing, cohort.table, data.folds, data.repeats)

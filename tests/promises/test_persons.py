@@ -1,14 +1,17 @@
-"""Persons and hospitals: records of one person share a fold"""
+"""Persons and hospitals"""
 
 import json
+import os
 import shutil
 from datetime import datetime
 
 import pandas as pd
 import pytest
+import torch
 
 from lymphoml.audit.run import audit
 from lymphoml.cli.config import data_config
+from lymphoml.core.errors import InputError
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.page.page import write_report
 from lymphoml.reports.run_summary import print_run
@@ -93,10 +96,12 @@ def test_records_of_one_person_share_a_fold(smears, trained, capsys, words, rule
     assert shown.replace("AUROC ", "AUROC <b>") in page
 
 
-@pytest.mark.parametrize("words", [{"person_column": "PERSON"}, {}], ids=["column", "neither"])
+@pytest.mark.parametrize("words", [
+    {"person_column": "PERSON", "site_column": "SITE", "folds": "site"}, {},
+], ids=["column", "neither"])  # fmt: skip
 def test_the_audit_names_records_of_one_person(smears, tmp_path, words):
     """the audit of a cohort whose persons have two smears, some with other labels → the pairs, and
-    that labels differ; or a warning that they cannot be recognised"""
+    that labels differ, and each site's classes; or a warning that they cannot be recognised"""
     shutil.copytree(smears, tmp_path / "own")
     own = table(smears)
     second = own["ID"].str.endswith("-2").idxmax()
@@ -104,11 +109,81 @@ def test_the_audit_names_records_of_one_person(smears, tmp_path, words):
     own.to_csv(tmp_path / "own" / "clinical.csv", index=False)
     data = data_config("table", {"root": str(tmp_path / "own")} | words)
     columns = {name: each for name, each in data.to_dict()["columns"].items() if name != "sex"}
-    findings = audit(data.replace({"columns": columns}))["findings"]
+    found_by_audit = audit(data.replace({"columns": columns}))
+    findings = found_by_audit["findings"]
     (found,) = (each for each in findings if each["topic"] == "person")
     assert found["severity"] == "warning"
     if words:
         assert "pairs of records share data.person_column=PERSON" in found["what"]
         assert "the labels of 1 pair differ" in found["what"]
+        sites = [each for each in findings if each["topic"] == "site"]
+        assert [each["what"][:7] for each in sites] == ["site A:", "site B:", "site C:"]
+        assert not [each for each in findings if each["severity"] == "error"]
+        fields = found_by_audit["shortcuts"]["fields"]
+        assert {"site A", "site B", "site C"} <= {each["name"] for each in fields}
     else:
         assert "cannot be recognised" in found["what"]
+
+
+SITES = [*GENDER, "data.folds=site", "data.site_column=SITE"]
+
+
+def test_one_site_is_left_out_at_a_time(smears, trained, capsys):
+    """data.folds=site → a fold a hospital, in the order of their names; scores per site in
+    metrics.json, on the terminal and in the report; the model has the inputs that it had"""
+    run, predictions = trained(*SITES)
+    own = table(smears).set_index("ID")["SITE"]
+    assert predictions["fold"].tolist() == predictions["patient"].map(own).map("ABC".index).tolist()
+    found = {each["site"]: each for each in json.loads((run / "metrics.json").read_text())["sites"]}
+    capsys.readouterr()
+    print_run(run)
+    printed, page = capsys.readouterr().out, write_report(run, run / "report.html").read_text()
+    for fold, site in enumerate("ABC"):
+        rows = predictions[predictions["fold"] == fold]
+        score = pool(rows, 3, ["auroc"])["auroc"]
+        assert (found[site]["n"], found[site]["auroc"]) == (len(rows), score)
+        shown = f"AUROC {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+        assert shown in next(line for line in printed.splitlines() if f"site {site}," in line)
+        assert f"{site} ({len(rows)})" in page
+    assert "one site left out at a time; records of one person, by birth date and sex" in page
+    bags = torch.load(run / "fold-0" / "last.ckpt", weights_only=True)["BagDataModule"]
+    assert list(bags["schema"]) == ["age", "lymphocyte_count"]
+
+
+def test_a_site_of_one_class_has_the_scores_that_it_can_have(smears, tmp_path, few_trees, capsys):
+    """a hospital with tumoral patients alone → trained and scored: its sensitivity, and n/a for
+    what needs the other class"""
+    shutil.copytree(smears, tmp_path / "own")
+    own = table(smears)
+    own.loc[(own["SITE"] == "A") & (own["LABEL"] == "0"), "SITE"] = "B"
+    own.to_csv(tmp_path / "own" / "clinical.csv", index=False)
+    words = [*OWN, *CLINICAL, *SITES]
+    config = configuration(tmp_path / "own", tmp_path / "cache", *words)
+    cross_validate(config, tmp_path / "run")
+    assert "balanced accuracy n/a (one class only)" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    site = metrics["sites"][0]
+    assert (site["auroc"]["value"], site["specificity"]["value"]) == (None, None)
+    assert 0 <= site["sensitivity"]["low"] <= site["sensitivity"]["high"] <= 1
+    assert metrics["auroc"]["value"] is not None
+    print_run(tmp_path / "run")
+    assert "site A, " in capsys.readouterr().out
+    assert "n/a" in write_report(tmp_path / "run", tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("edit", "words", "says"), [
+    ({}, ["data.repeats=2"], "data.repeats=2: has no effect with data.folds=site"),
+    ({}, ["data.site_column=null"], "needs data.site_column"),
+    ({}, ["fold=3"], "fold=3: must be all or 0 to 2"),
+    ({"SITE": "A"}, [], "needs labelled patients of two sites or more"),
+    ({"LABEL": "1"}, [], "without A, only one class is left to train on"),
+    ({"DOB": "1950-01-01", "GENDER": "F"}, [], "are probably one person, at A and B and C"),
+])  # fmt: skip
+def test_sites_that_cannot_be_left_out_are_refused(smears, tmp_path, edit, words, says):
+    """data.folds=site with repeats, without sites, with one, with one class, or a person at two
+    → one line before anything is trained, exit code 2"""
+    (tmp_path / "own").mkdir()
+    shutil.copytree(smears / "images", tmp_path / "own" / "images", copy_function=os.link)
+    table(smears).assign(**edit).to_csv(tmp_path / "own" / "clinical.csv", index=False)
+    with pytest.raises(InputError, match=says):
+        configuration(tmp_path / "own", tmp_path / "cache", *OWN, *CLINICAL, *SITES, *words)

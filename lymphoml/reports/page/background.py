@@ -140,7 +140,7 @@ def _fields(run: Run, choices: Choices) -> dict[str, Any]:
         "missing": MISSING.get(data.get("missing"), ""),
         "folds": data["folds"],
         "repeats": f", {repeats} repeats" if repeats > 1 else "",
-        "origin": "folds from a file" if data.get("folds_csv", "?") else "stratified by label",
+        "origin": _origin(data),
         "grouping": f"; records of one person, by {rule}, share a fold" if rule else "",
         "clinical": _clinical(data, columns),
         "model": model,
@@ -151,6 +151,12 @@ def _fields(run: Run, choices: Choices) -> dict[str, Any]:
         "accuracy": format_estimate(run.metrics["balanced_accuracy"]),
         "subgroups": "; subgroups above" if subgroups else "; no subgroups",
     }
+
+
+def _origin(data: dict[str, Any]) -> str:
+    if data.get("site_folds"):
+        return "one site left out at a time"
+    return "folds from a file" if data.get("folds_csv", "?") else "stratified by label"
 
 
 def _clinical(data: dict[str, Any], columns: dict[str, Any]) -> str:

@@ -148,7 +148,12 @@ def subgroups(run: Run, choices: Choices) -> dict[str, Any]:
                run_scores(run)[measure]["value"], colour)
         for measure, colour in COLOURS.items()
     ]  # fmt: skip
-    return {"groups": groups, "charts": charts}
+    columns = [TITLES[measure] for measure in SHOWN]
+    sites = [
+        (f"{site['site']} ({site['n']})", [site[measure] for measure in SHOWN])
+        for site in run.metrics.get("sites") or ()
+    ]
+    return {"groups": groups, "charts": charts, "sites": sites, "columns": columns}
 
 
 def _group_name(group: dict[str, Any]) -> str:
