@@ -2,10 +2,10 @@
 
 import errno
 import re
-import shutil
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from shutil import disk_usage
 
 from rich.filesize import decimal
 
@@ -22,6 +22,7 @@ ADVICE = {
     errno.ESTALE: "the network disk lost the file; check it",
     errno.ENOENT: "it or its folder was removed meanwhile; restore it",
 }
+SHARED_MEMORY = Path("/dev/shm")
 OUT_OF_MEMORY = re.compile(r"out of memory|(can't|Cannot) allocate memory|Unable to allocate")
 USE_LESS_MEMORY = "set trainer.encoder_chunk_size, data.train_bag_size or a smaller data.batch_size"
 
@@ -94,6 +95,8 @@ def as_user_error(error: BaseException) -> UserFacingError | None:
         return type(error)(text) if text != str(error) else error
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         return RuntimeFailure(f"not enough memory ({_short(text)}); {USE_LESS_MEMORY}, {RESUME}")
+    if "iter(combined_loader)" in text and error.__context__:  # Lightning's, for another one
+        return as_user_error(error.__context__)
     if isinstance(error, OSError):
         return _os_error(number, error.filename, text)
     if not isinstance(error, RuntimeError):
@@ -103,10 +106,12 @@ def as_user_error(error: BaseException) -> UserFacingError | None:
 
 def _os_error(number: int | None, filename: object, text: str) -> RuntimeFailure | None:
     if number in DISK_FULL:
+        if not filename and SHARED_MEMORY.is_dir() and disk_usage(SHARED_MEMORY).free < 2**20:
+            return _shared_memory_error()
         name, free = "", ""
         if filename:
             parents = Path(str(filename)).absolute().parents
-            usage = shutil.disk_usage(next(each for each in parents if each.is_dir()))
+            usage = disk_usage(next(each for each in parents if each.is_dir()))
             name, free = f"{filename}: ", f", {decimal(usage.free)} free"
         return RuntimeFailure(f"{name}no space left on the disk{free}; make room, {RESUME}")
     if number not in ADVICE or (number == errno.ENOENT and not filename):
@@ -126,7 +131,18 @@ def _launcher_error(error: RuntimeError) -> UserFacingError | None:
     return RuntimeFailure(f"{reason}; the logs are in runs/NAME/slurm. Remove the cause, {RESUME}")
 
 
+def _shared_memory_error() -> RuntimeFailure:
+    usage = disk_usage(SHARED_MEMORY)
+    return RuntimeFailure(
+        f"{SHARED_MEMORY} ({decimal(usage.total)}, {decimal(usage.free)} free) is too small for "
+        f"the batches of loader workers; enlarge it (docker run --shm-size=1g), or set "
+        f"data.num_workers=0, {RESUME}"
+    )
+
+
 def _torch_error(text: str) -> UserFacingError | None:
+    if "shared memory(shm)" in text:
+        return _shared_memory_error()
     if died := re.search(r"killed by signal: (\w+( \w+)?)|exited unexpectedly", text):
         signal = f" ({died[1]})" if died[1] else ""
         return RuntimeFailure(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.seeding import keyed_generator
@@ -111,6 +111,8 @@ def collate(bags: Sequence[Bag]) -> Batch:
     images = bags[0].images if len(bags) == 1 else np.concatenate([bag.images for bag in bags])
     noise = [bag.augmentation_noise for bag in bags if bag.augmentation_noise is not None]
     tensor = torch.from_numpy(images)
+    if get_worker_info() is not None:  # else a thread of the worker's does, whose errors are lost
+        tensor = tensor.share_memory_()
     return Batch(
         images=tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor,
         lengths=torch.tensor([len(bag.images) for bag in bags]),

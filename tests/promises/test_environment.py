@@ -3,12 +3,14 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.fake_wandb import KEY, read_runs
-from tests.promises.jobs import CLINICAL, ENCODER, ROOT, TINY, end, outcome, start
+from tests.promises.jobs import CLINICAL, ENCODER, ROOT, TINY, end, one_line, outcome, start
 
 HOSTILE = """
 PL_TRAINER_LIMIT_VAL_BATCHES=1 PL_TRAINER_MAX_STEPS=1 PL_TRAINER_GRADIENT_CLIP_VAL=0.001
@@ -91,3 +93,24 @@ def test_wandb_without_a_network_costs_no_training(cohort, tmp_path):
     (run,) = read_runs(tmp_path / "run")
     assert (run.job_type, run.exit_code) == ("fold", 0)
     assert (tmp_path / "run" / "fold-0" / "done.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kib", [8, 48])
+def test_a_small_dev_shm_is_named(cohort, tmp_path, kib):
+    """/dev/shm is too small for the batches of loader workers, as in a container → at once one line
+    that names it, exit code 1, not after data.timeout that a worker hangs"""
+    alone = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c",
+             f'mount -t tmpfs -o size={kib}k none /dev/shm && exec "$@"', "sh"]  # fmt: skip
+    if not shutil.which("unshare") or subprocess.run([*alone, "true"]).returncode:
+        pytest.skip("no file system of one's own can be mounted")
+    words = [*TINY, *ENCODER, f"data.root={cohort}", "hydra.run.dir=run", "data.num_workers=1",
+             "data.batch_size=8", "fold=0"]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*alone, sys.executable, str(ROOT / "train.py"), *words], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "/dev/shm" in one_line(done.stderr)
+    assert "data.num_workers=0" in done.stderr
