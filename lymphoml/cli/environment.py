@@ -65,6 +65,8 @@ def set_up_process() -> None:
             f"names of files are read as {sys.getfilesystemencoding()}, by LC_ALL, LANG or "
             f"PYTHONUTF8. Set PYTHONUTF8=1."
         )
+    if os.path.expanduser("~") == "~":
+        raise InputError("HOME is not set, and this account has no other. Set it to a folder.")
     ignored = sorted(each for each in os.environ if IGNORED.fullmatch(each)
                      and not KEPT.fullmatch(each))  # fmt: skip
     for name in ignored:

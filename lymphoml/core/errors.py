@@ -154,8 +154,6 @@ def _torch_error(text: str) -> UserFacingError | None:
             f"a loader worker returned nothing for {float(hung[1]):g} seconds: it or the disk "
             f"hangs; set data.timeout higher if the bags are that large, {RESUME}"
         )
-    if "determine home directory" in text:
-        return InputError("HOME is not set: set it to a folder of yours, or give paths without ~")
     if "loading state_dict" in text or "loaded state dict" in text:
         return InputError(
             "the checkpoint does not fit this configuration's model or optimiser; use the run's "

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from lymphoml.cli.environment import set_up_process
+from lymphoml.core.errors import InputError
 from tests.promises.jobs import ROOT, one_line
 
 HELP = [sys.executable, "-m", "lymphoml", "--help"]
@@ -49,6 +50,17 @@ def test_several_processes_and_other_encodings_are_refused(environment, words):
     done = shown(HELP, **environment)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in one_line(done.stderr)
+
+
+def test_an_account_without_a_home_is_refused(monkeypatch):
+    def unknown(_):
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    set_up_process.__wrapped__()  # that of the account
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(InputError, match="HOME is not set"):
+        set_up_process.__wrapped__()
 
 
 def test_ascii_output_and_warnings_as_errors_end_nothing():

@@ -261,6 +261,19 @@ def test_a_sweeps_run_is_the_parent(tmp_path, monkeypatch):
     assert parent.summary["balanced_accuracy"] == 0.625
 
 
+def test_wandb_that_does_not_start_costs_no_training(tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise InputError("W&B does not start")
+
+    monkeypatch.setattr("lymphoml.training.loggers.tracker.client", refuse)
+    wandb_client.print_once.cache_clear()
+    with Tracker(configuration(tensorboard=False, mode="offline"), tmp_path, SLUG) as tracker:
+        log_epochs(tracker, 0, {0: 1.0, 1: 0.5})
+        tracker.log_cross_validation(METRICS)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("W&B: W&B does not start")
+
+
 def test_one_class_has_no_curve(tmp_path):
     with Tracker(configuration(mode="offline"), tmp_path, SLUG) as tracker, tracker.fold(0):
         tracker.log_fold(PREDICTIONS[PREDICTIONS["label"] == 1], {"auroc": float("nan")})

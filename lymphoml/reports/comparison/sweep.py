@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib import rcdefaults
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -142,6 +143,7 @@ def sweep_chart(runs: Sequence[Run]) -> Chart | None:
 
 def draw_sweep(chart: Chart) -> Figure:
     """The chart of `sweep_chart` in matplotlib, with a legend; readable in grey."""
+    rcdefaults()  # whatever a matplotlibrc says
     figure = Figure(figsize=(10, 6), layout="constrained", dpi=200)
     axes = figure.add_subplot()
     for series in chart.series:

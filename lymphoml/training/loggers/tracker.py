@@ -60,7 +60,8 @@ class Tracker:
 
     def __enter__(self) -> "Tracker":
         if self._sweep_id and self._mode != "disabled":
-            self._cv = self._start("cv", self.slug, sweep_factors(self.config))
+            with best_effort():
+                self._cv = self._start("cv", self.slug, sweep_factors(self.config))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -110,12 +111,11 @@ class Tracker:
         """Log the content of `metrics.json`: the pooled scores and a table of the folds."""
         if self._mode == "disabled":
             return
-        if self._cv is None:
-            self._cv = self._start("cv", self.slug, sweep_factors(self.config))
         rows = pd.DataFrame([finite_scalars(fold) for fold in metrics["folds"]])
         # Bound, it is a file of the run. Else W&B makes it an artifact too: a copy under the home
         # folder, whose full path it writes into the run.
         with best_effort():
+            self._cv = self._cv or self._start("cv", self.slug, sweep_factors(self.config))
             table = client().Table(dataframe=rows)
             table.bind_to_run(self._cv, "folds", self._cv.step)
             self._cv.log(finite_scalars(metrics) | {"folds": table})
