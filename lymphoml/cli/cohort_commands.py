@@ -85,7 +85,7 @@ class Features(OfCohort):
             found = sum(float(store.bag(patient)[:, 0].sum()) for patient in images)
             print(f"a nucleus was found in {100 * found / count:.1f} % of them")
         if out is not None:
-            write_feature_file(out, store, images)
+            write_feature_file(out, store, images, block.encoder)
             print(out)
 
     def _block(self, data: Any, images: Any) -> Any:

@@ -17,11 +17,14 @@ class Predict:
     run: str = option(REQUIRED, "run folder")
     data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
     trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
-    out: str | None = option(None, "folder for the two files; RUN/test by default")
+    out: str | None = option(
+        None, "folder for the files; RUN/test, or for another cohort RUN/test-..."
+    )
     patients: str = option("unlabelled", "unlabelled or all")
     members: str = option("", "[A,B,...], an ensemble's, where not beside it")
     header: list[str] = option(["ID", "LABEL"], "of submission.csv; Id,Predicted in 2021")
     strict: bool = option(False, "refuse patients unlike those that the run was trained on")
+    allow_unknown_encoder: bool = option(False, "features of a file that names no encoder")
 
     def execute(self) -> None:
         from lymphoml.cli.config import run_config
@@ -31,7 +34,7 @@ class Predict:
         from lymphoml.runs.run_folder import read_environment
 
         run = Path(self.run)
-        out = Path(self.out) if self.out else run / "test"
+        out = Path(self.out) if self.out else None
         header = two_values("header", self.header)
         given = parse_run_list(self.members, "members") if self.members else []
         members = {
@@ -39,9 +42,9 @@ class Predict:
             for member in resolve_members(run, given)
         }
         changes = summarize(read_environment(run))
-        table = predict(run, members, out, self.patients, header, self.strict)
-        tumoral = int(table["label"].sum())
-        print(f"{len(table)} patients, {tumoral} called tumoral: {out / 'predictions.csv'}")
+        table = predict(
+            run, members, out, self.patients, header, self.strict, self.allow_unknown_encoder
+        )
         if outside := int((table["outside_range"] != "").sum()):
             print(f"{outside} patients lie outside the training range, and are never ruled out")
         if "triage" in table:
@@ -53,7 +56,6 @@ class Predict:
             print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
         for change in changes:
             print(f"the run was resumed in a changed environment, {change}")
-        print(f"Kaggle file: {out / 'submission.csv'}")
 
     def _applicable_data(self, member: Path) -> dict[str, Any]:
         """Return the changes that apply to a member: a file of features to those that use one."""
@@ -77,15 +79,17 @@ class Submit:
     competition: str = option("dlmi-lymphocytosis-classification", "its name in Kaggle's address")
 
     def execute(self) -> None:
+        from lymphoml.core.untrusted import reject_symlinks
         from lymphoml.runs import test_set_log
         from lymphoml.runs.finished_run import siblings
+        from lymphoml.runs.prediction_folder import check_own_predictions
         from lymphoml.runs.run_folder import read_predictions_csv
         from lymphoml.runs.submission import check_submission, submit
 
         run, folder = Path(self.run), Path(self.run, "test")
         predictions, submission = folder / "predictions.csv", folder / "submission.csv"
-        if not predictions.exists():
-            raise InputError(f"run={run}: {folder} holds no prediction; run predict.py first")
+        reject_symlinks(run)
+        check_own_predictions(run)
         patients = read_predictions_csv(predictions, ["patient"])["patient"].tolist()
         learned = read_predictions_csv(run / "folds.csv", ["patient"])["patient"]
         if own := set(patients) & set(learned):

@@ -15,6 +15,7 @@ PRIVATE = {  # file name: what is in it
     "predictions.csv": "each patient's label and probability",
     "baselines.csv": "each patient's probability by the baselines",
     "outside_range.csv": "who lies outside the training patients' range, and in which value",
+    "trained_on.json": "who a fold's model was trained on, with digests of person and images",
     "strata.csv": "each patient's subgroups, such as sex",
     "instances.csv": "each image's probability, under its file's name",
     "submission.csv": "each test patient's predicted label",

@@ -2,7 +2,8 @@
 
 A .csv with the columns `patient`, `image` (the file's name in the patient's folder) and one for
 each feature; or a .npz with the arrays `patient` and `image`, texts of shape (n), `features`,
-numbers of shape (n, d), and optionally `names`, texts of shape (d).
+numbers of shape (n, d), and optionally `names`, texts of shape (d). Either may say in `encoder`,
+one text, what made the vectors: network, weights and preprocessing.
 """
 
 import io
@@ -22,6 +23,7 @@ from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.problems import shortened
 
 KEYS = ["patient", "image"]
+ENCODER = "encoder"
 SUFFIXES = (".csv", ".npz")
 LARGEST = 1 << 30  # bytes of a file, unpacked: half a million images of 512 features
 
@@ -29,6 +31,7 @@ LARGEST = 1 << 30  # bytes of a file, unpacked: half a million images of 512 fea
 def read_feature_file(path: Path, images: Images) -> tuple[FeatureStore, str]:
     """Return the vectors of exactly these images, and a digest. Raises InputError, a line a row."""
     table = _read(path)
+    encoder = _pop_encoder(path, table)
     if problems := [*_row_problems(table, images), *_cell_problems(table)]:
         raise InputError(f"features {path}: {each}" for each in shortened(problems))
     indexed = table.set_index(KEYS)
@@ -38,22 +41,41 @@ def read_feature_file(path: Path, images: Images) -> tuple[FeatureStore, str]:
         # In the memory order of computed features: sums are the same to the last bit.
         features[patient] = np.ascontiguousarray(indexed.loc[wanted].to_numpy(np.float32))
         whole.update(f"{patient}\x1f{len(paths)}\x1f".encode() + features[patient].tobytes())
-    return FeatureStore(features, list(indexed.columns)), whole.hexdigest()
+    store = FeatureStore(features, list(indexed.columns))
+    store.encoder = encoder
+    return store, whole.hexdigest()
 
 
-def write_feature_file(path: Path, store: FeatureStore, images: Images) -> None:
+def read_encoder(path: Path) -> str | None:
+    """Return what made the vectors in a file, where it says so."""
+    return _pop_encoder(path, _read(path))
+
+
+def _pop_encoder(path: Path, table: pd.DataFrame) -> str | None:
+    if ENCODER not in table:
+        return None
+    encoder, *others = table.pop(ENCODER).unique()
+    if others or not is_safe_text(encoder):
+        raise InputError(f"features {path}: {ENCODER} must be one printable text")
+    return str(encoder)
+
+
+def write_feature_file(path: Path, store: FeatureStore, images: Images, encoder: str) -> None:
     """Write what `read_feature_file` reads; only the file's owner may read it."""
     check_suffix(path)
     keys = [(patient, file.name) for patient, paths in images.items() for file in paths]
     features = np.concatenate([store.bag(patient) for patient in images])
     if path.suffix == ".csv":
         table = pd.DataFrame(keys, columns=KEYS).join(pd.DataFrame(features, columns=store.names))
+        table.insert(len(KEYS), ENCODER, encoder)
         write_csv(path, table, private=True)
         return
     patient, image = (np.array(column) for column in zip(*keys, strict=True))
-    names = np.array(store.names)
     with atomic_write(path, private=True) as file:
-        np.savez_compressed(file, patient=patient, image=image, features=features, names=names)
+        np.savez_compressed(
+            file, patient=patient, image=image, features=features,
+            names=np.array(store.names), encoder=np.array(encoder),
+        )  # fmt: skip
 
 
 def check_suffix(path: Path) -> None:
@@ -77,11 +99,12 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".csv":
             file = io.BytesIO(read_bytes(path, LARGEST))
-            table = pd.read_csv(file, dtype=dict.fromkeys(KEYS, str), na_filter=False)
+            texts = dict.fromkeys((*KEYS, ENCODER), str)
+            table = pd.read_csv(file, dtype=texts, na_filter=False)
         else:
             table = _from_arrays(read_arrays(path, LARGEST))
         table = table.astype(dict.fromkeys(KEYS, str))
-        if table.shape[1] == len(KEYS):
+        if not set(table) - {*KEYS, ENCODER}:
             raise ValueError(f"only {' and '.join(KEYS)}")
         if duplicated := sorted(set(table.columns[table.columns.duplicated()])):
             raise ValueError(f"column {duplicated[0]} is duplicated")
@@ -105,6 +128,8 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> pd.DataFrame:
     keys = pd.DataFrame({key: arrays[key] for key in KEYS})
     if len(keys) != len(table):
         raise ValueError(f"{len(keys)} images, but {len(table)} feature vectors")
+    if ENCODER in arrays:
+        keys[ENCODER] = str(arrays[ENCODER])
     return pd.concat([keys, table], axis=1)
 
 

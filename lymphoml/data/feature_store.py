@@ -11,7 +11,12 @@ if TYPE_CHECKING:  # a report opens a cohort without torch
 
 
 class FeatureStore:
-    """float32 (m, d) of each patient's images; `widths` are those of concatenated blocks."""
+    """float32 (m, d) of each patient's images; `widths` are those of concatenated blocks.
+
+    `encoder` says what made them, where a file does.
+    """
+
+    encoder: str | None = None
 
     def __init__(
         self,

@@ -40,7 +40,8 @@ class MorphologyBlock:
 
         self.names = list(morphology.NAMES)
         libraries = (f"{each}={version(each)}" for each in ("scikit-image", "scipy", "pillow"))
-        self.key = ",".join([f"morphology-v{morphology.VERSION}", *libraries])
+        self.encoder = f"morphology-v{morphology.VERSION}"
+        self.key = ",".join([self.encoder, *libraries])
 
     def compute(self, images: Sequence[np.ndarray]) -> np.ndarray:
         from lymphoml.features.morphology import measure
@@ -80,6 +81,12 @@ class EncoderBlock:
         libraries = [version(each) for each in ("torch", "torchvision", "timm")]
         values = [VERSION, network, stages, self.origin, preprocessing.name, normalize, libraries]
         digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        # Without versions of libraries, which move features by rounding.
+        made_by = hashlib.sha256(json.dumps([*values[:-1]], sort_keys=True).encode()).hexdigest()
+        self.encoder = (
+            f"{spec.get('name', 'encoder')}-v{VERSION}, weights {self.origin[:16]}, "
+            f"{preprocessing.name}, normalize_images={normalize}, {made_by[:16]}"
+        )
         self.key = f"{spec.get('name', 'encoder')}-v{VERSION},crop={preprocessing.crop},{digest}"
 
     def compute(self, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -104,9 +111,9 @@ class EncoderBlock:
         return torch.cat(features).float().numpy()
 
 
-# Columns of feature vectors. `key` names all that decides on the values but the images, `one_size`
-# says whether all images must be of one size; `compute` returns float32 (m, d) of preprocessed
-# images, uint8 (h, w, 3).
+# Columns of feature vectors. `encoder` names all that decides on the values but the images, `key`
+# also versions of libraries; `one_size` says whether all images must be of one size; `compute`
+# returns float32 (m, d) of preprocessed images, uint8 (h, w, 3).
 FeatureBlock = MorphologyBlock | EncoderBlock
 
 

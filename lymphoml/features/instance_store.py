@@ -21,15 +21,20 @@ from lymphoml.models.build import takes_features, uses_images
 OF_PIXELS = {"augment.stain_jitter": 0.0, "stain_norm": None, "augment.scale": 0.0, "eval_tta": 1}
 
 
+def feature_file(data: DataConfig) -> Path | None:
+    """Return the file that the bags' feature vectors come from, where they do from one."""
+    if data.layout == LAYOUT:
+        return root_folder(data) / data.table
+    return Path(data.features.path).expanduser() if data.features.path else None
+
+
 def open_instance_store(
     data: DataConfig, images: Images, encoder: PretrainedEncoder | None = None
 ) -> tuple[ImageStore | FeatureStore, str]:
     """Return the store of the patients' images or vectors, and its key. Raises InputError."""
     features = data.features
-    if data.layout == LAYOUT:
-        return read_bag_features(root_folder(data) / data.table, images)
-    if features.path:
-        return read_feature_file(Path(features.path).expanduser(), images)
+    if (file := feature_file(data)) is not None:
+        return (read_bag_features if data.layout == LAYOUT else read_feature_file)(file, images)
     if not features.blocks:
         return read_images(images, Preprocessing.of(data), data.cache)
     blocks: Any = make_blocks(

@@ -18,6 +18,7 @@ from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import RunContext
 from lymphoml.runs.provenance import CHANGES, weights_file
 from lymphoml.runs.run_folder import read_environment, read_predictions, run_lock, write_out_of_fold
+from lymphoml.runs.trained_on import check_folds
 from lymphoml.training.loggers.tracker import Tracker
 
 
@@ -38,6 +39,7 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
     folder, data = run.folder, run.config.data
     for fold in folds:
         verify_checksums(fold_folder(folder, fold), weights=True)
+    check_folds(folder)  # which may have been copied here
     predictions = read_predictions(folder, folds)
     baselines = baseline_predictions(data, run.data.cohort, run.data.folds, _features(run))
     groups = subgroups(run.data.cohort, data)

@@ -22,6 +22,7 @@ from lymphoml.runs.prepare import RunContext, build_model, fold_store, prepare
 from lymphoml.runs.provenance import software
 from lymphoml.runs.run_folder import create_or_open_run, write_or_verify_folds, write_out_of_fold
 from lymphoml.runs.settings import TrainConfig
+from lymphoml.runs.trained_on import check_folds, write_trained_on
 from lymphoml.training.callbacks import FoldProgress, History, KeyedSeeds, Patience
 from lymphoml.training.checkpoint import (
     PREVIOUS,
@@ -100,6 +101,7 @@ def _open(run: RunContext, overrides: Sequence[str]) -> RunContext:
     }
     environment = create_or_open_run(run.folder, run.config, environment)
     write_or_verify_folds(run.folder, run.data.folds, run.config.data.folds_csv)
+    check_folds(run.folder)
     return run._replace(resolved=Resolved(**environment["resolved"]))
 
 
@@ -107,6 +109,7 @@ def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: ProgressBar) -
     """Train, predict, score, mark done; an interrupted fold resumes from its last checkpoint."""
     config, folder = run.config, fold_folder(run.folder, fold)
     bags, module = build_fold(run, fold)
+    write_trained_on(run, fold)
     history, context = History(folder / "history.csv"), FailureContextCallback(bags)
     options, steps = config.trainer, -(-len(bags.train_patients) // config.data.batch_size)
     average = weight_averaging(config.weight_averaging, options.max_epochs, steps)

@@ -1,7 +1,9 @@
 """Predict new patients: the mean over a run's folds, and how far these differ."""
 
 from collections.abc import Mapping
+from functools import reduce
 from hashlib import sha256
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,15 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, quoted
-from lymphoml.core.files import csv_text, write_text
+from lymphoml.core.files import csv_text, write_json, write_text
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import PatientBags
+from lymphoml.data.feature_files import read_encoder
 from lymphoml.data.feature_store import FeatureScaler, FeatureStore
-from lymphoml.data.folds import split
 from lymphoml.data.image_store import ImageStore
 from lymphoml.data.training_range import model_inputs
-from lymphoml.features.instance_store import check_features, open_instance_store
+from lymphoml.features.instance_store import check_features, feature_file, open_instance_store
 from lymphoml.features.pretraining.settings import INPUTS, PRETRAINED
 from lymphoml.models.build import uses_clinical, uses_images
 from lymphoml.runs import test_set_log
@@ -25,8 +27,16 @@ from lymphoml.runs.checksums import verify_checksums
 from lymphoml.runs.cohort_shift import CohortShift
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.fold_lock import fold_folder, is_done
+from lymphoml.runs.known_patients import KnownTo, known_to, without_trained
+from lymphoml.runs.prediction_folder import (
+    MADE_FROM,
+    choose_folder,
+    cohort_digest,
+    is_own_cohort,
+    made_from,
+)
 from lymphoml.runs.prepare import Store, load_run_encoder
-from lymphoml.runs.provenance import data_fingerprints, read_changes
+from lymphoml.runs.provenance import read_changes
 from lymphoml.runs.run_folder import (
     ROW_KEYS,
     read_environment,
@@ -34,6 +44,7 @@ from lymphoml.runs.run_folder import (
     selected_epoch,
 )
 from lymphoml.runs.settings import TrainConfig
+from lymphoml.runs.trained_on import TrainedOn, check_encoder, check_folds
 from lymphoml.runs.triage_rule import apply_rule, read_rule
 from lymphoml.training.checkpoint import load_checkpoint, reported_checkpoint
 from lymphoml.training.checkpoint_schema import FoldCheckpoint
@@ -45,12 +56,15 @@ from lymphoml.training.trainer import make_trainer
 def predict(
     run: Path,
     members: Mapping[Path, TrainConfig],
-    out: Path,
+    out: Path | None,
     patients: str,
     header: tuple[str, str],
     strict: bool = False,
+    allow_unknown_encoder: bool = False,
 ) -> pd.DataFrame:
     """Write `predictions.csv` and `submission.csv` into `out`; return the predictions, a row each.
+
+    By default into `RUN/test`, those of another cohort than the run's into a folder of their own.
 
     `members` are the runs whose models predict for `run`, itself or an ensemble's
     (`resolve_members`), each with its configuration; `patients` is `unlabelled` or `all`. Columns:
@@ -59,48 +73,32 @@ def predict(
     outside_range (a reason, see `CohortShift`), and, where the run has a rule, triage (`rule_out`
     or `test`). How the patients differ from the trained is printed; an InputError if `strict`.
 
-    A patient of the run, by id or as the person suspected behind another, is predicted by the
-    models that did not train on that person. Unlabelled patients are counted in the run's ledger.
+    A patient of the run, by id, person or images, is predicted by the models that did not train on
+    that person. Unlabelled patients are counted in the run's ledger.
     Raises InputError where the cohort does not fit the run.
     """
-    folds = {member: check_run(member, config) for member, config in members.items()}
+    trained_on = {member: check_run(member, config) for member, config in members.items()}
     rule = read_rule(run)
+    cohorts = {member: load_cohort(config.data) for member, config in members.items()}
+    first, *_ = cohorts.values()
+    # Whether the cohort is the one that every member was trained on.
+    own = all(is_own_cohort(trained_on[each], cohorts[each], patients) for each in members)
+    digest = cohort_digest(first)
+    out = choose_folder(run, out, digest, own)
     shift = CohortShift()
-    tables: list[pd.DataFrame] = []
-    own = True  # whether the cohort is the one that every member was trained on
-    for member, config in members.items():
-        cohort = load_cohort(config.data)
-        fingerprint = cohort.labelled.fingerprint()[:16]
-        known = data_fingerprints(read_environment(member))
-        own &= any(each.startswith(fingerprint) for each in known)
-        chosen = _choose(cohort, patients)
-        if tables and list(chosen.table.index) != list(tables[0].index):
-            raise InputError(
-                f"run {member}: its data settings find other patients than those of "
-                f"{next(iter(members))}. Give data.root=DIR."
-            )
-        if not tables and uses_images(config.model):
-            chosen.print_unused()
-        tables.append(fold_probabilities(member, config, chosen, folds[member], shift))
-    probabilities = tables[0]
-    if len(tables) > 1:
-        averaged = mean_probability(tables)
-        probabilities = pd.DataFrame(averaged, probabilities.index, probabilities.columns)
-    probabilities = _without_trained(run, probabilities, cohort, config.data.folds, own)
+    probabilities, known = _mean_over_members(
+        members, cohorts, trained_on, patients, allow_unknown_encoder, shift
+    )
+    probabilities = without_trained(probabilities, known, own)
     shift.report(probabilities, strict)
     outside = shift.outside(probabilities)
     predictions = _summarize(probabilities).assign(outside_range=outside.max(axis=1).to_numpy())
     if rule is not None:
         scores = probabilities.mask(outside != "", np.inf)
         predictions["triage"] = apply_rule(run, rule, scores).to_list()
-    content = csv_text(out / "predictions.csv", predictions)
-    submission = predictions[["patient", "label"]].set_axis(list(header), axis=1)
-    sent = csv_text(out / "submission.csv", submission)
-    if unlabelled := int((cohort.table["label"].loc[probabilities.index] < 0).sum()):
-        # Before the files: every use is recorded, wherever a kill strikes.
-        test_set_log.record(run, "predict", sha256(content.encode()).hexdigest(), unlabelled)
-    write_text(out / "submission.csv", sent)
-    write_text(out / "predictions.csv", content)
+    unlabelled = int((first.table["label"].loc[probabilities.index] < 0).sum())
+    source = made_from(run, members, digest, own)
+    _write(run, out, predictions, header, unlabelled, source)
     return predictions
 
 
@@ -117,8 +115,67 @@ def _summarize(probabilities: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def check_run(run: Path, config: TrainConfig) -> list[int]:
-    """Return the folds of a run that can predict with `config`; InputError where one cannot."""
+def _mean_over_members(
+    members: Mapping[Path, TrainConfig],
+    cohorts: Mapping[Path, Cohort],
+    trained_on: Mapping[Path, Mapping[int, TrainedOn]],
+    patients: str,
+    allow_unknown_encoder: bool,
+    shift: CohortShift,
+) -> tuple[pd.DataFrame, KnownTo]:
+    """Return that of `fold_probabilities`, and whom any member's models were trained on."""
+    tables: list[pd.DataFrame] = []
+    known: list[KnownTo] = []
+    for member, config in members.items():
+        chosen, with_images = _choose(cohorts[member], patients), uses_images(config.model)
+        if tables and list(chosen.table.index) != list(tables[0].index):
+            raise InputError(
+                f"run {member}: its data settings find other patients than those of "
+                f"{next(iter(members))}. Give data.root=DIR."
+            )
+        if not tables and with_images:
+            chosen.print_unused()
+        if with_images and (file := feature_file(config.data)) is not None:
+            of_run = next(iter(trained_on[member].values()))
+            encoder = read_encoder(file) if config.data.features.path else None
+            check_encoder(member, of_run, file, encoder, allow_unknown_encoder)
+        known.append(known_to(trained_on[member], config.data, chosen, with_images))
+        tables.append(fold_probabilities(member, config, chosen, list(trained_on[member]), shift))
+    probabilities = tables[0]
+    if len(tables) > 1:
+        averaged = mean_probability(tables)
+        probabilities = pd.DataFrame(averaged, probabilities.index, probabilities.columns)
+    return probabilities, reduce(or_, known)
+
+
+def _write(
+    run: Path,
+    out: Path,
+    predictions: pd.DataFrame,
+    header: tuple[str, str],
+    unlabelled: int,
+    source: dict[str, Any],
+) -> None:
+    """Write the two tables and what they were made from; count a use of unlabelled patients."""
+    content = csv_text(out / "predictions.csv", predictions)
+    submission = predictions[["patient", "label"]].set_axis(list(header), axis=1)
+    sent = csv_text(out / "submission.csv", submission)
+    digest = sha256(content.encode()).hexdigest()
+    if unlabelled:
+        # Before the files: every use is recorded, wherever a kill strikes.
+        test_set_log.record(run, "predict", digest, unlabelled)
+    write_text(out / "submission.csv", sent)
+    write_text(out / "predictions.csv", content)
+    write_json(out / MADE_FROM, source | {"predictions_sha256": digest})
+    print(
+        f"{len(predictions)} patients, {int(predictions['label'].sum())} called tumoral: "
+        f"{out / 'predictions.csv'}"
+    )
+    print(f"Kaggle file: {out / 'submission.csv'}")
+
+
+def check_run(run: Path, config: TrainConfig) -> dict[int, TrainedOn]:
+    """Return what each fold was trained on; InputError where one cannot predict with `config`."""
     check_features(config)
     verify_checksums(run, weights=True)
     table = read_predictions_csv(run / "folds.csv", ROW_KEYS)
@@ -132,7 +189,8 @@ def check_run(run: Path, config: TrainConfig) -> list[int]:
             f"run {run}: {', '.join(inputs)} changed while it was trained, so its folds have "
             f"different inputs and cannot predict together. Train a new run."
         )
-    return folds
+    trained_on = check_folds(run)
+    return {fold: trained_on[fold] for fold in folds}
 
 
 def _input_keys(config: TrainConfig) -> set[str]:
@@ -223,36 +281,3 @@ def _choose(cohort: Cohort, patients: str) -> Cohort:
             f"cohort {cohort.name}: every patient has a label. patients=all predicts them all."
         )
     return chosen
-
-
-def _without_trained(
-    run: Path, probabilities: pd.DataFrame, cohort: Cohort, folds_per_repeat: int, own: bool
-) -> pd.DataFrame:
-    """NaN where a fold's model was trained on the person; prints who is known to the run.
-
-    A person known by another id alone is predicted by all models where all were trained on that
-    person. `own` says whether the cohort is the run's.
-    """
-    folds, ids = read_predictions_csv(run / "folds.csv", ROW_KEYS), probabilities.index
-    persons, by_id = cohort.table["group"], pd.DataFrame(False, ids, probabilities.columns)
-    by_person = by_id.copy()
-    for fold in folds["fold"].unique():
-        trained, _ = split(folds, fold, folds_per_repeat)
-        by_id[fold] = ids.isin(trained)
-        trained_persons = persons[persons.index.isin(trained)]
-        by_person[fold] = persons[ids].isin(trained_persons).to_numpy()
-    known = ids.isin(folds["patient"])
-    by_person[known] = False  # the id decides
-    by_person[by_person.all(axis=1)] = False
-    if others := int(by_person.any(axis=1).sum()):
-        print(
-            f"{others} of these patients seem to be persons of the run under another id: each is "
-            f"predicted by the models not trained on that person"
-        )
-    if known.any() and not own:
-        print(
-            f"{known.sum()} of these patients have ids of the run, in a table that is not the "
-            f"run's: each is predicted by the models not trained on that id alone; give other "
-            f"persons other ids"
-        )
-    return probabilities.mask(np.asarray(by_id | by_person))

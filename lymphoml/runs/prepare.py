@@ -33,9 +33,11 @@ from lymphoml.features.pretraining.settings import (
 from lymphoml.features.pretraining.train import pretrain_encoder
 from lymphoml.models.build import uses_clinical, uses_images
 from lymphoml.runs.fold_lock import fold_folder, is_done
+from lymphoml.runs.known_patients import digest_patients, sample_images
 from lymphoml.runs.provenance import weights_file
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.settings import TrainConfig, reject_unused_options
+from lymphoml.runs.trained_on import PatientDigests, column_digests
 from lymphoml.training.hardware import (
     Resolved,
     auto_chunk_size,
@@ -107,6 +109,8 @@ class RunData(NamedTuple):
     fingerprint: str  # of table and images
     encoders: RunEncoders | None  # pretrained, where the configuration uses any
     inputs: pd.DataFrame | None  # what the model depends on; None where no fold is to be trained
+    test_table: dict[str, str]  # a digest of each column of the patients without a label
+    digests: dict[str, PatientDigests]  # to recognise the patients by, under any id
 
 
 class RunContext(NamedTuple):
@@ -154,7 +158,8 @@ def prepare(
 def load_data(config: TrainConfig, folder: Path) -> RunData:
     """Return cohort, folds and what the bags hold; of encoders pretrained per fold one's."""
     data = config.data
-    cohort = load_cohort(data).labelled
+    cohort = load_cohort(data)
+    cohort, test_table = cohort.labelled, column_digests(cohort.unlabelled.table)
     if cohort.table.empty:
         raise InputError(
             f"data.root={data.root}: no patient has a label. Set data.label_column to the column "
@@ -179,18 +184,23 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
         encoders = RunEncoders(config, cohort, folds, folder)
         encoders.check_stored(unfinished)
     fingerprint, inputs = cohort.fingerprint(), None
+    known: dict[str, PatientDigests] = {}
     if not uses_images(config.model):
-        inputs = model_inputs(cohort, data, uses_clinical(config.model), images=False)
-        return RunData(cohort, folds, None, fingerprint, encoders, inputs)
+        if unfinished:
+            inputs = model_inputs(cohort, data, uses_clinical(config.model), images=False)
+            known = sample_images(digest_patients(data, cohort, fingerprint, with_images=False))
+        return RunData(cohort, folds, None, fingerprint, encoders, inputs, test_table, known)
     cohort.print_unused()
     encoder = None
     if encoders is not None and not gives_weights(config):
         encoder = encoders.get((unfinished or config.folds_to_train)[0])
     store, key = open_instance_store(data, cohort.images, encoder)
     _check_square(config, store)
+    fingerprint = f"{fingerprint[:16]}-{key[:16]}"
     if unfinished:
         inputs = model_inputs(cohort, data, uses_clinical(config.model), images=True)
-    return RunData(cohort, folds, store, f"{fingerprint[:16]}-{key[:16]}", encoders, inputs)
+        known = sample_images(digest_patients(data, cohort, fingerprint, with_images=True))
+    return RunData(cohort, folds, store, fingerprint, encoders, inputs, test_table, known)
 
 
 def build_model(

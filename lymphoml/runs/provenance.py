@@ -30,7 +30,7 @@ VERSIONS = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
             "scikit-learn", "scikit-image", "scipy", "pillow")  # fmt: skip
 OTHER_VERSIONS = ("lymphoml", "hydra-core")  # recorded, not compared
 CHANGES = "changes"  # key of environment.json and metrics.json: [{"when", "changes": [{...}]}]
-DATA = "data fingerprint"
+DATA, WEIGHTS = "data fingerprint", "content of model.encoder.weights"
 RESOLVED = ("trainer.precision", "trainer.encoder_chunk_size")  # `auto` until torch is imported
 UNKNOWN: Any = object()  # a value that is not known yet differs from nothing
 
@@ -78,7 +78,7 @@ def provenance(config: Mapping[str, Any], environment: Mapping[str, Any]) -> dic
         elif values[key] == "auto":
             values[key] = UNKNOWN
     values[DATA] = environment.get("data_fingerprint", UNKNOWN)
-    values["content of model.encoder.weights"] = environment.get("weights", UNKNOWN)
+    values[WEIGHTS] = environment.get("weights", UNKNOWN)
     values["hardware"] = UNKNOWN if resolved is None else resolved["device_name"]
     values["threads"] = UNKNOWN if resolved is None else resolved["num_threads"]
     values |= {f"version of {name}": environment["versions"].get(name) for name in VERSIONS}

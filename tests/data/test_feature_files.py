@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.feature_files import read_feature_file, write_feature_file
+from lymphoml.data.feature_files import read_encoder, read_feature_file, write_feature_file
 from lymphoml.data.feature_store import FeatureScaler, FeatureStore, mean_std
 
 IMAGES = {"007": (Path("a/0.png"), Path("a/1.png")), "NA": (Path("b/0.png"),)}
@@ -31,9 +31,10 @@ def written(tmp_path, rows):
 @pytest.mark.parametrize("suffix", [".csv", ".npz"])
 def test_what_was_written_is_read(tmp_path, suffix):
     path = tmp_path / f"rows{suffix}"
-    write_feature_file(path, FeatureStore(ROWS, ["one", "two"]), IMAGES)
+    write_feature_file(path, FeatureStore(ROWS, ["one", "two"]), IMAGES, "UNI, 224 pixels")
     store, _ = read_feature_file(path, IMAGES)
     assert store.names == ["one", "two"]
+    assert store.encoder == read_encoder(path) == "UNI, 224 pixels"
     for patient, rows in ROWS.items():
         assert np.array_equal(store.bag(patient), rows)
 
@@ -57,6 +58,7 @@ def test_rows_come_in_the_order_of_the_images_wherever_they_stand(tmp_path):
     (lambda t: t.assign(two=[0.5, "", 1]), r"image 1\.png of patient 007: not a finite number"),
     (lambda t: t.assign(two=[0.5, "inf", 1]), r"column two, image 1\.png"),
     (lambda t: t.assign(two=[0.5, "1e300", 1]), r"column two, image 1\.png"),
+    (lambda t: t.assign(encoder=["a", "b", "a"]), r"encoder must be one printable text"),
     (lambda t: t.drop(columns="image"), r"needs patient and image"),
     (lambda t: t[["patient", "image"]], r"only patient and image"),
     (lambda t: t[:0], r"no row for image"),

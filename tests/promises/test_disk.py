@@ -28,7 +28,7 @@ AGAIN = "rerun the same command to resume"
 EVERY = ("mkdir", "mkstemp", "save", "fsync", "replace")
 FILES = {"last.ckpt", "last.ckpt.sha256", "history.csv", "done.json", "predictions.csv",
          "metrics.json", "config.yaml", "environment.json", "folds.csv", "triage.json",
-         "submission.csv", "report.html", "tensorboard"}  # fmt: skip
+         "submission.csv", "report.html", "tensorboard", "trained_on.json"}  # fmt: skip
 MOUNT = 'mount -t tmpfs -o size=4k none "$0" && exec "$@"'
 
 

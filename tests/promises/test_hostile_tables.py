@@ -113,7 +113,7 @@ def test_rows_are_private(tmp_path):
 def test_a_name_that_is_a_formula_is_not_written(tmp_path):
     store = FeatureStore({"P1": np.ones((1, 1), np.float32)}, ["=cmd()"])
     with pytest.raises(InputError, match="formula"):
-        write_feature_file(tmp_path / "rows.csv", store, IMAGES)
+        write_feature_file(tmp_path / "rows.csv", store, IMAGES, "resnet18")
     assert not list(tmp_path.iterdir())
 
 

@@ -13,10 +13,12 @@ from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import predict
+from lymphoml.runs.prediction_folder import made_from
 from lymphoml.runs.test_set_log import LEDGER, UsageCount, count_uses, record
 from tests.fake_kaggle import COMPETITION, TOKEN, FakeKaggle
 from tests.promises.jobs import CLINICAL, refused
 from tests.promises.journey import PATIENTS
+from tests.reports.fabricate import list_files, make_small_run
 
 KEYS = {"when", "run", "kind", "sha256", "patients"}
 WRITER = """
@@ -120,15 +122,20 @@ def test_nothing_is_predicted_unrecorded(configured, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def record_source(run):
+    digest = sha256((run / "test" / "predictions.csv").read_bytes()).hexdigest()
+    source = made_from(run, [run], "0", own=True) | {"predictions_sha256": digest}
+    (run / "test" / "predictions.json").write_text(json.dumps(source))
+
+
 @pytest.fixture
 def predicted(tmp_path):
     """A run folder as far as submitting looks at it."""
-    run = tmp_path / "runs" / "cv" / "a"
-    (run / "test").mkdir(parents=True)
-    (run / "config.yaml").write_text("lr: 1\n")
-    (run / "folds.csv").write_text("patient,fold\nP3,0\nP4,1\n")
+    run = make_small_run(tmp_path / "runs" / "cv" / "a")
+    (run / "test").mkdir()
     (run / "test" / "predictions.csv").write_text("patient,label\nP1,1\nP2,0\n")
     (run / "test" / "submission.csv").write_text("ID,LABEL\nP1,1\nP2,0\n")
+    record_source(run)
     return run
 
 
@@ -158,5 +165,7 @@ def test_no_patient_of_the_run_is_submitted(predicted, capsys):
     """submit after `predict.py patients=all`, with patients that the run was trained on → refused
     in a line, nothing sent, nothing counted"""
     (predicted / "folds.csv").write_text("patient,fold\nP1,0\nP4,1\n")
+    list_files(predicted)
+    record_source(predicted)
     assert "1 patient" in refused(capsys, "submit", f"run={predicted}", "message=m")
     assert count_uses([predicted]) is None

@@ -1,14 +1,24 @@
 """What a model was learned from: nothing is joined that does not belong together."""
 
+import json
 import os
 import shutil
 import subprocess
+import time
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
+from lymphoml.cli.main import main
 from lymphoml.runs import provenance
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import CLINICAL, configuration, files, refused
+from lymphoml.runs.known_patients import _person_digest
+from lymphoml.runs.test_set_log import count_uses
+from lymphoml.runs.trained_on import TRAINED_ON
+from tests.promises.jobs import CLINICAL, TABLE, configuration, files, refused, train_ends
 
 QUICK = [*CLINICAL, "trainer.max_epochs=1"]
 
@@ -39,6 +49,174 @@ def test_only_cohort_and_machine_may_differ(run, cohort, capsys):
         assert "comes from the run" in line, word
         assert "data.root, data.table" in line
     assert files(run) == before
+
+
+def fold_of_another_run(configured, cohort, run):
+    """Fold 1 of a run on a table with other counts, and of another learning rate."""
+    other = shutil.copytree(cohort, "other")
+    table = pd.read_csv(other / TABLE)
+    table["LYMPH_COUNT"] *= 10
+    table.to_csv(other / TABLE, index=False)
+    cross_validate(configured(*QUICK, f"data.root={other}", "lr=0.05", "fold=1"), Path("b"))
+    shutil.rmtree(run / "fold-1")
+    shutil.copytree("b/fold-1", run / "fold-1")
+
+
+def test_a_fold_of_another_run_is_refused(configured, cohort, run, capsys):
+    """a fold that was trained on another table or with other settings, copied into a run → one line
+    with what differs, exit code 2, nothing is averaged; the complete run is not read either"""
+    fold_of_another_run(configured, cohort, run)
+    (run / "metrics.json").unlink()
+    before = (run / "predictions.csv").read_bytes()
+    (line,) = train_ends(capsys, configured(*QUICK), run)
+    for words in ("fold 1 was not trained as", "lr was '0.05', must be '0.0001'",
+                  "other values of lymphocyte_count"):  # fmt: skip
+        assert words in line
+    assert (run / "predictions.csv").read_bytes() == before
+
+
+def test_folds_that_changed_since_are_refused(configured, tmp_path, capsys):
+    """folds.csv of an unfinished run is exchanged, or a fold's folder copied under another number →
+    training names the fold and what differs, exit code 2"""
+    run = tmp_path / "run"
+    cross_validate(configured(*QUICK, "fold=0"), run)
+    good = (run / "folds.csv").read_bytes()
+    folds = pd.read_csv(run / "folds.csv")
+    folds.assign(fold=1 - folds["fold"]).to_csv(run / "folds.csv", index=False)
+    (line,) = train_ends(capsys, configured(*QUICK), run)
+    assert "fold 0 was not trained as the run says: other content of folds.csv" in line
+    (run / "folds.csv").write_bytes(good)
+    shutil.copytree(run / "fold-0", run / "fold-1")
+    (line,) = train_ends(capsys, configured(*QUICK), run)
+    assert f"fold-1/{TRAINED_ON}: is of fold 0" in line
+
+
+def renamed(cohort, folder, part, prefix="B", patients=None):
+    """A copy of a cohort whose patients of a part have other ids."""
+    other = Path(shutil.copytree(cohort, folder))
+    (path,) = (other / part).glob("*.csv")
+    table = pd.read_csv(path, dtype=str)[:patients]
+    for number, patient in enumerate(table["ID"]):
+        (other / part / patient).rename(other / part / f"{prefix}{number:02}")
+    for left in (other / part).iterdir():
+        if left.is_dir() and not left.name.startswith(prefix):
+            shutil.rmtree(left)
+    table["ID"] = [f"{prefix}{number:02}" for number in range(len(table))]
+    table.to_csv(path, index=False)
+    return other
+
+
+def test_another_cohort_is_predicted_into_a_folder_of_its_own(run, cohort, capsys, tmp_path):
+    """predict.py with another hospital's table, by default, or with out= of another cohort's
+    predictions or a run → a folder of its own, refused; the run's own predictions stay"""
+    other = renamed(cohort, "other", "testset")
+    main(["predict", "run=run", f"data.root={cohort}"])
+    own = files(run / "test")
+    main(["predict", "run=run", f"data.root={other}"])
+    assert "a folder of their own" in capsys.readouterr().out
+    (folder,) = run.glob("test-*")
+    assert set(pd.read_csv(folder / "submission.csv")["ID"]) == {"B00", "B01", "B02"}
+    for out in (run / "test", run):
+        assert "another cohort" in refused(
+            capsys, "predict", "run=run", f"data.root={other}", f"out={out}"
+        )
+    assert "another cohort" in refused(
+        capsys, "predict", "run=run", f"data.root={cohort}", f"out={folder}"
+    )
+    assert files(run / "test") == own
+
+
+def test_only_the_runs_own_test_patients_are_submitted(run, cohort, capsys):
+    """predictions of another cohort, copied to where submit looks, or changed there → refused in a
+    line, nothing sent, nothing counted"""
+    main(["predict", "run=run", f"data.root={renamed(cohort, 'other', 'testset')}"])
+    assert "run predict.py again" in refused(capsys, "submit", "run=run", "message=m")
+    (folder,) = run.glob("test-*")
+    folder.rename(run / "test")
+    line = refused(capsys, "submit", "run=run", "message=m")
+    assert "not of the run's own cohort" in line
+    main(["predict", "run=run", f"data.root={cohort}", f"out={run / 'test'}"])
+    (run / "test" / "predictions.csv").write_text("patient,label\nB00,1\n")
+    assert "has changed" in refused(capsys, "submit", "run=run", "message=m")
+    assert count_uses([run]).attempts == 0
+
+
+@pytest.mark.parametrize("known_by", ["person", "images"])
+def test_training_patients_under_other_ids_are_known(
+    known_by, tmp_path, cohort, configured, capsys
+):
+    """another table with training patients under new ids, known by birth date and sex, or by their
+    images alone → counted, and each predicted by the models that did not train on them"""
+    run, folder = tmp_path / "run", "trainset"
+    words = QUICK if known_by == "person" else ["trainer.max_epochs=1"]
+    cross_validate(configured(*words), run)
+    other = renamed(cohort, tmp_path / "other", folder, patients=6)
+    (path,) = (other / folder).glob("*.csv")
+    table = pd.read_csv(path, dtype=str)
+    if known_by == "images":
+        table["DOB"] = "01-01-1950"
+        table["LYMPH_COUNT"] = [str(10 + number) for number in range(6)]
+        table.to_csv(path, index=False)
+    main(["predict", f"run={run}", f"data.root={other}", f"data.cache={tmp_path / 'cache'}",
+          "patients=all", f"out={tmp_path / 'out'}"])  # fmt: skip
+    printed = capsys.readouterr().out
+    persons, images = (6, 0) if known_by == "person" else (0, 6)
+    assert f"6 of these 9 patients are known to the run under another id ({persons} " in printed
+    assert f"{images} by their images)" in printed
+    found = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("patient")
+    assert found["standard_deviation"].isna().sum() == 6  # one model each
+    if known_by == "person":
+        ids = pd.read_csv(cohort / TABLE, dtype=str)["ID"][:6]
+        stored = pd.read_csv(run / "predictions.csv").set_index("patient")["probability"][ids]
+        assert found["probability"][:6].to_list() == stored.to_list()
+
+
+def test_what_recognises_a_person_is_salted_and_slow(run):
+    """the digests of persons that a run keeps → another salt gives others, and one costs a
+    millisecond or more"""
+    trained_on = json.loads((run / "fold-0" / TRAINED_ON).read_text())
+    assert {len(each["person"]) for each in trained_on["patients"].values()} == {24}
+    started = time.perf_counter()
+    one, other = (_person_digest.__wrapped__("1950-01-01 F", salt) for salt in "ab")
+    assert one != other
+    assert time.perf_counter() - started > 0.002
+
+
+def encoded(cohort, path, seed, encoder=None):
+    """Write feature vectors of every image, by a random projection of its pixels."""
+    paths = sorted(cohort.rglob("*.jpg"))
+    pixels = [np.asarray(Image.open(each).resize((4, 4)), np.float32).ravel() for each in paths]
+    features = np.stack(pixels) @ np.random.default_rng(seed).normal(size=(48, 4))
+    names = {"patient": [each.parent.name for each in paths], "image": [p.name for p in paths]}
+    more = {} if encoder is None else {"encoder": encoder}
+    np.savez(path, features=features, **names, **more)
+
+
+@pytest.mark.parametrize("encoder", [None, "UNI"])
+def test_features_of_another_encoder_are_refused(encoder, tmp_path, cohort, configured, capsys):
+    """a file of feature vectors by another network of the same width, or one that does not say by
+    which → refused in a line; the same file, or encoder, or allow_unknown_encoder=true predicts"""
+    run, mine, other, unknown = (tmp_path / each for each in ("run", "a.npz", "b.npz", "c.npz"))
+    encoded(cohort, mine, 0, encoder)
+    encoded(cohort, other, 1, encoder and "another")
+    encoded(cohort, unknown, 0)
+    words = ["model/encoder=identity", "data/features=file", f"data.features.path={mine}"]
+    cross_validate(configured("trainer.max_epochs=1", *words), run)
+
+    def predict(file, *more):
+        return ["predict", f"run={run}", f"data.root={cohort}", f"data.features.path={file}", *more]
+
+    main(predict(mine))
+    first = (run / "test" / "predictions.csv").read_bytes()
+    line = refused(capsys, *predict(other))
+    assert ("made by the encoder 'another'" if encoder else "does not say which encoder") in line
+    np.savez(unknown, **dict(np.load(unknown).items()), more=[1])
+    assert "does not say which encoder" in refused(capsys, *predict(unknown))
+    main(predict(unknown, "allow_unknown_encoder=true"))
+    if encoder:
+        encoded(cohort, unknown, 0, encoder)
+        main(predict(unknown))
+    assert (run / "test" / "predictions.csv").read_bytes() == first
 
 
 def test_the_commit_is_lymphomls_own(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ CLINICAL = ("model/fusion=clinical", "trainer.max_epochs=1")
 RUN = ["baselines.csv", "config.yaml", "environment.json", "folds.csv", "metrics.json",
        "predictions.csv", "strata.csv"]  # fmt: skip
 FOLD = ["done.json", "history.csv", "instances.csv", "last.ckpt", "last.ckpt.sha256",
-        "predictions.csv"]  # fmt: skip
+        "predictions.csv", "trained_on.json"]  # fmt: skip
 SCORES = ["predictions.csv", "metrics.json", "folds.csv", "baselines.csv", "strata.csv",
           "fold-0/predictions.csv", "fold-0/instances.csv"]  # fmt: skip
 

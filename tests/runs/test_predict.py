@@ -98,7 +98,10 @@ def test_a_person_known_by_another_id_is_predicted_by_the_models_not_trained_on_
     person = new.loc[0, "ID"]
     assert table.index[table["standard_deviation"].isna()].tolist() == [person]
     assert table["probability"][person] == again.loc[person, fold]
-    assert "1 of these patients seem to be persons of the run" in capsys.readouterr().out
+    assert (
+        "1 of these 3 patients are known to the run under another id (1 as"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_rule_adds_a_column_and_leaves_the_rest_alone(copied, tmp_path, cohort, capsys):
@@ -149,4 +152,4 @@ def test_folds_of_different_inputs_do_not_predict_together(with_images, copied, 
     configs = [run_config(run, {"root": str(cohort)}, {}) for run in (images, copied)]
     with pytest.raises(InputError, match=r"data\.normalize_images changed while it was trained"):
         check_run(images, configs[0])
-    assert check_run(copied, configs[1]) == [0, 1]
+    assert list(check_run(copied, configs[1])) == [0, 1]

@@ -13,6 +13,7 @@ from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.format import baseline_title
 from lymphoml.reports.run_labels import flatten, short_names
 from lymphoml.runs.finished_run import Run, read_run
+from lymphoml.runs.trained_on import differing_tables
 
 PAPER = {"optim": "SGD", "lr": 1e-4, "scheduler": "ExponentialLR"}  # its final configuration
 SYNONYMS = {"clinical": "logistic_regression"}  # of columns of baselines.csv
@@ -228,6 +229,8 @@ def _difference(run: Run, table: pd.DataFrame, first: Run, known: pd.DataFrame) 
         value, wanted = run.config["data"][key], first.config["data"][key]
         if value != wanted:
             return f"data.{key} is {value} here and {wanted}"
+    if columns := differing_tables(run.path, first.path):
+        return f"{', '.join(columns)} of the clinical table has other values than"
     rows, wanted = (
         set(each[["patient", "fold", "label"]].itertuples(index=False, name=None))
         for each in (table, known)
