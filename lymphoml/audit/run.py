@@ -27,6 +27,7 @@ from lymphoml.audit.shortcuts import (
 from lymphoml.data.cohort import Cohort, load_cohort_lenient, table_paths
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_folders import Unused, root_folder
+from lymphoml.data.persons import count_persons
 from lymphoml.data.settings import DataConfig
 
 PRIVATE = "names patients by id and holds ages in years: protect it as you protect the cohort"
@@ -49,8 +50,7 @@ def audit(data: DataConfig) -> dict[str, Any]:
                        max_folds}: 0 where no number of folds has both classes in each
         ranges         {column: {missing, min, median, max, outliers: [patient]}}
         dates          {column: {separator: {dates, ambiguous}}}
-        persons        {rule (see `DataConfig.person_rule`), unknown: records of unknown persons,
-                       expected_by_chance, pairs: [see `suspected_pairs`]}
+        persons        {see `count_persons`, expected_by_chance, pairs: [see `suspected_pairs`]}
         hard_stratum   {column, max, tumoral, reactive}; None where none is configured
         shortcuts      {level, permutations, fields: [see `examine_shortcuts`]}
 
@@ -120,12 +120,7 @@ def _clinical(cohort: Cohort, tables: list[str], data: DataConfig) -> dict[str, 
         "classes": clinical.class_counts(cohort),
         "ranges": clinical.value_ranges(cohort, data),
         "dates": clinical.date_formats(cohort),
-        "persons": {
-            "rule": data.person_rule,
-            "unknown": int(cohort.origin["person"].isna().sum()),
-            "expected_by_chance": expected,
-            "pairs": pairs,
-        },
+        "persons": count_persons(cohort, data) | {"expected_by_chance": expected, "pairs": pairs},
     }
 
 

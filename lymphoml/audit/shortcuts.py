@@ -54,8 +54,7 @@ def _categories(cohort: Cohort) -> pd.DataFrame:
             for separator in formats if len(formats) > 2 else formats[:1]:
                 is_it = written.eq(separator).astype("float64")
                 title = f"date format ({separator} in {name[:-7]})"
-                if name == "site":
-                    title = f"site {separator}"
+                title = f"site {separator}" if name == "site" else title
                 fields[title] = is_it.where(written.notna())
     return fields
 

@@ -199,9 +199,7 @@ def _assemble(text: pd.DataFrame, bags: Bags, data: DataConfig) -> Cohort:
         images={patient: bags.images[patient] for patient in table.index},
         origin=origin.loc[table.index],
         schema={name: input_schema(name, data) for name in data.clinical},
-        declared=tuple(
-            name for name in ("person", "site") if getattr(data, f"{name}_column") is not None
-        ),
+        declared=tuple(n for n in ("person", "site") if getattr(data, f"{n}_column")),
         unused=bags.unused,
     )
 

@@ -83,12 +83,12 @@ class CategoricalColumn(Section):
     def categories(self) -> list[str]:
         return sorted(set(self.values.values()))
 
-    def is_sex_by_name(self, name: str) -> bool:
-        return bool({name.casefold(), self.column.casefold()} & SEX_NAMES)
-
-    def is_sex_by_values(self) -> bool:
+    def sex_evidence(self, name: str) -> int:
+        """Return how surely it is a person's sex: by role, else by name, else by its values."""
         found = {each.casefold() for each in self.categories}
-        return bool(found & FEMALE and found & MALE)
+        by_name = bool({name.casefold(), self.column.casefold()} & SEX_NAMES)
+        by_values = bool(found & FEMALE and found & MALE)
+        return 4 * (self.role == "sex") or 3 * (name == "sex") or 2 * by_name or 1 * by_values
 
 
 class DateOfBirthColumn(Section):
@@ -212,12 +212,10 @@ class DataConfig(Section):
 
     @property
     def sexes(self) -> list[str]:
-        """The categories that are a person's sex: by role, else by name, else by their values."""
-        columns = [(n, c) for n, c in self.columns.items() if c.kind == "categorical"]
-        by_role = [name for name, column in columns if column.role == "sex"]
-        by_key = [name for name, _ in columns if name == "sex"]
-        by_name = [name for name, column in columns if column.is_sex_by_name(name)]
-        return by_role or by_key or by_name or [n for n, c in columns if c.is_sex_by_values()]
+        """The category that is a person's sex; several where it is undecided, which is refused."""
+        columns = {n: c for n, c in self.columns.items() if c.kind == "categorical"}
+        evidence = {name: column.sex_evidence(name) for name, column in columns.items()}
+        return [name for name, value in evidence.items() if value == max(1, *evidence.values())]
 
     @property
     def person_rule(self) -> str | None:

@@ -103,9 +103,8 @@ def read_table(path: Path, data: DataConfig) -> pd.DataFrame:
     # A cohort to predict may come without labels.
     optional = {data.label_column} if data.layout == "table" else set()
     advice = "rename one, or adapt data.id_column, data.label_column or data.columns"
-    for heading, name in ((data.person_column, PERSON), (data.site_column, SITE)):
-        if heading:
-            advice += f"; {name}=null does without {heading}"
+    if data.person_column or data.site_column:
+        advice += f"; {PERSON}=null {SITE}=null does without these"
     rows = read_rows(path, set(headings.values()) - optional, optional, advice)
     table = pd.DataFrame({
         name: rows.column(heading) for name, heading in headings.items() if heading in rows.header

@@ -177,7 +177,7 @@ def test_persons_of_a_column_are_those_of_one_text(tmp_path):
     assert "SITE is missing" in missing
     assert "SITE is no plain name" in formula
     assert (
-        "data.person_column=null does without OTHER"
+        "data.person_column=null data.site_column=null does without"
         in problems_of(data.replace({"person_column": "OTHER"}))[0]
     )
 

@@ -134,13 +134,14 @@ def _fields(run: Run, choices: Choices) -> dict[str, Any]:
     images = [] if fusion == "ClinicalOnly" else ["images of cells"]
     clinical = [] if fusion == "NoClinical" else data.get("clinical") or []
     rule = (run.metrics.get("persons") or {}).get("rule")
+    origin = "folds from a file" if data.get("folds_csv", "?") else "stratified by label"
     return count_patients(run) | {
         "audit": "see the audit of the data" if choices.audit else "",
         "predictors": ", ".join([*images, *clinical]),
         "missing": MISSING.get(data.get("missing"), ""),
         "folds": data["folds"],
         "repeats": f", {repeats} repeats" if repeats > 1 else "",
-        "origin": _origin(data),
+        "origin": "one site left out at a time" if data.get("site_folds") else origin,
         "grouping": f"; records of one person, by {rule}, share a fold" if rule else "",
         "clinical": _clinical(data, columns),
         "model": model,
@@ -151,12 +152,6 @@ def _fields(run: Run, choices: Choices) -> dict[str, Any]:
         "accuracy": format_estimate(run.metrics["balanced_accuracy"]),
         "subgroups": "; subgroups above" if subgroups else "; no subgroups",
     }
-
-
-def _origin(data: dict[str, Any]) -> str:
-    if data.get("site_folds"):
-        return "one site left out at a time"
-    return "folds from a file" if data.get("folds_csv", "?") else "stratified by label"
 
 
 def _clinical(data: dict[str, Any], columns: dict[str, Any]) -> str:
