@@ -98,8 +98,8 @@ def known_to(
 def without_trained(probabilities: pd.DataFrame, known: KnownTo, own: bool) -> pd.DataFrame:
     """Return NaN where a fold's model was trained on the patient; print who is known to the run.
 
-    A patient whom every model was trained on keeps all predictions. `own` says whether the cohort
-    is the run's, where ids decide.
+    A patient known to every model keeps all predictions. `own` says whether the cohort is the
+    run's, where ids decide.
     """
     by_id, other = known.id.any(axis=1), known.person | known.images
     if own:
@@ -107,7 +107,7 @@ def without_trained(probabilities: pd.DataFrame, known: KnownTo, own: bool) -> p
     trained = known.id | other
     everyone = trained.all(axis=1)
     trained[everyone] = known.id[everyone]
-    others = other.any(axis=1) & ~(known.id.any(axis=1) & own)
+    others = other.any(axis=1) & ~by_id
     if count := int(others.sum()):
         persons, images = (int(table[others].any(axis=1).sum()) for table in known[1:])
         print(

@@ -123,7 +123,7 @@ def _mean_over_members(
     allow_unknown_encoder: bool,
     shift: CohortShift,
 ) -> tuple[pd.DataFrame, KnownTo]:
-    """Return that of `fold_probabilities`, and whom any member's models were trained on."""
+    """Return that of `fold_probabilities`, and who is known to any member's models."""
     tables: list[pd.DataFrame] = []
     known: list[KnownTo] = []
     for member, config in members.items():
