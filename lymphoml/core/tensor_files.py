@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_DESCRIPTION = 1 << 25  # bytes of a pickle of tensors; 0.2 MB for a network of 1,000 tensors
+MAX_ITEMS = 1 << 20  # in the lists and mappings of a checkpoint; 0.02 million for 5,000 features
 MAX_HEADER = 4 << 20  # bytes of a safetensors header; 0.1 MB for a network of 1,000 tensors
 TENSOR_GLOBALS = {
     "collections OrderedDict",
@@ -40,6 +41,26 @@ def check_torch_archive(path: Path) -> None:
             _check_description(archive.read(descriptions[0]))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError):
         raise ValueError("it is no complete archive of torch.save, version 1.6 or later") from None
+
+
+def check_claims(content: Any) -> None:
+    """Raise ValueError for a tensor larger than its storage, or for more than MAX_ITEMS items.
+
+    A stride of 0 makes a terabyte of one number; lists that repeat each other make 2^40 items.
+    """
+    items, pending = 0, [content]
+    while pending:
+        each = pending.pop()
+        children = each.values() if isinstance(each, dict) else each
+        if isinstance(each, dict | list | tuple):
+            pending += children
+            items += len(each)
+        elif hasattr(each, "untyped_storage") and each.numel() > max(
+            MAX_ITEMS, each.untyped_storage().nbytes() // each.element_size()
+        ):
+            raise ValueError(f"a tensor claims {each.numel():,} numbers, which it does not have")
+        if items > MAX_ITEMS:
+            raise ValueError(f"it has more than {MAX_ITEMS:,} values")
 
 
 def _check_description(description: bytes) -> None:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
+from lymphoml.core.errors import InputError
 from lymphoml.core.files import atomic_write
 from lymphoml.core.untrusted import read_bytes
 
@@ -80,11 +81,11 @@ def write_entry(path: Path, shape: Shape, images: Iterable[np.ndarray]) -> None:
 def read_entry(path: Path) -> np.ndarray:
     """Return the entry as a memory map that holds a file open; writing to it reaches no file."""
     with _PARSER:
-        return np.load(path, mmap_mode="c")
+        return np.lib.format.open_memmap(path, mode="c")  # np.load would open archives as well
 
 
 def check_entry(path: Path) -> Shape | str:
-    """Return the shape of an intact entry, otherwise what is wrong with it."""
+    """Return the shape of an intact entry, otherwise what is wrong. Raises InputError."""
     digest = _digest(path)
     try:
         if not path.is_file():
@@ -100,8 +101,18 @@ def check_entry(path: Path) -> Shape | str:
         return entry.shape if entry.dtype == _dtype(entry.shape) else "of another type"
     except (ValueError, EOFError):
         return "not an array"  # whoever made it made its digest as well
+    except PermissionError:
+        raise foreign_entry(path) from None
     except OSError as error:
         return f"unreadable ({error.strerror})"
+
+
+def foreign_entry(path: Path) -> InputError:
+    """Return the error for an entry that only another user may read; it is not damaged."""
+    return InputError(
+        f"cache {path}: another user made it, and this account may not read it; set data.cache=DIR "
+        f"to a folder of your own"
+    )
 
 
 def check_entries(folder: Path, sources: Sequence[BagSource]) -> list[Shape | str]:

@@ -7,6 +7,7 @@ one text, what made the vectors: network, weights and preprocessing.
 """
 
 import io
+import math
 import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
 from lymphoml.core.errors import InputError, one_line, quoted
 from lymphoml.core.files import atomic_write, write_csv
-from lymphoml.core.untrusted import is_safe_text, read_bytes
+from lymphoml.core.untrusted import is_safe_text, read_bytes, read_csv
 from lymphoml.data.cache import Images
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.problems import shortened
@@ -26,6 +28,7 @@ KEYS = ["patient", "image"]
 ENCODER = "encoder"
 SUFFIXES = (".csv", ".npz")
 LARGEST = 1 << 30  # bytes of a file, unpacked: half a million images of 512 features
+MAX_TEXTS = 1 << 24
 
 
 def read_feature_file(path: Path, images: Images) -> tuple[FeatureStore, str]:
@@ -90,17 +93,35 @@ def read_arrays(path: Path, largest: int) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         if sum(each.file_size for each in archive.infolist()) > largest:
             raise ValueError(f"larger than {largest >> 20} MiB when unpacked")
+        for each in archive.infolist():
+            _check_claim(archive, each)
+    file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def _check_claim(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Raise ValueError for an array of more items than its bytes hold, which numpy would allocate.
+
+    A text of no bytes, or of few, becomes an object of 60 in memory.
+    """
+    readers = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
+    with archive.open(member) as file:
+        shape, _, dtype = readers[read_magic(file)](file)
+    items = math.prod(shape)
+    room = member.file_size // dtype.itemsize if dtype.itemsize else 0
+    if items > room and not dtype.hasobject:
+        raise ValueError(f"{member.filename} claims {items:,} items; it has no room for them")
+    if dtype.kind in "SU" and items > MAX_TEXTS:
+        raise ValueError(f"{member.filename} has more than {MAX_TEXTS:,} texts")
 
 
 def _read(path: Path) -> pd.DataFrame:
     check_suffix(path)
     try:
         if path.suffix == ".csv":
-            file = io.BytesIO(read_bytes(path, LARGEST))
             texts = dict.fromkeys((*KEYS, ENCODER), str)
-            table = pd.read_csv(file, dtype=texts, na_filter=False)
+            table = read_csv(path, LARGEST, dtype=texts, na_filter=False)
         else:
             table = _from_arrays(read_arrays(path, LARGEST))
         table = table.astype(dict.fromkeys(KEYS, str))

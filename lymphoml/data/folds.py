@@ -1,6 +1,5 @@
 """Folds: which patient is held out in which, stratified by label, records of a person together."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError, one_line
 from lymphoml.core.seeding import keyed_seed
-from lymphoml.core.untrusted import read_bytes
+from lymphoml.core.untrusted import read_csv
 
 
 def count_groups(table: pd.DataFrame) -> pd.Series:
@@ -49,8 +48,7 @@ def read_folds(path: Path, table: pd.DataFrame, folds: int, repeats: int) -> pd.
     """Return the user's own `patient,fold` file, with the properties of `make_folds`."""
     try:
         # Without na_filter, since NA is a name like any other.
-        content = io.BytesIO(read_bytes(path))
-        written = pd.read_csv(content, dtype={"patient": str, "fold": int}, na_filter=False)
+        written = read_csv(path, dtype={"patient": str, "fold": int}, na_filter=False)
         assignment = written[["patient", "fold"]]
     except (OSError, ValueError, KeyError, UnicodeError, OverflowError) as error:
         raise InputError(

@@ -18,6 +18,7 @@ from lymphoml.data.settings import DataConfig
 
 SEPARATORS = ",;\t"
 NOT_GIVEN = ("", "na", "n/a", "nan", "null", "none")  # in any case; a declared category wins
+MAX_PROBLEMS = 10_000  # of rows that are listed
 AS_CSV = "save the table as CSV in UTF-8"
 
 
@@ -45,6 +46,8 @@ def read_rows(path: Path, required: set[str], optional: set[str], advice: str) -
                 what = f"{len(cells)} cells where the header has {len(header)}"
                 action = "quote a cell that contains the separator, or complete the row"
                 problems.append(Problem(Place(path, f"row {line}"), what, action))
+                if len(problems) == MAX_PROBLEMS:  # each takes 500 bytes for a row of two
+                    break
             rows[line] = cells
     except csv.Error as error:
         problems.append(Problem(Place(path), f"not a CSV file ({error})", AS_CSV))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lymphoml.core.errors import InputError, one_line
-from lymphoml.core.tensor_files import check_torch_archive, read_safetensors_header
+from lymphoml.core.tensor_files import check_claims, check_torch_archive, read_safetensors_header
 
 PREFIX = "encoder."
 CLASSIFIERS = ("fc.", "classifier.", "head.")
@@ -101,6 +101,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         else:
             check_torch_archive(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
+            check_claims(content)
     except FileNotFoundError:
         raise InputError(f"encoder weights: {path} does not exist") from None
     except Exception as error:  # each library raises its own

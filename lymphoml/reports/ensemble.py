@@ -15,7 +15,13 @@ from lymphoml.runs.checksums import SUMS, write_checksums
 from lymphoml.runs.ensemble import DIGESTS, ENSEMBLE, mean_of_logits, predictions_digest
 from lymphoml.runs.finished_run import HISTORY, Run, read_run
 from lymphoml.runs.provenance import CHANGES
-from lymphoml.runs.run_folder import ROW_KEYS, read_config, read_predictions_csv, write_out_of_fold
+from lymphoml.runs.run_folder import (
+    ROW_KEYS,
+    read_config,
+    read_predictions_csv,
+    run_lock,
+    write_out_of_fold,
+)
 
 
 def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
@@ -27,6 +33,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
         raise InputError(f"runs: {nested[0]} is an ensemble itself; give its members instead")
     align(members)
     names = [path.resolve().name for path in paths]
+    reject_symlinks(out)
     _check_out(out, names)
     first = members[0]
     control = any(run.config["data"].get("shuffle_bag_labels") for run in members)
@@ -39,11 +46,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
         None if strata is None else strata.set_index("patient").astype(str), baselines,
         first.metrics.get("hard_max"), first.metrics.get("persons"),
     )  # fmt: skip
-
-    for name in (SUMS, "metrics.json"):  # unfinished from here on
-        (out / name).unlink(missing_ok=True)
     config = {**first.config, "data": data, ENSEMBLE: names}
-    write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     command = f"python -m lymphoml ensemble runs=[{','.join(names)}] out=RUN"
     environment = {
         **first.environment,
@@ -52,22 +55,28 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     }
     if changes := [each for run in members for each in run.environment.get(CHANGES, [])]:
         environment[CHANGES] = changes
-    write_json(out / "environment.json", environment)
-    write_csv(out / "folds.csv", first.folds)
-    for fold, history in histories.items():
-        folder = out / f"fold-{fold}"
-        write_out_of_fold(folder, predictions[predictions["fold"] == fold])
-        write_csv(folder / "history.csv", history)
-        write_checksums(folder)
-        write_json(folder / "done.json", {"fold": fold, "epochs": 0, "selected_epoch": None})
-    write_out_of_fold(out, predictions)
-    for name, table in (("strata", strata), ("baselines", baselines)):
-        if table is None:
-            (out / f"{name}.csv").unlink(missing_ok=True)  # of the members at an earlier time
-        else:
-            write_csv(out / f"{name}.csv", table)
-    write_json(out / "metrics.json", metrics)
-    write_checksums(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with run_lock(out):
+        _check_out(out, names)  # again: another process may have made an ensemble of others
+        for name in (SUMS, "metrics.json"):  # unfinished from here on
+            (out / name).unlink(missing_ok=True)
+        write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        write_json(out / "environment.json", environment)
+        write_csv(out / "folds.csv", first.folds)
+        for fold, history in histories.items():
+            folder = out / f"fold-{fold}"
+            write_out_of_fold(folder, predictions[predictions["fold"] == fold])
+            write_csv(folder / "history.csv", history)
+            write_checksums(folder)
+            write_json(folder / "done.json", {"fold": fold, "epochs": 0, "selected_epoch": None})
+        write_out_of_fold(out, predictions)
+        for name, table in (("strata", strata), ("baselines", baselines)):
+            if table is None:
+                (out / f"{name}.csv").unlink(missing_ok=True)  # of the members at an earlier time
+            else:
+                write_csv(out / f"{name}.csv", table)
+        write_json(out / "metrics.json", metrics)
+        write_checksums(out)
     return predictions
 
 
@@ -75,9 +84,8 @@ def _check_out(out: Path, names: list[str]) -> None:
     """Raise InputError unless `out` is missing, empty, or an ensemble of the same members."""
     if not out.exists():
         return
-    reject_symlinks(out)
     known = read_config(out) if out.is_dir() else None
-    empty = out.is_dir() and not any(out.iterdir())
+    empty = out.is_dir() and all(each.name.startswith(".") for each in out.iterdir())
     if not empty and (known is None or known.get(ENSEMBLE) != names):
         raise InputError(f"out={out}: has other content; choose another folder")
 

@@ -1,6 +1,5 @@
 """The run folder: what a job writes, and all that anything after training may read."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from filelock import FileLock
 from lymphoml.core.errors import InputError, one_line, quoted
 from lymphoml.core.files import remove_stale_temp_files, write_csv, write_json, write_text
 from lymphoml.core.privacy import portable
-from lymphoml.core.untrusted import is_safe_text, read_bytes, read_mapping, reject_symlinks
+from lymphoml.core.untrusted import is_safe_text, read_csv, read_mapping, reject_symlinks
 from lymphoml.data.columns import SAFE_ID
 from lymphoml.runs.checksums import FILES, SUMS
 from lymphoml.runs.fold_lock import fold_folder, is_done
@@ -171,9 +170,8 @@ def read_predictions_csv(path: Path, columns: Sequence[str] = PREDICTIONS) -> pd
     Raises InputError for an id that is a formula in a spreadsheet or a value out of range.
     """
     try:
-        content = io.BytesIO(read_bytes(path))
         text = {"patient": str, "image": str}
-        table = pd.read_csv(content, dtype=text, na_filter="patient" not in columns)
+        table = read_csv(path, dtype=text, na_filter="patient" not in columns)
     except (OSError, ValueError, OverflowError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or one_line(error)[:200]
         raise InputError(f"{path} cannot be read: {reason}; {RERUN}") from None

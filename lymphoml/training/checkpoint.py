@@ -11,7 +11,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from lymphoml.core.errors import InputError, one_line
 from lymphoml.core.files import atomic_write, fsync, sha256, write_text
-from lymphoml.core.tensor_files import check_torch_archive
+from lymphoml.core.tensor_files import check_claims, check_torch_archive
 from lymphoml.training.checkpoint_schema import Checkpoint, validate_checkpoint
 from lymphoml.training.finite import check_finite_weights
 
@@ -76,6 +76,7 @@ def load_checkpoint(path: Path, schema: type[Checkpoint] = Checkpoint) -> dict[s
     try:
         check_torch_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        check_claims(content)
         validate_checkpoint(content, schema)
         return content
     except Exception as error:  # whatever an untrusted file makes the unpickler raise

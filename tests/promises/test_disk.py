@@ -19,6 +19,9 @@ import torch
 
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
+from lymphoml.data.decoding import WHOLE
+from lymphoml.data.image_store import read_images
 from lymphoml.runs.cross_validation import cross_validate
 from tests.promises.jobs import CLINICAL, ROOT, configuration, outcome, predict, two_trees
 
@@ -167,6 +170,28 @@ def _grow_disk(cohort: Path, disk: Path, step: int, words: list[str]) -> None:
         kibibytes += 40 * step if line == before or "report.html" in line else step
         before = line
     shutil.copytree(disk / "run", disk.parent / "run")
+
+
+def test_another_users_part_of_the_cache_is_not_damaged(images, tmp_path, monkeypatch):
+    """a part of the cache that another user made and this account may not read → one line asks for
+    a folder of one's own, at the start and in training; the part stays as it is"""
+    folder = str(tmp_path / "cache")
+    store, _ = read_images(images, WHOLE, folder)
+    parts = sorted(Path(folder).rglob("*.npy"))
+    before, opened = [each.stat().st_ino for each in parts], Path.open
+
+    def open_own(path, *arguments):
+        if path == parts[0]:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", open_own)
+    with pytest.raises(InputError, match=r"another user made it.*set data\.cache=DIR to a folder"):
+        read_images(images, WHOLE, folder)
+    assert [each.stat().st_ino for each in parts] == before
+    os.utime(parts[0], (0, 0))  # they have replaced it meanwhile
+    with pytest.raises(InputError, match="another user made it"):
+        [store.bag(patient) for patient in images]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from unittest.mock import DEFAULT, Mock, patch
 
 import numpy as np
@@ -14,6 +16,8 @@ import yaml
 from lymphoml.cli.config import run_config
 from lymphoml.cli.main import main
 from lymphoml.data.cohort import load_cohort
+from lymphoml.evaluation.summary import summarise
+from lymphoml.reports.ensemble import write_ensemble
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.predict import fold_probabilities
@@ -73,19 +77,44 @@ def test_an_interrupted_ensemble_is_unfinished_and_made_again(runs, capsys):
     unfinished until its last file; the same command ends in the same bytes"""
     main(["ensemble", MEMBERS, "out=whole"])
     whole = {name.removeprefix("whole/"): content for name, content in files(Path("whole")).items()}
-    for room in (0, 1, len(whole) // 2, len(whole) - 1):
+    for room in (0, 1, len(whole) // 2, len(whole) - 2):  # without the lock's file
         out = Path(f"broken{room}")
         # Then the disk is full.
         full = Mock(side_effect=[DEFAULT] * room + [OSError(28, "No space left")], wraps=os.replace)
         with patch("os.replace", full), pytest.raises(SystemExit) as left:
             main(["ensemble", MEMBERS, f"out={out}"])
         assert left.value.code == 1
-        assert sum(path.is_file() for path in out.rglob("*")) == room
+        assert sum(path.is_file() for path in out.rglob("*")) == room + 1
         line = refused(capsys, "report", f"run={out}")
         assert "is not finished" in line or "is not a run" in line
         main(["ensemble", MEMBERS, f"out={out}"])
         again = {str(Path(name).relative_to(out)): content for name, content in files(out).items()}
         assert again == whole
+
+
+def test_two_ensembles_at_once_in_one_folder(runs):
+    """two ensembles made at once in one folder → of the same members both; of others one, and the
+    other is refused in a line"""
+    members = [runs / f"seed={seed}" for seed in range(3)]
+    write_ensemble(members[:2], Path("alone"))
+    met = Barrier(2)
+
+    def meet(*arguments):
+        met.wait()  # both have found the folder empty
+        return summarise(*arguments)
+
+    with patch("lymphoml.reports.ensemble.summarise", meet), ThreadPoolExecutor(2) as pool:
+        for other, failures in ((members[:2], 0), (members[1:], 1)):
+            out = Path(f"failures-{failures}")
+            jobs = [pool.submit(write_ensemble, each, out) for each in (members[:2], other)]
+            errors = [error for job in jobs if (error := job.exception())]
+            assert [str(error) for error in errors] == [
+                f"out={out}: has other content; choose another folder"] * failures  # fmt: skip
+            made = {**files(out)}
+            assert f"{out}/metrics.json" in made
+            if not failures or errors[0] is jobs[1].exception():
+                for path, content in files(Path("alone")).items():
+                    assert made[path.replace("alone", str(out), 1)] == content
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +161,9 @@ def test_an_ensemble_is_not_trained(configured, both, capsys):
     before = files(both)
     lines = train_ends(capsys, configured(*CLINICAL), both)
     assert any("ensemble was ['first', 'second']" in line for line in lines)
-    assert {name: each for name, each in files(both).items() if ".lock" not in name} == before
+    new = {name: each for name, each in files(both).items() if before.get(name) != each}
+    assert all(".lock" in name for name in new)
+    assert before.keys() <= files(both).keys()
 
 
 def test_an_ensemble_predicts_by_its_members_models(both, cohort):

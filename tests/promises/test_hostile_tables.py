@@ -46,6 +46,25 @@ def says_it_has_a_billion_rows(path):
         archive.writestr("features.npy", header.getvalue())
 
 
+def member(layout, content=b""):
+    """An archive whose array `patient` has this header, above this content."""
+
+    def write(path):
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"fortran_order": False} | layout)
+        np.savez(path, features=ONE, image=KEYS["image"])
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("patient.npy", header.getvalue() + content)
+
+    return write
+
+
+def short_rows(path):
+    """In 4 MB, a table of 10^12 cells: pandas fills up the rows that end early."""
+    header = ",".join(f"x{number}" for number in range(300_000))
+    path.write_text(f"patient,fold,{header}\n" + "a\n" * 1_000_000)
+
+
 def cut_short(path):
     np.savez(path, features=ONE, **KEYS)
     path.write_bytes(path.read_bytes()[:-30])
@@ -64,6 +83,10 @@ FEATURES = {
     "pickled": lambda path: archive(features=canary(path))(path),
     "pickled names": lambda path: archive(features=ONE, names=canary(path)[0])(path),
     "a billion rows": says_it_has_a_billion_rows,
+    "items of no bytes": member({"descr": "<U0", "shape": (1 << 40,)}),
+    "fields of no bytes": member({"descr": [("a", "V0")], "shape": (1 << 40,)}),
+    "a text more than its bytes": member({"descr": "<U1", "shape": (2,)}, bytes(4)),
+    "texts of a byte": member({"descr": "|S1", "shape": (1 << 26,)}, bytes(1 << 26)),
     "no archive": array_without_archive,
     "three dimensions": archive(features=ONE[None]),
     "cut short": cut_short,
@@ -132,10 +155,12 @@ import pytest
 from lymphoml.core.errors import InputError
 from lymphoml.data.feature_files import read_feature_file
 from lymphoml.data.mil_table import read_bags
+from lymphoml.runs.run_folder import read_predictions_csv
 def attack():
-    for name in {[*BENCHMARKS, "gigabytes.npz"]}:
+    for name in {[*BENCHMARKS, "gigabytes.npz", "short.csv"]}:
         with pytest.raises(InputError) as caught:
-            read_feature_file(Path(name), {{}}) if "giga" in name else read_bags(Path(name))
+            if "short" in name: read_predictions_csv(Path(name))
+            else: read_feature_file(Path(name), {{}}) if "giga" in name else read_bags(Path(name))
         (problem,) = caught.value.problems
         assert problem.isprintable() and len(problem) < 400
 """
@@ -143,10 +168,12 @@ def attack():
 
 def test_a_hostile_benchmark_is_one_line(tmp_path):
     """a MIL benchmark that blocks, unpickles, or has a row of a million cells; features of a few
-    megabytes that unpack to gigabytes → one line; nothing runs, hangs, grows or crashes"""
+    megabytes that unpack to gigabytes; short rows below a long header → one line; nothing runs,
+    hangs, grows or crashes"""
     for name, make in BENCHMARKS.items():
         make(tmp_path / name)
     unpacks_to_gigabytes(tmp_path / "gigabytes.npz")
+    short_rows(tmp_path / "short.csv")
     memory, seconds = cost(CODE, tmp_path)
     assert memory < 600
     assert seconds < 30

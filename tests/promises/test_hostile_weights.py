@@ -57,7 +57,19 @@ def pickled(description):
     return lambda: repacked("data.pkl", description)
 
 
+def claim(*sizes, levels=0):
+    """Tensors of a stride of 0, which has no bytes; or lists of which each has the last twice."""
+    content = torch.zeros(1).expand(*sizes)
+    for _ in range(levels):
+        content = [content, content]
+    file = io.BytesIO()
+    torch.save({"weight": content}, file)
+    return file.getvalue()
+
+
 FILES = {
+    "a tensor of one number, 10^11 times": lambda: claim(10**11),
+    "2^40 values": lambda: claim(1, levels=40),
     "legacy": legacy,
     "tar": tar,
     "bomb": bomb,

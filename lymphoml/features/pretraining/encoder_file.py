@@ -12,6 +12,7 @@ from lymphoml.core.files import atomic_write, sha256, write_json
 from lymphoml.core.section import to_override
 from lymphoml.core.tensor_files import read_safetensors_header
 from lymphoml.core.untrusted import read_mapping
+from lymphoml.data.cache import foreign_entry
 from lymphoml.data.stain_normalization import NORMALIZERS
 from lymphoml.features.pretraining.settings import INPUTS
 
@@ -33,7 +34,11 @@ def is_whole(folder: Path) -> bool:
     """Return whether `folder` holds an encoder as it was written."""
     if not (folder / RECORD).is_file() or not (folder / ENCODER).is_file():
         return False
-    return _read_record(folder).get("sha256") == sha256(folder / ENCODER)
+    try:
+        digest = sha256(folder / ENCODER)
+    except PermissionError:
+        raise foreign_entry(folder / ENCODER) from None
+    return _read_record(folder).get("sha256") == digest
 
 
 def assert_same_settings(folder: Path, settings: Any) -> None:
