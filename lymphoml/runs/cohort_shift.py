@@ -24,7 +24,13 @@ class CohortShift:
         self._reasons: list[tuple[int, pd.DataFrame]] = []  # fold; several of an ensemble's members
 
     def add(self, fold: int, inputs: pd.DataFrame, ranges: Ranges) -> None:
-        """Add the model of a fold: `inputs` of the patients to predict, `ranges` of the trained."""
+        """Add the model of a fold: `inputs` of the patients to predict, `ranges` of the trained.
+
+        Raises InputError for ranges of other columns.
+        """
+        for name, known in ranges.items():
+            if name not in inputs or ("low" in known) != (inputs[name].dtype == "float64"):
+                raise InputError(f"fold {fold}: its checkpoint has ranges of other columns")
         self._reasons.append((fold, outside_ranges(inputs, ranges)))
         self._inputs.update(inputs.items())
         self._ranges.append(ranges)

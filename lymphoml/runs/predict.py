@@ -92,7 +92,7 @@ def predict(
     probabilities = without_trained(probabilities, known, own)
     shift.report(probabilities, strict)
     outside = shift.outside(probabilities)
-    predictions = _summarize(probabilities).assign(outside_range=outside.max(axis=1).to_numpy())
+    predictions = _summarize(probabilities, outside)
     if rule is not None:
         scores = probabilities.mask(outside != "", np.inf)
         predictions["triage"] = apply_rule(run, rule, scores).to_list()
@@ -102,8 +102,8 @@ def predict(
     return predictions
 
 
-def _summarize(probabilities: pd.DataFrame) -> pd.DataFrame:
-    """The mean over folds, how far these differ, and the label, a row a patient."""
+def _summarize(probabilities: pd.DataFrame, outside: pd.DataFrame) -> pd.DataFrame:
+    """The mean over folds, how far these differ, the label and the longest reason."""
     mean, deviation = probabilities.mean(axis=1), probabilities.std(axis=1, ddof=0)
     return pd.DataFrame(
         {
@@ -111,6 +111,7 @@ def _summarize(probabilities: pd.DataFrame) -> pd.DataFrame:
             "probability": mean.to_numpy(),
             "standard_deviation": deviation.where(probabilities.count(axis=1) > 1).to_numpy(),
             "label": (mean > 0.5).astype(int).to_numpy(),
+            "outside_range": [max(row, key=len) for row in outside.itertuples(index=False)],
         }
     )
 

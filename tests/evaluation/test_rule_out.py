@@ -8,6 +8,8 @@ from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
 
 from lymphoml.evaluation.intervals import wilson
+from lymphoml.evaluation.metrics import thresholds
+from lymphoml.evaluation.pooled import pool
 from lymphoml.evaluation.rule_out import (
     assess,
     average_rank,
@@ -22,6 +24,7 @@ from lymphoml.evaluation.rule_out import (
     specificity_difference,
     worst_average,
 )
+from lymphoml.evaluation.summary import over_repeats
 
 
 def test_average_rank_is_exact_where_floats_are_not():
@@ -180,3 +183,36 @@ def test_a_difference_of_specificities_is_paired():
     assert specificity_difference(other, table, 5).value == -value
     # Of two models that agree it has no width, since patients are drawn for both.
     assert specificity_difference(table, table**2, 5) == (0, 0, 0)
+
+
+def test_nobody_outside_the_training_range_is_ruled_out():
+    """In no rate: those of a threshold, of scores, of thresholds from other folds, of repeats."""
+    predictions = pd.DataFrame({
+        "patient": ["T1", "T2", "T3", "R1", "R2", "R3"] * 2, "fold": [0, 1, 0, 1, 0, 1] * 2,
+        "label": [1, 1, 1, 0, 0, 0] * 2, "probability": [0.2, 0.6, 0.9, 0.1, 0.3, 0.5] * 2,
+    })  # fmt: skip
+    predictions.loc[6:, "fold"] += 2
+    within = predictions.assign(outside_range="")
+    assert held_out(within).equals(held_out(predictions))
+    # T1 sets no threshold any more, so R3 is below it; R1 is tested, in one repeat as in both.
+    outside = within.copy()
+    outside.loc[[0, 3], "outside_range"] = "age below 20"
+    once = held_out(outside)
+    assert once["probability"].to_dict() == {
+        "R1": 1, "R2": 0.3, "R3": 0.5, "T1": 1, "T2": 0.6, "T3": 0.9
+    }  # fmt: skip
+    found = assess(once, 1)
+    assert (found["threshold"], found["missed"], found["ruled_out"]) == (0.6, 0, 2)
+    first = [rows[rows["fold"] < 2] for rows in (within, outside)]
+    assert [pool(rows, 2, ["specificity_at_95"])["specificity_at_95"]["value"] for rows in first] \
+        == pytest.approx([1 / 3, 2 / 3])  # fmt: skip
+    nested = [thresholds(rows, 2)["nested_95"] for rows in first]
+    assert [each["thresholds"] for each in nested] == [[0.6, 0.2], [0.6, 0.9]]
+    assert nested[1]["specificity"]["value"] == pytest.approx(2 / 3)  # R1 called, R3 not
+    averaged = over_repeats(outside)
+    assert averaged["outside_range"].tolist() == ["age below 20", "", "", "age below 20", "", ""]
+    new = pd.DataFrame({fold: [0.1, np.inf] for fold in range(4)}, index=["in", "out"])
+    assert below_rank(within, new).tolist() == [0, 3]
+    everybody = outside.assign(outside_range="age below 20")
+    assert assess(held_out(everybody), 1)["ruled_out"] == 0
+    assert pool(everybody, 2, ["specificity_at_95"])["specificity_at_95"]["value"] == 0

@@ -11,12 +11,13 @@ import pytorch_lightning as pl
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.evaluation.metrics import SCORES, score_fold
+from lymphoml.evaluation.rule_out import rule_out_scores
 from lymphoml.evaluation.summary import over_repeats
 from lymphoml.reports.run_summary import print_run
 from lymphoml.runs import predict as prediction
 from lymphoml.runs import prepare, provenance
 from lymphoml.runs.cross_validation import cross_validate
-from lymphoml.runs.run_folder import read_predictions_csv
+from lymphoml.runs.run_folder import read_out_of_fold, read_predictions_csv
 from tests.promises.jobs import CLINICAL, configuration, few, files, outcome, predict, train_ends
 
 ALLOWED = "resume.allow_changes=true"
@@ -221,12 +222,13 @@ def test_no_averaged_model_was_trained_on_the_patient(finished, tmp_path):
     for fold, held_out in folds.groupby("fold")["patient"]:
         found = read_predictions_csv(run / f"fold-{fold}" / "predictions.csv")["patient"]
         assert sorted(found) == sorted(held_out)
-    average = over_repeats(read_predictions_csv(run / "predictions.csv")).set_index("patient")
+    average = over_repeats(read_out_of_fold(run)).set_index("patient")
     # `predict` uses for each labelled patient the models that were not trained on that patient.
     again = prediction.predict(run, {run: config}, tmp_path, "all", ("ID", "LABEL"))
     again = again.set_index("patient").loc[average.index, "probability"]
     pd.testing.assert_series_equal(average["probability"], again, rtol=1e-4)
     scores = json.loads((run / "metrics.json").read_text())["averaged"]["scores"]["all"]
-    expected = score_fold(average["label"], again)
+    scored = rule_out_scores(average.assign(probability=again))
+    expected = score_fold(average["label"], again, scored)
     for name in SCORES:
         assert scores[name]["value"] == pytest.approx(expected[name], abs=1e-4)

@@ -134,6 +134,8 @@ VALUES = {
     "features of nothing": ("BagDataModule.features", scaling([], [], [])),
     "features of two widths": ("BagDataModule.features", scaling(["a"], [1.0, 2.0], [1.0])),
     "features where none are": ("BagDataModule.features", scaling(["a"], [1.0], [1.0])),
+    "ranges of others": ("BagDataModule.ranges", {"x": {"missing": 0.0, "categories": ["a"]}}),
+    "ranges of text": ("BagDataModule.ranges", {"age": {"missing": 0.0, "categories": ["a"]}}),
     "an image size": ("BagDataModule.image_size", "large"),
 }
 
