@@ -93,6 +93,9 @@ def _lines(run: Run) -> Iterator[str]:
             f"{name} {format_estimate(nested[name])}" for name in ("sensitivity", "specificity")
         ]
         yield f"thresholds for 95 % sensitivity from the other folds: {', '.join(rates)}"
+    outside = run.predictions["patient"][run.predictions["outside_range"] != ""].nunique()
+    if outside:
+        yield f"{outside} patients outside the training range of a fold: ruled out in no rate above"
     if images := metrics.get("image_gain"):
         scores = metrics["baselines"][images["reference"]]["all"]
         gain = format_estimate(images["all"]["auroc"], signed=True)
