@@ -42,7 +42,8 @@ class CohortShift:
         """
         found = pd.DataFrame("", probabilities.index, probabilities.columns, dtype="str")
         for fold, each in self._reasons:
-            found[fold] = found[fold].where(found[fold] != "", join_reasons(each))
+            pairs = zip(found[fold], join_reasons(each), strict=True)
+            found[fold] = [max(sorted(pair), key=len) for pair in pairs]  # in any order of members
         return found.where(probabilities.notna(), "")
 
     def report(self, probabilities: pd.DataFrame, strict: bool) -> None:
