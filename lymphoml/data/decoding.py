@@ -37,6 +37,7 @@ class Preprocessing(NamedTuple):
     crop: int | None
     resize: int | None
     stain_norm: str | None = None
+    min_side: int = 1  # pixels, as they are in the file
 
     @classmethod
     def of(cls, section: Any) -> "Preprocessing":
@@ -179,6 +180,8 @@ def check_size(image: Image.Image, preprocessing: Preprocessing) -> None:
     """Raise ImageProblem where an image of this size cannot be cropped or resized."""
     (width, height), crop = image.size, preprocessing.crop
     pixels = f"{width} x {height} pixels"
+    if min(width, height) < preprocessing.min_side:
+        raise ImageProblem("too small", f"{pixels}, fewer than {preprocessing.min_side} a side")
     if crop is not None and min(width, height) < crop:
         what = f"{pixels}, smaller than data.crop={crop}"
         raise ImageProblem(UNFIT, what, "set data.crop lower")
@@ -190,7 +193,7 @@ def _preprocessed(
     image: Image.Image, preprocessing: Preprocessing, size: Size | None
 ) -> np.ndarray:
     check_size(image, preprocessing)
-    crop, resize, _ = preprocessing
+    crop, resize = preprocessing.crop, preprocessing.resize
     whole = f"{image.width} x {image.height} pixels"
     if crop is not None:
         left, top = (image.width - crop) // 2, (image.height - crop) // 2

@@ -33,7 +33,7 @@ class PretrainedEncoder(NamedTuple):
 class MorphologyBlock:
     """The 38 measures of `lymphoml.features.morphology`, of the image as its file has it."""
 
-    preprocessing, one_size = WHOLE, False
+    preprocessing, one_size = WHOLE._replace(min_side=5), False  # less may hold no cell
 
     def __init__(self) -> None:
         from lymphoml.features import morphology  # scikit-image takes a second to import

@@ -41,10 +41,10 @@ from lymphoml.runs.trained_on import PatientDigests, column_digests
 from lymphoml.training.hardware import (
     Resolved,
     auto_chunk_size,
-    check_input_size,
     configure_torch,
     resolve_hardware,
 )
+from lymphoml.training.input_size import check_input_size
 from lymphoml.training.lightning_module import BagClassifier
 from lymphoml.training.trainer import make_trainer
 
@@ -143,9 +143,14 @@ def prepare(
         build_model(config, 1, data.store)  # of this width
     elif data.store is not None:
         encoder, size = module.model.encoder, data.store.size
-        bf16_on_cpu = resolved.precision == "bf16-mixed" and not resolved.cuda
-        name = str(config.model["encoder"].get("name"))
-        check_input_size(encoder, name, size, bf16_on_cpu=bf16_on_cpu)
+        chunk = resolved.encoder_chunk_size
+        check_input_size(
+            encoder, f"model.encoder={config.model['encoder'].get('name')}", size,
+            fewest=1 if chunk in (1, 2) else _fewest_images(config, data, data.store),
+            turned_by="data.augment.rotate" if config.data.augment.rotate
+            else "data.eval_tta" if config.data.eval_tta != 1 else "",
+            bf16_on_cpu=resolved.bf16_on_cpu,
+        )  # fmt: skip
         if config.trainer.encoder_chunk_size == "auto" and stored is None:
             bag_size = config.data.train_bag_size
             lengths = sorted(min(length, bag_size or length) for length in data.store.lengths)
@@ -195,7 +200,6 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
     if encoders is not None and not gives_weights(config):
         encoder = encoders.get((unfinished or config.folds_to_train)[0])
     store, key = open_instance_store(data, cohort.images, encoder)
-    _check_square(config, store)
     fingerprint = f"{fingerprint[:16]}-{key[:16]}"
     if unfinished:
         inputs = model_inputs(cohort, data, uses_clinical(config.model), images=True)
@@ -255,11 +259,13 @@ def _folds(config: TrainConfig, cohort: Cohort, folder: Path) -> pd.DataFrame:
     return make_folds(cohort.table, data.folds, data.repeats, config.seed)
 
 
-def _check_square(config: TrainConfig, store: Store) -> None:
-    turns = ["augment.rotate"] * bool(config.data.augment.rotate)
-    turns += ["eval_tta"] * (config.data.eval_tta != 1)
-    if isinstance(store, ImageStore) and turns and store.size[0] != store.size[1]:
-        height, width = store.size
-        raise InputError(
-            f"data.{turns[0]} needs square images, these are {width} x {height}. Set data.crop."
-        )
+def _fewest_images(config: TrainConfig, data: RunData, store: ImageStore) -> int:
+    """Return how many images the smallest step of a fold's training may have."""
+    most, size = config.data.train_bag_size, config.data.batch_size
+    lengths = dict(zip(store.patients, store.lengths, strict=True))
+    fewest = []
+    for fold in config.folds_to_train:
+        bags = BagDataModule(config.data, data.cohort, None, data.folds, fold, config.seed)
+        ordered = sorted(min(lengths[each], most or lengths[each]) for each in bags.train_patients)
+        fewest.append(sum(ordered[: len(ordered) % size or size]))  # the last step may be smaller
+    return min(fewest)

@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from rich.filesize import decimal
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch import nn
 
 from lymphoml.core.cores import available_cores, cgroup_memory, threads_per_job
-from lymphoml.core.errors import InputError, one_line
+from lymphoml.core.errors import InputError
 from lymphoml.models.chunking import activation_bytes, has_batch_norm
 from lymphoml.training.settings import TrainerConfig
 
@@ -34,6 +33,10 @@ class Resolved:
     encoder_chunk_size: int | None  # images; None: all at once
     cuda: bool
     device_name: str  # of the GPU or processor, not the machine's
+
+    @property
+    def bf16_on_cpu(self) -> bool:
+        return self.precision == "bf16-mixed" and not self.cuda
 
     def __str__(self) -> str:
         threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
@@ -149,36 +152,3 @@ def auto_chunk_size(
         f"batch of its own for BatchNorm) or model.encoder.norm=group (chunks change nothing)"
     )
     return None
-
-
-def check_input_size(
-    encoder: nn.Module, name: str, size: tuple[int, int], *, bf16_on_cpu: bool = False
-) -> None:
-    """Raise InputError where the encoder cannot be trained on images of this (height, width).
-
-    oneDNN's bf16 kernel (torch 2.15) leaves gradients unset for the weights of a convolution that
-    strides over a map of one pixel and so only ever meets padding.
-    """
-    shrunk: list[nn.Conv2d] = []
-
-    def inspect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if isinstance(layer, nn.Conv2d):
-            sides = inputs[0].shape[-2:]
-            if any(stride > side for stride, side in zip(layer.stride, sides, strict=True)):
-                shrunk.append(layer)
-
-    try:
-        with torch.inference_mode(), register_module_forward_pre_hook(inspect):
-            encoder.eval()(torch.zeros(1, 3, *size))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"model.encoder={name} does not accept {size[0]} x {size[1]} inputs "
-            f"({one_line(error)[:120]}). Set data.crop or data.resize, or for a vision transformer "
-            f"+model.encoder.img_size={size[0]}."
-        ) from None
-    if bf16_on_cpu and any(max(layer.kernel_size) > 1 for layer in shrunk):
-        raise InputError(
-            f"model.encoder={name}: images of {size[0]} x {size[1]} pixels shrink to one pixel "
-            f"before its last convolutions, for which bf16 leaves gradients unset on this "
-            f"processor. Set trainer.precision=32-true, or make data.crop or data.resize larger."
-        )

@@ -1,8 +1,10 @@
 """Hostile images"""
 
 import io
+import shutil
 import struct
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from PIL import Image
 
 from lymphoml.data import decoding
 from lymphoml.data.decoding import FORMATS, ImageProblem, open_rgb
-from tests.promises.jobs import cost, few
+from lymphoml.runs.prepare import prepare
+from tests.promises.jobs import configuration, cost, few, train_ends
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -163,3 +166,31 @@ def test_sound_images_are_read():
     Image.fromarray(noise).save(content, "JPEG", quality=20)  # a large field, poorly kept
     assert open_rgb(content.getvalue()).image.size == (2500, 2500)
     assert decoding.SMALL < 2500 * 2500
+
+
+def test_images_too_small_to_train_on_are_refused_before(cohort, tmp_path, capsys):
+    """a bag of one image whose BatchNorm has one value per channel; cells of 2 x 2 or 1 x 1 pixels
+    to be measured → a line, exit code 2, before any training; with another norm it trains"""
+    cohort = shutil.copytree(cohort, tmp_path / "cohort")
+    bag = next((cohort / "trainset").glob("P*"))
+    for image in sorted(bag.iterdir())[1:]:
+        image.unlink()
+    batch_norm = partial(configuration, cohort, tmp_path / "cache", "model.encoder.norm=batch")
+    run = tmp_path / "run"
+    for words in ([], ["data.train_bag_size=1", "data.batch_size=7"],
+                  ["data.batch_size=4", "trainer.encoder_chunk_size=1"]):  # fmt: skip
+        (line,) = train_ends(capsys, batch_norm(*words), run)
+        assert "Set model.encoder.norm=group" in line
+    folds = prepare(batch_norm("model.encoder.norm=group"), run).data.folds.set_index("patient")
+    for words in (["data.batch_size=3"], [f"fold={folds['fold'][bag.name]}"]):  # held out there
+        prepare(batch_norm(*words), run)
+    paths = [min(folder.iterdir()) for folder in sorted((cohort / "trainset").glob("P*"))[:2]]
+    for side, path in enumerate(paths, start=1):
+        Image.new("RGB", (side, side)).save(path, "PNG")
+    cells = configuration(cohort, tmp_path / "cache", "data/features=morphology",
+                          "model/encoder=identity")  # fmt: skip
+    lines = train_ends(capsys, cells, run)
+    for side, (line, path) in enumerate(zip(lines, paths, strict=True), start=1):
+        assert f"{path} of patient" in line
+        assert f"{side} x {side} pixels, fewer than 5 a side" in line
+    assert not run.exists()

@@ -33,7 +33,8 @@ from lymphoml.training.checkpoint import (
 )
 from lymphoml.training.checkpoint_schema import check_weights
 from lymphoml.training.finite import check_pretraining
-from lymphoml.training.hardware import resolve_precision
+from lymphoml.training.hardware import resolve_hardware, resolve_precision
+from lymphoml.training.input_size import check_input_size
 from lymphoml.training.settings import TrainerConfig
 from lymphoml.training.trainer import make_trainer
 
@@ -45,14 +46,14 @@ class Cells(Dataset):
 
     def __init__(self, store: ImageStore):
         self._store, self._patients = store, store.patients
-        self._ends = np.cumsum(store.lengths)
+        self._ends, self.size = np.cumsum(store.lengths), store.size
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, numbers: np.ndarray) -> Tensor:
         """Return images (n, 3, h, w) as bytes, channels last; each patient is mapped once."""
-        images = np.empty((len(numbers), *self._store.size, 3), np.uint8)
+        images = np.empty((len(numbers), *self.size, 3), np.uint8)
         owners = np.searchsorted(self._ends, numbers, side="right")
         for owner in np.unique(owners):
             own, bag = owners == owner, self._store.bag(self._patients[owner])
@@ -178,6 +179,11 @@ def _pretrain(
         torch.manual_seed(keyed_seed(settings.seed, "pretraining", "weights"))
         with limit_size():
             module = PretrainingModule(settings, build(settings.encoder), cells)
+        resolved = resolve_hardware(trainer)
+        check_input_size(
+            module.encoder, f"pretrain.encoder={settings.encoder.get('name')}", cells.size,
+            turned_by="pretraining", bf16_on_cpu=resolved.bf16_on_cpu, section="pretrain",
+        )  # fmt: skip
         options = trainer.replace(
             {"max_epochs": settings.epochs, "check_val_every_n_epoch": 1, "patience": None}
         )

@@ -44,6 +44,15 @@ def test_each_method_lowers_its_loss_and_equal_seeds_give_equal_bytes(pretrain, 
     assert pretrain(*words, "pretrain.seed=1", cache="seed") != first
 
 
+def test_images_too_small_are_refused_before_the_first_step(pretrain, capsys):
+    with pytest.raises(SystemExit):
+        pretrain("pretrain.crop=1")
+    error = capsys.readouterr().err
+    assert "pretrain.encoder=" in error
+    assert "does not accept images of 1 x 1 pixels" in error
+    assert "Set pretrain.crop or pretrain.resize" in error
+
+
 def test_a_second_call_trains_nothing(pretrain, monkeypatch):
     first = pretrain("pretrain.epochs=1")
     monkeypatch.setattr(PretrainingModule, "training_step", lambda *_: pytest.fail("trained"))
