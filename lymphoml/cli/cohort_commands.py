@@ -17,9 +17,13 @@ class OfCohort:
     cohort: str = option("lymphocytosis", "which of conf/data, as data=... of train.py")
     data: dict[str, Any] = option({}, "changes to its settings, such as data.root=DIR")
 
-    def data_config(self) -> Any:
+    def data_config(self, *unused: str) -> Any:
+        """Return the section `data`. Raises InputError for keys given that have no effect."""
         from lymphoml.cli.config import data_config
+        from lymphoml.data.settings import OF_TRAINING
 
+        if given := [f"data.{key}" for key in (*OF_TRAINING, *unused) if key in self.data]:
+            raise InputError(f"{', '.join(given)}: has no effect on this command; leave it out")
         return data_config(self.cohort, self.data)
 
 
@@ -30,7 +34,7 @@ class Audit(OfCohort):
     out: str | None = option(None, "private file; runs/audit/NAME/audit.json by default")
 
     def execute(self) -> None:
-        data = self.data_config()
+        data = self.data_config("normalize_images", "stain_norm")
         out = Path(self.out or f"runs/audit/{data.name}/audit.json").expanduser()
         check_out(out, Path(data.root), "audit.json")
 
@@ -58,8 +62,10 @@ class Features(OfCohort):
     out: str | None = option(None, "a .csv or .npz for data/features=file data.features.path=FILE")
 
     def execute(self) -> None:
-        data = self.data_config()
+        data = self.data_config("folds")
         out = Path(self.out).expanduser() if self.out else None
+        if self.seed and self.encoder == "morphology":
+            raise InputError(f"seed={self.seed}: has no effect with encoder=morphology")
 
         from lymphoml.data.cache import hash_images
         from lymphoml.data.cohort import load_cohort
@@ -121,7 +127,7 @@ class Pretrain(OfCohort):
     def execute(self) -> None:
         from lymphoml.cli.config import pretrain_config
 
-        data = self.data_config()
+        data = self.data_config("folds")
         section, trainer = pretrain_config(self.method, self.encoder, self.pretrain, self.trainer)
         out = Path(self.out).expanduser() if self.out else None
 
@@ -133,6 +139,8 @@ class Pretrain(OfCohort):
         from lymphoml.features.pretraining.train import pretrain_encoder
         from lymphoml.training import hardware
 
+        if unused := sorted(self.trainer.keys() - {"accelerator", "precision", "num_threads"}):
+            raise InputError(f"trainer.{unused[0]}: has no effect on this command; leave it out")
         if given := [key for key in INPUTS if key in self.data]:
             raise InputError(
                 f"{', '.join(f'data.{key}' for key in given)}: what the encoder sees is "

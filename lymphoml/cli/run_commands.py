@@ -132,6 +132,13 @@ class Report:
 
         if bool(self.run) == bool(self.runs):
             raise InputError("give run=RUN for one run, or runs=FOLDER or runs=[A,B] for several")
+        of_several = [
+            f"{key}={value}"
+            for key, value in (("reference", self.reference), ("tried", self.tried))
+            if value is not None
+        ]
+        if self.run and of_several:
+            raise InputError(f"{', '.join(of_several)}: has no effect with run=; give runs=")
         if self.prevalence is not None and not 0 < self.prevalence < 1:
             raise InputError(f"prevalence={self.prevalence}: must be > 0 and < 1")
         if set(self.data) - {"root", "follow_links"}:

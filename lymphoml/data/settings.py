@@ -12,6 +12,11 @@ from lymphoml.core.untrusted import is_safe_text
 
 RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
 DAY = "%Y-%m-%d"
+OF_TRAINING = (  # keys that other commands on a cohort do not read
+    "repeats", "folds_csv", "inner_val_fraction", "batch_size", "train_bag_size", "eval_bag_size",
+    "shuffle_bag_labels", "standardize_clinical", "augment", "eval_tta", "features",
+    "image_baselines", "num_workers", "timeout",
+)  # fmt: skip
 SEX_NAMES = {"sex", "gender"}
 MOST_FOLDS = 10_000
 FEMALE, MALE = {"f", "female", "w"}, {"m", "male"}

@@ -127,7 +127,7 @@ def prepare(
 ) -> RunContext:
     """Read, check and build everything once, for one of `parallel_jobs`. Raises InputError.
 
-    `overrides` are those of a single job; of a pretraining they are refused where it has none.
+    `overrides` are those of a single job, refused where they have no effect on this model.
     """
     check_features(config)
     config = resolve_pretraining(config)
@@ -137,7 +137,7 @@ def prepare(
     resolved = resolve_hardware(config.trainer, parallel_jobs, stored)
     configure_torch(resolved)
     module = build_model(config, clinical_dim=1)
-    _check_module(config, module, folder)
+    _check_module(config, module, folder, overrides)
     data = load_data(config, folder)
     if isinstance(data.store, FeatureStore):
         build_model(config, 1, data.store)  # of this width
@@ -234,7 +234,9 @@ def fold_store(run: RunContext, encoder: PretrainedEncoder | None) -> Store | No
     return open_instance_store(run.config.data, run.data.cohort.images, encoder)[0]
 
 
-def _check_module(config: TrainConfig, module: BagClassifier, folder: Path) -> None:
+def _check_module(
+    config: TrainConfig, module: BagClassifier, folder: Path, overrides: Sequence[str]
+) -> None:
     """Raise InputError where fusion, optimiser, scheduler or trainer do not fit."""
     if module.model.fusion.fits_images:
         if module.automatic_optimization:
@@ -243,7 +245,7 @@ def _check_module(config: TrainConfig, module: BagClassifier, folder: Path) -> N
                 "pooling that do not learn, and these learn. Set model/fusion=additive, or an "
                 "encoder of features."
             )
-        reject_unused_options(config)
+        reject_unused_options(config, overrides)
     module.configure_optimizers()
     make_trainer(config.trainer, folder, logger=False, callbacks=[])
 

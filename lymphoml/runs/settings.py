@@ -1,6 +1,7 @@
 """The whole configuration of a run."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, model_validator
@@ -78,9 +79,11 @@ class TrainConfig(Section):
         return list(range(count)) if self.fold == "all" else [self.fold]
 
 
-def reject_unused_options(config: TrainConfig) -> None:
+def reject_unused_options(config: TrainConfig, overrides: Sequence[str] = ()) -> None:
     """Raise InputError for settings of gradient steps where the model is fitted at once."""
-    values, problems = config.to_dict(), []
+    steps = [word for word in overrides if re.match(r"[+~]*(lr|optim|scheduler)\b", word)]
+    problems = [f"{word}: all of this model is fitted at once; leave it out" for word in steps]
+    values = config.to_dict()
     for key, off in OF_STEPS.items():
         group, name = key.split(".")
         if (value := values[group].get(name, off)) != off:

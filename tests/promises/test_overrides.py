@@ -1,13 +1,24 @@
 """Overrides: each has an effect, or is refused"""
 
+import inspect
+import json
+import re
 import subprocess
+from dataclasses import fields
 
 import pytest
+import yaml
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
-from lymphoml.cli.config import compose_config
+from lymphoml.cli.cohort_commands import Features
+from lymphoml.cli.config import _compose, compose_config
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.hydra_guard import check_command_line
+from lymphoml.cli.main import COMMANDS
+from lymphoml.cli.options import REQUIRED, parse
 from lymphoml.core.errors import InputError
+from lymphoml.core.untrusted import leaves
 from tests.promises.jobs import ROOT, files, one_line, refused
 from tests.reports.fabricate import make_run
 
@@ -62,6 +73,11 @@ OF_COMMANDS = {
     "audit cohort=synthetic data.image_patern=*.png": "the nearest is data.image_pattern",
     "synthesize out=x images=3": "images=3': must be whole numbers, as [1,2]",
     "compare runs=r seed=1e3": "seed=1e3': must be a whole number",
+    "audit cohort=synthetic data.batch_size=2": "data.batch_size: has no effect on this command",
+    "features cohort=synthetic data.folds=3 data.augment={flip:true}": "data.augment, data.folds:",
+    "features cohort=synthetic data.root=. seed=1": "seed=1: has no effect with encoder=morphology",
+    "pretrain cohort=synthetic trainer.max_epochs=2": "trainer.max_epochs: has no effect",
+    "report run=r tried=4": "tried=4: has no effect with run=",
     "submit ~run": "~run: give options as key=value",
 }  # fmt: skip
 
@@ -98,6 +114,74 @@ def test_what_other_commands_refuse_is_one_line(words, capsys):
     """a group's option, a key given twice or unknown, to a command that has none such → one line
     that names it and the nearest key, exit code 2"""
     assert OF_COMMANDS[words] in refused(capsys, *words.split())
+
+
+OTHER = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v / 2,
+         str: lambda v: f"{v}x", list: lambda v: [], dict: lambda v: {"x": 1},
+         type(None): lambda v: 2}  # fmt: skip
+
+
+def assert_each_arrives_or_is_refused(values, read):
+    """`read` returns the section with these changes by key, or names the keys that it refuses."""
+    changes = {key: OTHER[type(value)](value) for key, value in leaves(values)}
+    arrived = None
+    while arrived is None:
+        try:
+            arrived = dict(leaves(read(changes)))
+        except (InputError, HydraException) as error:
+            named = [word for word in re.split(r"[\s:,='\[\]]+", str(error)) if word]
+            refused = {k for k in changes for word in named if f"{k}.".startswith(f"{word}.")}
+            if not refused:
+                raise
+            changes = {key: value for key, value in changes.items() if key not in refused}
+    assert changes
+    for key, value in changes.items():
+        found = {name: each for name, each in arrived.items() if f"{name}.".startswith(f"{key}.")}
+        assert found, key
+        assert found.get(key, value) in (value, str(value)), key
+
+
+def test_every_key_of_training_arrives_or_is_refused():
+    """each key of train.py with another value → that value is in what trains, or a line names it"""
+    values = yaml.safe_load(OmegaConf.to_yaml(_compose([]), resolve=True))
+    del values["data"]["label_values"], values["data"]["date_formats"]  # no keys of Hydra's grammar
+
+    def read(changes):
+        words = [f"++{key}={json.dumps(value)}" for key, value in changes.items()]
+        return compose_config(*words).to_dict()
+
+    assert_each_arrives_or_is_refused(values, read)
+
+
+def test_every_key_of_a_cohort_arrives_or_is_refused():
+    """each key of data=... given to a command on a cohort → the same"""
+
+    def read(changes):
+        data = OmegaConf.create({})
+        for key, value in changes.items():
+            OmegaConf.update(data, key.removeprefix("data."), value, force_add=True)
+        given = OmegaConf.to_container(data)
+        section = Features(cohort="synthetic", data=given).data_config("folds")
+        return {"data": section.to_dict()}
+
+    values = yaml.safe_load(OmegaConf.to_yaml(_compose(["data=synthetic"]).data, resolve=True))
+    assert_each_arrives_or_is_refused({"data": values}, read)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_key_of_every_command_arrives_or_is_refused(name):
+    """each key of another command with another value → the command has it, and reads it"""
+    command = COMMANDS[name]
+    source = "".join(inspect.getsource(each) for each in command.__mro__[:-1])
+    required = {each.name: "a" for each in fields(command) if each.default == REQUIRED}
+    for key in fields(command):
+        values = {"int": 7, "float": 0.5, "bool": not key.default, "list": [1, 2], "dict": {"a": 1}}
+        kind = str(getattr(key.type, "__name__", key.type)).removesuffix(" | None")
+        value = values.get(kind, "7")
+        words = required | {key.name: json.dumps(value)}
+        parsed = parse(command, [f"{word}={given}" for word, given in words.items()])
+        assert str(getattr(parsed, key.name)).replace("'", "") == str(value).replace("'", "")
+        assert f"self.{key.name}" in source
 
 
 def test_make_clean_removes_the_demo_alone(tmp_path):

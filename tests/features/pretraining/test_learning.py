@@ -15,6 +15,7 @@ from lymphoml.data.image_store import read_images
 from lymphoml.features.pretraining.objective import simclr, vicreg
 from lymphoml.features.pretraining.settings import trainable
 from lymphoml.features.pretraining.train import Cells, EpochBatches, PretrainingModule
+from tests.promises.jobs import last_of_each_key
 
 TINY = ["encoder=resnet10_quarter", "pretrain.crop=null", "pretrain.resize=null",
         "pretrain.batch_size=16", "pretrain.encoder.width=4", "trainer.num_threads=1"]  # fmt: skip
@@ -27,7 +28,7 @@ def pretrain(cohort, tmp_path):
     def make(*words, cache="cache"):
         out = tmp_path / cache / "encoder.safetensors"
         places = [f"data.root={cohort}", f"data.cache={tmp_path / cache}", f"out={out}"]
-        main(["pretrain", "cohort=synthetic", *places, *TINY, *words])
+        main(["pretrain", *last_of_each_key(["cohort=synthetic", *places, *TINY, *words])])
         return out.read_bytes()
 
     return make
