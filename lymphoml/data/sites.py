@@ -4,11 +4,13 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort, load_cohort
-from lymphoml.data.settings import DataConfig
+from lymphoml.data.settings import MOST_FOLDS, DataConfig
 
 
 def count_sites(data: DataConfig) -> int:
     """Return the number of sites with a labelled patient. Raises InputError."""
+    if data.folds != MOST_FOLDS:
+        raise InputError(f"data.site_folds with data.folds={data.folds}: set data.folds=site alone")
     for key, value in (("repeats", data.repeats), ("folds_csv", data.folds_csv)):
         if value not in (1, None):
             raise InputError(f"data.{key}={value}: has no effect with data.folds=site")
