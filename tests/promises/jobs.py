@@ -54,7 +54,7 @@ def predict(config: "TrainConfig", run: Path) -> None:
 
 
 def outcome(run: Path) -> dict[str, bytes | str]:
-    """Return every table and JSON file of a run but times and environment, by file name."""
+    """Return every table and JSON file of a run but times, environment and digests of these."""
     found: dict[str, bytes | str] = {}
     for path in sorted(each for each in run.rglob("*.*") if each.suffix in (".csv", ".json")):
         name = str(path.relative_to(run))
@@ -62,7 +62,7 @@ def outcome(run: Path) -> dict[str, bytes | str]:
             found[name] = pd.read_csv(path, dtype=str).drop(columns="images_per_second").to_csv()
         elif path.name == "done.json":
             found[name] = json.dumps(json.loads(path.read_text()) | {"seconds": 0})
-        elif path.name != "environment.json":
+        elif path.name not in ("environment.json", "predictions.json"):
             found[name] = path.read_bytes()
     return found
 
