@@ -1,5 +1,7 @@
 """Lightning knows one process on one device, whatever a cluster left in the environment."""
 
+import os
+
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -18,3 +20,9 @@ def test_slurms_variables_and_a_rank_change_nothing(tmp_path, monkeypatch):
     assert (trainer.is_global_zero, trainer.world_size, rank_zero_only.rank) == (True, 1, 0)
     environment = trainer._accelerator_connector.cluster_environment
     assert type(environment) is LightningEnvironment
+
+
+def test_srun_on_the_path_warns_of_nothing(tmp_path, monkeypatch):
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    make_trainer(AUTO, tmp_path, logger=False)  # a warning would be an error
