@@ -176,9 +176,10 @@ def test_no_loader_worker_outlives_its_parent(cohort, tmp_path):
 @slow
 @pytest.mark.parametrize("how", CODES)
 def test_a_stopped_sweep_leaves_no_job(cohort, tmp_path, started, how):
-    """SIGTERM, SIGINT or `kill -9` to a sweep whose jobs run side by side → exit code 143 or 130
-    and one line; no job is left, and none holds a lock"""
-    words = ["-m", "fold=0,1", *ENDLESS, f"data.root={cohort}", "hydra/launcher=side_by_side",
+    """SIGTERM, SIGINT, SIGUSR1 or `kill -9` to a sweep whose jobs run side by side → exit code 143,
+    130 or 138 and one line; no job is left, and none holds a lock"""
+    endless = [each for each in ENDLESS if not each.startswith("hydra.run.dir")]
+    words = ["-m", "fold=0,1", *endless, f"data.root={cohort}", "hydra/launcher=side_by_side",
              "hydra.sweep.dir=run", "hydra.sweep.subdir=.", "hydra.launcher.n_jobs=2",
              "trainer.enable_progress_bar=false"]  # fmt: skip
     sweep = started(ROOT / "train.py", *words, cwd=tmp_path)
