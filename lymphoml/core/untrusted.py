@@ -9,14 +9,11 @@ import stat
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from lymphoml.core.errors import InputError, one_line
-
-if TYPE_CHECKING:  # half a second that most commands need not wait for
-    import pandas as pd
 
 SMALL = 1 << 26  # bytes of a table or an image: 64 MiB
 SETTINGS = 1 << 20  # of a yaml file
@@ -50,12 +47,12 @@ def read_text(path: Path, most: int = SMALL) -> str:
     return read_bytes(path, most).decode("utf-8-sig")
 
 
-def read_csv(path: Path, most: int = SMALL, **options: Any) -> "pd.DataFrame":
+def read_csv(path: Path, most: int = SMALL, **options: Any) -> Any:
     """Return a table as pandas does, which fills short rows up. Raises OSError and ValueError.
 
     A million short rows below a header of a million columns are refused: a cell has its separator.
     """
-    import pandas as pd
+    import pandas as pd  # half a second that most commands need not wait for
 
     content = read_bytes(path, most)
     text = io.TextIOWrapper(io.BytesIO(content), "utf-8", "replace", newline="")
