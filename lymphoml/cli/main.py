@@ -28,6 +28,8 @@ def _run(words: list[str]) -> None:
         print("\npython -m lymphoml COMMAND --help lists its keys. Training is train.py.")
         return
     name, *rest = words
+    if name == "train":
+        raise InputError("train: training is train.py of a checkout: python train.py key=value")
     if name not in COMMANDS:
         raise InputError(f"{name}: must be one of {', '.join(COMMANDS)}")
     if {"-h", "--help"} & set(rest):

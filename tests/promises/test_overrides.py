@@ -4,15 +4,19 @@ import inspect
 import json
 import re
 import subprocess
+import tomllib
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import yaml
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from setuptools import find_namespace_packages
 
+import lymphoml
 from lymphoml.cli.cohort_commands import Features
-from lymphoml.cli.config import _compose, compose_config
+from lymphoml.cli.config import CONF, _compose, compose_config
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.hydra_guard import check_command_line
 from lymphoml.cli.main import COMMANDS
@@ -78,6 +82,7 @@ OF_COMMANDS = {
     "features cohort=synthetic data.root=. seed=1": "seed=1: has no effect with encoder=morphology",
     "pretrain cohort=synthetic trainer.max_epochs=2": "trainer.max_epochs: has no effect",
     "report run=r tried=4": "tried=4: has no effect with run=",
+    "train lr=1": "train: training is train.py of a checkout",
     "submit ~run": "~run: give options as key=value",
 }  # fmt: skip
 
@@ -202,3 +207,14 @@ def test_make_takes_a_folder_with_a_space():
     shell = ["sh", "-c", f"printf '%s\\n' {line}"]
     words = subprocess.run(shell, env={"DATA": "my cohort"}, capture_output=True, text=True)
     assert "data.root='my cohort'" in words.stdout.splitlines()
+
+
+def test_a_wheel_holds_the_configuration():
+    """`pip install .`, then a command elsewhere → it finds every file of conf/"""
+    setting = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = find_namespace_packages(ROOT, include=setting["packages"]["find"]["include"])
+    folders = {"/".join(each.split(".")) for each in packages}
+    held = {path for folder in folders for each in setting["package-data"]["*"]
+            for path in (ROOT / folder).glob(each)}  # fmt: skip
+    assert {*CONF.rglob("*.yaml")} <= held
+    assert CONF.parent == Path(lymphoml.__file__).parents[1]
