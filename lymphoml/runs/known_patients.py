@@ -1,26 +1,25 @@
 """Who of a cohort is known to a model: trained on under the same id, as the same person or images.
 
-A run keeps salted digests of persons and of a sample of each patient's images or feature vectors.
-The salt stops tables made in advance, and scrypt makes each guess slow. This is no secrecy: birth
-dates are few, and whoever has the run folder can try them all in minutes.
+A run keeps digests of persons and of a sample of each patient's images or feature vectors. Those of
+persons are made with the user's secret key: birth dates are few, and whoever had the run folder
+alone could try them all. So another user's models know a person by images only.
 """
 
+import hmac
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from hashlib import scrypt, sha256
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lymphoml.core.user_key import key_name, read_key
 from lymphoml.data.cache import hash_images
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.settings import DataConfig
 from lymphoml.features.instance_store import feature_file, open_instance_store
 from lymphoml.runs.trained_on import PatientDigests, TrainedOn
 
-COST = {"n": 2**10, "r": 8, "p": 1}  # of scrypt: some milliseconds a person
 SAMPLE = 16  # images a patient
 
 
@@ -29,10 +28,8 @@ def digest_patients(
 ) -> dict[str, PatientDigests]:
     """Return a digest of each patient's person, where known, and of every image or its features."""
     persons = cohort.origin["person"].loc[cohort.table.index]
-    known = persons.dropna().unique()
-    with ThreadPoolExecutor() as pool:
-        digests = pool.map(partial(_person_digest, salt=salt), known)
-        by_person = dict(zip(known, digests, strict=True))
+    key = read_key()
+    by_person = {each: digest_person(each, key, salt) for each in persons.dropna().unique()}
     bags: dict[str, Sequence[bytes]] = dict.fromkeys(cohort.table.index, ())
     if with_images and feature_file(data):
         store: Any = open_instance_store(data, cohort.images)[0]
@@ -48,9 +45,9 @@ def digest_patients(
     }
 
 
-@cache
-def _person_digest(person: str, salt: str) -> str:
-    return scrypt(person.encode(), salt=salt.encode(), **COST).hex()[:24]
+def digest_person(person: str, key: bytes, salt: str) -> str:
+    """Return what stands for a person in a run of this salt, under a user's key."""
+    return hmac.digest(key, f"{salt} {person}".encode(), "sha256").hex()[:24]
 
 
 def sample_images(patients: Mapping[str, PatientDigests]) -> dict[str, PatientDigests]:
@@ -83,6 +80,8 @@ def known_to(
     ids = cohort.table.index
     tables = KnownTo(*(pd.DataFrame(False, ids, list(trained_on)) for _ in range(3)))
     by_salt: dict[str, dict[str, PatientDigests]] = {}
+    if any(each.key != key_name() for each in trained_on.values()):
+        print("the run was trained with another user's key: persons are known by id or images only")
     for fold, trained in trained_on.items():
         if trained.salt not in by_salt:
             by_salt[trained.salt] = digest_patients(data, cohort, trained.salt, with_images)

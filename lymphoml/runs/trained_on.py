@@ -15,6 +15,7 @@ from lymphoml.core.files import sha256, write_json
 from lymphoml.core.privacy import portable
 from lymphoml.core.section import Section, to_override
 from lymphoml.core.untrusted import read_mapping
+from lymphoml.core.user_key import key_name
 from lymphoml.data.folds import split
 from lymphoml.features.instance_store import feature_file
 from lymphoml.runs.fold_lock import fold_folder
@@ -38,7 +39,7 @@ MAY_DIFFER = [f"data.{key}" for key in OF_COHORT] + [f"trainer.{key}" for key in
 
 
 class PatientDigests(Section):
-    """Salted digests of a person, None where unknown, and of images: `known_patients`."""
+    """Digests of a person, None where unknown, and of images: `known_patients`."""
 
     person: str | None
     images: list[str]
@@ -60,6 +61,7 @@ class TrainedOn(Section):
     encoder: str | None
     features_file: str | None
     salt: str
+    key: str  # its name: that of the user
     patients: dict[str, PatientDigests]
 
 
@@ -105,6 +107,7 @@ def write_trained_on(run: "RunContext", fold: int) -> None:
         encoder=getattr(run.data.store, "encoder", None),
         features_file=None if features is None else sha256(features),
         salt=run.data.fingerprint,
+        key=key_name(),
         patients={patient: run.data.digests[patient] for patient in train},
     )
     write_json(fold_folder(run.folder, fold) / TRAINED_ON, found.to_dict())

@@ -14,8 +14,9 @@ from lymphoml.audit.run import audit
 from lymphoml.cli.config import data_config, run_config
 from lymphoml.core.errors import InputError
 from lymphoml.core.privacy import PRIVATE, hide_dates, is_private
+from lymphoml.core.user_key import key_file, read_key
 from lymphoml.data.cohort import load_cohort
-from lymphoml.reports.page.patients import key_file, pseudonyms, read_key
+from lymphoml.reports.page.patients import pseudonyms
 from lymphoml.training.loggers.wandb_client import client
 from tests.promises.jobs import ROOT, few, python
 from tests.promises.journey import ARCHIVE, IMAGE, PATIENT, PATIENTS, Journey, canaries, make_cohort
@@ -170,7 +171,7 @@ def test_pseudonyms_are_keyed_and_all_different():
 def test_the_key_is_created_once(tmp_path, monkeypatch, started):
     """six processes that create the key at once → one key, mode 0600"""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    code = "import os; os.umask(0); from lymphoml.reports.page.patients import read_key as f; "
+    code = "import os; os.umask(0); from lymphoml.core.user_key import read_key as f; "
     processes = [started("-c", code + "print(f().hex())", cwd=tmp_path) for _ in range(6)]
     keys = {process.communicate()[0].strip() for process in processes}
     assert keys == {read_key().hex()}

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image
 from lymphoml.cli.main import main
 from lymphoml.runs import provenance
 from lymphoml.runs.cross_validation import cross_validate
-from lymphoml.runs.known_patients import _person_digest
+from lymphoml.runs.known_patients import digest_person
 from lymphoml.runs.test_set_log import count_uses
 from lymphoml.runs.trained_on import TRAINED_ON
 from tests.promises.jobs import CLINICAL, TABLE, configuration, files, refused, train_ends
@@ -171,15 +170,19 @@ def test_training_patients_under_other_ids_are_known(
         assert found["probability"][:6].to_list() == stored.to_list()
 
 
-def test_what_recognises_a_person_is_salted_and_slow(run):
-    """the digests of persons that a run keeps → another salt gives others, and one costs a
-    millisecond or more"""
+def test_no_run_folder_leads_to_a_person(run, cohort, tmp_path, monkeypatch, capsys):
+    """the digests of persons that a run keeps → are made with the user's secret key; another user's
+    prediction says that it knows persons by id and images only"""
     trained_on = json.loads((run / "fold-0" / TRAINED_ON).read_text())
     assert {len(each["person"]) for each in trained_on["patients"].values()} == {24}
-    started = time.perf_counter()
-    one, other = (_person_digest.__wrapped__("1950-01-01 F", salt) for salt in "ab")
+    one, other = (digest_person("1950-01-01 F", key, "salt") for key in (b"a", b"b"))
     assert one != other
-    assert time.perf_counter() - started > 0.002
+    command = ["predict", f"run={run}", f"data.root={cohort}", f"out={tmp_path / 'out'}"]
+    main(command)
+    assert "another user's key" not in capsys.readouterr().out
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    main(command)
+    assert "another user's key" in capsys.readouterr().out
 
 
 def encoded(cohort, path, seed, encoder=None):

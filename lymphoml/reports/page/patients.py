@@ -1,18 +1,14 @@
 """The section of every patient by probability, with the most and least suspicious cells."""
 
 import hmac
-import os
-import secrets
 from base64 import b32encode
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.files import atomic_write
+from lymphoml.core.user_key import read_key
 from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis
@@ -22,7 +18,6 @@ from lymphoml.runs.finished_run import Run
 
 CELLS = 3  # most suspicious, and as many least suspicious
 MAX_LISTED = 400  # of more patients, only the ends of the list
-KEY_BYTES = 32
 MIN_LENGTH = 6  # letters and digits of a pseudonym, 5 bits each
 
 
@@ -160,31 +155,3 @@ def pseudonyms(patients: Sequence[str], key: bytes) -> dict[str, str]:
     while len({digest[:length] for digest in digests.values()}) < len(digests):
         length += 1
     return {patient: f"P-{digest[:length]}" for patient, digest in digests.items()}
-
-
-def key_file() -> Path:
-    """Below the user's configuration folder, so that the key is in no run folder or cache."""
-    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(home).expanduser() / "lymphoml" / "pseudonyms.key"
-
-
-def read_key() -> bytes:
-    """The user's key, made if missing. Raises InputError where that fails, or it is corrupt."""
-    path = key_file()
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if not path.exists():
-                with atomic_write(path, private=True) as file:
-                    file.write(secrets.token_bytes(KEY_BYTES))
-        key = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path}: the key of the pseudonyms cannot be read or made ({error.strerror}); set "
-            f"XDG_CONFIG_HOME to a folder of yours"
-        ) from None
-    if len(key) != KEY_BYTES:
-        raise InputError(
-            f"{path}: must have {KEY_BYTES} bytes; restore a copy, or remove it for new pseudonyms"
-        )
-    return key

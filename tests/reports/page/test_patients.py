@@ -2,10 +2,11 @@ import pandas as pd
 import pytest
 
 from lymphoml.core.errors import InputError
+from lymphoml.core.user_key import read_key
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page import patients as module
 from lymphoml.reports.page.page import render
-from lymphoml.reports.page.patients import choose_cells, patient_table, pseudonyms, read_key
+from lymphoml.reports.page.patients import choose_cells, patient_table, pseudonyms
 from lymphoml.reports.page.patients import patients as content
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import config, list_files, make_run, make_run_of
