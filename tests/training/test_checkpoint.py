@@ -7,8 +7,13 @@ from lymphoml.training.checkpoint import AtomicCheckpointIO, load_checkpoint
 from lymphoml.training.checkpoint_schema import validate_checkpoint
 
 COLUMN = {"kind": "numeric", "log": False}
-CLINICAL = {"columns": {"age": COLUMN}, "fill": {}, "mean": [50.0], "scale": [10.0]}
-DATA = {"next_epoch": 1, "clinical": CLINICAL, "schema": {}, "image_size": None, "features": None}
+CLINICAL = {
+    "columns": {"age": COLUMN}, "fill": {}, "mean": [50.0], "scale": [10.0], "constant": [],
+}  # fmt: skip
+DATA = {
+    "next_epoch": 1, "clinical": CLINICAL, "schema": {}, "image_size": None, "features": None,
+    "ranges": {"age": {"missing": 0.0, "low": 1.0, "high": 3.0, "quantiles": [1.0, 2.0, 3.0]}},
+}  # fmt: skip
 MODEL = {"_target_": "x", "encoder": {"dim": 3}, "instance_dropout": 0.0}
 FOLD = {
     "epoch": 0,
