@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -210,6 +211,12 @@ class DataConfig(Section):
     def holds_features(self) -> bool:
         """Whether bags hold feature vectors in place of images."""
         return self.features.used or self.layout == "mil_table"
+
+    @property
+    def feature_file(self) -> Path | None:
+        """The file that the bags' feature vectors come from, where they do from one."""
+        name = Path(self.root, self.table) if self.layout == "mil_table" else self.features.path
+        return Path(name).expanduser() if name else None
 
     @property
     def birth_dates(self) -> list[str]:

@@ -1,7 +1,6 @@
 """What a run's bags hold: decoded images, or feature vectors in their place."""
 
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 from lymphoml.core.errors import InputError
@@ -9,7 +8,6 @@ from lymphoml.data.cache import Images, content_key, hash_images
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.feature_files import read_feature_file
 from lymphoml.data.feature_store import FeatureStore, concat_features
-from lymphoml.data.image_folders import root_folder
 from lymphoml.data.image_store import ImageStore, read_images
 from lymphoml.data.mil_table import LAYOUT, read_bag_features
 from lymphoml.data.settings import DataConfig
@@ -21,19 +19,12 @@ from lymphoml.models.build import takes_features, uses_images
 OF_PIXELS = {"augment.stain_jitter": 0.0, "stain_norm": None, "augment.scale": 0.0, "eval_tta": 1}
 
 
-def feature_file(data: DataConfig) -> Path | None:
-    """Return the file that the bags' feature vectors come from, where they do from one."""
-    if data.layout == LAYOUT:
-        return root_folder(data) / data.table
-    return Path(data.features.path).expanduser() if data.features.path else None
-
-
 def open_instance_store(
     data: DataConfig, images: Images, encoder: PretrainedEncoder | None = None
 ) -> tuple[ImageStore | FeatureStore, str]:
     """Return the store of the patients' images or vectors, and its key. Raises InputError."""
     features = data.features
-    if (file := feature_file(data)) is not None:
+    if (file := data.feature_file) is not None:
         return (read_bag_features if data.layout == LAYOUT else read_feature_file)(file, images)
     if not features.blocks:
         return read_images(images, Preprocessing.of(data), data.cache)

@@ -17,7 +17,7 @@ from lymphoml.core.user_key import key_name, read_key
 from lymphoml.data.cache import hash_images
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.settings import DataConfig
-from lymphoml.features.instance_store import feature_file, open_instance_store
+from lymphoml.features.instance_store import open_instance_store
 from lymphoml.runs.trained_on import PatientDigests, TrainedOn
 
 SAMPLE = 16  # images a patient
@@ -31,7 +31,7 @@ def digest_patients(
     key = read_key()
     by_person = {each: digest_person(each, key, salt) for each in persons.dropna().unique()}
     bags: dict[str, Sequence[bytes]] = dict.fromkeys(cohort.table.index, ())
-    if with_images and feature_file(data):
+    if with_images and data.feature_file:
         store: Any = open_instance_store(data, cohort.images)[0]
         bags = {patient: [row.tobytes() for row in store.bag(patient)] for patient in bags}
     elif with_images:

@@ -19,7 +19,7 @@ from lymphoml.data.feature_files import read_encoder
 from lymphoml.data.feature_store import FeatureScaler, FeatureStore
 from lymphoml.data.image_store import ImageStore
 from lymphoml.data.training_range import model_inputs
-from lymphoml.features.instance_store import check_features, feature_file, open_instance_store
+from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining.settings import INPUTS, PRETRAINED
 from lymphoml.models.build import uses_clinical, uses_images
 from lymphoml.runs import test_set_log
@@ -136,7 +136,7 @@ def _mean_over_members(
             )
         if not tables and with_images:
             chosen.print_unused()
-        if with_images and (file := feature_file(config.data)) is not None:
+        if with_images and (file := config.data.feature_file) is not None:
             of_run = next(iter(trained_on[member].values()))
             encoder = read_encoder(file) if config.data.features.path else None
             check_encoder(member, of_run, file, encoder, allow_unknown_encoder)

@@ -38,12 +38,7 @@ from lymphoml.runs.provenance import weights_file
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.settings import TrainConfig, reject_unused_options
 from lymphoml.runs.trained_on import PatientDigests, column_digests
-from lymphoml.training.hardware import (
-    Resolved,
-    auto_chunk_size,
-    configure_torch,
-    resolve_hardware,
-)
+from lymphoml.training.hardware import Resolved, auto_chunk_size, configure_torch, resolve_hardware
 from lymphoml.training.input_size import check_input_size
 from lymphoml.training.lightning_module import BagClassifier
 from lymphoml.training.trainer import make_trainer

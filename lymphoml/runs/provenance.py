@@ -171,10 +171,10 @@ def summarize(environment: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(f"{when[:10]}: {change}" for when, change in changes))
 
 
-def data_fingerprints(environment: Mapping[str, Any]) -> list[str]:
-    """Return those of every state of the data that the run learned from, the last one last."""
-    changes = [change for _, change in read_changes(environment) if change.what == DATA]
-    return [environment.get("data_fingerprint", ""), *(str(each.now) for each in changes)]
+def data_fingerprint(environment: Mapping[str, Any]) -> str:
+    """Return that of the data which the run learned from last."""
+    found = [str(change.now) for _, change in read_changes(environment) if change.what == DATA]
+    return [environment.get("data_fingerprint", ""), *found][-1]
 
 
 def without_folders(override: str) -> str:

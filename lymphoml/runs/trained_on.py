@@ -17,7 +17,6 @@ from lymphoml.core.section import Section, to_override
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.core.user_key import key_name
 from lymphoml.data.folds import split
-from lymphoml.features.instance_store import feature_file
 from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.naming import leaves
 from lymphoml.runs.provenance import DATA, WEIGHTS, read_changes, weights_file
@@ -97,7 +96,7 @@ def write_trained_on(run: "RunContext", fold: int) -> None:
         "data_fingerprint": run.data.fingerprint,
         "weights": None if weights is None else sha256(weights)[:16],
     }
-    features = feature_file(run.config.data) if run.data.store is not None else None
+    features = run.config.data.feature_file if run.data.store is not None else None
     train, _ = split(run.data.folds, fold, run.config.data.folds)
     found = TrainedOn(
         fold=fold,

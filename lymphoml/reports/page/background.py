@@ -17,7 +17,7 @@ from lymphoml.reports.page import Choices
 from lymphoml.reports.results import count_patients
 from lymphoml.reports.run_labels import flatten
 from lymphoml.runs.finished_run import Run, read_run, siblings
-from lymphoml.runs.provenance import data_fingerprints
+from lymphoml.runs.provenance import data_fingerprint
 from lymphoml.runs.test_set_log import count_uses
 from lymphoml.runs.triage_rule import read_rule
 
@@ -61,7 +61,7 @@ def audit(run: Run, choices: Choices) -> dict[str, Any]:
     findings = content.get("findings")
     if not isinstance(findings, list) or not all(isinstance(each, dict) for each in findings):
         raise InputError(f"audit={choices.audit}: no list of findings; give an audit.json")
-    known, fingerprint = data_fingerprints(run.environment)[-1], content.get("fingerprint")
+    known, fingerprint = data_fingerprint(run.environment), content.get("fingerprint")
     comparable = bool(known and fingerprint)
     if comparable and not str(known).startswith(str(fingerprint)):
         raise InputError(

@@ -16,7 +16,7 @@ from lymphoml.data.settings import DataConfig
 from lymphoml.reports.format import format_setting
 from lymphoml.reports.run_labels import flatten
 from lymphoml.runs.finished_run import Run
-from lymphoml.runs.provenance import data_fingerprints
+from lymphoml.runs.provenance import data_fingerprint
 
 MARKUP = 200  # characters around a picture
 QUALITIES = ((112, 70), (72, 70), (56, 60), (40, 50), (28, 40))  # pixels a side, quality of WebP
@@ -54,7 +54,7 @@ def _cohort(run: Run) -> Cohort:
             f"the cohort cannot be read at data.root={root} ({len(error.problems)} problems); run "
             f"the command in the folder where train.py ran"
         ) from None
-    table, _, images = data_fingerprints(run.environment)[-1].partition("-")
+    table, _, images = data_fingerprint(run.environment).partition("-")
     same = table[:16] == cohort.labelled.fingerprint()[:16]
     takes_features = flatten(run.config).get("model.encoder") == "FeatureEncoder"
     from_file = takes_features and not (data.get("features") or {}).get("blocks")
