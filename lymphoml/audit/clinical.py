@@ -162,12 +162,12 @@ def suspected_pairs(cohort: Cohort, tables: Sequence[str], folds: int) -> list[d
     them; None where they are in different tables or one is unlabelled. lymphoml's folds are
     grouped: they never do.
     """
-    sizes = cohort.table["label"].value_counts()
+    sizes, label_of = cohort.table["label"].value_counts(), cohort.table["label"].to_dict()
+    table_of = {patient: tables[number] for patient, number in cohort.origin["table"].items()}
     pairs = []
     for _, rows in cohort.table.groupby("group"):
         for pair in map(list, combinations(rows.index, 2)):
-            labels = rows.loc[pair, "label"].tolist()
-            places = [tables[number] for number in cohort.origin.loc[pair, "table"]]
+            labels, places = [label_of[each] for each in pair], [table_of[each] for each in pair]
             labelled = min(labels) >= 0
             pairs.append({
                 "patients": pair,

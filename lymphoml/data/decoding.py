@@ -45,12 +45,14 @@ class Preprocessing(NamedTuple):
         return cls(section.crop, section.resize, section.stain_norm)
 
     @property
+    def steps(self) -> str:
+        stain = f",stain={self.stain_norm}-v{stain_normalization.VERSION}"
+        return f"crop={self.crop},resize={self.resize}{stain if self.stain_norm else ''}"
+
+    @property
     def name(self) -> str:
         """The name of a cache folder: all but the file that decides on an image's pixels."""
-        name = f"v{VERSION},pillow={PIL.__version__},crop={self.crop},resize={self.resize}"
-        if self.stain_norm:
-            name += f",stain={self.stain_norm}-v{stain_normalization.VERSION}"
-        return name
+        return f"v{VERSION},pillow={PIL.__version__},{self.steps}"
 
 
 WHOLE = Preprocessing(crop=None, resize=None)

@@ -57,10 +57,10 @@ def read_encoder(path: Path) -> str | None:
 def _pop_encoder(path: Path, table: pd.DataFrame) -> str | None:
     if ENCODER not in table:
         return None
-    encoder, *others = table.pop(ENCODER).unique()
-    if others or not is_safe_text(encoder):
+    encoders = list(table.pop(ENCODER).unique())
+    if len(encoders) != 1 or not is_safe_text(encoders[0]):
         raise InputError(f"features {path}: {ENCODER} must be one printable text")
-    return str(encoder)
+    return str(encoders[0])
 
 
 def write_feature_file(path: Path, store: FeatureStore, images: Images, encoder: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from lymphoml.core.errors import InputError, one_line
 from lymphoml.core.files import sha256
+from lymphoml.data import decoding
 from lymphoml.data.cache import Images
 from lymphoml.data.decoding import WHOLE, Preprocessing, size_from_header
 from lymphoml.features.pretraining.settings import PretrainConfig
@@ -81,13 +82,14 @@ class EncoderBlock:
         libraries = [version(each) for each in ("torch", "torchvision", "timm")]
         values = [VERSION, network, stages, self.origin, preprocessing.name, normalize, libraries]
         digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-        # Without versions of libraries, which move features by rounding.
-        made_by = hashlib.sha256(json.dumps([*values[:-1]], sort_keys=True).encode()).hexdigest()
+        self.key = f"{spec.get('name', 'encoder')}-v{VERSION},crop={preprocessing.crop},{digest}"
+        # Without versions of libraries, Pillow among them, which move features by rounding.
+        values[4:] = [decoding.VERSION, preprocessing.steps, normalize]
+        made_by = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
         self.encoder = (
             f"{spec.get('name', 'encoder')}-v{VERSION}, weights {self.origin[:16]}, "
-            f"{preprocessing.name}, normalize_images={normalize}, {made_by[:16]}"
+            f"{preprocessing.steps}, normalize_images={normalize}, {made_by}"
         )
-        self.key = f"{spec.get('name', 'encoder')}-v{VERSION},crop={preprocessing.crop},{digest}"
 
     def compute(self, images: Sequence[np.ndarray]) -> np.ndarray:
         import torch

@@ -59,6 +59,7 @@ def test_rows_come_in_the_order_of_the_images_wherever_they_stand(tmp_path):
     (lambda t: t.assign(two=[0.5, "inf", 1]), r"column two, image 1\.png"),
     (lambda t: t.assign(two=[0.5, "1e300", 1]), r"column two, image 1\.png"),
     (lambda t: t.assign(encoder=["a", "b", "a"]), r"encoder must be one printable text"),
+    (lambda t: t.assign(encoder="a")[:0], r"encoder must be one printable text"),
     (lambda t: t.drop(columns="image"), r"needs patient and image"),
     (lambda t: t[["patient", "image"]], r"only patient and image"),
     (lambda t: t[:0], r"no row for image"),

@@ -41,6 +41,15 @@ def test_features_are_those_of_the_pixels_that_training_would_see(images, tmp_pa
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_another_pillow_is_another_place_in_the_cache_but_the_same_encoder(monkeypatch):
+    before = EncoderBlock(SPEC, WHOLE, False)
+    monkeypatch.setattr("PIL.__version__", "0")
+    after = EncoderBlock(SPEC, WHOLE, False)
+    assert before.encoder == after.encoder
+    assert before.encoder != EncoderBlock(SPEC, WHOLE, True).encoder
+    assert before.key != after.key
+
+
 def test_images_that_the_encoder_does_not_accept_are_a_line(images, tmp_path):
     spec = {"_target_": "lymphoml.models.encoders.timm_encoder", "name": "vit_tiny_patch16_224"}
     with pytest.raises(

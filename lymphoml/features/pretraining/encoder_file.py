@@ -32,13 +32,12 @@ def write_encoder(folder: Path, encoder: nn.Module, record: dict[str, Any]) -> N
 
 def is_whole(folder: Path) -> bool:
     """Return whether `folder` holds an encoder as it was written."""
-    if not (folder / RECORD).is_file() or not (folder / ENCODER).is_file():
-        return False
     try:
-        digest = sha256(folder / ENCODER)
+        if not (folder / RECORD).is_file() or not (folder / ENCODER).is_file():
+            return False
+        return sha256(folder / ENCODER) == _read_record(folder).get("sha256")
     except PermissionError:
         raise foreign_entry(folder / ENCODER) from None
-    return _read_record(folder).get("sha256") == digest
 
 
 def assert_same_settings(folder: Path, settings: Any) -> None:
