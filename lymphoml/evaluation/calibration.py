@@ -142,11 +142,9 @@ METHODS = {"platt": fit_platt, "temperature": fit_temperature}
 
 
 def decision_curve(
-    labels: ArrayLike,
-    probabilities: ArrayLike,
-    prevalence: float | None = None,
+    labels: ArrayLike, probabilities: ArrayLike, prevalence: float | None = None,
     thresholds: ArrayLike = THRESHOLDS,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Return the net benefit per patient of testing everyone at or above each threshold.
 
     Takes one row per patient. Columns: threshold, net_benefit, low, high, all, none (0).

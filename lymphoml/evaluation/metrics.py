@@ -76,11 +76,9 @@ def thresholds(predictions: pd.DataFrame, folds_per_repeat: int) -> dict[str, An
     repeats = repeat.nunique()
     nested, sensitive, own = {}, {}, {}
     for fold in sorted(folds.unique().tolist()):
-        others = predictions[(repeat == fold // folds_per_repeat) & (folds != fold)]
-        nested[fold] = best_threshold(others)
-        sensitive[fold] = sensitive_threshold(
-            others["label"].to_numpy(), scores[others.index].to_numpy()
-        )
+        others = (repeat == fold // folds_per_repeat) & (folds != fold)
+        nested[fold] = best_threshold(predictions[others])
+        sensitive[fold] = sensitive_threshold(labels[others].to_numpy(), scores[others].to_numpy())
         own[fold] = best_threshold(predictions[folds == fold])
 
     def accuracy(called: pd.Series) -> dict[str, Any]:

@@ -75,13 +75,9 @@ def resample(pairs: np.ndarray, draws: Draws) -> np.ndarray:
 
 
 def paired_differences(
-    labels: ArrayLike,
-    candidate: ArrayLike,
-    reference: ArrayLike,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    permutations: int = PERMUTATIONS,
-) -> dict[str, Difference]:
+    labels: ArrayLike, candidate: ArrayLike, reference: ArrayLike, resamples: int = RESAMPLES,
+    seed: int = 0, permutations: int = PERMUTATIONS,
+) -> dict[str, Difference]:  # fmt: skip
     """Return the difference in `balanced_accuracy` and `auroc`; NaN where a class is absent.
 
     `labels` (n) are 0 or 1; `candidate` and `reference` (r, n) or (n) are out-of-fold
@@ -108,13 +104,9 @@ def paired_differences(
 
 
 def permutation_test(
-    score: str,
-    positive: np.ndarray,
-    candidate: np.ndarray,
-    reference: np.ndarray,
-    permutations: int = PERMUTATIONS,
-    seed: int = 0,
-) -> float:
+    score: str, positive: np.ndarray, candidate: np.ndarray, reference: np.ndarray,
+    permutations: int = PERMUTATIONS, seed: int = 0,
+) -> float:  # fmt: skip
     """Return the two-sided p of a difference in `score` between two models (r, n).
 
     Each permutation swaps the two models' predictions of some patients, of all repeats together.
@@ -147,13 +139,9 @@ def permutation_test(
 
 
 def compare(
-    labels: ArrayLike,
-    models: Mapping[str, np.ndarray],
-    reference: np.ndarray,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    unseen: int = 0,
-) -> pd.DataFrame:
+    labels: ArrayLike, models: Mapping[str, np.ndarray], reference: np.ndarray,
+    resamples: int = RESAMPLES, seed: int = 0, unseen: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Return a row per model and score: its difference to `reference`, interval and p.
 
     `models` and `reference` are out-of-fold probabilities (r, n). Columns: model, score, value,
@@ -214,12 +202,9 @@ class Best(NamedTuple):
 
 
 def best_of_n_bias(
-    labels: ArrayLike,
-    configurations: Mapping[str, np.ndarray],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    reference: np.ndarray | None = None,
-) -> dict[str, Best]:
+    labels: ArrayLike, configurations: Mapping[str, np.ndarray], resamples: int = RESAMPLES,
+    seed: int = 0, reference: np.ndarray | None = None,
+) -> dict[str, Best]:  # fmt: skip
     """Return by score the best of `configurations` (out-of-fold, (r, n)), corrected for the choice.
 
     Each bootstrap resample of patients (within class) chooses its best configuration and scores it

@@ -19,25 +19,19 @@ MIN_GROUP_SIZE = 10  # patients of a class, below which its rate is not estimabl
 
 
 def summarise(
-    predictions: pd.DataFrame,
-    histories: Mapping[int, pd.DataFrame],
-    folds_per_repeat: int,
-    strata: pd.DataFrame | None = None,
-    baselines: pd.DataFrame | None = None,
-    hard_max: float | None = None,
-    persons: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    predictions: pd.DataFrame, histories: Mapping[int, pd.DataFrame], folds_per_repeat: int,
+    strata: pd.DataFrame | None = None, baselines: pd.DataFrame | None = None,
+    hard_max: float | None = None, persons: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return all scores of a run's out-of-fold predictions, ready for JSON: None where undefined.
 
     `predictions` has the columns patient, fold, label, probability; `histories` holds each fold's
     `history.csv`. Folds are numbered through all repeats: the repeat is fold // folds_per_repeat.
     `strata`, indexed by patient, has a column per grouping; its column `hard` is "1" inside the
-    hard stratum, which ends at `hard_max`; where a person has several records, its column `records
-    of the person` is "one" or "several"; its column `site` gives
-    `sites`; `persons` is kept as it is. `baselines` has the columns
+    hard stratum, which ends at `hard_max`; `records of the person`, where one has several, is "one"
+    or "several"; `site` gives `sites`. `persons` is kept as it is. `baselines` has the columns
     patient, fold, and the probabilities of a baseline per column. `averaged` scores each patient's
-    mean over repeats: the mean of several models, as `predict` gives it, none of which trained on
-    the patient.
+    mean over repeats: of several models, as `predict` gives it, none trained on the patient.
 
     `best_epoch_balanced_accuracy` chooses each fold's epoch on the patients it is scored on, as the
     paper does: optimistic by 0.03 to 0.10. `best_epoch_gap` is that optimism.
@@ -107,11 +101,9 @@ def _best_epoch(history: pd.DataFrame) -> dict[str, float]:
 
 
 def score_strata(
-    predictions: pd.DataFrame,
-    strata: pd.DataFrame,
-    baselines: pd.DataFrame | None,
+    predictions: pd.DataFrame, strata: pd.DataFrame, baselines: pd.DataFrame | None,
     folds_per_repeat: int,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Return `scores`, `baselines`, `gain` and `image_gain`, each by stratum: `all` and `hard`.
 
     Takes the tables of `summarise`. A stratum without patients is None, as is a gain without its

@@ -23,16 +23,11 @@ PARTS = {
 ALLOWED = (*PARTS.values(), "lymphoml.models.mil", "lymphoml.models.schedulers", "torch.optim")
 MAX_VALUES = 2 << 30  # in a network's parameters and buffers
 MAX_LAYERS = 8_000
+# What a constructor says to arguments of its names.
 UNUSABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    TypeError,
-    ValueError,
-    RuntimeError,
-)  # what a constructor says to arguments of its names
+    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, TypeError,
+    ValueError, RuntimeError,
+)  # fmt: skip
 
 
 def build(spec: dict[str, Any], *args: Any, part: str | None = None, **kwargs: Any) -> Any:

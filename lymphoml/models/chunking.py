@@ -18,12 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def encode_in_chunks(
-    encoder: nn.Module,
-    transform: Callable[..., Tensor],
-    size: int | None,
-    images: Tensor,
+    encoder: nn.Module, transform: Callable[..., Tensor], size: int | None, images: Tensor,
     *per_image: Tensor,
-) -> Float[Tensor, "n d"]:
+) -> Float[Tensor, "n d"]:  # fmt: skip
     """Return `encoder(transform(...))`, at most `size` images at a time; None: all at once."""
 
     def encode(*inputs: Tensor) -> Tensor:

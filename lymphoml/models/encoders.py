@@ -49,12 +49,9 @@ def torchvision_encoder(
 
 
 def timm_encoder(
-    name: str,
-    weights: str | None = None,
-    norm: str | None = "batch",
-    trainable: bool = True,
+    name: str, weights: str | None = None, norm: str | None = "batch", trainable: bool = True,
     **options: Any,
-) -> nn.Module:
+) -> nn.Module:  # fmt: skip
     """Return any timm network without its classifier; `options` are some of TIMM_OPTIONS."""
     if unknown := sorted(options.keys() - TIMM_OPTIONS):
         raise InputError(

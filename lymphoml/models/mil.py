@@ -22,12 +22,9 @@ class MILModel(nn.Module):
     """
 
     def __init__(
-        self,
-        encoder: nn.Module | None,
-        pooling: nn.Module | None,
-        fusion: Fusion,
+        self, encoder: nn.Module | None, pooling: nn.Module | None, fusion: Fusion,
         instance_dropout: float = 0.0,
-    ):
+    ):  # fmt: skip
         if not 0 <= instance_dropout < 1:
             raise ValueError(f"instance_dropout is {instance_dropout}; must be >= 0 and < 1")
         if fusion.takes_image_logit and not isinstance(pooling, InstanceScorer):
@@ -45,12 +42,9 @@ class MILModel(nn.Module):
         return self.classify(self.embed(images), lengths, clinical)
 
     def embed(
-        self,
-        images: Tensor,
-        *per_image: Tensor,
-        transform: Callable[..., Tensor] = lambda images: images,
-        chunk_size: int | None = None,
-    ) -> Features | None:
+        self, images: Tensor, *per_image: Tensor,
+        transform: Callable[..., Tensor] = lambda images: images, chunk_size: int | None = None,
+    ) -> Features | None:  # fmt: skip
         """Encode `transform(images, *per_image)`, `chunk_size` at a time; None without images."""
         if self.encoder is None:
             return None

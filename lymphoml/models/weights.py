@@ -51,8 +51,8 @@ def _encoder_state(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     state = _read_state_dict(path)
     if not any(key.startswith(PREFIX) for key in state):
         return state, []
-    others = [key for key in state if not key.startswith(PREFIX)]
-    return {key[len(PREFIX) :]: state[key] for key in state if key not in others}, others
+    own = {key[len(PREFIX) :]: each for key, each in state.items() if key.startswith(PREFIX)}
+    return own, [key for key in state if not key.startswith(PREFIX)]
 
 
 def _mismatches(own: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, list[str]]:
@@ -61,20 +61,17 @@ def _mismatches(own: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, l
     absent = [key for key in own if key not in state and not key.endswith(COUNTER)]
     foreign = [key for key in state if key not in own and not key.startswith(CLASSIFIERS)]
     # Of a norm that has a scale in both: only one of the two is a BatchNorm.
+    scaled = {key.removesuffix(".weight") for key in shared}
     lost, unknown = (
-        [
-            key
-            for key in keys
-            if key.endswith(STATISTICS) and f"{key.rpartition('.')[0]}.weight" in shared
-        ]
+        [key for key in keys if key.endswith(STATISTICS) and key.rpartition(".")[0] in scaled]
         for keys in (foreign, absent)
     )
-    counters = {f"{key.rpartition('.')[0]}.{COUNTER}" for key in lost}
+    explained = {*lost, *(f"{key.rpartition('.')[0]}.{COUNTER}" for key in lost)}
     return {
         "was trained with BatchNorm; set model.encoder.norm=batch or frozen. It has": lost,
         "was trained with GroupNorm; set model.encoder.norm=group. It has no": unknown,
         "has no": [key for key in absent if key not in unknown],
-        "has, unlike the encoder,": [key for key in foreign if key not in counters.union(lost)],
+        "has, unlike the encoder,": [key for key in foreign if key not in explained],
         "has the shape": [
             f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
             for key in shared if state[key].shape != own[key].shape

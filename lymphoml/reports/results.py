@@ -19,9 +19,9 @@ def run_scores(run: Run, stratum: str = "all", averaged: bool = False) -> Scores
 
 
 def without_several_records(run: Run, averaged: bool = False) -> dict[str, dict[str, Any]]:
-    """The headline scores without persons of several records, by title; empty where none has."""
+    """The headline scores without persons of several records, by title; empty where none or all."""
     found = ((run.metrics["averaged"] if averaged else run.metrics) or {}).get("single_records")
-    if not found:
+    if not found or not found["all"]:
         return {}
     hard = {"AUROC in the hard stratum": found["hard"]["auroc"]} if found["hard"] else {}
     return {TITLES[name]: found["all"][name] for name in ("balanced_accuracy", "auroc")} | hard

@@ -15,6 +15,7 @@ from lymphoml.evaluation.summary import HEADLINE
 from lymphoml.reports.format import (
     TITLES,
     baseline_title,
+    format_count,
     format_estimate,
     format_score,
     wide_console,
@@ -95,7 +96,8 @@ def _lines(run: Run) -> Iterator[str]:
         yield f"thresholds for 95 % sensitivity from the other folds: {', '.join(rates)}"
     outside = run.predictions["patient"][run.predictions["outside_range"] != ""].nunique()
     if outside:
-        yield f"{outside} patients outside the training range of a fold: ruled out in no rate above"
+        who = format_count(outside, "patient")
+        yield f"{who} outside the training range of a fold: ruled out in no rate above"
     if images := metrics.get("image_gain"):
         scores = metrics["baselines"][images["reference"]]["all"]
         gain = format_estimate(images["all"]["auroc"], signed=True)

@@ -4,6 +4,7 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -22,12 +23,9 @@ SIZES = {"average": rule_out.average_size, "confidence": rule_out.confident_size
 
 
 def set_rule(
-    folder: Path,
-    sensitivity: float,
-    guarantee: str,
-    prevalence: float | None,
+    folder: Path, sensitivity: float, guarantee: str, prevalence: float | None,
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Write and print the rule of a finished run. Raises InputError for a value out of range."""
     for key, value in (("sensitivity", sensitivity), ("prevalence", prevalence)):
         if value is not None and not 0 < value < 1:
@@ -48,36 +46,28 @@ def make_rule(
     patients = rule_out.held_out(run.predictions)
     tumoral = int(patients["label"].sum())
     ranks = {name: rank(tumoral, sensitivity) for name, rank in rule_out.RANKS.items()}
-    outcomes = {name: rule_out.assess(patients, rank, prevalence) for name, rank in ranks.items()}
-    baseline, rows = None, run.baseline(BASELINE)
+
+    def assess(table: pd.DataFrame) -> dict[str, Any]:
+        return {name: rule_out.assess(table, rank, prevalence) for name, rank in ranks.items()}
+
+    outcomes, baseline, rows = assess(patients), None, run.baseline(BASELINE)
     if rows is not None:
         clinical = rule_out.held_out(rows)
         differences = {
             name: rule_out.specificity_difference(patients, clinical, rank)._asdict()
             for name, rank in ranks.items()
         }
-        baseline = {
-            "name": BASELINE,
-            "outcomes": {
-                name: rule_out.assess(clinical, rank, prevalence) for name, rank in ranks.items()
-            },
-            "specificity_difference": differences,
-        }
+        baseline = {"name": BASELINE, "outcomes": assess(clinical),
+                    "specificity_difference": differences}  # fmt: skip
     rule = {
-        "sensitivity": sensitivity,
-        "guarantee": guarantee,
-        "rank": ranks[guarantee],
-        "threshold": outcomes[guarantee]["threshold"],
+        "sensitivity": sensitivity, "guarantee": guarantee,
+        "rank": ranks[guarantee], "threshold": outcomes[guarantee]["threshold"],
         "predictions_sha256": predictions_digest(run.path),
-        "n_tumoral": tumoral,
-        "n_reactive": len(patients) - tumoral,
+        "n_tumoral": tumoral, "n_reactive": len(patients) - tumoral,
         "n_tumoral_needed": {name: size(sensitivity) for name, size in SIZES.items()},
-        "folds": run.config["data"]["folds"],
-        "repeats": int(run.repeat.nunique()),
-        "prevalence": prevalence,
-        "outcomes": outcomes,
-        "baseline": baseline,
-    }
+        "folds": run.config["data"]["folds"], "repeats": int(run.repeat.nunique()),
+        "prevalence": prevalence, "outcomes": outcomes, "baseline": baseline,
+    }  # fmt: skip
     return rule | {"assumptions": assumptions(rule)}
 
 

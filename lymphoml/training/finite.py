@@ -11,12 +11,9 @@ HINT = "try a lower lr in a run of another name, or trainer.precision=32-true"
 
 
 def check_finite_loss(
-    losses: Sequence[Tensor],
-    patients: Sequence[Sequence[str]],
-    first: int,
-    epoch: int,
+    losses: Sequence[Tensor], patients: Sequence[Sequence[str]], first: int, epoch: int,
     model: nn.Module,
-) -> None:
+) -> None:  # fmt: skip
     """Raise RuntimeFailure for the first batch whose loss is NaN or Inf.
 
     `losses` (b each) and `patients` are of the epoch's batches from number `first` on. Waits once

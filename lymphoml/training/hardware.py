@@ -57,12 +57,10 @@ def resolve_hardware(
     if threads is None and stored and stored["num_threads"] <= available_cores():
         threads = stored["num_threads"]
     return Resolved(
-        resolve_precision(trainer.precision, trainer.accelerator),
-        threads or threads_per_job(jobs),
+        resolve_precision(trainer.precision, trainer.accelerator), threads or threads_per_job(jobs),
         stored.get("encoder_chunk_size") if chunk == "auto" else chunk,
-        uses_cuda(trainer.accelerator),
-        device_name(trainer.accelerator),
-    )
+        uses_cuda(trainer.accelerator), device_name(trainer.accelerator),
+    )  # fmt: skip
 
 
 def configure_torch(resolved: Resolved) -> None:

@@ -9,15 +9,9 @@ from lymphoml.models.chunking import has_batch_norm
 
 
 def check_input_size(
-    encoder: nn.Module,
-    name: str,
-    size: tuple[int, int],
-    *,
-    fewest: int = 2,
-    turned_by: str = "",
-    bf16_on_cpu: bool = False,
-    section: str = "data",
-) -> None:
+    encoder: nn.Module, name: str, size: tuple[int, int], *, fewest: int = 2, turned_by: str = "",
+    bf16_on_cpu: bool = False, section: str = "data",
+) -> None:  # fmt: skip
     """Raise InputError where an encoder cannot be trained on images of this (height, width).
 
     It is tried on a blank image. `fewest` images are encoded at a time: BatchNorm needs more than

@@ -50,16 +50,10 @@ class BagClassifier(pl.LightningModule):
     """
 
     def __init__(
-        self,
-        model: dict[str, Any],
-        optim: dict[str, Any],
-        scheduler: dict[str, Any] | None,
-        clinical_dim: int,
-        feature_dim: int | None = None,
-        pos_weight: float | None = None,
-        chunk_size: int | None = None,
-        label_smoothing: float = 0.0,
-    ):
+        self, model: dict[str, Any], optim: dict[str, Any], scheduler: dict[str, Any] | None,
+        clinical_dim: int, feature_dim: int | None = None, pos_weight: float | None = None,
+        chunk_size: int | None = None, label_smoothing: float = 0.0,
+    ):  # fmt: skip
         super().__init__()
         kept = {"model": last_parts(model), "optim": optim, "scheduler": scheduler}
         sizes = {"clinical_dim": clinical_dim, "feature_dim": feature_dim, "pos_weight": pos_weight}

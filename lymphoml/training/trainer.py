@@ -38,21 +38,12 @@ def make_trainer(options: TrainerConfig, folder: Path, **more: Any) -> pl.Traine
     precision: Any = resolve_precision(options.precision, options.accelerator)
     try:
         return pl.Trainer(
-            accelerator=options.accelerator,
-            devices=1,
-            precision=precision,
-            max_epochs=options.max_epochs,
-            check_val_every_n_epoch=options.check_val_every_n_epoch,
-            deterministic="warn",
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            plugins=[AtomicCheckpointIO(), one_process],
-            default_root_dir=folder,
-            **more,
-        )
+            accelerator=options.accelerator, devices=1, precision=precision,
+            max_epochs=options.max_epochs, check_val_every_n_epoch=options.check_val_every_n_epoch,
+            deterministic="warn", num_sanity_val_steps=0, log_every_n_steps=1,
+            enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+            plugins=[AtomicCheckpointIO(), one_process], default_root_dir=folder, **more,
+        )  # fmt: skip
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

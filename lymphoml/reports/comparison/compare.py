@@ -81,13 +81,9 @@ def choose_reference(
 
 
 def compare_runs(
-    paths: Sequence[Path],
-    reference: Path | str,
-    resamples: int = 2000,
-    seed: int = 0,
-    tried: int | None = None,
-    labels: Mapping[Path, str] | None = None,
-) -> Comparison:
+    paths: Sequence[Path], reference: Path | str, resamples: int = 2000, seed: int = 0,
+    tried: int | None = None, labels: Mapping[Path, str] | None = None,
+) -> Comparison:  # fmt: skip
     """Compare the runs with `reference`: one of `paths`, or the column of a baseline.
 
     `tried` counts the configurations tried, these runs included, which is the default. `labels`
@@ -129,13 +125,9 @@ def compare_runs(
 
 
 def _compare_stratum(
-    comparison: Comparison,
-    outcome: np.ndarray,
-    models: Mapping[str, np.ndarray],
-    reference: np.ndarray,
-    resamples: int,
-    seed: int,
-) -> Stratum:
+    comparison: Comparison, outcome: np.ndarray, models: Mapping[str, np.ndarray],
+    reference: np.ndarray, resamples: int, seed: int,
+) -> Stratum:  # fmt: skip
     """`outcome` (n) are labels, `models` and `reference` out-of-fold probabilities (r, n)."""
     name, is_baseline, unseen = comparison.reference, comparison.is_baseline, comparison.not_given
     others = {label: model for label, model in models.items() if is_baseline or label != name}

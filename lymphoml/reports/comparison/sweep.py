@@ -134,7 +134,7 @@ def sweep_chart(runs: Sequence[Run]) -> Chart | None:
         )  # fmt: skip
     lowest = min(0.5, *(curve["mean"].min() for curve in curves.values()))
     return Chart(
-        "sweep", "Validation balanced accuracy by epoch, mean over folds, one line per run",
+        "Validation balanced accuracy by epoch, mean over folds, one line per run",
         count_axis("epoch", last),
         share_axis("validation balanced accuracy, mean over folds", lowest),
         series, width=640, height=380,

@@ -56,9 +56,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Chart:
-    """`name` is unique on its page; `description` is for readers who cannot see the chart."""
+    """`description` is for readers who cannot see the chart."""
 
-    name: str
     description: str
     x: Axis
     y: Axis
@@ -100,14 +99,9 @@ def count_axis(title: str, last: int) -> Axis:
 
 
 def forest(
-    name: str,
-    measure: str,
-    models: Mapping[str, Scores],
-    left: int = 170,
-    runs: int = 1,
-    reference: float | None = CHANCE,
-    colour: str = "accent",
-) -> Chart:
+    measure: str, models: Mapping[str, Scores], left: int = 170, runs: int = 1,
+    reference: float | None = CHANCE, colour: str = "accent",
+) -> Chart:  # fmt: skip
     """One `measure` of each model with its interval, the first `runs` in `colour`."""
     scores = {model: each.get(measure) or {} for model, each in models.items()}
     known = [value for each in scores.values() for value in (each.get("value"), each.get("low"))]
@@ -129,17 +123,11 @@ def forest(
                    x_interval=limits, tooltips=[tooltip])
         )  # fmt: skip
     return Chart(
-        name,
         f"{TITLES[measure]} of {', '.join(models)}, with 95 % intervals",
-        share_axis("", lowest),
-        Axis("", ends[1], ends[0], rows, grid=False),
-        series,
-        height=56 + (12 + 14 * lines) * len(rows),
-        width=460 if left < 200 else 640,
-        left=left,
-        title=TITLES[measure],
-        data_table=False,
-    )
+        share_axis("", lowest), Axis("", ends[1], ends[0], rows, grid=False), series,
+        width=460 if left < 200 else 640, height=56 + (12 + 14 * lines) * len(rows), left=left,
+        title=TITLES[measure], data_table=False,
+    )  # fmt: skip
 
 
 def _wrap(name: str, width: int) -> str:

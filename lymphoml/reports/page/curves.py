@@ -51,7 +51,7 @@ def roc_chart(repeats: list[pd.DataFrame]) -> Chart:
         point = float(called[~tumoral].mean()), float(called[tumoral].mean())
         series += _curve(x, y, thresholds, point, "sensitivity {1:.2f}, specificity {2:.2f}")
     return Chart(
-        "roc", "ROC curve of the out-of-fold predictions",
+        "ROC curve of the out-of-fold predictions",
         share_axis("1 − specificity"), share_axis("sensitivity"), series,
         width=420, height=400, left=34,
     )  # fmt: skip
@@ -69,7 +69,7 @@ def precision_chart(repeats: list[pd.DataFrame]) -> Chart:
         # The last point, recall 0 and precision 1, is a convention that no threshold reaches.
         series += _curve(x[:-1], y[:-1], thresholds, point, "recall {0:.2f}, precision {1:.2f}")
     return Chart(
-        "precision", "Precision-recall curve of the out-of-fold predictions",
+        "Precision-recall curve of the out-of-fold predictions",
         share_axis("recall"), share_axis("precision (positive predictive value)"), series,
         width=420, height=400, left=34,
     )  # fmt: skip
@@ -139,15 +139,12 @@ def recalibrated(rows: pd.DataFrame, folds: int) -> list[tuple[str, dict, dict, 
         scaled = {name: recalibrate(rows, folds, method) for name, method in SCALERS.items()}
     except ValueError:
         return []
-    return [
-        (
-            name,
-            calibration_slope(table["label"], table["probability"].astype(float))._asdict(),
-            calibration_intercept(table["label"], table["probability"].astype(float))._asdict(),
-            pool(table, folds, ["brier"])["brier"],
-        )
-        for name, table in ({"as trained": rows} | scaled).items()
-    ]
+    results = []
+    for name, table in ({"as trained": rows} | scaled).items():
+        patients = table["label"], table["probability"].astype(float)
+        fitted = calibration_slope(*patients)._asdict(), calibration_intercept(*patients)._asdict()
+        results.append((name, *fitted, pool(table, folds, ["brier"])["brier"]))
+    return results
 
 
 def training_prevalence(run: Run, cohort: float) -> float:
@@ -176,7 +173,7 @@ def reliability_chart(bins: pd.DataFrame) -> Chart:
     ]
     limits = list(zip(bins["low"].tolist(), bins["high"].tolist(), strict=True))
     return Chart(
-        "reliability", "Share of tumoral patients by predicted probability, with 95 % intervals",
+        "Share of tumoral patients by predicted probability, with 95 % intervals",
         share_axis("mean predicted probability"), share_axis("share of tumoral patients"),
         [
             Series("perfect calibration", [0, 1], [0, 1], "muted", "dash", width=1.2),
@@ -213,7 +210,7 @@ def decision_chart(curve: pd.DataFrame, clinical: pd.DataFrame | None = None) ->
                tooltips=tooltips, in_legend=True)
     )  # fmt: skip
     return Chart(
-        "decision", "Net benefit of testing patients above a threshold, all patients, and none",
+        "Net benefit of testing patients above a threshold, all patients, and none",
         number_axis("threshold probability", 0, max(x)),
         number_axis("net benefit", lowest, float(curve[["high", "all"]].max().max())),
         series, width=420, height=400, left=40,

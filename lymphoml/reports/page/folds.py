@@ -69,7 +69,7 @@ def _fold_chart(run: Run) -> Chart:
         )  # fmt: skip
     lowest = min([0.5, *series[-2].y, *series[-1].y])
     return Chart(
-        "folds", "Balanced accuracy of each fold at the reported epoch and at its best epoch",
+        "Balanced accuracy of each fold at the reported epoch and at its best epoch",
         replace(x, ticks=ticks, grid=False), share_axis("balanced accuracy", lowest), series,
         width=600, height=230, data_table=False,
     )  # fmt: skip
@@ -79,7 +79,7 @@ def _accuracy_chart(curves: Curves, last: int) -> Chart:
     lowest = min([0.5, *(value for curve in curves.values() for value in curve)])
     chance = Series("chance", [1, last], [0.5, 0.5], "muted", "dash", width=1.2)
     return Chart(
-        "accuracy", "Validation balanced accuracy by epoch: each fold, and the mean over folds",
+        "Validation balanced accuracy by epoch: each fold, and the mean over folds",
         count_axis("epoch", last), share_axis("validation balanced accuracy", lowest),
         [chance, *_lines("balanced accuracy", curves)], data_table=False,
     )  # fmt: skip
@@ -89,7 +89,7 @@ def _loss_chart(training: Curves, validation: Curves, last: int) -> Chart:
     values = [v for curves in (training, validation) for c in curves.values() for v in c]
     y = number_axis("cross-entropy", min(values, default=0), max(values, default=1))
     series = [*_lines("training loss", training, "dot"), *_lines("validation loss", validation)]
-    return Chart("loss", "Training and validation loss by epoch: each fold and the mean",
+    return Chart("Training and validation loss by epoch: each fold and the mean",
                  count_axis("epoch", last), y, series, data_table=False)  # fmt: skip
 
 

@@ -22,12 +22,9 @@ COLUMNS = [("all", "balanced_accuracy"), ("all", "auroc"), ("all", "specificity_
 
 
 def write_overview(
-    paths: Sequence[Path],
-    out: Path,
-    choices: Choices | None = None,
-    reference: str | None = None,
+    paths: Sequence[Path], out: Path, choices: Choices | None = None, reference: str | None = None,
     tried: int | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Write each run's report, then the page of all, compared by `compare`. Raises InputError."""
     runs = [read_run(path) for path in dict.fromkeys(paths)]
     labels = run_labels(runs)
@@ -45,7 +42,7 @@ def write_overview(
         "n": len(runs),
         "patients": runs[0].metrics["n_patients"],
         "rows": [_row(run, labels, links, out) for run in runs],
-        "forest": forest("forest-accuracy", "balanced_accuracy", models, 230, len(runs)),
+        "forest": forest("balanced_accuracy", models, 230, len(runs)),
         "sweep": sweep_chart(runs),
         "comparison": comparison and _comparison_content(comparison),
     }

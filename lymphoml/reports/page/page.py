@@ -74,11 +74,8 @@ def render(
     def part(name: str, content: dict[str, Any]) -> Markup:
         return Markup(environment.get_template(f"sections/{name}.html.j2").render(content))
 
-    return environment.get_template("page.html.j2").render(
-        title=title,
-        head=part(head, values),
-        sections=[
-            (name, SECTIONS[name][0], part(name, content))
-            for name, content in (contents or {}).items()
-        ],
-    )
+    sections = [
+        (name, SECTIONS[name][0], part(name, each)) for name, each in (contents or {}).items()
+    ]
+    page = environment.get_template("page.html.j2")
+    return page.render(title=title, head=part(head, values), sections=sections)

@@ -138,7 +138,7 @@ def _chart(table: pd.DataFrame) -> Chart:
                    None, marker, size=size, tooltips=tooltips, in_legend=True)
         )  # fmt: skip
     return Chart(
-        "patients", "Out-of-fold probability of each patient, in order",
+        "Out-of-fold probability of each patient, in order",
         count_axis("patients, in order of probability", len(table)),
         share_axis("probability of being tumoral"), series,
         width=640, height=300, left=34, data_table=False,

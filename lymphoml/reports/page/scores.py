@@ -3,6 +3,7 @@
 from typing import Any
 
 from lymphoml.data.persons import describe_persons
+from lymphoml.evaluation.summary import HEADLINE
 from lymphoml.reports.format import TITLES, baseline_title, describe_hard_stratum
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page.chart import CHANCE, forest
@@ -17,7 +18,7 @@ from lymphoml.reports.triage import GUARANTEES
 from lymphoml.runs.finished_run import Run
 from lymphoml.runs.triage_rule import read_rule
 
-SHOWN = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
+SHOWN = (*HEADLINE, "sensitivity", "specificity")
 THIS_RUN = "this run"
 THRESHOLDS = {
     "fixed": "0.5, not tuned",
@@ -48,10 +49,7 @@ def summary(run: Run, choices: Choices) -> dict[str, Any]:
         "control": bool(run.config["data"].get("shuffle_bag_labels")),
         "gain": gain,
         "gain_verdict": verdict(gain, 0, "the clinical values alone"),
-        "charts": [
-            forest("forest-accuracy", "balanced_accuracy", models),
-            forest("forest-auroc", "auroc", models),
-        ],
+        "charts": [forest(measure, models) for measure in HEADLINE],
     }
 
 
@@ -106,10 +104,7 @@ def comparison(run: Run, choices: Choices) -> dict[str, Any]:
         "hard": describe_hard_stratum(run.config, run.metrics.get("hard_max")),
         "hard_missing": hard_missing,
         "hard_counts": None if hard is None else count_patients(run, hard.index[hard]),
-        "hard_charts": [
-            forest("forest-hard-accuracy", "balanced_accuracy", hard_models),
-            forest("forest-hard-auroc", "auroc", hard_models),
-        ],
+        "hard_charts": [forest(measure, hard_models) for measure in HEADLINE],
     }
 
 
@@ -144,10 +139,9 @@ def subgroups(run: Run, choices: Choices) -> dict[str, Any]:
     groups = {_group_name(group): group for group in run.metrics["subgroups"]}
     models = {name: {key: group[key] or {} for key in COLOURS} for name, group in groups.items()}
     charts = [
-        forest(f"subgroups-{measure}", measure, models, 150, len(groups),
-               run_scores(run)[measure]["value"], colour)
+        forest(measure, models, 150, len(groups), run_scores(run)[measure]["value"], colour)
         for measure, colour in COLOURS.items()
-    ]  # fmt: skip
+    ]
     columns = [TITLES[measure] for measure in SHOWN]
     sites = [
         (f"{site['site']} ({site['n']})", [site[measure] for measure in SHOWN])

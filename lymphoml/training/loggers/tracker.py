@@ -144,19 +144,12 @@ class Tracker:
         if not self._sweep_id:
             project, entity = options.project or project, options.entity or entity
         run = wandb.init(
-            reinit="create_new",
-            settings=wandb.Settings(sweep_id=sweep_id),
-            id=run_id,
-            dir=self.run_dir,
-            mode=self._mode,
-            project=project or "lymphoml",
-            entity=entity,
-            group=self._group,
-            job_type=job_type,
-            name=name[:128],
+            reinit="create_new", settings=wandb.Settings(sweep_id=sweep_id), id=run_id,
+            dir=self.run_dir, mode=self._mode, project=project or "lymphoml", entity=entity,
+            group=self._group, job_type=job_type, name=name[:128],
             tags=list(dict.fromkeys((*self.config.tags, self.config.name))),
             config=factors | {"cfg": public_config(self.config.to_dict())},
-        )
+        )  # fmt: skip
         # The client's own logs contain paths. They are unlinked while open, so that not even a kill
         # leaves them.
         for logs in (run.settings.log_dir, own_cache() / "wandb" / "logs"):

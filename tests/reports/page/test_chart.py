@@ -21,7 +21,7 @@ DIAGONAL = Series("s", [0, 10], [0, 10])
 
 def chart(*series, **changes):
     axis = Axis("x & y", 0, 10, {0: "0", 10: "ten"})
-    return Chart(**{"name": "c", "description": 'a "quoted" <chart>', "x": axis, "y": axis,
+    return Chart(**{"description": 'a "quoted" <chart>', "x": axis, "y": axis,
                     "series": series, "width": 200, "height": 150, **changes})  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_a_forest_has_a_row_per_model_and_long_names_in_lines(left):
              "label smoothing 0.1, instance dropout 0.2, weight decay 0.01", "x" * 90]  # fmt: skip
     scores = [{"auroc": {"value": 0.3, "low": 0.2, "high": 0.4}}, {}, {"auroc": {"value": None}},
               {"auroc": {"value": 0.9, "low": None, "high": None}}]  # fmt: skip
-    drawn = forest("f", "auroc", dict(zip(names, scores, strict=True)), left)
+    drawn = forest("auroc", dict(zip(names, scores, strict=True)), left)
     _, first, last = drawn.series
     assert (first.x, first.y, first.x_interval) == ([0.3], [0], [(0.2, 0.4)])
     assert (last.x, last.y, last.x_interval) == ([0.9], [3], [])
