@@ -68,13 +68,11 @@ def class_counts(cohort: Cohort) -> dict[str, Any]:
     labels, persons = cohort.table["label"], count_groups(cohort.labelled.table)
     smaller = int(persons.min())
     return {
-        "records": len(labels),
-        "tumoral": int((labels == 1).sum()),
-        "reactive": int((labels == 0).sum()),
-        "unlabelled": int((labels == -1).sum()),
+        "records": len(labels), "tumoral": int((labels == 1).sum()),
+        "reactive": int((labels == 0).sum()), "unlabelled": int((labels == -1).sum()),
         "persons": {"tumoral": int(persons[1]), "reactive": int(persons[0])},
         "max_folds": smaller if smaller >= 2 else 0,
-    }
+    }  # fmt: skip
 
 
 def range_findings(ranges: Mapping[str, Any], count_column: str | None) -> Iterator[Finding]:
@@ -170,9 +168,7 @@ def suspected_pairs(cohort: Cohort, tables: Sequence[str], folds: int) -> list[d
             labels, places = [label_of[each] for each in pair], [table_of[each] for each in pair]
             labelled = min(labels) >= 0
             pairs.append({
-                "patients": pair,
-                "labels": [LABELS[label] for label in labels],
-                "tables": places,
+                "patients": pair, "labels": [LABELS[label] for label in labels], "tables": places,
                 "same_label": labels[0] == labels[1] if labelled else None,
                 "across_tables": places[0] != places[1],
                 "split_probability": _split(labels, sizes, folds) if labelled else None,

@@ -1,9 +1,7 @@
 """Every image decoded once: its problem, digest, perceptual hash and mean colour; duplicates."""
 
 import hashlib
-import warnings
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.audit.findings import Finding, below, count
-from lymphoml.core.cores import available_cores
 from lymphoml.core.progress import progress_bar
+from lymphoml.data import decoding
 from lymphoml.data.cache import Images
-from lymphoml.data.decoding import ImageProblem, Preprocessing, check_size, open_rgb, read_image
+from lymphoml.data.decoding import ImageProblem, Preprocessing
 from lymphoml.data.image_folders import HARMLESS, Unused
 
 CHANNELS = ["red", "green", "blue"]
@@ -45,12 +43,7 @@ def examine(images: Images, root: Path, preprocessing: Preprocessing) -> pd.Data
     `height`, the means `red`, `green`, `blue` (0 to 255) and the flags of REMARKS.
     """
     files = [(patient, path) for patient, paths in images.items() for path in paths]
-    # Filters belong to the whole process: set once around the threads, never within them.
-    with (
-        warnings.catch_warnings(action="error"),
-        progress_bar("examining images", len(files)) as bar,
-        ThreadPoolExecutor(available_cores()) as pool,
-    ):
+    with progress_bar("examining images", len(files)) as bar, decoding.decoding_threads() as pool:
 
         def row(file: tuple[str, Path]) -> dict:
             patient, path = file
@@ -66,24 +59,19 @@ def examine(images: Images, root: Path, preprocessing: Preprocessing) -> pd.Data
 
 
 def _examine_file(path: Path, preprocessing: Preprocessing) -> dict:
-    content = read_image(path)
-    opened = open_rgb(content)
+    content = decoding.read_image(path)
+    opened = decoding.open_rgb(content)
     image = opened.image
-    check_size(image, preprocessing)
+    decoding.check_size(image, preprocessing)
     # Each channel's mean from the histogram: exact, and faster than summing pixels.
     counts = np.reshape(image.histogram(), (3, 256))
     means = counts @ np.arange(256) / (image.width * image.height)
     return {
-        "mode": opened.mode,
-        "sixteen_bits": opened.sixteen_bits,
-        "animated": opened.animated,
-        "blank": image.getcolors(1) is not None,
-        "digest": hashlib.sha256(content).hexdigest(),
-        "hash": int(str(imagehash.phash(image)), 16),
-        "width": image.width,
-        "height": image.height,
+        "mode": opened.mode, "sixteen_bits": opened.sixteen_bits, "animated": opened.animated,
+        "blank": image.getcolors(1) is not None, "digest": hashlib.sha256(content).hexdigest(),
+        "hash": int(str(imagehash.phash(image)), 16), "width": image.width, "height": image.height,
         **dict(zip(CHANNELS, means.tolist(), strict=True)),
-    }
+    }  # fmt: skip
 
 
 def usable(records: pd.DataFrame) -> pd.DataFrame:

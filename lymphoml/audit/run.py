@@ -5,25 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.audit import clinical
+from lymphoml.audit import clinical, images, shortcuts
 from lymphoml.audit.findings import EXIT_CODES, SEVERITIES, below, problem_finding
-from lymphoml.audit.images import (
-    DISTANCE,
-    duplicate_findings,
-    exact_duplicates,
-    examine,
-    image_findings,
-    near_duplicates,
-    unused_findings,
-    usable,
-)
-from lymphoml.audit.shortcuts import (
-    LEVEL,
-    PERMUTATIONS,
-    examine_shortcuts,
-    shortcut_fields,
-    shortcut_findings,
-)
 from lymphoml.data.cohort import Cohort, load_cohort_lenient, table_paths
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_folders import Unused, root_folder
@@ -56,18 +39,21 @@ def audit(data: DataConfig) -> dict[str, Any]:
 
     Raises InputError only for invalid settings.
     """
-    root, survey = root_folder(data), load_cohort_lenient(data)
+    root, (cohort, bags) = root_folder(data), load_cohort_lenient(data)
     preprocessing = Preprocessing(data.crop, data.resize)
-    findings = [problem_finding(problem, root) for problem in survey.problems]
-    records = examine(survey.images, root, preprocessing)
-    findings += [*image_findings(records, preprocessing), *unused_findings(survey.unused)]
-    exact, near = exact_duplicates(records), near_duplicates(records)
+    records = images.examine(bags.images, root, preprocessing)
+    findings = [
+        *(problem_finding(problem, root) for problem in bags.problems),
+        *images.image_findings(records, preprocessing),
+        *images.unused_findings(bags.unused),
+    ]
+    exact, near = images.exact_duplicates(records), images.near_duplicates(records)
     content: dict[str, Any] = {
-        "images": _image_counts(records, sum(survey.unused.values(), Unused())),
-        "duplicates": {"distance": DISTANCE, "exact": exact, "near": near},
+        "images": _image_counts(records, sum(bags.unused.values(), Unused())),
+        "duplicates": {"distance": images.DISTANCE, "exact": exact, "near": near},
     }
     labels: dict[str, str] = {}
-    if (cohort := survey.cohort) is not None:
+    if cohort is not None:
         tables = [below(path, root) for path, _ in table_paths(data)]
         rows = zip(cohort.table["label"].items(), cohort.origin["table"], strict=True)
         labels = {str(patient): f"{clinical.LABELS[label]}, {tables[number]}"
@@ -81,14 +67,14 @@ def audit(data: DataConfig) -> dict[str, Any]:
             *clinical.class_findings(content["classes"], 2 if data.site_folds else data.folds),
             *clinical.site_findings(cohort.labelled, data),
             *clinical.person_findings(content["persons"]),
-            *(shortcut_findings(content["shortcuts"]["fields"]) if "shortcuts" in content else ()),
+            *shortcuts.shortcut_findings(content.get("shortcuts", {"fields": []})["fields"]),
         ]
-    findings += duplicate_findings(exact, near, labels)
+    findings += images.duplicate_findings(exact, near, labels)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return {
         "private": PRIVATE,
         "cohort": data.name,
-        "fingerprint": survey.cohort and survey.cohort.labelled.fingerprint()[:16],
+        "fingerprint": cohort and cohort.labelled.fingerprint()[:16],
         "exit_code": max((EXIT_CODES[each.severity] for each in findings), default=0),
         "severities": {s: sum(each.severity == s for each in findings) for s in SEVERITIES},
         "findings": [vars(each) | {"where": list(each.where)} for each in findings],
@@ -96,15 +82,13 @@ def audit(data: DataConfig) -> dict[str, Any]:
 
 
 def _image_counts(records: pd.DataFrame, unused: Unused) -> dict[str, Any]:
-    good = usable(records)
+    good = images.usable(records)
     size = good["width"].astype(str) + " x " + good["height"].astype(str)
     return {
-        "files": len(records),
-        "usable": len(good),
-        "unused": dict(unused),
+        "files": len(records), "usable": len(good), "unused": dict(unused),
         "modes": {str(mode): int(n) for mode, n in good["mode"].value_counts().items()},
         "sizes": {str(each): int(n) for each, n in size.value_counts().items()},
-    }
+    }  # fmt: skip
 
 
 def _clinical(cohort: Cohort, tables: list[str], data: DataConfig) -> dict[str, Any]:
@@ -133,6 +117,7 @@ def _shortcuts(cohort: Cohort, records: pd.DataFrame, data: DataConfig) -> dict[
         hard = cohort.table[stratum.column] <= stratum.max
         reactive, tumoral = (int((hard & (labels == label)).sum()) for label in (0, 1))
         counts = stratum.to_dict() | {"tumoral": tumoral, "reactive": reactive}
-    fields = examine_shortcuts(shortcut_fields(cohort, records), labels, hard)
-    shortcuts = {"level": LEVEL, "permutations": PERMUTATIONS, "fields": fields}
-    return {"hard_stratum": counts, "shortcuts": shortcuts}
+    fields = shortcuts.shortcut_fields(cohort, records)
+    examined = shortcuts.examine_shortcuts(fields, labels, hard)
+    limits = {"level": shortcuts.LEVEL, "permutations": shortcuts.PERMUTATIONS}
+    return {"hard_stratum": counts, "shortcuts": limits | {"fields": examined}}

@@ -84,14 +84,12 @@ def examine_shortcuts(
     p, adjusted = permutation_tests(fields[names], labels)
     tested = {
         name: {
-            "auroc": _auroc(fields[name], labels),
-            "hard": _auroc(fields[name][hard], labels[hard]),
-            "p": float(p[column]),
-            "p_adjusted": float(adjusted[column]),
+            "auroc": _auroc(fields[name], labels), "hard": _auroc(fields[name][hard], labels[hard]),
+            "p": float(p[column]), "p_adjusted": float(adjusted[column]),
             "flagged": bool(adjusted[column] < LEVEL),
         }
         for column, name in enumerate(names)
-    }
+    }  # fmt: skip
     untested = {"flagged": False}
     return [{"name": name, "status": status[name]} | tested.get(name, untested) for name in fields]
 

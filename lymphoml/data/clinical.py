@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
+from lymphoml.data.columns import input_schema
 from lymphoml.data.feature_store import is_constant, mean_std
 from lymphoml.data.settings import ColumnConfig
 
@@ -33,15 +34,12 @@ class ClinicalEncoder:
 
     @classmethod
     def fit(
-        cls,
-        table: pd.DataFrame,
-        columns: Mapping[str, ColumnConfig],
-        names: Sequence[str],
-        standardize: bool,
-        missing: str,
-    ) -> "ClinicalEncoder":
+        cls, table: pd.DataFrame, columns: Mapping[str, ColumnConfig], names: Sequence[str],
+        standardize: bool, missing: str,
+    ) -> "ClinicalEncoder":  # fmt: skip
         """Fit `names` of `columns` to the rows. Raises InputError for one without any value."""
-        encoder = cls({name: _kept(columns[name]) for name in names})
+        schemas = {name: input_schema(columns[name]) for name in names}
+        encoder = cls({n: {k: schemas[n][k] for k in schemas[n] if k != "kind"} for n in names})
         if missing == "impute":
             encoder = replace(encoder, fill={n: _typical(table[n], columns[n]) for n in names})
         features = encoder._features(table)
@@ -88,12 +86,6 @@ class ClinicalEncoder:
                 part = np.log(part) if column["log"] else part
             features = np.hstack([features, part])
         return features
-
-
-def _kept(column: ColumnConfig) -> dict[str, Any]:
-    if column.kind == "categorical":
-        return {"categories": column.categories}
-    return {"log": column.kind == "numeric" and column.log}
 
 
 def _typical(values: pd.Series, column: ColumnConfig) -> float | str:

@@ -5,29 +5,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.columns import (
-    PERSON,
-    SITE,
-    birth_date,
-    input_schema,
-    read_cell,
-    separator_of,
-)
-from lymphoml.data.image_folders import (
-    Bags,
-    Paths,
-    Unused,
-    check_inside_root,
-    find_bags,
-    format_unused,
-    root_folder,
-)
+from lymphoml.data import image_folders
+from lymphoml.data.columns import PERSON, SITE, birth_date, input_schema, read_cell, separator_of
+from lymphoml.data.image_folders import Bags, Paths, Unused, check_inside_root, root_folder
 from lymphoml.data.mil_table import LAYOUT, read_bags
 from lymphoml.data.problems import DataError, Place, Problem, shortened
 from lymphoml.data.settings import DataConfig
@@ -82,7 +68,8 @@ class Cohort:
     def print_unused(self) -> None:
         if unused := self.unused_files:
             used = sum(map(len, self.images.values()))
-            print(f"{used:,} images are used; not used: {format_unused(unused)}", flush=True)
+            listed = image_folders.format_unused(unused)
+            print(f"{used:,} images are used; not used: {listed}", flush=True)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of ids, labels and clinical values; images have a `content_key`."""
@@ -91,31 +78,24 @@ class Cohort:
         return sha256(pd.concat(columns, axis=1).to_csv().encode()).hexdigest()
 
 
-class LenientCohort(NamedTuple):
-    """What can be read of a cohort, however much is wrong with the rest."""
-
-    cohort: Cohort | None  # the patients without a problem; None without any
-    images: dict[str, Paths]  # of every bag found
-    problems: list[Problem]  # none of them quotes a birth date
-    unused: dict[str, Unused]  # as a cohort's, of every bag found
-
-
 def load_cohort(data: DataConfig) -> Cohort:
     """Return the configured cohort. Raises InputError with all that is wrong."""
-    found = load_cohort_lenient(data)
-    if found.problems or found.cohort is None:
-        raise InputError(shortened(found.problems))
-    return found.cohort
+    cohort, bags = load_cohort_lenient(data)
+    if bags.problems or cohort is None:
+        raise InputError(shortened(bags.problems))
+    return cohort
 
 
-def load_cohort_lenient(data: DataConfig) -> LenientCohort:
-    """Return what can be read of a cohort."""
+def load_cohort_lenient(data: DataConfig) -> tuple[Cohort | None, Bags]:
+    """Return the patients without a problem, None without any, and every bag found.
+
+    The problems are of tables, too; none of them quotes a birth date.
+    """
     try:
         text, bags = (_read_bags if data.layout == LAYOUT else _read_tables)(data)
     except DataError as error:
-        return LenientCohort(None, {}, list(error.found), {})
-    cohort = _assemble(text, bags, data) if len(text) else None
-    return LenientCohort(cohort, bags.images, bags.problems, bags.unused)
+        return None, Bags({}, {}, list(error.found))
+    return _assemble(text, bags, data) if len(text) else None, bags
 
 
 def table_paths(data: DataConfig) -> list[tuple[Path, Path]]:
@@ -151,7 +131,7 @@ def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, Bags]:
             places = dict(zip(table["id"], table["place"], strict=True))
         except DataError as error:
             problems += error.found
-        bags = find_bags(folder, data, places)
+        bags = image_folders.find_bags(folder, data, places)
         images |= bags.images
         unused |= bags.unused | {"": unused[""] + bags.unused.get("", Unused())}
         lost += bags.problems
@@ -179,11 +159,10 @@ def _assemble(text: pd.DataFrame, bags: Bags, data: DataConfig) -> Cohort:
         values[name] = read.astype("str" if column.kind == "categorical" else "float64")
     births: dict[str, pd.Series] = {}
     for name in data.birth_dates:
-        births[name] = born = pd.to_datetime(
-            text[name].map(partial(birth_date, data=data), na_action="ignore")
-        )
-        separator = partial(separator_of, data=data)
-        origin[f"{name} format"] = text[name].map(separator, na_action="ignore")
+        dates = text[name].map(partial(birth_date, data=data), na_action="ignore")
+        separators = text[name].map(partial(separator_of, data=data), na_action="ignore")
+        births[name] = born = pd.to_datetime(dates)
+        origin[f"{name} format"] = separators
         origin[f"{name} ambiguous"] = (born.dt.day <= 12) & (born.dt.day != born.dt.month)
     table = pd.DataFrame(values, index=text.index).astype({"label": "int64"})
     origin["person"] = _persons(text, table[data.sexes].assign(**births), data)
@@ -194,14 +173,13 @@ def _assemble(text: pd.DataFrame, bags: Bags, data: DataConfig) -> Cohort:
     alone = pd.Series([(patient,) for patient in table.index], table.index, dtype=object)
     table.insert(1, "group", pd.factorize(persons.astype(object).where(persons.notna(), alone))[0])
     return Cohort(
-        name=data.name,
-        table=table,
+        name=data.name, table=table,
         images={patient: bags.images[patient] for patient in table.index},
         origin=origin.loc[table.index],
-        schema={name: input_schema(name, data) for name in data.clinical},
+        schema={name: input_schema(data.columns[name]) for name in data.clinical},
         declared=tuple(n for n in ("person", "site") if getattr(data, f"{n}_column")),
         unused=bags.unused,
-    )
+    )  # fmt: skip
 
 
 def _persons(text: pd.DataFrame, known: pd.DataFrame, data: DataConfig) -> pd.Series:

@@ -2,13 +2,14 @@
 
 import re
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lymphoml.core.privacy import hide_dates
 from lymphoml.core.untrusted import is_safe_text
-from lymphoml.data.settings import DAY, DataConfig, NumericColumn
+from lymphoml.data.settings import DAY, ColumnConfig, DataConfig, NumericColumn
 
 SAFE_ID = r"[A-Za-z0-9_][A-Za-z0-9_-]*"  # no formula, no option of a command
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -82,12 +83,11 @@ def birth_date(cell: str, data: DataConfig) -> datetime:
     raise CellError(f"is not a date of the form {' '.join(data.date_formats.values())}")
 
 
-def input_schema(name: str, data: DataConfig) -> dict:
+def input_schema(column: ColumnConfig) -> dict[str, Any]:
     """Return what decides on a column's values as the model's input, to compare cohorts.
 
     A birth date is an age in years, at a date that a later cohort must be free to choose.
     """
-    column = data.columns[name]
     if column.kind == "categorical":
         return {"kind": column.kind, "categories": column.categories}
     return {"kind": "numeric", "log": column.kind == "numeric" and column.log}
@@ -105,14 +105,10 @@ def _number(cell: str, column: NumericColumn) -> float:
 
 def _age(cell: str, data: DataConfig) -> float:
     """Return the years at a fixed date: today's would change with the calendar."""
-    reference = _reference(data)
+    reference = datetime.strptime(data.reference_date, DAY)
     age = (reference - birth_date(cell, data)).days / 365.25
     if age < 0:
         raise CellError(f"is after data.reference_date {reference:{DAY}}")
     if age > OLDEST:
         raise CellError(f"makes the patient older than {OLDEST} on {reference:{DAY}}")
     return age
-
-
-def _reference(data: DataConfig) -> datetime:
-    return datetime.strptime(data.reference_date, DAY)

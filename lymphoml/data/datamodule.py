@@ -36,16 +36,10 @@ class PatientBags(pl.LightningDataModule):
     """
 
     def __init__(
-        self,
-        data: DataConfig,
-        cohort: Cohort,
-        store: ImageStore | FeatureStore | None,
-        patients: list[str],
-        clinical: ClinicalEncoder,
-        seed: int,
-        fold: int,
+        self, data: DataConfig, cohort: Cohort, store: ImageStore | FeatureStore | None,
+        patients: list[str], clinical: ClinicalEncoder, seed: int, fold: int,
         features: FeatureScaler | None = None,
-    ):
+    ):  # fmt: skip
         super().__init__()
         self.data, self.cohort, self.store, self.patients = data, cohort, store, patients
         self.clinical, self.features = clinical, features
@@ -79,15 +73,11 @@ class PatientBags(pl.LightningDataModule):
         data, table = self.data, self.cohort.table.loc[patients]
         with_pixels = self.store is not None and self.features is None
         dataset = BagDataset(
-            patients,
-            shuffled_owners(patients, self.keyed) if shuffled else patients,
-            self.clinical.transform(table),
-            table["label"].tolist(),
-            self.store,
+            patients, shuffled_owners(patients, self.keyed) if shuffled else patients,
+            self.clinical.transform(table), table["label"].tolist(), self.store,
             data.train_bag_size if training else data.eval_bag_size,
-            training and with_pixels and self.images.random,
-            self.keyed,
-        )
+            training and with_pixels and self.images.random, self.keyed,
+        )  # fmt: skip
         return DataLoader(
             dataset,
             batch_size=data.batch_size if training else 1,
@@ -109,15 +99,9 @@ class BagDataModule(PatientBags):
     """
 
     def __init__(
-        self,
-        data: DataConfig,
-        cohort: Cohort,
-        store: ImageStore | FeatureStore | None,
-        folds: pd.DataFrame,
-        fold: int,
-        seed: int,
-        inputs: pd.DataFrame | None = None,
-    ):
+        self, data: DataConfig, cohort: Cohort, store: ImageStore | FeatureStore | None,
+        folds: pd.DataFrame, fold: int, seed: int, inputs: pd.DataFrame | None = None,
+    ):  # fmt: skip
         self.train_patients, held_out = split(folds, fold, data.folds)
         self.inner_patients: list[str] = []
         if data.inner_val_fraction:
@@ -126,12 +110,9 @@ class BagDataModule(PatientBags):
             self.inner_patients = sorted(inner)
             self.train_patients = sorted(set(self.train_patients) - set(self.inner_patients))
         clinical = ClinicalEncoder.fit(
-            cohort.table.loc[self.train_patients],
-            data.columns,
-            data.clinical,
-            standardize=data.standardize_clinical,
-            missing=data.missing,
-        )
+            cohort.table.loc[self.train_patients], data.columns, data.clinical,
+            standardize=data.standardize_clinical, missing=data.missing,
+        )  # fmt: skip
         self.inputs = cohort.table[[]] if inputs is None else inputs
         self.ranges = fit_ranges(self.inputs.loc[self.train_patients], data.birth_dates)
         features = None
@@ -172,12 +153,10 @@ class BagDataModule(PatientBags):
     def state_dict(self) -> dict[str, Any]:
         return {
             "next_epoch": 0 if self.trainer is None else self.trainer.current_epoch + 1,
-            "clinical": self.clinical.state(),
-            "ranges": self.ranges,
-            "schema": self.cohort.schema,
+            "clinical": self.clinical.state(), "ranges": self.ranges, "schema": self.cohort.schema,
             "image_size": list(self.store.size) if isinstance(self.store, ImageStore) else None,
             "features": self.features.state() if self.features else None,
-        }
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.first_epoch = state["next_epoch"]

@@ -4,7 +4,8 @@ import hashlib
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import PIL
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from lymphoml.core.cores import available_cores
 from lymphoml.core.errors import one_line
 from lymphoml.core.untrusted import read_bytes
 from lymphoml.data import stain_normalization
@@ -73,6 +75,16 @@ class Opened(NamedTuple):
     mode: str
     sixteen_bits: bool  # a channel, of which Pillow keeps the upper eight
     animated: bool  # only the first frame is decoded
+
+
+@contextmanager
+def decoding_threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads in which Pillow's warnings are errors.
+
+    Filters are the whole process's: set once around the threads, never within them.
+    """
+    with warnings.catch_warnings(action="error"), ThreadPoolExecutor(available_cores()) as pool:
+        yield pool
 
 
 def decode_patient(

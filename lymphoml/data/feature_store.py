@@ -19,11 +19,9 @@ class FeatureStore:
     encoder: str | None = None
 
     def __init__(
-        self,
-        features: Mapping[str, np.ndarray],
-        names: Sequence[str],
+        self, features: Mapping[str, np.ndarray], names: Sequence[str],
         widths: Sequence[int] | None = None,
-    ):
+    ):  # fmt: skip
         self.names = list(names)
         self.widths = list(widths or [len(self.names)])
         self.lengths = [len(vectors) for vectors in features.values()]

@@ -18,8 +18,6 @@ def count_groups(table: pd.DataFrame) -> pd.Series:
 
 def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.DataFrame:
     """Return `patient, fold`: fold `r * folds + k` is fold k of repeat r. Raises InputError."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     table = table.sort_index()
     groups = count_groups(table)
     if not 2 <= folds <= groups.min():
@@ -30,11 +28,8 @@ def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.D
         raise InputError(f"data.folds={folds}: {counts}; {advice}")
     parts = []
     for repeat in range(repeats):
-        splitter = StratifiedGroupKFold(
-            folds, shuffle=True, random_state=keyed_seed(seed, "folds", repeat) % 2**32
-        )
         fold = np.empty(len(table), dtype=int)
-        for k, (_, held_out) in enumerate(splitter.split(table, table["label"], table["group"])):
+        for k, held_out in enumerate(_held_out(table, folds, seed, "folds", repeat)):
             fold[held_out] = repeat * folds + k
         parts.append(pd.DataFrame({"patient": table.index, "fold": fold}))
     assignment = pd.concat(parts, ignore_index=True)
@@ -69,8 +64,6 @@ def split(folds: pd.DataFrame, fold: int, per_repeat: int) -> tuple[list[str], l
 
 def inner_validation_split(table: pd.DataFrame, fraction: float, *keys: int | str) -> list[str]:
     """Return patients to validate on, of a fold's training patients: whole groups, stratified."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     splits = max(2, round(1 / fraction))
     fewest = count_groups(table).min()
     if splits > fewest:
@@ -78,11 +71,16 @@ def inner_validation_split(table: pd.DataFrame, fraction: float, *keys: int | st
             f"data.inner_val_fraction={fraction}: with {fewest} people in the smaller class of a "
             f"fold's training patients, must be >= {1 / max(fewest, 2):.2f}"
         )
-    splitter = StratifiedGroupKFold(
-        splits, shuffle=True, random_state=keyed_seed("inner", *keys) % 2**32
-    )
-    _, held_out = next(splitter.split(table, table["label"], table["group"]))
-    return list(table.index[held_out])
+    return list(table.index[next(_held_out(table, splits, "inner", *keys))])
+
+
+def _held_out(table: pd.DataFrame, folds: int, *keys: int | str) -> Iterator[np.ndarray]:
+    """Yield the rows that each fold holds out: whole groups, stratified by label."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=keyed_seed(*keys) % 2**32)
+    for _, rows in splitter.split(table, table["label"], table["group"]):
+        yield rows
 
 
 def _problems(

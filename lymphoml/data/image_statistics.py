@@ -1,7 +1,5 @@
 """What a patient's images look like, whatever the model makes of them; for audit and prediction."""
 
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +7,8 @@ import pandas as pd
 from PIL import Image, ImageFilter
 from PIL.ImageStat import Stat
 
-from lymphoml.core.cores import available_cores
 from lymphoml.data.cache import Images
-from lymphoml.data.decoding import ImageProblem, open_rgb, read_image
+from lymphoml.data.decoding import ImageProblem, decoding_threads, open_rgb, read_image
 
 SAMPLED = 8  # images of a patient, evenly spaced
 SIDE = 256  # pixels: of a larger image the centre is measured
@@ -29,11 +26,7 @@ def image_statistics(images: Images) -> pd.DataFrame:
 
     NaN for a patient without an image that can be read.
     """
-    # Warning filters are the whole process's: set once around the threads, never within them.
-    with (
-        warnings.catch_warnings(action="error"),
-        ThreadPoolExecutor(available_cores()) as pool,
-    ):
+    with decoding_threads() as pool:
         rows = list(pool.map(_measure_patient, images.values()))
     return pd.DataFrame(rows, index=list(images), columns=list(STATISTICS), dtype=float)
 

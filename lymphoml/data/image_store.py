@@ -2,10 +2,8 @@
 
 import os
 import shutil
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +14,13 @@ from lymphoml.core.errors import InputError, RuntimeFailure, cache_error
 from lymphoml.core.progress import progress_bar
 from lymphoml.data import cache as entries
 from lymphoml.data.cache import MISSING, BagSource, Images, Shape, content_key, hash_images
-from lymphoml.data.decoding import Preprocessing, Size, common_size, decode_patient
+from lymphoml.data.decoding import (
+    Preprocessing,
+    Size,
+    common_size,
+    decode_patient,
+    decoding_threads,
+)
 from lymphoml.data.problems import shortened
 
 States = Sequence[Shape | str]
@@ -119,12 +123,8 @@ def _decode(
             entries.write_entry(source.entry(folder), (len(source.paths), *size, 3), images())
         return problems
 
-    # Warning filters are the whole process's: set once around the threads, never within them.
-    with (
-        warnings.catch_warnings(action="error"),
-        progress_bar("decoding images", sum(len(each.paths) for each in sources)) as bar,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
+    total = sum(len(each.paths) for each in sources)
+    with progress_bar("decoding images", total) as bar, decoding_threads() as pool:
         return [problem for problems in pool.map(build, sources) for problem in problems]
 
 

@@ -22,11 +22,9 @@ def count_persons(cohort: Cohort, data: DataConfig) -> dict[str, Any]:
     """
     sizes = cohort.table["group"].value_counts()
     return {
-        "rule": data.person_rule,
-        "unknown": int(cohort.origin["person"].isna().sum()),
-        "several": int((sizes > 1).sum()),
-        "records": int(sizes[sizes > 1].sum()),
-    }
+        "rule": data.person_rule, "unknown": int(cohort.origin["person"].isna().sum()),
+        "several": int((sizes > 1).sum()), "records": int(sizes[sizes > 1].sum()),
+    }  # fmt: skip
 
 
 def describe_persons(persons: Mapping[str, Any]) -> str:

@@ -56,14 +56,9 @@ class EncoderBlock:
     one_size = True
 
     def __init__(
-        self,
-        spec: dict[str, Any],
-        preprocessing: Preprocessing,
-        normalize: bool,
-        seed: int = 0,
-        name: str = "feature",
-        stages: int = STAGES,
-    ):
+        self, spec: dict[str, Any], preprocessing: Preprocessing, normalize: bool, seed: int = 0,
+        name: str = "feature", stages: int = STAGES,
+    ):  # fmt: skip
         import torch
 
         self.spec, self.preprocessing, self.normalize = spec, preprocessing, normalize
@@ -144,12 +139,9 @@ def _built(spec: dict[str, Any], seed: int) -> Any:
 
 
 def make_blocks(
-    names: Sequence[str],
-    images: Images,
-    encoder: PretrainedEncoder | None = None,
-    seed: int = 0,
+    names: Sequence[str], images: Images, encoder: PretrainedEncoder | None = None, seed: int = 0,
     num_networks: int = 1,
-) -> list[list[FeatureBlock]]:
+) -> list[list[FeatureBlock]]:  # fmt: skip
     """Return the block of each name, in parts: one of random networks has a part a network."""
 
     def parts(name: str) -> list[FeatureBlock]:

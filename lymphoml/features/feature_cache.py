@@ -71,11 +71,9 @@ def _tasks(
 
 
 def _compute_missing(
-    blocks: Sequence[FeatureBlock],
-    tasks: Sequence[Task],
-    folders: Sequence[Path],
+    blocks: Sequence[FeatureBlock], tasks: Sequence[Task], folders: Sequence[Path],
     sources: Sequence[BagSource],
-) -> None:
+) -> None:  # fmt: skip
     if not tasks:
         return
     total = sum(len(task.source.paths) for task in tasks)

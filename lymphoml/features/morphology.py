@@ -94,13 +94,9 @@ def _shape(mask: Array) -> Shape:
     (region,) = regionprops(mask.astype(np.uint8))
     outline = max(perimeter(mask), 1.0)
     return Shape(
-        float(region.area),
-        float(region.eccentricity),
-        float(region.solidity),
-        float(min(4 * np.pi * region.area / outline**2, 2.0)),
-        float(outline),
-        region.centroid,
-    )
+        float(region.area), float(region.eccentricity), float(region.solidity),
+        float(min(4 * np.pi * region.area / outline**2, 2.0)), float(outline), region.centroid,
+    )  # fmt: skip
 
 
 def _rim(cell: Cell) -> Array:
@@ -138,14 +134,9 @@ def textures(density: Array, mask: Array, side: int) -> list[float]:
     shares = shares[shares > 0]
     contrast, correlation, homogeneity = _neighbours(levels, inner, side)
     return [
-        _skewness(values),
-        high - low,
-        -(shares * np.log2(shares)).sum(),
-        *contrast,
-        *correlation,
-        homogeneity[0],
-        *granularity(density, inner, side),
-    ]
+        _skewness(values), high - low, -(shares * np.log2(shares)).sum(), *contrast, *correlation,
+        homogeneity[0], *granularity(density, inner, side),
+    ]  # fmt: skip
 
 
 def granularity(density: Array, mask: Array, side: int) -> list[float]:

@@ -242,7 +242,7 @@ def test_rows_are_counted_as_an_editor_counts(tmp_path):
     text = 'ID;REMARK;LABEL;GENDER;DOB;LYMPH_COUNT\n\nP1;"two\nlines";1;F;1/7/1948;5\n'
     text += ";;;;;\nP2;one;1;F;1/7/1948;high\n"
     data = write_table(tmp_path, text, ["P1", "P2"])
-    (problem,) = load_cohort_lenient(data).problems
+    (problem,) = load_cohort_lenient(data)[1].problems
     assert problem.place.where == "row 6, patient P2"
     assert str(problem).endswith("('high'); write digits with a decimal point, without unit")
 
@@ -303,7 +303,7 @@ def test_a_missing_table_and_a_missing_root_are_problems(tmp_path):
 def test_a_wrong_cell_is_a_problem_with_file_row_and_patient(tmp_path, column, value, what):
     row = dict(zip(HEADER.split(","), TRAIN[1].split(","), strict=True)) | {column: value}
     data = write_kaggle(tmp_path, [TRAIN[0], ",".join(row.values()), TRAIN[2]])
-    problem, *others = load_cohort_lenient(data).problems
+    problem, *others = load_cohort_lenient(data)[1].problems
     assert problem.place.path == tmp_path / "trainset/trainset_true.csv"
     assert problem.place.where.startswith("row 3, patient ")
     assert problem.what.startswith(what)
@@ -328,7 +328,7 @@ def test_everything_is_found_at_once_and_no_valid_birth_date_is_shown(tmp_path):
     for number, name in enumerate(("a.png", "b.JPE")):
         (tmp_path / f"trainset/P4/00000{number}.jpg").rename(tmp_path / "trainset/P4" / name)
         (tmp_path / f"testset/P1/00000{number}.jpg").unlink()
-    problems = load_cohort_lenient(data).problems
+    problems = load_cohort_lenient(data)[1].problems
     found = [(each.place.path.name, each.place.where, each.what) for each in problems]
     table, test = "trainset_true.csv", "testset_data.csv"
     assert sorted(found) == sorted([

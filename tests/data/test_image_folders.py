@@ -56,7 +56,7 @@ def test_a_suffix_in_another_case_is_the_same(cohort):
     upper = load_cohort(data.replace({"image_pattern": "*.JPG"}))
     assert upper.images == found.images
     exact = data.replace({"image_pattern": "IMG*.[pP]ng"})
-    bags = load_cohort_lenient(exact).images
+    bags = load_cohort_lenient(exact)[1].images
     assert {patient: len(paths) for patient, paths in bags.items()} == {"P1": 1}
 
 
@@ -82,7 +82,7 @@ def test_everything_else_is_named_and_counted(cohort, capsys):
     assert what["3 files not used: *.png"]["severity"] == "warning"
     for path in (root / "trainset/P1").glob("00*"):
         path.unlink()
-    (problem,) = load_cohort_lenient(data).problems
+    (problem,) = load_cohort_lenient(data)[1].problems
     assert "there: 2 *.png, 1 *.tif, 1 hidden" in str(problem)
 
 

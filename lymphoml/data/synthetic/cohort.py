@@ -21,14 +21,9 @@ SPLITS = {model.TRAIN: "trainset", model.TEST: "testset"}
 
 
 def synthesize(
-    out: Path,
-    patients: int,
-    test_patients: int,
-    images: tuple[int, int],
-    size: int,
-    seed: int,
+    out: Path, patients: int, test_patients: int, images: tuple[int, int], size: int, seed: int,
     clinical_effect: float = 1.0,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Draw the cohort of these arguments into the new folder `out`. Raises InputError."""
     problems = [*_path_problems(out)]
     for key, value, valid, rule in (
@@ -50,14 +45,11 @@ def synthesize(
         for index in range(number)
     }
     truth = {
-        "seed": seed,
-        "size": size,
-        "images": list(images),
-        "population": asdict(population),
+        "seed": seed, "size": size, "images": list(images), "population": asdict(population),
         "best_balanced_accuracy": model.best_balanced_accuracy(images, population),
         "method": model.METHOD,
         "patients": {each.id: _truth(split, each) for (split, _), each in drawn.items()},
-    }
+    }  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as partial:
         root = Path(partial) / "cohort"
@@ -100,14 +92,12 @@ def _table(drawn: dict[tuple[int, int], model.Patient], seed: int) -> pd.DataFra
     """Return the clinical table as typed by hand, its rows in random order."""
     rows = [
         {
-            "ID": patient.id,
-            "LABEL": patient.label if split == model.TRAIN else -1,
-            "GENDER": patient.sex,
-            "DOB": patient.written_date,
+            "ID": patient.id, "LABEL": patient.label if split == model.TRAIN else -1,
+            "GENDER": patient.sex, "DOB": patient.written_date,
             "LYMPH_COUNT": patient.lymphocyte_count,
         }
         for (split, _), patient in drawn.items()
-    ]
+    ]  # fmt: skip
     for row in [row for row in rows if row["GENDER"] == "F"][:1]:
         row["GENDER"] = "f"
     order = model.generator(seed, model.TABLE).permutation(len(rows))

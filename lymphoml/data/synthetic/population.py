@@ -87,15 +87,11 @@ def draw_patient(
     dashed = generator(seed, split, TABLE, block, 0).integers(BLOCK_SIZE) == position
     number = 4 * index + 2 * split + generator(seed, split, TABLE, index).integers(2)
     return Patient(
-        label=label,
-        birth_date=born,
-        sex="FM"[person.integers(2)],
-        lymphocyte_count=round(model.count_floor * math.exp(excess), 2),
-        atypical_fraction=fraction,
-        cells=visit.random(size) < fraction,
-        id=f"P{number}",
+        label=label, birth_date=born, sex="FM"[person.integers(2)],
+        lymphocyte_count=round(model.count_floor * math.exp(excess), 2), atypical_fraction=fraction,
+        cells=visit.random(size) < fraction, id=f"P{number}",
         written_date=f"{born:%d-%m-%Y}" if dashed else f"{born.month}/{born.day}/{born.year}",
-    )
+    )  # fmt: skip
 
 
 def _age(model: Population, label: int, rng: np.random.Generator) -> float:

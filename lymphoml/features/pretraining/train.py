@@ -145,11 +145,9 @@ def pretrain_encoder(
     content = content_key(hash_images(images))
     precision = resolve_precision(trainer.precision, trainer.accelerator)
     made_from = {
-        "version": VERSION,
-        "settings": settings.to_dict(),
-        "images": content,
+        "version": VERSION, "settings": settings.to_dict(), "images": content,
         "precision": precision,
-    }
+    }  # fmt: skip
     name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
     folder = Path(cache).expanduser() / "pretrained" / name
     if is_whole(folder):
@@ -166,12 +164,9 @@ def pretrain_encoder(
 
 
 def _pretrain(
-    settings: PretrainConfig,
-    cells: Cells,
-    folder: Path,
-    trainer: TrainerConfig,
+    settings: PretrainConfig, cells: Cells, folder: Path, trainer: TrainerConfig,
     made_from: dict[str, Any],
-) -> None:
+) -> None:  # fmt: skip
     if len(cells) < 2:
         raise InputError(f"pretraining: {len(cells)} images; at least 2 are needed")
     print(f"{folder / ENCODER}: {settings.method} pretraining on {len(cells):,} images", flush=True)
