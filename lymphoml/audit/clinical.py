@@ -25,10 +25,7 @@ LABELS = {1: "tumoral", 0: "reactive", -1: "unlabelled"}
 
 
 def value_ranges(cohort: Cohort, data: DataConfig) -> dict[str, dict[str, Any]]:
-    """Return min, median, max, missing and outliers of each numeric column and age.
-
-    Outliers are sought on the log scale where a value must be positive.
-    """
+    """Return min, median, max, missing of numbers and ages; outliers, of positive ones by log."""
     ranges: dict[str, dict[str, Any]] = {}
     for name, column in data.columns.items():
         if column.kind == "categorical":
@@ -94,10 +91,7 @@ def range_findings(ranges: Mapping[str, Any], count_column: str | None) -> Itera
 
 
 def constant_findings(cohort: Cohort, data: DataConfig) -> Iterator[Finding]:
-    """Yield the inputs of the model from which it cannot learn: constant, or of a single patient.
-
-    `cohort` has the labelled patients.
-    """
+    """Yield inputs without use: constant over the labelled patients, or of a single one."""
     for name in data.clinical:
         values, column = cohort.table[name].dropna(), data.columns[name]
         if values.nunique() == 1:
@@ -185,10 +179,7 @@ def _split(labels: list[int], sizes: pd.Series, folds: int) -> float:
 
 
 def coincidences(table: pd.DataFrame, ages: str, sex: str) -> float:
-    """Return the number of pairs expected to share birth date and sex by chance.
-
-    As many as pairs of one sex 1 to 182 days apart, over the 364 such days.
-    """
+    """Return the pairs of one sex 1 to 182 days apart, over these 364 days: expected by chance."""
     near = 0
     for _, rows in table.dropna(subset=[ages, sex]).groupby(sex):
         days = np.sort(np.round(rows[ages].to_numpy(float) * 365.25))

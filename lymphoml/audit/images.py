@@ -78,6 +78,10 @@ def usable(records: pd.DataFrame) -> pd.DataFrame:
     return records[records["kind"] == ""]
 
 
+def sizes(records: pd.DataFrame) -> pd.Series:
+    return records["width"].astype(str) + " x " + records["height"].astype(str)
+
+
 def image_findings(records: pd.DataFrame, preprocessing: Preprocessing) -> Iterator[Finding]:
     """Yield an error for each kind of image that training refuses, warnings for odd ones."""
     bad, good = records[records["kind"] != ""], usable(records)
@@ -99,8 +103,7 @@ def image_findings(records: pd.DataFrame, preprocessing: Preprocessing) -> Itera
     severity, action = "error", "set data.crop or data.resize: all must be of one size"
     if preprocessing.crop or preprocessing.resize:
         severity, action = "warning", "check the source"
-    sizes = good["width"].astype(str) + " x " + good["height"].astype(str) + " pixels"
-    for size, usual, rows in _by_value(good, sizes):
+    for size, usual, rows in _by_value(good, sizes(good) + " pixels"):
         if size != usual:
             what = f"{count(len(rows), 'image')} of {size}{_most(size, usual)}"
             yield Finding(severity, "image", what, tuple(rows["file"]), action)
@@ -146,14 +149,11 @@ def near_duplicates(records: pd.DataFrame) -> list[dict[str, Any]]:
     good = good[~good["blank"].astype(bool)].drop_duplicates(["digest", "patient"])
     digests, files, patients = (good[key].to_numpy() for key in ("digest", "file", "patient"))
     return [
-        {
-            "files": [str(files[a]), str(files[b])],
-            "patients": sorted({str(patients[a]), str(patients[b])}),
-            "distance": bits,
-        }
+        {"files": [str(files[a]), str(files[b])], "distance": bits,
+         "patients": sorted({str(patients[a]), str(patients[b])})}
         for a, b, bits in close_pairs(good["hash"].to_numpy(np.uint64), DISTANCE)
         if digests[a] != digests[b]
-    ]
+    ]  # fmt: skip
 
 
 def close_pairs(hashes: np.ndarray, distance: int) -> Iterator[tuple[int, int, int]]:

@@ -83,11 +83,10 @@ def audit(data: DataConfig) -> dict[str, Any]:
 
 def _image_counts(records: pd.DataFrame, unused: Unused) -> dict[str, Any]:
     good = images.usable(records)
-    size = good["width"].astype(str) + " x " + good["height"].astype(str)
     return {
         "files": len(records), "usable": len(good), "unused": dict(unused),
         "modes": {str(mode): int(n) for mode, n in good["mode"].value_counts().items()},
-        "sizes": {str(each): int(n) for each, n in size.value_counts().items()},
+        "sizes": {str(each): int(n) for each, n in images.sizes(good).value_counts().items()},
     }  # fmt: skip
 
 

@@ -51,11 +51,9 @@ def _categories(cohort: Cohort) -> pd.DataFrame:
         if name.endswith(" format") or name == "site":
             written = cohort.origin[name]
             formats = sorted(written.dropna().unique())
-            for separator in formats if len(formats) > 2 else formats[:1]:
-                is_it = written.eq(separator).astype("float64")
-                title = f"date format ({separator} in {name[:-7]})"
-                title = f"site {separator}" if name == "site" else title
-                fields[title] = is_it.where(written.notna())
+            for each in formats if len(formats) > 2 else formats[:1]:
+                title = f"site {each}" if name == "site" else f"date format ({each} in {name[:-7]})"
+                fields[title] = written.eq(each).astype("float64").where(written.notna())
     return fields
 
 

@@ -31,10 +31,9 @@ class Bag(NamedTuple):
 class BagDataset(Dataset[Bag]):
     """The bags of some patients; the bag of `(epoch, position)` depends on nothing else.
 
-    Patient i's images are those of patient `image_owners[i]`: another one only in the control that
-    shuffles bags between patients. Without `store` no image is loaded. `bag_size` draws that many
-    images of a larger bag without replacement, anew for each epoch and patient. `augment` draws the
-    noise that augments each image.
+    Patient i's images are those of patient `image_owners[i]`, another one where bags are shuffled.
+    Without `store` no image is loaded. `bag_size` draws that many images of a larger bag, anew for
+    each epoch and patient; `augment` draws the noise that augments each image.
     """
 
     patients: Sequence[str]

@@ -116,13 +116,9 @@ def _read_bags(data: DataConfig) -> tuple[pd.DataFrame, Bags]:
 
 def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, Bags]:
     """Return the rows without a problem by table and row, every bag found, and all problems."""
-    root = root_folder(data)
     tables: dict[int, pd.DataFrame] = {}
     has_bag: dict[int, pd.Series] = {}
-    images: dict[str, Paths] = {}
-    unused: dict[str, Unused] = {"": Unused()}
-    problems: list[Problem] = []
-    lost: list[Problem] = []
+    found, lost = Bags({}, {"": Unused()}, []), []
     for number, (path, folder) in enumerate(table_paths(data)):
         places = None
         try:
@@ -130,22 +126,25 @@ def _read_tables(data: DataConfig) -> tuple[pd.DataFrame, Bags]:
             table = tables[number] = read_table(path, data)
             places = dict(zip(table["id"], table["place"], strict=True))
         except DataError as error:
-            problems += error.found
+            found.problems.extend(error.found)
         bags = image_folders.find_bags(folder, data, places)
-        images |= bags.images
-        unused |= bags.unused | {"": unused[""] + bags.unused.get("", Unused())}
+        beside = {"": found.unused[""] + bags.unused.get("", Unused())}
+        found.unused.update(bags.unused | beside)
+        found.images.update(bags.images)
         lost += bags.problems
         if places is not None:
             has_bag[number] = table["id"].isin(bags.images.keys())
     if not tables:
-        return pd.DataFrame(), Bags(images, unused, problems + lost)
+        found.problems.extend(lost)
+        return pd.DataFrame(), found
     text = pd.concat(tables, names=["table", "row"])
     wrong = [*cell_problems(text, data), *duplicate_problems(text)]
-    problems += [problem for _, problem in wrong] + lost
-    if not problems and text.empty:
-        problems.append(Problem(Place(root), "no patient in any table", "add a row per patient"))
+    found.problems.extend([problem for _, problem in wrong] + lost)
+    if not found.problems and text.empty:
+        what, action = "no patient in any table", "add a row per patient"
+        found.problems.append(Problem(Place(root_folder(data)), what, action))
     valid = pd.concat(has_bag) & ~text.index.isin([row for row, _ in wrong])
-    return text[valid], Bags(images, unused, problems)
+    return text[valid], found
 
 
 def _assemble(text: pd.DataFrame, bags: Bags, data: DataConfig) -> Cohort:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL
 from PIL import Image
-from PIL.ImageFile import ImageFile
 
 from lymphoml.core.cores import available_cores
 from lymphoml.core.errors import one_line
@@ -128,7 +127,7 @@ def read_image(path: Path) -> bytes:
 def open_rgb(content: bytes) -> Opened:
     """Return a file's bytes as an image, its header checked, then decoded. Raises ImageProblem."""
     try:
-        with open_image(content) as opened:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             _check_header(opened, len(content))
             animated = bool(getattr(opened, "is_animated", False))
             sixteen = ";16" in str([tile[3] for tile in opened.tile])
@@ -146,11 +145,6 @@ def open_rgb(content: bytes) -> Opened:
     raise ImageProblem(kind, f"cannot be decoded ({message})")
 
 
-def open_image(content: bytes) -> ImageFile:
-    """Read the header by the parser of one of FORMATS; not a pixel is decoded."""
-    return Image.open(io.BytesIO(content), formats=FORMATS)
-
-
 def common_size(sources: Iterable[BagSource], preprocessing: Preprocessing) -> Size | None:
     """Return the size that all images must share, by the first that can be used; None: none can."""
     with warnings.catch_warnings(action="error"):
@@ -162,7 +156,7 @@ def size_from_header(path: Path, preprocessing: Preprocessing) -> Size | None:
     """Return (h, w) of what `decode_patient` will make; None where the header shows it cannot."""
     try:
         content = read_bytes(path)
-        with open_image(content) as opened:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             _check_header(opened, len(content))
             check_size(opened, preprocessing)
             side = preprocessing.resize or preprocessing.crop

@@ -44,9 +44,7 @@ def read_feature_file(path: Path, images: Images) -> tuple[FeatureStore, str]:
         # In the memory order of computed features: sums are the same to the last bit.
         features[patient] = np.ascontiguousarray(indexed.loc[wanted].to_numpy(np.float32))
         whole.update(f"{patient}\x1f{len(paths)}\x1f".encode() + features[patient].tobytes())
-    store = FeatureStore(features, list(indexed.columns))
-    store.encoder = encoder
-    return store, whole.hexdigest()
+    return FeatureStore(features, list(indexed.columns), encoder=encoder), whole.hexdigest()
 
 
 def read_encoder(path: Path) -> str | None:

@@ -16,13 +16,11 @@ class FeatureStore:
     `encoder` says what made them, where a file does.
     """
 
-    encoder: str | None = None
-
     def __init__(
         self, features: Mapping[str, np.ndarray], names: Sequence[str],
-        widths: Sequence[int] | None = None,
+        widths: Sequence[int] | None = None, encoder: str | None = None,
     ):  # fmt: skip
-        self.names = list(names)
+        self.names, self.encoder = list(names), encoder
         self.widths = list(widths or [len(self.names)])
         self.lengths = [len(vectors) for vectors in features.values()]
         self._features = dict(features)

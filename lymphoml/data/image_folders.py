@@ -1,7 +1,4 @@
-"""One folder of images per patient: found by exact name, never outside the cohort's root.
-
-What lies in it is an image that is used, or counted by why it is not.
-"""
+"""One folder of images per patient: files are used, or counted by why they are not."""
 
 import os
 import re
@@ -60,11 +57,8 @@ def find_bags(folder: Path, data: DataConfig, places: Mapping[str, Place] | None
     if places is None:
         places = {name: Place(folder / name) for name in sorted(present)}
     for name in sorted(present - places.keys()):
-        place, action = (
-            Place(folder, f"folder {quoted(name, 99)}"),
-            "add the patient, or move it away",
-        )
-        bags.problems.append(Problem(place, "no row in the table", action))
+        place, what = Place(folder, f"folder {quoted(name, 99)}"), "no row in the table"
+        bags.problems.append(Problem(place, what, "add the patient, or move it away"))
     for patient, place in places.items():
         if patient not in present:
             action = "add it, or remove the row"

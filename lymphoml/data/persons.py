@@ -15,11 +15,7 @@ DECLARE = (
 
 
 def count_persons(cohort: Cohort, data: DataConfig) -> dict[str, Any]:
-    """Return what `describe_persons` describes.
-
-    `rule` (`DataConfig.person_rule`), `unknown`: records of no known person, `several`: persons
-    with several records, and `records`: those that they have.
-    """
+    """Return `rule`, records of `unknown` persons, persons with `several`, and their `records`."""
     sizes = cohort.table["group"].value_counts()
     return {
         "rule": data.person_rule, "unknown": int(cohort.origin["person"].isna().sum()),

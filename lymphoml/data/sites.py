@@ -20,8 +20,7 @@ def count_sites(data: DataConfig) -> int:
 def make_site_folds(cohort: Cohort) -> pd.DataFrame:
     """Return `patient, fold` of labelled patients: a fold per site, in the order of their names.
 
-    A held-out site may have one class, what is trained on may not; a person has one site. Raises
-    InputError.
+    Raises InputError where one class is left to train on, or a person has several sites.
     """
     if "site" not in cohort.origin:
         raise InputError("data.folds=site: needs data.site_column, the column of hospitals")

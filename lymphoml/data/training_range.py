@@ -14,6 +14,7 @@ from lymphoml.data.settings import DataConfig
 IMAGE = "image "  # before the names of image statistics; no column of a cohort has a space
 MARGIN = 0.25  # of their range, beyond each end: the model is not given them as numbers
 SHARES = (1 / 6, 1 / 2, 5 / 6)  # quantiles: two thirds of the patients lie between
+OUTWARD = (np.floor, np.floor, np.round, np.ceil, np.ceil)  # of lowest, quantiles, highest
 
 Ranges = Mapping[str, Mapping[str, Any]]
 
@@ -41,15 +42,13 @@ def fit_ranges(inputs: pd.DataFrame, birth_dates: Collection[str]) -> dict[str, 
         if values.dtype != "float64":
             ranges[str(name)] = missing | {"categories": sorted(set(values))}
             continue
-        low, high, quantiles = values.min(), values.max(), np.quantile(values, SHARES)
+        found = [values.min(), *np.quantile(values, SHARES), values.max()]
         if name in birth_dates:
-            low, high = np.floor(low), np.ceil(high)
-            quantiles = np.array(
-                [np.floor(quantiles[0]), quantiles[1].round(), np.ceil(quantiles[2])]
-            )
+            found = [outward(each) for outward, each in zip(OUTWARD, found, strict=True)]
+        low, *quantiles, high = map(float, found)
         margin = MARGIN * (high - low) if str(name).startswith(IMAGE) else 0.0
-        limits = {"low": float(low - margin), "high": float(high + margin)}
-        ranges[str(name)] = missing | limits | {"quantiles": quantiles.tolist()}
+        limits = {"low": low - margin, "high": high + margin}
+        ranges[str(name)] = missing | limits | {"quantiles": quantiles}
     return ranges
 
 

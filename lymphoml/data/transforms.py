@@ -106,7 +106,12 @@ def resample(images: Pixels, angle: PerImage, scale: PerImage) -> Pixels:
     """Rotate square images by `angle` (radians, counter-clockwise) and magnify, bilinear."""
     cosine, sine, none = angle.cos() / scale, angle.sin() / scale, torch.zeros_like(angle)
     matrix = torch.stack([cosine, -sine, none, sine, cosine, none], dim=1)
-    grid = F.affine_grid(matrix.reshape(-1, 2, 3), list(images.shape), align_corners=False)
+    return move(images, matrix.reshape(-1, 2, 3))
+
+
+def move(images: Pixels, places: Float[Tensor, "n 2 3"]) -> Pixels:
+    """Resample images at these places, bilinear, with reflection beyond the edge."""
+    grid = F.affine_grid(places, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 

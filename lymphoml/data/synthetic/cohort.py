@@ -72,12 +72,10 @@ def _path_problems(out: Path) -> Iterator[str]:
 
 def _truth(split: int, patient: model.Patient) -> dict[str, Any]:
     return {
-        "split": SPLITS[split],
-        "label": patient.label,
-        "age": round(patient.age, 4),
+        "split": SPLITS[split], "label": patient.label, "age": round(patient.age, 4),
         "atypical_fraction": round(patient.atypical_fraction, 4),
         "cells": patient.cells.astype(int).tolist(),  # 1 atypical; in the order of the file names
-    }
+    }  # fmt: skip
 
 
 def _draw_bag(folder: Path, patient: model.Patient, size: int, rng: np.random.Generator) -> None:

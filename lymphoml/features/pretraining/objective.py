@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lymphoml.core.types import Bytes, Features, Pixels
-from lymphoml.data.transforms import normalize, to_unit
+from lymphoml.data.transforms import move, normalize, to_unit
 from lymphoml.features.pretraining.settings import PretrainConfig
 
 HIDDEN = 256  # features between the encoder and those compared
@@ -32,12 +32,6 @@ def affine(count: int, zoom: float, shift: float) -> Float[Tensor, "n 2 3"]:
     cos, sin = scale * angle.cos(), scale * angle.sin()
     maps = torch.stack([cos * mirror, -sin, right]), torch.stack([sin * mirror, cos, down])
     return torch.stack(maps).permute(2, 0, 1)
-
-
-def move(images: Pixels, places: Float[Tensor, "n 2 3"]) -> Pixels:
-    """Resample images at these places, bilinear, with reflection beyond the edge."""
-    grid = F.affine_grid(places, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def jitter_colours(images: Pixels, amount: float) -> Pixels:

@@ -23,14 +23,8 @@ from lymphoml.features.pretraining.encoder_file import ENCODER, is_whole, write_
 from lymphoml.features.pretraining.objective import LOSSES, draw_views, make_head
 from lymphoml.features.pretraining.settings import PretrainConfig
 from lymphoml.models.build import build, limit_size
+from lymphoml.training import checkpoint as checkpoints
 from lymphoml.training.callbacks import KeyedSeeds
-from lymphoml.training.checkpoint import (
-    LAST,
-    PREVIOUS,
-    AtomicCheckpointIO,
-    SaveEpoch,
-    verify_checksum,
-)
 from lymphoml.training.checkpoint_schema import check_weights
 from lymphoml.training.finite import check_pretraining
 from lymphoml.training.hardware import resolve_hardware, resolve_precision
@@ -182,22 +176,25 @@ def _pretrain(
         options = trainer.replace(
             {"max_epochs": settings.epochs, "check_val_every_n_epoch": 1, "patience": None}
         )
-        callbacks = [KeyedSeeds(settings.seed, "pretraining"), SaveEpoch(folder, select=False)]
+        callbacks = [
+            KeyedSeeds(settings.seed, "pretraining"),
+            checkpoints.SaveEpoch(folder, select=False),
+        ]
         lightning = make_trainer(options, folder, logger=False, callbacks=callbacks)
         lightning.fit(module, ckpt_path=_last_epoch(folder), weights_only=True)
     write_encoder(folder, module.encoder, made_from | {"losses": module.losses})
-    for name in (LAST, PREVIOUS):
-        AtomicCheckpointIO().remove_checkpoint(folder / name)
+    for name in (checkpoints.LAST, checkpoints.PREVIOUS):
+        checkpoints.AtomicCheckpointIO().remove_checkpoint(folder / name)
 
 
 def _last_epoch(folder: Path) -> Path | None:
     """Return the newer intact checkpoint; None: pretraining starts again, to the same end."""
-    for path in (folder / LAST, folder / PREVIOUS):
+    for path in (folder / checkpoints.LAST, folder / checkpoints.PREVIOUS):
         if not path.exists():
             continue
-        if problem := verify_checksum(path):
+        if problem := checkpoints.verify_checksum(path):
             print(f"pretraining: {path} {problem}; resuming without it", flush=True)
-            AtomicCheckpointIO().remove_checkpoint(path)
+            checkpoints.AtomicCheckpointIO().remove_checkpoint(path)
         else:
             print(f"pretraining resumes from {path}", flush=True)
             return path

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from lymphoml.cli.config import pretrain_config
-from lymphoml.features.pretraining.objective import affine, draw_views, jitter_colours, move
+from lymphoml.data.transforms import move
+from lymphoml.features.pretraining.objective import affine, draw_views, jitter_colours
 
 SETTINGS, _ = pretrain_config("simclr", "resnet10_quarter", {}, {})
 
