@@ -14,7 +14,7 @@ from lymphoml.data.settings import DataConfig
 IMAGE = "image "  # before the names of image statistics; no column of a cohort has a space
 MARGIN = 0.25  # of their range, beyond each end: the model is not given them as numbers
 SHARES = (1 / 6, 1 / 2, 5 / 6)  # quantiles: two thirds of the patients lie between
-OUTWARD = (np.floor, np.floor, np.round, np.ceil, np.ceil)  # of lowest, quantiles, highest
+OUTWARD: tuple[Any, ...] = (np.floor, np.floor, np.round, np.ceil, np.ceil)  # low, SHARES, high
 
 Ranges = Mapping[str, Mapping[str, Any]]
 
