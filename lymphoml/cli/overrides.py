@@ -9,8 +9,9 @@ from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 
+from lymphoml.cli.config import CONF
 from lymphoml.cli.options import reject_repeated
-from lymphoml.core.errors import InputError, unknown_key
+from lymphoml.core.errors import InputError, quoted, unknown_key
 from lymphoml.core.untrusted import leaves
 from lymphoml.runs.naming import slug
 
@@ -39,6 +40,8 @@ def check_overrides(words: Sequence[str], file: dict[str, Any], multirun: bool) 
         for key, value in _leaves(each):
             if key.startswith("hydra"):
                 _check_hydra(key, value, in_sweep)
+            elif (CONF / f"./{key.partition('@')[0]}").is_dir():
+                _check_option(key, value)
     if in_sweep:
         params = {**((hydra.get("sweeper") or {}).get("params") or {})}
         params |= {key.removeprefix(PARAMS): value for each in given
@@ -54,6 +57,13 @@ def _leaves(override: Override) -> list[tuple[str, Any]]:
     """Return the keys that an override sets, those within a mapping one by one, and values."""
     key, value = override.get_key_element().lstrip("+~"), override.value()
     return list(leaves(value, key)) if isinstance(value, dict) else [(key, value)]
+
+
+def _check_option(group: str, value: Any) -> None:
+    """Raise InputError for what cannot be the name of a file of `conf/`: Hydra would fail."""
+    names = value if isinstance(value, list) else [value]
+    if any(isinstance(name, int | float | list) or len(str(name)) > 200 for name in names):
+        raise InputError(f"{group}={quoted(str(value), 60)}: must be the name of an option")
 
 
 def _check_hydra(key: str, value: Any, in_sweep: bool) -> None:

@@ -5,7 +5,9 @@ from functools import partial
 import pytest
 from filelock import FileLock
 
-from tests.promises.jobs import configuration, end, start
+from lymphoml.cli.main import main
+from lymphoml.runs.cross_validation import cross_validate
+from tests.promises.jobs import ENCODER, configuration, end, start
 from tests.promises.journey import USER, Journey, travel
 
 
@@ -29,6 +31,21 @@ def journey(tmp_path_factory) -> Journey:
         if not stored.exists():
             stored.write_bytes(pickle.dumps(travel(base / "journey" / "home" / USER)))
         return pickle.loads(stored.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def two_runs(cohort, tmp_path_factory):
+    """Two finished runs of the same folds, the first one with a rule and predictions."""
+    folder = tmp_path_factory.mktemp("two_runs")
+    for name, words in (
+        ("run", []),
+        ("other", ["lr=1e-2", f"data.folds_csv={folder}/run/folds.csv"]),
+    ):
+        config = configuration(cohort, folder / "cache", *ENCODER, "trainer.max_epochs=1", *words)
+        cross_validate(config, folder / name)
+    main(["triage", f"run={folder}/run", "sensitivity=0.5"])
+    main(["predict", f"run={folder}/run", f"data.root={cohort}", f"data.cache={folder}/cache"])
+    return folder
 
 
 @pytest.fixture

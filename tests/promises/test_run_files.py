@@ -10,8 +10,6 @@ import pytest
 import yaml
 
 from lymphoml.cli.main import main
-from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import ENCODER, configuration
 
 TRIALS, QUICK = 300, 8
 ADDED = ("triage.json", "ledger.jsonl")  # a run without them is one, too
@@ -22,21 +20,6 @@ COMMANDS = {
     "compare": ["runs=[RUN,OTHER]", "resamples=100", "out=compared"],
     "ensemble": ["runs=[RUN,OTHER]", "out=both"],
 }
-
-
-@pytest.fixture(scope="module")
-def runs(cohort, tmp_path_factory):
-    """Two finished runs of the same folds, the first one with a rule and predictions."""
-    folder = tmp_path_factory.mktemp("runs")
-    for name, words in (
-        ("run", []),
-        ("other", ["lr=1e-2", f"data.folds_csv={folder}/run/folds.csv"]),
-    ):
-        config = configuration(cohort, folder / "cache", *ENCODER, "trainer.max_epochs=1", *words)
-        cross_validate(config, folder / name)
-    main(["triage", f"run={folder}/run", "sensitivity=0.5"])
-    main(["predict", f"run={folder}/run", f"data.root={cohort}", f"data.cache={folder}/cache"])
-    return folder
 
 
 def of_json(draw: random.Random, path: Path) -> str:
@@ -132,7 +115,7 @@ def outcome(place: Path, command: str, cohort: Path, capsys) -> tuple[object, st
 
 
 @pytest.fixture(scope="module")
-def right(runs, tmp_path_factory):
+def right(two_runs, tmp_path_factory):
     """What each command makes of the unchanged run, by its name; filled when first needed."""
     return {}
 
@@ -142,7 +125,7 @@ def right(runs, tmp_path_factory):
     [pytest.param(each, marks=() if each < QUICK else pytest.mark.slow) for each in range(TRIALS)],
 )
 def test_a_changed_run_is_refused_or_gives_the_same_numbers(
-    trial, runs, right, cohort, tmp_path, monkeypatch, capsys
+    trial, two_runs, right, cohort, tmp_path, monkeypatch, capsys
 ):
     """any file of a run folder is cut, removed, changed in a value or a byte, or replaced by that
     of another run or fold → each command gives the numbers of the run that was trained, or refuses
@@ -152,7 +135,7 @@ def test_a_changed_run_is_refused_or_gives_the_same_numbers(
     for name, place in (("right", tmp_path / "right"), ("changed", tmp_path / "changed")):
         if name == "right" and command in right:
             continue
-        shutil.copytree(runs, place)
+        shutil.copytree(two_runs, place)
         monkeypatch.chdir(place)
         what = change(draw, place / "run") if name == "changed" else None
         found, said = outcome(place, command, cohort, capsys)
