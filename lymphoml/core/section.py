@@ -13,15 +13,10 @@ from lymphoml.core.untrusted import leaves
 LONGEST_VALUE = 80  # characters of a value in a message
 NAMES = {"None": "null", "True": "true", "False": "false"}  # as YAML writes them
 KINDS = {  # pydantic's type of error, up to its last word: what is allowed
-    "int": "a whole number",
-    "float": "a number",
-    "finite": "a finite number",
-    "bool": "true or false",
-    "string": "text",
-    "list": "a list",
-    "dict": "a mapping",
-    "model": "a mapping",
-}
+    "int": "a whole number", "float": "a number", "finite": "a finite number",
+    "bool": "true or false", "string": "text", "list": "a list",
+    "dict": "a mapping", "model": "a mapping",
+}  # fmt: skip
 LIMITS = {"greater_than_equal": ">= {ge:g}", "greater_than": "> {gt:g}",
           "less_than_equal": "<= {le:g}", "less_than": "< {lt:g}"}  # fmt: skip
 
@@ -69,11 +64,12 @@ def _problems(error: ValidationError, values: Any, path: str) -> list[str]:
     """Return one line per problem; what the members of a union allow is joined by `or`."""
     allowed: dict[str, list[str]] = {}
     lines: dict[str, str] = {}
-    unknown = {_locate(each["loc"], values, path) for each in error.errors(include_url=False)
+    problems = error.errors(include_url=False)
+    unknown = {_locate(each["loc"], values, path) for each in problems
                if each["type"] == "extra_forbidden"}  # fmt: skip
     known = [key for key, _ in leaves(values, path)
              if not any(f"{key}.".startswith(f"{each}.") for each in unknown)]  # fmt: skip
-    for each in error.errors(include_url=False):
+    for each in problems:
         key, found = _locate(each["loc"], values, path), each["input"]
         shown = f"{key}={_shown(found)}"
         match each["type"]:

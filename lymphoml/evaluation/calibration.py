@@ -228,7 +228,7 @@ def _separated(profile: Callable[[float], float], best: float, sign: int) -> Est
 
 
 def _limit(profile: Callable[[float], float], best: float, start: float, side: int) -> float:
-    """Return where, on that side of `start`, the log-likelihood has fallen by `_drop`."""
+    """Return where, on that side of `start`, the log-likelihood has fallen by DROP."""
     step = 0.1
     while profile(start + side * step) > best - DROP:
         step *= 2

@@ -157,16 +157,12 @@ def assess(patients: pd.DataFrame, rank: int, prevalence: float | None = None) -
         npv = negative_predictive_value(rank, m, ruled_out, n, prevalence)
         estimates["negative_predictive_value"] = npv
     return {
-        "rank": rank,
-        "threshold": limit,
-        "missed": missed,
-        "average_sensitivity": 1 - rank / (m + 1),
-        "sensitivity_bound": sensitivity_bound(rank, m),
+        "rank": rank, "threshold": limit, "missed": missed,
+        "average_sensitivity": 1 - rank / (m + 1), "sensitivity_bound": sensitivity_bound(rank, m),
         "ruled_out": ruled_out,
-    } | {
-        name: None if np.isnan(estimate.value) else estimate._asdict()
-        for name, estimate in estimates.items()
-    }
+        **{name: None if np.isnan(each.value) else each._asdict()
+           for name, each in estimates.items()},
+    }  # fmt: skip
 
 
 def negative_predictive_value(

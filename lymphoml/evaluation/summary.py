@@ -113,9 +113,8 @@ def score_strata(
     is_hard = predictions["patient"].map(strata["hard"]) == "1" if "hard" in strata else slice(0)
     parts = {"all": predictions, "hard": predictions[is_hard]}
     if baselines is not None:
-        parts = {
-            name: rows.merge(baselines, on=["patient", "fold"]) for name, rows in parts.items()
-        }
+        keys = ["patient", "fold"]
+        parts = {name: rows.merge(baselines, on=keys) for name, rows in parts.items()}
 
     def scores(column: str) -> dict[str, Any]:
         tables = {name: rows.assign(probability=rows[column]) for name, rows in parts.items()}
@@ -134,12 +133,10 @@ def score_strata(
     best = max(images, key=lambda name: of_baselines[name]["all"]["auroc"]["value"], default=None)
     clinical = REFERENCE if REFERENCE in of_baselines else None
     return {
-        "scores": scores("probability"),
-        "single_records": single,
-        "baselines": of_baselines,
+        "scores": scores("probability"), "single_records": single, "baselines": of_baselines,
         "gain": _gains(parts, clinical, folds_per_repeat),
         "image_gain": _gains(parts, best, folds_per_repeat),
-    }
+    }  # fmt: skip
 
 
 def _gains(

@@ -40,9 +40,8 @@ def encode_in_chunks(
 @contextmanager
 def freeze_running_stats(encoder: nn.Module) -> Iterator[None]:
     """Update no running statistics of the encoder within: for the second forward pass."""
-    norms: list[Any] = [
-        layer for layer in encoder.modules() if getattr(layer, "track_running_stats", False)
-    ]
+    layers: Iterator[Any] = encoder.modules()
+    norms = [layer for layer in layers if getattr(layer, "track_running_stats", False)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None

@@ -33,9 +33,7 @@ class MILModel(nn.Module):
                 "an encoder of two or more, or model/fusion=concat, additive or film"
             )
         super().__init__()
-        self.encoder = encoder
-        self.pooling = pooling
-        self.fusion = fusion
+        self.encoder, self.pooling, self.fusion = encoder, pooling, fusion
         self.instance_dropout = instance_dropout
 
     def forward(self, images: Pixels | Features, lengths: Lengths, clinical: Clinical) -> PerBag:

@@ -48,11 +48,8 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     )  # fmt: skip
     config = {**first.config, "data": data, ENSEMBLE: names}
     command = f"python -m lymphoml ensemble runs=[{','.join(names)}] out=RUN"
-    environment = {
-        **first.environment,
-        "command": command,
-        DIGESTS: [*map(predictions_digest, paths)],
-    }
+    digests = [*map(predictions_digest, paths)]
+    environment = {**first.environment, "command": command, DIGESTS: digests}
     if changes := [each for run in members for each in run.environment.get(CHANGES, [])]:
         environment[CHANGES] = changes
     out.mkdir(parents=True, exist_ok=True)

@@ -12,26 +12,18 @@ from lymphoml.core.privacy import leaves_project
 Score = Mapping[str, Any]  # value, low, high; each a number or None
 
 TITLES = {
-    "balanced_accuracy": "Balanced accuracy",
-    "accuracy": "Accuracy",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "auroc": "AUROC",
-    "specificity_at_95": "Specificity at 95 % sensitivity",
-    "average_precision": "Average precision",
-    "f1": "F1",
-    "matthews": "Matthews correlation",
-    "brier": "Brier score",
-}
+    "balanced_accuracy": "Balanced accuracy", "accuracy": "Accuracy",
+    "sensitivity": "Sensitivity", "specificity": "Specificity",
+    "auroc": "AUROC", "specificity_at_95": "Specificity at 95 % sensitivity",
+    "average_precision": "Average precision", "f1": "F1",
+    "matthews": "Matthews correlation", "brier": "Brier score",
+}  # fmt: skip
 BASELINES = {
-    "logistic_regression": "logistic regression",
-    "random_forest": "random forest",
-    "morphology": "morphology, stacked",
-    "random_features": "untrained network, stacked",
-    "count_rule": "one value's threshold",
-    "bag_size": "number of images",
+    "logistic_regression": "logistic regression", "random_forest": "random forest",
+    "morphology": "morphology, stacked", "random_features": "untrained network, stacked",
+    "count_rule": "one value's threshold", "bag_size": "number of images",
     "prevalence": "prevalence",
-}
+}  # fmt: skip
 
 
 def format_score(value: float | None, signed: bool = False) -> str:

@@ -55,12 +55,9 @@ def _fold_table(run: Run) -> Table:
     for fold in run.metrics["folds"]:
         best, epoch = format_score(fold["best_epoch_balanced_accuracy"]), fold["best_epoch"]
         best = "-" if epoch is None else f"{best} at {epoch + 1}"  # the progress bar starts at 1
-        scores = [
-            format_estimate(
-                {"value": fold[name], "low": fold[f"{name}_low"], "high": fold[f"{name}_high"]}
-            )
-            for name in ("balanced_accuracy", "auroc")
-        ]
+        limits = ({"value": fold[name], "low": fold[f"{name}_low"], "high": fold[f"{name}_high"]}
+                  for name in HEADLINE)  # fmt: skip
+        scores = map(format_estimate, limits)
         table.add_row(str(fold["fold"]), str(fold["n"]), *map(escape, scores), best)
     return table
 
@@ -90,9 +87,9 @@ def _score_table(title: str, run: Run, metrics: Mapping[str, Any]) -> Table:
 def _lines(run: Run) -> Iterator[str]:
     metrics = run.metrics
     if nested := (metrics.get("thresholds") or {}).get("nested_95"):
-        rates = [
+        rates = (
             f"{name} {format_estimate(nested[name])}" for name in ("sensitivity", "specificity")
-        ]
+        )
         yield f"thresholds for 95 % sensitivity from the other folds: {', '.join(rates)}"
     outside = run.predictions["patient"][run.predictions["outside_range"] != ""].nunique()
     if outside:

@@ -50,7 +50,6 @@ def resolve_hardware(
 
     Of an existing run the `stored` threads (where there are enough cores) and chunk size win over
     what this machine would choose. A chunk size of `auto` is None until `auto_chunk_size` is asked.
-
     Raises InputError where the hardware lacks the precision.
     """
     stored, threads, chunk = stored or {}, trainer.num_threads, trainer.encoder_chunk_size

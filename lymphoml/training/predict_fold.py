@@ -19,18 +19,14 @@ def checkpoint_predictions(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return `patient, probability`, and `patient, image, probability` of each image alone.
 
-    The second table lacks patients with only some of their images drawn. Raises
-    InputError, naming the fold's folder `path`, where model and weights do not fit, or where a
-    probability is NaN.
+    The second table lacks patients with only some of their images drawn. Raises InputError, with
+    the fold's folder `path`, where model and weights do not fit, or a probability is NaN.
     """
     module = _load_module(checkpoint, path)
     batches: Any = trainer.predict(module, datamodule=bags, weights_only=True)
-    predictions = pd.DataFrame(
-        {
-            "patient": [patient for batch in batches for patient in batch.ids],
-            "probability": torch.cat([batch.bags for batch in batches]).double().numpy(),
-        }
-    )
+    patients = [patient for batch in batches for patient in batch.ids]
+    probability = torch.cat([batch.bags for batch in batches]).double().numpy()
+    predictions = pd.DataFrame({"patient": patients, "probability": probability})
     if missing := predictions["probability"].isna().sum():
         raise InputError(
             f"{path}: the probability of {missing} of {len(predictions)} patients is NaN, since "
@@ -44,9 +40,8 @@ def checkpoint_predictions(
         for patient, probabilities in zip(batch.ids, parts, strict=True):
             names = [path.name for path in bags.cohort.images[patient]]
             if len(names) == len(probabilities):
-                rows += [
-                    (patient, *each) for each in zip(names, probabilities.tolist(), strict=True)
-                ]
+                pairs = zip(names, probabilities.tolist(), strict=True)
+                rows += [(patient, *each) for each in pairs]
     return predictions, pd.DataFrame(rows, columns=["patient", "image", "probability"])
 
 

@@ -47,13 +47,9 @@ class AdditiveLogit(LateFusion):
     """
 
     def __init__(
-        self,
-        image_dim: int,
-        clinical_dim: int,
-        frozen: bool = True,
-        penalty: float = 1.0,
+        self, image_dim: int, clinical_dim: int, frozen: bool = True, penalty: float = 1.0,
         image_penalty: float | None = None,
-    ):
+    ):  # fmt: skip
         super().__init__(image_dim, clinical_dim, penalty, image_penalty)
         if image_penalty is not None and not frozen:
             raise ValueError("image_penalty fits on top of a clinical part that is frozen")
@@ -82,13 +78,9 @@ class StackedLogit(LateFusion):
     fits_images = True
 
     def __init__(
-        self,
-        image_dim: int,
-        clinical_dim: int,
-        penalty: float = 1.0,
-        image_penalty: float = 0.02,
+        self, image_dim: int, clinical_dim: int, penalty: float = 1.0, image_penalty: float = 0.02,
         inner_folds: int = 5,
-    ):
+    ):  # fmt: skip
         super().__init__(image_dim, clinical_dim, penalty, image_penalty)
         if inner_folds < 2:
             raise ValueError(f"inner_folds is {inner_folds}; must be >= 2")

@@ -133,9 +133,8 @@ class DSMIL(InstanceScorer):
         queries = at_least_single(self.q(features))
         scores = self.score(features).split(lengths.tolist())
         starts = (lengths.cumsum(0) - lengths).tolist()
-        critical = torch.stack(
-            [start + bag.argmax() for start, bag in zip(starts, scores, strict=True)]
-        )
+        pairs = zip(starts, scores, strict=True)
+        critical = torch.stack([start + bag.argmax() for start, bag in pairs])
         critical_of = torch.repeat_interleave(critical, lengths.to(critical.device))
         similarity = (queries * queries[critical_of]).sum(1) / queries.shape[1] ** 0.5
         return segment_softmax(similarity, lengths)

@@ -92,24 +92,20 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     tables = [part.table.assign(stratum=name, reference=reference) for name, part in strata]
     write_csv(table, pd.concat(tables))
     values = {
-        "reference": reference,
-        "reference_is_baseline": comparison.is_baseline,
+        "reference": reference, "reference_is_baseline": comparison.is_baseline,
         "configurations_tried": comparison.tried,
         "changed_environment": [name for name, run in comparison.runs.items() if run.changes],
         "strata": {
             name: {
-                "n_patients": stratum.n_patients,
-                "n_tests": stratum.n_tests,
+                "n_patients": stratum.n_patients, "n_tests": stratum.n_tests,
                 "results": stratum.table.to_dict("records"),
                 "smallest_detectable": stratum.smallest_detectable,
-                "best": {
-                    score: best._asdict() | {"gain": best.gain and best.gain._asdict()}
-                    for score, best in stratum.best.items()
-                },
+                "best": {score: best._asdict() | {"gain": best.gain and best.gain._asdict()}
+                         for score, best in stratum.best.items()},
             }
             for name, stratum in strata
         },
-    }
+    }  # fmt: skip
     write_json(content, to_json(values))
     return [content, table]
 

@@ -26,11 +26,9 @@ PAPER_SETTINGS = {
 }  # fmt: skip
 # Columns of the table: stratum and score.
 SHOWN = {
-    "balanced_accuracy": ("all", "balanced_accuracy"),
-    "auroc": ("all", "auroc"),
-    "hard_auroc": ("hard", "auroc"),
-    "specificity_at_95": ("all", "specificity_at_95"),
-}
+    "balanced_accuracy": ("all", "balanced_accuracy"), "auroc": ("all", "auroc"),
+    "hard_auroc": ("hard", "auroc"), "specificity_at_95": ("all", "specificity_at_95"),
+}  # fmt: skip
 BEST = "best_epoch_balanced_accuracy"
 # Okabe and Ito without yellow, by the page's names of them; and what a curve without colour needs.
 COLOURS = {
@@ -67,12 +65,10 @@ def ablation_table(runs: Mapping[str, Run]) -> pd.DataFrame:
         row |= {f"{BEST}_{end}_optimistic": run.metrics[BEST][end] for end in ("mean", "std")}
         row["seconds_per_fold"] = run.seconds and run.seconds / len(run.histories)
         rows.append(row)
-    fitted = [run for run in runs.values() if run.metrics["baselines"]][:1]
-    rows += [
-        {"baseline": name} | _score_columns(run, name)
-        for run in fitted
-        for name in run.metrics["baselines"]
-    ]
+    fitted = next((run for run in runs.values() if run.metrics["baselines"]), None)
+    if fitted:
+        names = fitted.metrics["baselines"]
+        rows += [{"baseline": name} | _score_columns(fitted, name) for name in names]
     return pd.DataFrame(rows)
 
 
@@ -80,10 +76,9 @@ def _score_columns(run: Run, baseline: str | None = None) -> dict[str, Any]:
     columns = {}
     std = {stratum: score_std(run, stratum, baseline) for stratum in STRATA}
     for column, (stratum, score) in SHOWN.items():
-        scores = (
-            baseline_scores(run, stratum).get(baseline) if baseline else run_scores(run, stratum)
-        )
-        values = (scores or {}).get(score, {})
+        of_baselines = baseline_scores(run, stratum)
+        scores = of_baselines.get(baseline, {}) if baseline else run_scores(run, stratum)
+        values = scores.get(score, {})
         columns[column] = values.get("value")
         columns |= {f"{column}_{end}": values.get(end) for end in ("low", "high")}
         columns[f"{column}_std"] = std[stratum].get(score)

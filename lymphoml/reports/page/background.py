@@ -42,11 +42,10 @@ def multiplicity(run: Run, choices: Choices) -> dict[str, Any]:
         if path != run.path.resolve() and _folds(other) == _folds(run):
             comparable.append(other)
     return {
-        "tried": len(paths),
-        "comparable": len(comparable),
+        "tried": len(paths), "comparable": len(comparable),
         "chart": sweep_chart(comparable) if len(comparable) > 1 else None,
         "uses": count_uses(paths),
-    }
+    }  # fmt: skip
 
 
 def _folds(run: Run) -> set[tuple[str, int]]:
@@ -68,8 +67,8 @@ def audit(run: Run, choices: Choices) -> dict[str, Any]:
             f"audit={choices.audit}: an audit of another cohort than the run's; audit again with "
             f"the run's data.root and columns"
         )
-    keys = {"severity": "unknown", "topic": "", "what": ""}
-    triples = [tuple(str(each.get(*item)) for item in keys.items()) for each in findings]
+    keys = ("severity", "unknown"), ("topic", ""), ("what", "")
+    triples = [tuple(str(each.get(*key)) for key in keys) for each in findings]
     rows = sorted(Counter(triples).items(), key=lambda row: _severity_order(row[0][0]))
     severities = Counter(severity for severity, _, _ in triples)
     return {
@@ -126,10 +125,8 @@ def _fields(run: Run, choices: Choices) -> dict[str, Any]:
     model, owner = f"{flat.get('model', 'model')}, {_training(data, flat)}", "all folds"
     if members := run.config.get("ensemble"):
         owner = "its members"
-        model = (
-            f"an ensemble of {len(members)} runs, {', '.join(members)}: mean of their logits; of "
-            f"the first one: {model}"
-        )
+        model = (f"an ensemble of {len(members)} runs, {', '.join(members)}: mean of their logits; "
+                 f"of the first one: {model}")  # fmt: skip
     columns, fusion = data.get("columns") or {}, flat.get("model.fusion")
     images = [] if fusion == "ClinicalOnly" else ["images of cells"]
     clinical = [] if fusion == "NoClinical" else data.get("clinical") or []

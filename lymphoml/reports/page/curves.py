@@ -34,12 +34,9 @@ def discrimination(run: Run, choices: Choices) -> dict[str, Any]:
     """How well the probabilities separate the classes: ROC, precision-recall, confusion matrix."""
     repeats = [rows for _, rows in run.predictions.groupby(run.repeat)]
     return {
-        "roc": roc_chart(repeats),
-        "precision": precision_chart(repeats),
-        "scores": run_scores(run),
-        "confusion": confusion(run.predictions),
-        "repeats": len(repeats),
-    }
+        "roc": roc_chart(repeats), "precision": precision_chart(repeats), "scores": run_scores(run),
+        "confusion": confusion(run.predictions), "repeats": len(repeats),
+    }  # fmt: skip
 
 
 def roc_chart(repeats: list[pd.DataFrame]) -> Chart:

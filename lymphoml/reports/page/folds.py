@@ -22,19 +22,15 @@ def folds(run: Run, choices: Choices) -> dict[str, Any]:
     return {
         "folds": run.metrics["folds"],
         "ends": fold_table(run).set_index("fold").loc[["mean", "std"]].to_dict("index"),
-        "repeats": run.repeat.nunique(),
-        "std": run.metrics.get("split_std"),
+        "repeats": run.repeat.nunique(), "std": run.metrics.get("split_std"),
         "gap": run.metrics.get("best_epoch_gap"),
         "epoch": "epoch selected on the inner split" if inner else "last epoch",
-        "chart": _fold_chart(run),
-        "members": run.config.get("ensemble"),
+        "chart": _fold_chart(run), "members": run.config.get("ensemble"),
         "curves": [_accuracy_chart(accuracy, last), _loss_chart(training, validation, last)],
         "fold_titles": [f"fold {fold}" for fold in run.histories],
-        "epochs": [
-            (epoch, [curve.get(epoch) for curve in accuracy.values()])
-            for epoch in range(1, last + 1)
-        ],
-    }
+        "epochs": [(epoch, [curve.get(epoch) for curve in accuracy.values()])
+                   for epoch in range(1, last + 1)],
+    }  # fmt: skip
 
 
 def _curves(run: Run, column: str) -> Curves:

@@ -37,15 +37,12 @@ def write_overview(
     title = f"{len(runs)} runs of {runs[0].config.get('name', out.parent.name)}"
     models = {labels[run.path]: run_scores(run) for run in runs} | titled_baselines(runs[0])
     content = {
-        "title": title,
-        "cohort": runs[0].config["data"].get("name", "cohort"),
-        "n": len(runs),
+        "title": title, "cohort": runs[0].config["data"].get("name", "cohort"), "n": len(runs),
         "patients": runs[0].metrics["n_patients"],
         "rows": [_row(run, labels, links, out) for run in runs],
-        "forest": forest("balanced_accuracy", models, 230, len(runs)),
-        "sweep": sweep_chart(runs),
+        "forest": forest("balanced_accuracy", models, 230, len(runs)), "sweep": sweep_chart(runs),
         "comparison": comparison and _comparison_content(comparison),
-    }
+    }  # fmt: skip
     write_text(out, render(title, "overview", content))
     return out
 
@@ -53,13 +50,11 @@ def write_overview(
 def _row(run: Run, labels: Mapping[Path, str], links: Mapping[Path, Path], out: Path) -> dict:
     gain = (run.metrics.get("gain") or {}).get("all") or {}
     return {
-        "name": labels[run.path],
-        "link": _link(links[run.path], out),
+        "name": labels[run.path], "link": _link(links[run.path], out),
         "scores": [run_scores(run, stratum).get(score) for stratum, score in COLUMNS],
-        "gain": gain.get("balanced_accuracy"),
-        "changed": bool(run.changes),
+        "gain": gain.get("balanced_accuracy"), "changed": bool(run.changes),
         "best_epochs": run.metrics["best_epoch_balanced_accuracy"]["mean"],
-    }
+    }  # fmt: skip
 
 
 def _link(page: Path, out: Path) -> str | None:

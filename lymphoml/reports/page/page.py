@@ -61,14 +61,11 @@ def render(
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "score": formatting.format_score,
-        "interval": formatting.format_interval,
-        "estimate": formatting.format_estimate,
-        "p": formatting.format_p,
-        "counted": formatting.format_count,
-        "svg": lambda drawn: Markup(chart.svg(drawn)),
+        "score": formatting.format_score, "interval": formatting.format_interval,
+        "estimate": formatting.format_estimate, "p": formatting.format_p,
+        "counted": formatting.format_count, "svg": lambda drawn: Markup(chart.svg(drawn)),
         "legend_key": lambda series: Markup(chart.legend_key(series)),
-    }
+    }  # fmt: skip
     environment.globals["m"] = environment.get_template("sections/macros.html.j2").module
 
     def part(name: str, content: dict[str, Any]) -> Markup:

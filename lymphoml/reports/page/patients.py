@@ -37,16 +37,11 @@ def patients(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
     except InputError as error:
         missing = f"No cells are shown: {error.problems[0]}"
     return {
-        "chart": _chart(table),
-        "rows": listed.reset_index().to_dict("records"),
-        "n": len(table),
-        "ids": choices.ids,
-        "cells": cells,
-        "missing": missing,
-        "eval_bag_size": run.config["data"].get("eval_bag_size"),
-        "repeats": run.repeat.nunique(),
+        "chart": _chart(table), "rows": listed.reset_index().to_dict("records"), "n": len(table),
+        "ids": choices.ids, "cells": cells, "missing": missing,
+        "eval_bag_size": run.config["data"].get("eval_bag_size"), "repeats": run.repeat.nunique(),
         "has_hard_stratum": bool(table["hard"].notna().any()),
-    }
+    }  # fmt: skip
 
 
 def patient_names(run: Run, ids: bool) -> dict[str, str]:
@@ -147,10 +142,8 @@ def _chart(table: pd.DataFrame) -> Chart:
 
 def pseudonyms(patients: Sequence[str], key: bytes) -> dict[str, str]:
     """A name like `P-7KQ2M4` for each patient, by a keyed digest: stable, all different."""
-    digests = {
-        patient: b32encode(hmac.digest(key, patient.encode(), "sha256")).decode()
-        for patient in patients
-    }
+    keyed = {patient: hmac.digest(key, patient.encode(), "sha256") for patient in patients}
+    digests = {patient: b32encode(digest).decode() for patient, digest in keyed.items()}
     length = MIN_LENGTH
     while len({digest[:length] for digest in digests.values()}) < len(digests):
         length += 1

@@ -81,31 +81,23 @@ def comparison(run: Run, choices: Choices) -> dict[str, Any]:
     elif hard_scores["balanced_accuracy"]["value"] is None:
         hard_missing = "The hard stratum is not estimable: it has only one class."
     hard = run.hard_stratum()
+    models = {THIS_RUN: scores} | titled_baselines(run)
     return {
         "columns": [TITLES[key] for key in SHOWN],
-        "models": [
-            (model, [each.get(key) for key in SHOWN])
-            for model, each in ({THIS_RUN: scores} | titled_baselines(run)).items()
-        ],
+        "models": [(name, [each.get(key) for key in SHOWN]) for name, each in models.items()],
         "has_clinical": "logistic_regression" in run.metrics["baselines"],
         "gains": [(baseline_title(gain["reference"]), _gains(gain)) for gain in gains],
         "groups": list(groups),
-        "measures": [
-            (title, [each.get(key) for each in groups.values()])
-            for key, title in TITLES.items()
-            if key in scores
-        ],
-        "thresholds": [
-            (title, thresholds[key]["balanced_accuracy"])
-            for key, title in THRESHOLDS.items()
-            if thresholds.get(key)
-        ],
+        "measures": [(title, [each.get(key) for each in groups.values()])
+                     for key, title in TITLES.items() if key in scores],
+        "thresholds": [(title, thresholds[key]["balanced_accuracy"])
+                       for key, title in THRESHOLDS.items() if thresholds.get(key)],
         "nested_95": thresholds.get("nested_95"),
         "hard": describe_hard_stratum(run.config, run.metrics.get("hard_max")),
         "hard_missing": hard_missing,
         "hard_counts": None if hard is None else count_patients(run, hard.index[hard]),
         "hard_charts": [forest(measure, hard_models) for measure in HEADLINE],
-    }
+    }  # fmt: skip
 
 
 def _gains(gain: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -16,11 +16,8 @@ MAX_GROUP_LENGTH = 128  # characters, W&B's limit
 
 def sweep_factors(config: Any) -> dict[str, Any]:
     """Return what runs are compared by, each a short name or a number."""
-    return {
-        "optim": _short_name(config.optim),
-        "lr": config.lr,
-        "scheduler": _short_name(config.scheduler),
-    }
+    optim, scheduler = _short_name(config.optim), _short_name(config.scheduler)
+    return {"optim": optim, "lr": config.lr, "scheduler": scheduler}
 
 
 def public_config(config: Any) -> Any:
