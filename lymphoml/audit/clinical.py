@@ -150,9 +150,8 @@ def site_findings(cohort: Cohort, data: DataConfig) -> Iterator[Finding]:
 def suspected_pairs(cohort: Cohort, tables: Sequence[str], folds: int) -> list[dict[str, Any]]:
     """Return every two records of one person: patients, labels, tables.
 
-    `split_probability` is the chance that a stratified split into `folds` without groups separates
-    them; None where they are in different tables or one is unlabelled. lymphoml's folds are
-    grouped: they never do.
+    `split_probability` is the chance that a stratified split into `folds` without groups, unlike
+    lymphoml's, separates them; None where one is unlabelled.
     """
     sizes, label_of = cohort.table["label"].value_counts(), cohort.table["label"].to_dict()
     table_of = {patient: tables[number] for patient, number in cohort.origin["table"].items()}

@@ -74,10 +74,8 @@ def print_audit(content: dict[str, Any], console: Console | None = None) -> None
         _print_shortcuts(content["shortcuts"], content["hard_stratum"], console)
     counts = [count(n, severity) for severity, n in content["severities"].items()]
     images = content["images"]
-    console.print(
-        f"{', '.join(counts)}; {images['usable']:,} of {images['files']:,} images can be used",
-        highlight=False,
-    )
+    usable = f"{images['usable']:,} of {images['files']:,} images can be used"
+    console.print(f"{', '.join(counts)}; {usable}", highlight=False)
 
 
 def _print_shortcuts(

@@ -141,10 +141,7 @@ def exact_duplicates(records: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def near_duplicates(records: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return pairs of usable files whose hashes differ by at most DISTANCE bits.
-
-    Blank images, which all look alike, and identical files are left out.
-    """
+    """Return pairs of usable files, not blank, not identical, that differ by DISTANCE at most."""
     good = usable(records)
     good = good[~good["blank"].astype(bool)].drop_duplicates(["digest", "patient"])
     digests, files, patients = (good[key].to_numpy() for key in ("digest", "file", "patient"))
@@ -169,10 +166,7 @@ def close_pairs(hashes: np.ndarray, distance: int) -> Iterator[tuple[int, int, i
 def duplicate_findings(
     exact: list[dict[str, Any]], near: list[dict[str, Any]], labels: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Yield a finding per kind, across and within patients; `labels` has label and table of each.
-
-    A copy in another fold or table gives away the label.
-    """
+    """Yield what is across patients, where a copy gives away the label (`labels`), and within."""
     for groups, kind, one in ((exact, "identical", "group"), (near, "nearly identical", "pair")):
         across = [group for group in groups if len(group["patients"]) > 1]
         within = [group for group in groups if len(group["patients"]) == 1]

@@ -25,8 +25,7 @@ def audit(data: DataConfig) -> dict[str, Any]:
         exit_code      0 clean, 1 warnings, 2 errors
         severities     {error, warning, note: number of findings}
         findings       [{severity, topic, what, where: [file, row or patient], action}]
-        images         {files, usable, unused: {"*.png": n}, modes: {RGB: n},
-                       sizes: {"224 x 224": n}}
+        images         {files, usable, unused: {"*.png": n}, modes: {RGB: n}, sizes: {"9 x 9": n}}
         duplicates     {distance, exact: [{files, patients}], near: [{files, patients, distance}]}
         bag_size       {min, median, max}
         classes        {records, tumoral, reactive, unlabelled, persons: {tumoral, reactive},
@@ -42,11 +41,9 @@ def audit(data: DataConfig) -> dict[str, Any]:
     root, (cohort, bags) = root_folder(data), load_cohort_lenient(data)
     preprocessing = Preprocessing(data.crop, data.resize)
     records = images.examine(bags.images, root, preprocessing)
-    findings = [
-        *(problem_finding(problem, root) for problem in bags.problems),
-        *images.image_findings(records, preprocessing),
-        *images.unused_findings(bags.unused),
-    ]
+    findings = [problem_finding(problem, root) for problem in bags.problems]
+    findings += images.image_findings(records, preprocessing)
+    findings += images.unused_findings(bags.unused)
     exact, near = images.exact_duplicates(records), images.near_duplicates(records)
     content: dict[str, Any] = {
         "images": _image_counts(records, sum(bags.unused.values(), Unused())),
@@ -68,17 +65,16 @@ def audit(data: DataConfig) -> dict[str, Any]:
             *clinical.site_findings(cohort.labelled, data),
             *clinical.person_findings(content["persons"]),
             *shortcuts.shortcut_findings(content.get("shortcuts", {"fields": []})["fields"]),
-        ]
+        ]  # fmt: skip
     findings += images.duplicate_findings(exact, near, labels)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return {
-        "private": PRIVATE,
-        "cohort": data.name,
+        "private": PRIVATE, "cohort": data.name,
         "fingerprint": cohort and cohort.labelled.fingerprint()[:16],
         "exit_code": max((EXIT_CODES[each.severity] for each in findings), default=0),
         "severities": {s: sum(each.severity == s for each in findings) for s in SEVERITIES},
         "findings": [vars(each) | {"where": list(each.where)} for each in findings],
-    } | content
+    } | content  # fmt: skip
 
 
 def _image_counts(records: pd.DataFrame, unused: Unused) -> dict[str, Any]:

@@ -22,8 +22,7 @@ class ClinicalEncoder:
     A number or an age is one feature, its natural logarithm where the column is declared `log`.
     A categorical column of m values is m - 1 features of 0 or 1, named `sex=M`: all zeros mean the
     first in alphabetical order. A feature that is `constant` over the rows it was fitted to is 0
-    for everybody: no model can learn what another value means. Holds only primitives, for a
-    checkpoint.
+    for everybody: no model can learn it. Holds only primitives, for a checkpoint.
     """
 
     columns: dict[str, dict[str, Any]]  # name: {"log": bool} or {"categories": sorted list}

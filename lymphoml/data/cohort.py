@@ -87,10 +87,7 @@ def load_cohort(data: DataConfig) -> Cohort:
 
 
 def load_cohort_lenient(data: DataConfig) -> tuple[Cohort | None, Bags]:
-    """Return the patients without a problem, None without any, and every bag found.
-
-    The problems are of tables, too; none of them quotes a birth date.
-    """
+    """Return the patients without a problem, if any; all bags; problems, without birth dates."""
     try:
         text, bags = (_read_bags if data.layout == LAYOUT else _read_tables)(data)
     except DataError as error:
@@ -197,11 +194,9 @@ def _persons(text: pd.DataFrame, known: pd.DataFrame, data: DataConfig) -> pd.Se
 def subgroups(cohort: Cohort, data: DataConfig) -> pd.DataFrame:
     """Return a column of categories for each grouping, indexed by patient.
 
-    `hard`, where `data.hard_stratum` is declared: "1" for a value of its column up to `max`, where
-    clinical values do not separate the classes, "0" above, "unknown" where it is missing. `records
-    of the person`, where a person has several: "one" or "several". `site`, where declared. Then
-    every categorical column, age by OLD, the separator of the birth date, and the earlier and later
-    half of each table's rows.
+    `hard`, where declared: "1" up to `max`, where clinical values do not separate the classes, "0"
+    above, "unknown". `records of the person`, where any has several: "one" or "several". `site`,
+    where declared; every category, age by OLD, the birth date's separator, half of a table's rows.
     """
     table, origin = cohort.table, cohort.origin
     found = pd.DataFrame(index=table.index)

@@ -84,12 +84,10 @@ def birth_date(cell: str, data: DataConfig) -> datetime:
 
 
 def input_schema(column: ColumnConfig) -> dict[str, Any]:
-    """Return what decides on a column's values as the model's input, to compare cohorts.
-
-    A birth date is an age in years, at a date that a later cohort must be free to choose.
-    """
+    """Return what decides on a column's values as the model's input, to compare cohorts."""
     if column.kind == "categorical":
         return {"kind": column.kind, "categories": column.categories}
+    # An age in years is at a date that a later cohort must be free to choose.
     return {"kind": "numeric", "log": column.kind == "numeric" and column.log}
 
 

@@ -29,10 +29,9 @@ Transform = Callable[..., Tensor]  # (images, augmentation_noise or nothing) to 
 class PatientBags(pl.LightningDataModule):
     """Bags of patients to predict: what a fold and another cohort have in common.
 
-    `data` is the configuration's section of that name; `store` is None where the model uses no
-    images; `clinical`, and `features` where the store has feature vectors, were fitted on the
-    training patients of the model that predicts. The LightningModule applies `transform`, chunk by
-    chunk, so that a large bag stays bytes: as floats a whole bag would take four times the memory.
+    `store` is None where the model uses no images; `clinical`, and `features` where the store has
+    feature vectors, were fitted on the model's training patients. The LightningModule applies
+    `transform` chunk by chunk: as floats a whole bag would take four times the memory.
     """
 
     def __init__(
@@ -78,25 +77,18 @@ class PatientBags(pl.LightningDataModule):
             data.train_bag_size if training else data.eval_bag_size,
             training and with_pixels and self.images.random, self.keyed,
         )  # fmt: skip
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
-            dataset,
-            batch_size=data.batch_size if training else 1,
+            dataset, batch_size=data.batch_size if training else 1,
             sampler=EpochSampler(len(patients), self.keyed, training, self.first_epoch),
-            collate_fn=collate,
-            num_workers=data.num_workers,
-            persistent_workers=data.num_workers > 0,
-            worker_init_fn=end_with_parent,
+            collate_fn=collate, num_workers=data.num_workers, worker_init_fn=end_with_parent,
+            persistent_workers=data.num_workers > 0, pin_memory=on_gpu,
             timeout=data.timeout if data.num_workers else 0,
-            pin_memory=self.trainer is not None
-            and self.trainer.strategy.root_device.type == "cuda",
-        )
+        )  # fmt: skip
 
 
 class BagDataModule(PatientBags):
-    """One fold's patients; scaling is fitted to its training patients, for the checkpoint.
-
-    So are the ranges of `inputs`, what the model depends on (`model_inputs`).
-    """
+    """One fold's patients; scaling, and ranges of `inputs`, are fitted to those in training."""
 
     def __init__(
         self, data: DataConfig, cohort: Cohort, store: ImageStore | FeatureStore | None,

@@ -78,10 +78,7 @@ class Opened(NamedTuple):
 
 @contextmanager
 def decoding_threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads in which Pillow's warnings are errors.
-
-    Filters are the whole process's: set once around the threads, never within them.
-    """
+    """Yield threads in which warnings are errors: filters are the process's, so set around all."""
     with warnings.catch_warnings(action="error"), ThreadPoolExecutor(available_cores()) as pool:
         yield pool
 

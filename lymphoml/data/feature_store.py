@@ -11,10 +11,7 @@ if TYPE_CHECKING:  # a report opens a cohort without torch
 
 
 class FeatureStore:
-    """float32 (m, d) of each patient's images; `widths` are those of concatenated blocks.
-
-    `encoder` says what made them, where a file does.
-    """
+    """float32 (m, d) of each patient's images; `widths` of blocks, `encoder` if a file says so."""
 
     def __init__(
         self, features: Mapping[str, np.ndarray], names: Sequence[str],

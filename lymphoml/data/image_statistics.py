@@ -17,14 +17,12 @@ STATISTICS = ("brightness", "saturation", "size", "focus")
 
 
 def image_statistics(images: Images) -> pd.DataFrame:
-    """Return the mean of each of STATISTICS over SAMPLED images, a row a patient.
+    """Return the mean of each of STATISTICS over SAMPLED images, a row a patient; NaN without any.
 
     brightness  mean luma, 0 to 255
     saturation  mean of HSV's, 0 to 1
     size        root of the number of pixels in the file
     focus       standard deviation of the luma's Laplacian, cut at 128: low where images are blurred
-
-    NaN for a patient without an image that can be read.
     """
     with decoding_threads() as pool:
         rows = list(pool.map(_measure_patient, images.values()))

@@ -64,7 +64,6 @@ Pattern = Annotated[Text, _must("a file name, without folder", lambda text: "/" 
 Day = Annotated[str, _must("a date, YYYY-MM-DD", _is_day)]
 Cell = Annotated[str, BeforeValidator(_to_text)]
 Category = Annotated[Cell, _must("visible, and not begin with = + - @", is_safe_text)]
-
 Heading = Annotated[Text, _must("visible, and not begin with = + - @", is_safe_text)]
 
 

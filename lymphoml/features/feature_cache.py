@@ -98,10 +98,9 @@ def _compute_missing(
 
 
 def _results(
-    blocks: Sequence[FeatureBlock],
-    tasks: Sequence[Task],
+    blocks: Sequence[FeatureBlock], tasks: Sequence[Task],
     sizes: Mapping[Preprocessing, Size | None],
-) -> Iterator[Result]:
+) -> Iterator[Result]:  # fmt: skip
     """Yield the result of each task in turn, by several processes where that pays."""
     compute = partial(compute_patient, blocks, sizes=sizes)
     processes = min(available_cores(), MAX_PROCESSES, len(tasks))

@@ -18,6 +18,11 @@ from lymphoml.models.build import takes_features, uses_images
 # Settings of pixels, when off.
 OF_PIXELS = {"augment.stain_jitter": 0.0, "stain_norm": None, "augment.scale": 0.0, "eval_tta": 1}
 
+OF_VECTORS = ("must be identity or mlp for bags of feature vectors (data/features, "
+              f"data.layout={LAYOUT})")  # fmt: skip
+OF_IMAGES = ("this one takes feature vectors; set data/features, such as data/features=morphology, "
+             "or choose a network")  # fmt: skip
+
 
 def open_instance_store(
     data: DataConfig, images: Images, encoder: PretrainedEncoder | None = None
@@ -51,16 +56,8 @@ def check_features(config: Any) -> None:
             f"data/features: has no effect with data.layout={LAYOUT}, where data.table holds the "
             f"feature vectors; leave it out"
         )
-    if images and data.holds_features and not takes_features(config.model):
-        raise InputError(
-            "model.encoder: must be identity or mlp for bags of feature vectors (data/features, "
-            f"data.layout={LAYOUT})"
-        )
-    if images and not data.holds_features and takes_features(config.model):
-        raise InputError(
-            "model.encoder: this one takes feature vectors; set data/features, such as "
-            "data/features=morphology, or choose a network"
-        )
+    if images and data.holds_features != takes_features(config.model):
+        raise InputError(f"model.encoder: {OF_VECTORS if data.holds_features else OF_IMAGES}")
     changed = [f"data.{key}={value}" for key, off in OF_PIXELS.items()
                if (value := attrgetter(key)(data)) != off]  # fmt: skip
     if changed and (data.holds_features or not images):

@@ -97,14 +97,11 @@ def cover(inside: Array, blur: float) -> Array:
 
 
 BACKGROUND = np.array([251, 236, 208], np.float32)  # red, green, blue of clear plasma
-DENSITY = np.array(
-    [
-        [0.35, 0.45, 0.27],  # haemoglobin: grey pink
-        [0.72, 0.63, 0.16],  # cytoplasm: sky blue
-        [1.50, 1.85, 0.80],  # chromatin: dark purple
-    ],
-    np.float32,
-)
+DENSITY = np.array([
+    [0.35, 0.45, 0.27],  # haemoglobin: grey pink
+    [0.72, 0.63, 0.16],  # cytoplasm: sky blue
+    [1.50, 1.85, 0.80],  # chromatin: dark purple
+], np.float32)  # fmt: skip
 
 
 class Slide(NamedTuple):
@@ -121,9 +118,8 @@ def draw_slide(rng: np.random.Generator) -> Slide:
     return Slide(
         background=BACKGROUND * (1 + 0.005 * rng.standard_normal(3, np.float32)),
         density=DENSITY * np.exp(0.06 * rng.standard_normal((3, 1), np.float32)),
-        pallor=rng.uniform(0.4, 0.95),
-        spacing=rng.uniform(0.235, 0.3),
-    )
+        pallor=rng.uniform(0.4, 0.95), spacing=rng.uniform(0.235, 0.3),
+    )  # fmt: skip
 
 
 def draw_smear(size: int, atypical: bool, slide: Slide, rng: np.random.Generator) -> Array:

@@ -130,10 +130,9 @@ def _bounds(images: tuple[int, int], model: Population, points: int) -> dict[str
     specificity = (bag[0] * below[0][place]).sum()
     sensitivity = (bag[1] * (1 - below[1][place])).sum()
     return {
-        "table": float(np.maximum(*table).sum() / 2),
-        "images": float(np.maximum(*bag).sum() / 2),
+        "table": float(np.maximum(*table).sum() / 2), "images": float(np.maximum(*bag).sum() / 2),
         "both": float((specificity + sensitivity) / 2),
-    }
+    }  # fmt: skip
 
 
 def _table_likelihoods(model: Population, points: int) -> tuple[np.ndarray, np.ndarray]:

@@ -173,9 +173,8 @@ def _pretrain(
             module.encoder, f"pretrain.encoder={settings.encoder.get('name')}", cells.size,
             turned_by="pretraining", bf16_on_cpu=resolved.bf16_on_cpu, section="pretrain",
         )  # fmt: skip
-        options = trainer.replace(
-            {"max_epochs": settings.epochs, "check_val_every_n_epoch": 1, "patience": None}
-        )
+        changes = {"max_epochs": settings.epochs, "check_val_every_n_epoch": 1, "patience": None}
+        options = trainer.replace(changes)
         callbacks = [
             KeyedSeeds(settings.seed, "pretraining"),
             checkpoints.SaveEpoch(folder, select=False),
