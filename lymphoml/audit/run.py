@@ -65,7 +65,7 @@ def audit(data: DataConfig) -> dict[str, Any]:
             *clinical.site_findings(cohort.labelled, data),
             *clinical.person_findings(content["persons"]),
             *shortcuts.shortcut_findings(content.get("shortcuts", {"fields": []})["fields"]),
-        ]  # fmt: skip
+        ]
     findings += images.duplicate_findings(exact, near, labels)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return {

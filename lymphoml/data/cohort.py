@@ -214,8 +214,7 @@ def subgroups(cohort: Cohort, data: DataConfig) -> pd.DataFrame:
         elif column.kind == "date_of_birth":
             found[name] = _either(values, values >= OLD, f"{OLD} and above", f"below {OLD}")
             found[f"{name} format"] = origin[f"{name} format"].fillna("unknown")
-    middle = origin["row"].groupby(origin["table"]).transform("median")
-    late = origin["row"] > middle
+    late = origin["row"] > origin["row"].groupby(origin["table"]).transform("median")
     found["acquisition_half"] = late.map({True: "later half", False: "earlier half"})
     return found
 
