@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lymphoml.runs.finished_run import Run
-from lymphoml.runs.naming import is_runtime_key
+from lymphoml.runs.naming import RUNTIME_KEYS, in_groups
 
 FIRST = ("optim", "lr", "scheduler")  # what the paper's ablation varies
 TOP_LEVEL = {"seed"}  # a key that groups may have as well
@@ -52,7 +52,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Settings:
             flat[prefix.removesuffix(".")] = cls
         elif isinstance(value, dict):
             flat |= flatten(value, f"{key}.")
-        elif not is_runtime_key(key):
+        elif not in_groups(key, RUNTIME_KEYS):
             flat[key] = value
     return flat
 

@@ -1,7 +1,5 @@
 """The end of a run: once every fold is done, its scores, baselines and subgroups."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from lymphoml.core.errors import InputError
@@ -13,7 +11,7 @@ from lymphoml.data.persons import count_persons
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 from lymphoml.runs.baselines import baseline_features, baseline_predictions
-from lymphoml.runs.checksums import is_complete, verify_checksums, write_checksums
+from lymphoml.runs.checksums import AGAIN, is_complete, verify_checksums, write_checksums
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import RunContext
 from lymphoml.runs.provenance import CHANGES, weights_file
@@ -32,7 +30,9 @@ def aggregate_folds(run: RunContext, tracker: Tracker) -> float:
     with run_lock(folder):
         if not is_complete(folder):
             _write_results(run, folds, tracker)
-    return _balanced_accuracy(folder / "metrics.json")
+    verify_checksums(folder)
+    metrics = read_mapping(folder / "metrics.json", AGAIN)
+    return float(metrics["balanced_accuracy"]["value"])
 
 
 def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
@@ -59,15 +59,6 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
     tracker.log_cross_validation(metrics)
     write_json(folder / "metrics.json", metrics)
     write_checksums(folder)
-
-
-def _balanced_accuracy(path: Path) -> float:
-    advice = "remove it, and rerun the same command"
-    score = read_mapping(path, advice).get("balanced_accuracy")
-    value = score.get("value") if isinstance(score, dict) else None
-    if not isinstance(value, float | int):
-        raise InputError(f"{path} has no balanced_accuracy; {advice}")
-    return float(value)
 
 
 def _features(run: RunContext) -> dict[str, FeatureStore]:

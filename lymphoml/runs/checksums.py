@@ -80,8 +80,6 @@ def _read(path: Path) -> dict[str, str]:
 
 def _advice(path: Path) -> str:
     """What to do about a file that is missing or has changed."""
-    if (fold := path.parent).name.startswith("fold-"):
-        return f"restore it, or remove {fold} and {AGAIN}"
-    if path.name in SOURCES:
-        return f"restore it, or remove {path.parent} and {AGAIN}"
-    return f"restore it, or remove {path.parent / SUMS} and {AGAIN}"
+    folder = path.parent
+    all_of_it = folder.name.startswith("fold-") or path.name in SOURCES
+    return f"restore it, or remove {folder if all_of_it else folder / SUMS} and {AGAIN}"

@@ -14,7 +14,7 @@ from lymphoml.runs.run_folder import (
     ROW_KEYS,
     read_config,
     read_environment,
-    read_predictions_csv,
+    read_folds_csv,
     row_keys,
 )
 
@@ -101,9 +101,7 @@ def resolve_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
                 f"members=[A,B,...], or {REMAKE}."
             )
         digests.remove(digest)
-        own, shared = (row_keys(read_predictions_csv(each / "folds.csv", ROW_KEYS))
-                       for each in (member, run))  # fmt: skip
-        if own != shared:
+        if row_keys(read_folds_csv(member)) != row_keys(read_folds_csv(run)):
             raise InputError(f"member {member}: folds.csv differs from that of {run}; {REMAKE}")
     return members
 

@@ -18,6 +18,7 @@ from lymphoml.runs.run_folder import (
     RERUN,
     ROW_KEYS,
     read_environment,
+    read_folds_csv,
     read_out_of_fold,
     read_predictions_csv,
 )
@@ -106,7 +107,7 @@ def read_run(path: Path) -> Run:
     _check_finished([path])
     verify_checksums(path)
     member_names(path)  # refuses what cannot be names
-    folds = read_predictions_csv(path / "folds.csv", ROW_KEYS)
+    folds = read_folds_csv(path)
     folders = {fold: fold_folder(path, fold) for fold in sorted(folds["fold"].unique().tolist())}
     done = [read_mapping(folder / "done.json") for folder in folders.values()]
     seconds: list[Any] = [each.get("seconds") for each in done]
@@ -174,7 +175,7 @@ def _missing(path: Path) -> str | None:
     files = ("config.yaml", "folds.csv", "predictions.csv", "metrics.json", SUMS)
     absent = [name for name in files if not (path / name).is_file()]
     if "folds.csv" not in absent:
-        folds = read_predictions_csv(path / "folds.csv", ROW_KEYS)["fold"].unique()
+        folds = read_folds_csv(path)["fold"].unique()
         if unfinished := [str(fold) for fold in sorted(folds) if not is_done(path, fold)]:
             return f"done.json is missing in fold {', '.join(unfinished)}"
     return f"it has no {absent[0]}" if absent else None

@@ -17,9 +17,9 @@ RUNTIME_KEYS = {
 MAX_NAME_BYTES = 160  # of the 255 that file systems allow
 
 
-def is_runtime_key(key: str) -> bool:
-    """Return whether the dotted key, or a group that holds it, is in RUNTIME_KEYS."""
-    return any(f"{key}.".startswith(f"{each}.") for each in RUNTIME_KEYS)
+def in_groups(key: str, groups: Iterable[str]) -> bool:
+    """Return whether the dotted key, or a group that holds it, is one of `groups`."""
+    return any(f"{key}.".startswith(f"{each}.") for each in groups)
 
 
 def slug(overrides: Iterable[str]) -> str:
@@ -32,7 +32,7 @@ def slug(overrides: Iterable[str]) -> str:
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
         key = key.replace("/", ".")
-        if not is_runtime_key(key):
+        if not in_groups(key, RUNTIME_KEYS):
             kept.append(f"{key}{equals}{_canonical(_last_part(value))}")
     name = ",".join(sorted(kept)) or "default"
     if len(name.encode()) <= MAX_NAME_BYTES:
@@ -42,7 +42,7 @@ def slug(overrides: Iterable[str]) -> str:
 
 def leaves(config: Any) -> Iterator[tuple[str, Any]]:
     """Yield dotted key and value of everything in a plain configuration that counts."""
-    return (leaf for leaf in all_leaves(config) if not is_runtime_key(leaf[0]))
+    return (leaf for leaf in all_leaves(config) if not in_groups(leaf[0], RUNTIME_KEYS))
 
 
 def _last_part(path: str) -> str:

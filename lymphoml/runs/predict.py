@@ -22,27 +22,15 @@ from lymphoml.data.training_range import model_inputs
 from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining.settings import INPUTS, PRETRAINED
 from lymphoml.models.build import uses_clinical, uses_images
-from lymphoml.runs import test_set_log
+from lymphoml.runs import prediction_folder, test_set_log
 from lymphoml.runs.checksums import verify_checksums
 from lymphoml.runs.cohort_shift import CohortShift
 from lymphoml.runs.ensemble import mean_probability
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.known_patients import KnownTo, known_to, without_trained
-from lymphoml.runs.prediction_folder import (
-    MADE_FROM,
-    choose_folder,
-    cohort_digest,
-    is_own_cohort,
-    made_from,
-)
 from lymphoml.runs.prepare import Store, load_run_encoder
 from lymphoml.runs.provenance import read_changes
-from lymphoml.runs.run_folder import (
-    ROW_KEYS,
-    read_environment,
-    read_predictions_csv,
-    selected_epoch,
-)
+from lymphoml.runs.run_folder import read_environment, read_folds_csv, selected_epoch
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.runs.trained_on import TrainedOn, check_encoder, check_folds
 from lymphoml.runs.triage_rule import apply_rule, read_rule
@@ -54,14 +42,9 @@ from lymphoml.training.trainer import make_trainer
 
 
 def predict(
-    run: Path,
-    members: Mapping[Path, TrainConfig],
-    out: Path | None,
-    patients: str,
-    header: tuple[str, str],
-    strict: bool = False,
-    allow_unknown_encoder: bool = False,
-) -> pd.DataFrame:
+    run: Path, members: Mapping[Path, TrainConfig], out: Path | None, patients: str,
+    header: tuple[str, str], strict: bool = False, allow_unknown_encoder: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """Write `predictions.csv` and `submission.csv` into `out`; return the predictions, a row each.
 
     By default into `RUN/test`, those of another cohort than the run's into a folder of their own.
@@ -82,9 +65,12 @@ def predict(
     cohorts = {member: load_cohort(config.data) for member, config in members.items()}
     first, *_ = cohorts.values()
     # Whether the cohort is the one that every member was trained on.
-    own = all(is_own_cohort(trained_on[each], cohorts[each], patients) for each in members)
-    digest = cohort_digest(first)
-    out = choose_folder(run, out, digest, own)
+    own = all(
+        prediction_folder.is_own_cohort(trained_on[each], cohorts[each], patients)
+        for each in members
+    )
+    digest = prediction_folder.cohort_digest(first)
+    out = prediction_folder.choose_folder(run, out, digest, own)
     shift = CohortShift()
     probabilities, known = _mean_over_members(
         members, cohorts, trained_on, patients, allow_unknown_encoder, shift
@@ -97,7 +83,7 @@ def predict(
         scores = probabilities.mask(outside != "", np.inf)
         predictions["triage"] = apply_rule(run, rule, scores).to_list()
     unlabelled = int((first.table["label"].loc[probabilities.index] < 0).sum())
-    source = made_from(run, members, digest, own)
+    source = prediction_folder.made_from(run, members, digest, own)
     _write(run, out, predictions, header, unlabelled, source)
     return predictions
 
@@ -117,13 +103,10 @@ def _summarize(probabilities: pd.DataFrame, outside: pd.DataFrame) -> pd.DataFra
 
 
 def _mean_over_members(
-    members: Mapping[Path, TrainConfig],
-    cohorts: Mapping[Path, Cohort],
-    trained_on: Mapping[Path, Mapping[int, TrainedOn]],
-    patients: str,
-    allow_unknown_encoder: bool,
-    shift: CohortShift,
-) -> tuple[pd.DataFrame, KnownTo]:
+    members: Mapping[Path, TrainConfig], cohorts: Mapping[Path, Cohort],
+    trained_on: Mapping[Path, Mapping[int, TrainedOn]], patients: str,
+    allow_unknown_encoder: bool, shift: CohortShift,
+) -> tuple[pd.DataFrame, KnownTo]:  # fmt: skip
     """Return that of `fold_probabilities`, and who is known to any member's models."""
     tables: list[pd.DataFrame] = []
     known: list[KnownTo] = []
@@ -150,13 +133,9 @@ def _mean_over_members(
 
 
 def _write(
-    run: Path,
-    out: Path,
-    predictions: pd.DataFrame,
-    header: tuple[str, str],
-    unlabelled: int,
+    run: Path, out: Path, predictions: pd.DataFrame, header: tuple[str, str], unlabelled: int,
     source: dict[str, Any],
-) -> None:
+) -> None:  # fmt: skip
     """Write the two tables and what they were made from; count a use of unlabelled patients."""
     content = csv_text(out / "predictions.csv", predictions)
     submission = predictions[["patient", "label"]].set_axis(list(header), axis=1)
@@ -167,11 +146,9 @@ def _write(
         test_set_log.record(run, "predict", digest, unlabelled)
     write_text(out / "submission.csv", sent)
     write_text(out / "predictions.csv", content)
-    write_json(out / MADE_FROM, source | {"predictions_sha256": digest})
-    print(
-        f"{len(predictions)} patients, {int(predictions['label'].sum())} called tumoral: "
-        f"{out / 'predictions.csv'}"
-    )
+    write_json(out / prediction_folder.MADE_FROM, source | {"predictions_sha256": digest})
+    tumoral, path = int(predictions["label"].sum()), out / "predictions.csv"
+    print(f"{len(predictions)} patients, {tumoral} called tumoral: {path}")
     print(f"Kaggle file: {out / 'submission.csv'}")
 
 
@@ -179,8 +156,7 @@ def check_run(run: Path, config: TrainConfig) -> dict[int, TrainedOn]:
     """Return what each fold was trained on; InputError where one cannot predict with `config`."""
     check_features(config)
     verify_checksums(run, weights=True)
-    table = read_predictions_csv(run / "folds.csv", ROW_KEYS)
-    folds = sorted(table["fold"].unique().tolist())
+    folds = sorted(read_folds_csv(run)["fold"].unique().tolist())
     for fold in folds:
         if not is_done(run, fold):
             raise InputError(f"run {run}: fold {fold} is not finished. Rerun its command.")
@@ -209,11 +185,7 @@ def _input_keys(config: TrainConfig) -> set[str]:
 
 
 def fold_probabilities(
-    run: Path,
-    config: TrainConfig,
-    cohort: Cohort,
-    folds: list[int],
-    shift: CohortShift | None = None,
+    run: Path, config: TrainConfig, cohort: Cohort, folds: list[int], shift: CohortShift
 ) -> pd.DataFrame:
     """Return a row a patient, in the cohort's order, and a column a fold.
 
@@ -221,13 +193,10 @@ def fold_probabilities(
     fit the run.
     """
     configure_torch(resolve_hardware(config.trainer))
-    ids = list(cohort.table.index)
     with_images = uses_images(config.model)
     pretrain = config.pretrain if PRETRAINED in config.data.features.blocks else None
     store: Store | None = None
-    inputs = None
-    if shift is not None:
-        inputs = model_inputs(cohort, config.data, uses_clinical(config.model), with_images)
+    inputs = model_inputs(cohort, config.data, uses_clinical(config.model), with_images)
     columns = {}
     for fold in folds:
         if with_images and (store is None or pretrain):
@@ -235,25 +204,19 @@ def fold_probabilities(
             store, _ = open_instance_store(config.data, cohort.images, encoder)
         folder = fold_folder(run, fold)
         path = reported_checkpoint(folder, selected_epoch(run, fold))
-        checkpoint = load_checkpoint(path, FoldCheckpoint)
-        state = checkpoint["BagDataModule"]
+        state = (checkpoint := load_checkpoint(path, FoldCheckpoint))["BagDataModule"]
         bags = _bags(state, run, fold, config, cohort, store)
         trainer = make_trainer(config.trainer, folder, logger=False, callbacks=[])
         table, _ = checkpoint_predictions(checkpoint, folder, trainer, bags)
-        if shift is not None and inputs is not None:
-            shift.add(fold, inputs, state["ranges"])
+        shift.add(fold, inputs, state["ranges"])
         columns[fold] = table.set_index("patient")["probability"]
-    return pd.DataFrame(columns).loc[ids]
+    return pd.DataFrame(columns).loc[cohort.table.index]
 
 
 def _bags(
-    state: dict[str, Any],
-    run: Path,
-    fold: int,
-    config: TrainConfig,
-    cohort: Cohort,
+    state: dict[str, Any], run: Path, fold: int, config: TrainConfig, cohort: Cohort,
     store: Store | None,
-) -> PatientBags:
+) -> PatientBags:  # fmt: skip
     """The cohort's bags, scaled as the fold's data module `state`; InputError where they differ."""
     features = FeatureScaler(**state["features"]) if state["features"] else None
     size = list(store.size) if isinstance(store, ImageStore) else None

@@ -17,13 +17,8 @@ from lymphoml.data.sites import make_site_folds
 from lymphoml.data.training_range import model_inputs
 from lymphoml.features.blocks import PretrainedEncoder
 from lymphoml.features.instance_store import check_features, open_instance_store
-from lymphoml.features.pretraining.encoder_file import (
-    ENCODER,
-    assert_same_settings,
-    check_inputs,
-    copy_encoder,
-    is_whole,
-)
+from lymphoml.features.pretraining import encoder_file
+from lymphoml.features.pretraining.encoder_file import ENCODER, is_whole
 from lymphoml.features.pretraining.settings import (
     PretrainConfig,
     gives_weights,
@@ -61,16 +56,14 @@ class RunEncoders:
     def check_stored(self, folds: Sequence[int]) -> None:
         """Raise InputError where the run stores an encoder of these folds with other settings."""
         for fold in folds:
-            folder = fold_folder(self.run, fold)
-            if is_whole(folder):
-                assert_same_settings(folder, self.settings)
+            if is_whole(folder := fold_folder(self.run, fold)):
+                encoder_file.assert_same_settings(folder, self.settings)
 
     def get(self, fold: int) -> PretrainedEncoder:
         """Return the encoder in the run folder, else in the cache, else pretrain it."""
         folder = fold_folder(self.run, fold)
-        if is_whole(folder):
-            assert_same_settings(folder, self.settings)
-        else:
+        self.check_stored([fold])
+        if not is_whole(folder):
             train, _ = split(self.folds, fold, self.config.data.folds)
             images, cache = self.cohort.subset(train).images, self.config.data.cache
             folder = pretrain_encoder(self.settings, images, cache, self.config.trainer)
@@ -80,7 +73,7 @@ class RunEncoders:
         """Return the encoder and keep it in the fold's folder; the caller holds the fold's lock."""
         folder, encoder = fold_folder(self.run, fold), self.get(fold)
         if encoder.path.parent != folder:
-            copy_encoder(encoder.path.parent, folder)
+            encoder_file.copy_encoder(encoder.path.parent, folder)
         return PretrainedEncoder(folder / ENCODER, self.settings)
 
 
@@ -177,28 +170,28 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
             f"{', '.join(map(str, where))}, where it gets no weight"
         )
     if (weights := weights_file(config)) is not None:
-        check_inputs(weights, data)
+        encoder_file.check_inputs(weights, data)
     unfinished = [fold for fold in config.folds_to_train if not is_done(folder, fold)]
     encoders = None
     if config.pretrain is not None:
         encoders = RunEncoders(config, cohort, folds, folder)
         encoders.check_stored(unfinished)
-    fingerprint, inputs = cohort.fingerprint(), None
-    known: dict[str, PatientDigests] = {}
-    if not uses_images(config.model):
-        if unfinished:
-            inputs = model_inputs(cohort, data, uses_clinical(config.model), images=False)
-            known = sample_images(digest_patients(data, cohort, fingerprint, with_images=False))
-        return RunData(cohort, folds, None, fingerprint, encoders, inputs, test_table, known)
-    cohort.print_unused()
-    encoder = None
-    if encoders is not None and not gives_weights(config):
-        encoder = encoders.get((unfinished or config.folds_to_train)[0])
-    store, key = open_instance_store(data, cohort.images, encoder)
-    fingerprint = f"{fingerprint[:16]}-{key[:16]}"
+    fingerprint, store, encoder, images = (
+        cohort.fingerprint(),
+        None,
+        None,
+        uses_images(config.model),
+    )
+    if images:
+        cohort.print_unused()
+        if encoders is not None and not gives_weights(config):
+            encoder = encoders.get((unfinished or config.folds_to_train)[0])
+        store, key = open_instance_store(data, cohort.images, encoder)
+        fingerprint = f"{fingerprint[:16]}-{key[:16]}"
+    inputs, known = None, {}
     if unfinished:
-        inputs = model_inputs(cohort, data, uses_clinical(config.model), images=True)
-        known = sample_images(digest_patients(data, cohort, fingerprint, with_images=True))
+        inputs = model_inputs(cohort, data, uses_clinical(config.model), images)
+        known = sample_images(digest_patients(data, cohort, fingerprint, images))
     return RunData(cohort, folds, store, fingerprint, encoders, inputs, test_table, known)
 
 

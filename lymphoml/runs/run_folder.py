@@ -69,9 +69,8 @@ def create_or_open_run(
     with run_lock(folder):
         if read_config(folder) is None:
             write_json(folder / "environment.json", environment)
-            write_text(
-                folder / "config.yaml", yaml.safe_dump(portable(config.to_dict()), sort_keys=False)
-            )
+            content = yaml.safe_dump(portable(config.to_dict()), sort_keys=False)
+            write_text(folder / "config.yaml", content)
             return environment
         stored = read_environment(folder)
         if config.trainer.encoder_chunk_size == "auto" and "resolved" in stored:
@@ -96,7 +95,7 @@ def write_or_verify_folds(folder: Path, folds: pd.DataFrame, folds_csv: str | No
     if not path.exists():
         with run_lock(folder):
             write_csv(path, folds)
-    elif folds_csv and row_keys(read_predictions_csv(path, ROW_KEYS)) != row_keys(folds):
+    elif folds_csv and row_keys(read_folds_csv(folder)) != row_keys(folds):
         raise InputError(
             f"data.folds_csv={folds_csv}: its content has changed since run {folder} was started. "
             f"Choose another name=..., or {REMOVE}."
@@ -162,6 +161,11 @@ def write_out_of_fold(folder: Path, predictions: pd.DataFrame) -> None:
     outside = predictions[predictions["outside_range"] != ""]
     write_csv(folder / "outside_range.csv", outside[[*ROW_KEYS, "outside_range"]])
     write_csv(folder / "predictions.csv", predictions[list(PREDICTIONS)])
+
+
+def read_folds_csv(run: Path) -> pd.DataFrame:
+    """Return the table `patient, fold` of a run."""
+    return read_predictions_csv(run / "folds.csv", ROW_KEYS)
 
 
 def read_predictions_csv(path: Path, columns: Sequence[str] = PREDICTIONS) -> pd.DataFrame:

@@ -4,7 +4,7 @@ No torch: a run folder that does not belong together is refused before it is imp
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,12 @@ from lymphoml.core.errors import InputError, quoted
 from lymphoml.core.files import sha256, write_json
 from lymphoml.core.privacy import portable
 from lymphoml.core.section import Section, to_override
+from lymphoml.core.untrusted import leaves as all_leaves
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.core.user_key import key_name
 from lymphoml.data.folds import split
 from lymphoml.runs.fold_lock import fold_folder
-from lymphoml.runs.naming import leaves
+from lymphoml.runs.naming import in_groups, leaves
 from lymphoml.runs.provenance import DATA, WEIGHTS, read_changes, weights_file
 from lymphoml.runs.run_folder import REMOVE, read_config, read_environment
 
@@ -129,14 +130,13 @@ def check_folds(run: Path) -> dict[int, TrainedOn]:
         for fold, each in found.items()
     }  # fmt: skip
     right = next((found[fold] for fold in wrong if not wrong[fold]), None)
-    problems = []
-    for fold, names in wrong.items():
-        if names:
-            what = "; ".join(_shown(name, found[fold], right, expected) for name in names)
-            problems.append(
-                f"run {run}: fold {fold} was not trained as the run says: {what}. Restore what was "
-                f"changed, or remove {fold_folder(run, fold)} and rerun the run's command."
-            )
+    problems = [
+        f"run {run}: fold {fold} was not trained as the run says: "
+        f"{'; '.join(_shown(name, found[fold], right, expected) for name in names)}. Restore what "
+        f"was changed, or remove {fold_folder(run, fold)} and rerun the run's command."
+        for fold, names in wrong.items()
+        if names
+    ]
     if problems:
         raise InputError(problems)
     return found
@@ -162,11 +162,9 @@ def check_encoder(
 
 def differing_tables(one: Path, other: Path) -> list[str]:
     """Return the columns of the clinical table that two runs were trained on with other values."""
-    found = [
-        [_read(path).table for path in sorted(run.glob(f"fold-*/{TRAINED_ON}"))[:1]]
-        for run in (one, other)
-    ]
-    return differing_columns(found[0][0], found[1][0]) if all(found) else []
+    first = [sorted(run.glob(f"fold-*/{TRAINED_ON}"))[:1] for run in (one, other)]
+    tables = [_read(path).table for paths in first for path in paths]
+    return differing_columns(*tables) if len(tables) == 2 else []
 
 
 def _shown(
@@ -194,21 +192,9 @@ def _read(path: Path) -> TrainedOn:
 
 def check_overrides(changes: Mapping[str, Any]) -> None:
     """Raise InputError for a change, by section, of what decides how a model reads a patient."""
-    wrong = [
-        key
-        for key in _keys(changes)
-        if not any(f"{key}.".startswith(f"{each}.") for each in MAY_DIFFER)
-    ]
-    if wrong:
+    keys = [key for key, _ in all_leaves(changes) if "." in key]
+    if wrong := [key for key in keys if not in_groups(key, MAY_DIFFER)]:
         raise InputError(
             f"{', '.join(wrong)}: comes from the run, whose models were trained with it; leave it "
             f"out. What may differ: {', '.join(MAY_DIFFER)}."
         )
-
-
-def _keys(values: Any, key: str = "") -> Iterator[str]:
-    if isinstance(values, Mapping) and values:
-        for part, value in values.items():
-            yield from _keys(value, f"{key}.{part}".lstrip("."))
-    elif values != {} or "." in key:
-        yield key

@@ -11,6 +11,7 @@ from lymphoml.cli.config import run_config
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
+from lymphoml.runs.cohort_shift import CohortShift
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import check_run, fold_probabilities, predict
 from tests.reports.fabricate import list_files
@@ -62,7 +63,7 @@ def test_the_test_patients_get_the_mean_over_folds(copied, tmp_path, cohort):
     assert (table["label"] == (table["probability"] > 0.5)).all()
     config = run_config(copied, {"root": str(cohort)}, {})
     new = load_cohort(config.data).unlabelled
-    folds = fold_probabilities(copied, config, new, [0, 1])
+    folds = fold_probabilities(copied, config, new, [0, 1], CohortShift())
     np.testing.assert_array_equal(table["probability"], folds.mean(axis=1))
 
 
@@ -96,7 +97,8 @@ def test_a_person_known_by_another_id_is_predicted_by_the_models_not_trained_on_
     fold = pd.read_csv(run / "folds.csv").set_index("patient")["fold"][known.loc[0, "ID"]]
     table = predicted(run, changed, tmp_path / "out", "unlabelled")
     config = run_config(run, {"root": str(changed)}, {})
-    again = fold_probabilities(run, config, load_cohort(config.data).unlabelled, [0, 1])
+    unlabelled = load_cohort(config.data).unlabelled
+    again = fold_probabilities(run, config, unlabelled, [0, 1], CohortShift())
     person = new.loc[0, "ID"]
     assert table.index[table["standard_deviation"].isna()].tolist() == [person]
     assert table["probability"][person] == again.loc[person, fold]
