@@ -35,8 +35,7 @@ def compose_config(*overrides: str) -> "TrainConfig":
 
 def known_keys() -> list[str]:
     """Return every key that `train.py` has without overrides, dotted."""
-    composed = OmegaConf.to_container(_compose([]), resolve=False)
-    return [key for key, _ in leaves(composed)]
+    return [key for key, _ in leaves(OmegaConf.to_container(_compose([]), resolve=False))]
 
 
 def validate(composed: Any) -> "TrainConfig":
@@ -125,10 +124,8 @@ def pretrain_config(
     _check_option("method", method, _options("pretrain"))
     _check_option("encoder", encoder, _options("model/encoder"))
     composed = _compose([f"pretrain={method}", f"model/encoder@pretrain.encoder={encoder}"])
-    return (
-        PretrainConfig.read(to_plain_dict(composed.pretrain, changes)),
-        TrainerConfig.read(to_plain_dict(composed.trainer, trainer)),
-    )
+    section = PretrainConfig.read(to_plain_dict(composed.pretrain, changes))
+    return section, TrainerConfig.read(to_plain_dict(composed.trainer, trainer))
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:

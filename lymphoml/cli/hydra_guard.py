@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lymphoml.cli.config import CONF
 from lymphoml.cli.overrides import check_overrides
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import SETTINGS, leaves, parse_yaml, read_text
 
-CONF = Path(__file__).parents[2] / "conf"
 NAME = r"(?![.-])[A-Za-z0-9_.-]{1,100}"
 FOLDER = r"(?!\.)(?:[\w.,=-]|\$\{name\})+"
 FOLDERS = rf"{FOLDER}(?:/{FOLDER})*"
@@ -120,10 +120,9 @@ def _check_hydra(path: Path, hydra: Any) -> None:
 def _check_nested(folder: Path, path: PurePosixPath, content: Any, is_global: bool) -> None:
     lines = read_text(folder / path, SETTINGS).splitlines()
     packages = " ".join(line for line in lines if "@pack" in line)
-    if "hydra" in str(path):
-        raise _refusal(folder / path, "hydra by its name")
-    if "hydra" in packages:
-        raise _refusal(folder / path, "hydra by its package")
+    for what, text in (("name", str(path)), ("package", packages)):
+        if "hydra" in text:
+            raise _refusal(folder / path, f"hydra by its {what}")
     for key in content:
         if str(key).startswith("hydra"):
             raise _refusal(folder / path, str(key))
@@ -175,8 +174,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = parse_yaml(read_text(path, SETTINGS))
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise InputError(f"{path}: {reason}") from None
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(content, dict | None):
         raise InputError(f"{path}: is not a mapping")
     return content or {}

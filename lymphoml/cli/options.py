@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -94,10 +95,9 @@ def two_values(key: str, values: list[T]) -> tuple[T, T]:
 
 def parse_run_list(text: str, key: str = "runs") -> list[Path]:
     """Return the run folders of `[A,B]`; one with a comma in its name is quoted."""
-    try:
+    items: Any = None
+    with suppress(yaml.YAMLError):
         items = yaml.safe_load(text)
-    except yaml.YAMLError:
-        items = None
     if not isinstance(items, list) or not items:
         raise InputError(f"{key}={text}: give run folders as [A,B,...]")
     paths = [Path(str(item)) for item in items]

@@ -17,9 +17,7 @@ class Predict:
     run: str = option(REQUIRED, "run folder")
     data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
     trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
-    out: str | None = option(
-        None, "folder for the files; RUN/test, or for another cohort RUN/test-..."
-    )
+    out: str | None = option(None, "folder; RUN/test, or for another cohort RUN/test-...")
     patients: str = option("unlabelled", "unlabelled or all")
     members: str = option("", "[A,B,...], an ensemble's, where not beside it")
     header: list[str] = option(["ID", "LABEL"], "of submission.csv; Id,Predicted in 2021")
@@ -48,10 +46,9 @@ class Predict:
         if outside := int((table["outside_range"] != "").sum()):
             print(f"{outside} patients lie outside the training range, and are never ruled out")
         if "triage" in table:
-            print(
-                f"triage: {(table['triage'] == 'rule_out').sum()} patients ruled out by "
-                f"{run / 'triage.json'}, applied per fold model, not to the mean probability shown"
-            )
+            ruled_out, rule = (table["triage"] == "rule_out").sum(), run / "triage.json"
+            how = "applied per fold model, not to the mean probability shown"
+            print(f"triage: {ruled_out} patients ruled out by {rule}, {how}")
         else:
             print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
         for change in changes:

@@ -63,10 +63,9 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
 
 def _features(run: RunContext) -> dict[str, FeatureStore]:
     """For the baselines of images; none where the run uses none or they cannot be computed."""
-    if run.data.store is None:
-        return {}
     try:
-        return baseline_features(run.config.data, run.data.cohort)
+        with_images = run.data.store is not None
+        return baseline_features(run.config.data, run.data.cohort) if with_images else {}
     except InputError as error:
         print(f"the baselines of images are left out: {error.problems[0]}", flush=True)
         return {}

@@ -53,13 +53,10 @@ class Fold(NamedTuple):
 
     def clinical(self) -> tuple[Array, Array]:
         """Return those of training and held-out patients: standardised, positive ones logged."""
-        data, table = self.data, self.cohort.table
-        columns = {
-            name: each.model_copy(update={"log": True})
-            if getattr(each, "positive", False)
-            else each
-            for name, each in data.columns.items()
-        }
+        data, table, columns = self.data, self.cohort.table, dict(self.data.columns)
+        for name, each in columns.items():
+            if getattr(each, "positive", False):
+                columns[name] = each.model_copy(update={"log": True})
         train, held_out = table.loc[self.train], table.loc[self.held_out]
         encoder = ClinicalEncoder.fit(train, columns, data.clinical, True, data.missing)
         return encoder.transform(train), encoder.transform(held_out)

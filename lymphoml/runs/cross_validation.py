@@ -23,15 +23,9 @@ from lymphoml.runs.provenance import software
 from lymphoml.runs.run_folder import create_or_open_run, write_or_verify_folds, write_out_of_fold
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.runs.trained_on import check_folds, write_trained_on
+from lymphoml.training import checkpoint as checkpoint_files
 from lymphoml.training.callbacks import FoldProgress, History, KeyedSeeds, Patience
-from lymphoml.training.checkpoint import (
-    PREVIOUS,
-    AtomicCheckpointIO,
-    SaveEpoch,
-    find_resume_checkpoint,
-    load_checkpoint,
-    reported_checkpoint,
-)
+from lymphoml.training.checkpoint import PREVIOUS, load_checkpoint, reported_checkpoint
 from lymphoml.training.hardware import Resolved
 from lymphoml.training.lightning_module import BagClassifier
 from lymphoml.training.loggers.tracker import Tracker
@@ -41,21 +35,15 @@ from lymphoml.training.weight_averaging import weight_averaging
 
 
 def cross_validate(
-    config: TrainConfig,
-    folder: Path,
-    overrides: Sequence[str] = (),
-    parallel_jobs: int = 1,
+    config: TrainConfig, folder: Path, overrides: Sequence[str] = (), parallel_jobs: int = 1,
     sweep: bool = False,
-) -> float:
+) -> float:  # fmt: skip
     """Train the folds of `config.fold` that are not done; return the pooled balanced accuracy.
 
-    The last fold to finish, by whichever process, completes the run: `predictions.csv`,
-    `metrics.json`. While folds are missing the score is that of `config.fold`. `overrides` are the
-    command line's, for the record, and those of a `sweep` may be other jobs' as well;
-    `parallel_jobs` share the machine.
-
-    Raises InputError before the folder is made, RuntimeFailure at the end where folds failed under
-    `on_fold_error=skip`.
+    The last fold to finish, by whichever process, completes the run. While folds are missing the
+    score is that of `config.fold`. `overrides` are the command line's, of a `sweep` perhaps of
+    other jobs as well; `parallel_jobs` share the machine. Raises InputError before the folder is
+    made, RuntimeFailure at the end where folds failed under `on_fold_error=skip`.
     """
     run = prepare(config, folder, parallel_jobs, () if sweep else overrides)
     tracker = Tracker(run.config, folder, folder.name)
@@ -113,14 +101,16 @@ def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: ProgressBar) -
     history, context = History(folder / "history.csv"), FailureContextCallback(bags)
     options, steps = config.trainer, -(-len(bags.train_patients) // config.data.batch_size)
     average = weight_averaging(config.weight_averaging, options.max_epochs, steps)
-    checkpoints = SaveEpoch(folder, bool(bags.inner_patients), averages=average is not None)
+    checkpoints = checkpoint_files.SaveEpoch(
+        folder, bool(bags.inner_patients), averages=average is not None
+    )
     progress = FoldProgress(bar, fold, options.max_epochs, history)
     callbacks = [KeyedSeeds(config.seed, fold), history, progress, checkpoints, context]
     if average is not None:
         callbacks.append(average)
     if options.patience is not None:
         callbacks.append(Patience(options.patience, options.check_val_every_n_epoch))
-    resume = find_resume_checkpoint(folder, fold)
+    resume = checkpoint_files.find_resume_checkpoint(folder, fold)
     if resume.notice:
         bar.print(resume.notice)
     with tracker.fold(fold) as loggers, context.located():
@@ -140,18 +130,19 @@ def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: ProgressBar) -
     files = sorted(each.name for each in folder.iterdir() if each.is_file())
     write_checksums(folder, [each for each in files if not each.startswith((".", SUMS, PREVIOUS))])
     write_json(folder / "done.json", done)  # last of all
-    AtomicCheckpointIO().remove_checkpoint(folder / PREVIOUS)  # nothing resumes from here
+    checkpoint_files.AtomicCheckpointIO().remove_checkpoint(
+        folder / PREVIOUS
+    )  # nothing resumes from here
 
 
 def build_fold(run: RunContext, fold: int) -> tuple[BagDataModule, BagClassifier]:
     """Return the fold's data, and a model with new weights."""
     config, data = run.config, run.data
-    encoder = None if data.encoders is None else data.encoders.store(fold)
+    encoder = data.encoders.store(fold) if data.encoders is not None else None
     store = fold_store(run, encoder)
     pl.seed_everything(keyed_seed(config.seed, fold, "weights") % 2**32, verbose=False)
-    bags = BagDataModule(
-        config.data, data.cohort, store, data.folds, fold, config.seed, data.inputs
-    )
+    options = config.data, data.cohort, store, data.folds, fold, config.seed, data.inputs
+    bags = BagDataModule(*options)
     pos_weight = config.loss.pos_weight
     if pos_weight == "balanced":
         labels = data.cohort.table["label"].loc[bags.train_patients]

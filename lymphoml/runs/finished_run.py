@@ -9,7 +9,6 @@ import pandas as pd
 
 from lymphoml.core import untrusted
 from lymphoml.core.errors import InputError
-from lymphoml.core.untrusted import reject_symlinks
 from lymphoml.runs.checksums import SUMS, verify_checksums
 from lymphoml.runs.ensemble import REMAKE, member_names
 from lymphoml.runs.fold_lock import fold_folder, is_done
@@ -51,38 +50,36 @@ class Run:
 
     def hard_stratum(self) -> pd.Series | None:
         """Whether each patient is in the hard stratum, where known; None without a stratum."""
-        path = self.path / "strata.csv"
-        strata = read_predictions_csv(path, ("patient",)) if path.is_file() else pd.DataFrame()
-        if "hard" not in strata:
+        if "hard" not in (strata := self._table("strata.csv", ["patient"])):
             return None
         hard = strata.set_index("patient")["hard"].astype(str)
         return hard[hard != "unknown"] == "1"
 
-    def _baselines(self) -> pd.DataFrame:
-        """baselines.csv; without columns where there is none."""
-        path = self.path / "baselines.csv"
-        return read_predictions_csv(path, ROW_KEYS) if path.is_file() else pd.DataFrame()
+    def _table(self, name: str, columns: Sequence[str] = ROW_KEYS) -> pd.DataFrame:
+        """A table of the run; without columns where there is none."""
+        path = self.path / name
+        return read_predictions_csv(path, columns) if path.is_file() else pd.DataFrame()
 
     def baseline_names(self) -> list[str]:
         """The baselines of baselines.csv."""
-        return [name for name in self._baselines().columns if name not in ROW_KEYS]
+        return [name for name in self._table("baselines.csv").columns if name not in ROW_KEYS]
 
     def baseline(self, name: str) -> pd.DataFrame | None:
         """`predictions` with the probabilities of a baseline; None where the run lacks it.
 
         Raises InputError for invalid probabilities, other patients or other folds.
         """
-        table = self._baselines()
+        table = self._table("baselines.csv")
         if name in ROW_KEYS or name not in table:
             return None
-        path, own = self.path / "baselines.csv", self.predictions.drop(columns="probability")
+        own = self.predictions.drop(columns="probability")
         table = table[[*ROW_KEYS, name]].astype({"fold": int})
         table[name] = pd.to_numeric(table[name], errors="coerce")
         rows = own.merge(table, "left", ROW_KEYS).rename(columns={name: "probability"})
         if not len(own) == len(table) == len(rows) or not rows["probability"].between(0, 1).all():
             raise InputError(
-                f"{path}: has other patients or folds than predictions.csv, or no probabilities in "
-                f"column {name}; remove the file, and {RERUN}"
+                f"{self.path / 'baselines.csv'}: has other patients or folds than predictions.csv, "
+                f"or no probabilities in column {name}; remove the file, and {RERUN}"
             )
         return rows
 
@@ -162,7 +159,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 def _check_finished(paths: Sequence[Path]) -> None:
     problems = []
     for path in paths:
-        reject_symlinks(path)
+        untrusted.reject_symlinks(path)
         if missing := _missing(path):
             advice = REMAKE if member_names(path) else RERUN
             problems.append(f"{path} is not finished: {missing}; {advice}, or remove the folder")

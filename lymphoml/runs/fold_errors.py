@@ -22,9 +22,8 @@ def fold_errors(fold: int, skip: bool, failed: list[int]) -> Iterator[None]:
         named = as_user_error(error)
         if named is not None:
             place = f"fold {fold}"
-            lines = (each if each.startswith(place) else f"{place}, {each}"
-                     for each in named.problems)  # fmt: skip
-            named = type(named)(lines)
+            named = type(named)(each if each.startswith(place) else f"{place}, {each}"
+                                for each in named.problems)  # fmt: skip
         if not skip:
             raise (named or error) from (None if named else error.__cause__)
         failed.append(fold)

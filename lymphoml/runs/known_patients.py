@@ -27,8 +27,7 @@ def digest_patients(
     data: DataConfig, cohort: Cohort, salt: str, with_images: bool
 ) -> dict[str, PatientDigests]:
     """Return a digest of each patient's person, where known, and of every image or its features."""
-    persons = cohort.origin["person"].loc[cohort.table.index]
-    key = read_key()
+    persons, key = cohort.origin["person"].loc[cohort.table.index], read_key()
     by_person = {each: digest_person(each, key, salt) for each in persons.dropna().unique()}
     bags: dict[str, Sequence[bytes]] = dict.fromkeys(cohort.table.index, ())
     if with_images and data.feature_file:

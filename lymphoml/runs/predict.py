@@ -47,28 +47,23 @@ def predict(
 ) -> pd.DataFrame:  # fmt: skip
     """Write `predictions.csv` and `submission.csv` into `out`; return the predictions, a row each.
 
-    By default into `RUN/test`, those of another cohort than the run's into a folder of their own.
-
-    `members` are the runs whose models predict for `run`, itself or an ensemble's
-    (`resolve_members`), each with its configuration; `patients` is `unlabelled` or `all`. Columns:
-    patient, probability (mean over folds; in each fold that of the members' mean logit),
-    standard_deviation (over folds, blank where one model predicted), label (probability above 0.5),
-    outside_range (a reason, see `CohortShift`), and, where the run has a rule, triage (`rule_out`
-    or `test`). How the patients differ from the trained is printed; an InputError if `strict`.
+    `members` are the runs whose models predict for `run` (`resolve_members`), each with its
+    configuration; `patients` is `unlabelled` or `all`. Columns: patient, probability (mean over
+    folds; in each fold that of the members' mean logit), standard_deviation (over folds, blank
+    where one model predicted), label (probability above 0.5), outside_range (a reason, see
+    `CohortShift`), and, where the run has a rule, triage (`rule_out` or `test`).
 
     A patient of the run, by id, person or images, is predicted by the models that did not train on
     that person. Unlabelled patients are counted in the run's ledger.
-    Raises InputError where the cohort does not fit the run.
+    Raises InputError where the cohort does not fit the run, or differs from it if `strict`.
     """
     trained_on = {member: check_run(member, config) for member, config in members.items()}
     rule = read_rule(run)
     cohorts = {member: load_cohort(config.data) for member, config in members.items()}
     first, *_ = cohorts.values()
     # Whether the cohort is the one that every member was trained on.
-    own = all(
-        prediction_folder.is_own_cohort(trained_on[each], cohorts[each], patients)
-        for each in members
-    )
+    is_own = prediction_folder.is_own_cohort
+    own = all(is_own(trained_on[each], cohorts[each], patients) for each in members)
     digest = prediction_folder.cohort_digest(first)
     out = prediction_folder.choose_folder(run, out, digest, own)
     shift = CohortShift()
@@ -91,15 +86,13 @@ def predict(
 def _summarize(probabilities: pd.DataFrame, outside: pd.DataFrame) -> pd.DataFrame:
     """The mean over folds, how far these differ, the label and the longest reason."""
     mean, deviation = probabilities.mean(axis=1), probabilities.std(axis=1, ddof=0)
-    return pd.DataFrame(
-        {
-            "patient": probabilities.index,
-            "probability": mean.to_numpy(),
-            "standard_deviation": deviation.where(probabilities.count(axis=1) > 1).to_numpy(),
-            "label": (mean > 0.5).astype(int).to_numpy(),
-            "outside_range": [max(row, key=len) for row in outside.itertuples(index=False)],
-        }
-    )
+    columns = {
+        "probability": mean,
+        "standard_deviation": deviation.where(probabilities.count(axis=1) > 1),
+        "label": (mean > 0.5).astype(int),
+        "outside_range": [max(row, key=len) for row in outside.itertuples(index=False)],
+    }
+    return pd.DataFrame(columns).rename_axis("patient").reset_index()
 
 
 def _mean_over_members(
@@ -113,10 +106,8 @@ def _mean_over_members(
     for member, config in members.items():
         chosen, with_images = _choose(cohorts[member], patients), uses_images(config.model)
         if tables and list(chosen.table.index) != list(tables[0].index):
-            raise InputError(
-                f"run {member}: its data settings find other patients than those of "
-                f"{next(iter(members))}. Give data.root=DIR."
-            )
+            others = f"other patients than those of {next(iter(members))}"
+            raise InputError(f"run {member}: its data settings find {others}. Give data.root=DIR.")
         if not tables and with_images:
             chosen.print_unused()
         if with_images and (file := config.data.feature_file) is not None:

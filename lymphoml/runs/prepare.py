@@ -159,16 +159,14 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
             f"that holds them; it is {data.label_column}."
         )
     folds = _folds(config, cohort, folder)
-    constant: dict[str, list[int]] = {}
-    for fold in config.folds_to_train:
-        for name in BagDataModule(data, cohort, None, folds, fold, config.seed).clinical.constant:
-            constant.setdefault(name, []).append(fold)
-    for name, where in constant.items():
-        plural = "s" * (len(where) > 1)
-        print(
-            f"data.clinical: {name} is the same for all training patients of fold{plural} "
-            f"{', '.join(map(str, where))}, where it gets no weight"
-        )
+    constant = {
+        fold: BagDataModule(data, cohort, None, folds, fold, config.seed).clinical.constant
+        for fold in config.folds_to_train
+    }
+    for name in dict.fromkeys(name for names in constant.values() for name in names):
+        where = [str(fold) for fold, names in constant.items() if name in names]
+        place = f"fold{'s' * (len(where) > 1)} {', '.join(where)}, where it gets no weight"
+        print(f"data.clinical: {name} is the same for all training patients of {place}")
     if (weights := weights_file(config)) is not None:
         encoder_file.check_inputs(weights, data)
     unfinished = [fold for fold in config.folds_to_train if not is_done(folder, fold)]
@@ -196,12 +194,9 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
 
 
 def build_model(
-    config: TrainConfig,
-    clinical_dim: int,
-    store: Store | None = None,
-    encoder: Path | None = None,
-    **options: Any,
-) -> BagClassifier:
+    config: TrainConfig, clinical_dim: int, store: Store | None = None,
+    encoder: Path | None = None, **options: Any,
+) -> BagClassifier:  # fmt: skip
     """Return the module of a fold, its encoder as wide as the features in `store`.
 
     `encoder` is the file that `model.encoder.weights=pretrained` stands for.

@@ -119,10 +119,9 @@ def read_environment(folder: Path) -> dict[str, Any]:
         return {}
     environment = read_mapping(path, REMOVE)
     try:
-        if not isinstance(environment.get("data_fingerprint", ""), str):
-            raise ValueError("data_fingerprint is not text")
-        if not isinstance(environment.get("resolved", {}), dict):
-            raise ValueError("resolved is not a mapping")
+        for key, kind, name in (("data_fingerprint", str, "text"), ("resolved", dict, "a mapping")):
+            if not isinstance(environment.get(key, kind()), kind):
+                raise ValueError(f"{key} is not {name}")
         read_changes(environment)
         return environment
     except ValueError as error:
@@ -148,10 +147,9 @@ def read_out_of_fold(folder: Path) -> pd.DataFrame:
     Columns: patient, fold, label, probability and outside_range: why the patient lies outside the
     range of the training patients, "" within.
     """
-    table, path = read_predictions_csv(folder / "predictions.csv"), folder / "outside_range.csv"
-    if not path.exists():
+    table, columns = read_predictions_csv(folder / "predictions.csv"), [*ROW_KEYS, "outside_range"]
+    if not (path := folder / "outside_range.csv").exists():
         return table.assign(outside_range="")
-    columns = [*ROW_KEYS, "outside_range"]
     reasons = read_predictions_csv(path, columns)[columns].drop_duplicates(ROW_KEYS)
     return table.merge(reasons, "left", ROW_KEYS).fillna({"outside_range": ""})
 

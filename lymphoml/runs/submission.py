@@ -42,13 +42,9 @@ def check_submission(path: Path, test_ids: Sequence[str], header: tuple[str, str
         "patients given more than once, keep one": [each for each in times if times[each] > 1],
         "labels other than 0 and 1": [f"{p}={v}" for p, v in rows[1:] if v not in ("0", "1")],
     }
-    problems = [
-        f"{path}: {len(names)} {problem}: {', '.join(sorted(names))}"
-        for problem, names in groups.items()
-        if names
-    ]
-    if problems:
-        raise InputError(problems)
+    if wrong := {problem: names for problem, names in groups.items() if names}:
+        raise InputError(f"{path}: {len(names)} {problem}: {', '.join(sorted(names))}"
+                         for problem, names in wrong.items())  # fmt: skip
 
 
 def submit(file: Path, competition: str, message: str, timeout: float = 300.0) -> str:

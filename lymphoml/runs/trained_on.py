@@ -48,8 +48,7 @@ class PatientDigests(Section):
 class TrainedOn(Section):
     """What a fold's model was learned from, written before it is trained.
 
-    `values` are the configuration by key, and digests of table and images, of `folds.csv` and of
-    the file that the encoder starts from; `table` and `test_table` a digest of each column of the
+    `values` are those of `values_of`; `table` and `test_table` a digest of each column of the
     patients with a label, and of those without; `features_file` of that, made by `encoder` where it
     says so; `patients` are those that the fold trains on.
     """
@@ -67,11 +66,8 @@ class TrainedOn(Section):
 
 def column_digests(table: pd.DataFrame) -> dict[str, str]:
     """Return a digest of each column of a cohort's table, the patients' ids included."""
-    columns = table.drop(columns="group")  # which follows from the rest
-    return {
-        name: hashlib.sha256(columns[[name]].to_csv().encode()).hexdigest()[:16]
-        for name in map(str, columns)
-    }
+    texts = {str(name): table[[name]].to_csv() for name in table if name != "group"}  # derived
+    return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
 
 
 def differing_columns(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
@@ -92,11 +88,9 @@ def values_of(
 
 def write_trained_on(run: "RunContext", fold: int) -> None:
     """Write what the fold is about to learn from."""
-    weights = weights_file(run.config)
-    environment = {
-        "data_fingerprint": run.data.fingerprint,
-        "weights": None if weights is None else sha256(weights)[:16],
-    }
+    environment = {"data_fingerprint": run.data.fingerprint}
+    if (weights := weights_file(run.config)) is not None:
+        environment["weights"] = sha256(weights)[:16]
     features = run.config.data.feature_file if run.data.store is not None else None
     train, _ = split(run.data.folds, fold, run.config.data.folds)
     found = TrainedOn(

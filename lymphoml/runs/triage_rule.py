@@ -38,11 +38,8 @@ def read_rule(run: Path) -> dict[str, Any] | None:
     try:
         rule = read_json(path)
         digest, rank, threshold = rule["predictions_sha256"], rule["rank"], rule["threshold"]
-        if (
-            rule.pop("sha256") != _digest(rule)
-            or type(rank) is not int
-            or not isinstance(threshold, int | float | None)
-        ):
+        right = type(rank) is int and isinstance(threshold, int | float | None)
+        if rule.pop("sha256") != _digest(rule) or not right:
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError):
         raise InputError(f"{path} is not a rule of this program; {remake}") from None
@@ -54,12 +51,11 @@ def read_rule(run: Path) -> dict[str, Any] | None:
 def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> pd.Series:
     """Return `rule_out` or `test` for each patient (row), by each fold's model (column).
 
-    The threshold was made for held-out probabilities, each by one model; the mean of a new
-    patient's is less extreme, and each model has a level of its own. So each tumoral patient of the
-    run is compared with the probabilities of the new one by the models that held that patient out,
-    and the new one is ruled out where fewer than `rank` are no higher (`below_rank`; its bound is
-    `worst_average`, docs/method.md compares it with other rules). A probability is infinite where
-    the new patient lies outside the range of a model's training patients: no such one is ruled out.
+    The mean of a new patient's probabilities is less extreme than a held-out one, and each model
+    has a level of its own. So each tumoral patient of the run is compared with the probabilities of
+    the new one by the models that held that patient out (`below_rank`, docs/method.md), and the new
+    one is ruled out where fewer than `rank` are no higher. A probability is infinite where the new
+    patient lies outside the range of a model's training patients: no such one is ruled out.
 
     A patient of the run, NaN where a model has trained on that person, is judged as those that made
     the rule were: the held-out probability against the threshold.
