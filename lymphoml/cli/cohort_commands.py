@@ -105,8 +105,7 @@ class Features(OfCohort):
         changes = {key: value for key, value in given.items() if value is not None}
         if self.encoder not in BLOCKS:
             spec = encoder_config(self.encoder, changes) | {"norm": None}  # as the file has it
-            preprocessing = Preprocessing.of(data)
-            return EncoderBlock(spec, preprocessing, data.normalize_images, self.seed)
+            return EncoderBlock(spec, Preprocessing.of(data), data.normalize_images, self.seed)
         # What the cohort's own file sets is for networks.
         if unused := [*changes, *(f"data.{key}" for key in OF_NETWORKS if self.data.get(key))]:
             raise InputError(f"{', '.join(unused)}: has no effect with encoder={self.encoder}")

@@ -1,10 +1,9 @@
 """Refuse configuration files that would have Hydra run, read or write something.
 
-Who types a command is trusted; a file that a stranger sent, used with `-cd DIR -cn NAME`, is not.
-Hydra would instantiate the `_target_` of its callbacks, hand a launcher's `setup` to a shell and
-set environment variables before any job of ours begins. So the files that a command reaches are
-read before Hydra composes them. The named file may set in its node `hydra` what is listed here;
-every other file, reached through a defaults list, an override or a sweep, may not touch `hydra`.
+Who types a command is trusted; a file that a stranger sent, used with `-cd DIR -cn NAME`, is not:
+Hydra would instantiate the `_target_` of its callbacks and hand a launcher's `setup` to a shell.
+The named file may set in its node `hydra` what is listed here; every other file, reached through a
+defaults list, an override or a sweep, may not touch `hydra`.
 """
 
 import argparse
@@ -87,15 +86,14 @@ def _check_files(folder: Path, parsed: argparse.Namespace) -> dict[str, Any]:
     named = PurePosixPath((parsed.config_name or "train").removesuffix(".yaml") + ".yaml")
     choices = [_override(word) for word in parsed.overrides]
     if (folder / named).is_file():
-        file = content = _read(folder / named)
-        _check_hydra(folder / named, content.get("hydra"))
-        if "name" in content:
-            _check_names(str(content["name"]))
-        params = ((content.get("hydra") or {}).get("sweeper") or {}).get("params") or {}
-        if "name" in params:
-            _check_names(str(params["name"]))
+        file = _read(folder / named)
+        _check_hydra(folder / named, file.get("hydra"))
+        params = ((file.get("hydra") or {}).get("sweeper") or {}).get("params") or {}
+        for each in (file, params):
+            if "name" in each:
+                _check_names(str(each["name"]))
         choices += [_override(f"{key}={value}") for key, value in params.items()]
-        choices += _defaults(folder, named, content, trusted=True)
+        choices += _defaults(folder, named, file, trusted=True)
     seen = {named}
     while choices:
         group, options = choices.pop()

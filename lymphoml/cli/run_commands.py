@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,8 @@ class Predict:
         if member == Path(self.run) or "features" not in self.data:
             return self.data
         stored = (read_config(member) or {}).get("data") or {}
-        if (stored.get("features") or {}).get("path"):
-            return self.data
-        return {key: value for key, value in self.data.items() if key != "features"}
+        of_file = (stored.get("features") or {}).get("path")
+        return {key: each for key, each in self.data.items() if of_file or key != "features"}
 
 
 @dataclass
@@ -76,6 +74,7 @@ class Submit:
     competition: str = option("dlmi-lymphocytosis-classification", "its name in Kaggle's address")
 
     def execute(self) -> None:
+        from lymphoml.core.files import sha256
         from lymphoml.core.untrusted import reject_symlinks
         from lymphoml.runs import test_set_log
         from lymphoml.runs.finished_run import siblings
@@ -98,9 +97,8 @@ class Submit:
         uses = test_set_log.count_uses(siblings(run))
         sent, confirmed = (uses.attempts, uses.confirmed) if uses else (0, 0)
         print(f"earlier submissions of runs in {run.parent}: {sent} sent, {confirmed} confirmed")
-        digest = sha256(submission.read_bytes()).hexdigest()
-        record = partial(test_set_log.record, run, sha256=digest, patients=len(patients),
-                         competition=self.competition)  # fmt: skip
+        record = partial(test_set_log.record, run, sha256=sha256(submission),
+                         patients=len(patients), competition=self.competition)  # fmt: skip
         record("attempt")  # before: what a kill cuts short may have arrived
         confirmation = submit(submission, self.competition, self.message)
         print(confirmation)
@@ -129,11 +127,8 @@ class Report:
 
         if bool(self.run) == bool(self.runs):
             raise InputError("give run=RUN for one run, or runs=FOLDER or runs=[A,B] for several")
-        of_several = [
-            f"{key}={value}"
-            for key, value in (("reference", self.reference), ("tried", self.tried))
-            if value is not None
-        ]
+        of_several = [f"{key}={value}" for key in ("reference", "tried")
+                      if (value := getattr(self, key)) is not None]  # fmt: skip
         if self.run and of_several:
             raise InputError(f"{', '.join(of_several)}: has no effect with run=; give runs=")
         if self.prevalence is not None and not 0 < self.prevalence < 1:

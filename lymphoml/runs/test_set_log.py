@@ -24,9 +24,8 @@ LEDGER = "ledger.jsonl"
 def record(run: Path, kind: str, sha256: str, patients: int, **more: str) -> None:
     """Append a line to the run's ledger, on disk when this returns; OSError where it cannot be.
 
-    One write at the file's end, by one process at a time: the look for a torn last line must not
-    see half of another's write. A kill or a full disk leaves a torn line at worst, which the next
-    one does not join.
+    One process at a time: the look for a torn last line, which a kill or a full disk leaves and the
+    next line does not join, must not see half of another's write.
     """
     path = run / LEDGER
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -59,8 +58,7 @@ class UsageCount:
 
 def count_uses(runs: Iterable[Path]) -> UsageCount | None:
     """Return None where none of the runs has a ledger."""
-    ledgers = [path for run in runs if (path := run / LEDGER).is_file()]
-    if not ledgers:
+    if not (ledgers := [path for run in runs if (path := run / LEDGER).is_file()]):
         return None
     lines = [_parse(line) for path in ledgers for line in path.read_bytes().splitlines() if line]
     kinds = [line["kind"] for line in lines if line]
