@@ -1,5 +1,7 @@
 """The end of a run: once every fold is done, its scores, baselines and subgroups."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from lymphoml.core.errors import InputError
@@ -11,7 +13,7 @@ from lymphoml.data.persons import count_persons
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
 from lymphoml.runs.baselines import baseline_features, baseline_predictions
-from lymphoml.runs.checksums import AGAIN, is_complete, verify_checksums, write_checksums
+from lymphoml.runs.checksums import is_complete, verify_checksums, write_checksums
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import RunContext
 from lymphoml.runs.provenance import CHANGES, weights_file
@@ -30,9 +32,7 @@ def aggregate_folds(run: RunContext, tracker: Tracker) -> float:
     with run_lock(folder):
         if not is_complete(folder):
             _write_results(run, folds, tracker)
-    verify_checksums(folder)
-    metrics = read_mapping(folder / "metrics.json", AGAIN)
-    return float(metrics["balanced_accuracy"]["value"])
+    return _balanced_accuracy(folder / "metrics.json")
 
 
 def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
@@ -61,11 +61,21 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
     write_checksums(folder)
 
 
+def _balanced_accuracy(path: Path) -> float:
+    advice = "remove it, and rerun the same command"
+    score = read_mapping(path, advice).get("balanced_accuracy")
+    value = score.get("value") if isinstance(score, dict) else None
+    if not isinstance(value, float | int):
+        raise InputError(f"{path} has no balanced_accuracy; {advice}")
+    return float(value)
+
+
 def _features(run: RunContext) -> dict[str, FeatureStore]:
     """For the baselines of images; none where the run uses none or they cannot be computed."""
+    if run.data.store is None:
+        return {}
     try:
-        with_images = run.data.store is not None
-        return baseline_features(run.config.data, run.data.cohort) if with_images else {}
+        return baseline_features(run.config.data, run.data.cohort)
     except InputError as error:
         print(f"the baselines of images are left out: {error.problems[0]}", flush=True)
         return {}
