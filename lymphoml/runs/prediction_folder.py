@@ -18,13 +18,13 @@ AGAIN = "run predict.py again"
 
 def cohort_digest(cohort: Cohort) -> str:
     """Return a digest of the tables of a cohort."""
-    tables = [column_digests(each.table) for each in (cohort.labelled, cohort.unlabelled)]
+    tables = [column_digests(each) for each in (cohort.labelled, cohort.unlabelled)]
     return sha256(json.dumps(tables).encode()).hexdigest()[:16]
 
 
 def is_own_cohort(trained_on: Mapping[int, TrainedOn], cohort: Cohort, patients: str) -> bool:
     """Return whether `patients`, as of predict.py, are of the cohort that a fold trained with."""
-    table, test = column_digests(cohort.labelled.table), column_digests(cohort.unlabelled.table)
+    table, test = column_digests(cohort.labelled), column_digests(cohort.unlabelled)
     return any(
         not differing_columns(each.test_table, test)
         and (patients == "unlabelled" or not differing_columns(each.table, table))

@@ -152,7 +152,7 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
     """Return cohort, folds and what the bags hold; of encoders pretrained per fold one's."""
     data = config.data
     cohort = load_cohort(data)
-    cohort, test_table = cohort.labelled, column_digests(cohort.unlabelled.table)
+    cohort, test_table = cohort.labelled, column_digests(cohort.unlabelled)
     if cohort.table.empty:
         raise InputError(
             f"data.root={data.root}: no patient has a label. Set data.label_column to the column "

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from lymphoml.core.errors import InputError, quoted
 from lymphoml.core.files import sha256, write_json
 from lymphoml.core.privacy import portable
@@ -17,6 +15,7 @@ from lymphoml.core.section import Section, to_override
 from lymphoml.core.untrusted import leaves as all_leaves
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.core.user_key import key_name
+from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import split
 from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.naming import in_groups, leaves
@@ -64,8 +63,13 @@ class TrainedOn(Section):
     patients: dict[str, PatientDigests]
 
 
-def column_digests(table: pd.DataFrame) -> dict[str, str]:
-    """Return a digest of each column of a cohort's table, the patients' ids included."""
+def column_digests(cohort: Cohort) -> dict[str, str]:
+    """Return a digest of each column of a cohort's table, the patients' ids included.
+
+    Ages count in whole years: of few patients, birth dates could be found by trying them all.
+    """
+    ages = {name: 0 for name in cohort.table if f"{name} format" in cohort.origin}
+    table = cohort.table.round(ages)
     texts = {str(name): table[[name]].to_csv() for name in table if name != "group"}  # derived
     return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
 
@@ -96,7 +100,7 @@ def write_trained_on(run: "RunContext", fold: int) -> None:
     found = TrainedOn(
         fold=fold,
         values=values_of(run.config.to_dict(), environment, run.folder / "folds.csv"),
-        table=column_digests(run.data.cohort.table),
+        table=column_digests(run.data.cohort),
         test_table=run.data.test_table,
         encoder=getattr(run.data.store, "encoder", None),
         features_file=None if features is None else sha256(features),

@@ -1,5 +1,6 @@
 """What a model was learned from: nothing is joined that does not belong together."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,12 +12,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lymphoml.cli.config import data_config
 from lymphoml.cli.main import main
+from lymphoml.data.cohort import load_cohort
 from lymphoml.runs import provenance
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.known_patients import digest_person
 from lymphoml.runs.test_set_log import count_uses
-from lymphoml.runs.trained_on import TRAINED_ON
+from lymphoml.runs.trained_on import TRAINED_ON, column_digests, differing_columns
 from tests.promises.jobs import CLINICAL, TABLE, configuration, files, refused, train_ends
 
 QUICK = [*CLINICAL, "trainer.max_epochs=1"]
@@ -236,3 +239,15 @@ def test_the_commit_is_lymphomls_own(tmp_path, monkeypatch):
     own = provenance.git_commit()
     monkeypatch.setenv("GIT_DIR", os.fspath(tmp_path / "thesis" / ".git"))
     assert provenance.git_commit() == own
+
+
+def test_no_digest_of_a_table_leads_to_a_birth_date(cohort):
+    """the digests of a table's columns that a run keeps → are of ages in whole years"""
+    loaded = load_cohort(data_config("synthetic", {"root": str(cohort)}))
+    years = loaded.table["age"].round()
+    digests = [
+        column_digests(dataclasses.replace(loaded, table=loaded.table.assign(age=ages)))
+        for ages in (years, years + 0.3, years + 1)
+    ]
+    assert digests[0] == digests[1]
+    assert differing_columns(digests[0], digests[2]) == ["age"]
