@@ -226,12 +226,12 @@ class Instances:
         from lymphoml.evaluation.pooled import within_bag_auroc
         from lymphoml.reports.instance_truth import with_truth
 
-        found = within_bag_auroc(with_truth(Path(self.run), Path(self.truth)))
-        if not found.bags:
+        found, bags = within_bag_auroc(with_truth(Path(self.run), Path(self.truth)))
+        if not bags:
             raise InputError(f"truth={self.truth}: no patient has images of both kinds")
         print(
             f"AUROC of single images, within patients: {found.value:.3f} [{found.low:.3f}, "
-            f"{found.high:.3f}], the mean of {found.bags} patients with both kinds; chance 0.5"
+            f"{found.high:.3f}], the mean of {bags} patients with both kinds; chance 0.5"
         )
 
 

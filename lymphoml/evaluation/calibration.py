@@ -73,19 +73,17 @@ def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10
     rows = []
     for inside in (number == each for each in np.unique(number)):
         n = int(inside.sum())
-        observed = proportion(int(positive[inside].sum()), n)
-        rows.append((n, probability[inside].mean(), *observed))
+        rows.append((n, probability[inside].mean(), *proportion(int(positive[inside].sum()), n)))
     return pd.DataFrame(rows, columns=["n", "probability", "observed", "low", "high"])
 
 
 def recalibrate(predictions: pd.DataFrame, folds_per_repeat: int, method: str) -> pd.DataFrame:
     """Return `predictions` with each fold's probabilities rescaled by a fit to the other folds.
 
-    `predictions` has the columns patient, fold, label, probability; `method` is one of METHODS.
-    A scaler is fitted on the out-of-fold predictions of the repeat's other folds, so none sees a
-    label that it is applied to; the models of those folds did train on this fold's patients, so it
-    is not strictly nested. The ranking within a fold stays. Raises ValueError where the other folds
-    lack a class.
+    `predictions` has the columns patient, fold, label, probability; `method` is one of METHODS. No
+    scaler sees a label that it is applied to, but the models of the repeat's other folds trained on
+    this fold's patients: it is not strictly nested. The ranking within a fold stays. Raises
+    ValueError where the other folds lack a class.
     """
     logits = _logits(predictions["probability"])
     positive = predictions["label"].to_numpy() == 1
@@ -147,15 +145,14 @@ def decision_curve(
 ) -> pd.DataFrame:  # fmt: skip
     """Return the net benefit per patient of testing everyone at or above each threshold.
 
-    Takes one row per patient. Columns: threshold, net_benefit, low, high, all, none (0).
+    Columns: threshold, net_benefit, low, high, all, none (0).
 
         net benefit = sensitivity p - (1 - specificity) (1 - p) threshold / (1 - threshold)
 
     with the prevalence p of tumoral patients, by default the sample's. Another p weights the
     classes and leaves the probabilities; `shift_prevalence` moves them. The pointwise interval
-    combines the Wilson intervals of both rates by square-and-add (Zou and Donner 2008), with p
-    known: a bootstrap has no width where every tumoral patient is found. NaN where a class is
-    absent. Vickers and Elkin 2006, Medical Decision Making 26:565.
+    combines Wilson's of both rates by square-and-add (Zou and Donner 2008), with p known. NaN where
+    a class is absent. Vickers and Elkin 2006, Medical Decision Making 26:565.
     """
     positive = np.asarray(labels) == 1
     probability = np.asarray(probabilities, dtype=float)

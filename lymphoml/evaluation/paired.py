@@ -9,7 +9,7 @@ Patients are resampled, the models stay fixed: neither interval nor test include
 another seed or other training patients. Repeats of the cross-validation add no patient.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -50,7 +50,6 @@ def call_pairs(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
     return (hits[:, None] + rejections) / 2
 
 
-PAIR_SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]
 PAIR_SCORES = {"balanced_accuracy": call_pairs, "auroc": rank_pairs}
 
 
@@ -209,10 +208,9 @@ def best_of_n_bias(
 
     Each bootstrap resample of patients (within class) chooses its best configuration and scores it
     on the patients left out; of ties the mean counts. The mean of these scores is the expected
-    score, their 2.5 and 97.5 % quantiles the interval. A `reference` (r, n) is no candidate: it is
-    scored on the same patients left out, and `gain` is the paired difference. NaN where a class has
-    fewer than two patients. Errs on the careful side: a resample chooses by 63 % of the patients.
-    Tsamardinos et al. 2018, Machine Learning 107:1895 (BBC-CV).
+    score, their 2.5 and 97.5 % quantiles the interval. `gain` is the paired difference from a
+    `reference` (r, n), no candidate. NaN where a class has fewer than two patients. Careful: a
+    resample chooses by 63 % of them. Tsamardinos et al. 2018, Machine Learning 107:1895 (BBC-CV).
     """
     positive = np.asarray(labels) == 1
     names = list(configurations)
@@ -241,9 +239,7 @@ def _expected(pairs: list[np.ndarray], m: int, n: int, resamples: int, seed: int
     used = (positives == 0).any(axis=1) & (negatives == 0).any(axis=1)  # both classes are left out
     drawn = positives[used], negatives[used]
     rest = (drawn[0] == 0).astype(float), (drawn[1] == 0).astype(float)
-    chosen_by, scored = (
-        np.array([resample(matrix, draws) for matrix in pairs]) for draws in (drawn, rest)
-    )
+    chosen_by, scored = (np.array([resample(one, by) for one in pairs]) for by in (drawn, rest))
     best = chosen_by >= chosen_by.max(axis=0) - 1e-12
     left_out = (best * scored).sum(axis=0) / best.sum(axis=0)
     low, high = map(float, np.quantile(left_out, [0.025, 0.975]))

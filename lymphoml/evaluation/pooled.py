@@ -6,7 +6,6 @@ probabilities (n) and weights (b, n), how often a resample drew each patient, an
 
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,8 @@ from scipy.stats import t as student
 
 from lymphoml.evaluation.intervals import (
     NO_INTERVAL,
+    UNDEFINED,
+    Estimate,
     Interval,
     auroc_interval,
     balanced_accuracy_interval,
@@ -24,12 +25,10 @@ from lymphoml.evaluation.intervals import (
 )
 from lymphoml.evaluation.metrics import SCORES, SENSITIVITY, THRESHOLD, score_fold
 from lymphoml.evaluation.paired import draw_patients
-from lymphoml.evaluation.rule_out import rule_out_scores, sample_rank
+from lymphoml.evaluation.rule_out import RESAMPLES, SEED, rule_out_scores, sample_rank
 
 Array = np.ndarray
 Scores = dict[str, dict[str, float]]  # value, low and high of each score
-
-RESAMPLES, SEED = 2000, 0
 
 
 def pool(predictions: pd.DataFrame, folds_per_repeat: int, names: Sequence[str] = SCORES) -> Scores:
@@ -83,9 +82,8 @@ def _bootstrap(repeats: list[pd.DataFrame], values: Mapping[str, float]) -> dict
     intervals = {}
     for name, value in values.items():
         column = rule_out_scores if name == "specificity_at_95" else itemgetter("probability")
-        replicates = np.mean(
-            [RESAMPLED[name](labels, column(rows).to_numpy(), weights) for rows in ordered], axis=0
-        )
+        each = [RESAMPLED[name](labels, column(rows).to_numpy(), weights) for rows in ordered]
+        replicates = np.mean(each, axis=0)
         if np.ptp(replicates) < 1e-12:  # the same up to rounding
             intervals[name] = NO_INTERVAL
         elif name == "average_precision" and value < 1:
@@ -164,27 +162,18 @@ RESAMPLED = {each.__name__: each
              for each in (specificity_at_95, average_precision, f1, matthews, brier)}  # fmt: skip
 
 
-class InstanceAuroc(NamedTuple):
-    """The mean AUROC within bags that hold both classes, its 95 % interval, and their number."""
-
-    value: float
-    low: float
-    high: float
-    bags: int
-
-
-def within_bag_auroc(table: pd.DataFrame) -> InstanceAuroc:
-    """Return the AUROC of instances within bags, each bag weighted the same.
+def within_bag_auroc(table: pd.DataFrame) -> tuple[Estimate, int]:
+    """Return the mean AUROC within bags that hold both classes, NaN without any, and their number.
 
     `table` has the columns patient, probability and truth (0 or 1), a row per instance. The
-    interval resamples bags. NaN where no bag holds both classes.
+    interval resamples bags.
     """
     classes = table.groupby("patient")["truth"].nunique()
     mixed = table[table["patient"].isin(classes.index[classes == 2])]
     bags = [bag for _, bag in mixed.groupby("patient")]
     each = np.array([delong(bag["truth"], bag["probability"])[0] for bag in bags])
     if not len(each):
-        return InstanceAuroc(np.nan, np.nan, np.nan, 0)
+        return UNDEFINED, 0
     drawn = np.random.default_rng(SEED).integers(len(each), size=(RESAMPLES, len(each)))
     interval = bootstrap_interval(each[drawn].mean(axis=1), len(each))
-    return InstanceAuroc(float(each.mean()), *interval, len(each))
+    return Estimate(float(each.mean()), *interval), len(each)

@@ -7,7 +7,6 @@ prediction (Vovk, Gammerman and Shafer 2005, Algorithmic Learning in a Random Wo
 tumoral patients among new ones plays no part.
 """
 
-from collections.abc import Callable
 from fractions import Fraction
 from math import ceil, floor, log
 from typing import Any, TypeVar
@@ -24,10 +23,7 @@ Count = TypeVar("Count", int, np.ndarray)
 
 
 def average_rank(n: int, sensitivity: float) -> int:
-    """Return the k that keeps the sensitivity on average over cohorts; 0 where n is too small.
-
-    k = floor((1 - sensitivity) (n + 1)).
-    """
+    """Return the k that keeps the sensitivity on average over cohorts; 0 where n is too small."""
     return floor(_miss(sensitivity) * (n + 1))
 
 
@@ -42,7 +38,6 @@ def confident_rank(n: int, sensitivity: float) -> int:
     return k + int(misses.cdf(k) <= 1 - CONFIDENCE)
 
 
-RANKS: dict[str, Callable[[int, float], int]]
 RANKS = {"average": average_rank, "confidence": confident_rank}
 
 
@@ -113,11 +108,10 @@ def below_rank(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
     """Return for each new patient how many tumoral patients rank no higher, by the same models.
 
     `new` holds the probability by each fold's model (column) of each new patient (row), infinite
-    where the patient lies outside that model's training range. A tumoral
-    patient's out-of-fold probability is compared with that of the new patient by the models that
-    held that patient out (their mean over repeats). A count below the rank rules out. Models that
-    agree make this the threshold; else it is cross-conformal prediction (Vovk 2015, Annals of
-    Mathematics and Artificial Intelligence 74:9), see `worst_average`.
+    where the patient lies outside that model's training range. A tumoral patient's out-of-fold
+    probability is compared with the new patient's by the models that held the former out (means
+    over repeats). A count below the rank rules out. Models that agree make this the threshold; else
+    it is cross-conformal: Vovk 2015, Annals of Mathematics and Artificial Intelligence 74:9.
     """
     groups: dict[tuple[int, ...], list[float]] = {}  # of tumoral patients held out together
     predictions = predictions.assign(probability=rule_out_scores(predictions))
@@ -147,17 +141,15 @@ def assess(patients: pd.DataFrame, rank: int, prevalence: float | None = None) -
     negative_predictive_value  the same, at the prevalence given; None without one
     """
     tumoral, reactive = _by_class(patients)
-    limit = float(np.sort(tumoral)[rank - 1]) if rank else None
-    missed, ruled_out = (
-        0 if limit is None else int((values < limit).sum()) for values in (tumoral, reactive)
-    )
+    limit = float(np.sort(tumoral)[rank - 1]) if rank else -np.inf
+    missed, ruled_out = (int((values < limit).sum()) for values in (tumoral, reactive))
     m, n = len(tumoral), len(reactive)
     estimates = {"specificity": proportion(ruled_out, n), "negative_predictive_value": UNDEFINED}
     if prevalence is not None:
         npv = negative_predictive_value(rank, m, ruled_out, n, prevalence)
         estimates["negative_predictive_value"] = npv
     return {
-        "rank": rank, "threshold": limit, "missed": missed,
+        "rank": rank, "threshold": limit if rank else None, "missed": missed,
         "average_sensitivity": 1 - rank / (m + 1), "sensitivity_bound": sensitivity_bound(rank, m),
         "ruled_out": ruled_out,
         **{name: None if np.isnan(each.value) else each._asdict()
@@ -197,8 +189,8 @@ def specificity_difference(patients: pd.DataFrame, baseline: pd.DataFrame, rank:
     if rank == 0:
         return Estimate(0.0, 0.0, 0.0)
     random = np.random.default_rng(SEED)
-    pairs = [_by_class(one) for one in (patients, baseline)]
-    sizes = [len(values) for values in pairs[0]]
+    own, other = _by_class(patients), _by_class(baseline)
+    sizes = [len(values) for values in own]
     drawn = [random.integers(n, size=(RESAMPLES, n)) for n in sizes]
     every = [np.arange(n)[None] for n in sizes]
 
@@ -206,9 +198,7 @@ def specificity_difference(patients: pd.DataFrame, baseline: pd.DataFrame, rank:
         limit = np.sort(pair[0][rows[0]], axis=1)[:, rank - 1]
         return (pair[1][rows[1]] < limit[:, None]).mean(axis=1)
 
-    value, differences = (
-        specificity(pairs[0], rows) - specificity(pairs[1], rows) for rows in (every, drawn)
-    )
+    value, differences = (specificity(own, by) - specificity(other, by) for by in (every, drawn))
     return Estimate(float(value[0]), *map(float, np.quantile(differences, [0.025, 0.975])))
 
 

@@ -1,14 +1,14 @@
 """The content of a run folder's `metrics.json`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lymphoml.evaluation.intervals import proportion
-from lymphoml.evaluation.metrics import THRESHOLD, thresholds
+from lymphoml.evaluation.metrics import SCORES, THRESHOLD, thresholds
 from lymphoml.evaluation.paired import paired_differences
 from lymphoml.evaluation.pooled import pool, score_rows, split_std
 
@@ -47,8 +47,7 @@ def summarise(
     repeats, averaged = int(predictions["fold"].max()) // folds_per_repeat + 1, None
     if repeats > 1:
         means = None if baselines is None else over_repeats(baselines)
-        averaged = score_strata(over_repeats(predictions), strata, means, 1)
-        averaged = {"repeats": repeats} | averaged
+        averaged = {"repeats": repeats} | score_strata(over_repeats(predictions), strata, means, 1)
     summary = {
         "n_patients": predictions["patient"].nunique(),
         **{name: by_stratum["scores"]["all"][name] for name in HEADLINE},
@@ -90,14 +89,12 @@ def _sites(
 
 def _best_epoch(history: pd.DataFrame) -> dict[str, float]:
     """Return the first epoch of the highest validation balanced accuracy, and that score."""
-    scored = history.dropna(subset="val/balanced_accuracy")
+    name = "val/balanced_accuracy"
+    scored = history.dropna(subset=name)
     if scored.empty:
         return {"best_epoch": math.nan, "best_epoch_balanced_accuracy": math.nan}
-    best = int(scored["val/balanced_accuracy"].to_numpy().argmax())
-    return {
-        "best_epoch": int(scored["epoch"].iloc[best]),
-        "best_epoch_balanced_accuracy": float(scored["val/balanced_accuracy"].iloc[best]),
-    }
+    best = scored.iloc[int(scored[name].to_numpy().argmax())]
+    return {"best_epoch": int(best["epoch"]), "best_epoch_balanced_accuracy": float(best[name])}
 
 
 def score_strata(
@@ -106,9 +103,9 @@ def score_strata(
 ) -> dict[str, Any]:  # fmt: skip
     """Return `scores`, `baselines`, `gain` and `image_gain`, each by stratum: `all` and `hard`.
 
-    Takes the tables of `summarise`. A stratum without patients is None, as is a gain without its
-    reference. `image_gain` is over the image baseline of the highest AUROC. `single_records` are
-    the HEADLINE scores without persons who have several records, None where no person has.
+    Takes the tables of `summarise`. None: a stratum without patients, a gain without its reference.
+    `image_gain` is over the image baseline of the highest AUROC. `single_records` are the HEADLINE
+    scores without persons who have several records, None where no person has.
     """
     is_hard = predictions["patient"].map(strata["hard"]) == "1" if "hard" in strata else slice(0)
     parts = {"all": predictions, "hard": predictions[is_hard]}
@@ -116,17 +113,18 @@ def score_strata(
         keys = ["patient", "fold"]
         parts = {name: rows.merge(baselines, on=keys) for name, rows in parts.items()}
 
-    def scores(column: str) -> dict[str, Any]:
-        tables = {name: rows.assign(probability=rows[column]) for name, rows in parts.items()}
-        return {name: pool(rows, folds_per_repeat) if len(rows) else None
-                for name, rows in tables.items()}  # fmt: skip
+    def scores(column: str, ids: Any = None, names: Sequence[str] = SCORES) -> dict[str, Any]:
+        pooled = {}
+        for part, rows in parts.items():
+            kept = rows if ids is None else rows[rows["patient"].isin(ids)]
+            kept = kept.assign(probability=kept[column])
+            pooled[part] = pool(kept, folds_per_repeat, names) if len(kept) else None
+        return pooled
 
     single = None
     if "records of the person" in strata:
         ids = strata.index[strata["records of the person"] == "one"]
-        tables = {name: rows[rows["patient"].isin(ids)] for name, rows in parts.items()}
-        single = {name: pool(rows, folds_per_repeat, HEADLINE) if len(rows) else None
-                  for name, rows in tables.items()}  # fmt: skip
+        single = scores("probability", ids, HEADLINE)
     names = [] if baselines is None else list(baselines.columns.drop(["patient", "fold"]))
     of_baselines = {name: scores(name) for name in names}
     images = [name for name in IMAGE_REFERENCES if name in of_baselines]

@@ -30,6 +30,7 @@ from lymphoml.features.feature_cache import load_features
 
 Array = np.ndarray
 IMAGE_FEATURES = {"morphology": "morphology", "random_features": "random_resnet18"}  # by baseline
+FOREST = {"min_samples_leaf": 5, "class_weight": "balanced", "random_state": 0}
 INNER_FOLDS = 5  # of the training patients; fewer where a class has fewer people
 
 
@@ -74,7 +75,10 @@ def baseline_predictions(
     if data.hard_stratum and cohort.table[data.hard_stratum.column].nunique() > 1:
         baselines["count_rule"] = partial(count_rule, column=data.hard_stratum.column)
     if data.clinical:
-        baselines |= {"logistic_regression": logistic_regression, "random_forest": random_forest}
+        logistic = LogisticRegression(class_weight="balanced")
+        baselines["logistic_regression"] = partial(clinical, model=logistic)
+        forest = RandomForestClassifier(100, **FOREST)
+        baselines["random_forest"] = partial(clinical, model=forest)
     numbers = sorted(folds["fold"].unique().tolist())
     splits = [Fold(data, cohort, *split(folds, number, data.folds)) for number in numbers]
     if features and all(fold.people >= 2 for fold in splits):  # the inner folds need two
@@ -119,18 +123,8 @@ def bag_size(fold: Fold) -> Array:
     return fitted.predict_proba(held_out)[:, 1]
 
 
-def logistic_regression(fold: Fold) -> Array:
-    """Fit it to the configured clinical columns, classes balanced."""
-    return _clinical(LogisticRegression(class_weight="balanced"), fold)
-
-
-def random_forest(fold: Fold) -> Array:
-    """Fit it to the configured clinical columns, classes balanced."""
-    options = {"min_samples_leaf": 5, "class_weight": "balanced", "random_state": 0}
-    return _clinical(RandomForestClassifier(100, **options), fold)
-
-
-def _clinical(model: ClassifierMixin, fold: Fold) -> Array:
+def clinical(fold: Fold, model: ClassifierMixin) -> Array:
+    """Fit `model` to the configured clinical columns."""
     train, held_out = fold.clinical()
     return model.fit(train, fold.labels).predict_proba(held_out)[:, 1]
 

@@ -33,9 +33,8 @@ def write_encoder(folder: Path, encoder: nn.Module, record: dict[str, Any]) -> N
 def is_whole(folder: Path) -> bool:
     """Return whether `folder` holds an encoder as it was written."""
     try:
-        if not (folder / RECORD).is_file() or not (folder / ENCODER).is_file():
-            return False
-        return sha256(folder / ENCODER) == _read_record(folder).get("sha256")
+        both = (folder / RECORD).is_file() and (folder / ENCODER).is_file()
+        return both and sha256(folder / ENCODER) == _read_record(folder).get("sha256")
     except PermissionError:
         raise foreign_entry(folder / ENCODER) from None
 

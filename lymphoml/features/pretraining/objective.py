@@ -49,10 +49,8 @@ def _uniform(*shape: int) -> Tensor:
 
 def make_head(method: str, dim: int) -> nn.Module:
     """Return the layers between encoder and loss, thrown away after pretraining."""
-    first = nn.Linear(dim, HIDDEN, bias=False)
-    return nn.Sequential(
-        first, nn.BatchNorm1d(HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, COMPARED[method])
-    )
+    first, last = nn.Linear(dim, HIDDEN, bias=False), nn.Linear(HIDDEN, COMPARED[method])
+    return nn.Sequential(first, nn.BatchNorm1d(HIDDEN), nn.ReLU(), last)
 
 
 def simclr(one: Features, other: Features, temperature: float) -> Float[Tensor, ""]:

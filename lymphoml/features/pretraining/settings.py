@@ -1,5 +1,6 @@
 """The configuration's section `pretrain`: an encoder trained without labels."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -59,12 +60,7 @@ def resolve_pretraining(config: Any) -> Any:
 
 def refuse_pretraining(words: Sequence[str]) -> None:
     """Raise InputError for overrides of `pretrain` in a run that pretrains nothing."""
-    keys = [word.lstrip("+~").partition("=")[0] for word in words]
-    given = [
-        word
-        for word, key in zip(words, keys, strict=True)
-        if key.split(".")[0] == "pretrain" or "@pretrain" in key
-    ]
+    given = [word for word in words if re.match(r"[+~]*(pretrain(?![^.=])|[^=]*@pretrain)", word)]
     if given:
         raise InputError(
             f"{' '.join(given)}: this run pretrains nothing; add model.encoder.weights=pretrained "

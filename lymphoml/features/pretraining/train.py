@@ -137,11 +137,8 @@ def pretrain_encoder(
 ) -> Path:
     """Return the encoder's folder in `cache`, resuming. Raises InputError, RuntimeFailure."""
     content = content_key(hash_images(images))
-    precision = resolve_precision(trainer.precision, trainer.accelerator)
-    made_from = {
-        "version": VERSION, "settings": settings.to_dict(), "images": content,
-        "precision": precision,
-    }  # fmt: skip
+    made_from = {"version": VERSION, "settings": settings.to_dict(), "images": content}
+    made_from["precision"] = resolve_precision(trainer.precision, trainer.accelerator)
     name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
     folder = Path(cache).expanduser() / "pretrained" / name
     if is_whole(folder):
@@ -174,12 +171,11 @@ def _pretrain(
             turned_by="pretraining", bf16_on_cpu=resolved.bf16_on_cpu, section="pretrain",
         )  # fmt: skip
         changes = {"max_epochs": settings.epochs, "check_val_every_n_epoch": 1, "patience": None}
-        options = trainer.replace(changes)
-        callbacks = [
-            KeyedSeeds(settings.seed, "pretraining"),
-            checkpoints.SaveEpoch(folder, select=False),
-        ]
-        lightning = make_trainer(options, folder, logger=False, callbacks=callbacks)
+        seeds = KeyedSeeds(settings.seed, "pretraining")
+        callbacks = [seeds, checkpoints.SaveEpoch(folder, select=False)]
+        lightning = make_trainer(
+            trainer.replace(changes), folder, logger=False, callbacks=callbacks
+        )
         lightning.fit(module, ckpt_path=_last_epoch(folder), weights_only=True)
     write_encoder(folder, module.encoder, made_from | {"losses": module.losses})
     for name in (checkpoints.LAST, checkpoints.PREVIOUS):
@@ -188,9 +184,7 @@ def _pretrain(
 
 def _last_epoch(folder: Path) -> Path | None:
     """Return the newer intact checkpoint; None: pretraining starts again, to the same end."""
-    for path in (folder / checkpoints.LAST, folder / checkpoints.PREVIOUS):
-        if not path.exists():
-            continue
+    for path in filter(Path.exists, (folder / checkpoints.LAST, folder / checkpoints.PREVIOUS)):
         if problem := checkpoints.verify_checksum(path):
             print(f"pretraining: {path} {problem}; resuming without it", flush=True)
             checkpoints.AtomicCheckpointIO().remove_checkpoint(path)

@@ -113,9 +113,8 @@ def compare_runs(
         inside = outcome.index.isin(hard.index[hard])
         if outcome[inside].nunique() == 2:
             strata["hard"] = inside
-    comparison = Comparison(
-        {names[run.path]: run for run in runs}, name, is_baseline, tried or len(paths), {}
-    )
+    by_name = {names[run.path]: run for run in runs}
+    comparison = Comparison(by_name, name, is_baseline, tried or len(paths), {})
     for stratum, inside in strata.items():
         within = {label: model[:, inside] for label, model in models.items()}
         comparison.strata[stratum] = _compare_stratum(
@@ -171,9 +170,7 @@ def read_common_baseline(runs: Sequence[Run], name: str) -> Run:
             f"in {format_run_list(lacking)}"
         )
     first = runs[0].path
-    known, *others = (
-        table.set_index(["patient", "fold"])["probability"] for table in tables.values()
-    )
+    known, *others = (t.set_index(["patient", "fold"])["probability"] for t in tables.values())
     for run, other in zip(runs[1:], others, strict=True):
         if (distance := float((other - known).abs().max())) > TOLERANCE:
             raise InputError(
@@ -223,10 +220,8 @@ def _difference(run: Run, table: pd.DataFrame, first: Run, known: pd.DataFrame) 
             return f"data.{key} is {value} here and {wanted}"
     if columns := differing_tables(run.path, first.path):
         return f"{', '.join(columns)} of the clinical table has other values than"
-    rows, wanted = (
-        set(each[["patient", "fold", "label"]].itertuples(index=False, name=None))
-        for each in (table, known)
-    )
+    keys = ["patient", "fold", "label"]
+    rows, wanted = (set(each[keys].itertuples(index=False, name=None)) for each in (table, known))
     if rows == wanted:
         return None
     return f"patient {min(rows ^ wanted)[0]} is not here, or has another fold or label than"

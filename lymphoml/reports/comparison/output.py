@@ -13,14 +13,13 @@ from rich.table import Table
 from lymphoml.core.files import write_csv, write_json
 from lymphoml.evaluation.summary import to_json
 from lymphoml.reports.comparison.compare import DIFFERENCE, Comparison, Stratum
-from lymphoml.reports.format import format_estimate, format_p, format_score, wide_console
+from lymphoml.reports.format import format_estimate, format_p, format_score
 from lymphoml.reports.results import STRATA
 
 NAMES = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 
 
-def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    console = console or wide_console()
+def print_comparison(comparison: Comparison, console: Console) -> None:
     for name, stratum in comparison.strata.items():
         where = "" if name == "all" else f", {STRATA[name]}"
         for score in NAMES:

@@ -65,8 +65,7 @@ def ablation_table(runs: Mapping[str, Run]) -> pd.DataFrame:
         row |= {f"{BEST}_{end}_optimistic": run.metrics[BEST][end] for end in ("mean", "std")}
         row["seconds_per_fold"] = run.seconds and run.seconds / len(run.histories)
         rows.append(row)
-    fitted = next((run for run in runs.values() if run.metrics["baselines"]), None)
-    if fitted:
+    if fitted := next((run for run in runs.values() if run.metrics["baselines"]), None):
         names = fitted.metrics["baselines"]
         rows += [{"baseline": name} | _score_columns(fitted, name) for name in names]
     return pd.DataFrame(rows)
@@ -107,8 +106,7 @@ def epoch_curve(run: Run) -> pd.DataFrame:
 def sweep_chart(runs: Sequence[Run]) -> Chart | None:
     """The paper's Figure 3, a line a run, the highest end first; None where none was validated."""
     labels = run_labels(runs)
-    curves = {labels[run.path]: epoch_curve(run) for run in runs}
-    curves = {label: curve for label, curve in curves.items() if not curve.empty}
+    curves = {labels[run.path]: curve for run in runs if not (curve := epoch_curve(run)).empty}
     if not curves:
         return None
     ordered = sorted(curves.items(), key=lambda pair: -pair[1]["mean"].iloc[-1])

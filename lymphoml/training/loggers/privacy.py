@@ -40,8 +40,7 @@ def public_slug(slug: str) -> str:
     name = ",".join(kept) or "default"
     if len(name) <= MAX_GROUP_LENGTH:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: MAX_GROUP_LENGTH - 9]}~{digest}"
+    return f"{name[: MAX_GROUP_LENGTH - 9]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def finite_scalars(metrics: Mapping[Any, Any]) -> dict[str, int | float]:

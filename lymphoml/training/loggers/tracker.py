@@ -69,8 +69,7 @@ class Tracker:
             return
         metrics = self.run_dir / "metrics.json"
         if kind is None and not self._reported and metrics.exists():  # finished before this sweep
-            advice = "remove it and rerun the same command"
-            self.log_cross_validation(read_mapping(metrics, advice))
+            self.log_cross_validation(read_mapping(metrics, "remove it and rerun the same command"))
         with best_effort():
             self._cv.finish(exit_code=int(kind is not None))
 
@@ -88,14 +87,9 @@ class Tracker:
                 name = f"fold {fold} {self.slug}"
                 start = functools.partial(self._start, "fold", name, factors)
                 self._fold = WandbRun(start, folder / "history.csv")
-                stack.push(self._close_fold)
+                stack.push(self._fold.finish)
                 loggers.append(self._fold)
             yield loggers
-
-    def _close_fold(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._fold is not None:
-            self._fold.finish(failed=kind is not None)
-        self._fold = None
 
     def log_fold(self, predictions: pd.DataFrame, scores: Mapping[str, Any]) -> None:
         """Log a fold's scores, ROC curve and confusion matrix, inside the fold's block.
@@ -190,20 +184,18 @@ class WandbRun(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Log none: they may contain paths, and the run has the public configuration."""
 
-    def finish(self, failed: bool) -> None:
+    def finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Leave the fold's block: a run is marked as failed where it raises."""
         if self._run is not None:
             with best_effort():
-                self._run.finish(exit_code=int(failed))
+                self._run.finish(exit_code=int(kind is not None))
 
 
 def log_charts(run: Any, label: pd.Series, probability: pd.Series) -> None:
     """Log the confusion matrix and, where both classes are present, the ROC curve."""
-    plot, names, predicted = client().plot, ["reactive", "tumoral"], probability > THRESHOLD
-    charts = {
-        "confusion": plot.confusion_matrix(
-            y_true=label.tolist(), preds=predicted.astype(int).tolist(), class_names=names
-        )
-    }
+    plot, names = client().plot, ["reactive", "tumoral"]
+    truth, calls = label.tolist(), (probability > THRESHOLD).astype(int).tolist()
+    charts = {"confusion": plot.confusion_matrix(y_true=truth, preds=calls, class_names=names)}
     if label.nunique() == 2:
         both = pd.concat([1 - probability, probability], axis=1).to_numpy()
         charts["roc"] = plot.roc_curve(label, both, labels=names, classes_to_plot=[1])
