@@ -146,6 +146,7 @@ def last_of_each_key(words: Iterable[Any]) -> list[str]:
 def start(*words: Any, cwd: Path, **more: Any) -> subprocess.Popen:
     """Start a Python process in a session of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("WANDB_SERVICE", None)  # of W&B in this process
     usual = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(
         [sys.executable, *last_of_each_key(words)], cwd=cwd, start_new_session=True,
