@@ -152,6 +152,7 @@ def travel(home: Path) -> Journey:
     train = [str(ROOT / "train.py"), "-m", "lr=1e-3,1e-4", "data=table", root, cache,
              "data.missing=impute", "data.folds=2", "data.num_workers=1", "model/encoder=timm",
              f"model.encoder.name={ENCODER}", f"model.encoder.weights={weights}",
+             "model.encoder.norm=frozen",
              "trainer.max_epochs=2", "trainer.num_threads=1", "trainer.accelerator=cpu",
              "trainer.precision=32-true", "logger.mode=offline",
              "data.hard_stratum=null"]  # fmt: skip

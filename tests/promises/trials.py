@@ -131,7 +131,7 @@ def _count(how: str, at: tuple[str, int] | None) -> None:
         (lightning_module.BagClassifier, "training_step", "train"),
         (lightning_module.BagClassifier, "validation_step", "validate"),
         (lightning_module.BagClassifier, "predict_step", "predict"),
-        (baselines, "random_forest", "baseline"),
+        (baselines, "prevalence", "baseline"),
         (os, "fsync", "fsync"),
     ):
         setattr(owner, name, ticking(event, getattr(owner, name)))
