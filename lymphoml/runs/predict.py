@@ -146,7 +146,7 @@ def _write(
 def check_run(run: Path, config: TrainConfig) -> dict[int, TrainedOn]:
     """Return what each fold was trained on; InputError where one cannot predict with `config`."""
     check_features(config)
-    verify_checksums(run, weights=True)
+    verify_checksums(run)  # loading a checkpoint or an encoder verifies that
     folds = sorted(read_folds_csv(run)["fold"].unique().tolist())
     for fold in folds:
         if not is_done(run, fold):
