@@ -66,7 +66,9 @@ def configure_torch(resolved: Resolved) -> None:
     """Set threads, matrix multiplication and memory allocation of this process."""
     torch.set_num_threads(resolved.num_threads)
     if resolved.cuda:
-        torch.set_float32_matmul_precision("high")  # TF32 for what stays in single precision
+        exact = resolved.precision == "32-true"  # else TF32 for what stays in single precision
+        torch.set_float32_matmul_precision("highest" if exact else "high")
+        torch.backends.cudnn.allow_tf32 = not exact
     else:
         tune_malloc()
 

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import tomllib
@@ -203,7 +204,10 @@ def test_make_clean_removes_the_demo_alone(tmp_path):
 def test_make_takes_a_folder_with_a_space():
     """`make train DATA="my cohort"` → one override, data.root"""
     make = ["make", "-n", "-o", ".venv/.ready", "DATA=my cohort", "train"]
-    line = subprocess.run(make, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    line = subprocess.run(
+        make, cwd=ROOT, check=True, capture_output=True, text=True, env=env
+    ).stdout
     shell = ["sh", "-c", f"printf '%s\\n' {line}"]
     words = subprocess.run(shell, env={"DATA": "my cohort"}, capture_output=True, text=True)
     assert "data.root='my cohort'" in words.stdout.splitlines()

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from lymphoml.cli.config import compose_config
 from lymphoml.core import cores
 from lymphoml.models.encoders import timm_encoder
 from lymphoml.training import hardware
-from lymphoml.training.hardware import auto_chunk_size, resolve_hardware
+from lymphoml.training.hardware import Resolved, auto_chunk_size, configure_torch, resolve_hardware
 from lymphoml.training.settings import TrainerConfig
 
 AUTO = TrainerConfig(
@@ -93,3 +94,23 @@ def test_as_many_parallel_jobs_as_cores_and_one_with_a_gpu(monkeypatch, tmp_path
     assert cores.parallel_jobs(None) == 4
     (tmp_path / "nvidia3").touch()
     assert cores.parallel_jobs(None) == 1
+
+
+def test_the_paper_is_computed_in_single_precision_on_all_hardware(monkeypatch):
+    """Neither bfloat16, where the processor multiplies it, nor a GPU's TF32."""
+    choices = {name: compose_config(f"experiment={name}").trainer for name in ("paper", "default")}
+    for flags, default in (("avx512_bf16", "bf16-mixed"), ("sse2", "32-true")):
+        monkeypatch.setattr(hardware, "_read_field", lambda *_, flags=flags: flags)
+        assert (
+            resolve_hardware(choices["paper"].replace({"accelerator": "cpu"})).precision
+            == "32-true"
+        )
+        assert (
+            resolve_hardware(choices["default"].replace({"accelerator": "cpu"})).precision
+            == default
+        )
+    for precision, tf32 in (("32-true", False), ("bf16-mixed", True)):
+        configure_torch(Resolved(precision, torch.get_num_threads(), None, True, "GPU"))
+        assert torch.backends.cudnn.allow_tf32 == tf32
+        assert (torch.get_float32_matmul_precision() == "high") == tf32
+    torch.set_float32_matmul_precision("highest")
