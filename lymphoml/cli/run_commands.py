@@ -170,13 +170,19 @@ class Compare:
         "run folder or baseline (clinical, ...); default: the first run, of a sweep the paper's",
     )
     tried: int | None = option(None, "number of configurations tried, if more than these")
+    pairs: bool = option(False, "compare every two runs as well: comparison_pairs.csv")
     out: str | None = option(None, "folder for comparison.json and tables; default: sweep, or runs")
     resamples: int = option(2000, "bootstrap resamples of patients")
     seed: int = option(0, "of resamples and permutations")
 
     def execute(self) -> None:
-        from lymphoml.reports.comparison.compare import choose_reference, compare_runs
-        from lymphoml.reports.comparison.output import print_comparison, write_comparison
+        from lymphoml.core.files import write_csv
+        from lymphoml.reports.comparison import output
+        from lymphoml.reports.comparison.compare import (
+            choose_reference,
+            compare_pairs,
+            compare_runs,
+        )
         from lymphoml.reports.comparison.sweep import print_sweep, write_sweep
         from lymphoml.reports.format import wide_console
 
@@ -186,13 +192,19 @@ class Compare:
         reference, why = choose_reference(self.reference, paths, folder is None)
         comparison = compare_runs(paths, reference, self.resamples, self.seed, self.tried)
         out = Path(self.out or folder or "runs")
-        written = write_comparison(comparison, out)
+        written = output.write_comparison(comparison, out)
         console = wide_console()
         print(f"reference: {comparison.reference} ({why})")
         if folder is not None:
             written += write_sweep(comparison, out)
             print_sweep(comparison, console)
-        print_comparison(comparison, console)
+        output.print_comparison(comparison, console)
+        if self.pairs:
+            pairs = compare_pairs(comparison, self.resamples, self.seed)
+            written.append(out / "comparison_pairs.csv")
+            write_csv(written[-1], pairs)
+            for line in output.pair_lines(pairs):
+                console.print(line, markup=False)
         print(", ".join(map(str, written)))
 
 

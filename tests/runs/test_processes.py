@@ -58,7 +58,7 @@ def test_the_papers_ablation_side_by_side_and_its_figure(cohort, tmp_path):
     assert len(table) == 8
     assert set(found) == expected
     assert (tmp_path / "runs" / "ablation" / "ablation.png").stat().st_size > 10_000
-    assert (tmp_path / "runs" / "ablation" / "ablation_best.csv").exists()
+    assert (tmp_path / "runs" / "ablation" / "ablation_folds.csv").exists()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,28 @@ def compare_runs(
             comparison, outcome[inside].to_numpy(), within, of_reference[:, inside], resamples, seed
         )
     return comparison
+
+
+def compare_pairs(comparison: Comparison, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Return a row per score and pair of runs, all patients: each against the others once.
+
+    Columns: run, other, score, value (run - other), low, high, p, p_holm (over all rows).
+    """
+    outcome, aligned = align(list(comparison.runs.values()))
+    models = {name: aligned[run.path] for name, run in comparison.runs.items()}
+    pairs = list(combinations(models, 2))
+    permutations = max(
+        paired.PERMUTATIONS, paired.PERMUTATIONS_PER_TEST * len(pairs) * len(paired.PAIR_SCORES)
+    )
+    rows = [
+        {"run": one, "other": other, "score": score, **difference._asdict()}
+        for one, other in pairs
+        for score, difference in paired.paired_differences(
+            outcome, models[one], models[other], resamples, seed, permutations
+        ).items()
+    ]
+    table = pd.DataFrame(rows).drop(columns="standard_error")
+    return table.assign(p_holm=paired.holm(table["p"]))
 
 
 def _compare_stratum(

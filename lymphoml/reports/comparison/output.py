@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lymphoml.core.files import write_csv, write_json
+from lymphoml.evaluation.paired import LEVEL
 from lymphoml.evaluation.summary import to_json
 from lymphoml.reports.comparison.compare import DIFFERENCE, Comparison, Stratum
 from lymphoml.reports.format import format_estimate, format_p, format_score
@@ -82,6 +83,19 @@ def run_lines(comparison: Comparison) -> Iterator[str]:
         yield f"Configurations tried: {tried} in these folders."
     if changed := [name for name, run in comparison.runs.items() if run.changes]:
         yield f"Resumed in a changed environment (see their reports): {', '.join(changed)}."
+
+
+def pair_lines(pairs: pd.DataFrame) -> Iterator[str]:
+    """How many pairs of runs differ after Holm's correction, by score, and which."""
+    for score, rows in pairs.groupby("score", sort=False):
+        differ = rows[rows["p_holm"] <= LEVEL]
+        yield (
+            f"{len(differ)} of {len(rows)} pairs of runs differ in {NAMES[str(score)]} (p <= "
+            f"{LEVEL:g} after Holm's correction over {len(pairs)} differences)"
+        )
+        for row in differ.to_dict("records"):
+            difference = format_estimate(row, signed=True)
+            yield f"  {row['run']} - {row['other']}: {difference}, Holm p {format_p(row['p_holm'])}"
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Summarise a sweep as the paper's ablation: table, learning curves, folds of the best run."""
+"""Summarise a sweep as the paper's ablation: table, learning curves, folds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,15 +40,17 @@ LINES = {"solid": "-", "dash": "--", "dot": ":"}
 
 
 def write_sweep(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write `ablation.csv`, `ablation_best.csv` and, where any was validated, `ablation.png`."""
-    paths = [folder / "ablation.csv", folder / "ablation_best.csv"]
+    """Write `ablation.csv`, `ablation_folds.csv` and, where any was validated, `ablation.png`."""
+    paths = [folder / "ablation.csv", folder / "ablation_folds.csv"]
     runs = list(comparison.runs.values())
     write_csv(paths[0], ablation_table(comparison.runs))
-    write_csv(paths[1], fold_table(runs[0]).assign(configurations_tried=comparison.tried))
+    folds = [fold_table(run).assign(run=name) for name, run in comparison.runs.items()]
+    write_csv(paths[1], pd.concat(folds).set_index("run").reset_index())
     if (chart := sweep_chart(runs)) is not None:
         paths.append(folder / "ablation.png")
         with atomic_write(paths[-1]) as file:
-            FigureCanvasAgg(draw_sweep(chart)).print_png(file, metadata={"Software": None})
+            figure = draw_sweep(chart, final_scores(runs))
+            FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
     return paths
 
 
@@ -63,6 +65,7 @@ def ablation_table(runs: Mapping[str, Run]) -> pd.DataFrame:
         row |= {k: value for k, value in varying.items() if k not in PAPER_SETTINGS.values()}
         row |= _score_columns(run)
         row |= {f"{BEST}_{end}_optimistic": run.metrics[BEST][end] for end in ("mean", "std")}
+        row["std_over_epochs"] = std_over_epochs(run)
         row["seconds_per_fold"] = run.seconds and run.seconds / len(run.histories)
         rows.append(row)
     if fitted := next((run for run in runs.values() if run.metrics["baselines"]), None):
@@ -103,6 +106,20 @@ def epoch_curve(run: Run) -> pd.DataFrame:
     return curve.rename_axis("epoch").reset_index().assign(epoch=lambda table: table["epoch"] + 1)
 
 
+def std_over_epochs(run: Run) -> float:
+    """How unsteady training is: standard deviation of the balanced accuracy over the second half
+    of a fold's validated epochs, mean over folds."""
+    curves = [table["val/balanced_accuracy"].dropna() for table in run.histories.values()]
+    late = [curve[len(curve) // 2 :].std(ddof=1) for curve in curves]
+    return float(pd.Series(late, dtype=float).mean())
+
+
+def final_scores(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
+    """By label, the pooled out-of-fold balanced accuracy that is reported, with its interval."""
+    labels = run_labels(runs)
+    return {labels[run.path]: run.metrics["balanced_accuracy"] for run in runs}
+
+
 def sweep_chart(runs: Sequence[Run]) -> Chart | None:
     """The paper's Figure 3, a line a run, the highest end first; None where none was validated."""
     labels = run_labels(runs)
@@ -134,26 +151,38 @@ def sweep_chart(runs: Sequence[Run]) -> Chart | None:
     )  # fmt: skip
 
 
-def draw_sweep(chart: Chart) -> Figure:
-    """The chart of `sweep_chart` in matplotlib, with a legend; readable in grey."""
+def draw_sweep(chart: Chart, final: Mapping[str, Mapping[str, float]]) -> Figure:
+    """The chart of `sweep_chart` in matplotlib, readable in grey, and `final_scores` next to it."""
     rcdefaults()  # whatever a matplotlibrc says
-    figure = Figure(figsize=(10, 6), layout="constrained", dpi=200)
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(13, 6), layout="constrained", dpi=200)
+    curves, scores = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
+    shown = [series for series in chart.series if series.name in final]
     for series in chart.series:
         colour = COLOURS.get(series.colour, "#666666")
         marker = MARKERS[series.marker] if series.marker else None
-        axes.plot(
+        curves.plot(
             series.x, series.y, LINES[series.line or "solid"], color=colour, marker=marker,
             label=series.name, linewidth=series.width, markevery=max(1, len(series.x) // 7),
         )  # fmt: skip
         if series.band:
             low, high = zip(*series.band, strict=True)
-            axes.fill_between(series.x, low, high, color=colour, alpha=0.08, linewidth=0)
-    axes.set(xlabel=chart.x.title, ylabel=chart.y.title)
-    axes.set_xticks(list(chart.x.ticks), list(chart.x.ticks.values()))
-    axes.set_title("Mean over folds; half a standard deviation shaded", loc="left", fontsize=11)
-    axes.grid(axis="y", color="#e6e6e6")
-    for text in axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False).get_texts():
+            curves.fill_between(series.x, low, high, color=colour, alpha=0.08, linewidth=0)
+    for place, series in enumerate(shown):
+        score, colour = final[series.name], COLOURS[series.colour]
+        scores.plot([place, place], [score["low"], score["high"]], color=colour)
+        scores.plot(place, score["value"], MARKERS[series.marker or "dot"], color=colour)
+    curves.set(xlabel=chart.x.title, ylabel=chart.y.title)
+    curves.set_xticks(list(chart.x.ticks), list(chart.x.ticks.values()))
+    curves.set_title("Mean over folds; half a standard deviation shaded", loc="left", fontsize=11)
+    scores.set_title(
+        "As reported: all patients,\nout of fold, 95 % intervals", loc="left", fontsize=11
+    )
+    scores.set_xticks([])
+    scores.axhline(0.5, color="#666666", linestyle="--", linewidth=1.2)
+    for axes in (curves, scores):
+        axes.grid(axis="y", color="#e6e6e6")
+    legend = figure.legend(*curves.get_legend_handles_labels(), loc="outside right", frameon=False)
+    for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
 

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
-from lymphoml.evaluation.paired import best_of_n_bias, paired_differences
+from lymphoml.evaluation.paired import best_of_n_bias, holm, paired_differences
 from lymphoml.evaluation.pooled import pool
-from lymphoml.reports.comparison.compare import align, choose_reference, compare_runs
+from lymphoml.reports.comparison.compare import align, choose_reference, compare_pairs, compare_runs
 from lymphoml.reports.comparison.output import print_comparison, write_comparison
 from lymphoml.reports.format import format_estimate, format_score
 from lymphoml.runs.finished_run import read_run
@@ -258,3 +259,20 @@ def test_corrupt_predictions_name_the_patient(tmp_path, changed):
     list_files(path)
     with pytest.raises(InputError, match="patient Zebra3"):
         align([read_run(path)])
+
+
+def test_every_pair_is_compared_once_and_corrected_together(sweep, comparison, tmp_path, capsys):
+    pairs = compare_pairs(comparison, resamples=300)
+    assert [tuple(row) for row in pairs[["run", "other"]].to_numpy()[::2]] == [
+        ("b", "a"), ("b", "c"), ("a", "c"),
+    ]  # fmt: skip
+    labels, aligned = align(list(comparison.runs.values()))
+    expected = paired_differences(labels, aligned[sweep[1]], aligned[sweep[2]], 300)
+    for row in pairs[pairs["run"].eq("b") & pairs["other"].eq("c")].to_dict("records"):
+        assert [row[end] for end in ("value", "low", "high")] == list(expected[row["score"]][:3])
+        assert row["p"] < 0.01
+    assert pairs["p_holm"].tolist() == holm(pairs["p"]).tolist()  # over all six
+    assert pairs["p"].tolist()[4:] == [1, 1]  # a and c are the same
+    main(["compare", f"runs=[{','.join(map(str, sweep))}]", f"out={tmp_path}", "pairs=true"])
+    assert pd.read_csv(tmp_path / "comparison_pairs.csv")["run"].tolist() == pairs["run"].tolist()
+    assert "2 of 3 pairs of runs differ in AUROC" in capsys.readouterr().out

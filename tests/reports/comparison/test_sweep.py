@@ -1,4 +1,4 @@
-"""The table, figure and best folds of a sweep."""
+"""The table, figure and folds of a sweep."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lymphoml.cli.main import main
-from lymphoml.reports.comparison.sweep import draw_sweep, epoch_curve, sweep_chart
+from lymphoml.reports.comparison.sweep import draw_sweep, epoch_curve, final_scores, sweep_chart
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import config, make_baselines, make_predictions, make_run, make_strata
 
@@ -57,17 +57,20 @@ def test_the_table_has_the_scores_worked_out_by_hand(sweep):
     assert (rows["balanced_accuracy_low"] < rows["balanced_accuracy"]).all()
     assert rows["best_epoch_balanced_accuracy_mean_optimistic"].tolist() == [1.0, 0.5]
     assert rows["seconds_per_fold"].tolist() == [12.5, 12.5]
+    of_good = np.mean([np.std([0.75, 1.0], ddof=1), np.std([1.0, 0.75], ddof=1)])  # epochs 2 and 3
+    assert rows["std_over_epochs"].tolist() == pytest.approx([of_good, 0])
     blank = ["hard_auroc", "auroc_std", "baseline"]
     assert rows[blank].isna().all(axis=None)  # no stratum, no repeats, no baseline
 
 
-def test_the_best_runs_folds_and_the_figure_are_written_and_stay_the_same(sweep):
-    rows = pd.read_csv(sweep / "ablation_best.csv")
+def test_folds_and_the_figure_are_written_and_stay_the_same(sweep):
+    both = pd.read_csv(sweep / "ablation_folds.csv")
+    assert both["run"].tolist() == ["good"] * 4 + ["poor"] * 4
+    rows = both[:4]
     assert rows["fold"].tolist() == ["0", "1", "mean", "std"]
     assert rows["balanced_accuracy"].tolist() == pytest.approx([1, 0.75, 0.875, 0.125 * 2**0.5])
     assert rows["best_epoch"].tolist()[:2] == [2, 1]
     assert rows["best_epoch_balanced_accuracy_optimistic"].tolist() == [1, 1, 1, 0]
-    assert rows["configurations_tried"].tolist() == [2] * 4
     with Image.open(sweep / "ablation.png") as image:
         assert image.width >= 1500
         assert 0.02 < (np.asarray(image.convert("L")) < 250).mean() < 0.5
@@ -117,14 +120,20 @@ def test_the_curve_is_the_mean_over_folds_and_ends_with_the_shortest(tmp_path):
 def test_the_figure_draws_each_curve_with_half_a_deviation_and_a_legend(tmp_path):
     one, other = history(0.5, 0.6, 0.5), history(0.5, 0.6, 0.9)
     same = history(0.5, 0.7, 0.6)
-    chart = sweep_chart([make_curve(tmp_path / "a", one, other),
-                         make_curve(tmp_path / "b $x$", same, same)])  # fmt: skip
+    runs = [make_curve(tmp_path / "a", one, other), make_curve(tmp_path / "b $x$", same, same)]
+    chart = sweep_chart(runs)
     assert [series.name for series in chart.series] == ["chance", "a", "b $x$"]
     assert chart.series[1].band[2] == pytest.approx((0.7 - 0.2 / 2**0.5, 0.7 + 0.2 / 2**0.5))
-    [axes] = draw_sweep(chart).axes
+    figure = draw_sweep(chart, final_scores(runs))
+    axes, scores = figure.axes
     drawn = [list(line.get_ydata()) for line in axes.lines[1:]]
     assert drawn == [pytest.approx([0.5, 0.6, 0.7]), pytest.approx([0.5, 0.7, 0.6])]
     styles = {(line.get_linestyle(), line.get_marker()) for line in axes.lines}
     assert len(styles) == 3  # readable in grey
-    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["chance", "a", "b $x$"]
+    reported = runs[0].metrics["balanced_accuracy"]  # the same predictions in both
+    interval, value = (list(line.get_ydata()) for line in scores.lines[:2])
+    assert interval == [reported["low"], reported["high"]]
+    assert value == [reported["value"]]
+    assert [line.get_color() for line in scores.lines[:2]] == [axes.lines[1].get_color()] * 2
