@@ -14,9 +14,9 @@ from lymphoml.core.untrusted import is_safe_text
 RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
 DAY = "%Y-%m-%d"
 OF_TRAINING = (  # keys that other commands on a cohort do not read
-    "repeats", "folds_csv", "inner_val_fraction", "batch_size", "train_bag_size", "eval_bag_size",
-    "shuffle_bag_labels", "standardize_clinical", "augment", "eval_tta", "features",
-    "image_baselines", "num_workers", "timeout",
+    "repeats", "fold_seed", "folds_csv", "inner_val_fraction", "batch_size", "train_bag_size",
+    "eval_bag_size", "shuffle_bag_labels", "standardize_clinical", "augment", "eval_tta",
+    "features", "image_baselines", "num_workers", "timeout",
 )  # fmt: skip
 SEX_NAMES = {"sex", "gender"}
 MOST_FOLDS = 10_000
@@ -186,6 +186,7 @@ class DataConfig(Section):
     folds: Annotated[int, Field(ge=2, le=MOST_FOLDS)]
     site_folds: bool = False  # one for each site: absent unless data.folds=site
     repeats: AtLeastOne
+    fold_seed: int | None  # None: the run's seed
     folds_csv: Text | None = None  # likewise
     inner_val_fraction: Annotated[float, Field(ge=0, le=0.5)]
     # Bags.
@@ -258,6 +259,8 @@ class DataConfig(Section):
                 yield f"{key}: this name is reserved; choose another"
             if spec.column in (self.id_column, self.label_column):
                 yield f"{key}.column={spec.column}: the patient's id and label are no inputs"
+        if self.fold_seed is not None and self.folds_csv:
+            yield f"data.fold_seed={self.fold_seed}: has no effect with data.folds_csv"
         yield from self._person_problems()
         for name in self.clinical:
             if name not in self.columns:

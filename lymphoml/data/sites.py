@@ -11,8 +11,8 @@ def count_sites(data: DataConfig) -> int:
     """Return the number of sites with a labelled patient. Raises InputError."""
     if data.folds != MOST_FOLDS:
         raise InputError(f"data.site_folds with data.folds={data.folds}: set data.folds=site alone")
-    for key, value in (("repeats", data.repeats), ("folds_csv", data.folds_csv)):
-        if value not in (1, None):
+    for key, unused in (("repeats", 1), ("folds_csv", None), ("fold_seed", None)):
+        if (value := getattr(data, key)) != unused:
             raise InputError(f"data.{key}={value}: has no effect with data.folds=site")
     return make_site_folds(load_cohort(data).labelled)["fold"].nunique()
 

@@ -241,7 +241,8 @@ def _folds(config: TrainConfig, cohort: Cohort, folder: Path) -> pd.DataFrame:
     given = Path(data.folds_csv).expanduser() if data.folds_csv else None
     if given or existing.exists():
         return read_folds(given or existing, cohort.table, data.folds, data.repeats)
-    return make_folds(cohort.table, data.folds, data.repeats, config.seed)
+    seed = config.seed if data.fold_seed is None else data.fold_seed
+    return make_folds(cohort.table, data.folds, data.repeats, seed)
 
 
 def _fewest_images(config: TrainConfig, data: RunData, store: ImageStore) -> int:

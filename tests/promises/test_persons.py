@@ -173,6 +173,8 @@ def test_a_site_of_one_class_has_the_scores_that_it_can_have(smears, tmp_path, f
 
 @pytest.mark.parametrize(("edit", "words", "says"), [
     ({}, ["data.repeats=2"], "data.repeats=2: has no effect with data.folds=site"),
+    ({}, ["data.fold_seed=2"], "data.fold_seed=2: has no effect with data.folds=site"),
+    ({}, ["data.folds=2", "data.fold_seed=2", "data.folds_csv=f.csv"], "has no effect with data.f"),
     ({}, ["data.site_column=null"], "needs data.site_column"),
     ({}, ["+data.site_folds=true", "data.folds=3"], "set data.folds=site alone"),
     ({}, ["fold=3"], "fold=3: must be all or 0 to 2"),

@@ -24,7 +24,8 @@ CONFIG: dict[str, Any] = {
     "name": "default",
     "tags": [],
     "data": {"name": "synthetic", "root": "data/synthetic", "folds": 5, "repeats": 1, "crop": 112,
-             "folds_csv": None, "inner_val_fraction": 0.0, "clinical": ["age", "lymphocyte_count"]},
+             "folds_csv": None, "fold_seed": None, "inner_val_fraction": 0.0,
+             "clinical": ["age", "lymphocyte_count"]},
     "model": {
         "_target_": "lymphoml.models.mil.MILModel",
         "encoder": {"_target_": "lymphoml.models.encoders.ResNet", "weights": None},

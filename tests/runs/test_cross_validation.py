@@ -17,6 +17,7 @@ from lymphoml.data.cohort import load_cohort
 from lymphoml.models.build import build_model
 from lymphoml.runs import cross_validation
 from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.runs.prepare import prepare
 from lymphoml.training import hardware
 from lymphoml.training.checkpoint import load_checkpoint
 from lymphoml.training.lightning_module import BagClassifier
@@ -275,3 +276,11 @@ def test_what_cannot_be_trained_is_refused_before_a_folder_is_made(
     with pytest.raises(InputError, match=message):
         cross_validate(configured(*overrides), tmp_path / "run", overrides)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_fold_seed_keeps_the_folds_of_other_seeds(configured, tmp_path):
+    def folds(*words):
+        return prepare(configured(*CLINICAL, *words), tmp_path / "run").data.folds
+
+    assert folds("seed=1", "data.fold_seed=0").equals(folds("seed=0"))
+    assert not folds("seed=1").equals(folds("seed=0"))

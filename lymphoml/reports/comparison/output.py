@@ -93,7 +93,8 @@ def pair_lines(pairs: pd.DataFrame) -> Iterator[str]:
             f"{len(differ)} of {len(rows)} pairs of runs differ in {NAMES[str(score)]} (p <= "
             f"{LEVEL:g} after Holm's correction over {len(pairs)} differences)"
         )
-        for row in differ.to_dict("records"):
+        records: list[dict[str, Any]] = differ.to_dict("records")  # type: ignore[assignment]
+        for row in records:
             difference = format_estimate(row, signed=True)
             yield f"  {row['run']} - {row['other']}: {difference}, Holm p {format_p(row['p_holm'])}"
 

@@ -181,7 +181,8 @@ def draw_sweep(chart: Chart, final: Mapping[str, Mapping[str, float]]) -> Figure
     scores.axhline(0.5, color="#666666", linestyle="--", linewidth=1.2)
     for axes in (curves, scores):
         axes.grid(axis="y", color="#e6e6e6")
-    legend = figure.legend(*curves.get_legend_handles_labels(), loc="outside right", frameon=False)
+    handles, names = curves.get_legend_handles_labels()
+    legend = figure.legend(handles, names, loc="outside right center", frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
