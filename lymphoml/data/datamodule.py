@@ -17,7 +17,7 @@ from lymphoml.data.bags import BagDataset, EpochSampler, collate, shuffled_owner
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.feature_store import FeatureScaler, FeatureStore
-from lymphoml.data.folds import inner_validation_split, split
+from lymphoml.data.folds import inner_validation_split, training_split
 from lymphoml.data.image_store import ImageStore
 from lymphoml.data.settings import DataConfig
 from lymphoml.data.training_range import fit_ranges, join_reasons, outside_ranges
@@ -94,7 +94,7 @@ class BagDataModule(PatientBags):
         self, data: DataConfig, cohort: Cohort, store: ImageStore | FeatureStore | None,
         folds: pd.DataFrame, fold: int, seed: int, inputs: pd.DataFrame | None = None,
     ):  # fmt: skip
-        self.train_patients, held_out = split(folds, fold, data.folds)
+        self.train_patients, held_out = training_split(data, cohort.table, folds, fold, seed)
         self.inner_patients: list[str] = []
         if data.inner_val_fraction:
             table = cohort.table.loc[self.train_patients]

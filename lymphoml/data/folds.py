@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, one_line
-from lymphoml.core.seeding import keyed_seed
+from lymphoml.core.seeding import keyed_generator, keyed_seed
 from lymphoml.core.untrusted import read_csv
+from lymphoml.data.settings import DataConfig
 
 
 def count_groups(table: pd.DataFrame) -> pd.Series:
@@ -60,6 +61,43 @@ def split(folds: pd.DataFrame, fold: int, per_repeat: int) -> tuple[list[str], l
     repeat = folds[folds["fold"] // per_repeat == fold // per_repeat]
     held_out = repeat["fold"] == fold
     return sorted(repeat["patient"][~held_out]), sorted(repeat["patient"][held_out])
+
+
+def training_split(
+    data: DataConfig, table: pd.DataFrame, folds: pd.DataFrame, fold: int, seed: int
+) -> tuple[list[str], list[str]]:
+    """Return the patients to train `fold` on and those held out, sorted. Raises InputError.
+
+    Of `data.train_size`, whole persons are drawn, stratified by label: a person with several
+    records may leave the draw short of it. A smaller draw is part of a larger one. The seed is
+    that of the folds, `seed` unless `data.fold_seed` is given.
+    """
+    train, held_out = split(folds, fold, data.folds)
+    if data.train_size is None:
+        return train, held_out
+    most = folds["patient"].nunique() - int(folds["fold"].value_counts().max())
+    if data.train_size > most:
+        raise InputError(
+            f"data.train_size={data.train_size}: the smallest fold has {most} training patients; "
+            f"set it to {most} or less, or to null for all"
+        )
+    rows = table.loc[train]
+    persons = rows.groupby("group")["label"].agg(["first", "size"])
+    of_folds = seed if data.fold_seed is None else data.fold_seed
+    order = keyed_generator(of_folds, "train size", fold).permutation(len(persons))
+    sizes = persons.iloc[order].groupby("first")["size"]
+    # Each label is spread evenly: it has its share of the first n, whatever n is.
+    place = (sizes.cumsum() - persons["size"] / 2) / sizes.transform("sum")
+    persons = persons.loc[place.sort_values(kind="stable").index]
+    records = persons["size"].cumsum()
+    drawn = rows[rows["group"].isin(persons.index[records <= data.train_size])]
+    if drawn["label"].nunique() < 2:
+        least = records[persons["first"] != persons["first"].iloc[0]].min()
+        raise InputError(
+            f"data.train_size={data.train_size}: fold {fold} needs reactive and tumoral patients; "
+            f"set it to {least} or more"
+        )
+    return list(drawn.index), held_out
 
 
 def inner_validation_split(table: pd.DataFrame, fraction: float, *keys: int | str) -> list[str]:

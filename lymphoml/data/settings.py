@@ -14,9 +14,9 @@ from lymphoml.core.untrusted import is_safe_text
 RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
 DAY = "%Y-%m-%d"
 OF_TRAINING = (  # keys that other commands on a cohort do not read
-    "repeats", "fold_seed", "folds_csv", "inner_val_fraction", "batch_size", "train_bag_size",
-    "eval_bag_size", "shuffle_bag_labels", "standardize_clinical", "augment", "eval_tta",
-    "features", "image_baselines", "num_workers", "timeout",
+    "repeats", "fold_seed", "folds_csv", "train_size", "inner_val_fraction", "batch_size",
+    "train_bag_size", "eval_bag_size", "shuffle_bag_labels", "standardize_clinical", "augment",
+    "eval_tta", "features", "image_baselines", "num_workers", "timeout",
 )  # fmt: skip
 SEX_NAMES = {"sex", "gender"}
 MOST_FOLDS = 10_000
@@ -188,6 +188,7 @@ class DataConfig(Section):
     repeats: AtLeastOne
     fold_seed: int | None  # None: the run's seed
     folds_csv: Text | None = None  # likewise
+    train_size: AtLeastOne | None
     inner_val_fraction: Annotated[float, Field(ge=0, le=0.5)]
     # Bags.
     batch_size: AtLeastOne

@@ -41,7 +41,8 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
         verify_checksums(fold_folder(folder, fold), weights=True)
     check_folds(folder)  # which may have been copied here
     predictions = read_predictions(folder, folds)
-    baselines = baseline_predictions(data, run.data.cohort, run.data.folds, _features(run))
+    seed, features = run.config.seed, _features(run)
+    baselines = baseline_predictions(data, run.data.cohort, run.data.folds, features, seed)
     groups = subgroups(run.data.cohort, data)
     hard_max = None if data.hard_stratum is None else data.hard_stratum.max
     histories = {fold: pd.read_csv(fold_folder(folder, fold) / "history.csv") for fold in folds}

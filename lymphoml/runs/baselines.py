@@ -22,7 +22,7 @@ from lymphoml.data.cache import hash_images
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.folds import count_groups, split
+from lymphoml.data.folds import count_groups, training_split
 from lymphoml.data.settings import DataConfig
 from lymphoml.evaluation.metrics import best_threshold
 from lymphoml.features.blocks import make_blocks
@@ -64,8 +64,9 @@ class Fold(NamedTuple):
 
 
 def baseline_predictions(
-    data: DataConfig, cohort: Cohort, folds: pd.DataFrame, features: Mapping[str, FeatureStore]
-) -> pd.DataFrame:
+    data: DataConfig, cohort: Cohort, folds: pd.DataFrame, features: Mapping[str, FeatureStore],
+    seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Return out-of-fold probabilities: patient, fold, and a column for each baseline.
 
     A baseline whose columns are not configured is left out. Each of `features`, feature vectors of
@@ -80,7 +81,10 @@ def baseline_predictions(
         forest = RandomForestClassifier(100, **FOREST)
         baselines["random_forest"] = partial(clinical, model=forest)
     numbers = sorted(folds["fold"].unique().tolist())
-    splits = [Fold(data, cohort, *split(folds, number, data.folds)) for number in numbers]
+    splits = [
+        Fold(data, cohort, *training_split(data, cohort.table, folds, number, seed))
+        for number in numbers
+    ]
     if features and all(fold.people >= 2 for fold in splits):  # the inner folds need two
         for name, store in features.items():
             statistics = bag_statistics(store, list(cohort.table.index))

@@ -11,7 +11,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.folds import make_folds, read_folds, split
+from lymphoml.data.folds import make_folds, read_folds, training_split
 from lymphoml.data.image_store import ImageStore
 from lymphoml.data.sites import make_site_folds
 from lymphoml.data.training_range import model_inputs
@@ -64,8 +64,9 @@ class RunEncoders:
         folder = fold_folder(self.run, fold)
         self.check_stored([fold])
         if not is_whole(folder):
-            train, _ = split(self.folds, fold, self.config.data.folds)
-            images, cache = self.cohort.subset(train).images, self.config.data.cache
+            data, table = self.config.data, self.cohort.table
+            train, _ = training_split(data, table, self.folds, fold, self.config.seed)
+            images, cache = self.cohort.subset(train).images, data.cache
             folder = pretrain_encoder(self.settings, images, cache, self.config.trainer)
         return PretrainedEncoder(folder / ENCODER, self.settings)
 

@@ -1,10 +1,18 @@
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.folds import inner_validation_split, make_folds, read_folds, split
+from lymphoml.data.folds import (
+    inner_validation_split,
+    make_folds,
+    read_folds,
+    split,
+    training_split,
+)
 
 
 def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows(patients, tmp_path):
@@ -85,3 +93,39 @@ def test_inner_split_is_stratified_keyed_and_about_the_fraction(patients):
     assert inner != inner_validation_split(patients, 0.25, 0, 3)
     assert 7 <= len(inner) <= 13
     assert patients.loc[inner, "label"].nunique() == 2
+
+
+def draw(patients, size, seed=0):
+    folds = make_folds(patients, 4, 2, 0)
+    data = SimpleNamespace(folds=4, train_size=size, fold_seed=None)
+    drawn, held_out = training_split(data, patients, folds, 5, seed)
+    assert held_out == split(folds, 5, per_repeat=4)[1]
+    return drawn
+
+
+def test_a_draw_is_nested_stratified_and_of_whole_persons(patients):
+    train, groups = draw(patients, None), patients["group"]
+    assert train == split(make_folds(patients, 4, 2, 0), 5, per_repeat=4)[0]
+    smaller: set[str] = set()
+    for size in range(5, 29):
+        drawn = draw(patients, size)
+        assert drawn == draw(patients.sample(frac=1, random_state=3), size)
+        assert smaller <= set(drawn) <= set(train)
+        assert size - 1 <= len(drawn) <= size  # the last person may have two records
+        rest = set(train) - set(drawn)
+        assert set(groups[drawn]).isdisjoint(groups[list(rest)])
+        reactive = size * (patients["label"][train] == 0).mean()
+        assert (patients["label"][drawn] == 0).sum() == pytest.approx(reactive, abs=1.8)
+        smaller = set(drawn)
+    assert draw(patients, 15) != draw(patients, 15, seed=1)
+
+
+@pytest.mark.parametrize(("size", "says"), [
+    (1, r"train_size=1: fold 5 needs reactive and tumoral patients; set it to [23] or more"),
+    (31, r"train_size=31: the smallest fold has \d\d training patients; set it to \d\d or less"),
+])  # fmt: skip
+def test_a_draw_that_a_fold_cannot_give_is_refused_with_what_it_can(patients, size, says):
+    with pytest.raises(InputError, match=says) as refused:
+        draw(patients, size)
+    allowed = int(str(refused.value).split("set it to ")[1].split()[0])
+    assert abs(len(draw(patients, allowed)) - allowed) <= 1

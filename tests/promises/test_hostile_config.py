@@ -146,7 +146,7 @@ def test_a_callback_is_refused_in_a_process(tmp_path):
 
 
 def test_the_projects_own_configuration_passes():
-    for sweep in ("ablation", "choices", "folds", "pixels", "presets"):
+    for sweep in ("ablation", "choices", "folds", "learning_curve", "pixels", "presets"):
         check_command_line(["-cd", str(ROOT / "sweeps"), "-cn", sweep, "data.root=/x"])
     check_command_line(["-m", "optim=sgd,adam", "name=a,b"])
     for path in [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "sweeps").glob("*.yaml")]:

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from lymphoml.cli.config import compose_config
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.feature_store import FeatureStore
-from lymphoml.data.folds import make_folds, split
+from lymphoml.data.folds import make_folds, split, training_split
 from lymphoml.runs.baselines import Fold, bag_statistics, baseline_predictions, count_rule
 
 NAMES = ["prevalence", "bag_size", "count_rule", "logistic_regression", "random_forest"]
@@ -171,3 +171,15 @@ def test_stacking_needs_two_people_of_a_class_and_one_image_each(data):
     features = {"morphology": FeatureStore(single, store.names)}
     table = baseline_predictions(data, cohort, folds, features)
     assert table["morphology"].between(0, 1, inclusive="neither").all()
+
+
+def test_baselines_train_on_the_patients_that_are_drawn(data, cohort, folds):
+    few = data.replace({"train_size": 20})
+    before = baseline_predictions(few, cohort, folds, {}, seed=3)
+    table = before[before["fold"] == 1]
+    train, held_out = training_split(few, cohort.table, folds, 1, seed=3)
+    assert (table["prevalence"] == cohort.table["label"].loc[train].mean()).all()
+    cohort.table.loc[cohort.table.index.difference([*train, *held_out]), "age"] = 1e3
+    after = baseline_predictions(few, cohort, folds, {}, seed=3)
+    pd.testing.assert_frame_equal(after[after["fold"] == 1], table, check_exact=True)
+    assert not after.equals(before)

@@ -14,6 +14,7 @@ from sklearn.metrics import balanced_accuracy_score
 from lymphoml.core.errors import InputError
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import load_cohort
+from lymphoml.data.folds import training_split
 from lymphoml.models.build import build_model
 from lymphoml.runs import cross_validation
 from lymphoml.runs.cross_validation import cross_validate
@@ -187,6 +188,28 @@ def test_the_inner_split_selects_the_epoch_without_the_held_out_patients(
     assert rows["val/loss"][selected] == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_fold_trains_on_the_patients_that_are_drawn(configured, tmp_path, monkeypatch):
+    seen, original = {"train": set(), "val": set()}, BagClassifier._step
+
+    def spy(self, batch, stage):
+        seen[stage].update(batch.ids)
+        return original(self, batch, stage)
+
+    monkeypatch.setattr(BagClassifier, "_step", spy)
+    for name, more in (("all", ()), ("some", ("data.inner_val_fraction=0.5",))):
+        config = configured(*CLINICAL, "fold=0", "data.train_size=6", *more)
+        cross_validate(config, tmp_path / name)
+        folds = pd.read_csv(tmp_path / name / "folds.csv", dtype={"patient": str})
+        table = load_cohort(config.data).labelled.table
+        drawn, held_out = map(set, training_split(config.data, table, folds, 0, config.seed))
+        assert seen["train"] | seen["val"] - held_out == drawn
+        assert len(seen["train"]) == (3 if more else 6)
+        state = load_checkpoint(tmp_path / name / "fold-0" / "last.ckpt")["BagDataModule"]
+        mean = table.loc[sorted(seen["train"]), config.data.clinical[0]].mean()
+        assert state["clinical"]["mean"][0] == pytest.approx(mean)
+        seen["train"].clear()
+
+
 def test_changed_folds_of_the_users_own_are_refused(configured, tmp_path):
     cross_validate(configured(*CLINICAL, "fold=0"), tmp_path / "first")
     mine = shutil.copy(tmp_path / "first" / "folds.csv", tmp_path / "mine.csv")
@@ -262,6 +285,7 @@ def test_an_existing_run_keeps_its_chunk_size(configured, tmp_path, monkeypatch)
     (["pretrain=vicreg", "lr=1e-2"], "this run pretrains nothing"),
     (["model.encoder.name=vit_tiny_patch16_224", "model.encoder.norm=batch"], "img_size=32"),
     (["data.folds=9"], "data.folds=9"),
+    (["data.train_size=9", "fold=1"], "has 8 training patients; set it to 8 or less"),
     (["data.inner_val_fraction=0.05"], "data.inner_val_fraction=0.05"),
     (["trainer.precision=16-mixed"], "CUDA"),
     (["trainer.accelerator=abacus"], "trainer.accelerator=abacus"),

@@ -140,6 +140,7 @@ def _fields(run: Run, choices: Choices) -> dict[str, Any]:
         "repeats": f", {repeats} repeats" if repeats > 1 else "",
         "origin": "one site left out at a time" if data.get("site_folds") else origin,
         "grouping": f"; records of one person, by {rule}, share a fold" if rule else "",
+        "drawn": f"; {size} training patients a fold" if (size := data.get("train_size")) else "",
         "clinical": _clinical(data, columns),
         "model": model,
         "owner": owner,
