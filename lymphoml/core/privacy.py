@@ -64,7 +64,7 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     data = {
         key: item
         for key, item in config["data"].items()
-        if key != "follow_links"  # in a run folder from elsewhere nobody means it
+        if key not in ("follow_links", "device_cache")  # nobody means those of another machine
         and not (key in LOCAL and isinstance(item, str) and leaves_project(item))
     }
     return last_parts({**config, "data": data})

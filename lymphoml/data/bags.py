@@ -19,7 +19,8 @@ Key = tuple[int, int]  # epoch, position of the patient
 
 
 class Bag(NamedTuple):
-    # uint8 (m, h, w, 3), or float32 (m, d); of shape (0, 1, 1, 3) where the model uses no images.
+    # uint8 (m, h, w, 3), float32 (m, d), or numbers (m) for DeviceStore.take; of shape (0, 1, 1, 3)
+    # where the model uses no images.
     images: np.ndarray
     clinical: np.ndarray  # float32 (k)
     label: int

@@ -16,6 +16,7 @@ from lymphoml.core.types import Batch
 from lymphoml.data.bags import BagDataset, EpochSampler, collate, shuffled_owners
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort
+from lymphoml.data.device_store import DeviceStore
 from lymphoml.data.feature_store import FeatureScaler, FeatureStore
 from lymphoml.data.folds import inner_validation_split, training_split
 from lymphoml.data.image_store import ImageStore
@@ -64,6 +65,8 @@ class PatientBags(pl.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
+        if isinstance(self.store, DeviceStore):
+            batch = batch._replace(images=self.store.take(batch.images))
         moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return moved._replace(lengths=batch.lengths)
 
@@ -77,13 +80,14 @@ class PatientBags(pl.LightningDataModule):
             data.train_bag_size if training else data.eval_bag_size,
             training and with_pixels and self.images.random, self.keyed,
         )  # fmt: skip
+        workers = 0 if isinstance(self.store, DeviceStore) else data.num_workers
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset, batch_size=data.batch_size if training else 1,
             sampler=EpochSampler(len(patients), self.keyed, training, self.first_epoch),
-            collate_fn=collate, num_workers=data.num_workers, worker_init_fn=end_with_parent,
-            persistent_workers=data.num_workers > 0, pin_memory=on_gpu,
-            timeout=data.timeout if data.num_workers else 0,
+            collate_fn=collate, num_workers=workers, worker_init_fn=end_with_parent,
+            persistent_workers=workers > 0, pin_memory=on_gpu,
+            timeout=data.timeout if workers else 0,
         )  # fmt: skip
 
 

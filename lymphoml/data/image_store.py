@@ -40,6 +40,11 @@ class ImageStore:
             patient: _file_stat(folder / name) for patient, name in self._entries.items()
         }
 
+    @property
+    def shape(self) -> Shape:
+        """That of all images together."""
+        return (sum(self.lengths), *self.size, 3)
+
     def bag(self, patient: str) -> np.ndarray:
         """Return a memory map. Raises RuntimeFailure where the entry has changed since."""
         path = self._folder / self._entries[patient]

@@ -16,7 +16,7 @@ DAY = "%Y-%m-%d"
 OF_TRAINING = (  # keys that other commands on a cohort do not read
     "repeats", "fold_seed", "folds_csv", "train_size", "inner_val_fraction", "batch_size",
     "train_bag_size", "eval_bag_size", "shuffle_bag_labels", "standardize_clinical", "augment",
-    "eval_tta", "features", "image_baselines", "num_workers", "timeout",
+    "eval_tta", "features", "image_baselines", "device_cache", "num_workers", "timeout",
 )  # fmt: skip
 SEX_NAMES = {"sex", "gender"}
 MOST_FOLDS = 10_000
@@ -197,6 +197,7 @@ class DataConfig(Section):
     shuffle_bag_labels: bool
     # Images.
     cache: Text = ".cache"  # likewise
+    device_cache: bool | Literal["auto"] = "auto"  # likewise: the machine's, not the run's
     crop: AtLeastOne | None
     resize: AtLeastOne | None
     normalize_images: bool

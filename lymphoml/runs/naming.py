@@ -11,8 +11,8 @@ from lymphoml.core.untrusted import leaves as all_leaves
 # two calls on one run.
 RUNTIME_KEYS = {
     "fold", "name", "tags", "logger", "hydra", "resume", "on_fold_error", "data.root",
-    "data.follow_links", "data.cache", "data.num_workers", "data.timeout", "data.image_baselines",
-    "trainer.enable_progress_bar", "trainer.num_threads",
+    "data.follow_links", "data.cache", "data.device_cache", "data.num_workers", "data.timeout",
+    "data.image_baselines", "trainer.enable_progress_bar", "trainer.num_threads",
 }  # fmt: skip
 MAX_NAME_BYTES = 160  # of the 255 that file systems allow
 

@@ -1,15 +1,18 @@
 """What the folds of a job have in common: read, checked and built before a run folder is made."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import BagDataModule
+from lymphoml.data.device_store import DeviceStore
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import make_folds, read_folds, training_split
 from lymphoml.data.image_store import ImageStore
@@ -33,7 +36,13 @@ from lymphoml.runs.provenance import weights_file
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.settings import TrainConfig, reject_unused_options
 from lymphoml.runs.trained_on import PatientDigests, column_digests
-from lymphoml.training.hardware import Resolved, auto_chunk_size, configure_torch, resolve_hardware
+from lymphoml.training.hardware import (
+    Resolved,
+    auto_chunk_size,
+    configure_torch,
+    keeps_images,
+    resolve_hardware,
+)
 from lymphoml.training.input_size import check_input_size
 from lymphoml.training.lightning_module import BagClassifier
 from lymphoml.training.trainer import make_trainer
@@ -130,19 +139,23 @@ def prepare(
     data = load_data(config, folder)
     if isinstance(data.store, FeatureStore):
         build_model(config, 1, data.store)  # of this width
-    elif data.store is not None:
-        encoder, size = module.model.encoder, data.store.size
+    elif (store := data.store) is not None:
+        encoder, size = module.model.encoder, store.size
         chunk = resolved.encoder_chunk_size
         check_input_size(
             encoder, f"model.encoder={config.model['encoder'].get('name')}", size,
-            fewest=1 if chunk in (1, 2) else _fewest_images(config, data, data.store),
+            fewest=1 if chunk in (1, 2) else _fewest_images(config, data, store),
             turned_by="data.augment.rotate" if config.data.augment.rotate
             else "data.eval_tta" if config.data.eval_tta != 1 else "",
             bf16_on_cpu=resolved.bf16_on_cpu,
         )  # fmt: skip
+        if data.inputs is not None and module.automatic_optimization:  # trained, and by steps
+            need, where = math.prod(store.shape), "cuda" if resolved.cuda else "cpu"
+            if keeps_images(config.data.device_cache, need, resolved, parallel_jobs):
+                data = data._replace(store=DeviceStore(store, torch.device(where)))
         if config.trainer.encoder_chunk_size == "auto" and stored is None:
             bag_size = config.data.train_bag_size
-            lengths = sorted(min(length, bag_size or length) for length in data.store.lengths)
+            lengths = sorted(min(length, bag_size or length) for length in store.lengths)
             images = sum(lengths[-config.data.batch_size :])  # of the largest step
             chunk = auto_chunk_size(encoder, images, size, resolved, parallel_jobs)
             resolved = replace(resolved, encoder_chunk_size=chunk)

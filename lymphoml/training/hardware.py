@@ -115,9 +115,13 @@ def tune_malloc() -> None:
 
 
 def free_bytes(cuda: bool, jobs: int = 1) -> int | None:
-    """Return the free memory of the GPU, or of machine and control group, for each of `jobs`."""
+    """Return the free memory of the GPU, or of machine and control group, for each of `jobs`.
+
+    Of a GPU, where the other jobs may have taken theirs, at most this job's share of the whole.
+    """
     if cuda:
-        return torch.cuda.mem_get_info()[0] // jobs
+        free, total = torch.cuda.mem_get_info()
+        return min(free, total // jobs - torch.cuda.memory_reserved())
     kib = _read_field("/proc/meminfo", "MemAvailable").removesuffix("kB")
     limits = [int(kib) * 1024 if kib else None, cgroup_memory()]
     return min((free // jobs for free in limits if free is not None), default=None)
@@ -129,6 +133,27 @@ def _read_field(file: str, name: str) -> str:
         if line.startswith(name):
             return line.partition(":")[2].strip()
     return ""
+
+
+def keeps_images(device_cache: bool | str, need: int, resolved: Resolved, jobs: int = 1) -> bool:
+    """Return whether images of `need` bytes stay in the device's memory: `data.device_cache`.
+
+    Raises InputError where they have to and do not fit.
+    """
+    if device_cache is False or (device_cache == "auto" and not resolved.cuda):
+        return False
+    free = free_bytes(resolved.cuda, jobs)
+    if free is None or need <= (free if device_cache is True else MEMORY_SHARE * free):
+        print(f"{decimal(need)} of images stay in the memory of {resolved.device_name}")
+        return True
+    what = f"the images need {decimal(need)}, and {decimal(free)} of the device's memory are free"
+    if device_cache is True:
+        raise InputError(
+            f"data.device_cache=true: {what}. Set data.device_cache=auto or a smaller data.resize, "
+            f"or run fewer jobs at once (hydra.launcher.n_jobs)."
+        )
+    print(f"data.device_cache=auto: {what}, half of it for images: they are loaded at each step")
+    return False
 
 
 def auto_chunk_size(
@@ -149,5 +174,6 @@ def auto_chunk_size(
         f"a step of {images} images may need {decimal(images * each)} of {decimal(free)} free "
         f"memory; if it does not suffice, set trainer.encoder_chunk_size={chunk} (each chunk a "
         f"batch of its own for BatchNorm) or model.encoder.norm=group (chunks change nothing)"
+        f"{', or fewer hydra.launcher.n_jobs' * (jobs > 1)}"
     )
     return None

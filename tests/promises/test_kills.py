@@ -27,7 +27,7 @@ ADAM = ["optim=adam", "data.num_workers=2"]
 AVERAGED = [*IMAGES, "model.encoder.norm=group"]
 CONFIGURATIONS = {
     "clinical": [*CLINICAL, "optim=adam", "trainer.max_epochs=2"],
-    "SGD, augmented": [*IMAGES, "optim=sgd", *AUGMENTED],
+    "SGD, augmented": [*IMAGES, "optim=sgd", *AUGMENTED, "data.device_cache=true"],
     "Adam, augmented, 2 workers": [*IMAGES, *ADAM, *AUGMENTED],
     "SGD, stopped early": [*IMAGES, "optim=sgd", "model/pooling=attention", *EARLY],
     "Adam, stopped early, 2 workers": [*IMAGES, *ADAM, *EARLY],
@@ -111,9 +111,9 @@ def killed_and_resumed(number: int, whole: Whole, folder: Path) -> tuple[int, li
 def test_the_same_command_ends_in_the_same_bytes(cohort, tmp_path, tmp_path_factory, kills, names):
     """`kill -9`, SIGTERM, SIGINT or out of memory at 200 moments drawn by a seed: before, within
     and after any write, in any stage, or by time; three times a run; SGD and Adam, 0 and 2 loader
-    workers, augmentation, instance sampling, inner validation, early stopping, averaged weights
-    (ema, swa), warm-up, label smoothing, instance dropout → the same command ends in the same
-    bytes, a kill costs one epoch at most, and no temporary file is left"""
+    workers, images in the device's memory, augmentation, instance sampling, inner validation, early
+    stopping, averaged weights (ema, swa), warm-up, label smoothing, instance dropout → the same
+    command ends in the same bytes, a kill costs one epoch at most, and no temporary file is left"""
     wholes = [undisturbed(cohort, name, tmp_path_factory.mktemp("whole")) for name in names]
     numbers, ends, problems = iter(range(10 * kills)), [], []
 
