@@ -20,6 +20,7 @@ class Predict:
     patients: str = option("unlabelled", "unlabelled or all")
     members: str = option("", "[A,B,...], an ensemble's, where not beside it")
     header: list[str] = option(["ID", "LABEL"], "of submission.csv; Id,Predicted in 2021")
+    folds: list[int] = option([], "[0,2]: by these folds' models alone, into RUN/test-folds-0-2")
     strict: bool = option(False, "refuse patients unlike those that the run was trained on")
     allow_unknown_encoder: bool = option(False, "features of a file that names no encoder")
 
@@ -40,14 +41,17 @@ class Predict:
         }
         changes = summarize(read_environment(run))
         table = predict(
-            run, members, out, self.patients, header, self.strict, self.allow_unknown_encoder
-        )
+            run, members, out, self.patients, header, self.strict, self.allow_unknown_encoder,
+            self.folds,
+        )  # fmt: skip
         if outside := int((table["outside_range"] != "").sum()):
             print(f"{outside} patients lie outside the training range, and are never ruled out")
         if "triage" in table:
             ruled_out, rule = (table["triage"] == "rule_out").sum(), run / "triage.json"
             how = "applied per fold model, not to the mean probability shown"
             print(f"triage: {ruled_out} patients ruled out by {rule}, {how}")
+        elif self.folds:
+            print("no triage column: a rule is made of all folds")
         else:
             print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
         for change in changes:
@@ -71,6 +75,7 @@ class Submit:
     run: str = option(REQUIRED, "run folder, predicted before")
     header: list[str] = option(["ID", "LABEL"], "that the competition wants")
     message: str = option(REQUIRED, "what Kaggle shows beside the submission")
+    folds: list[int] = option([], "as given to predict: send the submission of these folds")
     competition: str = option("dlmi-lymphocytosis-classification", "its name in Kaggle's address")
 
     def execute(self) -> None:
@@ -79,13 +84,14 @@ class Submit:
         from lymphoml.runs import test_set_log
         from lymphoml.runs.finished_run import siblings
         from lymphoml.runs.prediction_folder import check_own_predictions
-        from lymphoml.runs.run_folder import read_predictions_csv
+        from lymphoml.runs.run_folder import named_folds, read_predictions_csv
         from lymphoml.runs.submission import check_submission, submit
 
-        run, folder = Path(self.run), Path(self.run, "test")
-        predictions, submission = folder / "predictions.csv", folder / "submission.csv"
+        run = Path(self.run)
         reject_symlinks(run)
-        check_own_predictions(run)
+        folds = named_folds(run, self.folds)
+        folder = check_own_predictions(run, folds)
+        predictions, submission = folder / "predictions.csv", folder / "submission.csv"
         patients = read_predictions_csv(predictions, ["patient"])["patient"].tolist()
         learned = read_predictions_csv(run / "folds.csv", ["patient"])["patient"]
         if own := set(patients) & set(learned):
@@ -97,7 +103,9 @@ class Submit:
         uses = test_set_log.count_uses(siblings(run))
         sent, confirmed = (uses.attempts, uses.confirmed) if uses else (0, 0)
         print(f"earlier submissions of runs in {run.parent}: {sent} sent, {confirmed} confirmed")
-        record = partial(test_set_log.record, run, sha256=sha256(submission),
+        models = f"folds {folds} alone" if folds else "all folds"
+        print(f"sending {submission}, predicted by {models}")
+        record = partial(test_set_log.record, run, sha256=sha256(submission), folds=folds,
                          patients=len(patients), competition=self.competition)  # fmt: skip
         record("attempt")  # before: what a kill cuts short may have arrived
         confirmation = submit(submission, self.competition, self.message)

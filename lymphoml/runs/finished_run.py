@@ -11,11 +11,13 @@ from lymphoml.core import untrusted
 from lymphoml.core.errors import InputError
 from lymphoml.runs.checksums import SUMS, verify_checksums
 from lymphoml.runs.ensemble import REMAKE, member_names
-from lymphoml.runs.fold_lock import fold_folder, is_done
+from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.provenance import summarize
 from lymphoml.runs.run_folder import (
     RERUN,
     ROW_KEYS,
+    all_folds,
+    describe_unfinished,
     read_environment,
     read_folds_csv,
     read_out_of_fold,
@@ -161,8 +163,7 @@ def _check_finished(paths: Sequence[Path]) -> None:
     for path in paths:
         untrusted.reject_symlinks(path)
         if missing := _missing(path):
-            advice = REMAKE if member_names(path) else RERUN
-            problems.append(f"{path} is not finished: {missing}; {advice}, or remove the folder")
+            problems.append(f"{path} is not finished: {missing}, or remove the folder")
     if problems:
         raise InputError(problems)
 
@@ -171,8 +172,7 @@ def _missing(path: Path) -> str | None:
     """What keeps the run from being finished."""
     files = ("config.yaml", "folds.csv", "predictions.csv", "metrics.json", SUMS)
     absent = [name for name in files if not (path / name).is_file()]
-    if "folds.csv" not in absent:
-        folds = read_folds_csv(path)["fold"].unique()
-        if unfinished := [str(fold) for fold in sorted(folds) if not is_done(path, fold)]:
-            return f"done.json is missing in fold {', '.join(unfinished)}"
-    return f"it has no {absent[0]}" if absent else None
+    if "folds.csv" not in absent and (unfinished := describe_unfinished(path, all_folds(path))):
+        return unfinished
+    advice = REMAKE if member_names(path) else RERUN
+    return f"it has no {absent[0]}; {advice}" if absent else None

@@ -1,14 +1,15 @@
 """Predict new patients: the mean over a run's folds, and how far these differ."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from hashlib import sha256
-from operator import or_
+from operator import and_, or_
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytorch_lightning as pl
 
 from lymphoml.core.errors import InputError, quoted
 from lymphoml.core.files import csv_text, write_json, write_text
@@ -23,14 +24,20 @@ from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining.settings import INPUTS, PRETRAINED
 from lymphoml.models.build import uses_clinical, uses_images
 from lymphoml.runs import prediction_folder, test_set_log
-from lymphoml.runs.checksums import verify_checksums
+from lymphoml.runs.checksums import SUMS, verify_checksums
 from lymphoml.runs.cohort_shift import CohortShift
 from lymphoml.runs.ensemble import mean_probability
-from lymphoml.runs.fold_lock import fold_folder, is_done
+from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.known_patients import KnownTo, known_to, without_trained
 from lymphoml.runs.prepare import Store, load_run_encoder
 from lymphoml.runs.provenance import read_changes
-from lymphoml.runs.run_folder import read_environment, read_folds_csv, selected_epoch
+from lymphoml.runs.run_folder import (
+    all_folds,
+    describe_unfinished,
+    named_folds,
+    read_environment,
+    selected_epoch,
+)
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.runs.trained_on import TrainedOn, check_encoder, check_folds
 from lymphoml.runs.triage_rule import apply_rule, read_rule
@@ -44,6 +51,7 @@ from lymphoml.training.trainer import make_trainer
 def predict(
     run: Path, members: Mapping[Path, TrainConfig], out: Path | None, patients: str,
     header: tuple[str, str], strict: bool = False, allow_unknown_encoder: bool = False,
+    folds: Sequence[int] = (),
 ) -> pd.DataFrame:  # fmt: skip
     """Write `predictions.csv` and `submission.csv` into `out`; return the predictions, a row each.
 
@@ -54,18 +62,21 @@ def predict(
     `CohortShift`), and, where the run has a rule, triage (`rule_out` or `test`).
 
     A patient of the run, by id, person or images, is predicted by the models that did not train on
-    that person. Unlabelled patients are counted in the run's ledger.
+    that person. Unlabelled patients are counted in the run's ledger. Where `folds` are named, only
+    their models predict, into a folder of their own, without a rule, which is of all folds, and
+    without the patients that all of these models trained on.
     Raises InputError where the cohort does not fit the run, or differs from it if `strict`.
     """
-    trained_on = {member: check_run(member, config) for member, config in members.items()}
-    rule = read_rule(run)
+    trained_on = {member: check_run(member, config, folds) for member, config in members.items()}
+    folds = named_folds(run, folds)
+    rule = None if folds else read_rule(run)
     cohorts = {member: load_cohort(config.data) for member, config in members.items()}
     first, *_ = cohorts.values()
     # Whether the cohort is the one that every member was trained on.
     is_own = prediction_folder.is_own_cohort
     own = all(is_own(trained_on[each], cohorts[each], patients) for each in members)
     digest = prediction_folder.cohort_digest(first)
-    out = prediction_folder.choose_folder(run, out, digest, own)
+    out = prediction_folder.choose_folder(run, out, digest, own, folds)
     shift = CohortShift()
     probabilities, known = _mean_over_members(
         members, cohorts, trained_on, patients, allow_unknown_encoder, shift
@@ -78,7 +89,7 @@ def predict(
         scores = probabilities.mask(outside != "", np.inf)
         predictions["triage"] = apply_rule(run, rule, scores).to_list()
     unlabelled = int((first.table["label"].loc[probabilities.index] < 0).sum())
-    source = prediction_folder.made_from(run, members, digest, own)
+    source = prediction_folder.made_from(run, members, digest, own, folds)
     _write(run, out, predictions, header, unlabelled, source)
     return predictions
 
@@ -104,7 +115,8 @@ def _mean_over_members(
     tables: list[pd.DataFrame] = []
     known: list[KnownTo] = []
     for member, config in members.items():
-        chosen, with_images = _choose(cohorts[member], patients), uses_images(config.model)
+        with_images = uses_images(config.model)
+        chosen = _choose(cohorts[member], patients, trained_on[member], shown=not tables)
         if tables and list(chosen.table.index) != list(tables[0].index):
             others = f"other patients than those of {next(iter(members))}"
             raise InputError(f"run {member}: its data settings find {others}. Give data.root=DIR.")
@@ -134,7 +146,7 @@ def _write(
     digest = sha256(content.encode()).hexdigest()
     if unlabelled:
         # Before the files: every use is recorded, wherever a kill strikes.
-        test_set_log.record(run, "predict", digest, unlabelled)
+        test_set_log.record(run, "predict", digest, unlabelled, folds=source.get("folds"))
     write_text(out / "submission.csv", sent)
     write_text(out / "predictions.csv", content)
     write_json(out / prediction_folder.MADE_FROM, source | {"predictions_sha256": digest})
@@ -143,14 +155,19 @@ def _write(
     print(f"Kaggle file: {out / 'submission.csv'}")
 
 
-def check_run(run: Path, config: TrainConfig) -> dict[int, TrainedOn]:
-    """Return what each fold was trained on; InputError where one cannot predict with `config`."""
+def check_run(run: Path, config: TrainConfig, folds: Sequence[int] = ()) -> dict[int, TrainedOn]:
+    """Return what each fold, or each of `folds`, was trained on.
+
+    Raises InputError where one is not finished, or cannot predict with `config`.
+    """
     check_features(config)
-    verify_checksums(run)  # loading a checkpoint or an encoder verifies that
-    folds = sorted(read_folds_csv(run)["fold"].unique().tolist())
-    for fold in folds:
-        if not is_done(run, fold):
-            raise InputError(f"run {run}: fold {fold} is not finished. Rerun its command.")
+    named = named_folds(run, folds)
+    folds = named or all_folds(run)
+    if unfinished := describe_unfinished(run, folds):
+        raise InputError(f"run {run}: {unfinished}; or predict by finished ones alone: folds=[...]")
+    whole = not named or (run / SUMS).exists()
+    for folder in [run] if whole else [fold_folder(run, fold) for fold in folds]:
+        verify_checksums(folder)  # loading a checkpoint or an encoder verifies that
     changed = {change.what for _, change in read_changes(read_environment(run))}
     if inputs := sorted(changed & _input_keys(config)):
         raise InputError(
@@ -183,25 +200,38 @@ def fold_probabilities(
     `shift` is given what each model was trained on. Raises InputError where the cohort does not
     fit the run.
     """
+    with_images = uses_images(config.model)
+    inputs = model_inputs(cohort, config.data, uses_clinical(config.model), with_images)
+    columns = {}
+    for fold, checkpoint, trainer, bags, _ in open_models(run, config, cohort, folds):
+        table, _ = checkpoint_predictions(checkpoint, fold_folder(run, fold), trainer, bags)
+        shift.add(fold, inputs, checkpoint["BagDataModule"]["ranges"])
+        columns[fold] = table.set_index("patient")["probability"]
+    return pd.DataFrame(columns).loc[cohort.table.index]
+
+
+def open_models(
+    run: Path, config: TrainConfig, cohort: Cohort, folds: Sequence[int]
+) -> Iterator[tuple[int, dict[str, Any], pl.Trainer, PatientBags, str]]:
+    """Yield each fold, its checkpoint, a trainer, the cohort's bags, and the key of their content.
+
+    Raises InputError where the cohort does not fit the run.
+    """
     configure_torch(resolve_hardware(config.trainer))
     with_images = uses_images(config.model)
     pretrain = config.pretrain if PRETRAINED in config.data.features.blocks else None
     store: Store | None = None
-    inputs = model_inputs(cohort, config.data, uses_clinical(config.model), with_images)
-    columns = {}
+    key = ""
     for fold in folds:
         if with_images and (store is None or pretrain):
             encoder = load_run_encoder(run, fold, pretrain) if pretrain else None
-            store, _ = open_instance_store(config.data, cohort.images, encoder)
+            store, key = open_instance_store(config.data, cohort.images, encoder)
         folder = fold_folder(run, fold)
         path = reported_checkpoint(folder, selected_epoch(run, fold))
-        state = (checkpoint := load_checkpoint(path, FoldCheckpoint))["BagDataModule"]
-        bags = _bags(state, run, fold, config, cohort, store)
+        checkpoint = load_checkpoint(path, FoldCheckpoint)
+        bags = _bags(checkpoint["BagDataModule"], run, fold, config, cohort, store)
         trainer = make_trainer(config.trainer, folder, logger=False, callbacks=[])
-        table, _ = checkpoint_predictions(checkpoint, folder, trainer, bags)
-        shift.add(fold, inputs, state["ranges"])
-        columns[fold] = table.set_index("patient")["probability"]
-    return pd.DataFrame(columns).loc[cohort.table.index]
+        yield fold, checkpoint, trainer, bags, key
 
 
 def _bags(
@@ -227,7 +257,10 @@ def _bags(
     return PatientBags(config.data, cohort, store, ids, clinical, config.seed, fold, features)
 
 
-def _choose(cohort: Cohort, patients: str) -> Cohort:
+def _choose(
+    cohort: Cohort, patients: str, trained_on: Mapping[int, TrainedOn], shown: bool
+) -> Cohort:
+    """Return the patients to predict, without those that every model has trained on, by id."""
     if patients not in ("unlabelled", "all"):
         raise InputError(f"patients={patients}: must be unlabelled or all")
     chosen = cohort if patients == "all" else cohort.unlabelled
@@ -235,4 +268,17 @@ def _choose(cohort: Cohort, patients: str) -> Cohort:
         raise InputError(
             f"cohort {cohort.name}: every patient has a label. patients=all predicts them all."
         )
-    return chosen
+    ids = chosen.table.index
+    left_out = ids.intersection(
+        [*reduce(and_, (each.patients.keys() for each in trained_on.values()))]
+    )
+    if len(left_out):
+        line = (
+            f"{len(left_out)} of these {len(ids)} patients are left out: every model of folds "
+            f"{[*trained_on]} was trained on them, or on a patient of the same id"
+        )
+        if len(left_out) == len(ids):
+            raise InputError(f"{line}. Name other folds.")
+        if shown:
+            print(line)
+    return chosen.subset(ids.difference(left_out))

@@ -1,15 +1,16 @@
 """What predictions were made from, so that no two cohorts share a folder or a submission."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from lymphoml.core import files
 from lymphoml.core.errors import InputError
-from lymphoml.core.untrusted import read_mapping
+from lymphoml.core.untrusted import read_bytes, read_mapping
 from lymphoml.data.cohort import Cohort
 from lymphoml.runs.checksums import SUMS
+from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.trained_on import TrainedOn, column_digests, differing_columns
 
 MADE_FROM = "predictions.json"  # beside predictions.csv
@@ -32,42 +33,66 @@ def is_own_cohort(trained_on: Mapping[int, TrainedOn], cohort: Cohort, patients:
     )
 
 
-def choose_folder(run: Path, out: Path | None, digest: str, own: bool) -> Path:
-    """Return `out`, or the run's folder for the cohort of this digest; refuse another's."""
-    test = run / "test"
+def own_folder(run: Path, folds: Sequence[int]) -> Path:
+    """Return the folder of the own cohort's predictions, by all models or those of named folds."""
+    return run / "-".join(["test", *(["folds"] if folds else []), *map(str, folds)])
+
+
+def choose_folder(
+    run: Path, out: Path | None, digest: str, own: bool, folds: Sequence[int] = ()
+) -> Path:
+    """Return `out`, or the run's folder for this cohort and `folds`; refuse another's."""
+    default = own_folder(run, folds)
     if out is None:
-        if not own:
-            print("this is not the run's own cohort: its predictions go to a folder of their own")
-        return test if own else run / f"test-{digest[:8]}"
-    if out.resolve() == test.resolve():
+        if own:
+            return default
+        print("this is not the run's own cohort: its predictions go to a folder of their own")
+        return run / default.name.replace("test", f"test-{digest[:8]}")
+    if out.resolve() == default.resolve():
         mixed = not own
     else:
-        made_from = read_mapping(out / MADE_FROM, AGAIN) if (out / MADE_FROM).is_file() else {}
+        found = read_mapping(out / MADE_FROM, AGAIN) if (out / MADE_FROM).is_file() else {}
         holds = any((out / name).exists() for name in ("config.yaml", "predictions.csv"))
-        mixed = holds and made_from.get("cohort") != digest
+        mixed = holds and (found.get("cohort"), found.get("folds", [])) != (digest, [*folds])
     if mixed:
-        raise InputError(
-            f"out={out}: holds a run, or predictions of another cohort; give another folder"
-        )
+        holding = "a run, or predictions of another cohort or other folds"
+        raise InputError(f"out={out}: holds {holding}; give another folder")
     return out
 
 
-def made_from(run: Path, members: Iterable[Path], digest: str, own: bool) -> dict[str, object]:
+def made_from(
+    run: Path, members: Iterable[Path], digest: str, own: bool, folds: Sequence[int] = ()
+) -> dict[str, object]:
     """Return what `predictions.json` says of the run, the models and the cohort."""
-    models = {each.resolve().name: files.sha256(each / SUMS) for each in members}
-    return {"run": files.sha256(run / SUMS), "models": models, "cohort": digest, "own_cohort": own}
+    models = {each.resolve().name: _digest(each, folds) for each in members}
+    source = {"run": _digest(run, folds), "models": models, "cohort": digest, "own_cohort": own}
+    return source | ({"folds": [*folds]} if folds else {})
 
 
-def check_own_predictions(run: Path) -> None:
-    """Raise InputError unless `RUN/test` has the run's predictions of its own cohort."""
-    path = run / "test" / "predictions.csv"
+def _digest(run: Path, folds: Sequence[int]) -> str:
+    """Return that of a run's files, or of the files of named folds, which may be all there is."""
+    lists = [fold_folder(run, fold) / SUMS for fold in folds] or [run / SUMS]
+    return sha256(b"".join(map(read_bytes, lists))).hexdigest()
+
+
+def check_own_predictions(run: Path, folds: Sequence[int] = ()) -> Path:
+    """Return the folder of the run's predictions of its own cohort, by all models or of `folds`.
+
+    Raises InputError where there are none, or where they or the run have changed since.
+    """
+    path = own_folder(run, folds) / "predictions.csv"
     if not path.exists():
-        raise InputError(f"{path.parent} has no predictions of the run's own cohort; {AGAIN}")
+        others = ", ".join(sorted(each.name for each in run.glob("test-folds-*")))
+        hint = f", or give the folds=[...] of {others}" if others else ""
+        raise InputError(f"{path.parent} has no predictions of the run's own cohort; {AGAIN}{hint}")
     found = read_mapping(path.with_name(MADE_FROM), AGAIN)
-    if found.get("own_cohort") is not True:
+    if found.get("own_cohort") is not True or found.get("folds", []) != [*folds]:
         raise InputError(
-            f"{path}: its patients are not of the run's own cohort; {AGAIN} with that cohort"
+            f"{path}: its patients are not of the run's own cohort, or its models of other folds; "
+            f"{AGAIN} with these"
         )
-    for name, what in (("predictions_sha256", path), ("run", run / SUMS)):
-        if found.get(name) != files.sha256(what):
+    digests = {path: ("predictions_sha256", files.sha256(path)), run: ("run", _digest(run, folds))}
+    for what, (key, digest) in digests.items():
+        if found.get(key) != digest:
             raise InputError(f"{what} has changed since {path} was predicted; {AGAIN}")
+    return path.parent

@@ -1,5 +1,6 @@
 """The run folder: what a job writes, and all that anything after training may read."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,6 +127,28 @@ def read_environment(folder: Path) -> dict[str, Any]:
         return environment
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}; {REMOVE}") from None
+
+
+def all_folds(run: Path) -> list[int]:
+    """Return the folds of a run, finished or not."""
+    return sorted(read_folds_csv(run)["fold"].unique().tolist())
+
+
+def named_folds(run: Path, folds: Sequence[int]) -> list[int]:
+    """Return `folds` in order, each once; none where they are all of the run's."""
+    every, named = all_folds(run), sorted({*folds})
+    if unknown := [fold for fold in named if fold not in every]:
+        raise InputError(f"folds={unknown}: the folds of {run} are {every}")
+    return [] if named == every else named
+
+
+def describe_unfinished(run: Path, folds: Sequence[int]) -> str | None:
+    """Return which of these folds are not finished, which are, and the command for all."""
+    if not (missing := [fold for fold in folds if not is_done(run, fold)]):
+        return None
+    command = re.sub(r" fold=\S+", "", str(read_environment(run).get("command", RERUN)))
+    finished = [fold for fold in all_folds(run) if is_done(run, fold)]
+    return f"it lacks folds {missing} and has {finished or 'none'}; the command for all: {command}"
 
 
 def selected_epoch(folder: Path, fold: int) -> int | None:

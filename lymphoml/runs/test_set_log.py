@@ -1,9 +1,10 @@
 """How often a run was applied to patients without a label: `ledger.jsonl`, a line a use.
 
 Each line is an object: `when` (UTC), `run` (the folder's name), `kind`, `sha256` of the file, and
-`patients`, how many of them had no label; of a submission also `competition`. Kinds are `predict`;
-`attempt`, before a file is sent; and `confirmed`, with Kaggle's `confirmation`. No line names a
-patient, a path or a user. The owner of the folder can change it: it is a record, not a proof.
+`patients`, how many of them had no label; `folds`, where only these models predicted; of a
+submission also `competition`. Kinds are `predict`; `attempt`, before a file is sent; and
+`confirmed`, with Kaggle's `confirmation`. No line names a patient, a path or a user. The owner of
+the folder can change it: it is a record, not a proof.
 """
 
 import errno
@@ -21,7 +22,7 @@ from lymphoml.core.files import with_filename
 LEDGER = "ledger.jsonl"
 
 
-def record(run: Path, kind: str, sha256: str, patients: int, **more: str) -> None:
+def record(run: Path, kind: str, sha256: str, patients: int, **more: Any) -> None:
     """Append a line to the run's ledger, on disk when this returns; OSError where it cannot be.
 
     One process at a time: the look for a torn last line, which a kill or a full disk leaves and the
@@ -30,6 +31,7 @@ def record(run: Path, kind: str, sha256: str, patients: int, **more: str) -> Non
     path = run / LEDGER
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entry = {"when": now, "run": run.resolve().name, "kind": kind, "sha256": sha256}
+    more = {key: value for key, value in more.items() if value}
     line = json.dumps(entry | {"patients": patients} | more).encode() + b"\n"
     with with_filename(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)

@@ -63,7 +63,7 @@ def test_an_ensemble_of_what_does_not_fit_is_refused(runs, capsys):
     for given, message in {
         "runs=[runs/seed=0,runs/folds] out=e": "runs/folds",
         "runs=[runs/seed=0,runs/patients] out=e": "patient Zebra7",
-        "runs=[runs/seed=0,runs/unfinished] out=e": "done.json",
+        "runs=[runs/seed=0,runs/unfinished] out=e": "lacks folds [1]",
         "runs=[runs/seed=0] out=e": "two or more",
         "runs=[runs/seed=0,runs/seed=1,runs/seed=0] out=e": "two or more",
         "runs=[runs/seed=0,runs/nowhere] out=e": "runs/nowhere",
