@@ -18,9 +18,8 @@ OF_TRAINING = (  # keys that other commands on a cohort do not read
     "train_bag_size", "eval_bag_size", "shuffle_bag_labels", "standardize_clinical", "augment",
     "eval_tta", "features", "image_baselines", "device_cache", "num_workers", "timeout",
 )  # fmt: skip
-SEX_NAMES = {"sex", "gender"}
 MOST_FOLDS = 10_000
-FEMALE, MALE = {"f", "female", "w"}, {"m", "male"}
+SEX_NAMES, FEMALE, MALE = {"sex", "gender"}, {"f", "female", "w"}, {"m", "male"}
 
 
 def _must(be: str, valid: Callable[[str], bool]) -> AfterValidator:
@@ -152,8 +151,7 @@ class FeaturesConfig(Section):
         random = any(name.startswith("random") for name in self.blocks)
         for key, default in (("num_networks", 1), ("seed", 0)):
             if (value := getattr(self, key)) != default and not random:
-                what = "has no effect without a random network"
-                problems.append(f"data.features.{key}={value}: {what}")
+                problems.append(f"data.features.{key}={value}: needs a random network")
         if problems:
             raise ValueError("\n".join(problems))
         return self

@@ -183,7 +183,7 @@ def test_another_file_is_refused(configured, cohort, file, tmp_path):
     ([*MORPHOLOGY, "data.features.blocks=[words]"], r"must be one of morphology"),
     ([*MORPHOLOGY, "data.features.blocks=[morphology,morphology]"], r"be there once"),
     ([*MORPHOLOGY, "data.features.path=x.csv"], r"add data\.features\.blocks=\[\]"),
-    ([*MORPHOLOGY, "data.features.seed=1"], r"seed=1: has no effect without a random network"),
+    ([*MORPHOLOGY, "data.features.seed=1"], r"seed=1: needs a random network"),
     ([*MORPHOLOGY, "data.augment.scale=0.1"], r"has no effect: this model uses no pixels"),
     (["data/features=cells", "data.features.num_networks=0"], r"num_networks=0: must be >= 1"),
     (["model/fusion=additive_fitted"], "Set model/fusion=additive"),
