@@ -191,6 +191,7 @@ class Compare:
             compare_pairs,
             compare_runs,
         )
+        from lymphoml.reports.comparison.learning_curve import curve_lines
         from lymphoml.reports.comparison.sweep import print_sweep, write_sweep
         from lymphoml.reports.format import wide_console
 
@@ -207,6 +208,8 @@ class Compare:
             written += write_sweep(comparison, out)
             print_sweep(comparison, console)
         output.print_comparison(comparison, console)
+        for line in curve_lines(comparison, self.resamples, self.seed):
+            print(line)
         if self.pairs:
             pairs = compare_pairs(comparison, self.resamples, self.seed)
             written.append(out / "comparison_pairs.csv")

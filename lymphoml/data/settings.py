@@ -266,8 +266,7 @@ class DataConfig(Section):
             if name not in self.columns:
                 known = ", ".join(self.columns) or "none"
                 yield f"data.clinical: data.columns has no {name}; it has {known}"
-        if self.birth_dates and not self.date_formats:
-            name = self.birth_dates[0]
+        for name in () if self.date_formats else self.birth_dates[:1]:
             yield f"data.columns.{name}: needs data.date_formats, such as {{'-': '%d-%m-%Y'}}"
         for separator, form in self.date_formats.items():
             if not _is_unambiguous(separator, form):

@@ -188,12 +188,8 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
     if config.pretrain is not None:
         encoders = RunEncoders(config, cohort, folds, folder)
         encoders.check_stored(unfinished)
-    fingerprint, store, encoder, images = (
-        cohort.fingerprint(),
-        None,
-        None,
-        uses_images(config.model),
-    )
+    fingerprint, store, encoder = cohort.fingerprint(), None, None
+    images = uses_images(config.model)
     if images:
         cohort.print_unused()
         if encoders is not None and not gives_weights(config):
