@@ -1,19 +1,19 @@
 """`python -m lymphoml COMMAND key=value ...`; each command imports what is slow as it executes."""
 
 import sys
+from dataclasses import is_dataclass
 from typing import Any
 
-from lymphoml.cli.cohort_commands import Audit, Features, Pretrain, Synthesize
+from lymphoml.cli import cohort_commands, run_commands
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.options import parse, print_help
-from lymphoml.cli.run_commands import Compare, Ensemble, Instances, Predict, Report, Submit, Triage
 from lymphoml.core.errors import InputError
 
 COMMANDS: dict[str, Any] = {
-    command.__name__.lower(): command
-    for command in (Audit, Features, Pretrain, Synthesize, Predict, Submit, Report, Triage, Compare,
-                    Ensemble, Instances)
-}  # fmt: skip
+    name.lower(): command
+    for name, command in sorted({**vars(cohort_commands), **vars(run_commands)}.items())
+    if is_dataclass(command)
+}
 
 
 def main(words: list[str] | None = None) -> None:

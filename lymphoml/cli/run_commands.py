@@ -258,6 +258,33 @@ class Instances:
         )
 
 
+@dataclass
+class Repeatability:
+    """How far a run's decisions repeat with other cells of the same patients: random sub-bags."""
+
+    run: str = option(REQUIRED, "finished run folder")
+    draws: int = option(20, "of two disjoint sub-bags of each size and patient")
+    seed: int = option(0, "of the draws")
+    data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
+    trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
+
+    def execute(self) -> None:
+        from lymphoml.cli.config import run_config
+        from lymphoml.reports.repeatability import write_repeatability
+        from lymphoml.runs.ensemble import member_names
+        from lymphoml.runs.finished_run import read_run
+
+        if not 1 <= self.draws <= 1000:
+            raise InputError(f"draws={self.draws}: must be 1 to 1000")
+        run = read_run(Path(self.run))
+        if names := member_names(run.path):
+            raise InputError(f"run={run.path}: is an ensemble; give a member: {', '.join(names)}")
+        config = run_config(run.path, self.data, self.trainer)
+        from lymphoml.runs.repeatability import measure
+
+        write_repeatability(run.path, measure(run, config, self.draws, self.seed))
+
+
 def _run_list(text: str, but: Path | None = None) -> tuple[list[Path], Path | None]:
     """Return the runs of `[A,B]`; or those of a sweep's folder without `but`, and the folder."""
     from lymphoml.runs.finished_run import find_runs

@@ -11,9 +11,10 @@ from rich.table import Table
 from lymphoml.core.errors import InputError
 from lymphoml.evaluation import rule_out
 from lymphoml.reports.format import baseline_title, format_estimate, wide_console
+from lymphoml.runs.checksums import PREDICTIONS, write_sealed
 from lymphoml.runs.ensemble import predictions_digest
 from lymphoml.runs.finished_run import Run, read_run
-from lymphoml.runs.triage_rule import RULE, write_rule
+from lymphoml.runs.triage_rule import RULE
 
 BASELINE = "logistic_regression"
 GUARANTEES = {"average": "on average", "confidence": "in 95 % of cohorts"}
@@ -34,7 +35,7 @@ def set_rule(
         raise InputError(f"guarantee={guarantee}: must be one of {', '.join(rule_out.RANKS)}")
     run = read_run(folder)
     rule = make_rule(run, sensitivity, guarantee, prevalence)
-    write_rule(folder, rule)
+    write_sealed(folder / RULE, rule)
     print_rule(folder, rule, console or wide_console())
     return rule
 
@@ -62,7 +63,7 @@ def make_rule(
     rule = {
         "sensitivity": sensitivity, "guarantee": guarantee,
         "rank": ranks[guarantee], "threshold": outcomes[guarantee]["threshold"],
-        "predictions_sha256": predictions_digest(run.path),
+        PREDICTIONS: predictions_digest(run.path),
         "n_tumoral": tumoral, "n_reactive": len(patients) - tumoral,
         "n_tumoral_needed": {name: size(sensitivity) for name, size in SIZES.items()},
         "folds": run.config["data"]["folds"], "repeats": int(run.repeat.nunique()),

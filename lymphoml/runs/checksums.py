@@ -3,18 +3,22 @@
 A run's numbers are shown, joined or used to predict only while its files are those it wrote.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.files import sha256, write_text
-from lymphoml.core.untrusted import SETTINGS, read_text
+from lymphoml.core.files import sha256, write_json, write_text
+from lymphoml.core.untrusted import SETTINGS, read_json, read_text
 
 SUMS = "SHA256SUMS"
 SOURCES = ("config.yaml", "environment.json", "folds.csv")  # which nothing else can restore
 TABLES = ("predictions.csv", "outside_range.csv", "baselines.csv", "strata.csv", "instances.csv",
           "history.csv")  # fmt: skip
 FILES = (*SOURCES, *TABLES, "metrics.json")
+PREDICTIONS = "predictions_sha256"  # of what a result was made of
 AGAIN = "run the same command again"
 MOST = 10  # problems that are shown
 WEIGHTS = (".ckpt", ".safetensors")  # large
@@ -60,6 +64,36 @@ def verify_checksums(folder: Path, weights: bool = False) -> None:
         problems[MOST:] = [f"{folder}: {more} other files are not as listed"]
     if problems:
         raise InputError(problems)
+
+
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write a result made of the run's predictions, with their digest and one of itself."""
+    content = content | {PREDICTIONS: sha256(path.with_name("predictions.csv"))}
+    write_json(path, content | {"sha256": _seal(content)})
+
+
+def read_sealed(path: Path, command: str) -> dict[str, Any] | None:
+    """Return a result, None without one; `command` of `python -m lymphoml` makes it.
+
+    Raises InputError where it is damaged, or was made from other predictions.
+    """
+    if not path.exists():
+        return None
+    remake = f"make it again with `python -m lymphoml {command} run={path.parent}`, or remove it"
+    try:
+        content = read_json(path)
+        if content.pop("sha256") != _seal(content):
+            raise ValueError
+        digest = content[PREDICTIONS]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(f"{path} is not a result of this program; {remake}") from None
+    if digest != sha256(path.with_name("predictions.csv")):
+        raise InputError(f"{path}: the run's predictions have changed since; {remake}")
+    return content
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -1,50 +1,24 @@
 """The rule-out rule of a run folder, `triage.json`, applied to new patients."""
 
-import json
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.files import write_json
-from lymphoml.core.untrusted import read_json
 from lymphoml.evaluation.rule_out import below_rank
-from lymphoml.runs.ensemble import predictions_digest
+from lymphoml.runs.checksums import read_sealed
 from lymphoml.runs.run_folder import read_out_of_fold
 
 RULE = "triage.json"
 
 
-def write_rule(run: Path, rule: dict[str, Any]) -> None:
-    """Write the rule, with a digest of itself."""
-    write_json(run / RULE, rule | {"sha256": _digest(rule)})
-
-
-def _digest(rule: dict[str, Any]) -> str:
-    return sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()
-
-
 def read_rule(run: Path) -> dict[str, Any] | None:
-    """Return the content of `triage.json`, None without one.
-
-    Raises InputError where it is damaged, or was made from other predictions.
-    """
-    path = run / RULE
-    if not path.exists():
-        return None
-    remake = f"make it again with `python -m lymphoml triage run={run}`, or remove it"
-    try:
-        rule = read_json(path)
-        digest, rank, threshold = rule["predictions_sha256"], rule["rank"], rule["threshold"]
-        right = type(rank) is int and isinstance(threshold, int | float | None)
-        if rule.pop("sha256") != _digest(rule) or not right:
-            raise ValueError
-    except (OSError, ValueError, TypeError, KeyError):
-        raise InputError(f"{path} is not a rule of this program; {remake}") from None
-    if digest != predictions_digest(run):
-        raise InputError(f"{path}: the run's predictions have changed since; {remake}")
+    """Return the content of `triage.json`, None without one. See `read_sealed`."""
+    rule = read_sealed(run / RULE, "triage")
+    numbers = rule is None or isinstance(rule.get("threshold", ""), float | None)
+    if rule and not (numbers and type(rule.get("rank")) is int):
+        raise InputError(f"{run / RULE} has no rank or threshold; remove it")
     return rule
 
 

@@ -1,7 +1,7 @@
 """Predict patients, and each of their images, with the model of one fold's checkpoint."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -13,6 +13,8 @@ from lymphoml.models.build import limit_size
 from lymphoml.training.checkpoint_schema import check_weights
 from lymphoml.training.lightning_module import BagClassifier
 
+Module = TypeVar("Module", bound=BagClassifier)
+
 
 def checkpoint_predictions(
     checkpoint: dict[str, Any], path: Path, trainer: pl.Trainer, bags: PatientBags
@@ -22,7 +24,7 @@ def checkpoint_predictions(
     The second table lacks patients with only some of their images drawn. Raises InputError, with
     the fold's folder `path`, where model and weights do not fit, or a probability is NaN.
     """
-    module = _load_module(checkpoint, path)
+    module = load_module(checkpoint, path, BagClassifier)
     batches: Any = trainer.predict(module, datamodule=bags, weights_only=True)
     patients = [patient for batch in batches for patient in batch.ids]
     probability = torch.cat([batch.bags for batch in batches]).double().numpy()
@@ -45,7 +47,8 @@ def checkpoint_predictions(
     return predictions, pd.DataFrame(rows, columns=["patient", "image", "probability"])
 
 
-def _load_module(checkpoint: dict[str, Any], path: Path) -> BagClassifier:
+def load_module(checkpoint: dict[str, Any], path: Path, kind: type[Module]) -> Module:
+    """Return a model of this kind with the weights of a checkpoint; InputError if they differ."""
     settings, weights = checkpoint["hyper_parameters"], checkpoint["state_dict"]
     # The checkpoint has the weights: the file that they were initialised from may be gone.
     if "weights" in settings["model"].get("encoder", {}):
@@ -53,7 +56,7 @@ def _load_module(checkpoint: dict[str, Any], path: Path) -> BagClassifier:
     try:
         # Twice: layers that are replaced during construction count as well.
         with limit_size(5_000_000 + 2 * sum(each.numel() for each in weights.values())):
-            module = BagClassifier(**settings)
+            module = kind(**settings)
         check_weights(module, weights)
     except (InputError, ValueError) as error:
         raise InputError(

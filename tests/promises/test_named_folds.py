@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logit
 
 from lymphoml.cli.config import run_config
 from lymphoml.cli.main import main
@@ -51,22 +52,13 @@ def test_a_run_of_one_fold_predicts_by_that_fold(runs, cohort, capsys):
     predicts as that model does, also after the others are trained; a fold that is not finished or
     not of the run, and report, compare and triage of such a run are refused in a line"""
     before = files(Path("one"))
-    command = ["predict", "run=one", f"data.root={cohort}"]
-    for words, message in {
-        "": "it lacks folds [1] and has [0]",
-        "folds=[1]": "it lacks folds [1] and has [0]",
-        "folds=[0,1]": "it lacks folds [1] and has [0]",
-        "folds=[7]": "folds=[7]: the folds of one are [0, 1]",
-        "folds=0": "must be whole numbers, as [1,2]",
-    }.items():
-        line = refused(capsys, *command, *words.split())
-        assert message in line
-        if "lacks" in message:
-            assert f"; the command for all: python train.py {' '.join(QUICK)}; or" in line
-            assert "by finished ones alone: folds=[...]" in line
-    for words in ("report run=one", "triage run=one", "compare runs=[one,both]"):
-        line = refused(capsys, *words.split())
-        assert "it lacks folds [1] and has [0]; the command for all: python train.py model" in line
+    predict = ["predict", "run=one", f"data.root={cohort}"]
+    lacks = f"it lacks folds [1] and has [0]; the command for all: python train.py {QUICK[0]}"
+    others = ["report", "run=one"], ["triage", "run=one"], ["compare", "runs=[one,both]"]
+    for words in (predict, [*predict, "folds=[1]"], [*predict, "folds=[0,1]"], *others):
+        assert lacks in (line := refused(capsys, *words))
+        assert ("finished ones alone: folds=[...]" in line) == (words[0] == "predict")
+    assert "the folds of one are [0, 1]" in refused(capsys, *predict, "folds=[7]")
     assert files(Path("one")) == before
     alone = predicted(cohort, "one", "folds=[0]")
     pd.testing.assert_frame_equal(predicted(cohort, "both", "folds=[0]"), alone)
@@ -75,84 +67,67 @@ def test_a_run_of_one_fold_predicts_by_that_fold(runs, cohort, capsys):
     expected = fold_probabilities(Path("one"), config, new, [0], CohortShift())
     np.testing.assert_array_equal(alone["probability"], expected[0])
     assert alone["standard_deviation"].isna().all()
-    (Path("one") / "fold-0" / "history.csv").write_text("epoch\n")
-    assert "history.csv is not as the run wrote it" in refused(capsys, *command, "folds=[0]")
+    Path("one/fold-0/history.csv").write_text("epoch\n")
+    assert "history.csv is not as the run wrote it" in refused(capsys, *predict, "folds=[0]")
 
 
 def test_named_folds_have_a_folder_and_a_submission_of_their_own(runs, cohort, capsys, monkeypatch):
     """predictions of `folds=[0]` and of all folds → neither overwrites the other, the rule of all
     folds is not applied to some, submit sends those that are named, and the ledger says which"""
     sent = []
-
-    def send(file, *_):
-        sent.append(str(file))
-        return "sent"
-
-    monkeypatch.setattr(submission, "submit", send)
+    monkeypatch.setattr(submission, "submit", lambda file, *_: sent.append(str(file)) or "sent")
+    submit = ["submit", "run=both", "message=m"]
     main(["triage", "run=both", "sensitivity=0.5"])
     some = predicted(cohort, "both", "folds=[0]")
-    words = ["submit", "run=both", "message=m"]
-    assert "or give the folds=[...] of test-folds-0" in refused(capsys, *words)
+    assert "or give the folds=[...] of test-folds-0" in refused(capsys, *submit)
     own = files(Path("both/test-folds-0"))
     every = predicted(cohort, "both", "folds=[1,0,0]", folder="test")
     assert files(Path("both/test-folds-0")) == own
     assert {*every} - {*some} == {"triage"}
-    assert not np.array_equal(some["probability"], every["probability"])
     for out in ("test", "test-folds-0"):
-        line = refused(
-            capsys, "predict", "run=both", f"data.root={cohort}", "folds=[1]", f"out=both/{out}"
-        )
-        assert "other folds; give another folder" in line
-    main([*words, "folds=[0]"])
-    assert "sending both/test-folds-0/submission.csv, predicted by folds [0]" in (
-        capsys.readouterr().out
-    )
-    main(words)
+        words = ["predict", "run=both", f"data.root={cohort}", "folds=[1]", f"out=both/{out}"]
+        assert "other folds; give another folder" in refused(capsys, *words)
+    main([*submit, "folds=[0]"])
+    assert "both/test-folds-0/submission.csv, predicted by folds [0]" in capsys.readouterr().out
+    main(submit)
     assert sent == ["both/test-folds-0/submission.csv", "both/test/submission.csv"]
     lines = [json.loads(line) for line in Path("both", LEDGER).read_text().splitlines()]
-    assert [(line["kind"], line.get("folds")) for line in lines] == [
-        ("predict", [0]), ("predict", None), ("attempt", [0]), ("confirmed", [0]),
-        ("attempt", None), ("confirmed", None),
+    assert [(line["kind"][0], line.get("folds")) for line in lines] == [
+        ("p", [0]), ("p", None), ("a", [0]), ("c", [0]), ("a", None), ("c", None),
     ]  # fmt: skip
     Path("both/test-folds-0").rename("both/test-folds-1")
-    assert "models of other folds" in refused(capsys, *words, "folds=[1]")
+    assert "models of other folds" in refused(capsys, *submit, "folds=[1]")
 
 
 def test_no_named_model_predicts_whom_it_trained_on(runs, cohort, capsys):
     """`patients=all folds=[0]` → the patients that the model trained on are counted in a line and
     left out; where it trained on all, refused; a person under another id is counted and kept"""
+    stored = pd.read_csv("both/fold-0/predictions.csv").set_index("patient")["probability"]
     table = predicted(cohort, "both", "folds=[0]", "patients=all").set_index("patient")
-    stored = pd.read_csv("both/fold-0/predictions.csv", dtype={"patient": str})
     assert len(table) == len(stored) + 3
-    np.testing.assert_array_equal(
-        table.loc[stored["patient"], "probability"], stored["probability"]
-    )
+    np.testing.assert_array_equal(table.loc[stored.index, "probability"], stored)
     line = f"{16 - len(stored)} of these 19 patients are left out: every model of folds [0]"
     assert line in capsys.readouterr().out
     other = Path(shutil.copytree(cohort, "other"))
-    known = pd.read_csv(other / TABLE, dtype=str)
-    trained = known[~known["ID"].isin(stored["patient"])]
-    trained.to_csv(other / TABLE, index=False)
-    for patient in stored["patient"]:
-        shutil.rmtree(other / TABLE.parent / patient)
-    test = other / "testset" / "testset_data.csv"
-    new = pd.read_csv(test, dtype=str)
+    known, new = (
+        pd.read_csv(other / each, dtype=str) for each in (TABLE, "testset/testset_data.csv")
+    )
+    trained = known[~known["ID"].isin(stored.index)]
     new.loc[0, ["DOB", "GENDER"]] = trained.iloc[0][["DOB", "GENDER"]]
-    new.to_csv(test, index=False)
-    (folder,) = {predicted_into(other, "unlabelled")}
-    assert len(pd.read_csv(folder / "predictions.csv")) == 3
-    assert "1 of these patients: every model was trained on the pers" in capsys.readouterr().out
-    pd.read_csv(test)[:0].to_csv(test, index=False)
-    for patient in new["ID"]:
-        shutil.rmtree(test.parent / patient)
-    line = refused(capsys, "predict", "run=both", f"data.root={other}", "folds=[0]", "patients=all")
-    assert "Name other folds" in line
-
-
-def predicted_into(root, patients):
-    main(["predict", "run=both", f"data.root={root}", "folds=[0]", f"patients={patients}"])
-    (folder,) = Path("both").glob("test-????????-folds-0")
-    return folder
+    words = ["run=both", f"data.root={other}", "folds=[0]"]
+    for tests in (new, new[:0]):
+        trained.to_csv(other / TABLE, index=False)
+        tests.to_csv(other / "testset/testset_data.csv", index=False)
+        for table, own in ((TABLE.parent, trained), (Path("testset"), tests)):
+            for folder in (other / table).iterdir():
+                if folder.is_dir() and folder.name not in {*own["ID"]}:
+                    shutil.rmtree(folder)
+        if len(tests):
+            main(["predict", *words])
+            assert "1 of these patients: every model was trained" in capsys.readouterr().out
+            (made,) = Path("both").glob("test-????????-folds-0/predictions.csv")
+            assert len(pd.read_csv(made)) == 3
+    assert "Name other folds" in refused(capsys, "predict", *words, "patients=all")
 
 
 def test_an_ensemble_predicts_by_named_folds_of_its_members(runs, cohort, trained):
@@ -160,6 +135,8 @@ def test_an_ensemble_predicts_by_named_folds_of_its_members(runs, cohort, traine
     words = [*QUICK, "seed=1", f"data.folds_csv={trained}/both/folds.csv"]
     cross_validate(configuration(cohort, trained / "cache", *words), Path("seed"))
     main(["ensemble", "runs=[both,seed]", "out=joined"])
-    each = [predicted(cohort, run, "folds=[0]") for run in ("both", "seed", "joined")]
-    one, other, joined = (np.log(p / (1 - p)) for p in (table["probability"] for table in each))
+    each = [
+        predicted(cohort, run, "folds=[0]")["probability"] for run in ("both", "seed", "joined")
+    ]
+    one, other, joined = map(logit, each)
     np.testing.assert_allclose(joined, (one + other) / 2, atol=1e-6)

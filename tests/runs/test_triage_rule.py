@@ -54,5 +54,5 @@ def test_a_rule_of_other_predictions_is_refused(run, rule):
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"rank": null}'])
 def test_a_damaged_rule_is_refused(run, content):
     (run / "triage.json").write_text(content)
-    with pytest.raises(InputError, match=r"triage.json is not a rule of this program"):
+    with pytest.raises(InputError, match=r"triage.json is not a result of this program"):
         read_rule(run)

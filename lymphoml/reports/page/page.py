@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from lymphoml.core.files import write_text
 from lymphoml.reports import format as formatting
+from lymphoml.reports import repeatability
 from lymphoml.reports.page import Choices, background, chart, curves, scores
 from lymphoml.reports.page.folds import folds
 from lymphoml.reports.page.patients import patient_names, patients
@@ -22,6 +23,7 @@ SECTIONS = {  # each has the template of its name, and a function that gives the
     "discrimination": ("Discrimination", curves.discrimination),
     "calibration": ("Calibration and decision", curves.calibration),
     "triage": ("Triage", scores.triage),
+    "repeatability": ("Repeatability", repeatability.section),
     "subgroups": ("Subgroups", scores.subgroups),
     "patients": ("Patients", patients),
     "multiplicity": ("Multiplicity", background.multiplicity),
@@ -38,7 +40,8 @@ def write_report(path: Path, out: Path, choices: Choices | None = None) -> Path:
     run = replace(run, config=run.config | {"data": data})
     head = scores.summary(run, choices)
     bare = replace(choices, thumbnails=False)
-    contents = {name: content(run, bare) for name, (_, content) in SECTIONS.items()}
+    found = {name: content(run, bare) for name, (_, content) in SECTIONS.items()}
+    contents = {name: content for name, content in found.items() if content}
     title = f"{head['name']} on {head['cohort']}"
     page = render(title, "summary", head, contents)
     if choices.thumbnails:  # pictures fill the space that the rest leaves
