@@ -92,7 +92,9 @@ def _clinical(cohort: Cohort, tables: list[str], data: DataConfig) -> dict[str, 
     pairs = clinical.suspected_pairs(cohort, tables, folds)
     expected = None
     if pairs and not data.person_column and len(data.birth_dates) == 1:
-        expected = clinical.coincidences(cohort.table, data.birth_dates[0], data.sexes[0])
+        (name,) = data.birth_dates
+        if not getattr(data.columns[name], "calendar_years", False):  # which have no days
+            expected = clinical.coincidences(cohort.table, name, data.sexes[0])
     sizes = [len(paths) for paths in cohort.images.values()]
     return {
         "bag_size": {"min": min(sizes), "median": float(np.median(sizes)), "max": max(sizes)},

@@ -1,14 +1,14 @@
 """Sections of the configuration: typed, with ranges; defaults stand in `conf/*.yaml` alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lymphoml.core.errors import InputError, quoted, unknown_key
-from lymphoml.core.untrusted import leaves
+from lymphoml.core.untrusted import is_safe_text, leaves
 
 LONGEST_VALUE = 80  # characters of a value in a message
 NAMES = {"None": "null", "True": "true", "False": "false"}  # as YAML writes them
@@ -21,11 +21,31 @@ LIMITS = {"greater_than_equal": ">= {ge:g}", "greater_than": "> {gt:g}",
           "less_than_equal": "<= {le:g}", "less_than": "< {lt:g}"}  # fmt: skip
 
 
+def must(be: str, valid: Callable[[str], bool]) -> AfterValidator:
+    """Refuse a text that is not `valid`, as one that must `be` so."""
+
+    def check(text: str) -> str:
+        if not valid(text):
+            raise ValueError(f"must be {be}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _to_text(value: Any) -> str:
+    if type(value) not in (str, int):
+        raise ValueError("quote what YAML does not read as text, such as 'yes', 'no' and 'null'")
+    return str(value)
+
+
 # A name such as 2024 is text.
 Text = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v)]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Cell = Annotated[str, BeforeValidator(_to_text)]
+Category = Annotated[Cell, must("visible, and not begin with = + - @", is_safe_text)]
+Heading = Annotated[Text, must("visible, and not begin with = + - @", is_safe_text)]
 
 
 class Section(BaseModel):

@@ -75,7 +75,8 @@ def shuffled_owners(patients: Sequence[str], seed: int) -> list[str]:
 
 @dataclass(eq=False)
 class EpochSampler(Sampler[Key]):
-    """All patients once: in an order drawn from (seed, epoch) for training, else as they come.
+    """All patients once, as they come; for `training` in an order drawn from (seed, epoch), unless
+    `shuffle` is off.
 
     Lightning calls `set_epoch`, but a resumed fold's workers draw their first batches before it
     does: hence `epoch`, the first one.
@@ -83,7 +84,8 @@ class EpochSampler(Sampler[Key]):
 
     patients: int
     seed: int
-    shuffle: bool
+    training: bool
+    shuffle: bool = True
     epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -93,12 +95,11 @@ class EpochSampler(Sampler[Key]):
         return self.patients
 
     def __iter__(self) -> Iterator[Key]:
-        if not self.shuffle:
-            # Evaluation draws the same subset of images in every epoch.
-            yield from ((0, position) for position in range(self.patients))
-            return
-        order = keyed_generator(self.seed, "order", self.epoch).permutation(self.patients)
-        yield from ((self.epoch, position) for position in order.tolist())
+        epoch = self.epoch if self.training else 0  # evaluation draws the same images in every one
+        order = np.arange(self.patients)
+        if self.training and self.shuffle:
+            order = keyed_generator(self.seed, "order", epoch).permutation(self.patients)
+        yield from ((epoch, position) for position in order.tolist())
 
 
 def collate(bags: Sequence[Bag]) -> Batch:

@@ -52,6 +52,11 @@ class Cohort:
     def unlabelled(self) -> "Cohort":
         return self.subset(self.table.index[self.table["label"] < 0])
 
+    @property
+    def in_table_order(self) -> list[str]:
+        """The ids as the rows of the tables come."""
+        return list(self.origin.sort_values(["table", "row"]).index)
+
     def subset(self, ids: Collection[str]) -> "Cohort":
         """Return the patients of these ids, sorted by id; raises KeyError for an unknown one."""
         images = {patient: self.images[patient] for patient in sorted(set(ids))}

@@ -9,7 +9,13 @@ import pandas as pd
 
 from lymphoml.core.privacy import hide_dates
 from lymphoml.core.untrusted import is_safe_text
-from lymphoml.data.settings import DAY, ColumnConfig, DataConfig, NumericColumn
+from lymphoml.data.settings import (
+    DAY,
+    ColumnConfig,
+    DataConfig,
+    DateOfBirthColumn,
+    NumericColumn,
+)
 
 SAFE_ID = r"[A-Za-z0-9_][A-Za-z0-9_-]*"  # no formula, no option of a command
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -56,7 +62,7 @@ def read_cell(name: str, cell: str, data: DataConfig) -> float | str:
             action = f"correct it, or add it to data.columns.{name}.values"
             raise CellError(f"is none of {', '.join(column.values)}", action)
         return column.values[cell]
-    return _number(cell, column) if column.kind == "numeric" else _age(cell, data)
+    return _number(cell, column) if column.kind == "numeric" else _age(cell, column, data)
 
 
 def is_number(cell: str) -> bool:
@@ -88,7 +94,9 @@ def input_schema(column: ColumnConfig) -> dict[str, Any]:
     if column.kind == "categorical":
         return {"kind": column.kind, "categories": column.categories}
     # An age in years is at a date that a later cohort must be free to choose.
-    return {"kind": "numeric", "log": column.kind == "numeric" and column.log}
+    schema = {"kind": "numeric", "log": column.kind == "numeric" and column.log}
+    in_calendar_years = column.kind == "date_of_birth" and column.calendar_years
+    return schema | ({"calendar_years": True} if in_calendar_years else {})
 
 
 def _number(cell: str, column: NumericColumn) -> float:
@@ -101,12 +109,12 @@ def _number(cell: str, column: NumericColumn) -> float:
     return number
 
 
-def _age(cell: str, data: DataConfig) -> float:
+def _age(cell: str, column: DateOfBirthColumn, data: DataConfig) -> float:
     """Return the years at a fixed date: today's would change with the calendar."""
-    reference = datetime.strptime(data.reference_date, DAY)
-    age = (reference - birth_date(cell, data)).days / 365.25
+    reference, born = datetime.strptime(data.reference_date, DAY), birth_date(cell, data)
+    age = (reference - born).days / 365.25
     if age < 0:
         raise CellError(f"is after data.reference_date {reference:{DAY}}")
     if age > OLDEST:
         raise CellError(f"makes the patient older than {OLDEST} on {reference:{DAY}}")
-    return age
+    return float(reference.year - born.year) if column.calendar_years else age

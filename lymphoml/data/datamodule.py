@@ -81,11 +81,11 @@ class PatientBags(pl.LightningDataModule):
             training and with_pixels and self.images.random, self.keyed,
         )  # fmt: skip
         workers = 0 if isinstance(self.store, DeviceStore) else data.num_workers
+        order = EpochSampler(len(patients), self.keyed, training, data.shuffle, self.first_epoch)
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset, batch_size=data.batch_size if training else 1,
-            sampler=EpochSampler(len(patients), self.keyed, training, self.first_epoch),
-            collate_fn=collate, num_workers=workers, worker_init_fn=end_with_parent,
+            sampler=order, collate_fn=collate, num_workers=workers, worker_init_fn=end_with_parent,
             persistent_workers=workers > 0, pin_memory=on_gpu,
             timeout=data.timeout if workers else 0,
         )  # fmt: skip
@@ -105,6 +105,9 @@ class BagDataModule(PatientBags):
             inner = inner_validation_split(table, data.inner_val_fraction, seed, fold)
             self.inner_patients = sorted(inner)
             self.train_patients = sorted(set(self.train_patients) - set(self.inner_patients))
+        if not data.shuffle:
+            chosen = set(self.train_patients)
+            self.train_patients = [each for each in cohort.in_table_order if each in chosen]
         clinical = ClinicalEncoder.fit(
             cohort.table.loc[self.train_patients], data.columns, data.clinical,
             standardize=data.standardize_clinical, missing=data.missing,
@@ -118,7 +121,7 @@ class BagDataModule(PatientBags):
         super().__init__(data, cohort, store, held_out, clinical, seed, fold, features)
 
     def training_clinical(self) -> tuple[Tensor, Tensor]:
-        """Return clinical values (b k) and labels (b) of the training patients, sorted by id."""
+        """Return clinical values (b k) and labels (b) of `train_patients`."""
         table = self.cohort.table.loc[self.train_patients]
         clinical = torch.from_numpy(self.clinical.transform(table))
         return clinical, torch.tensor(table["label"].tolist(), dtype=torch.float32)
@@ -141,7 +144,8 @@ class BagDataModule(PatientBags):
 
     def batch_patients(self, epoch: int, batch: int) -> list[str]:
         """Return the ids in an epoch's training batch, counted from 0; none after the last one."""
-        order = list(EpochSampler(len(self.train_patients), self.keyed, shuffle=True, epoch=epoch))
+        count, shuffle = len(self.train_patients), self.data.shuffle
+        order = list(EpochSampler(count, self.keyed, True, shuffle, epoch))
         first = batch * self.data.batch_size
         keys = order[first : first + self.data.batch_size]
         return [self.train_patients[position] for _, position in keys]

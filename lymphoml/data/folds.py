@@ -9,7 +9,7 @@ import pandas as pd
 from lymphoml.core.errors import InputError, one_line
 from lymphoml.core.seeding import keyed_generator, keyed_seed
 from lymphoml.core.untrusted import read_csv
-from lymphoml.data.settings import DataConfig
+from lymphoml.data.settings import GROUPED, DataConfig
 
 
 def count_groups(table: pd.DataFrame) -> pd.Series:
@@ -17,30 +17,54 @@ def count_groups(table: pd.DataFrame) -> pd.Series:
     return table.groupby("label")["group"].nunique().reindex([0, 1], fill_value=0)
 
 
-def make_folds(table: pd.DataFrame, folds: int, repeats: int, seed: int) -> pd.DataFrame:
-    """Return `patient, fold`: fold `r * folds + k` is fold k of repeat r. Raises InputError."""
-    table = table.sort_index()
+def make_folds(
+    table: pd.DataFrame, folds: int, repeats: int, seed: int, grouped: bool = True
+) -> pd.DataFrame:
+    """Return `patient, fold`: fold `r * folds + k` is fold k of repeat r. Raises InputError.
+
+    Not `grouped`, they are those of scikit-learn's KFold over the rows as they come, shuffled by
+    `seed` + r: neither stratified by label nor grouped by person.
+    """
+    from sklearn.model_selection import KFold
+
+    table = table.sort_index() if grouped else table
     groups = count_groups(table)
-    if not 2 <= folds <= groups.min():
+    most = groups.min() if grouped else len(table)
+    if groups.min() < 2 or not 2 <= folds <= most:
         counts = f"{groups[0]} reactive and {groups[1]} tumoral people are labelled"
-        advice = f"set data.folds to 2 to {groups.min()}, so that each fold has both"
+        advice = f"set data.folds to 2 to {most}{', so that each fold has both' * grouped}"
         if groups.min() < 2:
             advice = "training needs two of each; check data.label_column and data.label_values"
         raise InputError(f"data.folds={folds}: {counts}; {advice}")
     parts = []
     for repeat in range(repeats):
         fold = np.empty(len(table), dtype=int)
-        for k, held_out in enumerate(_held_out(table, folds, seed, "folds", repeat)):
+        splits = _held_out(table, folds, seed, "folds", repeat)
+        if not grouped:
+            plain = KFold(folds, shuffle=True, random_state=(seed + repeat) % 2**32)
+            splits = (rows for _, rows in plain.split(table))
+        for k, held_out in enumerate(splits):
             fold[held_out] = repeat * folds + k
         parts.append(pd.DataFrame({"patient": table.index, "fold": fold}))
     assignment = pd.concat(parts, ignore_index=True)
-    if problems := [*_problems(assignment, table, folds, repeats)]:
+    if problems := [*_problems(assignment, table, folds, repeats, grouped)]:
         advice = "set data.folds lower, or data.folds_csv, since records of one person share a fold"
+        if not grouped:
+            advice = f"set another seed, or data.splitter={GROUPED}"
         raise InputError(f"data.folds: generated folds: {each}; {advice}" for each in problems)
     return assignment
 
 
-def read_folds(path: Path, table: pd.DataFrame, folds: int, repeats: int) -> pd.DataFrame:
+def split_persons(folds: pd.DataFrame, groups: pd.Series, per_repeat: int) -> list[int]:
+    """Return the persons, by patient in `groups`, with records in several folds of a repeat."""
+    group, repeat = groups[folds["patient"]].to_numpy(), folds["fold"] // per_repeat
+    count = folds["fold"].groupby([repeat, group]).nunique()
+    return sorted({group for _, group in count.index[count > 1]})
+
+
+def read_folds(
+    path: Path, table: pd.DataFrame, folds: int, repeats: int, grouped: bool = True
+) -> pd.DataFrame:
     """Return the user's own `patient,fold` file, with the properties of `make_folds`."""
     try:
         # Without na_filter, since NA is a name like any other.
@@ -51,7 +75,7 @@ def read_folds(path: Path, table: pd.DataFrame, folds: int, repeats: int) -> pd.
             f"fold file {path}: {one_line(error)}; it needs the columns patient,fold, a row a "
             f"patient, fold a whole number"
         ) from None
-    if problems := [*_problems(assignment, table, folds, repeats)]:
+    if problems := [*_problems(assignment, table, folds, repeats, grouped)]:
         raise InputError(f"fold file {path}: {problem}" for problem in problems)
     return assignment
 
@@ -122,7 +146,7 @@ def _held_out(table: pd.DataFrame, folds: int, *keys: int | str) -> Iterator[np.
 
 
 def _problems(
-    assignment: pd.DataFrame, table: pd.DataFrame, folds: int, repeats: int
+    assignment: pd.DataFrame, table: pd.DataFrame, folds: int, repeats: int, grouped: bool
 ) -> Iterator[str]:
     fold = assignment["fold"]
     invalid = sorted(set(fold) - set(range(folds * repeats)))
@@ -139,13 +163,15 @@ def _problems(
             yield from (f"patient {each} {what} of repeat {repeat}" for each in sorted(wrong))
     if not complete:
         return
-    joined = assignment.join(table[["label", "group"]], on="patient").assign(repeat=fold // folds)
     for number in range(folds * repeats):
-        if joined["label"][fold == number].nunique() < 2:
+        train, held_out = (table["label"][ids] for ids in split(assignment, number, folds))
+        if grouped and held_out.nunique() < 2:
             yield f"fold {number} needs reactive and tumoral patients"
-    folds_of_person = joined.groupby(["repeat", "group"])["fold"].nunique()
-    for repeat, group in folds_of_person.index[folds_of_person > 1]:
-        person = joined["patient"][(joined["group"] == group) & (joined["repeat"] == repeat)]
+        elif held_out.empty or train.nunique() < 2:
+            what = "has no patient" if held_out.empty else "leaves one class to train on"
+            yield f"fold {number} {what}"
+    for group in split_persons(assignment, table["group"], folds) if grouped else ():
+        person = table.index[table["group"] == group]
         yield (
             f"patients {', '.join(sorted(person))} are probably one person (data.person_column, or "
             f"birth date and sex), and must share a fold"

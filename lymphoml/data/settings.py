@@ -1,34 +1,27 @@
 """The configuration's section `data`: a cohort, its folds, bags and images."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from lymphoml.core.section import AtLeastOne, Section, Share, Text
+from lymphoml.core.section import AtLeastOne, Category, Cell, Heading, Section, Share, Text, must
 from lymphoml.core.untrusted import is_safe_text
 
 RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
 DAY = "%Y-%m-%d"
 OF_TRAINING = (  # keys that other commands on a cohort do not read
-    "repeats", "fold_seed", "folds_csv", "train_size", "inner_val_fraction", "batch_size",
-    "train_bag_size", "eval_bag_size", "shuffle_bag_labels", "standardize_clinical", "augment",
-    "eval_tta", "features", "image_baselines", "device_cache", "num_workers", "timeout",
+    "splitter", "repeats", "fold_seed", "folds_csv", "train_size", "inner_val_fraction",
+    "batch_size", "shuffle", "train_bag_size", "eval_bag_size", "shuffle_bag_labels",
+    "standardize_clinical", "augment", "eval_tta", "features", "image_baselines", "device_cache",
+    "num_workers", "timeout",
 )  # fmt: skip
 MOST_FOLDS = 10_000
+GROUPED = "stratified_group_kfold"
 SEX_NAMES, FEMALE, MALE = {"sex", "gender"}, {"f", "female", "w"}, {"m", "male"}
-
-
-def _must(be: str, valid: Callable[[str], bool]) -> AfterValidator:
-    def check(text: str) -> str:
-        if not valid(text):
-            raise ValueError(f"must be {be}")
-        return text
-
-    return AfterValidator(check)
 
 
 def _is_day(text: str) -> bool:
@@ -48,22 +41,13 @@ def _is_unambiguous(separator: str, form: str) -> bool:
         return False
 
 
-def _to_text(value: Any) -> str:
-    if type(value) not in (str, int):
-        raise ValueError("quote what YAML does not read as text, such as 'yes', 'no' and 'null'")
-    return str(value)
-
-
 def _is_cohort_name(text: str) -> bool:
     return bool(re.fullmatch(r"(?!\.)[\w .-]+", text)) and is_safe_text(text)
 
 
-CohortName = Annotated[Text, _must("letters, digits, space, _ . and - only", _is_cohort_name)]
-Pattern = Annotated[Text, _must("a file name, without folder", lambda text: "/" not in text)]
-Day = Annotated[str, _must("a date, YYYY-MM-DD", _is_day)]
-Cell = Annotated[str, BeforeValidator(_to_text)]
-Category = Annotated[Cell, _must("visible, and not begin with = + - @", is_safe_text)]
-Heading = Annotated[Text, _must("visible, and not begin with = + - @", is_safe_text)]
+CohortName = Annotated[Text, must("letters, digits, space, _ . and - only", _is_cohort_name)]
+Pattern = Annotated[Text, must("a file name, without folder", lambda text: "/" not in text)]
+Day = Annotated[str, must("a date, YYYY-MM-DD", _is_day)]
 
 
 class NumericColumn(Section):
@@ -96,10 +80,11 @@ class CategoricalColumn(Section):
 
 
 class DateOfBirthColumn(Section):
-    """A birth date, kept only as the age at `reference_date`."""
+    """A birth date, kept only as the age at `reference_date`, or as the difference of the years."""
 
     kind: Literal["date_of_birth"]
     column: str
+    calendar_years: bool = False
 
 
 ColumnConfig = Annotated[
@@ -183,6 +168,7 @@ class DataConfig(Section):
     # Folds.
     folds: Annotated[int, Field(ge=2, le=MOST_FOLDS)]
     site_folds: bool = False  # one for each site: absent unless data.folds=site
+    splitter: Literal["stratified_group_kfold", "kfold"]
     repeats: AtLeastOne
     fold_seed: int | None  # None: the run's seed
     folds_csv: Text | None = None  # likewise
@@ -190,6 +176,7 @@ class DataConfig(Section):
     inner_val_fraction: Annotated[float, Field(ge=0, le=0.5)]
     # Bags.
     batch_size: AtLeastOne
+    shuffle: bool
     train_bag_size: AtLeastOne | None
     eval_bag_size: AtLeastOne | None
     shuffle_bag_labels: bool

@@ -4,14 +4,15 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort, load_cohort
-from lymphoml.data.settings import MOST_FOLDS, DataConfig
+from lymphoml.data.settings import GROUPED, MOST_FOLDS, DataConfig
 
 
 def count_sites(data: DataConfig) -> int:
     """Return the number of sites with a labelled patient. Raises InputError."""
     if data.folds != MOST_FOLDS:
         raise InputError(f"data.site_folds with data.folds={data.folds}: set data.folds=site alone")
-    for key, unused in (("repeats", 1), ("folds_csv", None), ("fold_seed", None)):
+    alone = {"repeats": 1, "folds_csv": None, "fold_seed": None, "splitter": GROUPED}
+    for key, unused in alone.items():
         if (value := getattr(data, key)) != unused:
             raise InputError(f"data.{key}={value}: has no effect with data.folds=site")
     return make_site_folds(load_cohort(data).labelled)["fold"].nunique()

@@ -46,7 +46,7 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
     groups = subgroups(run.data.cohort, data)
     hard_max = None if data.hard_stratum is None else data.hard_stratum.max
     histories = {fold: pd.read_csv(fold_folder(folder, fold) / "history.csv") for fold in folds}
-    persons = count_persons(run.data.cohort, data)
+    persons = count_persons(run.data.cohort, data, run.data.folds)
     metrics = summarise(predictions, histories, data.folds, groups, baselines, hard_max, persons)
     if changes := read_environment(folder).get(CHANGES):
         metrics[CHANGES] = changes

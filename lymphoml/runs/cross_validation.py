@@ -53,7 +53,8 @@ def cross_validate(
         chunk = run.resolved.encoder_chunk_size
         chunks = f", {chunk} images at a time" if chunk else ""
         print(f"{folder}: {run.resolved.device_name}, {run.resolved}{chunks}", flush=True)
-        print(describe_persons(count_persons(run.data.cohort, config.data)), flush=True)
+        persons = count_persons(run.data.cohort, config.data, run.data.folds)
+        print(describe_persons(persons), flush=True)
         if config.data.site_folds:
             sites = enumerate(sorted(run.data.cohort.origin["site"].unique()))
             print(f"folds: {', '.join(f'{fold} is site {site}' for fold, site in sites)}")
@@ -151,7 +152,7 @@ def build_fold(run: RunContext, fold: int) -> tuple[BagDataModule, BagClassifier
     module = build_model(
         config, len(bags.clinical.names), store, encoder and encoder.path,
         pos_weight=pos_weight, chunk_size=run.resolved.encoder_chunk_size,
-        label_smoothing=config.loss.label_smoothing,
+        label_smoothing=config.loss.label_smoothing, after_sigmoid=config.loss.after_sigmoid,
     )  # fmt: skip
     return bags, module
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from lymphoml.data.device_store import DeviceStore
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.folds import make_folds, read_folds, training_split
 from lymphoml.data.image_store import ImageStore
+from lymphoml.data.settings import GROUPED
 from lymphoml.data.sites import make_site_folds
 from lymphoml.data.training_range import model_inputs
 from lymphoml.features.blocks import PretrainedEncoder
@@ -104,7 +106,7 @@ class RunData(NamedTuple):
     cohort: Cohort  # labelled patients
     folds: pd.DataFrame  # patient, fold
     store: Store | None  # None where the model uses no images
-    fingerprint: str  # of table and images
+    fingerprint: str  # of table and images, and of the rows' order where training follows it
     encoders: RunEncoders | None  # pretrained, where the configuration uses any
     inputs: pd.DataFrame | None  # what the model depends on; None where no fold is to be trained
     test_table: dict[str, str]  # a digest of each column of the patients without a label
@@ -196,6 +198,8 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
             encoder = encoders.get((unfinished or config.folds_to_train)[0])
         store, key = open_instance_store(data, cohort.images, encoder)
         fingerprint = f"{fingerprint[:16]}-{key[:16]}"
+    if not data.shuffle:
+        fingerprint += f"-{sha256(' '.join(cohort.in_table_order).encode()).hexdigest()[:16]}"
     inputs, known = None, {}
     if unfinished:
         inputs = model_inputs(cohort, data, uses_clinical(config.model), images)
@@ -249,10 +253,11 @@ def _folds(config: TrainConfig, cohort: Cohort, folder: Path) -> pd.DataFrame:
     if data.site_folds:
         return make_site_folds(cohort)
     given = Path(data.folds_csv).expanduser() if data.folds_csv else None
+    table, grouped = cohort.table.loc[cohort.in_table_order], data.splitter == GROUPED
     if given or existing.exists():
-        return read_folds(given or existing, cohort.table, data.folds, data.repeats)
+        return read_folds(given or existing, table, data.folds, data.repeats, grouped)
     seed = config.seed if data.fold_seed is None else data.fold_seed
-    return make_folds(cohort.table, data.folds, data.repeats, seed)
+    return make_folds(table, data.folds, data.repeats, seed, grouped)
 
 
 def _fewest_images(config: TrainConfig, data: RunData, store: ImageStore) -> int:

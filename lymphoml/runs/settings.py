@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, model_validator
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.section import Positive, Section, Text
+from lymphoml.core.section import Positive, Section, Text, to_override
 from lymphoml.data.settings import DataConfig
 from lymphoml.features.pretraining.settings import PretrainConfig
 from lymphoml.training.settings import (
@@ -20,6 +20,8 @@ from lymphoml.training.settings import (
 # Of training by gradient steps, when off.
 OF_STEPS = {
     "loss.label_smoothing": 0.0,
+    "loss.after_sigmoid": False,
+    "data.shuffle": True,
     "weight_averaging.kind": None,
     "model.instance_dropout": 0.0,
     "trainer.max_epochs": 1,
@@ -68,6 +70,9 @@ class TrainConfig(Section):
                 "trainer.patience needs data.inner_val_fraction above 0: a fold's own patients "
                 "never choose when to stop"
             )
+        if self.loss.after_sigmoid and self.loss.pos_weight is not None:
+            value = f"loss.pos_weight={self.loss.pos_weight}"
+            problems.append(f"{value}: has no effect with loss.after_sigmoid=true; set one of them")
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -87,7 +92,8 @@ def reject_unused_options(config: TrainConfig, overrides: Sequence[str] = ()) ->
     for key, off in OF_STEPS.items():
         group, name = key.split(".")
         if (value := values[group].get(name, off)) != off:
-            advice = "leave it out" if off in (0, None) else f"set {key}={off}"
-            problems.append(f"{key}={value}: all of this model is fitted at once; {advice}")
+            advice = "leave it out" if off in (0, None) else f"set {key}={to_override(off)}"
+            given = f"{key}={to_override(value)}"
+            problems.append(f"{given}: all of this model is fitted at once; {advice}")
     if problems:
         raise InputError(problems)

@@ -38,6 +38,18 @@ def _make_metrics(stage: str) -> MetricCollection:
     return MetricCollection(metrics, prefix=f"{stage}/", compute_groups=False)
 
 
+def bce_of_probabilities(logits: Tensor, label: Tensor) -> Tensor:
+    """Return that of `torch.nn.BCELoss` after a sigmoid (b): at most 100, NaN of a NaN.
+
+    However wrong, a logit above 17, whose probability is 1, has no gradient, and one below -28
+    next to none.
+    """
+    with torch.autocast(logits.device.type, enabled=False):  # which torch refuses
+        probability = torch.sigmoid(logits)
+        losses = F.binary_cross_entropy(probability.nan_to_num(), label, reduction="none")
+    return losses.masked_fill(probability.isnan(), torch.nan)
+
+
 class BagClassifier(pl.LightningModule):
     """A MIL model, its loss and its optimiser, all described by primitives.
 
@@ -45,20 +57,22 @@ class BagClassifier(pl.LightningModule):
     feature vectors, where bags have these. `pos_weight` multiplies the loss of positive patients.
     Only in training, `chunk_size` images go through the encoder at a time (None: all), and labels
     are `label_smoothing` / 2 away from 0 and 1. The trainer's data module has the transform of
-    each batch, and the views whose logits evaluation averages. Checkpoints have weights and
-    primitives, and no path of this machine.
+    each batch, and the views whose logits evaluation averages. `after_sigmoid` computes the loss
+    from probabilities (`bce_of_probabilities`). Checkpoints have weights and primitives, and no
+    path of this machine.
     """
 
     def __init__(
         self, model: dict[str, Any], optim: dict[str, Any], scheduler: dict[str, Any] | None,
         clinical_dim: int, feature_dim: int | None = None, pos_weight: float | None = None,
-        chunk_size: int | None = None, label_smoothing: float = 0.0,
+        chunk_size: int | None = None, label_smoothing: float = 0.0, after_sigmoid: bool = False,
     ):  # fmt: skip
         super().__init__()
         kept = {"model": last_parts(model), "optim": optim, "scheduler": scheduler}
         sizes = {"clinical_dim": clinical_dim, "feature_dim": feature_dim, "pos_weight": pos_weight}
         self.save_hyperparameters(kept | sizes, logger=False)
         self.chunk_size, self.label_smoothing = chunk_size, label_smoothing
+        self.after_sigmoid = after_sigmoid
         self.model = build_model(model, clinical_dim, feature_dim).to(
             memory_format=torch.channels_last
         )
@@ -120,6 +134,8 @@ class BagClassifier(pl.LightningModule):
                 for features in self._embed_views(batch)
             ]
             logits = torch.stack(views).mean(0)
+        if self.after_sigmoid:
+            return bce_of_probabilities(logits.float(), label), logits
         losses = F.binary_cross_entropy_with_logits(
             logits.float(), label, reduction="none",
             pos_weight=None if weight is None else logits.new_tensor(weight).float(),

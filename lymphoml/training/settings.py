@@ -35,6 +35,7 @@ class LossConfig(Section):
 
     pos_weight: Positive | Literal["balanced"] | None
     label_smoothing: Share
+    after_sigmoid: bool
 
 
 class WeightAveragingConfig(Section):

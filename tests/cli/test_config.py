@@ -117,10 +117,21 @@ def test_paper_is_the_papers_recipe():
     assert not any(off)
 
 
+def test_paper_code_differs_from_the_paper_in_what_the_authors_code_does():
+    paper, code = (dict(leaves(compose_config(f"experiment={name}").to_dict()))
+                   for name in ("paper", "paper_code"))  # fmt: skip
+    assert {key: value for key, value in code.items() if paper.get(key) != value} == {
+        "data.splitter": "kfold", "data.fold_seed": 42, "data.shuffle": False,
+        "loss.after_sigmoid": True,
+        "data.columns.age.calendar_years": True, "data.reference_date": "2024-01-01",
+        "data.clinical": ["lymphocyte_count", "age"],
+    }  # fmt: skip
+
+
 def test_every_preset_of_the_real_cohort_but_controls_is_in_the_table():
     sweep = yaml.safe_load((SWEEPS / "presets.yaml").read_text())
     listed = sweep["hydra"]["sweeper"]["params"]["experiment"].split(",")
-    others = {"demo", "permuted_bags", "mil_table"}
+    others = {"demo", "permuted_bags", "mil_table", "paper_code"}  # the last has folds of its own
     assert {*listed, *others} == set(options("experiment"))
 
 
@@ -197,6 +208,7 @@ def test_a_warmup_leaves_an_epoch_to_the_cosine(config, warmup):
     ({"trainer.check_val_every_n_epoch": 21}, "must be <= trainer.max_epochs=20"),
     ({"loss.pos_weight": 0}, "loss.pos_weight=0: must be > 0 or balanced"),
     ({"loss.label_smoothing": 1}, "loss.label_smoothing=1: must be < 1"),
+    ({"loss.pos_weight": 2, "loss.after_sigmoid": True}, "no effect with loss.after_sigmoid=true"),
     ({"weight_averaging": {"kind": "ema", "decay": 1}}, "weight_averaging.decay=1: must be < 1"),
     ({"weight_averaging": {"kind": "swa"}}, "weight_averaging.start: must be >= 0 and < 1"),
     ({"weight_averaging": {"kind": "ema", "decay": 0.9, "start": 0.5}}, "weight_averaging=ema"),
@@ -238,6 +250,8 @@ def test_a_number_is_a_name_and_whole_numbers_are_numbers():
     ("weight_averaging=ema", "weight_averaging.kind=ema"),
     ("model.instance_dropout=0.2", "model.instance_dropout=0.2"),
     ("trainer.max_epochs=3", "trainer.max_epochs=3: .*; set trainer.max_epochs=1"),
+    ("loss={after_sigmoid:true,pos_weight:null}", "loss.after_sigmoid=true: .*; leave it out"),
+    ("data.shuffle=false", "data.shuffle=false: .*; set data.shuffle=true"),
 ])  # fmt: skip
 def test_settings_of_gradient_steps_are_refused_where_all_is_fitted(override, message):
     with pytest.raises(InputError, match=f"^{message}"):

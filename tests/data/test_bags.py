@@ -72,21 +72,24 @@ def test_augmentation_noise_is_new_each_epoch_and_independent_of_the_rest_of_the
 
 
 def test_training_order_is_a_permutation_keyed_by_epoch():
-    order = EpochSampler(50, seed=3, shuffle=True)
+    order = EpochSampler(50, seed=3, training=True)
     first = [position for _, position in order]
     order.set_epoch(1)
     second = list(order)
-    assert second == list(EpochSampler(50, seed=3, shuffle=True, epoch=1))
+    assert second == list(EpochSampler(50, seed=3, training=True, epoch=1))
     assert sorted(second) == [(1, position) for position in range(50)]
     assert first != [position for _, position in second]
-    evaluation = EpochSampler(3, seed=0, shuffle=False)
+    as_listed = EpochSampler(3, seed=0, training=True, shuffle=False)
+    as_listed.set_epoch(9)
+    assert list(as_listed) == [(9, 0), (9, 1), (9, 2)]  # other images of each in every epoch
+    evaluation = EpochSampler(3, seed=0, training=False)
     evaluation.set_epoch(9)  # the order and the subset of images stay
     assert list(evaluation) == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_worker_processes_change_nothing():
     def batches(workers):
-        order = EpochSampler(3, 0, shuffle=True)
+        order = EpochSampler(3, 0, training=True)
         loader = DataLoader(dataset(4), 2, sampler=order, collate_fn=collate, num_workers=workers)
         return [(b.ids, b.images.tolist()) for b in loader]
 

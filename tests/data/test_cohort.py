@@ -92,6 +92,16 @@ def test_kaggle_layout(tmp_path):
         cohort.subset(["P4"])
 
 
+def test_an_age_in_calendar_years_is_the_difference_of_the_years(tmp_path):
+    data = write_kaggle(tmp_path, ["P2,1,F,12/31/1948,5", "P10,0,M,1-1-1949,5"])
+    columns = {"age": {"kind": "date_of_birth", "column": "DOB", "calendar_years": True}}
+    own = data.replace({"columns": data.to_dict()["columns"] | columns})
+    for reference, expected in (("2020-01-01", [72, 71]), ("2019-12-31", [71, 70])):
+        cohort = load_cohort(own.replace({"reference_date": reference}))
+        assert cohort.table["age"][["P2", "P10"]].tolist() == expected
+    assert cohort.labelled.in_table_order == ["P2", "P10"]
+
+
 def test_layouts_and_the_order_of_rows_give_the_same_cohort(tmp_path):
     data = write_kaggle(tmp_path)
     cohort = load_cohort(data)

@@ -8,6 +8,7 @@ from datetime import datetime
 import pandas as pd
 import pytest
 import torch
+from sklearn.model_selection import KFold
 
 from lymphoml.audit.run import audit
 from lymphoml.cli.config import data_config
@@ -96,6 +97,28 @@ def test_records_of_one_person_share_a_fold(smears, trained, capsys, words, rule
     assert shown.replace("AUROC ", "AUROC <b>") in page
 
 
+def test_folds_that_split_persons_say_so(smears, trained, capsys):
+    """data.splitter=kfold, whose folds may hold out one smear of a person and train on the other →
+    training, terminal, metrics.json and report say how many persons that are"""
+    run, predictions = trained(*GENDER, "data.splitter=kfold", "seed=42", "data.folds=5")
+    own = table(smears)
+    own = own[own["LABEL"] != "-1"]
+    splits = KFold(5, shuffle=True, random_state=42).split(own)
+    folds = {own["ID"].iloc[row]: k for k, (_, rows) in enumerate(splits) for row in rows}
+    assert dict(zip(predictions["patient"], predictions["fold"], strict=True)) == folds
+    split = own["ID"].map(folds).groupby(own["PERSON"]).nunique() > 1
+    assert split.sum() > 1
+    persons = json.loads((run / "metrics.json").read_text())["persons"]
+    assert persons["in_several_folds"] == split.sum()
+    print_run(run)
+    line = f"{split.sum()} of these persons are both trained on and held out"
+    assert capsys.readouterr().out.count(line) == 2
+    page = " ".join(write_report(run, run / "report.html").read_text().split())
+    assert line in page
+    tripod = f"of persons, by birth date and sex, {split.sum()} are both trained on and held out"
+    assert f"shuffled, not stratified; {tripod}" in page
+
+
 @pytest.mark.parametrize("words", [
     {"person_column": "PERSON", "site_column": "SITE", "folds": "site"}, {},
 ], ids=["column", "neither"])  # fmt: skip
@@ -175,6 +198,7 @@ def test_a_site_of_one_class_has_the_scores_that_it_can_have(smears, tmp_path, f
     ({}, ["data.repeats=2"], "data.repeats=2: has no effect with data.folds=site"),
     ({}, ["data.fold_seed=2"], "data.fold_seed=2: has no effect with data.folds=site"),
     ({}, ["data.folds=2", "data.fold_seed=2", "data.folds_csv=f.csv"], "has no effect with data.f"),
+    ({}, ["data.splitter=kfold"], "data.splitter=kfold: has no effect with data.folds=site"),
     ({}, ["data.site_column=null"], "needs data.site_column"),
     ({}, ["+data.site_folds=true", "data.folds=3"], "set data.folds=site alone"),
     ({}, ["fold=3"], "fold=3: must be all or 0 to 2"),

@@ -134,6 +134,7 @@ def test_a_rule_adds_a_column_and_leaves_the_rest_alone(copied, tmp_path, cohort
 @pytest.mark.parametrize(("change", "message"), [
     ({"resize": 16}, r"data\.resize: comes from the run"),
     ({"columns": {"lymphocyte_count": {"log": False}}}, "clinical columns"),
+    ({"columns": {"age": {"calendar_years": True}}}, "clinical columns"),
     ({"root": "nowhere"}, "nowhere"),
 ])  # fmt: skip
 def test_a_cohort_of_another_schema_is_refused(

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lymphoml.core.types import Batch
-from lymphoml.training.lightning_module import BagClassifier
+from lymphoml.training.lightning_module import BagClassifier, bce_of_probabilities
 
 MODEL = {"_target_": "lymphoml.models.mil.MILModel", "encoder": {}, "pooling": {},
          "fusion": {"_target_": "lymphoml.models.fusion.ClinicalOnly"}}  # fmt: skip
@@ -35,6 +35,25 @@ def test_smoothing_moves_labels_in_training_alone(monkeypatch):
     )
     plain = binary_cross_entropy_with_logits(logits, batch.label, pos_weight=weight)
     assert module.val_metrics[0]["loss"].compute().item() == pytest.approx(plain.item(), rel=1e-6)
+
+
+def test_the_loss_of_probabilities_is_bceloss_without_gradient_where_the_sigmoid_saturates():
+    values = torch.tensor([-200.0, -90, -18, 0, 3, 18, 200, 200, -200])
+    label = torch.tensor([0.0, 0, 1, 1, 0, 0, 0, 1, 1])
+    logits, expected = values.clone().requires_grad_(), values.clone().requires_grad_()
+    losses = bce_of_probabilities(logits, label)
+    torch.testing.assert_close(
+        losses, torch.nn.BCELoss(reduction="none")(torch.sigmoid(expected), label)
+    )
+    losses.sum().backward()
+    torch.nn.BCELoss(reduction="sum")(torch.sigmoid(expected), label).backward()
+    assert torch.equal(logits.grad, expected.grad)
+    assert logits.grad[5:].tolist() == [0] * 4  # of a wrong logit of 18 or 200, and of -200
+    assert losses[[5, 6, 8]].tolist() == [100] * 3
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(bce_of_probabilities(values, label), losses)
+    found = bce_of_probabilities(torch.tensor([torch.nan, 0]), label[:2])
+    assert found.isnan().tolist() == [True, False]  # which training then names
 
 
 def test_views_give_the_mean_logit_of_bags_and_of_images(monkeypatch):

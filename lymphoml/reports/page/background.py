@@ -130,16 +130,24 @@ def _fields(run: Run, choices: Choices) -> dict[str, Any]:
     columns, fusion = data.get("columns") or {}, flat.get("model.fusion")
     images = [] if fusion == "ClinicalOnly" else ["images of cells"]
     clinical = [] if fusion == "NoClinical" else data.get("clinical") or []
-    rule = (run.metrics.get("persons") or {}).get("rule")
-    origin = "folds from a file" if data.get("folds_csv", "?") else "stratified by label"
+    persons = run.metrics.get("persons") or {}
+    rule, split = persons.get("rule"), persons.get("in_several_folds")
+    origin, grouping = "stratified by label", f"records of one person, by {rule}, share a fold"
+    if split is not None:
+        origin = "shuffled, not stratified"
+        grouping = f"of persons, by {rule}, {split} are both trained on and held out"
     return count_patients(run) | {
         "audit": "see the audit of the data" if choices.audit else "",
         "predictors": ", ".join([*images, *clinical]),
         "missing": MISSING.get(data.get("missing"), ""),
         "folds": data["folds"],
         "repeats": f", {repeats} repeats" if repeats > 1 else "",
-        "origin": "one site left out at a time" if data.get("site_folds") else origin,
-        "grouping": f"; records of one person, by {rule}, share a fold" if rule else "",
+        "origin": "one site left out at a time"
+        if data.get("site_folds")
+        else "folds from a file"
+        if data.get("folds_csv", "?")
+        else origin,
+        "grouping": f"; {grouping}" if rule else "",
         "drawn": f"; {size} training patients a fold" if (size := data.get("train_size")) else "",
         "clinical": _clinical(data, columns),
         "model": model,
