@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN ?= runs/demo
+SWEEP ?= ablation
 DATA ?= data/lymphocytosis
 COMPETITION ?= dlmi-lymphocytosis-classification
 ARGS ?=
@@ -49,10 +50,14 @@ audit: $(READY)  ## images, duplicates, persons and shortcuts of a cohort: DATA=
 train: $(READY)  ## cross-validate one configuration: DATA=folder ARGS="lr=1e-3 optim=adam"
 	$(BIN)/python train.py "data.root='$$DATA'" $(ARGS)
 
-ablation: $(READY)  ## the paper's 8 configurations, restartable: DATA=folder ARGS="..."
-	$(BIN)/python train.py -cd sweeps -cn ablation "data.root='$$DATA'" $(ARGS)
-	$(BIN)/python -m lymphoml compare runs=runs/ablation
-	$(BIN)/python -m lymphoml report runs=runs/ablation
+ablation: FOLDER = runs/$(or $(patsubst name=%,%,$(filter name=%,$(ARGS))),$(SWEEP))
+ablation: $(READY)  ## the paper's 8 configurations, restartable: SWEEP=ablation_small DATA=folder ARGS="..."
+	$(if $(filter ablation ablation_small,$(SWEEP)),,$(error SWEEP=$(SWEEP): must be ablation or ablation_small))
+	@echo "$(or $(filter experiment=%,$(ARGS)),experiment=paper); sweeps/$(SWEEP).yaml, \
+	$(if $(findstring sweeper.params,$(ARGS)),configurations as in ARGS,8 configurations)"
+	$(BIN)/python train.py -cd sweeps -cn $(SWEEP) "data.root='$$DATA'" $(ARGS)
+	$(BIN)/python -m lymphoml compare runs=$(FOLDER)
+	$(BIN)/python -m lymphoml report runs=$(FOLDER)
 
 triage: $(READY)  ## rule-out threshold, before predict: RUN=runs/NAME/SLUG ARGS="prevalence=0.3"
 	$(BIN)/python -m lymphoml triage "run=$$RUN" $(ARGS)

@@ -99,6 +99,19 @@ def test_an_override_without_effect_is_refused(words, monkeypatch):
     assert len(caught.value.problems) == 1
 
 
+@pytest.mark.parametrize(("words", "says"), [
+    ([], "experiment=paper; sweeps/ablation.yaml, 8 configurations"),
+    (["SWEEP=ablation_small", "ARGS=experiment=paper_code lr=1"],
+     "experiment=paper_code; sweeps/ablation_small.yaml, 8 configurations"),
+    (["SWEEP=presets"], "SWEEP=presets: must be ablation or ablation_small"),
+])  # fmt: skip
+def test_make_ablation_says_first_what_it_runs(words, says):
+    command = ["make", "-s", "ablation", "READY=Makefile", "BIN=/nowhere", *words]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert says in (ended.stdout + ended.stderr).splitlines()[0]
+    assert ended.returncode == 2
+
+
 @pytest.mark.parametrize("words", WITH_EFFECT)
 def test_an_override_with_effect_is_taken(words, monkeypatch):
     monkeypatch.chdir(ROOT)
