@@ -17,6 +17,7 @@ slow = pytest.mark.slow
 RESUMED = "resuming from previous.ckpt, the end of epoch 1"
 ADAM = ["optim=adam", "data.augment.flip=true", "data.train_bag_size=2", "trainer.patience=5",
         "data.inner_val_fraction=0.3"]  # fmt: skip
+CODE = [*CLINICAL, "data.splitter=kfold", "data.shuffle=false", "loss.after_sigmoid=true"]
 
 
 DAMAGES = {  # None: the file is missing
@@ -70,13 +71,14 @@ def runs(cohort, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("words", "damages"), [
-    (None, FEW[:1]), pytest.param(None, list(DAMAGES), marks=slow),
+    (None, FEW[:1]), (CODE, FEW[:1]), pytest.param(None, list(DAMAGES), marks=slow),
     pytest.param(["optim=sgd"], FEW, marks=slow), pytest.param(ADAM, FEW, marks=slow),
-], ids=["one", "all", "sgd", "adam"])  # fmt: skip
+], ids=["one", "in order", "all", "sgd", "adam"])  # fmt: skip
 def test_a_corrupt_last_checkpoint(cohort, runs, tmp_path, capsys, words, damages):
     """the last checkpoint of an interrupted fold, or its digest file, is truncated, empty, changed
-    or missing; also with images: SGD; Adam with augmentation, instance sampling, inner validation →
-    resumes from the previous epoch, with a line about both, and ends in the same bytes"""
+    or missing; in the table's order, too; with images: SGD; Adam with augmentation, instance
+    sampling, inner validation → resumes from the previous epoch, with a line about both, and ends
+    in the same bytes"""
     if words:
         runs = Runs(cohort, tmp_path, *words)
     for name in damages:
