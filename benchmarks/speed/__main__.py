@@ -34,7 +34,7 @@ def main() -> None:
         parser.error("rounds must be >= 2, patients >= 15")
     condition = {key: getattr(options, key) for key in ("size", "bag", "patients", "rounds")}
     with tempfile.TemporaryDirectory(prefix="lymphoml-bench-") as folder:
-        cohort = make_cohort(Path(folder), options.size, options.bag, options.patients)
+        cohort = make_cohort(Path(folder), options.size, [options.bag] * options.patients)
         precision = hardware.resolve_precision(options.precision, options.accelerator)
         job = Job("", str(cohort), folder, options.threads, precision, options.accelerator,
                   options.epochs, options.passes, options.overrides)  # fmt: skip

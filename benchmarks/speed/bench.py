@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -38,11 +38,12 @@ class Measurement:
     other_cores: float | None  # busy with other processes meanwhile
 
 
-def make_cohort(folder: Path, size: int, bag: int, patients: int) -> Path:
-    """Return a synthetic cohort in Kaggle's layout: `bag` images a patient of `size` pixels."""
-    root, drawn = folder / "cohort", min(bag, IMAGES_DRAWN)
-    synthesize(root, patients, 1, (drawn, drawn), size, seed=0)
-    for patient in sorted(path for path in (root / "trainset").iterdir() if path.is_dir()):
+def make_cohort(folder: Path, size: int, bags: Sequence[int]) -> Path:
+    """Return a synthetic cohort in Kaggle's layout: a patient a bag, of images of `size` pixels."""
+    root, drawn = folder / "cohort", min(*bags, IMAGES_DRAWN)
+    synthesize(root, len(bags), 1, (drawn, drawn), size, seed=0)
+    folders = sorted(path for path in (root / "trainset").iterdir() if path.is_dir())
+    for patient, bag in zip(folders, bags, strict=True):
         for number in range(drawn, bag):
             os.link(patient / f"{number % drawn:06d}.jpg", patient / f"{number:06d}.jpg")
     return root

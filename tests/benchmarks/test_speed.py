@@ -142,7 +142,7 @@ def test_medians_ratios_and_table():
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_runs_in_a_process_of_its_own(variant, tmp_path):
-    cohort = make_cohort(tmp_path, size=32, bag=6, patients=15)
+    cohort = make_cohort(tmp_path, size=32, bags=[6] * 15)
     job = Job(variant, str(cohort), str(tmp_path), 1, "32-true", "cpu", 2, 1, ["logger=none"])
     measurement = measure(job)
     assert len(measurement.answer.training) == 2

@@ -50,6 +50,9 @@ def test_free_memory_is_shared_by_jobs_and_limited_by_the_control_group(monkeypa
     monkeypatch.setattr(hardware, "cgroup_memory", lambda: 12000)
     assert hardware.free_bytes(cuda=False, jobs=1) == 12000
     assert hardware.free_bytes(cuda=False, jobs=4) == 3000
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (800, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 90)
+    assert [hardware.free_bytes(cuda=True, jobs=jobs) for jobs in (1, 4)] == [800, 160]
 
 
 def test_limits_of_the_groups_above_count_and_file_pages_are_free(tmp_path, monkeypatch):
