@@ -170,7 +170,10 @@ class BagClassifier(pl.LightningModule):
         metrics: Any
         for metrics in self.val_metrics:
             if metrics["loss"].update_called:
-                self.log_dict(metrics.compute(), batch_size=1)
+                values, counts = metrics.compute(), metrics["balanced_accuracy"]
+                if (counts.tp + counts.fn).min() == 0:  # of one class there is none
+                    values[f"{metrics.prefix}balanced_accuracy"] = torch.nan
+                self.log_dict(values, batch_size=1)
                 metrics.reset()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> BagPredictions:

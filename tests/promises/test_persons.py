@@ -170,7 +170,7 @@ def test_one_site_is_left_out_at_a_time(smears, trained, capsys):
 
 def test_a_site_of_one_class_has_the_scores_that_it_can_have(smears, tmp_path, few_trees, capsys):
     """a hospital with tumoral patients alone → trained and scored: its sensitivity, and n/a for
-    what needs the other class"""
+    what needs the other class, in every epoch too"""
     shutil.copytree(smears, tmp_path / "own")
     own = table(smears)
     own.loc[(own["SITE"] == "A") & (own["LABEL"] == "0"), "SITE"] = "B"
@@ -184,6 +184,7 @@ def test_a_site_of_one_class_has_the_scores_that_it_can_have(smears, tmp_path, f
     assert (site["auroc"]["value"], site["specificity"]["value"]) == (None, None)
     assert 0 <= site["sensitivity"]["low"] <= site["sensitivity"]["high"] <= 1
     assert metrics["auroc"]["value"] is not None
+    assert [fold["best_epoch"] for fold in metrics["folds"]] == [None, 0, 0]
     print_run(tmp_path / "run")
     assert "site A, " in capsys.readouterr().out
     assert "n/a" in write_report(tmp_path / "run", tmp_path / "report.html").read_text()
