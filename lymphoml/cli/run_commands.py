@@ -173,10 +173,7 @@ class Compare:
     """Compare runs on the same patients and folds; of a sweep also the paper's table and figure."""
 
     runs: str = option(REQUIRED, "[A,B,...] run folders, or the folder of a sweep")
-    reference: str | None = option(
-        None,
-        "run folder or baseline (clinical, ...); default: the first run, of a sweep the paper's",
-    )
+    reference: str | None = option(None, "run or baseline; default: first, of a sweep the paper's")
     tried: int | None = option(None, "number of configurations tried, if more than these")
     pairs: bool = option(False, "compare every two runs as well: comparison_pairs.csv")
     out: str | None = option(None, "folder for comparison.json and tables; default: sweep, or runs")
@@ -185,33 +182,26 @@ class Compare:
 
     def execute(self) -> None:
         from lymphoml.core.files import write_csv
-        from lymphoml.reports.comparison import output
-        from lymphoml.reports.comparison.compare import (
-            choose_reference,
-            compare_pairs,
-            compare_runs,
-        )
-        from lymphoml.reports.comparison.learning_curve import curve_lines
-        from lymphoml.reports.comparison.sweep import print_sweep, write_sweep
+        from lymphoml.reports.comparison import compare, learning_curve, output, sweep
         from lymphoml.reports.format import wide_console
 
         if self.resamples < 100:
             raise InputError(f"resamples={self.resamples}: must be >= 100, 2000 for publication")
         paths, folder = _run_list(self.runs)
-        reference, why = choose_reference(self.reference, paths, folder is None)
-        comparison = compare_runs(paths, reference, self.resamples, self.seed, self.tried)
+        reference, why = compare.choose_reference(self.reference, paths, folder is None)
+        comparison = compare.compare_runs(paths, reference, self.resamples, self.seed, self.tried)
         out = Path(self.out or folder or "runs")
         written = output.write_comparison(comparison, out)
         console = wide_console()
         print(f"reference: {comparison.reference} ({why})")
         if folder is not None:
-            written += write_sweep(comparison, out)
-            print_sweep(comparison, console)
+            written += sweep.write_sweep(comparison, out)
+            sweep.print_sweep(comparison, console)
         output.print_comparison(comparison, console)
-        for line in curve_lines(comparison, self.resamples, self.seed):
+        for line in learning_curve.curve_lines(comparison, self.resamples, self.seed):
             print(line)
         if self.pairs:
-            pairs = compare_pairs(comparison, self.resamples, self.seed)
+            pairs = compare.compare_pairs(comparison, self.resamples, self.seed)
             written.append(out / "comparison_pairs.csv")
             write_csv(written[-1], pairs)
             for line in output.pair_lines(pairs):

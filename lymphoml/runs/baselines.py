@@ -81,10 +81,8 @@ def baseline_predictions(
         forest = RandomForestClassifier(100, **FOREST)
         baselines["random_forest"] = partial(clinical, model=forest)
     numbers = sorted(folds["fold"].unique().tolist())
-    splits = [
-        Fold(data, cohort, *training_split(data, cohort.table, folds, number, seed))
-        for number in numbers
-    ]
+    of_run = data, cohort.table, folds
+    splits = [Fold(data, cohort, *training_split(*of_run, each, seed)) for each in numbers]
     if features and all(fold.people >= 2 for fold in splits):  # the inner folds need two
         for name, store in features.items():
             statistics = bag_statistics(store, list(cohort.table.index))

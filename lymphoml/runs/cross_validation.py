@@ -131,9 +131,7 @@ def train_fold(run: RunContext, fold: int, tracker: Tracker, bar: ProgressBar) -
     files = sorted(each.name for each in folder.iterdir() if each.is_file())
     write_checksums(folder, [each for each in files if not each.startswith((".", SUMS, PREVIOUS))])
     write_json(folder / "done.json", done)  # last of all
-    checkpoint_files.AtomicCheckpointIO().remove_checkpoint(
-        folder / PREVIOUS
-    )  # nothing resumes from here
+    checkpoint_files.AtomicCheckpointIO().remove_checkpoint(folder / PREVIOUS)  # nor resumed
 
 
 def build_fold(run: RunContext, fold: int) -> tuple[BagDataModule, BagClassifier]:

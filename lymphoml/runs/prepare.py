@@ -23,13 +23,8 @@ from lymphoml.data.training_range import model_inputs
 from lymphoml.features.blocks import PretrainedEncoder
 from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining import encoder_file
+from lymphoml.features.pretraining import settings as pretraining
 from lymphoml.features.pretraining.encoder_file import ENCODER, is_whole
-from lymphoml.features.pretraining.settings import (
-    PretrainConfig,
-    gives_weights,
-    refuse_pretraining,
-    resolve_pretraining,
-)
 from lymphoml.features.pretraining.train import pretrain_encoder
 from lymphoml.models.build import uses_clinical, uses_images
 from lymphoml.runs.fold_lock import fold_folder, is_done
@@ -89,7 +84,9 @@ class RunEncoders:
         return PretrainedEncoder(folder / ENCODER, self.settings)
 
 
-def load_run_encoder(run: Path, fold: int, settings: PretrainConfig) -> PretrainedEncoder:
+def load_run_encoder(
+    run: Path, fold: int, settings: pretraining.PretrainConfig
+) -> PretrainedEncoder:
     """Return the fold's encoder in the run folder. Raises InputError: missing or corrupt."""
     folder = fold_folder(run, fold)
     if not is_whole(folder):
@@ -130,9 +127,9 @@ def prepare(
     `overrides` are those of a single job, refused where they have no effect on this model.
     """
     check_features(config)
-    config = resolve_pretraining(config)
+    config = pretraining.resolve_pretraining(config)
     if config.pretrain is None:
-        refuse_pretraining(overrides)
+        pretraining.refuse_pretraining(overrides)
     stored = read_environment(folder).get("resolved")
     resolved = resolve_hardware(config.trainer, parallel_jobs, stored)
     configure_torch(resolved)
@@ -194,7 +191,7 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
     images = uses_images(config.model)
     if images:
         cohort.print_unused()
-        if encoders is not None and not gives_weights(config):
+        if encoders is not None and not pretraining.gives_weights(config):
             encoder = encoders.get((unfinished or config.folds_to_train)[0])
         store, key = open_instance_store(data, cohort.images, encoder)
         fingerprint = f"{fingerprint[:16]}-{key[:16]}"
@@ -218,7 +215,7 @@ def build_model(
     model = config.model
     if isinstance(store, FeatureStore):
         options["feature_dim"] = len(store.names)
-    if gives_weights(config):
+    if pretraining.gives_weights(config):
         weights = None if encoder is None else str(encoder)
         model = model | {"encoder": model["encoder"] | {"weights": weights}}
     return BagClassifier(model, config.optim, config.scheduler, clinical_dim, **options)

@@ -1,4 +1,4 @@
-"""The whole pipeline against a known truth: labels that mean nothing, and a planted accuracy.
+"""The whole pipeline against a known truth: a planted accuracy.
 
 Cohorts have one clinical value x and no image that is looked at, so that a fold trains in a second.
 """
@@ -62,22 +62,6 @@ def true_accuracy(folder, distance):
         cut = scaling["mean"][0] - bias / weight * scaling["scale"][0]
         scores.append((norm.sf(cut - distance) + norm.cdf(cut)) / 2)
     return np.mean(scores)
-
-
-@pytest.mark.slow
-def test_permuted_labels_score_one_half(tmp_path):
-    n, random = 800, np.random.default_rng(0)
-    pipeline = Pipeline(tmp_path, n, "data.folds=2", "trainer.max_epochs=3", "optim=adam",
-                        "lr=0.05", "data.batch_size=50",
-                        "trainer.check_val_every_n_epoch=3")  # fmt: skip
-    labels, x = np.arange(n) % 2, random.normal(size=n)
-    scores = []
-    for repetition in range(12):
-        _, metrics = pipeline.run(str(repetition), random.permutation(labels), x)
-        scores.append(metrics["balanced_accuracy"]["value"])
-    error = np.std(scores, ddof=1) / len(scores) ** 0.5
-    assert error < 0.007
-    assert np.mean(scores) == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.slow

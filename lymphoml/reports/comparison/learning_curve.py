@@ -11,8 +11,7 @@ from lymphoml.reports.run_labels import varying_settings
 def curve_lines(comparison: Comparison, resamples: int = 2000, seed: int = 0) -> list[str]:
     """Return a line with the exponent of 1 - AUROC; none where more than the size differs.
 
-    Least squares on the logarithms of three sizes or more. Its interval is of a bootstrap of
-    patients within class, each resample of the same patients at every size.
+    Least squares on logarithms, three sizes or more; bootstrap of patients within class.
     """
     runs = list(comparison.runs.values())
     settings = varying_settings([run.config for run in runs])
@@ -21,8 +20,8 @@ def curve_lines(comparison: Comparison, resamples: int = 2000, seed: int = 0) ->
     outcome, probabilities = align(runs)
     tumoral = outcome.to_numpy() == 1
     pairs = [score_pairs(tumoral, probabilities[run.path])["auroc"] for run in runs]
-    folds = runs[0].config["data"]["folds"]
-    patients = [each["data.train_size"] or len(outcome) * (1 - 1 / folds) for each in settings]
+    most = len(outcome) * (1 - 1 / runs[0].config["data"]["folds"])
+    patients = [each["data.train_size"] or most for each in settings]
     m, n = pairs[0].shape
     draws = draw_patients(m, n, resamples, seed)
     errors = 1 - np.stack([np.append(resample(each, draws), each.mean()) for each in pairs])

@@ -1,49 +1,28 @@
 """The exponent of a learning curve, of runs whose AUROC is set."""
 
 import numpy as np
-import pandas as pd
-import pytest
 
 from lymphoml.cli.main import main
 from tests.reports.fabricate import config, make_predictions, make_run
 
-SIZES = {10: 64, 40: 32, None: 16}  # training patients (None: 160), and wrong ones of 160 tumoral
+WRONG = {10: 64, 40: 32, None: 16}  # of 160 tumoral patients, by training patients (None: 160)
 
 
-@pytest.fixture
-def sweep(tmp_path):
+def test_an_error_halved_by_four_times_the_patients_has_exponent_one_half(tmp_path, capsys):
+    """4 ** -0.5 is 0.5. Runs that differ in more than their size have no curve."""
     rows = make_predictions(240, 3, 1, skill=0.0, seed=0)
-    for size, wrong in SIZES.items():
-        tumoral = rows["label"] == 1
-        probability = np.where(tumoral, 0.9, 0.5)
-        probability[np.flatnonzero(tumoral)[:wrong]] = 0.1
-        changed = config(**{"data.folds": 3, "data.train_size": size})
-        make_run(
-            tmp_path / f"{size}",
-            changed,
-            epochs=1,
-            predictions=rows.assign(probability=probability),
-        )
-    return tmp_path
-
-
-def compared(sweep, capsys):
-    main(["compare", f"runs={sweep}", "resamples=500"])
-    return [line for line in capsys.readouterr().out.splitlines() if "Learning curve" in line]
-
-
-def test_an_error_halved_by_four_times_the_patients_has_exponent_one_half(sweep, capsys):
-    """4 ** -0.5 is 0.5; the interval is that of shares of 160 patients: some 0.15 wide."""
-    (line,) = compared(sweep, capsys)
-    assert "falls as n^-0.50 [-0." in line
-    assert "over n = 10 to 160 training patients" in line
-    assert line.endswith("multiply it by 0.71")
+    tumoral = rows["label"] == 1
+    for size, wrong in WRONG.items():
+        rows["probability"] = np.where(tumoral, 0.9, 0.5)
+        rows.loc[tumoral.index[tumoral][:wrong], "probability"] = 0.1
+        settings = {"data.folds": 3, "data.train_size": size}
+        make_run(tmp_path / f"{size}", config(**settings), epochs=1, predictions=rows)
+    main(["compare", f"runs={tmp_path}", "resamples=300"])
+    (line,) = (each for each in capsys.readouterr().out.splitlines() if "Learning curve" in each)
+    assert "n^-0.50 [-0." in line
+    assert "over n = 10 to 160 training patients; twice as many multiply it by 0.71" in line
     low, high = (float(each) for each in line.split("[")[1].split("]")[0].split(","))
     assert 0.05 < high - low < 0.35
-
-
-def test_runs_that_differ_in_more_than_their_size_have_no_curve(sweep, capsys):
-    changed = config(**{"data.folds": 3, "data.train_size": 80, "seed": 1})
-    rows = pd.read_csv(sweep / "10" / "predictions.csv")
-    make_run(sweep / "80", changed, epochs=1, predictions=rows)
-    assert compared(sweep, capsys) == []
+    make_run(tmp_path / "other", config(**settings, seed=1), epochs=1, predictions=rows)
+    main(["compare", f"runs={tmp_path}", "resamples=300"])
+    assert "Learning curve" not in capsys.readouterr().out
