@@ -97,14 +97,12 @@ def training_split(
     that of the folds, `seed` unless `data.fold_seed` is given.
     """
     train, held_out = split(folds, fold, data.folds)
-    if data.train_size is None:
+    if (size := data.train_size) is None:
         return train, held_out
     most = folds["patient"].nunique() - int(folds["fold"].value_counts().max())
-    if data.train_size > most:
-        raise InputError(
-            f"data.train_size={data.train_size}: the smallest fold has {most} training patients; "
-            f"set it to {most} or less, or to null for all"
-        )
+    key = f"data.train_size={size}"
+    if size > most:
+        raise InputError(f"{key}: a fold has {most} training patients; set it to {most} or less")
     rows = table.loc[train]
     persons = rows.groupby("group")["label"].agg(["first", "size"])
     of_folds = seed if data.fold_seed is None else data.fold_seed
@@ -114,13 +112,10 @@ def training_split(
     place = (sizes.cumsum() - persons["size"] / 2) / sizes.transform("sum")
     persons = persons.loc[place.sort_values(kind="stable").index]
     records = persons["size"].cumsum()
-    drawn = rows[rows["group"].isin(persons.index[records <= data.train_size])]
+    drawn = rows[rows["group"].isin(persons.index[records <= size])]
     if drawn["label"].nunique() < 2:
         least = records[persons["first"] != persons["first"].iloc[0]].min()
-        raise InputError(
-            f"data.train_size={data.train_size}: fold {fold} needs reactive and tumoral patients; "
-            f"set it to {least} or more"
-        )
+        raise InputError(f"{key}: fold {fold} needs both labels; set it to {least} or more")
     return list(drawn.index), held_out
 
 

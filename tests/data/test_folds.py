@@ -135,8 +135,8 @@ def test_a_draw_is_nested_stratified_and_of_whole_persons(patients):
 
 
 @pytest.mark.parametrize(("size", "says"), [
-    (1, r"train_size=1: fold 5 needs reactive and tumoral patients; set it to [23] or more"),
-    (31, r"train_size=31: the smallest fold has \d\d training patients; set it to \d\d or less"),
+    (1, r"train_size=1: fold 5 needs both labels; set it to [23] or more"),
+    (31, r"train_size=31: a fold has \d\d training patients; set it to \d\d or less"),
 ])  # fmt: skip
 def test_a_draw_that_a_fold_cannot_give_is_refused_with_what_it_can(patients, size, says):
     with pytest.raises(InputError, match=says) as refused:

@@ -9,10 +9,7 @@ from lymphoml.reports.run_labels import varying_settings
 
 
 def curve_lines(comparison: Comparison, resamples: int = 2000, seed: int = 0) -> list[str]:
-    """Return a line with the exponent of 1 - AUROC; none where more than the size differs.
-
-    Least squares on logarithms, three sizes or more; bootstrap of patients within class.
-    """
+    """Return the exponent of 1 - AUROC by least squares on logarithms; none for other sweeps."""
     runs = list(comparison.runs.values())
     settings = varying_settings([run.config for run in runs])
     if len(runs) < 3 or any(set(each) != {"data.train_size"} for each in settings):

@@ -22,7 +22,7 @@ from lymphoml.runs.test_set_log import count_uses
 from lymphoml.runs.triage_rule import read_rule
 
 MAX_FINDINGS = 30
-SEVERITIES = ("error", "warning", "note", "info", "ok")
+ORDER = {"error": 0, "warning": 1, "note": 2, "info": 3, "ok": 4}  # of findings' severities
 ITEMS = Path(__file__).with_name("tripod.csv")
 MISSING = {"error": "patients with missing values are an error",
            "impute": "median or most frequent value of the fold's training patients"}  # fmt: skip
@@ -69,20 +69,15 @@ def audit(run: Run, choices: Choices) -> dict[str, Any]:
         )
     keys = ("severity", "unknown"), ("topic", ""), ("what", "")
     triples = [tuple(str(each.get(*key)) for key in keys) for each in findings]
-    rows = sorted(Counter(triples).items(), key=lambda row: _severity_order(row[0][0]))
+    rows = sorted(Counter(triples).items(), key=lambda row: ORDER.get(row[0][0], len(ORDER)))
     severities = Counter(severity for severity, _, _ in triples)
     return {
         "audited": True,
         "same_cohort_checked": comparable,
-        "severities": sorted(severities.items(), key=lambda pair: _severity_order(pair[0])),
+        "severities": sorted(severities.items(), key=lambda pair: ORDER.get(pair[0], len(ORDER))),
         "rows": [(*finding, count) for finding, count in rows[:MAX_FINDINGS]],
         "more": max(0, len(rows) - MAX_FINDINGS),
     }
-
-
-def _severity_order(severity: str) -> tuple[int, str]:
-    known = SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
-    return known, severity
 
 
 def configuration(run: Run, choices: Choices) -> dict[str, Any]:
