@@ -1,6 +1,7 @@
 """Resolve the `trainer` options to this machine, and set torch up accordingly."""
 
 import ctypes
+import gc
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
@@ -120,6 +121,8 @@ def free_bytes(cuda: bool, jobs: int = 1) -> int | None:
     Of a GPU, where the other jobs may have taken theirs, at most this job's share of the whole.
     """
     if cuda:
+        gc.collect()  # images and weights of the job before, which Lightning left in cycles
+        torch.cuda.empty_cache()
         free, total = torch.cuda.mem_get_info()
         return min(free, total // jobs - torch.cuda.memory_reserved())
     kib = _read_field("/proc/meminfo", "MemAvailable").removesuffix("kB")

@@ -1,5 +1,7 @@
 """What `auto` means on a machine: memory and cores, shared by jobs, within a container's limits."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -50,7 +52,10 @@ def test_free_memory_is_shared_by_jobs_and_limited_by_the_control_group(monkeypa
     monkeypatch.setattr(hardware, "cgroup_memory", lambda: 12000)
     assert hardware.free_bytes(cuda=False, jobs=1) == 12000
     assert hardware.free_bytes(cuda=False, jobs=4) == 3000
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (800, 1000))
+    left = torch.nn.Linear(1, 1)  # by the job before, in a cycle
+    left.itself, gone = [left], weakref.ref(left)
+    del left
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (800 if gone() is None else 0, 1000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 90)
     assert [hardware.free_bytes(cuda=True, jobs=jobs) for jobs in (1, 4)] == [800, 160]
 
