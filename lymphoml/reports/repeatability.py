@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from lymphoml.evaluation.repeatability import FEW_FLIPS
-from lymphoml.reports.format import format_estimate, wide_console
+from lymphoml.reports.format import format_estimate, format_score, wide_console
 from lymphoml.reports.page import Choices
 from lymphoml.runs.checksums import read_sealed, write_sealed
 from lymphoml.runs.finished_run import Run
@@ -42,7 +42,7 @@ def size_row(row: dict[str, Any]) -> list[str]:
     return [
         f"{row['cells']:g}" + (f" ({row['share']:.0%})" if row["share"] else ""),
         str(row["patients"]), *("{:.1f} % [{:.1f}, {:.1f}]".format(*each) for each in flips),
-        *map(format_estimate, (row["icc"], row["auroc"])),
+        format_estimate(row["icc"]), format_score(row["auroc"]["value"]),
         format_estimate(row["auroc_difference"], signed=True),
     ]  # fmt: skip
 
@@ -50,5 +50,7 @@ def size_row(row: dict[str, Any]) -> list[str]:
 def conclude(content: dict[str, Any]) -> str:
     """From how many cells few decisions flip."""
     last, enough = size_row(content["sizes"][-1]), content["enough"]
-    reached = f"from {enough:g} cells on" if enough else f"not reached; {last[2]} with {last[0]}"
+    reached = (
+        f"from {enough:g} cells on" if enough else f"not reached; {last[2]} with {last[0]} cells"
+    )
     return f"Fewer than {FEW_FLIPS:.0%} of decisions flip: {reached}."
