@@ -19,15 +19,12 @@ Array = np.ndarray
 
 
 def sub_bag_sizes(lengths: Array) -> Array:
-    """Return the sizes (n, sizes) of sub-bags of patients with so many cells (n).
-
-    SHARES, rounded down but at least one; then 1, 2, 3, 4, 6, 8, 12, ... cells, while half of the
-    patients have twice as many.
-    """
+    """Return sizes (n, sizes) for patients with so many cells (n): SHARES of these, at least one;
+    then 1, 2, 3, 4, 6, 8, 12, ... cells, while half of the patients have twice as many."""
     shares = np.maximum(1, np.outer(lengths, SHARES).astype(int))
     steps = sorted({each for power in range(31) for each in (1 << power, 3 << power)})
-    counts = [each for each in steps if each <= np.median(lengths) / 2]
-    return np.hstack([shares, np.tile(np.array(counts, dtype=int), (len(lengths), 1))])
+    counts = np.array([each for each in steps if each <= np.median(lengths) / 2], dtype=int)
+    return np.hstack([shares, np.tile(counts, (len(lengths), 1))])
 
 
 def assess(labels: Array, lengths: Array, whole: Array, logits: Array) -> dict[str, Any]:
@@ -40,10 +37,10 @@ def assess(labels: Array, lengths: Array, whole: Array, logits: Array) -> dict[s
     flip, None where not reached.
     """
     rows: list[dict[str, Any]] = []
-    for place, cells in enumerate(sub_bag_sizes(lengths).T):
+    shares = [*SHARES, *[None] * logits.shape[2]]  # of a count none
+    for place, (share, cells) in enumerate(zip(shares, sub_bag_sizes(lengths).T, strict=False)):
         own = 2 * cells <= lengths
         if min(np.bincount(labels[own], minlength=2)) > 1:
-            share = SHARES[place] if place < len(SHARES) else None
             size = {"share": share, "cells": np.median(cells[own]), "patients": own.sum()}
             rows.append(size | _estimates(labels[own], whole[own], logits[own, :, place]))
     counts = {row["cells"]: row["flips"]["value"] for row in rows if row["share"] is None}
@@ -52,7 +49,6 @@ def assess(labels: Array, lengths: Array, whole: Array, logits: Array) -> dict[s
 
 
 def _estimates(labels: Array, whole: Array, pairs: Array) -> dict[str, dict[str, float]]:
-    """Return those of one size; `pairs` (n, draws, 2)."""
     positive, called, weights = labels == 1, pairs > 0, draw_weights(labels)
     ranks, of_all = (rank_pairs(each[positive].T, each[~positive].T)
                      for each in (pairs[..., 0], whole[:, None]))  # fmt: skip
@@ -63,9 +59,8 @@ def _estimates(labels: Array, whole: Array, pairs: Array) -> dict[str, dict[str,
 
     def share(differs: Array) -> dict[str, float]:
         each = differs.reshape(len(labels), -1).mean(axis=1)
-        if not each.any():  # no interval would be empty
-            return proportion(0, len(labels))._asdict()
-        return estimate(lambda drawn: drawn @ each / drawn.sum(axis=1))
+        found = estimate(lambda drawn: drawn @ each / drawn.sum(axis=1))
+        return found if each.any() else proportion(0, len(labels))._asdict()  # whose is not empty
 
     def auroc(each: Array) -> dict[str, float]:
         return estimate(lambda drawn: resample(each, (drawn[:, positive], drawn[:, ~positive])))

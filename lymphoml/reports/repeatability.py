@@ -19,38 +19,34 @@ COLUMNS = ("Cells", "Patients", "Decisions that flip", "Sub-bags disagree", "ICC
 def section(run: Run, choices: Choices) -> dict[str, Any]:
     """The section of the report; empty where it was not measured."""
     content = read_sealed(run.path / REPEATABILITY, "repeatability")
-    if content is None:
-        return {}
-    rows = [size_row(row) for row in content["sizes"]]
-    return {"columns": COLUMNS, "rows": rows, "conclusion": conclude(content)}
+    return {} if content is None else {"columns": COLUMNS} | describe(content)
 
 
 def write_repeatability(run: Path, content: dict[str, Any]) -> None:
-    """Write and print a row per size of sub-bag, and from how many cells few decisions flip."""
+    """Write it, and print what the report shows."""
     write_sealed(run / REPEATABILITY, content)
-    table, console = Table(*COLUMNS), wide_console()
-    for row in content["sizes"]:
-        table.add_row(*size_row(row))
+    described, table, console = describe(content), Table(*COLUMNS), wide_console()
+    for row in described["rows"]:
+        table.add_row(*row)
     console.print(table)
-    console.print(conclude(content), markup=False)
+    console.print(described["conclusion"], markup=False)
 
 
-def size_row(row: dict[str, Any]) -> list[str]:
-    """COLUMNS as text; shares of decisions in percent."""
-    flips = [tuple(100 * row[key][each] for each in ("value", "low", "high"))
-             for key in ("flips", "disagreements")]  # fmt: skip
-    return [
-        f"{row['cells']:g}" + (f" ({row['share']:.0%})" if row["share"] else ""),
-        str(row["patients"]), *("{:.1f} % [{:.1f}, {:.1f}]".format(*each) for each in flips),
-        format_estimate(row["icc"]), format_score(row["auroc"]["value"]),
-        format_estimate(row["auroc_difference"], signed=True),
-    ]  # fmt: skip
-
-
-def conclude(content: dict[str, Any]) -> str:
-    """From how many cells few decisions flip."""
-    last, enough = size_row(content["sizes"][-1]), content["enough"]
-    reached = (
-        f"from {enough:g} cells on" if enough else f"not reached; {last[2]} with {last[0]} cells"
-    )
-    return f"Fewer than {FEW_FLIPS:.0%} of decisions flip: {reached}."
+def describe(content: dict[str, Any]) -> dict[str, Any]:
+    """Rows of COLUMNS as text, shares of decisions in percent; from how many cells few flip."""
+    rows = []
+    for row in content["sizes"]:
+        flips = ({key: 100 * value for key, value in row[name].items()}
+                 for name in ("flips", "disagreements"))  # fmt: skip
+        rows.append([
+            f"{row['cells']:g}" + (f" ({row['share']:.0%})" if row["share"] else ""),
+            str(row["patients"]),
+            *("{value:.1f} % [{low:.1f}, {high:.1f}]".format(**each) for each in flips),
+            format_estimate(row["icc"]), format_score(row["auroc"]["value"]),
+            format_estimate(row["auroc_difference"], signed=True),
+        ])  # fmt: skip
+    enough = f"not reached; {rows[-1][2]} with {rows[-1][0]} cells"
+    if content["enough"]:
+        enough = f"from {content['enough']:g} cells on"
+    few = f"Fewer than {FEW_FLIPS:.0%} of decisions flip"
+    return {"rows": rows, "conclusion": f"{few}: {enough}."}

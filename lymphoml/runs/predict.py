@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from hashlib import sha256
-from operator import and_, or_
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,8 @@ def predict(
     cohorts = {member: load_cohort(config.data) for member, config in members.items()}
     first, *_ = cohorts.values()
     # Whether the cohort is the one that every member was trained on.
-    is_own = prediction_folder.is_own_cohort
-    own = all(is_own(trained_on[each], cohorts[each], patients) for each in members)
+    own = all(prediction_folder.is_own_cohort(trained_on[each], cohorts[each], patients)
+              for each in members)  # fmt: skip
     digest = prediction_folder.cohort_digest(first)
     out = prediction_folder.choose_folder(run, out, digest, own, folds)
     shift = CohortShift()
@@ -156,10 +156,7 @@ def _write(
 
 
 def check_run(run: Path, config: TrainConfig, folds: Sequence[int] = ()) -> dict[int, TrainedOn]:
-    """Return what each fold, or each of `folds`, was trained on.
-
-    Raises InputError where one is not finished, or cannot predict with `config`.
-    """
+    """Return what each fold, or of `folds`, was trained on; InputError where one cannot predict."""
     check_features(config)
     named = named_folds(run, folds)
     folds = named or all_folds(run)
@@ -269,16 +266,12 @@ def _choose(
             f"cohort {cohort.name}: every patient has a label. patients=all predicts them all."
         )
     ids = chosen.table.index
-    left_out = ids.intersection(
-        [*reduce(and_, (each.patients.keys() for each in trained_on.values()))]
-    )
-    if len(left_out):
-        line = (
-            f"{len(left_out)} of these {len(ids)} patients are left out: every model of folds "
-            f"{[*trained_on]} was trained on them, or on a patient of the same id"
-        )
-        if len(left_out) == len(ids):
+    left = ids[[any(each not in fold.patients for fold in trained_on.values()) for each in ids]]
+    if less := len(ids) - len(left):
+        why = f"every model of folds {[*trained_on]} was trained on patients of their ids"
+        line = f"{less} of these {len(ids)} patients are left out: {why}"
+        if left.empty:
             raise InputError(f"{line}. Name other folds.")
         if shown:
             print(line)
-    return chosen.subset(ids.difference(left_out))
+    return chosen.subset(left)

@@ -76,10 +76,7 @@ def _digest(run: Path, folds: Sequence[int]) -> str:
 
 
 def check_own_predictions(run: Path, folds: Sequence[int] = ()) -> Path:
-    """Return the folder of the run's predictions of its own cohort, by all models or of `folds`.
-
-    Raises InputError where there are none, or where they or the run have changed since.
-    """
+    """Return the folder of the predictions of the own cohort. Raises InputError: none, changed."""
     path = own_folder(run, folds) / "predictions.csv"
     if not path.exists():
         others = ", ".join(sorted(each.name for each in run.glob("test-folds-*")))
@@ -87,10 +84,8 @@ def check_own_predictions(run: Path, folds: Sequence[int] = ()) -> Path:
         raise InputError(f"{path.parent} has no predictions of the run's own cohort; {AGAIN}{hint}")
     found = read_mapping(path.with_name(MADE_FROM), AGAIN)
     if found.get("own_cohort") is not True or found.get("folds", []) != [*folds]:
-        raise InputError(
-            f"{path}: its patients are not of the run's own cohort, or its models of other folds; "
-            f"{AGAIN} with these"
-        )
+        others = "its patients are not of the run's own cohort, or its models of other folds"
+        raise InputError(f"{path}: {others}; {AGAIN} with these")
     digests = {path: ("predictions_sha256", files.sha256(path)), run: ("run", _digest(run, folds))}
     for what, (key, digest) in digests.items():
         if found.get(key) != digest:

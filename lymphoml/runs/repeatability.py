@@ -31,13 +31,13 @@ class SubBagClassifier(BagClassifier):
     def predict_step(self, batch: Batch, batch_idx: int) -> Any:
         views: list[Any] = list(self._embed_views(batch))
 
-        def logits(bags: Bags) -> torch.Tensor:
+        draws = []
+        for bags in self.draw(batch.ids[0]):
             lengths, cells = torch.tensor([*map(len, bags)]), torch.from_numpy(np.concatenate(bags))
             own = batch.clinical.expand(len(bags), -1)
             each = [self.model.classify(view[cells], lengths, own).float() for view in views]
-            return torch.stack(each).mean(dim=0)
-
-        return torch.stack([logits(bags) for bags in self.draw(batch.ids[0])]).cpu()
+            draws.append(torch.stack(each).mean(dim=0))
+        return torch.stack(draws).cpu()
 
 
 def measure(run: Run, config: TrainConfig, draws: int, seed: int) -> dict[str, Any]:
@@ -55,18 +55,16 @@ def measure(run: Run, config: TrainConfig, draws: int, seed: int) -> dict[str, A
         random = keyed_generator(seed, "repeatability", patient)
         for _ in range(draws):
             order = random.permutation(len(images[patient]))
-            pairs = [(order[:k], order[k : 2 * k]) for k in sizes[patient]]
-            # Where there are too few cells, one stands in, which `assess` ignores.
-            yield [order, *(bag if len(bag) else order[:1] for pair in pairs for bag in pair)]
+            # What is wrapped, of a patient with too few cells, `assess` ignores.
+            pairs = (np.take(order, range(2 * k), mode="wrap") for k in sizes[patient])
+            yield [order, *(bag for pair in pairs for bag in np.split(pair, 2))]
 
     found: dict[str, np.ndarray] = {}
-    folds = sorted(rows["fold"].unique().tolist())
+    folds = sorted({*rows["fold"]})
     for fold, checkpoint, trainer, bags, key in open_models(run.path, config, cohort, folds):
         if f"{cohort.fingerprint()[:16]}-{key[:16]}" != data_fingerprint(run.environment):
-            raise InputError(
-                f"run {run.path}: the cohort's table or images have changed since it was trained. "
-                f"Set data.root to the cohort that it was trained on."
-            )
+            changed = "the cohort's table or images have changed since it was trained"
+            raise InputError(f"run {run.path}: {changed}. Set data.root to that cohort.")
         bags.patients = rows.index[rows["fold"] == fold].tolist()
         module = load_module(checkpoint, fold_folder(run.path, fold), SubBagClassifier)
         module.draw = draw

@@ -170,7 +170,7 @@ def test_an_ensemble_is_not_trained(configured, both, capsys):
 def test_an_ensemble_predicts_by_its_members_models(both, cohort):
     """predict.py on an ensemble, whose members declare other columns of the same cohort → in each
     fold the mean of its members' logits; a labelled patient is predicted by models that held the
-    patient out; triage applies the same rule; its own ledger counts the use"""
+    patient out; triage applies the same rule; `folds=[1]` is that fold's; its ledger counts"""
     main(["ensemble", "runs=[second,first]", "out=again"])
     labelled = predicted("again", cohort, "patients=all")
     own = pd.read_csv("again/predictions.csv").set_index("patient")["probability"]
@@ -193,6 +193,9 @@ def test_an_ensemble_predicts_by_its_members_models(both, cohort):
     again = Path("again")
     scores = expected.mask(shift.outside(expected) != "", np.inf)
     assert new["triage"].to_list() == apply_rule(again, read_rule(again), scores).to_list()
+    main(["predict", "run=again", f"data.root={cohort}", "folds=[1]"])
+    some = pd.read_csv("again/test-folds-1/predictions.csv")
+    np.testing.assert_allclose(some["probability"], expected[1], rtol=0, atol=1e-7)
 
 
 def test_members_in_another_folder_are_given(both, cohort, capsys):

