@@ -69,7 +69,7 @@ def verify_checksums(folder: Path, weights: bool = False) -> None:
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
     """Write a result made of the run's predictions, with their digest and one of itself."""
     content = content | {PREDICTIONS: sha256(path.with_name("predictions.csv"))}
-    write_json(path, content | {"sha256": _seal(content)})
+    write_json(path, content | {"sha256": seal(content)})
 
 
 def read_sealed(path: Path, command: str) -> dict[str, Any] | None:
@@ -82,7 +82,7 @@ def read_sealed(path: Path, command: str) -> dict[str, Any] | None:
     remake = f"make it again with `python -m lymphoml {command} run={path.parent}`, or remove it"
     try:
         content = read_json(path)
-        if content.pop("sha256") != _seal(content):
+        if content.pop("sha256") != seal(content):
             raise ValueError
         digest = content[PREDICTIONS]
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -92,7 +92,8 @@ def read_sealed(path: Path, command: str) -> dict[str, Any] | None:
     return content
 
 
-def _seal(content: dict[str, Any]) -> str:
+def seal(content: dict[str, Any]) -> str:
+    """Return a digest of what will be written, to be written with it."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,9 +2,10 @@
 
 Each line is an object: `when` (UTC), `run` (the folder's name), `kind`, `sha256` of the file, and
 `patients`, how many of them had no label; `folds`, where only these models predicted; of a
-submission also `competition`. Kinds are `predict`; `attempt`, before a file is sent; and
-`confirmed`, with Kaggle's `confirmation`. No line names a patient, a path or a user. The owner of
-the folder can change it: it is a record, not a proof.
+submission also `competition`; and `seal`, a digest of all this, without which a line counts as
+unreadable. Kinds are `predict`; `attempt`, before a file is sent; and `confirmed`, with Kaggle's
+`confirmation`. No line names a patient, a path or a user. The owner of the folder can change it: it
+is a record, not a proof.
 """
 
 import errno
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lymphoml.core.files import with_filename
+from lymphoml.runs.checksums import seal
 
 LEDGER = "ledger.jsonl"
 
@@ -30,9 +32,10 @@ def record(run: Path, kind: str, sha256: str, patients: int, **more: Any) -> Non
     """
     path = run / LEDGER
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    entry = {"when": now, "run": run.resolve().name, "kind": kind, "sha256": sha256}
+    entry: dict[str, Any] = {"when": now, "run": run.resolve().name, "kind": kind, "sha256": sha256}
     more = {key: value for key, value in more.items() if value}
-    line = json.dumps(entry | {"patients": patients} | more).encode() + b"\n"
+    entry |= {"patients": patients} | more
+    line = json.dumps(entry | {"seal": seal(entry)}).encode() + b"\n"
     with with_filename(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -55,7 +58,7 @@ class UsageCount:
     files: int  # different ones among them
     attempts: int  # files sent
     confirmed: int  # of these, by Kaggle
-    torn: int  # lines that cannot be read
+    torn: int  # lines that are not as they were written
 
 
 def count_uses(runs: Iterable[Path]) -> UsageCount | None:
@@ -74,9 +77,9 @@ def count_uses(runs: Iterable[Path]) -> UsageCount | None:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """None where it is not a line of a ledger, such as half of one."""
+    """None where it is not a line as `record` wrote it, such as half of one."""
     try:
         content = json.loads(line)
-        return content if {"kind", "sha256"} <= content.keys() else None
-    except (ValueError, AttributeError):
+        return content if content.pop("seal") == seal(content) else None
+    except (ValueError, AttributeError, KeyError, TypeError):
         return None

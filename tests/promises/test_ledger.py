@@ -20,7 +20,7 @@ from tests.promises.jobs import CLINICAL, refused
 from tests.promises.journey import PATIENTS
 from tests.reports.fabricate import list_files, make_small_run
 
-KEYS = {"when", "run", "kind", "sha256", "patients"}
+KEYS = {"when", "run", "kind", "sha256", "patients", "seal"}
 WRITER = """
 import sys
 from pathlib import Path
@@ -107,6 +107,18 @@ def test_a_torn_line_harms_no_other(tmp_path, room):
     used = UsageCount(uses=2, files=1, attempts=1, confirmed=0, torn=int(room > 0))
     assert count_uses([tmp_path]) == used
     assert os.listdir(tmp_path) == [LEDGER]
+
+
+def test_a_changed_line_is_unreadable(tmp_path):
+    """any byte of a line is changed → that line counts as unreadable, the next as it is"""
+    for kind in ("predict", "attempt"):
+        record(tmp_path, kind, "file", 1, competition="c")
+    path = tmp_path / LEDGER
+    content = path.read_bytes()
+    for place in range(content.index(b"\n")):
+        changed = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        path.write_bytes(changed)
+        assert count_uses([tmp_path]) == UsageCount(0, 0, attempts=1, confirmed=0, torn=1), changed
 
 
 def test_nothing_is_predicted_unrecorded(configured, tmp_path):

@@ -114,6 +114,10 @@ def outcome(place: Path, command: str, cohort: Path, capsys) -> tuple[object, st
     return numbers, out
 
 
+def says_unreadable(found: dict[str, bytes]) -> bool:
+    return any(b"unreadable" in content for content in found.values())
+
+
 @pytest.fixture(scope="module")
 def right(two_runs, tmp_path_factory):
     """What each command makes of the unchanged run, by its name; filled when first needed."""
@@ -129,7 +133,8 @@ def test_a_changed_run_is_refused_or_gives_the_same_numbers(
 ):
     """any file of a run folder is cut, removed, changed in a value or a byte, or replaced by that
     of another run or fold → each command gives the numbers of the run that was trained, or refuses
-    it in lines that name what is wrong, exit code 2, nothing written"""
+    it in lines that name what is wrong, exit code 2, nothing written; a changed line of the ledger
+    of uses is counted as unreadable"""
     draw = random.Random(trial)
     command = draw.choice([*COMMANDS])
     for name, place in (("right", tmp_path / "right"), ("changed", tmp_path / "changed")):
@@ -142,5 +147,5 @@ def test_a_changed_run_is_refused_or_gives_the_same_numbers(
         if name == "right":
             assert found != 2, said
             right[command] = found
-        elif found != 2:
+        elif found != 2 and not (what[0] == Path("ledger.jsonl") and says_unreadable(found)):
             assert found == right[command], (what, said)
