@@ -49,7 +49,7 @@ class TrainedOn(Section):
 
     `values` are those of `values_of`; `table` and `test_table` a digest of each column of the
     patients with a label, and of those without; `features_file` of that, made by `encoder` where it
-    says so; `patients` are those that the fold trains on.
+    says so; `patients` are all that it does not hold out.
     """
 
     fold: int
