@@ -75,6 +75,7 @@ def test_permuted_labels_score_one_half(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_permuted_labels_score_one_half_on_average(tmp_path):
     """24 permutations of 800 patients: standard error 0.005, and 0.01 of tolerance.
 
@@ -89,12 +90,13 @@ def test_permuted_labels_score_one_half_on_average(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_shuffled_bags_add_nothing_to_the_clinical_values(tmp_path):
-    """Twelve shuffles of 400 patients: -0.005 of AUROC, standard error 0.002; a loss is no leak.
+    """Eight shuffles of 400 patients: -0.006 of AUROC, standard error 0.002; a loss is no leak.
 
     With every bag at its own patient, a leak of all of them, images gain 0.06.
     """
     best = Best(tmp_path, 400)
-    gains = [best.gain(seed) for seed in range(1, 13)]
+    gains = [best.gain(seed) for seed in range(1, 9)]
     assert -0.02 < np.mean(gains) < 0.005
-    assert best.gain(seed=13, shuffle=False) > 0.02
+    assert best.gain(seed=9, shuffle=False) > 0.02
