@@ -46,12 +46,11 @@ class Steps:
                 if over := process.poll() is None:  # killed with the jobs that it started
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-            output.seek(0)
-            printed = output.read().decode(errors="replace").split("\n")
-        if process.returncode:
-            what = f"ran over {limit:.0f} s" if over else f"exit code {process.returncode}"
-            last = [line.strip() for line in printed if line.strip()][-1:]
-            self.failed[name] = ": ".join([what, *last])[:300]
+            if process.returncode:
+                output.seek(0)
+                last = output.read().decode(errors="replace").strip().split("\n")[-1]
+                what = f"ran over {limit:.0f} s" if over else f"exit code {process.returncode}"
+                self.failed[name] = f"{what}: {last.strip()[:300]}"
         return None if process.returncode else started
 
     def work(self, name: str, *words: str) -> Any:
@@ -111,8 +110,8 @@ def main() -> int:
                     training.append(found)
                     if len(training) == 1:
                         parity = steps.work("parity", f"{way}-{precision}")
-    if problems := (parity or {}).get("problems"):
-        steps.failed["parity"] = "; ".join(problems)
+    if wrong := [name for name, found in (parity or {}).items() if not found["holds"]]:
+        steps.failed["parity"] = f"does not hold in {', '.join(wrong)}"
     results = {"machine": machine, "cohort": cohort, "training": training, "parity": parity,
                "figure_3": figure_3(training), "failed": steps.failed}  # fmt: skip
     print(format_table(results))

@@ -77,10 +77,10 @@ def format_table(results: dict[str, Any]) -> str:
     for each in results["training"]:
         row = WAYS[each["way"]] + " | {precision} | {training:,.0f} | {sustained:,.0f}"
         lines.append(f"| {row} | {{figure_3_minutes:,.1f}} |".format(**each))
-    lines += ["", "Figure 3: {configurations} configurations, {folds} folds, {epochs} epochs; "
-              "{training_images:,} images in training, {validation_images:,} in "
-              "validation".format(**results["figure_3"])]  # fmt: skip
-    for precision, found in (results["parity"] or {}).get("precisions", {}).items():
+    text = ("Figure 3: {configurations} configurations, {folds} folds, {epochs} epochs; "
+            "{training_images:,} images in training, {validation_images:,} held out")  # fmt: skip
+    lines += ["", text.format(**results["figure_3"])]
+    for precision, found in (results["parity"] or {}).items():
         text = ("features within {features:.1e} (at most {at_most:.0e}), labels of {equal} of "
                 "{patients} patients equal, {close} too close to 0.5 to compare")  # fmt: skip
         lines.append(f"{precision} against 32-true on the CPU: {text.format(**found)}")
