@@ -1,7 +1,6 @@
 """`python -m lymphoml COMMAND key=value ...`; each command imports what is slow as it executes."""
 
 import sys
-from dataclasses import is_dataclass
 from typing import Any
 
 from lymphoml.cli import cohort_commands, run_commands
@@ -12,7 +11,7 @@ from lymphoml.core.errors import InputError
 COMMANDS: dict[str, Any] = {
     name.lower(): command
     for name, command in sorted({**vars(cohort_commands), **vars(run_commands)}.items())
-    if is_dataclass(command)
+    if hasattr(command, "execute")
 }
 
 

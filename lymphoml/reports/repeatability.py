@@ -39,14 +39,13 @@ def describe(content: dict[str, Any]) -> dict[str, Any]:
         flips = ({key: 100 * value for key, value in row[name].items()}
                  for name in ("flips", "disagreements"))  # fmt: skip
         rows.append([
-            f"{row['cells']:g}" + (f" ({row['share']:.0%})" if row["share"] else ""),
+            f"{row['cells']:g}" + (f" ({100 * row['share']:g} %)" if row["share"] else ""),
             str(row["patients"]),
             *("{value:.1f} % [{low:.1f}, {high:.1f}]".format(**each) for each in flips),
             format_estimate(row["icc"]), format_score(row["auroc"]["value"]),
             format_estimate(row["auroc_difference"], signed=True),
         ])  # fmt: skip
-    enough = f"not reached; {rows[-1][2]} with {rows[-1][0]} cells"
-    if content["enough"]:
-        enough = f"from {content['enough']:g} cells on"
-    few = f"Fewer than {FEW_FLIPS:.0%} of decisions flip"
+    reached, last = content["enough"], rows[-1]
+    enough = f"from {reached:g} on" if reached else f"not reached; {last[2]} with {last[0]}"
+    few = f"Fewer than {100 * FEW_FLIPS:g} % of decisions flip, by the number of cells"
     return {"rows": rows, "conclusion": f"{few}: {enough}."}

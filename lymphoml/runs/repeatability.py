@@ -30,7 +30,6 @@ class SubBagClassifier(BagClassifier):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Any:
         views: list[Any] = list(self._embed_views(batch))
-
         draws = []
         for bags in self.draw(batch.ids[0]):
             lengths, cells = torch.tensor([*map(len, bags)]), torch.from_numpy(np.concatenate(bags))
@@ -71,6 +70,8 @@ def measure(run: Run, config: TrainConfig, draws: int, seed: int) -> dict[str, A
         logits: Any = trainer.predict(module, datamodule=bags, weights_only=True)
         found |= zip(bags.patients, map(np.asarray, logits), strict=True)
     values = np.stack([found[patient] for patient in images]).astype(float)
+    if np.isnan(values).any():
+        raise InputError(f"run {run.path}: logits of fewer cells are NaN. Try a lower lr.")
     pairs = values[:, :, 1:].reshape(len(images), draws, -1, 2)
     assessed = assess(rows["label"].to_numpy(), lengths, values[:, 0, 0], pairs)
     if not assessed["sizes"]:
