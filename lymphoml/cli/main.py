@@ -3,15 +3,14 @@
 import sys
 from typing import Any
 
-from lymphoml.cli import cohort_commands, run_commands
+from lymphoml.cli import cell_commands, cohort_commands, run_commands
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.options import parse, print_help
 from lymphoml.core.errors import InputError
 
+_FOUND = {**vars(cell_commands), **vars(cohort_commands), **vars(run_commands)}
 COMMANDS: dict[str, Any] = {
-    name.lower(): command
-    for name, command in sorted({**vars(cohort_commands), **vars(run_commands)}.items())
-    if hasattr(command, "execute")
+    name.lower(): command for name, command in sorted(_FOUND.items()) if hasattr(command, "execute")
 }
 
 

@@ -1,4 +1,4 @@
-"""Commands on finished runs: predict, submit, report, triage, compare, ensemble, instances."""
+"""Commands on finished runs: predict, submit, report, triage, compare, ensemble."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -226,53 +226,6 @@ class Ensemble:
             paths = [path for path in paths if not member_names(path)]
         write_ensemble(paths, Path(self.out))
         print_run(Path(self.out))
-
-
-@dataclass
-class Instances:
-    """How well a run's per-image probabilities tell cells apart whose kind is known."""
-
-    run: str = option(REQUIRED, "finished run folder")
-    truth: str = option(REQUIRED, "a synthetic cohort's truth.json, or a .csv: patient,image,truth")
-
-    def execute(self) -> None:
-        from lymphoml.evaluation.pooled import within_bag_auroc
-        from lymphoml.reports.instance_truth import with_truth
-
-        found, bags = within_bag_auroc(with_truth(Path(self.run), Path(self.truth)))
-        if not bags:
-            raise InputError(f"truth={self.truth}: no patient has images of both kinds")
-        print(
-            f"AUROC of single images, within patients: {found.value:.3f} [{found.low:.3f}, "
-            f"{found.high:.3f}], the mean of {bags} patients with both kinds; chance 0.5"
-        )
-
-
-@dataclass
-class Repeatability:
-    """How far a run's decisions repeat with other cells of the same patients: random sub-bags."""
-
-    run: str = option(REQUIRED, "finished run folder")
-    draws: int = option(20, "of two disjoint sub-bags of each size and patient")
-    seed: int = option(0, "of the draws")
-    data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
-    trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
-
-    def execute(self) -> None:
-        from lymphoml.cli.config import run_config
-        from lymphoml.reports.repeatability import write_repeatability
-        from lymphoml.runs.ensemble import member_names
-        from lymphoml.runs.finished_run import read_run
-
-        if not 1 <= self.draws <= 1000:
-            raise InputError(f"draws={self.draws}: must be 1 to 1000")
-        run = read_run(Path(self.run))
-        if names := member_names(run.path):
-            raise InputError(f"run={run.path}: is an ensemble; give a member: {', '.join(names)}")
-        config = run_config(run.path, self.data, self.trainer)
-        from lymphoml.runs.repeatability import measure
-
-        write_repeatability(run.path, measure(run, config, self.draws, self.seed))
 
 
 def _run_list(text: str, but: Path | None = None) -> tuple[list[Path], Path | None]:

@@ -20,6 +20,11 @@ PRIVATE = {  # file name: what is in it
     "instances.csv": "each image's probability, under its file's name",
     "submission.csv": "each test patient's predicted label",
     "pseudonyms.csv": "the patient behind each pseudonym of the report",
+    "cells.csv": "what each image does to its patient's logit",
+    "measures.csv": "what each measure does to each patient's logit",
+    "*-maps.npz": "where in each image the evidence lies",
+    "*.occlusion.png": "a patient's cell under such a map",
+    "*.grad_cam.png": "the same",
     "audit.json": "patients, files and ages in years, with their problems",
     "*.npy": "a patient's decoded images or their features (the cache)",
 }

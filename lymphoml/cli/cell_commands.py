@@ -1,0 +1,92 @@
+"""Commands on the cells of finished runs: explain, instances, repeatability."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lymphoml.cli.options import REQUIRED, option
+from lymphoml.core.errors import InputError
+
+
+@dataclass
+class Explain:
+    """Which cells, which places in them and which measures moved each patient's logit."""
+
+    run: str = option(REQUIRED, "finished run folder")
+    patients: str = option("all", "all or [P1,P2]")
+    methods: list[str] = option(
+        ["leave_one_out"],
+        "of leave_one_out, attention, measures, and of pixels occlusion, grad_cam",
+    )
+    pictures: int = option(6, "cells of each patient that are drawn, with methods of pixels")
+    out: str | None = option(None, "folder; default: RUN/explanations")
+    data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
+    trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
+
+    def execute(self) -> None:
+        from lymphoml.cli.config import run_config
+        from lymphoml.runs.ensemble import member_names
+
+        run, patients = Path(self.run), None
+        if self.patients != "all":
+            patients = yaml.load(self.patients, yaml.BaseLoader)  # every value is text
+            if not isinstance(patients, list) or not all(isinstance(p, str) for p in patients):
+                raise InputError(f"patients={self.patients}: must be all, or a list as [P1,P2]")
+        if not 0 <= self.pictures <= 1000:
+            raise InputError(f"pictures={self.pictures}: must be 0 to 1000")
+        if names := member_names(run):
+            raise InputError(f"run={run}: is an ensemble; give a member: {', '.join(names)}")
+        config = run_config(run, self.data, self.trainer)
+        from lymphoml.explain.run import explain
+
+        out = Path(self.out) if self.out else None
+        print(explain(run, config, patients, self.methods, self.pictures, out))
+
+
+@dataclass
+class Instances:
+    """How well a run's per-image probabilities tell cells apart whose kind is known."""
+
+    run: str = option(REQUIRED, "finished run folder")
+    truth: str = option(REQUIRED, "a synthetic cohort's truth.json, or a .csv: patient,image,truth")
+
+    def execute(self) -> None:
+        from lymphoml.evaluation.pooled import within_bag_auroc
+        from lymphoml.reports.instance_truth import with_truth
+
+        found, bags = within_bag_auroc(with_truth(Path(self.run), Path(self.truth)))
+        if not bags:
+            raise InputError(f"truth={self.truth}: no patient has images of both kinds")
+        print(
+            f"AUROC of single images, within patients: {found.value:.3f} [{found.low:.3f}, "
+            f"{found.high:.3f}], the mean of {bags} patients with both kinds; chance 0.5"
+        )
+
+
+@dataclass
+class Repeatability:
+    """How far a run's decisions repeat with other cells of the same patients: random sub-bags."""
+
+    run: str = option(REQUIRED, "finished run folder")
+    draws: int = option(20, "of two disjoint sub-bags of each size and patient")
+    seed: int = option(0, "of the draws")
+    data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
+    trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
+
+    def execute(self) -> None:
+        from lymphoml.cli.config import run_config
+        from lymphoml.reports.repeatability import write_repeatability
+        from lymphoml.runs.ensemble import member_names
+        from lymphoml.runs.finished_run import read_run
+
+        if not 1 <= self.draws <= 1000:
+            raise InputError(f"draws={self.draws}: must be 1 to 1000")
+        run = read_run(Path(self.run))
+        if names := member_names(run.path):
+            raise InputError(f"run={run.path}: is an ensemble; give a member: {', '.join(names)}")
+        config = run_config(run.path, self.data, self.trainer)
+        from lymphoml.runs.repeatability import measure
+
+        write_repeatability(run.path, measure(run, config, self.draws, self.seed))

@@ -1,0 +1,146 @@
+"""`explain` on trained runs: whose model, which numbers, what is refused."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from lymphoml.cli.config import run_config
+from lymphoml.cli.main import main
+from lymphoml.data.cohort import load_cohort
+from lymphoml.explain.cells import bag_logit
+from lymphoml.explain.run import Explainer, Opened
+from lymphoml.runs.cross_validation import cross_validate
+from lymphoml.runs.predict import open_models
+from lymphoml.training.lightning_module import BagClassifier
+from lymphoml.training.predict_fold import load_module
+from tests.promises.jobs import configuration
+
+VECTORS = [
+    "experiment=morphology",
+    "model/encoder=identity",
+    "model/pooling=mean_std",
+    "model/fusion=stacking",
+    "trainer.max_epochs=1",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(cohort, tmp_path_factory):
+    """A network that looks at pixels, and a model linear in measures, of two folds each."""
+    folder = tmp_path_factory.mktemp("explained")
+    configured = partial(configuration, cohort, folder / "cache")
+    cross_validate(
+        configured("trainer.max_epochs=1", "trainer.precision=32-true"), folder / "pixels"
+    )
+    cross_validate(configured(*VECTORS), folder / "vectors")
+    return folder
+
+
+def places(run, cohort):
+    return [f"run={run}", f"data.root={cohort}", f"data.cache={run.parent / 'cache'}"]
+
+
+def explained(run, cohort, *words):
+    main(["explain", *places(run, cohort), *words])
+    return pd.read_csv(run / "explanations" / "cells.csv", dtype={"image": str})
+
+
+def models(run, cohort):
+    """By fold, the model and its bags of all labelled patients."""
+    config = run_config(run, {"root": str(cohort), "cache": str(run.parent / "cache")}, {})
+    labelled = load_cohort(config.data).labelled
+    for fold, checkpoint, _, bags, _ in open_models(run, config, labelled, [0, 1]):
+        module = load_module(checkpoint, run / f"fold-{fold}", BagClassifier)
+        yield fold, Opened(fold, module.model.eval(), bags)
+
+
+@torch.no_grad()
+def test_cells_are_left_out_of_the_model_that_held_the_patient_out(trained, cohort):
+    run = trained / "pixels"
+    table = explained(run, cohort, "methods=[leave_one_out]")
+    held_out = pd.read_csv(run / "folds.csv").set_index("patient")["fold"]
+    stored = pd.read_csv(run / "predictions.csv").set_index("patient")["probability"]
+    for fold, opened in models(run, cohort):
+        for patient in held_out.index[held_out == fold][:3]:
+            pixels = opened.bags.transform(opened.images(patient))
+            clinical = opened.clinical(patient)
+            whole = bag_logit(opened.model, opened.model.encoder(pixels), clinical)
+            assert float(whole.sigmoid()) == pytest.approx(stored[patient], abs=1e-6)
+            rows = table[table["patient"] == patient]
+            names = [path.name for path in opened.bags.cohort.images[patient]]
+            assert rows["image"].tolist() == names
+            for image in range(len(names)):
+                others = torch.cat([pixels[:image], pixels[image + 1 :]])
+                without = bag_logit(opened.model, opened.model.encoder(others), clinical)
+                assert rows["effect"].iloc[image] == pytest.approx(float(whole - without), abs=1e-5)
+    unlabelled = ~table["patient"].isin(held_out.index)
+    assert set(table["models"][unlabelled]) == {2}
+    assert set(table["models"][~unlabelled]) == {1}
+    assert table["standard_deviation"].notna().equals(unlabelled)
+
+
+def test_contributions_of_measures_sum_to_the_logit(trained, cohort):
+    run = trained / "vectors"
+    explained(run, cohort, "methods=[leave_one_out,measures]")
+    table = pd.read_csv(run / "explanations" / "measures.csv")
+    sums = table.groupby("patient")["contribution"].sum()
+    probability = pd.read_csv(run / "predictions.csv").set_index("patient")
+    logit = np.log(probability["probability"] / (1 - probability["probability"]))
+    for _, patients in probability.groupby("fold").groups.items():
+        rest = logit[patients] - sums[patients]  # the logit at the means of the training patients
+        assert np.ptp(rest) < 1e-4 < np.ptp(sums[patients])
+    assert {"age", "lymphocyte_count"} <= set(table["measure"])
+    assert table["measure"].str.contains("nucleus").any()
+
+
+def test_an_interrupted_command_goes_on_and_gives_the_same(trained, cohort, tmp_path, monkeypatch):
+    run = trained / "pixels"
+    words = ["methods=[leave_one_out,occlusion,grad_cam]", "pictures=1"]
+    main(["explain", *places(run, cohort), *words, f"out={tmp_path / 'whole'}"])
+    fold, count = Explainer.explain_fold, []
+
+    def interrupted(self, opened, patients, part):
+        if len(count) == 1:
+            raise KeyboardInterrupt
+        count.append(part.name)
+        fold(self, opened, patients, part)
+
+    monkeypatch.setattr(Explainer, "explain_fold", interrupted)
+    again = ["explain", *places(run, cohort), *words, f"out={tmp_path / 'again'}"]
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        main(again)
+    monkeypatch.setattr(Explainer, "explain_fold", fold)
+    first = tmp_path / "again" / "parts" / "labelled-0.csv"
+    before = first.stat().st_mtime_ns
+    main(again)
+    assert first.stat().st_mtime_ns == before
+    whole, resumed = ({path.relative_to(root): path for path in root.rglob("*") if path.is_file()}
+                      for root in (tmp_path / "whole", tmp_path / "again"))  # fmt: skip
+    assert whole.keys() == resumed.keys()
+    for name, path in whole.items():
+        if path.suffix != ".npz":  # which has times in it
+            assert path.read_bytes() == resumed[name].read_bytes()
+    pictures = [*(tmp_path / "whole" / "pictures").rglob("*.png")]
+    assert len(pictures) == 19 * 2  # one for each patient and method
+    with Image.open(pictures[0]) as picture:
+        assert picture.size == (224, 224)
+    private = [path for path in whole.values() if path.name != "settings.json"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in private)
+
+
+@pytest.mark.parametrize(("kind", "words", "says"), [
+    ("pixels", ["patients=[P0,P999]"], "P999 is not a patient"),
+    ("pixels", ["methods=[saliency]"], "must be some of leave_one_out"),
+    ("pixels", ["methods=[measures]"], "needs bags of feature vectors"),
+    ("vectors", ["methods=[grad_cam]"], "needs a network that looks at pixels"),
+    ("pixels", ["patients=P1"], "must be all, or a list"),
+])  # fmt: skip
+def test_what_cannot_be_explained_is_refused_in_a_line(trained, cohort, capsys, kind, words, says):
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", *places(trained / kind, cohort), *words])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
