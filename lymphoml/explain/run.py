@@ -18,7 +18,7 @@ from lymphoml.core.progress import progress_bar
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import PatientBags
 from lymphoml.explain import cells, maps, measures
-from lymphoml.explain.pictures import draw_patient
+from lymphoml.explain.parts import OF_MAPS, OF_MEASURES, PARTS, draw, join
 from lymphoml.features.instance_store import open_instance_store
 from lymphoml.models.build import uses_images
 from lymphoml.models.mil import MILModel
@@ -39,7 +39,7 @@ OF_CELLS, OF_PIXELS, MEASURES = (
     "measures",
 )
 METHODS = (*OF_CELLS, *OF_PIXELS, MEASURES)
-SETTINGS, PARTS = "settings.json", "parts"
+SETTINGS = "settings.json"
 
 
 class Opened(NamedTuple):
@@ -95,9 +95,9 @@ class Explainer:
                     grouped.append(self._measures(opened, patient))
                 bar.advance()
         if grouped:
-            write_csv(part.with_name(f"{part.name}-measures.csv"), pd.concat(grouped), private=True)
+            write_csv(part.with_name(part.name + OF_MEASURES), pd.concat(grouped), private=True)
         if arrays:
-            with atomic_write(part.with_name(f"{part.name}-maps.npz"), private=True) as file:
+            with atomic_write(part.with_name(part.name + OF_MAPS)) as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         table = pd.concat(rows) if rows else pd.DataFrame(columns=["patient", "image", "method"])
         write_csv(part.with_suffix(".csv"), table, private=True)
@@ -186,9 +186,10 @@ def explain(
     for name, part in (("labelled", cohort.labelled), ("unlabelled", cohort.unlabelled)):
         if set(chosen) & set(part.table.index) or (name == "labelled" and MEASURES in methods):
             _explain_part(explainer, name, part, chosen, trained_on)
-    table = _join(folder, methods)
+    table = join(folder)
     if pictures and set(methods) & {*OF_PIXELS}:
-        _draw(folder, config, cohort.subset(chosen), table, pictures)
+        store: Any = open_instance_store(config.data, cohort.subset(chosen).images)[0]
+        draw(folder, store, cohort, table, pictures)
     return folder
 
 
@@ -265,50 +266,3 @@ def _explain_part(
             explainer.fit_measures(opened, known)
         if own and not done:
             explainer.explain_fold(opened, own, part)
-
-
-def _join(folder: Path, methods: Sequence[str]) -> pd.DataFrame:
-    """Write the tables of all parts: mean over models, and how far these differ."""
-    parts = sorted((folder / PARTS).glob("*.csv"))
-    of_cells = [pd.read_csv(each, dtype={"patient": str, "image": str}, na_filter=True)
-                for each in parts if not each.name.endswith("-measures.csv")]  # fmt: skip
-    keys = ["patient", "image", "method"]
-    table = _mean_over_models(pd.concat(of_cells), keys, "effect")
-    write_csv(folder / "cells.csv", table, private=True)
-    if MEASURES in methods:
-        tables = [pd.read_csv(each, dtype={"patient": str})
-                  for each in parts if each.name.endswith("-measures.csv")]  # fmt: skip
-        of_measures = pd.concat(tables)
-        keys = ["patient", "measure"]
-        mean = _mean_over_models(of_measures, keys, "contribution")
-        write_csv(folder / "measures.csv", mean, private=True)
-    return table
-
-
-def _draw(
-    folder: Path, config: TrainConfig, cohort: Cohort, table: pd.DataFrame, pictures: int
-) -> None:
-    """Draw of each patient and method the images of largest effect, mean maps over models."""
-    store: Any = open_instance_store(config.data, cohort.images)[0]
-    parts = [np.load(each) for each in sorted((folder / PARTS).glob("*-maps.npz"))]
-    for (patient, method), rows in table.groupby(["patient", "method"], sort=False):
-        found = [each[f"{method}/{patient}"] for each in parts if f"{method}/{patient}" in each]
-        if not found:
-            continue
-        names = [path.name for path in cohort.images[str(patient)]]
-        mean, images = dict(zip(names, np.mean(found, axis=0), strict=True)), store.bag(patient)
-        chosen = rows.set_index("image")["effect"].abs().nlargest(pictures).index
-        place = parts[0][method]
-        draw_patient(
-            folder / "pictures" / str(patient), dict(zip(names, images, strict=True)),
-            {name: mean[name] for name in chosen}, str(method), (place[0], place[1]),
-        )  # fmt: skip
-
-
-def _mean_over_models(table: pd.DataFrame, keys: list[str], value: str) -> pd.DataFrame:
-    grouped = table.groupby(keys, sort=False)[value]
-    columns = {value: grouped.mean(), "standard_deviation": grouped.std(ddof=0),
-               "models": grouped.size()}  # fmt: skip
-    mean = pd.DataFrame(columns).reset_index()
-    mean["standard_deviation"] = mean["standard_deviation"].where(mean["models"] > 1)
-    return mean
