@@ -1,10 +1,9 @@
 """Commands on the cells of finished runs: explain, instances, repeatability."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from lymphoml.cli.options import REQUIRED, option
 from lymphoml.core.errors import InputError
@@ -31,9 +30,9 @@ class Explain:
 
         run, patients = Path(self.run), None
         if self.patients != "all":
-            patients = yaml.load(self.patients, yaml.BaseLoader)  # every value is text
-            if not isinstance(patients, list) or not all(isinstance(p, str) for p in patients):
+            if not re.fullmatch(r"\[.+\]", self.patients):
                 raise InputError(f"patients={self.patients}: must be all, or a list as [P1,P2]")
+            patients = [each.strip(" '\"") for each in self.patients[1:-1].split(",")]
         if not 0 <= self.pictures <= 1000:
             raise InputError(f"pictures={self.pictures}: must be 0 to 1000")
         if names := member_names(run):

@@ -27,6 +27,8 @@ from lymphoml.core.untrusted import leaves
 from tests.promises.jobs import ROOT, files, one_line, refused
 from tests.reports.fabricate import make_run
 
+MAKE = ["make", "-o", ".venv/.ready"]  # without making .venv
+NO_MAKE = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
 SUBDIR = "hydra.sweep.subdir=${hydra:job.num}"
 WITHOUT_EFFECT = {  # words of train.py: what the line names
     "lr=1e-2 lr=1e-5": "lr: is given twice",
@@ -105,8 +107,8 @@ def test_an_override_without_effect_is_refused(words, monkeypatch):
     ("SWEEP=presets", "SWEEP=presets: must be ablation or ablation_small"),
 ])  # fmt: skip
 def test_make_ablation_says_first_what_it_runs(words, says):
-    command = ["make", "-s", "ablation", "READY=Makefile", "BIN=/nowhere", *words.split()]
-    printed = subprocess.run(command, cwd=ROOT, stdout=-1, stderr=-2).stdout.decode()
+    command = [*MAKE, "-s", "ablation", "BIN=/nowhere", *words.split()]
+    printed = subprocess.run(command, cwd=ROOT, stdout=-1, stderr=-2, env=NO_MAKE).stdout.decode()
     assert says in printed.splitlines()[0]
 
 
