@@ -97,6 +97,7 @@ def test_contributions_of_measures_sum_to_the_logit(trained, cohort):
     assert table["measure"].str.contains("nucleus").any()
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_goes_on_and_gives_the_same(trained, cohort, tmp_path, monkeypatch):
     run = trained / "pixels"
     words = ["methods=[leave_one_out,occlusion,grad_cam]", "pictures=1"]
