@@ -1,7 +1,6 @@
 """Explain a run's patients by the models that did not train on them: cells, pixels, measures."""
 
-import json
-import shutil
+import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import atomic_write, sha256, write_csv, write_json
 from lymphoml.core.progress import progress_bar
+from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import PatientBags
 from lymphoml.explain import cells, maps, measures
@@ -227,19 +227,19 @@ def _start(run: Path, folder: Path, patients: Sequence[str], methods: Sequence[s
     ids = sha256_of(patients)
     settings = {"run": sha256(run / SUMS), "patients": ids, "methods": [*methods]}
     path = folder / SETTINGS
-    if not path.is_file() or json.loads(path.read_text()) != settings:
-        if folder.exists() and not path.is_file() and any(folder.iterdir()):
-            raise InputError(f"out={folder}: the folder is not empty; name another one")
-        shutil.rmtree(folder, ignore_errors=True)
-        (folder / PARTS).mkdir(parents=True)
+    if folder.exists() and any(folder.iterdir()):
+        if not path.is_file() or read_mapping(path, "remove the folder") != settings:
+            raise InputError(
+                f"out={folder}: holds explanations of other patients, by other methods or of the "
+                f"run as it was, or other files; give another out=, or remove it"
+            )
+    else:
         write_json(path, settings)
     return folder
 
 
 def sha256_of(names: Sequence[str]) -> str:
-    from hashlib import sha256 as digest
-
-    return digest("\n".join(names).encode()).hexdigest()
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def _explain_part(

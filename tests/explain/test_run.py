@@ -133,6 +133,16 @@ def test_an_interrupted_command_goes_on_and_gives_the_same(trained, cohort, tmp_
     assert all(path.stat().st_mode & 0o077 == 0 for path in private)
 
 
+def test_earlier_explanations_are_not_lost(trained, cohort, tmp_path, capsys):
+    words = ["explain", *places(trained / "vectors", cohort), f"out={tmp_path / 'out'}"]
+    main([*words, "methods=[leave_one_out]"])
+    before = (tmp_path / "out" / "cells.csv").read_bytes()
+    with pytest.raises(SystemExit):
+        main([*words, "methods=[attention]"])
+    assert "holds explanations of other patients, by other methods" in capsys.readouterr().err
+    assert (tmp_path / "out" / "cells.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize(("kind", "words", "says"), [
     ("pixels", ["patients=[P0,P999]"], "P999 is not a patient"),
     ("pixels", ["methods=[saliency]"], "must be some of leave_one_out"),
