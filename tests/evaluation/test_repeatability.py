@@ -4,6 +4,7 @@ import pytest
 from lymphoml.evaluation.repeatability import assess, sub_bag_sizes
 
 
+@pytest.mark.slow
 def test_a_known_variance_of_cells_gives_its_correlation_and_flips():
     """Logits are means of cells: between sub-bags of k they correlate by 1 / (1 + noise / k)."""
     random, noise, n, draws = np.random.default_rng(0), 4.0, 1000, 2

@@ -99,6 +99,7 @@ def test_features_of_a_file_give_what_the_same_features_computed_give(
     assert len(pd.read_csv(both / "test" / "predictions.csv")) == 3
 
 
+@pytest.mark.slow
 def test_blocks_of_several_networks_are_each_as_by_itself(store):
     """num_networks=2 seed=1 are networks 2 and 3."""
     images, both = store("data/features=cells", "data.features.num_networks=2",

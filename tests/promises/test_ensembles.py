@@ -73,6 +73,7 @@ def test_an_ensemble_of_what_does_not_fit_is_refused(runs, capsys):
         assert message in refused(capsys, "ensemble", *given.split())
 
 
+@pytest.mark.slow
 def test_an_interrupted_ensemble_is_unfinished_and_made_again(runs, capsys):
     """an ensemble that was interrupted at any of its files, or is made again → it counts as
     unfinished until its last file; the same command ends in the same bytes"""

@@ -166,6 +166,7 @@ def attack():
 """
 
 
+@pytest.mark.slow
 def test_a_hostile_benchmark_is_one_line(tmp_path):
     """a MIL benchmark that blocks, unpickles, or has a row of a million cells; features of a few
     megabytes that unpack to gigabytes; short rows below a long header → one line; nothing runs,
