@@ -19,7 +19,7 @@ def model(pooling):
     return MILModel(torch.nn.Identity(), pooled, Concat(pooled.dim, 2)).eval()
 
 
-@pytest.mark.parametrize("numbers", [2**24, 1, 100])  # all bags at once, one, three at a time
+@pytest.mark.parametrize("numbers", [2**20, 1, 100])  # all bags at once, one, three at a time
 @pytest.mark.parametrize("pooling", [Mean, MeanStd, Attention])
 @torch.no_grad()
 def test_leave_one_out_is_the_bag_made_again_without_the_image(pooling, numbers, monkeypatch):
