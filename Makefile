@@ -56,7 +56,7 @@ ablation: $(READY)  ## the paper's 8 configurations, restartable: SWEEP=ablation
 	@echo "$(or $(filter experiment=%,$(ARGS)),experiment=paper); sweeps/$(SWEEP).yaml, \
 	$(if $(findstring sweeper.params,$(ARGS)),configurations as in ARGS,8 configurations)"
 	$(BIN)/python train.py -cd sweeps -cn $(SWEEP) "data.root='$$DATA'" $(ARGS)
-	$(BIN)/python -m lymphoml compare runs=$(FOLDER)
+	$(BIN)/python -m lymphoml compare runs=$(FOLDER) pairs=true
 	$(BIN)/python -m lymphoml report runs=$(FOLDER)
 
 triage: $(READY)  ## rule-out threshold, before predict: RUN=runs/NAME/SLUG ARGS="prevalence=0.3"
