@@ -2,11 +2,19 @@
 
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from lymphoml.cli.environment import set_up_process
-from lymphoml.core.errors import InputError, UserFacingError, as_user_error, quoted, unknown_key
+from lymphoml.core.errors import (
+    InputError,
+    UserFacingError,
+    as_user_error,
+    one_line,
+    quoted,
+    unknown_key,
+)
 from lymphoml.core.slurm import check_single_task
 
 EVALUATING = " while evaluating "  # as Hydra writes it, which these also are
@@ -65,6 +73,13 @@ def _hydra_error(error: Exception) -> InputError | None:
     if isinstance(error, HydraException | OmegaConfBaseException) or of_group:
         lines = [each for each in _chain(error) if not each.startswith(OF_HYDRA)]
         return InputError(" ".join(dict.fromkeys(lines)))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    by_hydra = frames[-1].f_globals["__name__"].startswith(("hydra.", "omegaconf."))
+    if by_hydra and not isinstance(error, OSError | MemoryError):
+        return InputError(
+            f"the configuration cannot be composed ({one_line(error)}); a key below a list is a "
+            f"number, and a list is set whole, as key=[a,b]"
+        )
     return None
 
 

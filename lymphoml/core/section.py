@@ -40,7 +40,7 @@ def _to_text(value: Any) -> str:
 
 # A name such as 2024 is text.
 Text = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v)]
-AtLeastOne = Annotated[int, Field(ge=1)]
+AtLeastOne = Annotated[int, Field(ge=1, lt=2**31)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Cell = Annotated[str, BeforeValidator(_to_text)]

@@ -191,7 +191,7 @@ class DataConfig(Section):
     eval_tta: Literal[1, 8]
     features: FeaturesConfig
     image_baselines: list[Literal["morphology", "random_features"]]
-    num_workers: Annotated[int, Field(ge=0)]
+    num_workers: Annotated[int, Field(ge=0, le=1024)]
     timeout: AtLeastOne
 
     @property

@@ -58,9 +58,7 @@ def build(spec: dict[str, Any], *args: Any, part: str | None = None, **kwargs: A
 
 def build_model(spec: dict[str, Any], clinical_dim: int, feature_dim: int | None = None) -> Any:
     """Return the model, each part given its input's width; `feature_dim` is that of vectors."""
-    for key in PARTS:
-        if not isinstance(spec.get(key), dict):
-            raise InputError(f"model.{key}: must be a mapping with a _target_, as in conf/model")
+    _check_parts(spec)
     encoder = pooling = None
     with limit_size():
         if uses_images(spec):
@@ -83,7 +81,14 @@ def uses_clinical(spec: dict[str, Any]) -> bool:
     return _fusion(spec).uses_clinical
 
 
+def _check_parts(spec: dict[str, Any]) -> None:
+    for key in PARTS:
+        if not isinstance(spec.get(key), dict):
+            raise InputError(f"model.{key}: must be a mapping with a _target_, as in conf/model")
+
+
 def _fusion(spec: dict[str, Any]) -> type[Fusion]:
+    _check_parts(spec)
     fusion = _resolve(str(spec["fusion"].get("_target_")), "fusion")
     if not (isinstance(fusion, type) and issubclass(fusion, Fusion)):
         raise InputError(f"model.fusion._target_: {fusion.__name__} is not a fusion")

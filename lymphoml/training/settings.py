@@ -1,8 +1,8 @@
 """The configuration's sections for training and loggers."""
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from lymphoml.core.section import AtLeastOne, Positive, Section, Share, Text
 
@@ -14,7 +14,7 @@ class TrainerConfig(Section):
     accelerator: Text
     # Other precisions would round pixels too.
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-    num_threads: AtLeastOne | None
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | None
     encoder_chunk_size: AtLeastOne | Literal["auto"] | None
     check_val_every_n_epoch: AtLeastOne
     patience: AtLeastOne | None

@@ -61,6 +61,8 @@ REFUSED = {  # words of train.py: the line
     "+data.bag_size=8": "data.bag_size: no such key; the nearest is data.batch_size",
     "++trainer.devices=2": "trainer.devices: no such key; the nearest is trainer.",
     "trainer.acelerator=cpu": "trainer.acelerator: no such key; the nearest is trainer.accelerator",
+    "data.image_baselines.x={}": "a list is set whole, as key=[a,b]",
+    "trainer.num_threads=1111111111111111111111": "1111: must be <= 1024",
     "foo=1": "foo: no such key; the nearest is fold",
     "data.columns.height={kind:numeric,column:H}": "+data.columns.height=... adds it",
     "~seed": "seed: is missing",

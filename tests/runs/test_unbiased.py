@@ -21,7 +21,7 @@ COLUMNS = {"x": {"kind": "numeric", "column": "X"}}
 @pytest.fixture(autouse=True)
 def no_baselines(monkeypatch):
     """They cost more than such a training, and have no part in what is tested here."""
-    nothing = lambda data, cohort, folds, features: folds[["patient", "fold"]]  # noqa: E731
+    nothing = lambda data, cohort, folds, features, seed: folds[["patient", "fold"]]  # noqa: E731
     monkeypatch.setattr("lymphoml.runs.aggregate.baseline_predictions", nothing)
 
 
