@@ -25,7 +25,7 @@ from lymphoml.models.mil import MILModel
 from lymphoml.runs.checksums import SUMS
 from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.predict import check_run, open_models
-from lymphoml.runs.provenance import data_fingerprint
+from lymphoml.runs.provenance import check_data
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.runs.trained_on import TrainedOn
@@ -33,11 +33,8 @@ from lymphoml.training.lightning_module import EVALUATION_CHUNK, BagClassifier
 from lymphoml.training.predict_fold import load_module
 
 FOLDER = "explanations"
-OF_CELLS, OF_PIXELS, MEASURES = (
-    ("leave_one_out", "attention"),
-    ("occlusion", "grad_cam"),
-    "measures",
-)
+OF_CELLS, OF_PIXELS = ("leave_one_out", "attention"), ("occlusion", "grad_cam")
+MEASURES = "measures"
 METHODS = (*OF_CELLS, *OF_PIXELS, MEASURES)
 SETTINGS = "settings.json"
 
@@ -113,9 +110,12 @@ class Explainer:
                 if "leave_one_out" in self.methods:
                     each = [cells.leave_one_out(model, view, clinical) for view in views]
                     yield "leave_one_out", torch.stack(each).mean(0).numpy(), None
-                weights = cells.attention_weights(model, views[0])
-                if "attention" in self.methods and weights is not None:
-                    yield "attention", weights.numpy(), None
+                if "attention" in self.methods:
+                    weights = cells.attention_weights(model, views[0])
+                    if weights is not None:
+                        yield "attention", weights.numpy(), None
+        if not set(self.methods) & {*OF_PIXELS}:
+            return
         images, transform = opened.images(patient), opened.bags.transform
         if "occlusion" in self.methods:
             found = maps.occlusion(model, images, transform, clinical).numpy()
@@ -249,13 +249,10 @@ def _explain_part(
     """Explain the chosen patients of a part of the cohort, a fold after the other."""
     run, config = explainer.run, explainer.config
     ids = [each for each in chosen if each in cohort.table.index]
+    environment = read_environment(run)
     for fold, checkpoint, _, bags, key in open_models(run, config, cohort, list(trained_on)):
-        expected = data_fingerprint(read_environment(run))
-        if name == "labelled" and f"{cohort.fingerprint()[:16]}-{key[:16]}" != expected:
-            raise InputError(
-                f"run {run}: the cohort's table or images have changed since it was trained. Set "
-                f"data.root to the cohort that it was trained on."
-            )
+        if name == "labelled":
+            check_data(run, environment, cohort, key, config.data.shuffle)
         part = explainer.folder / PARTS / f"{name}-{fold}"
         known = trained_on[fold].patients
         own = [each for each in ids if each not in known]

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ from lymphoml.features.pretraining.train import pretrain_encoder
 from lymphoml.models.build import uses_clinical, uses_images
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.known_patients import digest_patients, sample_images
-from lymphoml.runs.provenance import weights_file
+from lymphoml.runs.provenance import make_fingerprint, weights_file
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.settings import TrainConfig, reject_unused_options
 from lymphoml.runs.trained_on import PatientDigests, column_digests
@@ -187,16 +186,14 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
     if config.pretrain is not None:
         encoders = RunEncoders(config, cohort, folds, folder)
         encoders.check_stored(unfinished)
-    fingerprint, store, encoder = cohort.fingerprint(), None, None
+    key, store, encoder = None, None, None
     images = uses_images(config.model)
     if images:
         cohort.print_unused()
         if encoders is not None and not pretraining.gives_weights(config):
             encoder = encoders.get((unfinished or config.folds_to_train)[0])
         store, key = open_instance_store(data, cohort.images, encoder)
-        fingerprint = f"{fingerprint[:16]}-{key[:16]}"
-    if not data.shuffle:
-        fingerprint += f"-{sha256(' '.join(cohort.in_table_order).encode()).hexdigest()[:16]}"
+    fingerprint = make_fingerprint(cohort, key, data.shuffle)
     inputs, known = None, {}
     if unfinished:
         inputs = model_inputs(cohort, data, uses_clinical(config.model), images)

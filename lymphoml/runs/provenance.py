@@ -3,6 +3,7 @@
 No torch: another configuration is refused before it is imported.
 """
 
+import hashlib
 import importlib.metadata
 import os
 import re
@@ -14,11 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256
 from lymphoml.core.privacy import leaves_project, portable
 from lymphoml.runs.naming import leaves
 
 if TYPE_CHECKING:  # a command that reads runs needs no schema
+    from lymphoml.data.cohort import Cohort
     from lymphoml.runs.settings import TrainConfig
 
 PACKAGE = Path(__file__).parents[1]
@@ -175,6 +178,25 @@ def data_fingerprint(environment: Mapping[str, Any]) -> str:
     """Return that of the data which the run learned from last."""
     found = [str(change.now) for _, change in read_changes(environment) if change.what == DATA]
     return [environment.get("data_fingerprint", ""), *found][-1]
+
+
+def make_fingerprint(cohort: "Cohort", images: str | None, shuffle: bool) -> str:
+    """Return that of the table, of `images` (a `content_key`) unless None, and of the rows' order
+    where training follows it."""
+    table = cohort.fingerprint()
+    parts = [table] if images is None else [table[:16], images[:16]]
+    if not shuffle:
+        parts.append(hashlib.sha256(" ".join(cohort.in_table_order).encode()).hexdigest()[:16])
+    return "-".join(parts)
+
+
+def check_data(
+    run: Path, environment: Mapping[str, Any], cohort: "Cohort", images: str, shuffle: bool
+) -> None:
+    """Raise InputError unless these labelled patients are those that the run learned from."""
+    if make_fingerprint(cohort, images, shuffle) != data_fingerprint(environment):
+        changed = "the cohort's table or images have changed since it was trained"
+        raise InputError(f"run {run}: {changed}. Set data.root to that cohort.")
 
 
 def without_folders(override: str) -> str:

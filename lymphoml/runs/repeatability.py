@@ -15,7 +15,7 @@ from lymphoml.models.build import uses_images
 from lymphoml.runs.finished_run import Run
 from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.predict import check_run, open_models
-from lymphoml.runs.provenance import data_fingerprint
+from lymphoml.runs.provenance import check_data
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.training.lightning_module import BagClassifier
 from lymphoml.training.predict_fold import load_module
@@ -61,9 +61,7 @@ def measure(run: Run, config: TrainConfig, draws: int, seed: int) -> dict[str, A
     found: dict[str, np.ndarray] = {}
     folds = sorted({*rows["fold"]})
     for fold, checkpoint, trainer, bags, key in open_models(run.path, config, cohort, folds):
-        if f"{cohort.fingerprint()[:16]}-{key[:16]}" != data_fingerprint(run.environment):
-            changed = "the cohort's table or images have changed since it was trained"
-            raise InputError(f"run {run.path}: {changed}. Set data.root to that cohort.")
+        check_data(run.path, run.environment, cohort, key, config.data.shuffle)
         bags.patients = rows.index[rows["fold"] == fold].tolist()
         module = load_module(checkpoint, fold_folder(run.path, fold), SubBagClassifier)
         module.draw = draw

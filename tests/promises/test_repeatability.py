@@ -27,7 +27,9 @@ def command(two_runs, cohort, tmp_path, monkeypatch):
     return ["repeatability", "run=run", f"data.root={cohort}", "data.cache=cache"]
 
 
-@pytest.mark.parametrize("words", [["data.eval_tta=8"], FEATURES], ids=["pixels", "features"])
+@pytest.mark.parametrize(
+    "words", [["data.eval_tta=8", "data.shuffle=false"], FEATURES], ids=["pixels", "features"]
+)
 def test_all_cells_give_the_stored_logit(words, configured, cohort, tmp_path):
     """every cell, in any order, by the model that held the patient out, from pixels or features →
     the logit of the out-of-fold prediction to 1e-6"""

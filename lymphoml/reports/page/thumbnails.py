@@ -54,7 +54,7 @@ def _cohort(run: Run) -> Cohort:
             f"the cohort cannot be read at data.root={root} ({len(error.problems)} problems); run "
             f"the command in the folder where train.py ran"
         ) from None
-    table, _, images = data_fingerprint(run.environment).partition("-")
+    table, images, *_ = [*data_fingerprint(run.environment).split("-"), ""]
     same = table[:16] == cohort.labelled.fingerprint()[:16]
     takes_features = flatten(run.config).get("model.encoder") == "FeatureEncoder"
     from_file = takes_features and not (data.get("features") or {}).get("blocks")
