@@ -26,7 +26,6 @@ class Explain:
 
     def execute(self) -> None:
         from lymphoml.cli.config import run_config
-        from lymphoml.runs.ensemble import member_names
 
         run, patients = Path(self.run), None
         if self.patients != "all":
@@ -35,8 +34,7 @@ class Explain:
             patients = [each.strip(" '\"") for each in self.patients[1:-1].split(",")]
         if not 0 <= self.pictures <= 1000:
             raise InputError(f"pictures={self.pictures}: must be 0 to 1000")
-        if names := member_names(run):
-            raise InputError(f"run={run}: is an ensemble; give a member: {', '.join(names)}")
+        _reject_ensemble(run)
         config = run_config(run, self.data, self.trainer)
         from lymphoml.explain.run import explain
 
@@ -77,15 +75,20 @@ class Repeatability:
     def execute(self) -> None:
         from lymphoml.cli.config import run_config
         from lymphoml.reports.repeatability import write_repeatability
-        from lymphoml.runs.ensemble import member_names
         from lymphoml.runs.finished_run import read_run
 
         if not 1 <= self.draws <= 1000:
             raise InputError(f"draws={self.draws}: must be 1 to 1000")
         run = read_run(Path(self.run))
-        if names := member_names(run.path):
-            raise InputError(f"run={run.path}: is an ensemble; give a member: {', '.join(names)}")
+        _reject_ensemble(run.path)
         config = run_config(run.path, self.data, self.trainer)
         from lymphoml.runs.repeatability import measure
 
         write_repeatability(run.path, measure(run, config, self.draws, self.seed))
+
+
+def _reject_ensemble(run: Path) -> None:
+    from lymphoml.runs.ensemble import member_names
+
+    if names := member_names(run):
+        raise InputError(f"run={run}: is an ensemble; give a member: {', '.join(names)}")

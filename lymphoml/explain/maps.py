@@ -115,18 +115,16 @@ def _blurred(image: Tensor) -> Tensor:
     return gaussian_blur(image, 2 * round(2 * sigma) + 1, sigma)
 
 
-def centre_and_step(encoder: nn.Module, layer: str | None = None) -> tuple[float, float]:
+def centre_and_step(encoder: nn.Module) -> tuple[float, float]:
     """Return the pixel that a map's first position looks at, and pixels from one to the next.
 
     Of square kernels in the order of the encoder's modules, shortcuts left out. With padding, a
     position of stride 32 looks at pixels 0, 32, ..., not at the middles of 32.
     """
-    centre, step, end, inside = 0.0, 1, layer or _mean_layer(encoder), False
+    centre, step, end = 0.0, 1, _mean_layer(encoder)
     for name, module in encoder.named_modules():
-        within = f"{name}.".startswith(f"{end}.")
-        if (within and layer is None) or (inside and not within):
+        if name == end:
             break
-        inside = within
         sliding = isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)
         if sliding and not any(part in name for part in ASIDE):
             sizes = (getattr(module, each) for each in ("kernel_size", "stride", "padding"))

@@ -71,7 +71,7 @@ def contributions(
 
 
 def group_measures(columns: Sequence[str], bags: Float[Array, "p e"]) -> list[str]:
-    """Return the group of each column, by correlation over the training patients' bags.
+    """Return the group of each column, by correlation over these bags.
 
     Measures of cells by average linkage of 1 - |correlation|, cut at 0.7, since single ones cancel
     each other; a group bears the name of the member that is correlated most with the others. All

@@ -44,14 +44,12 @@ def draw(
         if not found:
             continue
         names = [path.name for path in cohort.images[str(patient)]]
-        mean, images = (
-            dict(zip(names, np.mean(found, axis=0), strict=True)),
-            store.bag(str(patient)),
-        )
+        mean = dict(zip(names, np.mean(found, axis=0), strict=True))
+        images = dict(zip(names, store.bag(str(patient)), strict=True))
         chosen = rows.set_index("image")["effect"].abs().nlargest(pictures).index
         place = parts[0][method]
         draw_patient(
-            folder / "pictures" / str(patient), dict(zip(names, images, strict=True)),
+            folder / "pictures" / str(patient), images,
             {name: mean[name] for name in chosen}, str(method), (place[0], place[1]),
         )  # fmt: skip
 
