@@ -18,7 +18,8 @@ from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import PatientBags
 from lymphoml.explain import cells, maps, measures
-from lymphoml.explain.parts import OF_MAPS, OF_MEASURES, PARTS, draw, join
+from lymphoml.explain.parts import OF_MAPS, OF_MEASURES, OF_PATIENTS, draw, join
+from lymphoml.explain.tables import FOLDER, LEAVE_ONE_OUT, PARTS, SETTINGS, strongest
 from lymphoml.features.instance_store import open_instance_store
 from lymphoml.models.build import uses_images
 from lymphoml.models.mil import MILModel
@@ -32,11 +33,9 @@ from lymphoml.runs.trained_on import TrainedOn
 from lymphoml.training.lightning_module import EVALUATION_CHUNK, BagClassifier
 from lymphoml.training.predict_fold import load_module
 
-FOLDER = "explanations"
-OF_CELLS, OF_PIXELS = ("leave_one_out", "attention"), ("occlusion", "grad_cam")
+OF_CELLS, OF_PIXELS = (LEAVE_ONE_OUT, "attention"), ("occlusion", "grad_cam")
 MEASURES = "measures"
 METHODS = (*OF_CELLS, *OF_PIXELS, MEASURES)
-SETTINGS = "settings.json"
 
 
 class Opened(NamedTuple):
@@ -76,44 +75,45 @@ class Explainer:
     groups: list[str] = field(default_factory=list)  # of the measures
 
     def explain_fold(self, opened: Opened, patients: Sequence[str], part: Path) -> None:
-        """Write `part-measures.csv` and `part-maps.npz`, then `part.csv` of cells."""
-        rows: list[pd.DataFrame] = []
-        grouped: list[pd.DataFrame] = []
+        """Write the part's measures, patients and maps, where there are any, then its cells."""
+        found: dict[str, list[pd.DataFrame]] = {OF_MEASURES: [], OF_PATIENTS: [], ".csv": []}
         arrays = self._places(opened)
         with progress_bar(f"fold {opened.fold}", len(patients), "patients") as bar:
             for patient in patients:
                 names = [path.name for path in opened.bags.cohort.images[patient]]
-                for method, effects, pixels in self._effects(opened, patient):
-                    rows.append(pd.DataFrame({"patient": patient, "image": names, "method": method,
-                                              "effect": effects}))  # fmt: skip
+                views = opened.views(patient) if set(self.methods) - {*OF_PIXELS} else []
+                for method, effects, pixels in self._effects(opened, patient, views):
+                    rows = {"patient": patient, "image": names, "method": method, "effect": effects}
+                    found[".csv"].append(pd.DataFrame(rows))
                     if pixels is not None:
                         arrays[f"{method}/{patient}"] = pixels.astype(np.float32)
+                    if method == LEAVE_ONE_OUT:
+                        found[OF_PATIENTS].append(self._logits(opened, patient, views, effects))
                 if MEASURES in self.methods:
-                    grouped.append(self._measures(opened, patient))
+                    found[OF_MEASURES].append(self._measures(opened, patient, views[0]))
                 bar.advance()
-        if grouped:
-            write_csv(part.with_name(part.name + OF_MEASURES), pd.concat(grouped), private=True)
         if arrays:
             with atomic_write(part.with_name(part.name + OF_MAPS)) as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        table = pd.concat(rows) if rows else pd.DataFrame(columns=["patient", "image", "method"])
-        write_csv(part.with_suffix(".csv"), table, private=True)
+        nothing = pd.DataFrame(columns=["patient", "image", "method"])
+        for ending, tables in found.items():
+            if tables or ending == ".csv":
+                table = pd.concat(tables or [nothing])
+                write_csv(part.with_name(part.name + ending), table, private=True)
 
     def _effects(
-        self, opened: Opened, patient: str
+        self, opened: Opened, patient: str, views: Sequence[Tensor]
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
         """Yield each method, what each image does to the logit, and where in it."""
         model, clinical = opened.model, opened.clinical(patient)
-        if set(self.methods) & {*OF_CELLS}:
-            with torch.no_grad():
-                views = opened.views(patient)
-                if "leave_one_out" in self.methods:
-                    each = [cells.leave_one_out(model, view, clinical) for view in views]
-                    yield "leave_one_out", torch.stack(each).mean(0).numpy(), None
-                if "attention" in self.methods:
-                    weights = cells.attention_weights(model, views[0])
-                    if weights is not None:
-                        yield "attention", weights.numpy(), None
+        with torch.no_grad():
+            if LEAVE_ONE_OUT in self.methods:
+                each = [cells.leave_one_out(model, view, clinical) for view in views]
+                yield LEAVE_ONE_OUT, torch.stack(each).mean(0).numpy(), None
+            if "attention" in self.methods:
+                weights = cells.attention_weights(model, views[0])
+                if weights is not None:
+                    yield "attention", weights.numpy(), None
         if not set(self.methods) & {*OF_PIXELS}:
             return
         images, transform = opened.images(patient), opened.bags.transform
@@ -124,6 +124,28 @@ class Explainer:
             cams, strength = maps.grad_cam(model, images, transform, clinical)
             total = torch.where(strength > 0, cams.sum((1, 2)), torch.nan)
             yield "grad_cam", total.numpy(), cams.numpy()
+
+    @torch.no_grad()
+    def _logits(
+        self, opened: Opened, patient: str, views: Sequence[Tensor], effects: np.ndarray
+    ) -> pd.DataFrame:
+        """Return the bag's logit, and that without the images of largest effect, as `tables` has.
+
+        NaN where no image would be left.
+        """
+        clinical = opened.clinical(patient)
+        row: dict[str, Any] = {"patient": patient}
+        for_tumoral, against = strongest(effects)
+        left_out = {
+            "logit": for_tumoral[:0],
+            "without_for": for_tumoral,
+            "without_against": against,
+        }
+        for name, images in left_out.items():
+            rest = np.setdiff1d(np.arange(len(effects)), images)
+            logits = [cells.bag_logit(opened.model, view[rest], clinical) for view in views]
+            row[name] = float(torch.stack(logits).mean()) if len(rest) else np.nan
+        return pd.DataFrame([row])
 
     def _places(self, opened: Opened) -> dict[str, np.ndarray]:
         """Return of each method of pixels where its maps lie."""
@@ -148,8 +170,8 @@ class Explainer:
         self.training[opened.fold] = bags[trained].mean(axis=0), clinical[trained].mean(axis=0)
         self.groups = self.groups or measures.group_measures(linear.columns, bags)
 
-    def _measures(self, opened: Opened, patient: str) -> pd.DataFrame:
-        bag = measures.pooled(opened.model, opened.views(patient)[0])
+    def _measures(self, opened: Opened, patient: str, view: Tensor) -> pd.DataFrame:
+        bag = measures.pooled(opened.model, view)
         clinical = opened.clinical(patient).double().numpy()
         of_bag, of_clinical = measures.contributions(
             self._linear(opened), bag, clinical, *self.training[opened.fold]
@@ -169,7 +191,7 @@ def explain(
     run: Path, config: TrainConfig, patients: Sequence[str] | None = None,
     methods: Sequence[str] = ("leave_one_out",), pictures: int = 0, out: Path | None = None,
 ) -> Path:  # fmt: skip
-    """Write `cells.csv`, `measures.csv`, maps and pictures below RUN/explanations; return it.
+    """Write the files of `tables`, maps and pictures below RUN/explanations; return it.
 
     `patients` None: all. A labelled patient is explained by the models that did not train on that
     patient, one a repeat; an unlabelled one by all. Given are the mean over models and their
@@ -189,7 +211,7 @@ def explain(
     table = join(folder)
     if pictures and set(methods) & {*OF_PIXELS}:
         store: Any = open_instance_store(config.data, cohort.subset(chosen).images)[0]
-        draw(folder, store, cohort, table, pictures)
+        draw(folder, store, table, pictures)
     return folder
 
 

@@ -1,5 +1,6 @@
 """`explain` on trained runs: whose model, which numbers, what is refused."""
 
+import shutil
 from functools import partial
 
 import numpy as np
@@ -10,9 +11,11 @@ from PIL import Image
 
 from lymphoml.cli.config import run_config
 from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
 from lymphoml.explain.cells import bag_logit
 from lymphoml.explain.run import Explainer, Opened
+from lymphoml.explain.tables import read_explanations, strongest
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import open_models
 from lymphoml.training.lightning_module import BagClassifier
@@ -46,6 +49,8 @@ def places(run, cohort):
 
 def explained(run, cohort, *words):
     main(["explain", *places(run, cohort), *words])
+    if any(word.startswith("out=") for word in words):
+        return None
     return pd.read_csv(run / "explanations" / "cells.csv", dtype={"image": str})
 
 
@@ -81,6 +86,54 @@ def test_cells_are_left_out_of_the_model_that_held_the_patient_out(trained, coho
     assert set(table["models"][unlabelled]) == {2}
     assert set(table["models"][~unlabelled]) == {1}
     assert table["standard_deviation"].notna().equals(unlabelled)
+
+
+@torch.no_grad()
+def test_what_the_cells_of_largest_effect_carry_is_the_logit_without_them(trained, cohort):
+    run = trained / "pixels"
+    if not (run / "explanations").exists():
+        explained(run, cohort)
+    tables = read_explanations(run).tables
+    assert len(tables["patients"]) == 19
+    effects = tables["cells"].set_index(["patient", "image"])["effect"]
+    held_out = pd.read_csv(run / "folds.csv").set_index("patient")["fold"]
+    for fold, opened in models(run, cohort):
+        for patient in held_out.index[held_out == fold][:3]:
+            row = tables["patients"].set_index("patient").loc[patient]
+            order = effects[patient].sort_values().index
+            pixels = opened.bags.transform(opened.images(patient))
+            names = [path.name for path in opened.bags.cohort.images[patient]]
+            for column, sign, chosen in (("without_for", 1, order[::-1]),
+                                         ("without_against", -1, order)):  # fmt: skip
+                shown = [name for name in chosen[:3] if sign * effects[patient, name] > 0]
+                rest = pixels[[name not in shown for name in names]]
+                left = bag_logit(opened.model, opened.model.encoder(rest), opened.clinical(patient))
+                assert row[column] == pytest.approx(float(left), abs=1e-5)
+
+
+def test_effects_are_chosen_by_sign_and_size():
+    effects = np.array([0.1, -3, np.nan, 2, 0, 5, -0.5, 1])
+    assert [each.tolist() for each in strongest(effects)] == [[5, 3, 7], [1, 6]]
+    assert [each.tolist() for each in strongest(np.array([np.nan]))] == [[], []]
+
+
+def test_explanations_of_a_run_as_it_was_are_not_read(trained, cohort, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained / "vectors", run)
+    shutil.rmtree(run / "explanations", ignore_errors=True)
+    assert read_explanations(run) is None
+    explained(trained / "vectors", cohort, f"out={run / 'explanations'}")
+    assert set(read_explanations(run).tables) == {"cells", "patients"}
+    cells = run / "explanations" / "cells.csv"
+    whole = cells.read_text()
+    for wrong in ("patient,image\n", whole.replace(",leave_one_out,", ",leave_one_out,x", 1), "\0"):
+        cells.write_text(wrong)
+        with pytest.raises(InputError, match="cannot be read"):
+            read_explanations(run)
+    cells.write_text(whole)
+    (run / "SHA256SUMS").write_text("")
+    with pytest.raises(InputError, match="explains the run as it was before"):
+        read_explanations(run)
 
 
 def test_contributions_of_measures_sum_to_the_logit(trained, cohort):
