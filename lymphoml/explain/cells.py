@@ -1,5 +1,7 @@
 """Which cells moved a patient's logit: the bag without each of them, and attention weights."""
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import torch
@@ -27,15 +29,31 @@ def leave_one_out(model: MILModel, features: Features, clinical: Float[Tensor, "
     count = len(features)
     if count == 1:
         return features.new_full((1,), torch.nan)
-    whole, effects = bag_logit(model, features, clinical), []
-    size = max(1, MOST_NUMBERS // (count * features.shape[1]))
-    for left_out in torch.arange(count, device=features.device).split(size):
-        others = torch.arange(count - 1, device=features.device).repeat(len(left_out), 1)
-        others += others >= left_out.unsqueeze(1)
-        lengths = torch.full((len(left_out),), count - 1)
-        patients = clinical.expand(len(left_out), -1)
-        effects.append(whole - model.classify(features[others.flatten()], lengths, patients))
-    return torch.cat(effects)
+    others = (each.nonzero().flatten() for each in ~torch.eye(count, dtype=torch.bool))
+    whole = bag_logit(model, features, clinical)
+    return whole - sub_bag_logits(model, features, clinical, others)
+
+
+def sub_bag_logits(
+    model: MILModel, features: Features, clinical: Float[Tensor, " k"], bags: Iterable[Tensor]
+) -> Float[Tensor, " m"]:
+    """Return the logit of each of `bags`, the places of their images in `features` (n d)."""
+    size, left, logits = max(1, MOST_NUMBERS // features.numel()), iter(bags), []
+    while part := list(islice(left, size)):
+        lengths, patients = torch.tensor([*map(len, part)]), clinical.expand(len(part), -1)
+        logits.append(model.classify(features[torch.cat(part)], lengths, patients))
+    return torch.cat(logits)
+
+
+def replaced_logits(
+    model: MILModel, features: Features, clinical: Float[Tensor, " k"], image: int,
+    changed: Float[Tensor, "m d"],
+) -> Float[Tensor, " m"]:  # fmt: skip
+    """Return the logit of the bag with each of `changed` in the place of one image."""
+    count = len(features)
+    bags = torch.arange(count).repeat(len(changed), 1)
+    bags[:, image] += count - image + torch.arange(len(changed))
+    return sub_bag_logits(model, torch.cat([features, changed]), clinical, bags)
 
 
 def attention_weights(model: MILModel, features: Features) -> PerImage | None:

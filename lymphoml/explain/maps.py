@@ -4,7 +4,7 @@ Both are signed: above 0 is evidence for tumoral. Pooling and fusion are inside,
 its image does to the patient's logit, not to one of its own. Evaluation mode, single precision.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.types import Bytes, Features
-from lymphoml.explain.cells import bag_logit
+from lymphoml.explain.cells import bag_logit, replaced_logits
 from lymphoml.models.mil import MILModel
 
 Transform = Callable[[Tensor], Tensor]
@@ -75,25 +75,23 @@ def logit_gradient(model: MILModel, features: Features, clinical: Float[Tensor, 
 
 @torch.no_grad()
 def occlusion(
-    model: MILModel, images: Bytes, transform: Transform, clinical: Float[Tensor, " k"]
-) -> Maps:
+    model: MILModel, images: Bytes, transform: Transform, clinical: Float[Tensor, " k"],
+    chosen: Sequence[int] | None = None,
+) -> Maps:  # fmt: skip
     """Return what blurring each of 7 x 7 windows of an image takes from the bag's logit.
 
-    A window is a quarter of the image wide and high, and they overlap by half. Blur, not a colour,
-    which no smear has (Zeiler and Fergus 2014 use grey).
+    Of all images, or of those `chosen`. A window is a quarter of the image wide and high, and they
+    overlap by half. Blur, not a colour, which no smear has (Zeiler and Fergus 2014 use grey).
     """
     encoder: Any = model.encoder
     features = torch.cat([encoder(transform(chunk)) for chunk in images.split(CHUNK)])
-    whole, count = bag_logit(model, features, clinical), WINDOWS**2
-    lengths, patients = torch.full((count,), len(images)), clinical.expand(count, -1)
+    whole = bag_logit(model, features, clinical)
     windows = _windows(images.shape[2], images.shape[3]).to(images.device)
     maps = []
-    for number, image in enumerate(images):
-        occluded = torch.where(windows, _blurred(image), image)
+    for number in range(len(images)) if chosen is None else chosen:
+        occluded = torch.where(windows, blurred(images[number]), images[number])
         changed = torch.cat([encoder(transform(part)) for part in occluded.split(CHUNK)])
-        bags = features.repeat(count, 1)
-        bags[number :: len(images)] = changed
-        effects = whole - model.classify(bags, lengths, patients)
+        effects = whole - replaced_logits(model, features, clinical, number, changed)
         maps.append(effects.unflatten(0, (WINDOWS, WINDOWS)))
     return torch.stack(maps)
 
@@ -110,7 +108,8 @@ def _spans(length: int) -> Tensor:
     return (place > starts) & (place < starts + length / 4)
 
 
-def _blurred(image: Tensor) -> Tensor:
+def blurred(image: Tensor) -> Tensor:
+    """Return an image without its detail, by BLUR of its width."""
     sigma = BLUR * image.shape[-1]
     return gaussian_blur(image, 2 * round(2 * sigma) + 1, sigma)
 

@@ -1,10 +1,10 @@
 """Explain a run's patients by the models that did not train on them: cells, pixels, measures."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,51 +16,19 @@ from lymphoml.core.files import atomic_write, sha256, write_csv, write_json
 from lymphoml.core.progress import progress_bar
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.cohort import Cohort, load_cohort
-from lymphoml.data.datamodule import PatientBags
-from lymphoml.explain import cells, maps, measures
+from lymphoml.explain import measures
+from lymphoml.explain.bag import OF_CELLS, OF_PIXELS, Bag, Opened, effects, open_folds
 from lymphoml.explain.parts import OF_MAPS, OF_MEASURES, OF_PATIENTS, draw, join
 from lymphoml.explain.tables import FOLDER, LEAVE_ONE_OUT, PARTS, SETTINGS, strongest
 from lymphoml.features.instance_store import open_instance_store
 from lymphoml.models.build import uses_images
-from lymphoml.models.mil import MILModel
 from lymphoml.runs.checksums import SUMS
-from lymphoml.runs.fold_lock import fold_folder
-from lymphoml.runs.predict import check_run, open_models
-from lymphoml.runs.provenance import check_data
-from lymphoml.runs.run_folder import read_environment
+from lymphoml.runs.predict import check_run
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.runs.trained_on import TrainedOn
-from lymphoml.training.lightning_module import EVALUATION_CHUNK, BagClassifier
-from lymphoml.training.predict_fold import load_module
 
-OF_CELLS, OF_PIXELS = (LEAVE_ONE_OUT, "attention"), ("occlusion", "grad_cam")
 MEASURES = "measures"
 METHODS = (*OF_CELLS, *OF_PIXELS, MEASURES)
-
-
-class Opened(NamedTuple):
-    """A fold's model, in evaluation mode, and the bags that it can read."""
-
-    fold: int
-    model: MILModel
-    bags: PatientBags
-
-    def images(self, patient: str) -> Tensor:
-        """Return the patient's images, uint8 (n 3 h w), or feature vectors (n d)."""
-        stored = torch.from_numpy(np.array(self.bags.store.bag(patient)))  # type: ignore[union-attr]
-        return stored.permute(0, 3, 1, 2) if stored.ndim == 4 else stored
-
-    def clinical(self, patient: str) -> Tensor:
-        return torch.from_numpy(
-            self.bags.clinical.transform(self.bags.cohort.table.loc[[patient]])
-        )[0]
-
-    def views(self, patient: str) -> list[Tensor]:
-        """Return the features of all images, once for each view that evaluation averages."""
-        images = self.images(patient)
-        found = [self.model.embed(images, transform=view, chunk_size=EVALUATION_CHUNK)
-                 for view in self.bags.tta_views]  # fmt: skip
-        return [each for each in found if each is not None]
 
 
 @dataclass
@@ -77,20 +45,21 @@ class Explainer:
     def explain_fold(self, opened: Opened, patients: Sequence[str], part: Path) -> None:
         """Write the part's measures, patients and maps, where there are any, then its cells."""
         found: dict[str, list[pd.DataFrame]] = {OF_MEASURES: [], OF_PATIENTS: [], ".csv": []}
-        arrays = self._places(opened)
+        places = opened.places(self.methods)
+        arrays = {method: np.array(place) for method, place in places.items()}
         with progress_bar(f"fold {opened.fold}", len(patients), "patients") as bar:
             for patient in patients:
                 names = [path.name for path in opened.bags.cohort.images[patient]]
-                views = opened.views(patient) if set(self.methods) - {*OF_PIXELS} else []
-                for method, effects, pixels in self._effects(opened, patient, views):
-                    rows = {"patient": patient, "image": names, "method": method, "effect": effects}
+                bag = opened.bag(patient)
+                for method, values, pixels in effects(bag, self.methods):
+                    rows = {"patient": patient, "image": names, "method": method, "effect": values}
                     found[".csv"].append(pd.DataFrame(rows))
                     if pixels is not None:
                         arrays[f"{method}/{patient}"] = pixels.astype(np.float32)
                     if method == LEAVE_ONE_OUT:
-                        found[OF_PATIENTS].append(self._logits(opened, patient, views, effects))
+                        found[OF_PATIENTS].append(self._logits(bag, values))
                 if MEASURES in self.methods:
-                    found[OF_MEASURES].append(self._measures(opened, patient, views[0]))
+                    found[OF_MEASURES].append(self._measures(opened, patient, bag.views[0]))
                 bar.advance()
         if arrays:
             with atomic_write(part.with_name(part.name + OF_MAPS)) as file:
@@ -101,62 +70,18 @@ class Explainer:
                 table = pd.concat(tables or [nothing])
                 write_csv(part.with_name(part.name + ending), table, private=True)
 
-    def _effects(
-        self, opened: Opened, patient: str, views: Sequence[Tensor]
-    ) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
-        """Yield each method, what each image does to the logit, and where in it."""
-        model, clinical = opened.model, opened.clinical(patient)
-        with torch.no_grad():
-            if LEAVE_ONE_OUT in self.methods:
-                each = [cells.leave_one_out(model, view, clinical) for view in views]
-                yield LEAVE_ONE_OUT, torch.stack(each).mean(0).numpy(), None
-            if "attention" in self.methods:
-                weights = cells.attention_weights(model, views[0])
-                if weights is not None:
-                    yield "attention", weights.numpy(), None
-        if not set(self.methods) & {*OF_PIXELS}:
-            return
-        images, transform = opened.images(patient), opened.bags.transform
-        if "occlusion" in self.methods:
-            found = maps.occlusion(model, images, transform, clinical).numpy()
-            yield "occlusion", found.mean((1, 2)), found
-        if "grad_cam" in self.methods:
-            cams, strength = maps.grad_cam(model, images, transform, clinical)
-            total = torch.where(strength > 0, cams.sum((1, 2)), torch.nan)
-            yield "grad_cam", total.numpy(), cams.numpy()
-
-    @torch.no_grad()
-    def _logits(
-        self, opened: Opened, patient: str, views: Sequence[Tensor], effects: np.ndarray
-    ) -> pd.DataFrame:
+    @staticmethod
+    def _logits(bag: Bag, values: np.ndarray) -> pd.DataFrame:
         """Return the bag's logit, and that without the images of largest effect, as `tables` has.
 
         NaN where no image would be left.
         """
-        clinical = opened.clinical(patient)
-        row: dict[str, Any] = {"patient": patient}
-        for_tumoral, against = strongest(effects)
-        left_out = {
-            "logit": for_tumoral[:0],
-            "without_for": for_tumoral,
-            "without_against": against,
-        }
-        for name, images in left_out.items():
-            rest = np.setdiff1d(np.arange(len(effects)), images)
-            logits = [cells.bag_logit(opened.model, view[rest], clinical) for view in views]
-            row[name] = float(torch.stack(logits).mean()) if len(rest) else np.nan
+        row: dict[str, Any] = {"patient": bag.patient, "logit": bag.logit}
+        names = "without_for", "without_against"
+        for name, images in zip(names, strongest(values), strict=True):
+            rest = np.setdiff1d(np.arange(len(values)), images)
+            row[name] = bag.logits([rest])[0] if len(rest) else np.nan
         return pd.DataFrame([row])
-
-    def _places(self, opened: Opened) -> dict[str, np.ndarray]:
-        """Return of each method of pixels where its maps lie."""
-        store: Any = opened.bags.store
-        places = {}
-        if "occlusion" in self.methods:
-            places["occlusion"] = maps.window_centre_and_step(store.size[0])
-        if "grad_cam" in self.methods:
-            encoder: Any = opened.model.encoder
-            places["grad_cam"] = maps.centre_and_step(encoder)
-        return {method: np.array(place) for method, place in places.items()}
 
     def fit_measures(self, opened: Opened, known: Collection[str]) -> None:
         """Keep the mean bag and clinical values of a fold's training patients, `known`.
@@ -164,7 +89,8 @@ class Explainer:
         Groups are of all labelled patients: without labels, and the same in all folds.
         """
         linear, patients = self._linear(opened), list(opened.bags.cohort.table.index)
-        bags = np.stack([measures.pooled(opened.model, opened.views(each)[0]) for each in patients])
+        views = (opened.bag(each).views[0] for each in patients)
+        bags = np.stack([measures.pooled(opened.model, view) for view in views])
         clinical = torch.stack([opened.clinical(each) for each in patients]).double().numpy()
         trained = np.isin(patients, list(known))
         self.training[opened.fold] = bags[trained].mean(axis=0), clinical[trained].mean(axis=0)
@@ -271,17 +197,11 @@ def _explain_part(
     """Explain the chosen patients of a part of the cohort, a fold after the other."""
     run, config = explainer.run, explainer.config
     ids = [each for each in chosen if each in cohort.table.index]
-    environment = read_environment(run)
-    for fold, checkpoint, _, bags, key in open_models(run, config, cohort, list(trained_on)):
-        if name == "labelled":
-            check_data(run, environment, cohort, key, config.data.shuffle)
-        part = explainer.folder / PARTS / f"{name}-{fold}"
-        known = trained_on[fold].patients
+    for opened in open_folds(run, config, cohort, list(trained_on), name == "labelled"):
+        part = explainer.folder / PARTS / f"{name}-{opened.fold}"
+        known = trained_on[opened.fold].patients
         own = [each for each in ids if each not in known]
-        done = part.with_suffix(".csv").exists()
-        module = load_module(checkpoint, fold_folder(run, fold), BagClassifier)
-        opened = Opened(fold, module.model.eval(), bags)
         if MEASURES in explainer.methods and name == "labelled":
             explainer.fit_measures(opened, known)
-        if own and not done:
+        if own and not part.with_suffix(".csv").exists():
             explainer.explain_fold(opened, own, part)

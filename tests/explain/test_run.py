@@ -13,8 +13,9 @@ from lymphoml.cli.config import run_config
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
+from lymphoml.explain.bag import Opened
 from lymphoml.explain.cells import bag_logit
-from lymphoml.explain.run import Explainer, Opened
+from lymphoml.explain.run import Explainer
 from lymphoml.explain.tables import read_explanations, strongest
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import open_models
