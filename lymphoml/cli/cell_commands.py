@@ -11,7 +11,7 @@ from lymphoml.core.errors import InputError
 
 @dataclass
 class Explain:
-    """Which cells, which places in them and which measures moved each patient's logit."""
+    """Which cells, places in them and measures moved a patient's logit; on the CPU in float32."""
 
     run: str = option(REQUIRED, "finished run folder")
     patients: str = option("all", "all or [P1,P2]")
@@ -22,7 +22,6 @@ class Explain:
     pictures: int = option(6, "cells of each patient that are drawn, with methods of pixels")
     out: str | None = option(None, "folder; default: RUN/explanations")
     data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
-    trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
 
     def execute(self) -> None:
         from lymphoml.cli.config import run_config
@@ -35,7 +34,7 @@ class Explain:
         if not 0 <= self.pictures <= 1000:
             raise InputError(f"pictures={self.pictures}: must be 0 to 1000")
         _reject_ensemble(run)
-        config = run_config(run, self.data, self.trainer)
+        config = run_config(run, self.data, {"accelerator": "cpu", "precision": "32-true"})
         from lymphoml.explain.run import explain
 
         out = Path(self.out) if self.out else None

@@ -40,6 +40,11 @@ class Bag:
     transforms: Sequence[maps.Transform]  # of each view that evaluation averages
     clinical: Float[Tensor, " k"]
 
+    @property
+    def vectors(self) -> Features:
+        """Scaled feature vectors (n d), before the encoder."""
+        return self.transforms[0](self.images)
+
     @cached_property
     @torch.no_grad()
     def views(self) -> list[Features]:

@@ -1,4 +1,4 @@
-"""Which measures moved a logit that is linear in the pooled features of a bag."""
+"""Which measures moved a logit: exact where it is linear in them, else Shapley values."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from lymphoml.core.errors import InputError
+from lymphoml.core.types import Features
+from lymphoml.explain.cells import MOST_NUMBERS
 from lymphoml.features.morphology import NAMES
 from lymphoml.models.encoders import FeatureEncoder
 from lymphoml.models.fusion.fitted import LateFusion
@@ -18,6 +19,8 @@ from lymphoml.models.mil import MILModel
 from lymphoml.models.pooling.statistics import Mean, MeanStd
 
 CUT = 0.7  # 1 - |correlation| below which measures are one group, average linkage
+PERMUTATIONS = 64  # of groups, for Shapley values
+STATISTICS: dict[Any, list[str]] = {Mean: ["mean"], MeanStd: ["mean", "spread"]}  # by pooling
 Array = np.ndarray
 
 
@@ -26,48 +29,65 @@ class LinearModel(NamedTuple):
 
     weights: Float[Array, " e"]
     clinical: Float[Array, " k"]
-    columns: list[str]  # "mean NAME" or "spread NAME" of each number of the bag
 
 
-def linear_model(model: MILModel, names: Sequence[str]) -> LinearModel:
-    """Return the weights of a model whose images' part is linear in means and spreads of `names`.
+def bag_columns(model: MILModel, names: Sequence[str]) -> list[str]:
+    """Return what a bag is described by: means and spreads of `names` where the model pools these.
 
-    Raises InputError for other models.
+    Of another pooling, or behind an encoder that learns, `names`: each stands for all images.
     """
+    return [f"{each} {name}" for each in _statistics(model) for name in names] or list(names)
+
+
+def describe(model: MILModel, vectors: Features) -> Float[Array, " e"]:
+    """Return the values of `bag_columns` of a bag's scaled vectors (n d)."""
+    return _filled_in(model, vectors).mean(0).double().cpu().numpy()
+
+
+def is_linear(model: MILModel) -> bool:
+    """Return whether the logit is linear in the values of `bag_columns` and clinical values."""
+    return bool(_statistics(model)) and isinstance(model.fusion, Concat | LateFusion | NoClinical)
+
+
+def linear_model(model: MILModel) -> LinearModel:
+    """Return the weights of a model that `is_linear`."""
     fusion: Any = model.fusion
-    statistics = {Mean: ["mean"], MeanStd: ["mean", "spread"]}.get(type(model.pooling))
-    encoder: Any = model.encoder
-    if statistics is None or not isinstance(encoder, FeatureEncoder) or len(encoder.layers):
-        raise InputError(
-            "methods: measures needs model/encoder=identity and model/pooling=mean or mean_std, "
-            "whose logit is linear in the measures; leave it out"
-        )
-    columns = [f"{statistic} {name}" for statistic in statistics for name in names]
+    count = model.pooling.dim  # type: ignore[union-attr]
     if isinstance(fusion, Concat):
         weight = fusion.both.weight[0].detach().double().numpy()
-        image, clinical = weight[: len(columns)], weight[len(columns) :] * fusion.clinical_scale
-    elif isinstance(fusion, LateFusion | NoClinical):
-        layer: Any = fusion.image
-        image = layer.weight[0].detach().double().numpy()
-        part: Any = getattr(fusion, "clinical", None)
-        clinical = part.weight[0].detach().double().numpy() if part is not None else np.zeros(0)
-    else:
-        raise InputError(
-            f"methods: measures needs a fusion that adds, not {type(fusion).__name__}; leave it out"
-        )
-    return LinearModel(image, clinical, columns)
+        return LinearModel(weight[:count], weight[count:] * fusion.clinical_scale)
+    part: Any = getattr(fusion, "clinical", None)
+    clinical = part.weight[0].detach().double().numpy() if part is not None else np.zeros(0)
+    return LinearModel(fusion.image.weight[0].detach().double().numpy(), clinical)
+
+
+def _statistics(model: MILModel) -> list[str]:
+    encoder: Any = model.encoder
+    as_it_is = isinstance(encoder, FeatureEncoder) and not len(encoder.layers)
+    return STATISTICS.get(type(model.pooling), []) if as_it_is else []
+
+
+@torch.no_grad()
+def _filled_in(model: MILModel, vectors: Features) -> Features:
+    """Return what Shapley values put means into: the pooled bag (1 e), or all vectors (n d)."""
+    if not _statistics(model):
+        return vectors
+    return model.pool(vectors, torch.tensor([len(vectors)]))  # type: ignore[return-value]
 
 
 def contributions(
     linear: LinearModel, bag: Float[Array, " e"], clinical: Float[Array, " k"],
-    mean_bag: Float[Array, " e"], mean_clinical: Float[Array, " k"],
-) -> tuple[Float[Array, " e"], Float[Array, " k"]]:  # fmt: skip
-    """Return weight times (value less the training patients' mean) of each number, in logits.
+    mean_bag: Float[Array, " e"], mean_clinical: Float[Array, " k"], groups: Sequence[str],
+) -> tuple[pd.DataFrame, Float[Array, "k 2"]]:  # fmt: skip
+    """Return the sums of each group, and of each clinical value, in logits, their errors 0.
 
-    Exact: their sum is the patient's logit less that at the training patients' means.
+    Of weight times (value less the training patients' mean). Exact: all together are the patient's
+    logit less that at the training patients' means.
     """
-    of_bag = linear.weights * (bag - mean_bag)
-    return of_bag, linear.clinical * (clinical - mean_clinical)[: len(linear.clinical)]
+    of_bag = pd.Series(linear.weights * (bag - mean_bag)).groupby(list(groups)).sum()
+    of_clinical = linear.clinical * (clinical - mean_clinical)[: len(linear.clinical)]
+    table = pd.DataFrame({"contribution": of_bag, "error": 0.0})
+    return table, np.stack([of_clinical, np.zeros(len(of_clinical))], axis=1)
 
 
 def group_measures(columns: Sequence[str], bags: Float[Array, "p e"]) -> list[str]:
@@ -98,14 +118,44 @@ def group_measures(columns: Sequence[str], bags: Float[Array, "p e"]) -> list[st
     return groups
 
 
-def sum_groups(groups: Sequence[str], values: Float[Array, " e"]) -> pd.Series:
-    """Return the summed contribution of each group, the largest first."""
-    sums = pd.Series(values).groupby(list(groups)).sum()
-    return sums.reindex(sums.abs().sort_values(ascending=False, kind="stable").index)
-
-
 @torch.no_grad()
-def pooled(model: MILModel, features: torch.Tensor) -> Float[Array, " e"]:
-    """Return the pooled bag of encoded images (n d)."""
-    bag: Any = model.pool(features, torch.tensor([len(features)]))
-    return bag[0].double().cpu().numpy()
+def shapley(
+    model: MILModel, vectors: Features, clinical: Float[torch.Tensor, " k"],
+    mean_bag: Float[Array, " e"], mean_clinical: Float[Array, " k"], groups: Sequence[str],
+    seed: int,
+) -> tuple[pd.DataFrame, Float[Array, "k 2"]]:  # fmt: skip
+    """Return contribution and standard error of each group, and of each clinical value.
+
+    What a group adds to the logit where the others are the patient's or the training patients'
+    means, over PERMUTATIONS random orders (Castro et al. 2009): of any model, and of each order the
+    sum is the patient's logit less that at the means. `vectors` (n d) are scaled. `seed` decides.
+    """
+    from captum.attr import ShapleyValueSampling
+
+    names, group = np.unique(list(groups), return_inverse=True)
+    values, means = _filled_in(model, vectors), torch.from_numpy(mean_bag).float()
+    used = len(clinical) if model.fusion.uses_clinical else 0
+    typical = torch.from_numpy(mean_clinical).float()[:used]
+
+    def logits(present: torch.Tensor) -> torch.Tensor:
+        kept = present.bool()
+        bags = torch.where(kept[:, group].unsqueeze(1), values, means).flatten(0, 1)
+        patients = torch.where(kept[:, len(names) :], clinical[:used], typical)
+        if _statistics(model):
+            return model.fusion(bags, patients)
+        lengths = torch.full((len(kept),), len(values))
+        return model.classify(model.embed(bags), lengths, patients)
+
+    whole = torch.ones(1, len(names) + used)
+    together = max(1, min(whole.numel(), MOST_NUMBERS // values.numel()))
+    sampled = ShapleyValueSampling(logits)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        orders = torch.cat([
+            sampled.attribute(whole, n_samples=1, perturbations_per_eval=together)
+            for _ in range(PERMUTATIONS)
+        ])  # fmt: skip
+    error, mean = (each.double().numpy() for each in torch.std_mean(orders, 0))
+    found = np.stack([mean, error / PERMUTATIONS**0.5], axis=1)
+    table = pd.DataFrame(found[: len(names)], names, ["contribution", "error"])
+    return table, found[len(names) :]

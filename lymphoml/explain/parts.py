@@ -60,4 +60,7 @@ def _mean_over_models(table: pd.DataFrame, keys: list[str], values: list[str]) -
     mean = grouped[values].mean()
     first = grouped[values[0]]
     mean["standard_deviation"] = first.std(ddof=0).where(first.size() > 1)
+    if "error" in table:  # of sampling, not of the models
+        squares = grouped["error"].agg(lambda errors: (errors**2).sum())
+        mean["error"] = np.sqrt(squares) / first.size()
     return mean.assign(models=first.size()).reset_index()

@@ -3,17 +3,18 @@
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import atomic_write, sha256, write_csv, write_json
 from lymphoml.core.progress import progress_bar
+from lymphoml.core.seeding import keyed_seed
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.explain import measures
@@ -21,7 +22,7 @@ from lymphoml.explain.bag import OF_CELLS, OF_PIXELS, Bag, Opened, effects, open
 from lymphoml.explain.parts import OF_MAPS, OF_MEASURES, OF_PATIENTS, draw, join
 from lymphoml.explain.tables import FOLDER, LEAVE_ONE_OUT, PARTS, SETTINGS, strongest
 from lymphoml.features.instance_store import open_instance_store
-from lymphoml.models.build import uses_images
+from lymphoml.models.build import build_model, uses_images, weighs_images
 from lymphoml.runs.checksums import SUMS
 from lymphoml.runs.predict import check_run
 from lymphoml.runs.settings import TrainConfig
@@ -59,12 +60,12 @@ class Explainer:
                     if method == LEAVE_ONE_OUT:
                         found[OF_PATIENTS].append(self._logits(bag, values))
                 if MEASURES in self.methods:
-                    found[OF_MEASURES].append(self._measures(opened, patient, bag.views[0]))
+                    found[OF_MEASURES].append(self._measures(opened, bag))
                 bar.advance()
         if arrays:
             with atomic_write(part.with_name(part.name + OF_MAPS)) as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        nothing = pd.DataFrame(columns=["patient", "image", "method"])
+        nothing = pd.DataFrame(columns=["patient", "image", "method", "effect"])
         for ending, tables in found.items():
             if tables or ending == ".csv":
                 table = pd.concat(tables or [nothing])
@@ -88,29 +89,32 @@ class Explainer:
 
         Groups are of all labelled patients: without labels, and the same in all folds.
         """
-        linear, patients = self._linear(opened), list(opened.bags.cohort.table.index)
-        views = (opened.bag(each).views[0] for each in patients)
-        bags = np.stack([measures.pooled(opened.model, view) for view in views])
+        store: Any = opened.bags.store
+        patients = list(opened.bags.cohort.table.index)
+        bags = np.stack(
+            [measures.describe(opened.model, opened.bag(each).vectors) for each in patients]
+        )
         clinical = torch.stack([opened.clinical(each) for each in patients]).double().numpy()
         trained = np.isin(patients, list(known))
         self.training[opened.fold] = bags[trained].mean(axis=0), clinical[trained].mean(axis=0)
-        self.groups = self.groups or measures.group_measures(linear.columns, bags)
+        columns = measures.bag_columns(opened.model, store.names)
+        self.groups = self.groups or measures.group_measures(columns, bags)
 
-    def _measures(self, opened: Opened, patient: str, view: Tensor) -> pd.DataFrame:
-        bag = measures.pooled(opened.model, view)
-        clinical = opened.clinical(patient).double().numpy()
-        of_bag, of_clinical = measures.contributions(
-            self._linear(opened), bag, clinical, *self.training[opened.fold]
-        )
-        sums = measures.sum_groups(self.groups, of_bag)
-        names = [*sums.index, *opened.bags.clinical.names[: len(of_clinical)]]
-        return pd.DataFrame({"patient": patient, "measure": names,
-                             "contribution": [*sums, *of_clinical]})  # fmt: skip
-
-    @staticmethod
-    def _linear(opened: Opened) -> measures.LinearModel:
-        store: Any = opened.bags.store
-        return measures.linear_model(opened.model, store.names)
+    def _measures(self, opened: Opened, bag: Bag) -> pd.DataFrame:
+        model, vectors, clinical = bag.model, bag.vectors, bag.clinical
+        means = self.training[opened.fold]
+        if measures.is_linear(model):
+            table, rest = measures.contributions(
+                measures.linear_model(model), measures.describe(model, vectors),
+                clinical.double().numpy(), *means, self.groups,
+            )  # fmt: skip
+        else:
+            seed = keyed_seed(self.config.seed, "explain", bag.patient)
+            table, rest = measures.shapley(model, vectors, clinical, *means, self.groups, seed)
+        table = table.sort_values("contribution", key=np.abs, ascending=False, kind="stable")
+        clinical_rows = pd.DataFrame(rest, opened.bags.clinical.names[: len(rest)], table.columns)
+        rows = pd.concat([table, clinical_rows]).rename_axis("measure").reset_index()
+        return rows.assign(patient=bag.patient)
 
 
 def explain(
@@ -157,8 +161,17 @@ def _check_methods(run: Path, config: TrainConfig, methods: Sequence[str]) -> No
             )
         if config.data.eval_tta > 1:
             raise InputError(f"methods: {of_pixels[0]} is of one view; set data.eval_tta=1")
+    if "attention" in methods and not weighs_images(config.model):
+        raise InputError(f"methods: attention: the pooling of {run} has no weights; leave it out")
     if MEASURES in methods and not config.data.holds_features:
         raise InputError("methods: measures needs bags of feature vectors, such as experiment=best")
+    if MEASURES in methods:
+        model = build_model(config.model, clinical_dim=1, feature_dim=2)
+        if not measures.is_linear(model) and find_spec("captum") is None:
+            raise InputError(
+                "methods: measures of a model that is not linear in them needs captum; run "
+                "`pip install captum`, or leave measures out"
+            )
 
 
 def _choose(cohort: Cohort, patients: Sequence[str] | None) -> list[str]:

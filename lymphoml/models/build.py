@@ -95,6 +95,11 @@ def _fusion(spec: dict[str, Any]) -> type[Fusion]:
     return fusion
 
 
+def weighs_images(spec: dict[str, Any]) -> bool:
+    """Return whether the pooling of this specification gives each image a weight."""
+    return hasattr(_resolve(str(spec["pooling"].get("_target_")), "pooling"), "weights")
+
+
 def takes_features(spec: dict[str, Any]) -> bool:
     """Return whether the encoder of this specification takes feature vectors, not images."""
     return _resolve(str((spec.get("encoder") or {}).get("_target_"))) is FeatureEncoder

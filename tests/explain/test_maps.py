@@ -1,5 +1,7 @@
 """Grad-CAM and occlusion against captum, hooks, and what can be worked out by hand."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.transforms import to_unit
-from lymphoml.explain import maps
+from lymphoml.explain import cells, maps
 from lymphoml.explain.cells import bag_logit
 from lymphoml.explain.maps import centre_and_step, grad_cam, occlusion, spread
 from lymphoml.models.encoders import resnet10, timm_encoder, torchvision_encoder
@@ -17,6 +19,7 @@ from lymphoml.models.mil import MILModel
 from lymphoml.models.pooling.attention import Attention, GatedAttention
 from lymphoml.models.pooling.instance_scores import TopFractionPooling
 from lymphoml.models.pooling.statistics import Mean
+from tests.promises.jobs import cost
 
 
 def model(pooling=Mean, encoder=None):
@@ -139,3 +142,75 @@ def test_a_map_is_drawn_where_it_looks():
     assert drawn[0, 16] == pytest.approx(0.5)
     assert drawn[0, 63] == 1  # constant beyond the last position
     assert drawn[40, 40] == 0
+
+
+class Counted(nn.Module):
+    """Channel means of images; keeps how many came at once."""
+
+    dim = 3
+
+    def __init__(self):
+        super().__init__()
+        self.pool, self.most = nn.AdaptiveAvgPool2d(1), 0
+
+    def forward(self, pixels):
+        self.most = max(self.most, len(pixels))
+        return self.pool(pixels).flatten(1)
+
+
+def test_no_more_than_a_chunk_of_images_is_encoded_at_once(monkeypatch):
+    network = model(encoder=Counted())
+    grad_cam(network, bag(5000, 8), to_unit, CLINICAL)
+    few = bag(70, 16)
+    whole = occlusion(network, few, to_unit, CLINICAL)
+    assert network.encoder.most == maps.CHUNK
+    monkeypatch.setattr(cells, "MOST_NUMBERS", 1000)  # four bags at a time
+    assert torch.allclose(occlusion(network, few, to_unit, CLINICAL), whole, rtol=0, atol=1e-6)
+
+
+def seconds(job):
+    """The least CPU time of several."""
+    times = []
+    for _ in range(5):
+        started = time.process_time()
+        job()
+        times.append(time.process_time() - started)
+    return min(times)
+
+
+@pytest.mark.slow
+def test_grad_cam_costs_little_more_than_a_forward_pass():
+    network, images = model(encoder=torchvision_encoder("resnet18").eval()), bag(128, 64)
+
+    @torch.no_grad()
+    def forward():
+        for chunk in images.split(maps.CHUNK):
+            network.encoder(to_unit(chunk))
+
+    forward()
+    assert seconds(lambda: grad_cam(network, images, to_unit, CLINICAL)) < 1.5 * seconds(forward)
+
+
+BAG_OF_5000 = """
+import torch
+from lymphoml.data.transforms import to_unit
+from lymphoml.explain.maps import grad_cam
+from lymphoml.models.encoders import torchvision_encoder
+from lymphoml.models.fusion.trained import NoClinical
+from lymphoml.models.mil import MILModel
+from lymphoml.models.pooling.attention import Attention
+torch.set_num_threads(1)
+network = MILModel(torchvision_encoder("resnet18"), Attention(512), NoClinical(512, 1)).eval()
+images, clinical = torch.zeros(5000, 3, 32, 32, dtype=torch.uint8), torch.zeros(1)
+grad_cam(network, images[:70], to_unit, clinical)
+def attack():
+    with torch.no_grad():
+        grad_cam(network, images, to_unit, clinical)
+
+"""
+
+
+@pytest.mark.slow
+def test_a_bag_of_5000_images_takes_bounded_memory(tmp_path):
+    memory, _ = cost(BAG_OF_5000, tmp_path)
+    assert memory < 200  # MB; 683 in one chunk

@@ -9,20 +9,21 @@ import pytest
 import torch
 from PIL import Image
 
-from lymphoml.cli.config import run_config
+from lymphoml.cli.config import compose_config, run_config
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
 from lymphoml.explain.bag import Opened
-from lymphoml.explain.cells import bag_logit
-from lymphoml.explain.run import Explainer
+from lymphoml.explain.cells import bag_logit, leave_one_out
+from lymphoml.explain.run import Explainer, _check_methods
 from lymphoml.explain.tables import read_explanations, strongest
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import open_models
 from lymphoml.training.lightning_module import BagClassifier
 from lymphoml.training.predict_fold import load_module
-from tests.promises.jobs import configuration
+from tests.promises.jobs import TINY, configuration, refused
 
+ATTENTION = {"_target_": "lymphoml.models.pooling.attention.Attention", "hidden": 2}
 VECTORS = [
     "experiment=morphology",
     "model/encoder=identity",
@@ -55,9 +56,9 @@ def explained(run, cohort, *words):
     return pd.read_csv(run / "explanations" / "cells.csv", dtype={"image": str})
 
 
-def models(run, cohort):
+def models(run, cohort, cache=None):
     """By fold, the model and its bags of all labelled patients."""
-    config = run_config(run, {"root": str(cohort), "cache": str(run.parent / "cache")}, {})
+    config = run_config(run, {"root": str(cohort), "cache": str(cache or run.parent / "cache")}, {})
     labelled = load_cohort(config.data).labelled
     for fold, checkpoint, _, bags, _ in open_models(run, config, labelled, [0, 1]):
         module = load_module(checkpoint, run / f"fold-{fold}", BagClassifier)
@@ -152,6 +153,56 @@ def test_contributions_of_measures_sum_to_the_logit(trained, cohort):
 
 
 @pytest.mark.slow
+def test_measures_of_a_network_are_shapley_values(trained, cohort, tmp_path):
+    run = tmp_path / "network"
+    hidden = ["model/encoder=mlp", "model.encoder.hidden=[4]", "model/pooling=gated_attention"]
+    words = ["experiment=morphology", "model/fusion=mixture", "trainer.max_epochs=1", *hidden]
+    words.append("trainer.precision=32-true")
+    cross_validate(configuration(cohort, trained / "cache", *words), run)
+    words = [f"run={run}", f"data.root={cohort}", f"data.cache={trained / 'cache'}"]
+    predictions = pd.read_csv(run / "predictions.csv").groupby("fold").head(2)
+    ids = ",".join(predictions["patient"])
+    main(["explain", *words, "methods=[measures]", f"patients=[{ids}]"])
+    table = pd.read_csv(run / "explanations" / "measures.csv")
+    sums = table.groupby("patient")["contribution"].sum()
+    probability = predictions.set_index("patient")["probability"]
+    rest = np.log(probability / (1 - probability)) - sums
+    for fold in (0, 1):  # the same at the means of the fold's training patients
+        assert np.ptp(rest[predictions["fold"].to_numpy() == fold]) < 1e-4
+    assert np.ptp(sums) > 1e-4
+    assert (table["error"] > 0).any()
+    assert table["measure"].str.contains("nucleus").any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "methods"), [
+    (["data/features=pretrained", "model/encoder=identity", "model/pooling=mean",
+      "pretrain.crop=null", "pretrain.resize=null", "pretrain.encoder.width=2"],
+     "leave_one_out,measures"),
+    (["experiment=simclr_abmil", "trainer.precision=32-true", "data.crop=null",
+      "data.resize=null"], "leave_one_out,attention,occlusion,grad_cam"),
+], ids=["features", "weights"])  # fmt: skip
+def test_each_fold_is_explained_with_the_encoder_that_it_pretrained(
+    trained, cohort, tmp_path, words, methods
+):
+    run = tmp_path / "run"
+    few = ["pretrain.epochs=1", "trainer.max_epochs=1", "pretrain.batch_size=8"]
+    cross_validate(compose_config(*places(trained / "x", cohort)[1:], *TINY, *few, *words), run)
+    main(["explain", f"run={run}", f"data.root={cohort}", f"data.cache={trained / 'cache'}",
+          f"methods=[{methods}]", "pictures=1"])  # fmt: skip
+    table = pd.read_csv(run / "explanations" / "cells.csv")
+    assert set(table["method"]) == {*methods.split(",")} - {"measures"}
+    assert table["patient"].nunique() == 19
+    held_out = pd.read_csv(run / "folds.csv").set_index("patient")["fold"]
+    for fold, opened in models(run, cohort, trained / "cache"):
+        rows = table[table["method"] == "leave_one_out"].set_index("patient")
+        for patient in held_out.index[held_out == fold][:2]:
+            (view,) = opened.bag(patient).views
+            effects = leave_one_out(opened.model, view, opened.clinical(patient)).detach()
+            assert np.allclose(rows.loc[[patient], "effect"], effects, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_an_interrupted_command_goes_on_and_gives_the_same(trained, cohort, tmp_path, monkeypatch):
     run = trained / "pixels"
     words = ["methods=[leave_one_out,occlusion,grad_cam]", "pictures=1"]
@@ -189,10 +240,10 @@ def test_an_interrupted_command_goes_on_and_gives_the_same(trained, cohort, tmp_
 
 def test_earlier_explanations_are_not_lost(trained, cohort, tmp_path, capsys):
     words = ["explain", *places(trained / "vectors", cohort), f"out={tmp_path / 'out'}"]
-    main([*words, "methods=[leave_one_out]"])
+    main([*words, "methods=[measures]"])
     before = (tmp_path / "out" / "cells.csv").read_bytes()
     with pytest.raises(SystemExit):
-        main([*words, "methods=[attention]"])
+        main([*words, "methods=[leave_one_out]"])
     assert "holds explanations of other patients, by other methods" in capsys.readouterr().err
     assert (tmp_path / "out" / "cells.csv").read_bytes() == before
 
@@ -202,10 +253,33 @@ def test_earlier_explanations_are_not_lost(trained, cohort, tmp_path, capsys):
     ("pixels", ["methods=[saliency]"], "must be some of leave_one_out"),
     ("pixels", ["methods=[measures]"], "needs bags of feature vectors"),
     ("vectors", ["methods=[grad_cam]"], "needs a network that looks at pixels"),
+    ("pixels", ["methods=[attention]"], "has no weights"),
     ("pixels", ["patients=P1"], "must be all, or a list"),
+    ("pixels", ["trainer.accelerator=gpu"], "trainer"),
 ])  # fmt: skip
 def test_what_cannot_be_explained_is_refused_in_a_line(trained, cohort, capsys, kind, words, says):
     with pytest.raises(SystemExit) as ended:
         main(["explain", *places(trained / kind, cohort), *words])
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_what_is_missing_by_now_is_named_in_a_line(trained, cohort, tmp_path, capsys):
+    run = shutil.copytree(trained / "pixels", tmp_path / "run")
+    later = shutil.copytree(cohort, tmp_path / "later")
+    words = ["explain", f"run={run}", f"data.cache={trained / 'cache'}", f"out={tmp_path / 'out'}"]
+    gone = sorted((later / "trainset").rglob("*.jpg"))[0]
+    gone.unlink()
+    assert "images have changed" in refused(capsys, *words, f"data.root={later}")
+    (run / "fold-1" / "last.ckpt").unlink()
+    assert "fold-1/last.ckpt" in refused(capsys, *words, f"data.root={cohort}")
+    assert not (tmp_path / "out" / "cells.csv").exists()
+
+
+def test_shapley_values_without_captum_are_refused_in_a_line(trained, cohort, capsys, monkeypatch):
+    run, linear = trained / "vectors", run_config(trained / "vectors", {"root": str(cohort)}, {})
+    config = linear.model_copy(update={"model": linear.model | {"pooling": ATTENTION}})
+    monkeypatch.setattr("lymphoml.explain.run.find_spec", lambda name: None)
+    _check_methods(run, linear, ["measures"])
+    with pytest.raises(InputError, match="pip install captum"):
+        _check_methods(run, config, ["measures"])
