@@ -20,7 +20,15 @@ from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.explain import measures
 from lymphoml.explain.bag import OF_CELLS, OF_PIXELS, Bag, Opened, effects, open_folds
 from lymphoml.explain.parts import OF_MAPS, OF_MEASURES, OF_PATIENTS, draw, join
-from lymphoml.explain.tables import FOLDER, LEAVE_ONE_OUT, PARTS, SETTINGS, strongest
+from lymphoml.explain.tables import (
+    FOLDER,
+    LEAVE_ONE_OUT,
+    OF_CELLS,
+    OF_PIXELS,
+    PARTS,
+    SETTINGS,
+    strongest,
+)
 from lymphoml.features.instance_store import open_instance_store
 from lymphoml.models.build import build_model, uses_images, weighs_images
 from lymphoml.runs.checksums import SUMS

@@ -25,6 +25,7 @@ from lymphoml.runs.checksums import SUMS
 FOLDER, PARTS, SETTINGS = "explanations", "parts", "settings.json"
 CELLS = 3  # shown for tumoral, and as many against
 LEAVE_ONE_OUT = "leave_one_out"
+OF_CELLS, OF_PIXELS = (LEAVE_ONE_OUT, "attention"), ("occlusion", "grad_cam")
 TEXTS = {"patient": str, "image": str, "method": str, "measure": str}
 NUMBERS = ("effect", "contribution", "logit", "without_for", "without_against",
            "standard_deviation", "models")  # fmt: skip
@@ -84,3 +85,18 @@ def strongest(effects: Float[np.ndarray, " n"], most: int = CELLS) -> list[Int[n
     order = np.argsort(effects, kind="stable")  # NaN comes last
     in_favour = order[effects[order] > 0][::-1]
     return [in_favour[:most], order[effects[order] < 0][:most]]
+
+
+def cell_effects(found: Explanations | None) -> dict[str, pd.Series] | None:
+    """Return of each patient the effect of each image, in logits; None where it is not known.
+
+    By `leave_one_out`, else by another method that gives an effect; attention is a weight.
+    """
+    if found is None:
+        return None
+    cells = found.tables["cells"]
+    methods = [each for each in (LEAVE_ONE_OUT, *OF_PIXELS) if each in set(cells["method"])]
+    if not methods:
+        return None
+    rows = cells[cells["method"] == methods[0]].set_index("image")
+    return {str(patient): each["effect"] for patient, each in rows.groupby("patient")}

@@ -1,5 +1,6 @@
 """Make run folders as `train.py` leaves them, without a training."""
 
+import hashlib
 import json
 from copy import deepcopy
 from functools import reduce
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from PIL import Image
 
 from lymphoml.cli.config import data_config
 from lymphoml.data.cohort import load_cohort
@@ -167,7 +169,7 @@ def make_full_run(path: Path, **changes: Any) -> Path:
 
 
 def make_run_of(cohort: Path, path: Path, **changes: Any) -> Path:
-    """A full run on the labelled patients of a synthetic cohort, with predictions of images."""
+    """A full run on the labelled patients of a synthetic cohort, with explanations."""
     own = {"root": str(cohort), "folds": 2, "repeats": 1, "crop": None}
     data = data_config("synthetic", own | changes).to_dict()
     settings, repeats = config(data=data), data["repeats"]
@@ -180,16 +182,46 @@ def make_run_of(cohort: Path, path: Path, **changes: Any) -> Path:
     make_run(path, settings, epochs=3, predictions=predictions, baselines=baselines,
              strata=make_strata(predictions))  # fmt: skip
     edit_json(path / "environment.json", data_fingerprint=labelled.fingerprint()[:16] + "0" * 16)
-    for fold, rows in predictions.groupby("fold"):
-        cells = [
-            (patient, image.name, round(0.01 + 0.9 * index / len(labelled.images[patient]), 4))
-            for patient in rows["patient"]
-            for index, image in enumerate(labelled.images[patient])
-        ]
-        table = pd.DataFrame(cells, columns=["patient", "image", "probability"])
-        table.to_csv(path / f"fold-{fold}" / "instances.csv", index=False)
     list_files(path)
+    make_explanations(path, labelled.images)
     return path
+
+
+def make_explanations(run: Path, images: dict[str, Any]) -> None:
+    """What `explain` writes of these patients' images: effects from for to against, and maps."""
+    folder = run / "explanations"
+    rows = [
+        {"patient": patient, "image": path.name, "method": method, "effect": effect}
+        for patient, paths in images.items()
+        for method in ("leave_one_out", "occlusion", "grad_cam")
+        for path, effect in zip(paths, np.linspace(0.4, -0.3, len(paths)).round(4), strict=True)
+    ]
+    patients = [{"patient": patient, "logit": 1.0, "without_for": 0.6, "without_against": 1.25}
+                for patient in images]  # fmt: skip
+    measures = [
+        {"patient": patient, "measure": name, "contribution": value}
+        for patient in images
+        for name, value in {"age": -0.4, "mean area": 1.1}.items()
+    ]
+    for patient, paths in images.items():
+        (folder / "pictures" / patient).mkdir(parents=True)
+        for path in paths:
+            picture = Image.effect_noise((64, 64), 60).convert("RGB")
+            picture.save(folder / "pictures" / patient / f"{path.name}.grad_cam.png")
+    for name, table in {"cells": rows, "patients": patients, "measures": measures}.items():
+        pd.DataFrame(table).to_csv(folder / f"{name}.csv", index=False)
+    digest = hashlib.sha256((run / SUMS).read_bytes()).hexdigest()
+    (folder / "settings.json").write_text(json.dumps({"run": digest}))
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6, "patients": 16}
+    check = estimate | {"by_construction": False, "method": "grad_cam", "check": "places_deletion"}
+    faithfulness = {
+        "warnings": {"grad_cam": "It shows no more than a map of the middle."},
+        "checks": [check | {"model": model, "control": control} for model, control in
+                   (("run", None), ("run", "random"), ("untrained", None))],
+        "randomisation": [estimate | {"method": "grad_cam", "step": "conv1", "seed_spread": 0.1}],
+        "ceiling": {"grad_cam": estimate | {"labelled": True}},
+    }  # fmt: skip
+    (folder / "faithfulness.json").write_text(json.dumps(faithfulness))
 
 
 def edit_json(path: Path, **changes: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from lymphoml.core.files import write_text
 from lymphoml.reports import format as formatting
 from lymphoml.reports import repeatability
 from lymphoml.reports.page import Choices, background, chart, curves, scores
+from lymphoml.reports.page.evidence import evidence
 from lymphoml.reports.page.folds import folds
 from lymphoml.reports.page.patients import patient_names, patients
 from lymphoml.runs.finished_run import read_run
@@ -25,6 +26,7 @@ SECTIONS = {  # each has the template of its name, and a function that gives the
     "triage": ("Triage", scores.triage),
     "repeatability": ("Repeatability", repeatability.section),
     "subgroups": ("Subgroups", scores.subgroups),
+    "evidence": ("Evidence", evidence),
     "patients": ("Patients", patients),
     "multiplicity": ("Multiplicity", background.multiplicity),
     "audit": ("Audit of the data", background.audit),
@@ -45,8 +47,9 @@ def write_report(path: Path, out: Path, choices: Choices | None = None) -> Path:
     title = f"{head['name']} on {head['cohort']}"
     page = render(title, "summary", head, contents)
     if choices.thumbnails:  # pictures fill the space that the rest leaves
-        contents["patients"] = patients(run, choices, LIMIT - len(page.encode()))
-        page = render(title, "summary", head, contents)
+        for name, section in (("evidence", evidence), ("patients", patients)):
+            contents[name] = section(run, choices, LIMIT - len(page.encode()))
+            page = render(title, "summary", head, contents)
     if not choices.ids:
         names = patient_names(run, ids=False).items()
         rows = "".join(f"{name},{patient}\n" for patient, name in names)

@@ -1,4 +1,4 @@
-"""The section of every patient by probability, with the most and least suspicious cells."""
+"""The section of every patient by probability, with the cells that spoke most for and against."""
 
 import hmac
 from base64 import b32encode
@@ -10,13 +10,14 @@ import pandas as pd
 from lymphoml.core.errors import InputError
 from lymphoml.core.user_key import read_key
 from lymphoml.evaluation.metrics import THRESHOLD
+from lymphoml.explain.tables import cell_effects, read_explanations, strongest
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis
 from lymphoml.reports.page.thumbnails import thumbnails
 from lymphoml.reports.run_labels import flatten
 from lymphoml.runs.finished_run import Run
 
-CELLS = 3  # most suspicious, and as many least suspicious
+EXPLAIN = "python -m lymphoml explain run=RUN"
 MAX_LISTED = 400  # of more patients, only the ends of the list
 MIN_LENGTH = 6  # letters and digits of a pseudonym, 5 bits each
 
@@ -30,16 +31,16 @@ def patients(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
     if len(table) > MAX_LISTED:
         listed = pd.concat([table.head(MAX_LISTED // 2), table.tail(MAX_LISTED // 2)])
     # Not within the try: what is wrong with a file of the run names a path or an id.
-    instances = run.instances() if choices.thumbnails else None
+    effects = cell_effects(read_explanations(run.path)) if choices.thumbnails else None
     cells, missing = {}, None
     try:
-        cells = _cells(run, choices, instances, listed.index, room)
+        cells = _cells(run, choices, effects, listed.index, room)
     except InputError as error:
         missing = f"No cells are shown: {error.problems[0]}"
     return {
         "chart": _chart(table), "rows": listed.reset_index().to_dict("records"), "n": len(table),
         "ids": choices.ids, "cells": cells, "missing": missing,
-        "eval_bag_size": run.config["data"].get("eval_bag_size"), "repeats": run.repeat.nunique(),
+        "repeats": run.repeat.nunique(),
         "has_hard_stratum": bool(table["hard"].notna().any()),
     }  # fmt: skip
 
@@ -66,29 +67,29 @@ def patient_table(run: Run, ids: bool) -> pd.DataFrame:
     return table
 
 
-def choose_cells(instances: pd.DataFrame) -> dict[str, dict[str, list[tuple[str, float]]]]:
-    """By patient, the `most` and `least` suspicious images and their probability; none twice."""
-    chosen = {}
-    for patient, rows in instances.groupby("patient"):
-        ranked = rows.sort_values(["probability", "image"], ascending=[False, True])
-        pairs = list(zip(ranked["image"], ranked["probability"], strict=True))
-        chosen[str(patient)] = {"most": pairs[:CELLS], "least": pairs[CELLS:][-CELLS:]}
-    return chosen
+def strongest_cells(effects: pd.Series) -> dict[str, list[tuple[str, float]]]:
+    """Return image and effect of the cells that spoke most for tumoral, and most against it."""
+    ends = zip(("for tumoral", "against"), strongest(effects.to_numpy()), strict=True)
+    return {
+        end: [(str(image), float(effect)) for image, effect in effects.iloc[places].items()]
+        for end, places in ends
+    }
 
 
 def _cells(
-    run: Run, choices: Choices, instances: pd.DataFrame | None, patients: pd.Index, room: int
+    run: Run, choices: Choices, effects: dict[str, pd.Series] | None, patients: pd.Index, room: int
 ) -> dict[str, Any]:
-    """By patient and end, pairs of picture and probability. InputError says why there are none."""
+    """By patient and end, pairs of picture and effect. InputError says why there are none."""
     if not choices.thumbnails:
         raise InputError("thumbnails=false.")
     if run.config["data"].get("layout") == "mil_table":
         raise InputError("this cohort has feature vectors, not images.")
-    if instances is not None:
-        instances = instances[instances["patient"].isin(patients)]
-    if instances is None or instances.empty:
-        raise InputError(f"{_why_no_instances(run)}.")
-    chosen = choose_cells(instances)
+    if flatten(run.config).get("model.fusion") == "ClinicalOnly":
+        raise InputError("the model does not use images.")
+    if effects is None:
+        raise InputError(f"their effects are not known; give {EXPLAIN}, then this report again.")
+    chosen = {patient: strongest_cells(effects[patient]) for patient in patients
+              if patient in effects}  # fmt: skip
     wanted = {
         patient: [image for pairs in ends.values() for image, _ in pairs]
         for patient, ends in chosen.items()
@@ -96,21 +97,11 @@ def _cells(
     pictures = thumbnails(run, wanted, room)
     return {
         patient: {
-            end: [(pictures[patient, image], probability) for image, probability in pairs]
+            end: [(pictures[patient, image], effect) for image, effect in pairs]
             for end, pairs in ends.items()
         }
         for patient, ends in chosen.items()
     }
-
-
-def _why_no_instances(run: Run) -> str:
-    if flatten(run.config).get("model.fusion") == "ClinicalOnly":
-        return "the model does not use images"
-    if run.config.get("ensemble"):
-        return "an ensemble has no per-image predictions; see the reports of its members"
-    if size := run.config["data"].get("eval_bag_size"):
-        return f"all patients have more images than data.eval_bag_size={size}"
-    return "the run has no per-image predictions"
 
 
 def _chart(table: pd.DataFrame) -> Chart:

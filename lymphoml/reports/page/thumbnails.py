@@ -21,22 +21,27 @@ from lymphoml.runs.provenance import data_fingerprint
 MARKUP = 200  # characters around a picture
 QUALITIES = ((112, 70), (72, 70), (56, 60), (40, 50), (28, 40))  # pixels a side, quality of WebP
 CENTRE = 128  # pixels of the original about its centre, where the cell is
+MOST_PIXELS = 1 << 20  # a side, more than any image has
 MISSING = "an image has been removed from the cohort since training"
 
 
 def thumbnails(
-    run: Run, wanted: Mapping[str, Sequence[str]], room: int
+    run: Run, wanted: Mapping[str, Sequence[str]], room: int, whole: bool = False
 ) -> dict[tuple[str, str], str]:
-    """A data URI a wanted image. Raises InputError for the page: no path, patient or file."""
+    """A data URI a wanted image, of its centre or `whole` as the network saw it.
+
+    Raises InputError for the page: no path, patient or file.
+    """
     cohort = _cohort(run)
     paths = {(patient, path.name): path for patient in wanted for path in cohort.images[patient]}
     keys = [(patient, image) for patient, images in wanted.items() for image in images]
     if not paths.keys() >= set(keys):
         raise InputError(MISSING)
-    width = min(CENTRE, run.config["data"].get("crop") or CENTRE)
+    largest = MOST_PIXELS if whole else CENTRE
+    width = min(largest, run.config["data"].get("crop") or largest)
     centres = {key: _centre(paths[key], width) for key in keys}
     for side, quality in QUALITIES:
-        pictures = {key: _encode(image, side, quality) for key, image in centres.items()}
+        pictures = {key: encode(image, side, quality) for key, image in centres.items()}
         if sum(len(picture) + MARKUP for picture in pictures.values()) <= room:
             return pictures
     raise InputError(f"{len(keys)} pictures do not fit on a page")
@@ -79,7 +84,8 @@ def _centre(path: Path, width: int) -> Image.Image:
     return image.crop((left, top, left + width, top + width))
 
 
-def _encode(image: Image.Image, side: int, quality: int) -> str:
+def encode(image: Image.Image, side: int, quality: int) -> str:
+    """Return a data URI of a small WebP, `side` pixels wide and high."""
     content = BytesIO()
     small = image.resize((side, side), Image.Resampling.LANCZOS)
     small.save(content, "WEBP", quality=quality, method=4)

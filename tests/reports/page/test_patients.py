@@ -6,10 +6,10 @@ from lymphoml.core.user_key import read_key
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page import patients as module
 from lymphoml.reports.page.page import render
-from lymphoml.reports.page.patients import choose_cells, patient_table, pseudonyms
+from lymphoml.reports.page.patients import patient_table, pseudonyms, strongest_cells
 from lymphoml.reports.page.patients import patients as content
 from lymphoml.runs.finished_run import read_run
-from tests.reports.fabricate import config, list_files, make_run, make_run_of
+from tests.reports.fabricate import config, make_run, make_run_of
 
 
 @pytest.fixture
@@ -47,15 +47,11 @@ def test_an_unknown_stratum_stays_unknown(run):
     assert not content(run, Choices())["has_hard_stratum"]
 
 
-def test_the_most_and_least_suspicious_cells_are_chosen_and_none_twice():
-    probability = [0.1, 0.8, 0.3, 0.9, 0.2, 0.7, 0.5, 0.4, 0.1, 0.9, 0.5, 0.6, 0.3]
-    patient, image = ["A"] * 8 + ["B"] * 4 + ["C"], [str(number) for number in range(13)]
-    instances = pd.DataFrame({"patient": patient, "image": image, "probability": probability})
-    chosen = choose_cells(instances)
-    assert [image for image, _ in chosen["A"]["most"]] == ["3", "1", "5"]
-    assert [image for image, _ in chosen["A"]["least"]] == ["2", "4", "0"]
-    assert chosen["B"]["least"] == [("8", 0.1)]
-    assert chosen["C"] == {"most": [("12", 0.3)], "least": []}
+def test_the_cells_of_largest_effect_are_chosen_by_sign():
+    effects = pd.Series([0.1, 0.8, -0.3, 0.9, -0.2, 0.7, 0.0, float("nan")], list("abcdefgh"))
+    chosen = strongest_cells(effects)
+    assert chosen["for tumoral"] == [("d", 0.9), ("b", 0.8), ("f", 0.7)]
+    assert chosen["against"] == [("c", -0.3), ("e", -0.2)]
 
 
 def test_of_very_many_patients_both_ends_are_listed(run, monkeypatch):
@@ -66,17 +62,17 @@ def test_of_very_many_patients_both_ends_are_listed(run, monkeypatch):
     assert sum(len(series.x) for series in shown["chart"].series[1:]) == 4
 
 
-def test_patients_with_more_images_than_were_evaluated_have_no_cells(cohort, tmp_path):
-    path = make_run_of(cohort, tmp_path / "run", eval_bag_size=3)
-    for fold in range(2):
-        file = path / f"fold-{fold}" / "instances.csv"
-        cells = pd.read_csv(file)
-        cells[cells.groupby("patient")["image"].transform("size") <= 3].to_csv(file, index=False)
-    list_files(path)
+def test_cells_are_shown_with_their_effects_or_why_not(cohort, tmp_path):
+    path = make_run_of(cohort, tmp_path / "run")
     shown = content(read_run(path), Choices(), 1_000_000)
-    assert 0 < len(shown["cells"]) < len(shown["rows"])
-    assert "(data.eval_bag_size)" in render("", "patients", shown)
-    file.write_text("patient,image\n")
-    list_files(path)
-    with pytest.raises(InputError, match="has no column probability"):  # not in a page to share
+    assert len(shown["cells"]) == len(shown["rows"])
+    page = render("", "patients", shown)
+    assert 'alt="cell, effect +0.400"' in page
+    assert 'alt="cell, effect −0.300"' in page
+    cells = path / "explanations" / "cells.csv"
+    cells.write_text("patient,image\n")
+    with pytest.raises(InputError, match="cannot be read"):  # not in a page to share
         content(read_run(path), Choices())
+    cells.unlink()
+    shown = content(read_run(path), Choices(), 1_000_000)
+    assert "python -m lymphoml explain run=RUN" in shown["missing"]

@@ -1,0 +1,198 @@
+"""The section on what moved the decisions on six patients, and how far that can be trusted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from lymphoml.core.errors import InputError
+from lymphoml.core.untrusted import read_bytes
+from lymphoml.data.decoding import ImageProblem, open_rgb
+from lymphoml.evaluation.metrics import THRESHOLD
+from lymphoml.explain.tables import (
+    FOLDER,
+    LEAVE_ONE_OUT,
+    OF_PIXELS,
+    Explanations,
+    cell_effects,
+    read_explanations,
+)
+from lymphoml.reports.page import Choices
+from lymphoml.reports.page.patients import EXPLAIN, patient_table, strongest_cells
+from lymphoml.reports.page.thumbnails import encode, thumbnails
+from lymphoml.runs.finished_run import Run
+
+MEASURES = 6  # groups that are listed of each patient
+SIDE, QUALITY = 112, 70  # of a map's picture
+CHECKS = {"cells_deletion": "cells left out", "cells_insertion": "cells alone",
+          "places_deletion": "places blurred", "places_insertion": "places sharpened"}  # fmt: skip
+MODELS = ("run", "control", "untrained")
+LESS_CONTROLS = (
+    "How far the logit towards the model's own call moves as cells, or places in them, go in order "
+    "of their evidence, less the same in another order: above 0, the order says more than that "
+    "one. Mean over patients, 95 % interval. * right by construction: no evidence."
+)
+OTHER_MODELS = (
+    "The same for models that must know nothing of the disease: faithful to a model is not true."
+)
+RANDOMISED = (
+    "Rank correlation with the scores of the same network after all of its weights were drawn "
+    "anew, and with those of another fold's model: a map that the weights do not change shows "
+    "the image, not the model."
+)
+NAMES = {LEAVE_ONE_OUT: "without the cell", "attention": "attention", "occlusion": "occlusion",
+         "grad_cam": "Grad-CAM", "run": "this run", "control": "control run",
+         "random": "random order", "reverse": "reverse order", "centre_first": "centre first",
+         "other_image": "another image's map", "mean_map": "mean map"}  # fmt: skip
+
+
+def evidence(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
+    """`room` is what the page has left for pictures, in characters; none without.
+
+    Raises InputError where the explanations are damaged, or of the run as it was.
+    """
+    found = read_explanations(run.path)
+    effects = cell_effects(found)
+    if found is None or effects is None:
+        return {"command": EXPLAIN}
+    table = patient_table(run, choices.ids)
+    chosen = choose_patients(table[table.index.isin(effects)])
+    shown = [
+        {"why": why, "name": row["name"], "probability": row["probability"], "label": row["label"],
+         "wrong": row["wrong"], "measures": _measures(found, patient),
+         **_logits(found, patient), "patient": patient}
+        for why, patient in chosen for row in [table.loc[patient]]
+    ]  # fmt: skip
+    missing = None
+    try:
+        cells = _pictures(run, choices, effects, [each for _, each in chosen], room)
+    except InputError as error:
+        cells, missing = {}, f"No cells are shown: {error.problems[0]}"
+    return {"command": None, "patients": shown, "cells": cells, "missing": missing, "names": NAMES,
+            "warnings": found.faithfulness.get("warnings", {}),
+            "tables": faithfulness_tables(found.faithfulness)}  # fmt: skip
+
+
+def faithfulness_tables(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return tables of estimates: each check of the run less its controls, and beside other models.
+
+    Raises InputError where faithfulness.json has another form.
+    """
+    try:
+        return _tables(content)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InputError(
+            f"{FOLDER}/faithfulness.json has another form; remove {FOLDER}, and give explain again"
+        ) from None
+
+
+def _tables(content: dict[str, Any]) -> list[dict[str, Any]]:
+    checks = [each for each in content.get("checks", []) if each["check"] in CHECKS]
+    values = {(each["model"], each["method"], each["check"], each["control"]): each
+              for each in checks}  # fmt: skip
+    rows = dict.fromkeys((each["method"], each["check"]) for each in checks)
+    titles = [f"{NAMES.get(method, method)}, {CHECKS[check]}" for method, check in rows]
+    controls = [each for each in dict.fromkeys(key[3] for key in values) if each]
+    models = [each for each in MODELS if each in {key[0] for key in values}]
+    ceiling, last = content.get("ceiling", {}), {}
+    for each in content.get("randomisation", []):
+        last[each["method"]] = each
+    by_construction = {row for row in rows
+                       for each in [values.get(("run", *row, None))]
+                       if each and each["by_construction"]}  # fmt: skip
+    return [
+        {"columns": [columns[0], *(NAMES.get(each, each) for each in columns[1:])],
+         "rows": [(title, *of_row) for title, of_row in table if any(of_row)],
+         "caption": caption}
+        for caption, columns, table in (
+            (LESS_CONTROLS, ["Area less that of", *controls],
+             [(title + (" *" if row in by_construction else ""),
+               [values.get(("run", *row, control)) for control in controls])
+              for title, row in zip(titles, rows, strict=True)]),
+            (OTHER_MODELS, ["Area", *models],
+             [(title, [values.get((model, *row, None)) for model in models])
+              for title, row in zip(titles, rows, strict=True)]),
+            (RANDOMISED, ["Rank correlation with", "the untrained network", "another fold's model"],
+             [(NAMES.get(method, method), [last[method], ceiling.get(method)])
+              for method in last]),
+        )
+        if table
+    ]  # fmt: skip
+
+
+def choose_patients(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return why and whom of `patient_table`: the surest, the worst, the nearest to the threshold.
+
+    Each patient once; fewer where no decision is wrong.
+    """
+    tumoral, reactive = (table[table["label"] == label] for label in (1, 0))
+    rising = table.assign(away=(table["probability"] - THRESHOLD).abs()).sort_values(
+        "away", kind="stable"
+    )
+    rules = [
+        ("tumoral, the surest right", tumoral[~tumoral["wrong"]].index[:1]),
+        ("reactive, the surest right", reactive[~reactive["wrong"]].index[::-1][:1]),
+        ("tumoral, the worst wrong", tumoral[tumoral["wrong"]].index[::-1][:1]),
+        ("reactive, the worst wrong", reactive[reactive["wrong"]].index[:1]),
+    ]
+    chosen = {str(patient): why for why, index in rules for patient in index}
+    others = [str(patient) for patient in rising.index if str(patient) not in chosen]
+    chosen |= dict.fromkeys(others[:2], "nearest to the threshold")
+    return [(why, patient) for patient, why in chosen.items()]
+
+
+def _logits(found: Explanations, patient: str) -> dict[str, Any]:
+    """Return the bag's logit, and that without the shown cells, where it is known."""
+    table = found.tables.get("patients")
+    if table is None or not (rows := table[table["patient"] == patient]).size:
+        return {"logit": None}
+    values = {key: float(rows[key].iloc[0]) for key in ("logit", "without_for", "without_against")}
+    return {key: None if pd.isna(value) else value for key, value in values.items()}
+
+
+def _measures(found: Explanations, patient: str) -> list[tuple[str, float]]:
+    """Return the groups of measures and clinical values that contribute most."""
+    table = found.tables.get("measures")
+    if table is None:
+        return []
+    rows = table[table["patient"] == patient].set_index("measure")["contribution"]
+    order = rows.abs().sort_values(ascending=False, kind="stable").index[:MEASURES]
+    return [(str(name), float(value)) for name, value in rows[order].items()]
+
+
+def _pictures(
+    run: Run, choices: Choices, effects: dict[str, pd.Series], patients: Sequence[str], room: int
+) -> dict[str, Any]:
+    """Return by patient and end: plain cell, effect, and its maps by method."""
+    if not choices.thumbnails:
+        raise InputError("thumbnails=false.")
+    if run.config["data"].get("layout") == "mil_table":
+        raise InputError("this cohort has feature vectors, not images.")
+    ends = {patient: strongest_cells(effects[patient]) for patient in patients}
+    wanted = {patient: [image for pairs in each.values() for image, _ in pairs]
+              for patient, each in ends.items()}  # fmt: skip
+    maps = {(patient, image): _maps(run, patient, image)
+            for patient, images in wanted.items() for image in images}  # fmt: skip
+    left = room - sum(len(uri) for each in maps.values() for uri in each.values())
+    plain = thumbnails(run, wanted, left, whole=any(maps.values()))
+    return {
+        patient: {
+            end: [(plain[patient, image], effect, maps[patient, image]) for image, effect in pairs]
+            for end, pairs in each.items() if pairs
+        }
+        for patient, each in ends.items()
+    }  # fmt: skip
+
+
+def _maps(run: Run, patient: str, image: str) -> dict[str, str]:
+    """Return a data URI of each picture that `explain` made of an image, by method."""
+    found = {}
+    for method in OF_PIXELS:
+        path = run.path / FOLDER / "pictures" / patient / f"{image}.{method}.png"
+        if not path.is_file():
+            continue
+        try:
+            found[method] = encode(open_rgb(read_bytes(path)).image, SIDE, QUALITY)
+        except (OSError, ImageProblem):
+            raise InputError(f"a map of {FOLDER} cannot be read; give explain again") from None
+    return found
