@@ -29,6 +29,7 @@ demo: $(READY) data/demo/truth.json  ## synthetic cohort, folds, predictions, Ka
 	$(BIN)/python train.py experiment=demo hydra.run.dir=runs/demo
 	$(BIN)/python -m lymphoml triage run=runs/demo sensitivity=0.9
 	$(BIN)/python predict.py run=runs/demo
+	$(BIN)/python -m lymphoml explain run=runs/demo methods=[leave_one_out,occlusion,grad_cam]
 	$(BIN)/python -m lymphoml report run=runs/demo audit=runs/demo/audit.json
 	@echo
 	@echo "Made:"
@@ -89,7 +90,7 @@ audit-deps: $(READY)  ## known vulnerabilities of the locked packages; says so w
 	$(BIN)/python .ci/audit_deps.py $(ARGS) || test $$? -eq 3
 
 # What the demo writes into runs/demo, which also holds other runs that are trained with name=demo.
-DEMO := .lock SHA256SUMS audit.json baselines.csv config.yaml environment.json fold-* folds.csv instances.csv \
+DEMO := .lock SHA256SUMS audit.json baselines.csv config.yaml environment.json explanations fold-* folds.csv instances.csv \
   ledger.jsonl metrics.json predictions.csv pseudonyms.csv report.html strata.csv tensorboard test triage.json wandb
 
 clean:  ## remove the demo and caches; never your data or other runs

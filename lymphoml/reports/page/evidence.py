@@ -157,7 +157,7 @@ def _measures(found: Explanations, patient: str) -> list[tuple[str, float]]:
         return []
     rows = table[table["patient"] == patient].set_index("measure")["contribution"]
     order = rows.abs().sort_values(ascending=False, kind="stable").index[:MEASURES]
-    return [(str(name), float(value)) for name, value in rows[order].items()]
+    return [(str(name).replace("_", " "), float(value)) for name, value in rows[order].items()]
 
 
 def _pictures(
