@@ -15,7 +15,7 @@ from lymphoml.core.types import Bytes, Features
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.datamodule import PatientBags
 from lymphoml.explain import cells, maps
-from lymphoml.explain.tables import LEAVE_ONE_OUT
+from lymphoml.explain.tables import ATTENTION, GRAD_CAM, LEAVE_ONE_OUT, OCCLUSION
 from lymphoml.models.mil import MILModel
 from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.predict import open_models
@@ -25,8 +25,6 @@ from lymphoml.runs.settings import TrainConfig
 from lymphoml.training.lightning_module import EVALUATION_CHUNK, BagClassifier
 from lymphoml.training.predict_fold import load_module
 
-ATTENTION, OCCLUSION, GRAD_CAM = "attention", "occlusion", "grad_cam"
-OF_CELLS, OF_PIXELS = (LEAVE_ONE_OUT, ATTENTION), (OCCLUSION, GRAD_CAM)
 Array = np.ndarray
 
 

@@ -18,7 +18,7 @@ from lymphoml.core.seeding import keyed_seed
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.explain import measures
-from lymphoml.explain.bag import OF_CELLS, OF_PIXELS, Bag, Opened, effects, open_folds
+from lymphoml.explain.bag import Bag, Opened, effects, open_folds
 from lymphoml.explain.parts import OF_MAPS, OF_MEASURES, OF_PATIENTS, draw, join
 from lymphoml.explain.tables import (
     FOLDER,

@@ -24,8 +24,13 @@ from lymphoml.runs.checksums import SUMS
 
 FOLDER, PARTS, SETTINGS = "explanations", "parts", "settings.json"
 CELLS = 3  # shown for tumoral, and as many against
-LEAVE_ONE_OUT = "leave_one_out"
-OF_CELLS, OF_PIXELS = (LEAVE_ONE_OUT, "attention"), ("occlusion", "grad_cam")
+LEAVE_ONE_OUT, ATTENTION, OCCLUSION, GRAD_CAM = (
+    "leave_one_out",
+    "attention",
+    "occlusion",
+    "grad_cam",
+)
+OF_CELLS, OF_PIXELS = (LEAVE_ONE_OUT, ATTENTION), (OCCLUSION, GRAD_CAM)
 TEXTS = {"patient": str, "image": str, "method": str, "measure": str}
 NUMBERS = ("effect", "contribution", "logit", "without_for", "without_against",
            "standard_deviation", "models")  # fmt: skip
