@@ -144,3 +144,32 @@ def test_plain_processes_resume_too(cohort, tmp_path, tmp_path_factory, started)
     assert last.returncode == 0
     assert re.search(r"fold 1: resuming after epoch \d of 3", last.stdout)
     assert differences(tmp_path, whole.folder) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_sweep_killed_twice_is_compared_to_the_same_bytes(cohort, tmp_path, started):
+    """`kill -9` of a sweep of two configurations, two folds and two epochs in its first folds, and
+    again in its second → the same command trains what is missing, and `compare` writes the bytes of
+    an undisturbed sweep: picture, folds, every two runs' differences"""
+    words = [ROOT / "train.py", "-cd", ROOT / "sweeps", "-cn", "ablation_small", *TINY, *ENCODER,
+             "data.crop=null", "data.resize=null", "trainer.max_epochs=2", f"data.root={cohort}",
+             "hydra.sweeper.params.lr=1e-3", "hydra.sweeper.params.scheduler=none"]  # fmt: skip
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed.mkdir()
+    for moment in ("*/fold-0/last.ckpt", "*/fold-1/last.ckpt"):
+        process = started(*words, cwd=killed)
+        wait_until(lambda moment=moment: list((killed / "runs/ablation_small").glob(moment)))
+        end(process)
+        assert process.returncode == -9
+    written = []
+    for folder in (killed, whole):
+        folder.mkdir(exist_ok=True)
+        last = python(*words, cwd=folder, limit=400)
+        assert last.returncode == 0, last.stderr
+        compare = ["-m", "lymphoml", "compare", "runs=runs/ablation_small", "pairs=true"]
+        done = python(*compare, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        names = "ablation.png", "ablation_folds.csv", "comparison_pairs.csv", "comparison.json"
+        written.append([(folder / "runs/ablation_small" / each).read_bytes() for each in names])
+    assert written[0] == written[1]
