@@ -26,6 +26,7 @@ class Predict:
 
     def execute(self) -> None:
         from lymphoml.cli.config import run_config
+        from lymphoml.evaluation.metrics import THRESHOLD
         from lymphoml.runs.ensemble import resolve_members
         from lymphoml.runs.predict import predict
         from lymphoml.runs.provenance import summarize
@@ -44,6 +45,10 @@ class Predict:
             run, members, out, self.patients, header, self.strict, self.allow_unknown_encoder,
             self.folds,
         )  # fmt: skip
+        if (several := table["standard_deviation"].notna()).any():
+            one_call = (table["lowest"] > THRESHOLD) == (table["highest"] > THRESHOLD)
+            agreed = int(one_call[several].sum())
+            print(f"all models of a patient call alike for {agreed} of {several.sum()} patients")
         if outside := int((table["outside_range"] != "").sum()):
             print(f"{outside} patients lie outside the training range, and are never ruled out")
         if "triage" in table:

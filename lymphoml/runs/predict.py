@@ -58,8 +58,9 @@ def predict(
     `members` are the runs whose models predict for `run` (`resolve_members`), each with its
     configuration; `patients` is `unlabelled` or `all`. Columns: patient, probability (mean over
     folds; in each fold that of the members' mean logit), standard_deviation (over folds, blank
-    where one model predicted), label (probability above 0.5), outside_range (a reason, see
-    `CohortShift`), and, where the run has a rule, triage (`rule_out` or `test`).
+    where one model predicted), lowest and highest (probability of a fold's model), label
+    (probability above 0.5), outside_range (a reason, see `CohortShift`), and, where the run has a
+    rule, triage (`rule_out` or `test`).
 
     A patient of the run, by id, person or images, is predicted by the models that did not train on
     that person. Unlabelled patients are counted in the run's ledger. Where `folds` are named, only
@@ -100,6 +101,8 @@ def _summarize(probabilities: pd.DataFrame, outside: pd.DataFrame) -> pd.DataFra
     columns = {
         "probability": mean,
         "standard_deviation": deviation.where(probabilities.count(axis=1) > 1),
+        "lowest": probabilities.min(axis=1),
+        "highest": probabilities.max(axis=1),
         "label": (mean > 0.5).astype(int),
         "outside_range": [max(row, key=len) for row in outside.itertuples(index=False)],
     }

@@ -60,6 +60,10 @@ def test_a_run_of_one_fold_predicts_by_that_fold(runs, cohort, capsys):
     assert "the folds of one are [0, 1]" in refused(capsys, *predict, "folds=[7]")
     assert files(Path("one")) == before
     alone = predicted(cohort, "one", "folds=[0]")
+    assert "call alike" not in capsys.readouterr().out
+    both = predicted(cohort, "both", folder="test")
+    alike = ((both["lowest"] > 0.5) == (both["highest"] > 0.5)).sum()
+    assert f"call alike for {alike} of 3 patients" in capsys.readouterr().out
     pd.testing.assert_frame_equal(predicted(cohort, "both", "folds=[0]"), alone)
     config = run_config(Path("one"), {"root": str(cohort)}, {})
     new = load_cohort(config.data).unlabelled

@@ -59,12 +59,14 @@ def test_the_test_patients_get_the_mean_over_folds(copied, tmp_path, cohort):
     assert list(written) == ["Id", "Predicted"]
     test = pd.read_csv(cohort / "testset" / "testset_data.csv")
     assert sorted(written["Id"]) == sorted(test["ID"])
-    assert list(table) == ["probability", "standard_deviation", "label", "outside_range"]
+    assert list(table) == ["probability", "standard_deviation", "lowest", "highest", "label",
+                           "outside_range"]  # fmt: skip
     assert (table["label"] == (table["probability"] > 0.5)).all()
     config = run_config(copied, {"root": str(cohort)}, {})
     new = load_cohort(config.data).unlabelled
     folds = fold_probabilities(copied, config, new, [0, 1], CohortShift())
     np.testing.assert_array_equal(table["probability"], folds.mean(axis=1))
+    np.testing.assert_array_equal(table[["lowest", "highest"]], np.sort(folds, axis=1))
 
 
 def test_a_changed_table_still_spares_each_patient_the_models_trained_on_them(
