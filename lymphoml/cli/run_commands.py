@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lymphoml.cli.options import REQUIRED, option, parse_run_list, two_values
 from lymphoml.core.errors import InputError
+
+if TYPE_CHECKING:
+    from lymphoml.runs.settings import TrainConfig
 
 
 @dataclass
@@ -25,9 +28,7 @@ class Predict:
     allow_unknown_encoder: bool = option(False, "features of a file that names no encoder")
 
     def execute(self) -> None:
-        from lymphoml.cli.config import run_config
         from lymphoml.evaluation.metrics import THRESHOLD
-        from lymphoml.runs.ensemble import resolve_members
         from lymphoml.runs.predict import predict
         from lymphoml.runs.provenance import summarize
         from lymphoml.runs.run_folder import read_environment
@@ -35,11 +36,7 @@ class Predict:
         run = Path(self.run)
         out = Path(self.out) if self.out else None
         header = two_values("header", self.header)
-        given = parse_run_list(self.members, "members") if self.members else []
-        members = {
-            member: run_config(member, self._applicable_data(member), self.trainer)
-            for member in resolve_members(run, given)
-        }
+        members = _member_configs(run, self.members, self.data, self.trainer)
         changes = summarize(read_environment(run))
         table = predict(
             run, members, out, self.patients, header, self.strict, self.allow_unknown_encoder,
@@ -62,15 +59,26 @@ class Predict:
         for change in changes:
             print(f"the run was resumed in a changed environment, {change}")
 
-    def _applicable_data(self, member: Path) -> dict[str, Any]:
-        """Return the changes that apply to a member: a file of features to those that use one."""
-        from lymphoml.runs.run_folder import read_config
 
-        if member == Path(self.run) or "features" not in self.data:
-            return self.data
-        stored = (read_config(member) or {}).get("data") or {}
-        of_file = (stored.get("features") or {}).get("path")
-        return {key: each for key, each in self.data.items() if of_file or key != "features"}
+@dataclass
+class Validate:
+    """Score a run on a labelled cohort that nobody trained on; recalibration as numbers only."""
+
+    run: str = option(REQUIRED, "finished run folder; gets validation.json")
+    data: dict[str, Any] = option({}, "of that cohort, as in predict: data.root=DIR")
+    trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
+    members: str = option("", "[A,B,...], an ensemble's, where not beside it")
+    allow_unknown_encoder: bool = option(False, "features of a file that names no encoder")
+
+    def execute(self) -> None:
+        from lymphoml.reports.validation import write_validation
+        from lymphoml.runs.finished_run import read_run
+
+        run = read_run(Path(self.run))
+        members = _member_configs(run.path, self.members, self.data, self.trainer)
+        from lymphoml.runs.validation import validate
+
+        write_validation(run, validate(run.path, members, self.allow_unknown_encoder))
 
 
 @dataclass
@@ -231,6 +239,26 @@ class Ensemble:
             paths = [path for path in paths if not member_names(path)]
         write_ensemble(paths, Path(self.out))
         print_run(Path(self.out))
+
+
+def _member_configs(
+    run: Path, given: str, data: dict[str, Any], trainer: dict[str, Any]
+) -> "dict[Path, TrainConfig]":
+    """Return the runs whose models predict, with the changes that apply to the data of each.
+
+    A file of features is for those members of an ensemble that use one.
+    """
+    from lymphoml.cli.config import run_config
+    from lymphoml.runs.ensemble import resolve_members
+    from lymphoml.runs.run_folder import read_config
+
+    def applicable(member: Path) -> dict[str, Any]:
+        stored = (read_config(member) or {}).get("data") or {}
+        of_file = member == run or (stored.get("features") or {}).get("path")
+        return {key: each for key, each in data.items() if of_file or key != "features"}
+
+    members = resolve_members(run, parse_run_list(given, "members") if given else [])
+    return {member: run_config(member, applicable(member), trainer) for member in members}
 
 
 def _run_list(text: str, but: Path | None = None) -> tuple[list[Path], Path | None]:

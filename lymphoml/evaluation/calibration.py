@@ -18,6 +18,7 @@ from lymphoml.evaluation.intervals import UNDEFINED, Estimate, proportion, wilso
 CLIP = 1e-6  # logits are taken of probabilities within [CLIP, 1 - CLIP]
 MAX_SLOPE = 1e6  # where the search ends
 TEMPERATURES = (1 / 50, 50.0)
+MAX_BINS, MIN_BIN_SIZE = 10, 5
 # Fall of the log-likelihood at the limits of a 95 % interval of one parameter.
 DROP = float(chi2.ppf(0.95, 1)) / 2
 THRESHOLDS = tuple(np.round(np.arange(0.01, 0.505, 0.01), 2).tolist())  # of a decision curve
@@ -61,14 +62,37 @@ def calibration_intercept(labels: ArrayLike, probabilities: ArrayLike) -> Estima
     return _profile_interval(lambda a: _log_likelihood(positive, x + a), _intercept(positive, x))
 
 
-def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> pd.DataFrame:
+def recalibration(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Estimate, Estimate]:
+    """Return a and b of logit P(tumoral) = a + b logit(probability), fitted together.
+
+    As `calibration_slope`, which is b; a is NaN where b is infinite or NaN.
+    """
+    slope = calibration_slope(labels, probabilities)
+    if not np.isfinite(slope.value):
+        return UNDEFINED, slope
+    positive, x = np.asarray(labels) == 1, _logits(probabilities)
+
+    def profile(a: float) -> float:
+        return -minimize_scalar(
+            lambda b: -_log_likelihood(positive, a + b * x), bracket=(0.0, 1.0), tol=1e-10
+        ).fun
+
+    return _profile_interval(profile, _intercept(positive, slope.value * x)), slope
+
+
+def reliability_bins(
+    labels: ArrayLike, probabilities: ArrayLike, bins: int | None = None
+) -> pd.DataFrame:
     """Return mean probability and observed share of tumoral patients in bins of equal count.
 
+    By default MAX_BINS, or fewer so that each has MIN_BIN_SIZE patients.
     Columns: n, probability, observed, low, high (Wilson, 95 %), a row per bin. Equal probabilities
     share a bin, which may be larger then, and another be missing.
     """
     positive = np.asarray(labels) == 1
     probability = np.asarray(probabilities, dtype=float)
+    if bins is None:
+        bins = int(np.clip(len(positive) // MIN_BIN_SIZE, 1, MAX_BINS))
     number = (rankdata(probability) - 0.5) * bins // max(1, len(probability))
     rows = []
     for inside in (number == each for each in np.unique(number)):

@@ -193,11 +193,11 @@ def _rates(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def to_json(value: Any) -> Any:
-    """Return plain Python values: numpy's numbers converted, NaN as None."""
+    """Return plain Python values: numpy's numbers converted, NaN and infinity as None."""
     if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, list):
         return [to_json(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

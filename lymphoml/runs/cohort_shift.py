@@ -1,6 +1,6 @@
 """Patients to predict, held against those that each model was trained on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from math import log10
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.training_range import IMAGE, Ranges, join_reasons, outside_ranges
+from lymphoml.data.training_range import IMAGE, Ranges, fit_ranges, join_reasons, outside_ranges
 
 MIN_PATIENTS = 10  # from which a median is compared; a single patient's value by range only
 OTHER_UNITS = {12.0: "months for years", 365.25: "days for years"}
@@ -34,6 +34,38 @@ class CohortShift:
         self._reasons.append((fold, outside_ranges(inputs, ranges)))
         self._inputs.update(inputs.items())
         self._ranges.append(ranges)
+
+    def table(self, birth_dates: Collection[str]) -> list[dict[str, Any]]:
+        """Return for each column what the patients have beside the folds' training patients.
+
+        outside, missing, missing_training   patients out of a fold's range; shares without a value
+        quantiles, quantiles_training        of SHARES (mean over folds), in years of birth dates
+        shift                                of the median, in half the distance of the outer ones
+        shares, unseen                       or, of categories: share of each; those not in training
+        """
+        names = dict.fromkeys(name for ranges in self._ranges for name in ranges)
+        inputs = pd.DataFrame(self._inputs)[[*names]]
+        new, rows = fit_ranges(inputs, birth_dates), []
+        for name, values in inputs.items():
+            known = [ranges[str(name)] for ranges in self._ranges if name in ranges]
+            outside = [each[name] != "" for _, each in self._reasons if name in each]
+            row: dict[str, Any] = {
+                "column": name, "outside": int(pd.concat(outside, axis=1).any(axis=1).sum()),
+                "missing": float(values.isna().mean()),
+                "missing_training": float(np.mean([each["missing"] for each in known])),
+            }  # fmt: skip
+            if "low" in known[0]:
+                low, middle, high = np.mean([each["quantiles"] for each in known], axis=0).tolist()
+                found = new.get(str(name), {}).get("quantiles")
+                moved = 2 * (found[1] - middle) / (high - low) if found and high > low else None
+                row |= {"quantiles": found, "quantiles_training": [low, middle, high],
+                        "shift": moved}  # fmt: skip
+            else:
+                shares = values.value_counts(normalize=True).sort_index()
+                unseen = set(shares.index) - {one for each in known for one in each["categories"]}
+                row |= {"shares": shares.to_dict(), "unseen": sorted(unseen)}
+            rows.append(row)
+        return rows
 
     def outside(self, probabilities: pd.DataFrame) -> pd.DataFrame:
         """Return why each patient (row) lies outside the range of each fold (column) that predicts.

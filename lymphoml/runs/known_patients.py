@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lymphoml.core.errors import InputError
 from lymphoml.core.user_key import key_name, read_key
 from lymphoml.data.cache import hash_images
 from lymphoml.data.cohort import Cohort
@@ -125,3 +126,17 @@ def without_trained(probabilities: pd.DataFrame, known: KnownTo, own: bool) -> p
             f"other ids"
         )
     return probabilities.mask(trained)
+
+
+def refuse_known(known: KnownTo) -> None:
+    """Raise InputError where any model was trained on one of the persons or images.
+
+    An id alone does not count: two hospitals may give the same.
+    """
+    persons, images = (table.any(axis=1) for table in known[1:])
+    if (refused := persons | images).any():
+        raise InputError(
+            f"{refused.sum()} of these {len(refused)} patients are among those that the run was "
+            f"trained on ({persons.sum()} as persons, {images.sum()} by their images), such as "
+            f"{', '.join(refused.index[refused][:3])}. Leave them out of the cohort's table."
+        )

@@ -79,9 +79,8 @@ def predict(
     digest = prediction_folder.cohort_digest(first)
     out = prediction_folder.choose_folder(run, out, digest, own, folds)
     shift = CohortShift()
-    probabilities, known = _mean_over_members(
-        members, cohorts, trained_on, patients, allow_unknown_encoder, shift
-    )
+    chosen, known = choose_patients(members, cohorts, trained_on, patients, allow_unknown_encoder)
+    probabilities = mean_over_members(members, chosen, trained_on, shift)
     probabilities = without_trained(probabilities, known, own)
     shift.report(probabilities, strict)
     outside = shift.outside(probabilities)
@@ -109,33 +108,46 @@ def _summarize(probabilities: pd.DataFrame, outside: pd.DataFrame) -> pd.DataFra
     return pd.DataFrame(columns).rename_axis("patient").reset_index()
 
 
-def _mean_over_members(
+def choose_patients(
     members: Mapping[Path, TrainConfig], cohorts: Mapping[Path, Cohort],
     trained_on: Mapping[Path, Mapping[int, TrainedOn]], patients: str,
-    allow_unknown_encoder: bool, shift: CohortShift,
-) -> tuple[pd.DataFrame, KnownTo]:  # fmt: skip
-    """Return that of `fold_probabilities`, and who is known to any member's models."""
-    tables: list[pd.DataFrame] = []
+    allow_unknown_encoder: bool,
+) -> tuple[dict[Path, Cohort], KnownTo]:  # fmt: skip
+    """Return the patients to predict as each member reads them, and who is known to any member."""
+    found: dict[Path, Cohort] = {}
     known: list[KnownTo] = []
     for member, config in members.items():
         with_images = uses_images(config.model)
-        chosen = _choose(cohorts[member], patients, trained_on[member], shown=not tables)
-        if tables and list(chosen.table.index) != list(tables[0].index):
+        chosen = _choose(cohorts[member], patients, trained_on[member], shown=not found)
+        first = next(iter(found.values()), chosen)
+        if list(chosen.table.index) != list(first.table.index):
             others = f"other patients than those of {next(iter(members))}"
             raise InputError(f"run {member}: its data settings find {others}. Give data.root=DIR.")
-        if not tables and with_images:
+        if not found and with_images:
             chosen.print_unused()
         if with_images and (file := config.data.feature_file) is not None:
             of_run = next(iter(trained_on[member].values()))
             encoder = read_encoder(file) if config.data.features.path else None
             check_encoder(member, of_run, file, encoder, allow_unknown_encoder)
         known.append(known_to(trained_on[member], config.data, chosen, with_images))
-        tables.append(fold_probabilities(member, config, chosen, list(trained_on[member]), shift))
+        found[member] = chosen
+    return found, reduce(or_, known)
+
+
+def mean_over_members(
+    members: Mapping[Path, TrainConfig], chosen: Mapping[Path, Cohort],
+    trained_on: Mapping[Path, Mapping[int, TrainedOn]], shift: CohortShift,
+) -> pd.DataFrame:  # fmt: skip
+    """Return `fold_probabilities`, of several members that of the mean logit in each fold."""
+    tables = [
+        fold_probabilities(member, config, chosen[member], list(trained_on[member]), shift)
+        for member, config in members.items()
+    ]
     probabilities = tables[0]
     if len(tables) > 1:
         averaged = mean_probability(tables)
         probabilities = pd.DataFrame(averaged, probabilities.index, probabilities.columns)
-    return probabilities, reduce(or_, known)
+    return probabilities
 
 
 def _write(

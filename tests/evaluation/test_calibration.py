@@ -15,6 +15,7 @@ from lymphoml.evaluation.calibration import (
     calibration_slope,
     decision_curve,
     recalibrate,
+    recalibration,
     reliability_bins,
     shift_prevalence,
     weighted_prevalence,
@@ -41,6 +42,23 @@ def fit(labels, offset, *x):
 
     found = minimize(loss, np.zeros(columns.shape[1]), method="BFGS", options={"gtol": 1e-8})
     return found.x, -2 * found.fun
+
+
+def test_recalibration_is_a_logistic_regression_on_the_logit():
+    labels, probabilities = cohort()
+    x = logit(probabilities)
+    (constant, factor), best = fit(labels, 0 * x, x)
+    intercept, slope = recalibration(labels, probabilities)
+    assert slope == calibration_slope(labels, probabilities)
+    assert (intercept.value, slope.value) == pytest.approx((constant, factor), abs=1e-5)
+    for limit in intercept[1:]:  # a fixed there, and b fitted
+        fixed = minimize_scalar(
+            lambda b, a=limit: np.logaddexp(0, a + b * x).sum() - labels @ (a + b * x)
+        )
+        assert best + 2 * fixed.fun == pytest.approx(DROP, abs=1e-4)
+    separated = recalibration([0, 0, 1, 1], [0.1, 0.2, 0.7, 0.8])
+    assert np.isnan(separated[0]).all()
+    assert separated[1].value == np.inf
 
 
 def test_slope_intercept_and_their_limits_are_those_of_the_likelihood():

@@ -81,3 +81,27 @@ def test_missing_values_are_held_against_their_share_in_training():
     lines, outside = findings(new, trained)
     assert lines == ["count: missing in 68% of 60 patients, in training in 10%"]
     assert not outside.any()
+
+
+def test_the_table_has_each_column_beside_the_training_patients():
+    new = TRAINED[:20].assign(
+        age=TRAINED["age"][:20] + 10, site=["A"] * 15 + ["B"] * 5,
+        count=TRAINED["count"][:20].where(TRAINED.index[:20] > 4),
+    )  # fmt: skip
+    shift, parts = CohortShift(), (TRAINED[:40], TRAINED[20:])
+    for fold, trained in enumerate(parts):
+        shift.add(fold, new, fit_ranges(trained, ["age"]))
+    rows = {row["column"]: row for row in shift.table(["age"])}
+    assert list(rows) == list(TRAINED)
+    folds = [np.quantile(each["image focus"], (1 / 6, 1 / 2, 5 / 6)) for each in parts]
+    low, middle, high = np.mean(folds, axis=0)
+    moved = (new["image focus"].median() - middle) / ((high - low) / 2)
+    assert rows["image focus"]["shift"] == pytest.approx(moved)
+    assert rows["image focus"]["quantiles_training"] == pytest.approx([low, middle, high])
+    assert all(float(each).is_integer() for each in rows["age"]["quantiles"])
+    assert rows["age"]["shift"] > 0.5
+    assert rows["count"]["missing"] == 0.25
+    assert rows["hb"]["shift"] is None  # of a constant
+    assert rows["site"]["shares"] == {"A": 0.75, "B": 0.25}
+    assert rows["site"]["unseen"] == ["B"]
+    assert rows["site"]["outside"] == 5

@@ -16,6 +16,7 @@ from lymphoml.reports.format import format_estimate, format_setting
 from lymphoml.reports.page import Choices
 from lymphoml.reports.results import count_patients
 from lymphoml.reports.run_labels import flatten
+from lymphoml.reports.validation import VALIDATION
 from lymphoml.runs.finished_run import Run, read_run, siblings
 from lymphoml.runs.provenance import data_fingerprint
 from lymphoml.runs.test_set_log import count_uses
@@ -131,7 +132,11 @@ def _fields(run: Run, choices: Choices) -> dict[str, Any]:
     if split is not None:
         origin = "shuffled, not stratified"
         grouping = f"of persons, by {rule}, {split} are both trained on and held out"
+    evaluated = (run.path / VALIDATION).is_file()
+    none = "n/a: cross-validation within one cohort; no separate evaluation data"
     return count_patients(run) | {
+        "evaluation": "see validation on other cohorts" if evaluated else none,
+        "external": " and validation on other patients" if evaluated else "",
         "audit": "see the audit of the data" if choices.audit else "",
         "predictors": ", ".join([*images, *clinical]),
         "missing": MISSING.get(data.get("missing"), ""),

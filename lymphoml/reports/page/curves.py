@@ -26,7 +26,6 @@ from lymphoml.runs.finished_run import Run
 
 CLINICAL, LEGEND = "logistic_regression", "clinical values alone (logistic regression)"
 SCALERS = {"Platt scaling": "platt", "temperature scaling": "temperature"}
-MAX_BINS, MIN_BIN_SIZE = 10, 5
 BALANCED = 0.5  # prevalence that equally weighted classes correspond to
 
 
@@ -108,7 +107,7 @@ def calibration(run: Run, choices: Choices) -> dict[str, Any]:
     prevalence = float((rows["label"] == 1).mean())
     trained = training_prevalence(run, prevalence)
     patients = rows["label"], rows["probability"].astype(float)
-    bins = reliability_bins(*patients, bins=int(np.clip(len(rows) // MIN_BIN_SIZE, 1, MAX_BINS)))
+    bins = reliability_bins(*patients)
     curves = {"this run": _net_benefit(rows, choices, trained)}
     if (baseline := run.baseline(CLINICAL)) is not None:
         clinical = baseline[run.repeat.to_numpy() == 0]

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from lymphoml.core.files import write_text
 from lymphoml.reports import format as formatting
-from lymphoml.reports import repeatability
+from lymphoml.reports import repeatability, validation
 from lymphoml.reports.page import Choices, background, chart, curves, scores
 from lymphoml.reports.page.evidence import evidence
 from lymphoml.reports.page.folds import folds
@@ -26,6 +26,7 @@ SECTIONS = {  # each has the template of its name, and a function that gives the
     "triage": ("Triage", scores.triage),
     "repeatability": ("Repeatability", repeatability.section),
     "subgroups": ("Subgroups", scores.subgroups),
+    "validation": ("Validation on other cohorts", validation.section),
     "evidence": ("Evidence", evidence),
     "patients": ("Patients", patients),
     "multiplicity": ("Multiplicity", background.multiplicity),

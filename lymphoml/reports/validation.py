@@ -1,0 +1,129 @@
+"""A run's scores on other cohorts, in the terminal and the report: the run's `validation.json`."""
+
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from lymphoml.core.errors import printable
+from lymphoml.data.persons import UNRECOGNISED
+from lymphoml.reports.format import (
+    TITLES,
+    format_count,
+    format_estimate,
+    format_score,
+    wide_console,
+)
+from lymphoml.reports.page import Choices
+from lymphoml.reports.page.curves import decision_chart, reliability_chart
+from lymphoml.reports.results import run_scores
+from lymphoml.reports.triage import GUARANTEES
+from lymphoml.runs.checksums import read_sealed, write_sealed
+from lymphoml.runs.finished_run import Run
+
+VALIDATION = "validation.json"
+
+
+def write_validation(run: Run, content: dict[str, Any]) -> None:
+    """Add a cohort's validation to the run's, in the place of an earlier one of it; print it."""
+    path = run.path / VALIDATION
+    earlier = (read_sealed(path, "validate") or {"cohorts": []})["cohorts"]
+    others = [each for each in earlier if each["digest"] != content["digest"]]
+    write_sealed(path, {"cohorts": [*others, content]})
+    found, console = describe(run, content), wide_console()
+    table = Table("", "out of fold \\[95 %]", f"cohort {content['cohort']} \\[95 %]",
+                  title=found["counts"], title_justify="left")  # fmt: skip
+    for title, own, other in found["scores"]:
+        table.add_row(title, *(format_estimate(each).replace("[", "\\[") for each in (own, other)))
+    console.print(table)
+    for line in found["lines"]:
+        console.print(line, markup=False)
+    print(path)
+
+
+def section(run: Run, choices: Choices) -> dict[str, Any]:
+    """The section of the report; empty where no cohort validates the run."""
+    content = read_sealed(run.path / VALIDATION, "validate")
+    return {"cohorts": [describe(run, each) for each in content["cohorts"]]} if content else {}
+
+
+def describe(run: Run, content: dict[str, Any]) -> dict[str, Any]:
+    """Title, counts and lines as text; scores beside the run's own; charts; rows of the shift."""
+    own, calibration = run_scores(run), content["calibration"]
+    curve = pd.DataFrame(content["decision_curve"])
+    return {
+        "title": f"{printable(content['cohort'])} ({content['digest'][:8]})",
+        "counts": f"{format_count(content['patients'], 'patient')}, {content['tumoral']} tumoral "
+        f"and {content['reactive']} reactive",
+        "scores": [(title, own.get(name), content["scores"][name])
+                   for name, title in TITLES.items()],
+        "lines": [*_rule_lines(content["rule"]), *_calibration_lines(content), *_notes(content)],
+        "reliability": reliability_chart(pd.DataFrame(calibration["bins"])),
+        "decision": decision_chart(curve),
+        "shift": [_shift_row(each) for each in content["shift"]],
+    }  # fmt: skip
+
+
+def _rule_lines(rule: dict[str, Any] | None) -> list[str]:
+    if rule is None:
+        return ["Rule-out: the run has no rule; python -m lymphoml triage run=RUN sets one."]
+    promised, reached = rule["promised"], rule["sensitivity"]
+    missed = format_count(rule["missed"], "tumoral patient")
+    verdict = "no evidence against the promise"
+    if reached["high"] < promised:
+        verdict = "the promise is not kept here"
+    return [
+        f"Rule-out, carried over: sensitivity {format_estimate(reached)}, promised {promised:g} "
+        f"{GUARANTEES[rule['guarantee']]}: {verdict}. {missed} missed, {rule['ruled_out']} "
+        f"reactive ruled out: specificity {format_estimate(rule['specificity'])}."
+    ]
+
+
+def _calibration_lines(content: dict[str, Any]) -> list[str]:
+    found, both = content["recalibration"], content["recalibration"]["both"]
+    if both["slope"]["value"] is None:
+        return ["Calibration: the probability separates the classes; the slope has no value."]
+    return [
+        f"Calibration: slope {format_estimate(both['slope'])} (below 1: overconfident), intercept "
+        f"{format_estimate(found['intercept'])} (above 0: probabilities are too low).",
+        f"Recalibration, which nothing applies: logit(p) + a with a = "
+        f"{format_estimate(found['intercept'], signed=True)}; or a + b logit(p) with a = "
+        f"{format_estimate(both['intercept'], signed=True)}, b = {format_estimate(both['slope'])}. "
+        f"Judge a recalibrated model on patients that these numbers do not come from.",
+    ]
+
+
+def _notes(content: dict[str, Any]) -> list[str]:
+    persons, outside, notes = content["persons"], content["outside_range"], []
+    if outside:
+        who = format_count(outside, "patient")
+        notes.append(f"{who} outside the training range of a fold: scored, and never ruled out.")
+    if persons["several"]:
+        who = format_count(persons["several"], "person")
+        notes.append(f"Of {who} there are several records, which count as patients.")
+    if persons["rule"] is None:
+        notes.append(f"{UNRECOGNISED[: UNRECOGNISED.index(' and')]}: each counts as a patient.")
+    return notes
+
+
+def _shift_row(row: dict[str, Any]) -> list[str]:
+    """Column, training patients, these, shift, missing here (in training), outside the range."""
+    if "shares" in row:
+        here, trained = (", ".join(f"{name} {100 * share:.0f} %" for name, share in each.items())
+                         for each in (row["shares"], row.get("shares_training", {})))  # fmt: skip
+        if row["unseen"]:
+            here += f" (not in training: {', '.join(row['unseen'])})"
+        shift = ""
+    else:
+        trained, here = (_middle(row[key]) for key in ("quantiles_training", "quantiles"))
+        shift = format_score(row["shift"], signed=True)
+    missing = f"{100 * row['missing']:.0f} % ({100 * row['missing_training']:.0f} %)"
+    return [row["column"].replace("_", " "), trained, here, shift, missing, str(row["outside"])]
+
+
+def _middle(quantiles: list[float] | None) -> str:
+    """Median, and what two thirds of the patients lie between."""
+    if quantiles is None:
+        return "n/a"
+    low, median, high = (f"{each:.3g}" for each in quantiles)
+    return f"{median} [{low}, {high}]"

@@ -1,0 +1,122 @@
+"""Validate a run on a labelled cohort that none of its models was trained on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lymphoml.core.errors import InputError
+from lymphoml.data.cohort import load_cohort
+from lymphoml.data.persons import count_persons
+from lymphoml.evaluation.calibration import (
+    calibration_intercept,
+    decision_curve,
+    recalibration,
+    reliability_bins,
+)
+from lymphoml.evaluation.intervals import proportion
+from lymphoml.evaluation.pooled import pool
+from lymphoml.evaluation.summary import to_json
+from lymphoml.runs.cohort_shift import CohortShift
+from lymphoml.runs.known_patients import refuse_known, without_trained
+from lymphoml.runs.predict import check_run, choose_patients, mean_over_members
+from lymphoml.runs.prediction_folder import cohort_digest
+from lymphoml.runs.run_folder import read_predictions_csv
+from lymphoml.runs.settings import TrainConfig
+from lymphoml.runs.triage_rule import apply_rule, read_rule
+
+
+def validate(
+    run: Path, members: Mapping[Path, TrainConfig], allow_unknown_encoder: bool = False
+) -> dict[str, Any]:
+    """Return the scores of a run's mean probability on the labelled patients of another cohort.
+
+    `members` as for `predict`; content as of `assess`, with `cohort`, its `digest`, `persons`, and
+    `shift` of `CohortShift.table`. Raises InputError where a patient was trained on, by person or
+    images, where a class is missing, or where the cohort does not fit the run.
+    """
+    trained_on = {member: check_run(member, config) for member, config in members.items()}
+    rule = read_rule(run)
+    labelled = {member: load_cohort(config.data).labelled for member, config in members.items()}
+    cohort, config = next(iter(labelled.values())), next(iter(members.values()))
+    classes = cohort.table["label"].nunique()
+    if classes < 2:
+        found = "are of one class" if classes else "have no label"
+        raise InputError(
+            f"data.root={config.data.root}: its patients {found}; a validation needs tumoral and "
+            f"reactive ones. Set data.root, data.label_column or data.label_values."
+        )
+    chosen, known = choose_patients(members, labelled, trained_on, "all", allow_unknown_encoder)
+    refuse_known(known)
+    shift = CohortShift()
+    probabilities = mean_over_members(members, chosen, trained_on, shift)
+    probabilities = without_trained(probabilities, known, own=False)
+    shift.report(probabilities, strict=False)
+    outside = shift.outside(probabilities)
+    predictions = pd.DataFrame({
+        "fold": 0, "label": cohort.table["label"], "probability": probabilities.mean(axis=1),
+        "outside_range": outside.max(axis=1),
+    }).rename_axis("patient").reset_index()  # fmt: skip
+    triage = None
+    if rule is not None:
+        triage = apply_rule(run, rule, probabilities.mask(outside != "", np.inf))
+        predictions["triage"] = triage.to_list()
+    return {
+        "cohort": cohort.name, "digest": cohort_digest(cohort),
+        "persons": count_persons(cohort, config.data), **assess(predictions, rule),
+        "shift": _with_training_shares(run, shift.table(config.data.birth_dates)),
+    }  # fmt: skip
+
+
+def assess(predictions: pd.DataFrame, rule: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what `validation.json` says of predictions: patient, fold 0, label, probability, ...
+
+    Also outside_range and, with a rule, triage. All with 95 % intervals, None where undefined or
+    infinite (classes that the probability separates have an infinite slope).
+
+    scores            of `pool`
+    calibration       intercept (slope 1), slope, bins of `reliability_bins`
+    recalibration     a and b of a + b logit(probability): `intercept` alone (b = 1), and both
+    decision_curve    of the probabilities as they are
+    rule              sensitivity and specificity reached, missed, ruled_out; promised, guarantee
+    """
+    patients = predictions["label"], predictions["probability"]
+    tumoral = predictions["label"] == 1
+    m, n = int(tumoral.sum()), int((~tumoral).sum())
+    intercept = calibration_intercept(*patients)._asdict()
+    both = dict(zip(("intercept", "slope"), recalibration(*patients), strict=True))
+    content: dict[str, Any] = {
+        "patients": m + n, "tumoral": m, "reactive": n,
+        "outside_range": int((predictions["outside_range"] != "").sum()),
+        "scores": pool(predictions, 1),
+        "calibration": {"intercept": intercept, "slope": both["slope"]._asdict(),
+                        "bins": reliability_bins(*patients).to_dict("list")},
+        "recalibration": {"intercept": intercept,
+                          "both": {name: each._asdict() for name, each in both.items()}},
+        "decision_curve": decision_curve(*patients).to_dict("list"),
+        "rule": None,
+    }  # fmt: skip
+    if rule is not None:
+        ruled_out = predictions["triage"] == "rule_out"
+        missed, cleared = int(ruled_out[tumoral].sum()), int(ruled_out[~tumoral].sum())
+        content["rule"] = {
+            "promised": rule["sensitivity"], "guarantee": rule["guarantee"],
+            "threshold": rule["threshold"], "missed": missed, "ruled_out": cleared,
+            "sensitivity": proportion(m - missed, m)._asdict(),
+            "specificity": proportion(cleared, n)._asdict(),
+        }  # fmt: skip
+    return to_json(content)
+
+
+def _with_training_shares(run: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add `shares_training` of categories, of all the run's patients, where it has them."""
+    path = run / "strata.csv"
+    strata = read_predictions_csv(path, ["patient"]) if path.is_file() else pd.DataFrame()
+    for row in rows:
+        if "shares" in row and row["column"] in strata:
+            values = strata[row["column"]]
+            known = values[values != "unknown"].value_counts(normalize=True)
+            row["shares_training"] = known.sort_index().to_dict()
+    return to_json(rows)
