@@ -121,7 +121,7 @@ def _tables(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def choose_patients(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return why and whom of `patient_table`: the surest, the worst, the nearest to the threshold.
+    """Return reason and patient, of `patient_table`: surest, worst, and nearest to the threshold.
 
     Each patient once; fewer where no decision is wrong.
     """
