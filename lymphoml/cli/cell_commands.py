@@ -20,6 +20,9 @@ class Explain:
         "of leave_one_out, attention, measures, and of pixels occlusion, grad_cam",
     )
     pictures: int = option(6, "cells of each patient that are drawn, with methods of pixels")
+    checks: bool = option(True, "measure how faithful they are: faithfulness.json")
+    control: str | None = option(None, "run of permuted labels, to check beside: RUN2")
+    truth: str | None = option(None, "kinds of single images, as for instances: truth.json or .csv")
     out: str | None = option(None, "folder; default: RUN/explanations")
     data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
 
@@ -34,11 +37,19 @@ class Explain:
         if not 0 <= self.pictures <= 1000:
             raise InputError(f"pictures={self.pictures}: must be 0 to 1000")
         _reject_ensemble(run)
-        config = run_config(run, self.data, {"accelerator": "cpu", "precision": "32-true"})
-        from lymphoml.explain.run import explain
+        if not self.checks and (self.control or self.truth):
+            raise InputError("checks=false: leave control and truth out, or set checks=true")
+        fixed = {"accelerator": "cpu", "precision": "32-true"}
+        config, other = run_config(run, self.data, fixed), None
+        from lymphoml.explain.run import ControlRun, explain
 
-        out = Path(self.out) if self.out else None
-        print(explain(run, config, patients, self.methods, self.pictures, out))
+        if self.control:
+            _reject_ensemble(Path(self.control))
+            changed = run_config(Path(self.control), self.data, fixed)
+            other = ControlRun(Path(self.control), changed)
+        out, truth = (Path(each) if each else None for each in (self.out, self.truth))
+        what = run, config, patients, self.methods, self.pictures, out
+        print(explain(*what, self.checks, other, truth))
 
 
 @dataclass
@@ -50,7 +61,7 @@ class Instances:
 
     def execute(self) -> None:
         from lymphoml.evaluation.pooled import within_bag_auroc
-        from lymphoml.reports.instance_truth import with_truth
+        from lymphoml.runs.instance_truth import with_truth
 
         found, bags = within_bag_auroc(with_truth(Path(self.run), Path(self.truth)))
         if not bags:

@@ -66,9 +66,7 @@ def find_bags(folder: Path, data: DataConfig, places: Mapping[str, Place] | None
             continue
         try:
             check_inside_root(folder / patient, data, place)
-            bags.images[patient], bags.unused[patient] = patient_images(
-                folder / patient, data, place
-            )
+            bags.images[patient], bags.unused[patient] = _images(folder / patient, data, place)
         except DataError as error:
             bags.problems.extend(error.found)
     return bags
@@ -93,8 +91,7 @@ def _folders(folder: Path, patients: Collection[str]) -> tuple[set[str], Unused]
     return present, unused
 
 
-def patient_images(bag: Path, data: DataConfig, place: Place) -> tuple[Paths, Unused]:
-    """Return the images in a patient's folder, sorted, and what is not used. Raises DataError."""
+def _images(bag: Path, data: DataConfig, place: Place) -> tuple[Paths, Unused]:
     names, unused, pattern = [], Unused(), data.image_pattern
     try:
         entries = list(os.scandir(bag))

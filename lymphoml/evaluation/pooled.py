@@ -172,8 +172,15 @@ def within_bag_auroc(table: pd.DataFrame) -> tuple[Estimate, int]:
     mixed = table[table["patient"].isin(classes.index[classes == 2])]
     bags = [bag for _, bag in mixed.groupby("patient")]
     each = np.array([delong(bag["truth"], bag["probability"])[0] for bag in bags])
-    if not len(each):
-        return UNDEFINED, 0
-    drawn = np.random.default_rng(SEED).integers(len(each), size=(RESAMPLES, len(each)))
-    interval = bootstrap_interval(each[drawn].mean(axis=1), len(each))
-    return Estimate(float(each.mean()), *interval), len(each)
+    return mean_over_persons(each, np.arange(len(each))), len(each)
+
+
+def mean_over_persons(values: Array, persons: Array) -> Estimate:
+    """Return the mean of `values` (n); its interval resamples `persons` (n). NaN without any."""
+    if not len(values):
+        return UNDEFINED
+    _, person = np.unique(persons, return_inverse=True)
+    sums, counts = np.bincount(person, values), np.bincount(person)
+    drawn = np.random.default_rng(SEED).integers(len(sums), size=(RESAMPLES, len(sums)))
+    replicates = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return Estimate(float(values.mean()), *bootstrap_interval(replicates, len(sums)))

@@ -19,6 +19,8 @@ from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.explain import measures
 from lymphoml.explain.bag import Bag, Opened, effects, open_folds
+from lymphoml.explain.checks import CHECKS, RUN, Checks, ControlRun, plan_checks
+from lymphoml.explain.faithfulness import print_summary, write_faithfulness
 from lymphoml.explain.parts import OF_MAPS, OF_MEASURES, OF_PATIENTS, draw, join
 from lymphoml.explain.tables import (
     FOLDER,
@@ -50,17 +52,21 @@ class Explainer:
     folder: Path
     training: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # by fold
     groups: list[str] = field(default_factory=list)  # of the measures
+    checks: Checks | None = None
 
     def explain_fold(self, opened: Opened, patients: Sequence[str], part: Path) -> None:
         """Write the part's measures, patients and maps, where there are any, then its cells."""
         found: dict[str, list[pd.DataFrame]] = {OF_MEASURES: [], OF_PATIENTS: [], ".csv": []}
         places = opened.places(self.methods)
+        held_out = self.checks.held_out.get(opened.fold, ()) if self.checks else ()
+        checked: list[pd.DataFrame] = []
         arrays = {method: np.array(place) for method, place in places.items()}
         with progress_bar(f"fold {opened.fold}", len(patients), "patients") as bar:
             for patient in patients:
                 names = [path.name for path in opened.bags.cohort.images[patient]]
                 bag = opened.bag(patient)
-                for method, values, pixels in effects(bag, self.methods):
+                said = [*effects(bag, self.methods)]
+                for method, values, pixels in said:
                     rows = {"patient": patient, "image": names, "method": method, "effect": values}
                     found[".csv"].append(pd.DataFrame(rows))
                     if pixels is not None:
@@ -69,10 +75,14 @@ class Explainer:
                         found[OF_PATIENTS].append(self._logits(bag, values))
                 if MEASURES in self.methods:
                     found[OF_MEASURES].append(self._measures(opened, bag))
+                if patient in held_out:
+                    checked.append(self.checks.rows(RUN, opened, bag, said))  # type: ignore[union-attr]
                 bar.advance()
         if arrays:
             with atomic_write(part.with_name(part.name + OF_MAPS)) as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        if checked:
+            write_csv(self.folder / CHECKS / f"{part.name}.csv", pd.concat(checked), private=True)
         nothing = pd.DataFrame(columns=["patient", "image", "method", "effect"])
         for ending, tables in found.items():
             if tables or ending == ".csv":
@@ -128,21 +138,27 @@ class Explainer:
 def explain(
     run: Path, config: TrainConfig, patients: Sequence[str] | None = None,
     methods: Sequence[str] = ("leave_one_out",), pictures: int = 0, out: Path | None = None,
+    checks: bool = False, control: ControlRun | None = None, truth: Path | None = None,
 ) -> Path:  # fmt: skip
     """Write the files of `tables`, maps and pictures below RUN/explanations; return it.
 
     `patients` None: all. A labelled patient is explained by the models that did not train on that
     patient, one a repeat; an unlabelled one by all. Given are the mean over models and their
     standard deviation. All images count, also where `data.eval_bag_size` is set. Of methods of
-    pixels the `pictures` images of largest effect are drawn. Continues after an interruption.
-    Raises InputError.
+    pixels the `pictures` images of largest effect are drawn. With `checks`, also writes and prints
+    how faithful the methods are, those of `control` beside, and how they agree with the `truth` of
+    single images. Continues after an interruption. Raises InputError.
     """
     trained_on = check_run(run, config)
     _check_methods(run, config, methods)
     cohort = load_cohort(config.data)
     chosen = _choose(cohort, patients)
-    folder = _start(run, out or run / FOLDER, chosen, methods)
-    explainer = Explainer(run, config, methods, folder)
+    tested = [each for each in methods if each != MEASURES]
+    planned = (
+        checks and plan_checks(run, config, cohort, chosen, tested, trained_on, control, truth)
+    ) or None
+    folder = _start(run, out or run / FOLDER, chosen, methods, planned)
+    explainer = Explainer(run, config, methods, folder, checks=planned)
     for name, part in (("labelled", cohort.labelled), ("unlabelled", cohort.unlabelled)):
         if set(chosen) & set(part.table.index) or (name == "labelled" and MEASURES in methods):
             _explain_part(explainer, name, part, chosen, trained_on)
@@ -150,6 +166,10 @@ def explain(
     if pictures and set(methods) & {*OF_PIXELS}:
         store: Any = open_instance_store(config.data, cohort.subset(chosen).images)[0]
         draw(folder, store, table, pictures)
+    if planned is not None:
+        planned.write_others(folder, ControlRun(run, config), cohort)
+        persons, sizes = cohort.table["group"], planned.sizes(cohort)
+        print_summary(write_faithfulness(folder, persons, sizes, not planned.unlabelled))
     return folder
 
 
@@ -191,16 +211,19 @@ def _choose(cohort: Cohort, patients: Sequence[str] | None) -> list[str]:
     return sorted(set(patients)) if patients is not None else list(known)
 
 
-def _start(run: Path, folder: Path, patients: Sequence[str], methods: Sequence[str]) -> Path:
+def _start(
+    run: Path, folder: Path, patients: Sequence[str], methods: Sequence[str], checks: Checks | None
+) -> Path:  # fmt: skip
     """Make the folder, or keep what an interrupted command of the same settings left in it."""
     ids = sha256_of(patients)
-    settings = {"run": sha256(run / SUMS), "patients": ids, "methods": [*methods]}
+    settings = {"run": sha256(run / SUMS), "patients": ids, "methods": [*methods],
+                "checks": None if checks is None else checks.digests}  # fmt: skip
     path = folder / SETTINGS
     if folder.exists() and any(folder.iterdir()):
         if not path.is_file() or read_mapping(path, "remove the folder") != settings:
             raise InputError(
-                f"out={folder}: holds explanations of other patients, by other methods or of the "
-                f"run as it was, or other files; give another out=, or remove it"
+                f"out={folder}: holds explanations of other patients, by other methods or checks, "
+                f"of the run as it was, or other files; give another out=, or remove it"
             )
     else:
         write_json(path, settings)
@@ -226,3 +249,5 @@ def _explain_part(
             explainer.fit_measures(opened, known)
         if own and not part.with_suffix(".csv").exists():
             explainer.explain_fold(opened, own, part)
+        if explainer.checks is not None and name == "labelled":
+            explainer.checks.write_randomised(explainer.folder, opened)

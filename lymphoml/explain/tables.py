@@ -33,7 +33,7 @@ LEAVE_ONE_OUT, ATTENTION, OCCLUSION, GRAD_CAM = (
 OF_CELLS, OF_PIXELS = (LEAVE_ONE_OUT, ATTENTION), (OCCLUSION, GRAD_CAM)
 TEXTS = {"patient": str, "image": str, "method": str, "measure": str}
 NUMBERS = ("effect", "contribution", "logit", "without_for", "without_against",
-           "standard_deviation", "models")  # fmt: skip
+           "standard_deviation", "models", "value")  # fmt: skip
 KEYS = {
     "cells": (["patient", "image", "method"], ["effect"]),
     "patients": (["patient"], ["logit", "without_for", "without_against"]),

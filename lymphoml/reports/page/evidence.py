@@ -68,10 +68,7 @@ def evidence(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
         cells = _pictures(run, choices, effects, [each for _, each in chosen], room)
     except InputError as error:
         cells, missing = {}, f"No cells are shown: {error.problems[0]}"
-    drawn = dict.fromkeys(method for ends in cells.values() for pairs in ends.values()
-                          for _, _, maps in pairs for method in maps)  # fmt: skip
-    return {"command": None, "maps": [NAMES[each] for each in drawn], "patients": shown,
-            "cells": cells, "missing": missing, "names": NAMES,
+    return {"command": None, "patients": shown, "cells": cells, "missing": missing, "names": NAMES,
             "warnings": found.faithfulness.get("warnings", {}),
             "tables": faithfulness_tables(found.faithfulness)}  # fmt: skip
 
@@ -124,7 +121,7 @@ def _tables(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def choose_patients(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return reason and patient, of `patient_table`: surest, worst, and nearest to the threshold.
+    """Return why and whom of `patient_table`: the surest, the worst, the nearest to the threshold.
 
     Each patient once; fewer where no decision is wrong.
     """

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from lymphoml.cli.main import main
 from lymphoml.evaluation.pooled import within_bag_auroc
-from lymphoml.reports.instance_truth import with_truth
+from lymphoml.runs.instance_truth import with_truth
 from tests.promises.jobs import refused
 from tests.reports.fabricate import list_files, make_small_run
 

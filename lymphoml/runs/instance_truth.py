@@ -18,6 +18,14 @@ def with_truth(run: Path, truth: Path) -> pd.DataFrame:
     instances = read_run(run).instances()
     if instances is None or instances.empty:
         raise InputError(f"{run}: has no per-image predictions")
+    return join_truth(instances, truth, str(run))
+
+
+def join_truth(instances: pd.DataFrame, truth: Path, source: str) -> pd.DataFrame:
+    """Return images (columns patient and image, of `source`) with their truth, in this order.
+
+    Raises InputError where that is invalid or does not have them all.
+    """
     known = _from_json(truth, instances) if truth.suffix == ".json" else _from_csv(truth)
     joined = instances.merge(known, on=["patient", "image"], how="left")
     missing = joined[joined["truth"].isna()]
@@ -25,7 +33,7 @@ def with_truth(run: Path, truth: Path) -> pd.DataFrame:
         first = missing.iloc[0]
         raise InputError(
             f"{truth}: no truth for image {first['image']} of patient {first['patient']}, and for "
-            f"{len(missing) - 1} more images of {run}; {ADVICE}"
+            f"{len(missing) - 1} more images of {source}; {ADVICE}"
         )
     return joined
 
