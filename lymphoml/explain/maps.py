@@ -58,7 +58,7 @@ def grad_cam(
     maps = []
     for number, (chunk, towards) in enumerate(zip(chunks, gradient.split(CHUNK), strict=True)):
         if layer is not None:
-            maps.append(_layer_map(model, transform(chunk), at, towards))
+            maps.append(layer_map(model, transform(chunk), at, towards))
             continue
         activations = kept[number] if kept else _encode(model, transform(chunk), at, True)[1]
         height, width = activations.shape[2:]
@@ -114,13 +114,14 @@ def blurred(image: Tensor) -> Tensor:
     return gaussian_blur(image, 2 * round(2 * sigma) + 1, sigma)
 
 
-def centre_and_step(encoder: nn.Module) -> tuple[float, float]:
+def centre_and_step(encoder: nn.Module, end: str | None = None) -> tuple[float, float]:
     """Return the pixel that a map's first position looks at, and pixels from one to the next.
 
-    Of square kernels in the order of the encoder's modules, shortcuts left out. With padding, a
+    `end` is the layer that the map goes into: the mean over positions, or another by its name. Of
+    square kernels in the order of the encoder's modules, shortcuts left out. With padding, a
     position of stride 32 looks at pixels 0, 32, ..., not at the middles of 32.
     """
-    centre, step, end = 0.0, 1, _mean_layer(encoder)
+    centre, step, end = 0.0, 1, end or _mean_layer(encoder)
     for name, module in encoder.named_modules():
         if name == end:
             break
@@ -168,7 +169,7 @@ def _encode(model: Any, pixels: Tensor, layer: str, before: bool) -> tuple[Tenso
         return model.encoder(pixels), seen[0]
 
 
-def _layer_map(model: Any, pixels: Tensor, layer: str, towards: Tensor) -> Tensor:
+def layer_map(model: Any, pixels: Tensor, layer: str, towards: Tensor) -> Tensor:
     """Return the map at the output of `layer`, from the gradient by the features `towards`."""
     with torch.enable_grad(), _seen(model.encoder.get_submodule(layer), before=False) as seen:
         features = model.encoder(pixels.requires_grad_())
