@@ -16,6 +16,7 @@ from lymphoml.data.cohort import Cohort
 from lymphoml.explain.bag import Bag, Opened, effects, open_folds
 from lymphoml.explain.deletion import Row, check_cells, check_places, right_by_construction
 from lymphoml.explain.randomised import cascade, part_of, rank_correlation, scores
+from lymphoml.explain.regions import check_regions
 from lymphoml.explain.tables import ATTENTION, LEAVE_ONE_OUT, OF_PIXELS, PARTS
 from lymphoml.runs.checksums import SUMS
 from lymphoml.runs.instance_truth import join_truth
@@ -59,8 +60,10 @@ class Checks:
         maps = {method: maps for method, (_, maps) in by_method.items() if maps is not None}
         rows = [*check_cells(bag, cells, self.truth.get(bag.patient))]
         if maps and bag.patient in self.placed:
-            places = opened.places([*maps])
-            rows += check_places(bag, some_images(bag.patient, len(bag.images)), maps, places)
+            places, chosen = opened.places([*maps]), some_images(bag.patient, len(bag.images))
+            rows += check_places(bag, chosen, maps, places)
+            paths, crop = opened.bags.cohort.images[bag.patient], opened.bags.data.crop
+            rows += check_regions(bag, paths, crop, chosen, maps, places)
         return self._table(who, bag, rows)
 
     @staticmethod
@@ -185,7 +188,7 @@ def _check_control(
         if own != others:
             raise InputError(
                 f"control={control.path}: has other {what} than {run}; give a run that differs in "
-                f"its labels alone, such as data.permute_labels=true"
+                f"its labels alone, such as data.shuffle_bag_labels=true"
             )
 
 

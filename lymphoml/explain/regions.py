@@ -18,11 +18,10 @@ from lymphoml.data.decoding import open_rgb, read_image
 from lymphoml.explain.bag import Bag
 from lymphoml.explain.deletion import Row
 from lymphoml.explain.maps import centre_and_step, layer_map, logit_gradient, spread
+from lymphoml.explain.tables import EARLIER, GRAD_CAM, REGION
 from lymphoml.features.segmentation import segment
 
 Array = np.ndarray
-CHECK = "evidence_in_"
-EARLIER = "grad_cam_earlier"  # Grad-CAM behind the last stage but one
 
 
 class Regions(NamedTuple):
@@ -61,16 +60,15 @@ def find_regions(image: Array, crop: int | None, size: tuple[int, int]) -> Regio
     cell = segment(image)
     if not cell.found:
         return None
+    height, width = image.shape[:2]
+    side_y, side_x = (height, width) if crop is None else (crop, crop)
+    top, left = (height - side_y) // 2, (width - side_x) // 2
     found = []
     for mask in (cell.nucleus, cell.whole):
-        full = np.zeros(image.shape[:2], dtype=np.uint8)
-        top, left = (
-            (whole - part) // 2 for whole, part in zip(full.shape, mask.shape, strict=True)
-        )
-        full[top : top + mask.shape[0], left : left + mask.shape[1]] = 255 * mask
-        height, width = full.shape if crop is None else (crop, crop)
-        top, left = (full.shape[0] - height) // 2, (full.shape[1] - width) // 2
-        seen = Image.fromarray(full[top : top + height, left : left + width])
+        full = np.zeros((height, width), dtype=np.uint8)
+        y, x = (height - mask.shape[0]) // 2, (width - mask.shape[1]) // 2
+        full[y : y + mask.shape[0], x : x + mask.shape[1]] = 255 * mask
+        seen = Image.fromarray(full[top : top + side_y, left : left + side_x])
         small = seen.resize(size[::-1], Image.Resampling.BOX)
         found.append(np.asarray(small, dtype=float) / 255)
     return Regions(*found)
@@ -88,17 +86,17 @@ def check_regions(
     size = (bag.images.shape[2], bag.images.shape[3])
     maps = {method: [spread(values[each], *places[method], *size) for each in chosen]
             for method, values in found.items()}  # fmt: skip
-    maps |= _at_earlier_stage(bag, chosen, size) if "grad_cam" in found else {}
+    maps |= _at_earlier_stage(bag, chosen, size) if GRAD_CAM in found else {}
     regions = [find_regions(np.asarray(open_rgb(read_image(paths[each])).image), crop, size)
                for each in chosen]  # fmt: skip
     for method, of_images in maps.items():
         shares = [region.shares(bag.call * values)
                   for region, values in zip(regions, of_images, strict=True) if region]  # fmt: skip
-        for region, control in shares[0] if shares else ():
-            values = np.array([each[region, control] for each in shares])
-            known = values[~np.isnan([each[region, ""] for each in shares])]
-            mean = float(known.mean()) if len(known) else np.nan
-            yield Row(method, f"{CHECK}{region}", control, 0, mean)
+        with_evidence = [each for each in shares if not np.isnan(each["cell", ""])]
+        keys = list(with_evidence[0]) if with_evidence else []
+        for region, control in keys:
+            mean = float(np.mean([each[region, control] for each in with_evidence]))
+            yield Row(method, f"{REGION}{region}", control, 0, mean)
 
 
 def _at_earlier_stage(

@@ -30,6 +30,8 @@ LEAVE_ONE_OUT, ATTENTION, OCCLUSION, GRAD_CAM = (
     "occlusion",
     "grad_cam",
 )
+REGION = "evidence_in_"  # how the checks of `regions` begin
+EARLIER = "grad_cam_earlier"  # Grad-CAM behind the last stage but one
 OF_CELLS, OF_PIXELS = (LEAVE_ONE_OUT, ATTENTION), (OCCLUSION, GRAD_CAM)
 TEXTS = {"patient": str, "image": str, "method": str, "measure": str}
 NUMBERS = ("effect", "contribution", "logit", "without_for", "without_against",

@@ -7,7 +7,8 @@ from PIL import Image
 from torch import nn
 
 from lymphoml.explain.bag import Bag
-from lymphoml.explain.regions import CHECK, EARLIER, check_regions, find_regions
+from lymphoml.explain.regions import check_regions, find_regions
+from lymphoml.explain.tables import EARLIER, REGION
 from lymphoml.models.fusion.trained import Concat
 from lymphoml.models.mil import MILModel
 from lymphoml.models.pooling.statistics import Mean
@@ -81,5 +82,5 @@ def test_a_network_that_sees_darkness_looks_at_the_cell(tmp_path, sign):
     found = {(row.method, row.check, row.control): row.value for row in rows}
     assert bag.call == 1
     for method in ("grad_cam", EARLIER):
-        assert found[method, f"{CHECK}cell", ""] > 2 * found[method, f"{CHECK}cell", "area"]
-        assert found[method, f"{CHECK}nucleus", ""] > 3 * found[method, f"{CHECK}nucleus", "area"]
+        assert found[method, f"{REGION}cell", ""] > 2 * found[method, f"{REGION}cell", "area"]
+        assert found[method, f"{REGION}nucleus", ""] > 3 * found[method, f"{REGION}nucleus", "area"]

@@ -217,7 +217,9 @@ def make_explanations(run: Path, images: dict[str, Any]) -> None:
     faithfulness = {
         "warnings": {"grad_cam": "It shows no more than a map of the middle."},
         "checks": [check | {"model": model, "control": control} for model, control in
-                   (("run", None), ("run", "random"), ("untrained", None))],
+                   (("run", None), ("run", "random"), ("untrained", None))]
+        + [check | {"model": "run", "check": "evidence_in_cell", "control": control}
+           for control in (None, "area", "untrained")],
         "randomisation": [estimate | {"method": "grad_cam", "step": "conv1", "seed_spread": 0.1}],
         "ceiling": {"grad_cam": estimate | {"labelled": True}},
     }  # fmt: skip

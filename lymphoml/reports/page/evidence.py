@@ -11,39 +11,19 @@ from lymphoml.data.decoding import ImageProblem, open_rgb
 from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.explain.tables import (
     FOLDER,
-    LEAVE_ONE_OUT,
     OF_PIXELS,
     Explanations,
     cell_effects,
     read_explanations,
 )
 from lymphoml.reports.page import Choices
+from lymphoml.reports.page.faithfulness import NAMES, faithfulness_tables
 from lymphoml.reports.page.patients import EXPLAIN, patient_table, strongest_cells
 from lymphoml.reports.page.thumbnails import encode, thumbnails
 from lymphoml.runs.finished_run import Run
 
 MEASURES = 6  # groups that are listed of each patient
 SIDE, QUALITY = 112, 70  # of a map's picture
-CHECKS = {"cells_deletion": "cells left out", "cells_insertion": "cells alone",
-          "places_deletion": "places blurred", "places_insertion": "places sharpened"}  # fmt: skip
-MODELS = ("run", "control", "untrained")
-LESS_CONTROLS = (
-    "How far the logit towards the model's own call moves as cells, or places in them, go in order "
-    "of their evidence, less the same in another order: above 0, the order says more than that "
-    "one. Mean over patients, 95 % interval. * right by construction: no evidence."
-)
-OTHER_MODELS = (
-    "The same for models that must know nothing of the disease: faithful to a model is not true."
-)
-RANDOMISED = (
-    "Rank correlation with the scores of the same network after all of its weights were drawn "
-    "anew, and with those of another fold's model: a map that the weights do not change shows "
-    "the image, not the model."
-)
-NAMES = {LEAVE_ONE_OUT: "without the cell", "attention": "attention", "occlusion": "occlusion",
-         "grad_cam": "Grad-CAM", "run": "this run", "control": "control run",
-         "random": "random order", "reverse": "reverse order", "centre_first": "centre first",
-         "other_image": "another image's map", "mean_map": "mean map"}  # fmt: skip
 
 
 def evidence(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
@@ -73,55 +53,8 @@ def evidence(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
             "tables": faithfulness_tables(found.faithfulness)}  # fmt: skip
 
 
-def faithfulness_tables(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return tables of estimates: each check of the run less its controls, and beside other models.
-
-    Raises InputError where faithfulness.json has another form.
-    """
-    try:
-        return _tables(content)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise InputError(
-            f"{FOLDER}/faithfulness.json has another form; remove {FOLDER}, and give explain again"
-        ) from None
-
-
-def _tables(content: dict[str, Any]) -> list[dict[str, Any]]:
-    checks = [each for each in content.get("checks", []) if each["check"] in CHECKS]
-    values = {(each["model"], each["method"], each["check"], each["control"]): each
-              for each in checks}  # fmt: skip
-    rows = dict.fromkeys((each["method"], each["check"]) for each in checks)
-    titles = [f"{NAMES.get(method, method)}, {CHECKS[check]}" for method, check in rows]
-    controls = [each for each in dict.fromkeys(key[3] for key in values) if each]
-    models = [each for each in MODELS if each in {key[0] for key in values}]
-    ceiling, last = content.get("ceiling", {}), {}
-    for each in content.get("randomisation", []):
-        last[each["method"]] = each
-    by_construction = {row for row in rows
-                       for each in [values.get(("run", *row, None))]
-                       if each and each["by_construction"]}  # fmt: skip
-    return [
-        {"columns": [columns[0], *(NAMES.get(each, each) for each in columns[1:])],
-         "rows": [(title, *of_row) for title, of_row in table if any(of_row)],
-         "caption": caption}
-        for caption, columns, table in (
-            (LESS_CONTROLS, ["Area less that of", *controls],
-             [(title + (" *" if row in by_construction else ""),
-               [values.get(("run", *row, control)) for control in controls])
-              for title, row in zip(titles, rows, strict=True)]),
-            (OTHER_MODELS, ["Area", *models],
-             [(title, [values.get((model, *row, None)) for model in models])
-              for title, row in zip(titles, rows, strict=True)]),
-            (RANDOMISED, ["Rank correlation with", "the untrained network", "another fold's model"],
-             [(NAMES.get(method, method), [last[method], ceiling.get(method)])
-              for method in last]),
-        )
-        if table
-    ]  # fmt: skip
-
-
 def choose_patients(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return why and whom of `patient_table`: the surest, the worst, the nearest to the threshold.
+    """Return reason and patient, of `patient_table`: surest, worst, and nearest to the threshold.
 
     Each patient once; fewer where no decision is wrong.
     """

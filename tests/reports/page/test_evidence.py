@@ -8,7 +8,8 @@ import pytest
 
 from lymphoml.core.errors import InputError
 from lymphoml.reports.page import Choices
-from lymphoml.reports.page.evidence import choose_patients, evidence, faithfulness_tables
+from lymphoml.reports.page.evidence import choose_patients, evidence
+from lymphoml.reports.page.faithfulness import faithfulness_tables
 from lymphoml.reports.page.page import render
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import make_run_of, make_small_run
@@ -52,14 +53,16 @@ def test_cells_have_their_maps_and_the_logit_is_given_without_them(run):
 
 
 def test_each_check_stands_beside_its_controls_and_other_models(run):
-    checks, models, randomised = evidence(run, Choices(), ROOM)["tables"]
-    assert checks["columns"] == ["Area less that of", "random order"]
-    assert models["columns"] == ["Area", "this run", "untrained"]
-    assert [table["rows"][0][0] for table in (checks, models, randomised)] == [
-        "Grad-CAM, places blurred", "Grad-CAM, places blurred", "Grad-CAM"]  # fmt: skip
+    checks, models, regions, randomised = evidence(run, Choices(), ROOM)["tables"]
+    assert checks.columns == ["Area less that of", "random order"]
+    assert models.columns == ["Area", "this run", "untrained"]
+    assert [table.rows[0][0] for table in (checks, models, regions, randomised)] == [
+        "Grad-CAM, places blurred", "Grad-CAM, places blurred", "Grad-CAM, in the cell", "Grad-CAM"
+    ]  # fmt: skip
+    assert [bool(each) for each in regions.rows[0][1:]] == [True, True, False, True, False]
     assert faithfulness_tables({}) == []
     page = render("", "evidence", evidence(run, Choices()))
-    assert page.count("[0.400, 0.600]") == 5
+    assert page.count("[0.400, 0.600]") == 8
     with pytest.raises(InputError, match="has another form"):
         faithfulness_tables({"checks": [{"check": "cells_deletion"}]})
 
