@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lymphoml.cli.options import REQUIRED, option
+from lymphoml.cli.options import REQUIRED, option, reject_ensemble
 from lymphoml.core.errors import InputError
 
 
@@ -36,7 +36,7 @@ class Explain:
             patients = [each.strip(" '\"") for each in self.patients[1:-1].split(",")]
         if not 0 <= self.pictures <= 1000:
             raise InputError(f"pictures={self.pictures}: must be 0 to 1000")
-        _reject_ensemble(run)
+        reject_ensemble(run)
         if not self.checks and (self.control or self.truth):
             raise InputError("checks=false: leave control and truth out, or set checks=true")
         fixed = {"accelerator": "cpu", "precision": "32-true"}
@@ -44,7 +44,7 @@ class Explain:
         from lymphoml.explain.run import ControlRun, explain
 
         if self.control:
-            _reject_ensemble(Path(self.control))
+            reject_ensemble(Path(self.control))
             changed = run_config(Path(self.control), self.data, fixed)
             other = ControlRun(Path(self.control), changed)
         out, truth = (Path(each) if each else None for each in (self.out, self.truth))
@@ -90,15 +90,8 @@ class Repeatability:
         if not 1 <= self.draws <= 1000:
             raise InputError(f"draws={self.draws}: must be 1 to 1000")
         run = read_run(Path(self.run))
-        _reject_ensemble(run.path)
+        reject_ensemble(run.path)
         config = run_config(run.path, self.data, self.trainer)
         from lymphoml.runs.repeatability import measure
 
         write_repeatability(run.path, measure(run, config, self.draws, self.seed))
-
-
-def _reject_ensemble(run: Path) -> None:
-    from lymphoml.runs.ensemble import member_names
-
-    if names := member_names(run):
-        raise InputError(f"run={run}: is an ensemble; give a member: {', '.join(names)}")

@@ -116,3 +116,11 @@ def check_out(out: Path, root: Path, name: str) -> None:
         raise InputError(f"out={out}: is within data.root={root}, which is only read")
     if out.is_dir():
         raise InputError(f"out={out}: is a folder; give a file, such as {out / name}")
+
+
+def reject_ensemble(run: Path) -> None:
+    """Raise InputError, naming its members, for a run that has no models of its own."""
+    from lymphoml.runs.ensemble import member_names
+
+    if names := member_names(run):
+        raise InputError(f"run={run}: is an ensemble; give a member: {', '.join(names)}")

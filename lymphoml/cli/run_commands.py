@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Predict:
     """Predict patients with a finished run: the mean over its folds, and a Kaggle submission."""
 
-    run: str = option(REQUIRED, "run folder")
+    run: str = option("", "run folder")
+    model: str = option("", "instead of run: folder of export, which needs no torch, and out=DIR")
     data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
     trainer: dict[str, Any] = option({}, "the same for trainer: trainer.accelerator=cpu")
     out: str | None = option(None, "folder; RUN/test, or for another cohort RUN/test-...")
@@ -28,7 +29,40 @@ class Predict:
     allow_unknown_encoder: bool = option(False, "features of a file that names no encoder")
 
     def execute(self) -> None:
-        from lymphoml.evaluation.metrics import THRESHOLD
+        if bool(self.run) == bool(self.model):
+            raise InputError("give run=RUN, or model=DIR of `python -m lymphoml export`")
+        table = self._by_model() if self.model else self._by_run()
+        if (several := table["standard_deviation"].notna()).any():
+            one_call = (table["lowest"] > 0.5) == (table["highest"] > 0.5)
+            agreed = int(one_call[several].sum())
+            print(f"all models of a patient call alike for {agreed} of {several.sum()} patients")
+        if outside := int((table["outside_range"] != "").sum()):
+            print(f"{outside} patients lie outside the training range, and are never ruled out")
+        if "triage" in table:
+            ruled_out = (table["triage"] == "rule_out").sum()
+            rule = Path(self.run) / "triage.json" if self.run else self.model
+            how = "applied per fold model, not to the mean probability shown"
+            print(f"triage: {ruled_out} patients ruled out by {rule}, {how}")
+        elif self.folds:
+            print("no triage column: a rule is made of all folds")
+        elif self.run:
+            command = f"python -m lymphoml triage run={self.run}"
+            print(f"no triage column: {command} sets the rule for it")
+
+    def _by_model(self) -> Any:
+        from lymphoml.deploy.predict import predict
+
+        of_run = {"trainer": {}, "members": "", "folds": [], "allow_unknown_encoder": False}
+        if given := [key for key, default in of_run.items() if getattr(self, key) != default]:
+            raise InputError(f"{', '.join(given)}: has no effect with model=; leave it out")
+        if not self.out:
+            raise InputError("out=...: give a folder for the predictions of model=")
+        header = two_values("header", self.header)
+        return predict(
+            Path(self.model), self.data, Path(self.out), self.patients, header, self.strict
+        )
+
+    def _by_run(self) -> Any:
         from lymphoml.runs.predict import predict
         from lymphoml.runs.provenance import summarize
         from lymphoml.runs.run_folder import read_environment
@@ -42,22 +76,9 @@ class Predict:
             run, members, out, self.patients, header, self.strict, self.allow_unknown_encoder,
             self.folds,
         )  # fmt: skip
-        if (several := table["standard_deviation"].notna()).any():
-            one_call = (table["lowest"] > THRESHOLD) == (table["highest"] > THRESHOLD)
-            agreed = int(one_call[several].sum())
-            print(f"all models of a patient call alike for {agreed} of {several.sum()} patients")
-        if outside := int((table["outside_range"] != "").sum()):
-            print(f"{outside} patients lie outside the training range, and are never ruled out")
-        if "triage" in table:
-            ruled_out, rule = (table["triage"] == "rule_out").sum(), run / "triage.json"
-            how = "applied per fold model, not to the mean probability shown"
-            print(f"triage: {ruled_out} patients ruled out by {rule}, {how}")
-        elif self.folds:
-            print("no triage column: a rule is made of all folds")
-        else:
-            print(f"no triage column: python -m lymphoml triage run={run} sets the rule for it")
         for change in changes:
             print(f"the run was resumed in a changed environment, {change}")
+        return table
 
 
 @dataclass

@@ -65,6 +65,12 @@ class ClinicalEncoder:
         features[:, np.isin(self.names, self.constant)] = 0
         return features.astype(np.float32)
 
+    def number(self, name: str, value: float | str | None) -> float:
+        """Return a column's value as a number: of a category its place, NaN of None."""
+        if isinstance(value, str):
+            return float(self.columns[name]["categories"].index(value))
+        return np.nan if value is None else value
+
     def state(self) -> dict[str, Any]:
         return asdict(self)
 

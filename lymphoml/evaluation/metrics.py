@@ -8,8 +8,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef
 
+from lymphoml.evaluation.cross_conformal import rule_out_scores
 from lymphoml.evaluation.intervals import balanced_accuracy_interval, delong, proportion
-from lymphoml.evaluation.rule_out import rule_out_scores, sample_rank
+from lymphoml.evaluation.rule_out import sample_rank
 
 THRESHOLD = 0.5  # a probability above it is called tumoral; fixed, since tuning it is optimistic
 SENSITIVITY = 0.95  # of specificity_at_95

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
+from lymphoml.evaluation.cross_conformal import rule_out_scores
 from lymphoml.evaluation.intervals import (
     NO_INTERVAL,
     UNDEFINED,
@@ -25,7 +26,7 @@ from lymphoml.evaluation.intervals import (
 )
 from lymphoml.evaluation.metrics import SCORES, SENSITIVITY, THRESHOLD, score_fold
 from lymphoml.evaluation.paired import draw_patients
-from lymphoml.evaluation.rule_out import RESAMPLES, SEED, rule_out_scores, sample_rank
+from lymphoml.evaluation.rule_out import RESAMPLES, SEED, sample_rank
 
 Array = np.ndarray
 Scores = dict[str, dict[str, float]]  # value, low and high of each score

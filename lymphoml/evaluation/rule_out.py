@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta, binom
 
+from lymphoml.evaluation.cross_conformal import rule_out_scores
 from lymphoml.evaluation.intervals import UNDEFINED, Estimate, proportion, wilson
 
 CONFIDENCE = 0.95
@@ -82,17 +83,6 @@ def confident_size(sensitivity: float) -> int:
     return ceil(log(1 - CONFIDENCE) / log(sensitivity))
 
 
-def rule_out_scores(predictions: pd.DataFrame) -> pd.Series:
-    """Return what the rule compares: the probability, infinite outside the training range.
-
-    Here alone it is decided that a model never rules out a patient with an `outside_range`.
-    Conformal prediction holds for any score of a model and a patient, so for this one.
-    """
-    if "outside_range" not in predictions:
-        return predictions["probability"]
-    return predictions["probability"].mask(predictions["outside_range"] != "", np.inf)
-
-
 def held_out(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return label and mean out-of-fold score over repeats, a row per patient, sorted by id.
 
@@ -102,26 +92,6 @@ def held_out(predictions: pd.DataFrame) -> pd.DataFrame:
     rows = predictions.assign(probability=rule_out_scores(predictions))
     means = rows.groupby("patient")[["label", "probability"]].mean().astype({"label": int})
     return means.assign(probability=means["probability"].clip(upper=1))
-
-
-def below_rank(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
-    """Return for each new patient how many tumoral patients rank no higher, by the same models.
-
-    `new` holds the probability by each fold's model (column) of each new patient (row), infinite
-    where the patient lies outside that model's training range. A tumoral patient's out-of-fold
-    probability is compared with the new patient's by the models that held the former out (means
-    over repeats). A count below the rank rules out. Models that agree make this the threshold; else
-    it is cross-conformal: Vovk 2015, Annals of Mathematics and Artificial Intelligence 74:9.
-    """
-    groups: dict[tuple[int, ...], list[float]] = {}  # of tumoral patients held out together
-    predictions = predictions.assign(probability=rule_out_scores(predictions))
-    for _, rows in predictions[predictions["label"] == 1].groupby("patient"):
-        models = tuple(sorted(rows["fold"].tolist()))
-        groups.setdefault(models, []).append(rows["probability"].mean())
-    count = pd.Series(0, index=new.index)
-    for models, values in groups.items():
-        count += np.searchsorted(np.sort(values), new[list(models)].mean(axis=1), side="right")
-    return count
 
 
 def _miss(sensitivity: float) -> Fraction:

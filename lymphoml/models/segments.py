@@ -5,7 +5,6 @@ bag the same bits alone as in a batch, and is deterministic on a GPU. `lengths` 
 must sum to `n`. Half precision is reduced in single precision. Bags are not empty.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -25,8 +24,7 @@ def segment_mean(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float[Tenso
 
 def segment_variance(values: Features, mean: Bags, lengths: Lengths) -> Bags:
     """Return the mean squared distance from `mean`, that of each bag."""
-    own_mean = torch.repeat_interleave(mean, lengths.to(mean.device), dim=0)
-    return segment_mean((values - own_mean).square(), lengths)
+    return segment_mean((values - repeat(mean, lengths, values)).square(), lengths)
 
 
 def segment_max(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float[Tensor, "b *d"]:
@@ -39,7 +37,7 @@ def segment_logsumexp(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float[
 
 
 def segment_logmeanexp(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float[Tensor, "b *d"]:
-    return _reduce(values, lengths, lambda bag: bag.logsumexp(0) - math.log(len(bag)))
+    return _reduce(values, lengths, lambda bag: bag.logsumexp(0) - _count(bag).log())
 
 
 def segment_quantiles(
@@ -49,8 +47,8 @@ def segment_quantiles(
 
     def quantiles(bag: Tensor) -> Tensor:
         # Levels are not binary fractions: 0.14 * 50 is slightly above 7, and means 7.
-        ranks = [max(math.ceil(level * len(bag) - 1e-6), 1) - 1 for level in levels]
-        return bag.sort(0).values[ranks]
+        wanted = torch.tensor(levels, dtype=torch.float64) * _count(bag) - 1e-6
+        return bag.sort(0).values[wanted.ceil().clamp(min=1).long() - 1]
 
     return _reduce(values, lengths, quantiles)
 
@@ -61,10 +59,11 @@ def segment_top_mean(
     """Return the mean of the highest `fraction` of the bag, at least one; the last in part."""
 
     def top_mean(bag: Tensor) -> Tensor:
-        kept = max(fraction * len(bag), 1.0)
-        ranked = bag.sort(0, descending=True).values[: math.ceil(kept)]
-        ranks = torch.arange(len(ranked), device=bag.device, dtype=bag.dtype)
-        weights = (kept - ranks).clamp(max=1) / kept
+        kept = (fraction * _count(bag)).clamp(min=1)
+        ranks = torch.arange(bag.shape[0], dtype=torch.float64)
+        counts = ranks < kept
+        weights = (kept - ranks[counts].to(bag)).clamp(max=1) / kept
+        ranked = bag.sort(0, descending=True).values[counts]
         return (weights.view(-1, *[1] * (bag.dim() - 1)) * ranked).sum(0)
 
     return _reduce(values, lengths, top_mean)
@@ -72,7 +71,13 @@ def segment_top_mean(
 
 def segment_softmax(values: Float[Tensor, "n *d"], lengths: Lengths) -> Float[Tensor, "n *d"]:
     """Return the softmax over each bag, which sums to one there."""
-    return torch.cat([bag.softmax(0) for bag in _split(values, lengths)])
+    return torch.cat([bag.softmax(0) for bag in split(values, lengths)])
+
+
+def repeat(values: Tensor, lengths: Lengths, instances: Tensor) -> Tensor:
+    """Return each bag's row of `values` for each of its `instances` (n ...)."""
+    places = torch.arange(instances.shape[0], device=values.device).unsqueeze(1)
+    return values.index_select(0, (places >= lengths.cumsum(0).to(values.device)).sum(1))
 
 
 def at_least_single(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -81,8 +86,15 @@ def at_least_single(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def _reduce(values: Tensor, lengths: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
-    return torch.stack([reduce(bag) for bag in _split(values, lengths)])
+    return torch.stack([reduce(bag) for bag in split(values, lengths)])
 
 
-def _split(values: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-    return at_least_single(values).split(lengths.tolist())
+def split(values: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+    """Return each bag's rows, in single precision at least; a single bag's may be any number."""
+    values = at_least_single(values)
+    return (values,) if len(lengths) == 1 else values.split(lengths.tolist())
+
+
+def _count(bag: Tensor) -> Tensor:
+    """Return the number of instances as a tensor: an exported graph takes it from its input."""
+    return torch.full((), bag.shape[0], dtype=torch.float64)

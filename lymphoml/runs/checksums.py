@@ -66,6 +66,16 @@ def verify_checksums(folder: Path, weights: bool = False) -> None:
         raise InputError(problems)
 
 
+def changed_files(folder: Path) -> list[Path]:
+    """Return the listed files that are missing or not as listed, weights left out."""
+    return [
+        folder / name
+        for name, digest in _read(folder / SUMS).items()
+        if Path(name).suffix not in WEIGHTS
+        and not ((folder / name).is_file() and sha256(folder / name) == digest)
+    ]
+
+
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
     """Write a result made of the run's predictions, with their digest and one of itself."""
     content = content | {PREDICTIONS: sha256(path.with_name("predictions.csv"))}

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
-from hashlib import sha256
 from operator import or_
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pandas as pd
 import pytorch_lightning as pl
 
 from lymphoml.core.errors import InputError, quoted
-from lymphoml.core.files import csv_text, write_json, write_text
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import PatientBags
@@ -84,28 +82,19 @@ def predict(
     probabilities = without_trained(probabilities, known, own)
     shift.report(probabilities, strict)
     outside = shift.outside(probabilities)
-    predictions = _summarize(probabilities, outside)
+    predictions = prediction_folder.summarize(probabilities, outside)
     if rule is not None:
         scores = probabilities.mask(outside != "", np.inf)
         predictions["triage"] = apply_rule(run, rule, scores).to_list()
     unlabelled = int((first.table["label"].loc[probabilities.index] < 0).sum())
     source = prediction_folder.made_from(run, members, digest, own, folds)
-    _write(run, out, predictions, header, unlabelled, source)
+
+    def record(digest: str) -> None:
+        if unlabelled:  # before the files: every use is recorded, wherever a kill strikes
+            test_set_log.record(run, "predict", digest, unlabelled, folds=source.get("folds"))
+
+    prediction_folder.write(out, predictions, header, source, record)
     return predictions
-
-
-def _summarize(probabilities: pd.DataFrame, outside: pd.DataFrame) -> pd.DataFrame:
-    """The mean over folds, how far these differ, the label and the longest reason."""
-    mean, deviation = probabilities.mean(axis=1), probabilities.std(axis=1, ddof=0)
-    columns = {
-        "probability": mean,
-        "standard_deviation": deviation.where(probabilities.count(axis=1) > 1),
-        "lowest": probabilities.min(axis=1),
-        "highest": probabilities.max(axis=1),
-        "label": (mean > 0.5).astype(int),
-        "outside_range": [max(row, key=len) for row in outside.itertuples(index=False)],
-    }
-    return pd.DataFrame(columns).rename_axis("patient").reset_index()
 
 
 def choose_patients(
@@ -148,26 +137,6 @@ def mean_over_members(
         averaged = mean_probability(tables)
         probabilities = pd.DataFrame(averaged, probabilities.index, probabilities.columns)
     return probabilities
-
-
-def _write(
-    run: Path, out: Path, predictions: pd.DataFrame, header: tuple[str, str], unlabelled: int,
-    source: dict[str, Any],
-) -> None:  # fmt: skip
-    """Write the two tables and what they were made from; count a use of unlabelled patients."""
-    content = csv_text(out / "predictions.csv", predictions)
-    submission = predictions[["patient", "label"]].set_axis(list(header), axis=1)
-    sent = csv_text(out / "submission.csv", submission)
-    digest = sha256(content.encode()).hexdigest()
-    if unlabelled:
-        # Before the files: every use is recorded, wherever a kill strikes.
-        test_set_log.record(run, "predict", digest, unlabelled, folds=source.get("folds"))
-    write_text(out / "submission.csv", sent)
-    write_text(out / "predictions.csv", content)
-    write_json(out / prediction_folder.MADE_FROM, source | {"predictions_sha256": digest})
-    tumoral, path = int(predictions["label"].sum()), out / "predictions.csv"
-    print(f"{len(predictions)} patients, {tumoral} called tumoral: {path}")
-    print(f"Kaggle file: {out / 'submission.csv'}")
 
 
 def check_run(run: Path, config: TrainConfig, folds: Sequence[int] = ()) -> dict[int, TrainedOn]:

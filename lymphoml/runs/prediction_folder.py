@@ -1,12 +1,15 @@
-"""What predictions were made from, so that no two cohorts share a folder or a submission."""
+"""A folder of predictions, and what they were made from: no two cohorts share one."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+import pandas as pd
+
 from lymphoml.core import files
 from lymphoml.core.errors import InputError
+from lymphoml.core.files import csv_text
 from lymphoml.core.untrusted import read_bytes, read_mapping
 from lymphoml.data.cohort import Cohort
 from lymphoml.runs.checksums import SUMS
@@ -15,6 +18,7 @@ from lymphoml.runs.trained_on import TrainedOn, column_digests, differing_column
 
 MADE_FROM = "predictions.json"  # beside predictions.csv
 AGAIN = "run predict.py again"
+MIXED = "holds a run, or predictions of another cohort or other folds; give another folder"
 
 
 def cohort_digest(cohort: Cohort) -> str:
@@ -49,14 +53,18 @@ def choose_folder(
         print("this is not the run's own cohort: its predictions go to a folder of their own")
         return run / default.name.replace("test", f"test-{digest[:8]}")
     if out.resolve() == default.resolve():
-        mixed = not own
-    else:
-        found = read_mapping(out / MADE_FROM, AGAIN) if (out / MADE_FROM).is_file() else {}
-        holds = any((out / name).exists() for name in ("config.yaml", "predictions.csv"))
-        mixed = holds and (found.get("cohort"), found.get("folds", [])) != (digest, [*folds])
-    if mixed:
-        holding = "a run, or predictions of another cohort or other folds"
-        raise InputError(f"out={out}: holds {holding}; give another folder")
+        if own:
+            return out
+        raise InputError(f"out={out}: {MIXED}")
+    return check_folder(out, digest, folds)
+
+
+def check_folder(out: Path, digest: str, folds: Sequence[int] = ()) -> Path:
+    """Return `out`. Raises InputError where it holds a run, a model, or other predictions."""
+    found = read_mapping(out / MADE_FROM, AGAIN) if (out / MADE_FROM).is_file() else {}
+    holds = any((out / name).exists() for name in ("config.yaml", "config.json", "predictions.csv"))
+    if holds and (found.get("cohort"), found.get("folds", [])) != (digest, [*folds]):
+        raise InputError(f"out={out}: {MIXED}")
     return out
 
 
@@ -73,6 +81,38 @@ def _digest(run: Path, folds: Sequence[int]) -> str:
     """Return that of a run's files, or of the files of named folds, which may be all there is."""
     lists = [fold_folder(run, fold) / SUMS for fold in folds] or [run / SUMS]
     return sha256(b"".join(map(read_bytes, lists))).hexdigest()
+
+
+def summarize(probabilities: pd.DataFrame, outside: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over folds, how far these differ, the label and the longest reason."""
+    mean, deviation = probabilities.mean(axis=1), probabilities.std(axis=1, ddof=0)
+    columns = {
+        "probability": mean,
+        "standard_deviation": deviation.where(probabilities.count(axis=1) > 1),
+        "lowest": probabilities.min(axis=1),
+        "highest": probabilities.max(axis=1),
+        "label": (mean > 0.5).astype(int),
+        "outside_range": [max(row, key=len) for row in outside.itertuples(index=False)],
+    }
+    return pd.DataFrame(columns).rename_axis("patient").reset_index()
+
+
+def write(
+    out: Path, predictions: pd.DataFrame, header: tuple[str, str], source: Mapping[str, object],
+    record: Callable[[str], None] = lambda digest: None,
+) -> None:  # fmt: skip
+    """Write both tables and what they were made from; `record` first gets the digest of one."""
+    content = csv_text(out / "predictions.csv", predictions)
+    submission = predictions[["patient", "label"]].set_axis(list(header), axis=1)
+    sent = csv_text(out / "submission.csv", submission)
+    digest = sha256(content.encode()).hexdigest()
+    record(digest)
+    files.write_text(out / "submission.csv", sent)
+    files.write_text(out / "predictions.csv", content)
+    files.write_json(out / MADE_FROM, {**source, "predictions_sha256": digest})
+    tumoral, path = int(predictions["label"].sum()), out / "predictions.csv"
+    print(f"{len(predictions)} patients, {tumoral} called tumoral: {path}")
+    print(f"Kaggle file: {out / 'submission.csv'}")
 
 
 def check_own_predictions(run: Path, folds: Sequence[int] = ()) -> Path:

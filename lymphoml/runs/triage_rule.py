@@ -1,16 +1,20 @@
 """The rule-out rule of a run folder, `triage.json`, applied to new patients."""
 
+from math import inf, isinf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.evaluation.rule_out import below_rank
+from lymphoml.evaluation.cross_conformal import Scores, count_below, tumoral_scores
 from lymphoml.runs.checksums import read_sealed
 from lymphoml.runs.run_folder import read_out_of_fold
 
 RULE = "triage.json"
+SHARED = ("sensitivity", "guarantee", "rank", "threshold", "n_tumoral", "n_reactive", "folds",
+          "repeats", "prevalence", "outcomes", "assumptions")  # fmt: skip
 
 
 def read_rule(run: Path) -> dict[str, Any] | None:
@@ -34,9 +38,35 @@ def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> 
     A patient of the run, NaN where a model has trained on that person, is judged as those that made
     the rule were: the held-out probability against the threshold.
     """
-    predictions = read_out_of_fold(run)
-    ruled_out = below_rank(predictions, probabilities) < rule["rank"]
+    scores = tumoral_scores(read_out_of_fold(run))
+    ruled_out = count_below(scores, probabilities) < rule["rank"]
     own = probabilities.isna().any(axis=1)
     limit = float("-inf") if rule["threshold"] is None else rule["threshold"]
     ruled_out[own] = probabilities[own].mean(axis=1) < limit
+    return ruled_out.map({True: "rule_out", False: "test"})
+
+
+def portable_rule(run: Path) -> dict[str, Any] | None:
+    """Return the rule as it can leave the run, None without one: patients' scores without ids.
+
+    Of tumoral patients that the same folds held out only the `rank` lowest scores matter; a score
+    is None where it is infinite.
+    """
+    if (rule := read_rule(run)) is None:
+        return None
+    scores = tumoral_scores(read_out_of_fold(run))
+    lowest = [
+        {"folds": [*folds], "scores": [None if isinf(each) else each for each in values.tolist()]}
+        for folds, values in ((each, scores[each][: rule["rank"]]) for each in sorted(scores))
+    ]
+    return {key: rule[key] for key in SHARED if key in rule} | {"lowest": lowest}
+
+
+def apply_portable(rule: dict[str, Any], probabilities: pd.DataFrame) -> pd.Series:
+    """Return what `apply_rule` does of a `portable_rule`; no patient is of the run."""
+    scores: Scores = {
+        tuple(each["folds"]): np.array([inf if one is None else one for one in each["scores"]])
+        for each in rule["lowest"]
+    }
+    ruled_out = count_below(scores, probabilities) < rule["rank"]
     return ruled_out.map({True: "rule_out", False: "test"})

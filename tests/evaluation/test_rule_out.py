@@ -7,6 +7,7 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
 
+from lymphoml.evaluation.cross_conformal import below_rank
 from lymphoml.evaluation.intervals import wilson
 from lymphoml.evaluation.metrics import thresholds
 from lymphoml.evaluation.pooled import pool
@@ -14,7 +15,6 @@ from lymphoml.evaluation.rule_out import (
     assess,
     average_rank,
     average_size,
-    below_rank,
     confident_rank,
     confident_size,
     held_out,

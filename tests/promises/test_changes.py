@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
+from lymphoml.evaluation.cross_conformal import rule_out_scores
 from lymphoml.evaluation.metrics import SCORES, score_fold
-from lymphoml.evaluation.rule_out import rule_out_scores
 from lymphoml.evaluation.summary import over_repeats
 from lymphoml.reports.run_summary import print_run
 from lymphoml.runs import predict as prediction

@@ -107,7 +107,7 @@ class SigmoidWeightedMean(Pooling):
     def score(self, features: Features) -> PerImage:
         """Return the logit of a_k."""
         norm, score = self.norm, at_least_single(self.w(features))
-        if len(features) > 1:
+        if not self.training or len(features) > 1:
             return norm(score).squeeze(1)
         statistics = norm.running_mean, norm.running_var
         return batch_norm(score, *statistics, norm.weight, norm.bias).squeeze(1)

@@ -9,6 +9,7 @@ from lymphoml.core.types import Features, Lengths, PerImage
 from lymphoml.models.pooling.statistics import Pooling
 from lymphoml.models.segments import (
     at_least_single,
+    repeat,
     segment_logmeanexp,
     segment_logsumexp,
     segment_max,
@@ -16,6 +17,7 @@ from lymphoml.models.segments import (
     segment_softmax,
     segment_sum,
     segment_top_mean,
+    split,
 )
 
 
@@ -131,10 +133,9 @@ class DSMIL(InstanceScorer):
     def weights(self, features: Features, lengths: Lengths) -> PerImage:
         """Return the attention a_k of each instance; it sums to one over a bag."""
         queries = at_least_single(self.q(features))
-        scores = self.score(features).split(lengths.tolist())
-        starts = (lengths.cumsum(0) - lengths).tolist()
-        pairs = zip(starts, scores, strict=True)
+        scores = split(self.score(features), lengths)
+        pairs = zip(lengths.cumsum(0) - lengths, scores, strict=True)
         critical = torch.stack([start + bag.argmax() for start, bag in pairs])
-        critical_of = torch.repeat_interleave(critical, lengths.to(critical.device))
+        critical_of = repeat(critical, lengths, features)
         similarity = (queries * queries[critical_of]).sum(1) / queries.shape[1] ** 0.5
         return segment_softmax(similarity, lengths)

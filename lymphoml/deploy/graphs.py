@@ -1,0 +1,163 @@
+"""A run's models as two graphs: raw images to features, features and clinical values to answers."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from lymphoml.data.clinical import ClinicalEncoder
+from lymphoml.data.decoding import Preprocessing
+from lymphoml.models.mil import MILModel
+
+PRECISION = 22  # bits of Pillow's weights after the point
+
+
+class Preprocess(nn.Module):
+    """From images as decoded (n h w 3), uint8, to those that a store holds (n 3 h w), uint8.
+
+    The central crop, then Pillow's bicubic resize, to the bit: two products with its integer
+    weights, rounded and clipped after each.
+    """
+
+    weights: Tensor
+
+    def __init__(self, preprocessing: Preprocessing):
+        super().__init__()
+        self.crop, self.resize = preprocessing.crop, preprocessing.resize
+        if self.crop and self.resize:
+            self.register_buffer("weights", pillow_weights(self.crop, self.resize))
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.permute(0, 3, 1, 2)
+        if self.crop:
+            for axis in (2, 3):
+                first = (images.shape[axis] - self.crop) // 2
+                images = images.index_select(axis, first + torch.arange(self.crop))
+        if not self.resize:
+            return images
+        weights = self.weights if self.crop else pillow_weights(images.shape[2], self.resize)
+        rows = _round(images.double() @ weights.T)
+        return _round(weights @ rows).to(torch.uint8)
+
+
+def pillow_weights(size: int, resize: int) -> Tensor:
+    """Return Pillow's bicubic weights (resize, size): whole numbers of 2^-PRECISION, in double."""
+    places = torch.arange(size, dtype=torch.float64)
+    scale = (places[-1] + 1) / resize
+    width = scale.clamp(min=1)
+    centre = ((torch.arange(resize, dtype=torch.float64) + 0.5) * scale).unsqueeze(1)
+    first, last = (centre - 2 * width + 0.5).floor(), (centre + 2 * width + 0.5).floor()
+    x = ((places - centre + 0.5) * (1 / width)).abs()
+    near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+    weights = torch.where((places >= first) & (places < last), weights, 0.0)
+    weights = weights / weights.sum(1, keepdim=True) * 2**PRECISION
+    return (weights.abs() + 0.5).floor() * weights.sign()
+
+
+def _round(sums: Tensor) -> Tensor:
+    return ((sums + 2 ** (PRECISION - 1)) / 2**PRECISION).floor().clamp(0, 255)
+
+
+class Encoders(nn.Module):
+    """From a bag's images (n h w 3), or vectors (n d), to features (m n e).
+
+    There is one m for each model and view, model by model; evaluation averages over `views`.
+    """
+
+    def __init__(
+        self, models: Sequence[MILModel], views: Sequence[Sequence[Callable[..., Tensor]]],
+        preprocess: nn.Module | None,
+    ):  # fmt: skip
+        super().__init__()
+        self.preprocess = preprocess or nn.Identity()
+        self.encoders = nn.ModuleList(
+            model.encoder for model in models if model.encoder is not None
+        )
+        self.views = views
+
+    def forward(self, instances: Tensor) -> Tensor:
+        instances = self.preprocess(instances)
+        features = []
+        for encoder, views in zip(self.encoders, self.views, strict=True):
+            of_views = torch.cat([view(instances) for view in views])  # through the network at once
+            features += encoder(of_views).unflatten(0, (len(views), instances.shape[0])).unbind()
+        return torch.stack(features)
+
+
+class Clinical(nn.Module):
+    """`ClinicalEncoder` of one patient: numbers (c), double, to features (1 k).
+
+    The numbers are as in the table, a category its place in alphabetical order, NaN where missing.
+    """
+
+    fill: Tensor
+    mean: Tensor
+    scale: Tensor
+    category: Tensor  # NaN of a number
+    column: Tensor
+    logged: Tensor
+    used: Tensor
+
+    def __init__(self, encoder: ClinicalEncoder):
+        super().__init__()
+        numbers: list[float] = []
+        column: list[int] = []
+        for place, each in enumerate(encoder.columns.values()):
+            of_column = range(1, len(each["categories"])) if "categories" in each else [np.nan]
+            numbers += of_column
+            column += [place] * len(of_column)
+        log = [bool(each.get("log")) for each in encoder.columns.values()]
+        fill = [encoder.number(name, encoder.fill.get(name)) for name in encoder.columns]
+        for name, values in (("fill", fill), ("mean", encoder.mean), ("scale", encoder.scale),
+                             ("category", numbers)):  # fmt: skip
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
+        self.register_buffer("column", torch.tensor(column))
+        self.register_buffer("logged", torch.tensor(log)[self.column])
+        self.register_buffer("used", torch.tensor(~np.isin(encoder.names, encoder.constant)))
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = torch.where(values.isnan(), self.fill, values)[self.column]
+        is_category = values.eq(self.category).double() + 0 * values  # NaN of NaN
+        numbers = torch.where(self.logged, values.log(), values)
+        features = torch.where(self.category.isnan(), numbers, is_category)
+        scaled = (features - self.mean) / self.scale
+        return torch.where(self.used, scaled, 0.0).float().unsqueeze(0)
+
+
+class Heads(nn.Module):
+    """From a bag's features (m n e) and its clinical values (c) to what the models answer.
+
+    Returns the mean probability, its logit, and the probability of each model (k).
+    """
+
+    def __init__(
+        self, models: Sequence[MILModel], clinical: Sequence[ClinicalEncoder] | None, views: int
+    ):
+        super().__init__()
+        self.models = nn.ModuleList(models)
+        self.clinical: Any = clinical and nn.ModuleList(map(Clinical, clinical))
+        self.views = views
+
+    def forward(
+        self, features: Tensor | None, values: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        logits = []
+        model: Any
+        for number, model in enumerate(self.models):
+            clinical = torch.zeros(1, 0) if self.clinical is None else self.clinical[number](values)
+            if features is None:
+                logits.append(model.classify(None, torch.ones(1).long(), clinical))
+                continue
+            lengths = torch.full((1,), features.shape[1])
+            views = features[number * self.views : (number + 1) * self.views].unbind()
+            each = [model.classify(view, lengths, clinical) for view in views]
+            logits.append(torch.stack(each).mean(0))
+        logit = torch.cat(logits)
+        probabilities = torch.sigmoid(logit).double()
+        both = logsigmoid(logit.double()), logsigmoid(-logit.double())
+        of_mean = both[0].logsumexp(0) - both[1].logsumexp(0)
+        return probabilities.mean(0), of_mean, probabilities

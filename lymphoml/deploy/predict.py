@@ -1,0 +1,100 @@
+"""Predict a table of patients with an exported model: the files that a run gives, without torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lymphoml.core.errors import InputError
+from lymphoml.core.files import sha256
+from lymphoml.core.progress import progress_bar
+from lymphoml.data.cohort import Cohort, load_cohort
+from lymphoml.data.settings import DataConfig
+from lymphoml.data.training_range import model_inputs
+from lymphoml.deploy.runtime import ExportedModel
+from lymphoml.runs import prediction_folder
+from lymphoml.runs.checksums import SUMS
+from lymphoml.runs.cohort_shift import CohortShift
+from lymphoml.runs.trained_on import check_overrides
+from lymphoml.runs.triage_rule import apply_portable
+
+
+def predict(
+    folder: Path, changes: Mapping[str, Any], out: Path, patients: str, header: tuple[str, str],
+    strict: bool = False,
+) -> pd.DataFrame:  # fmt: skip
+    """Write `predictions.csv` and `submission.csv` into `out`; return the predictions.
+
+    The columns are those of `lymphoml.runs.predict`; `changes` are to the data settings of the
+    model's run. All models predict every patient: who they were trained on is not in the folder.
+    Raises InputError where the cohort does not fit the model, or differs from it if `strict`.
+    """
+    model = ExportedModel(folder)
+    check_overrides({"data": changes})
+    data = DataConfig.read(_merged(model.config["data"], {"cache": ".cache", **changes}))
+    cohort = choose(load_cohort(data), patients)
+    digest = prediction_folder.cohort_digest(cohort)
+    prediction_folder.check_folder(out, digest)
+    if model.uses_images:
+        cohort.print_unused()
+    folds = model.config["folds"]
+    probabilities = pd.DataFrame(_probabilities(model, cohort, data), cohort.table.index, folds)
+    inputs = model_inputs(cohort, data, bool(model.columns), model.uses_images)
+    shift = CohortShift()
+    for fold in folds:
+        shift.add(fold, inputs, model.ranges[str(fold)])
+    shift.report(probabilities, strict)
+    outside = shift.outside(probabilities)
+    predictions = prediction_folder.summarize(probabilities, outside)
+    if model.rule is not None:
+        scores = probabilities.mask(outside != "", np.inf)
+        predictions["triage"] = apply_portable(model.rule, scores).to_list()
+    source = {"model": sha256(folder / SUMS), "cohort": digest, "own_cohort": False}
+    prediction_folder.write(out, predictions, header, source)
+    return predictions
+
+
+def choose(cohort: Cohort, patients: str) -> Cohort:
+    """Return the patients that `patients`, `unlabelled` or `all`, names. Raises InputError."""
+    if patients not in ("unlabelled", "all"):
+        raise InputError(f"patients={patients}: must be unlabelled or all")
+    chosen = cohort if patients == "all" else cohort.unlabelled
+    if not len(chosen.table):
+        raise InputError(
+            f"cohort {cohort.name}: every patient has a label. patients=all predicts them all."
+        )
+    return chosen
+
+
+def _probabilities(model: ExportedModel, cohort: Cohort, data: DataConfig) -> np.ndarray:
+    """Return a row a patient, in the cohort's order, and a column a fold."""
+    rows = []
+    store = _features(model, cohort, data) if model.features else None
+    with progress_bar("predicting", len(cohort.table), "patients") as bar:
+        for patient in cohort.table.index:
+            instances = store.bag(patient) if store else model.read_images(cohort.images[patient])
+            try:
+                rows.append(model.predict(instances, dict(cohort.table.loc[patient])).by_fold)
+            except InputError as error:
+                raise InputError(f"patient {patient}: {each}" for each in error.problems) from None
+            bar.advance()
+    return np.stack(rows)
+
+
+def _features(model: ExportedModel, cohort: Cohort, data: DataConfig) -> Any:
+    """Return the vectors of the patients' images, which are no part of the model: needs torch."""
+    from lymphoml.features.instance_store import open_instance_store
+
+    store: Any = open_instance_store(data, cohort.images)[0]
+    if store.names != model.features:
+        raise InputError("the features differ from those that the model was trained on")
+    return store
+
+
+def _merged(stored: Any, changes: Any) -> Any:
+    """Return nested settings with changes."""
+    if not isinstance(stored, Mapping) or not isinstance(changes, Mapping):
+        return changes
+    return {**stored, **{key: _merged(stored.get(key), each) for key, each in changes.items()}}

@@ -1,0 +1,47 @@
+"""How many tumoral patients a new one ranks above, by models that held them out; without scipy."""
+
+import numpy as np
+import pandas as pd
+
+Scores = dict[tuple[int, ...], np.ndarray]  # by the folds whose models held the patients out
+
+
+def rule_out_scores(predictions: pd.DataFrame) -> pd.Series:
+    """Return what the rule compares: the probability, infinite outside the training range.
+
+    Here alone it is decided that a model never rules out a patient with an `outside_range`.
+    Conformal prediction holds for any score of a model and a patient, so for this one.
+    """
+    if "outside_range" not in predictions:
+        return predictions["probability"]
+    return predictions["probability"].mask(predictions["outside_range"] != "", np.inf)
+
+
+def below_rank(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
+    """Return for each new patient how many tumoral patients rank no higher, by the same models.
+
+    `new` holds the probability by each fold's model (column) of each new patient (row), infinite
+    where the patient lies outside that model's training range. A tumoral patient's out-of-fold
+    probability is compared with the new patient's by the models that held the former out (means
+    over repeats). A count below the rank rules out. Models that agree make this the threshold; else
+    it is cross-conformal: Vovk 2015, Annals of Mathematics and Artificial Intelligence 74:9.
+    """
+    return count_below(tumoral_scores(predictions), new)
+
+
+def tumoral_scores(predictions: pd.DataFrame) -> Scores:
+    """Return the scores of tumoral patients that the same models held out, in rising order."""
+    groups: dict[tuple[int, ...], list[float]] = {}
+    predictions = predictions.assign(probability=rule_out_scores(predictions))
+    for _, rows in predictions[predictions["label"] == 1].groupby("patient"):
+        models = tuple(sorted(rows["fold"].tolist()))
+        groups.setdefault(models, []).append(rows["probability"].mean())
+    return {models: np.sort(values) for models, values in groups.items()}
+
+
+def count_below(scores: Scores, new: pd.DataFrame) -> pd.Series:
+    """Return `below_rank` of the new patients among these `tumoral_scores`."""
+    count = pd.Series(0, index=new.index)
+    for models, values in scores.items():
+        count += np.searchsorted(values, new[list(models)].mean(axis=1), side="right")
+    return count

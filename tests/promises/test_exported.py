@@ -1,0 +1,183 @@
+"""An exported model: the run's answers without torch, or a refusal"""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
+from lymphoml.deploy import export as exporting
+from lymphoml.deploy.runtime import ExportedModel
+from lymphoml.runs.checksums import write_checksums
+from lymphoml.runs.cross_validation import cross_validate
+from tests.promises.jobs import CLINICAL, ROOT, configuration, cost, files, refused
+
+VALUES = {"age": 60.0, "lymphocyte_count": 9.1}
+
+
+def places(cohort, folder):
+    return [f"data.root={cohort}", f"data.cache={folder / 'cache'}"]
+
+
+@pytest.fixture(scope="session")
+def clinical_model(cohort, tmp_path_factory):
+    """A model of clinical values alone, which is exported in seconds, beside its run."""
+    folder = tmp_path_factory.mktemp("clinical_model")
+    cross_validate(configuration(cohort, folder / "cache", *CLINICAL), folder / "run")
+    main(["triage", f"run={folder / 'run'}", "sensitivity=0.5"])
+    main(["export", f"run={folder / 'run'}", f"out={folder / 'model'}", *places(cohort, folder)])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(two_runs, cohort, tmp_path_factory):
+    """A network on pixels, twice exported, beside its run."""
+    folder = tmp_path_factory.mktemp("exported")
+    shutil.copytree(two_runs, folder, dirs_exist_ok=True)
+    for name in ("model", "again"):
+        words = [f"run={folder / 'run'}", f"out={folder / name}", *places(cohort, folder)]
+        main(["export", *words])
+    return folder
+
+
+def assert_same_predictions(folder, cohort):
+    words = [*places(cohort, folder), "patients=unlabelled"]
+    main(["predict", f"model={folder / 'model'}", f"out={folder / 'by-model'}", *words])
+    main(["predict", f"run={folder / 'run'}", "trainer.precision=32-true", *words])
+    own, of_run = (
+        pd.read_csv(folder / name / "predictions.csv") for name in ("by-model", "run/test")
+    )
+    assert list(own) == list(of_run)
+    assert "triage" in own
+    pd.testing.assert_frame_equal(own, of_run, atol=1e-6)
+    submissions = [
+        (folder / name / "submission.csv").read_text() for name in ("by-model", "run/test")
+    ]
+    assert submissions[0] == submissions[1]
+
+
+def test_clinical_values_alone_are_answered_as_by_the_run(clinical_model, cohort):
+    """predict.py with a model exported from a run of clinical values → its predictions.csv"""
+    assert_same_predictions(clinical_model, cohort)
+
+
+@pytest.mark.slow
+def test_an_exported_network_predicts_as_its_run(exported, cohort):
+    """predict.py with a model exported from a network on pixels → the run's predictions.csv at
+    32-true, triage and reasons included, to 1e-6"""
+    assert_same_predictions(exported, cohort)
+
+
+@pytest.mark.slow
+def test_no_torch_is_imported(exported, cohort):
+    """an environment without torch, scipy and hydra → an exported model predicts, in 150 MB"""
+    words = [f"model={exported / 'model'}", f"out={exported / 'lean'}", *places(cohort, exported)]
+    code = f"""
+import sys
+sys.modules |= dict.fromkeys(["torch", "scipy", "hydra", "sklearn", "matplotlib"])  # cannot be had
+sys.path.insert(0, {str(ROOT)!r})
+def attack():
+    from lymphoml.cli.main import main
+    main(["predict", *{words!r}])
+"""
+    memory, seconds = cost(code, exported)
+    assert memory < 150
+    assert seconds < 5
+    assert (exported / "lean" / "predictions.csv").exists()
+
+
+@pytest.mark.slow
+def test_two_exports_are_the_same_bytes_and_name_nobody(exported, cohort):
+    """an exported folder → the same bytes each time; no path, patient, stack trace or user in it"""
+    first, second = (files(exported / name) for name in ("model", "again"))
+    assert {Path(name).name: each for name, each in first.items()} == {
+        Path(name).name: each for name, each in second.items()
+    }
+    ids = pd.read_csv(exported / "run" / "folds.csv")["patient"].tolist()
+    names = [path.name for path in Path(cohort).rglob("*.*") if path.is_file()]
+    content = b"\n".join(first.values())
+    for text in (str(exported), str(ROOT), "site-packages", ".py:", os.path.expanduser("~")):
+        assert text.encode() not in content
+    texts = b"\n".join(
+        each for name, each in first.items() if Path(name).suffix in (".json", ".md")
+    )
+    for name in (*ids, *names):
+        assert not re.search(rb"\b" + re.escape(name.encode()) + rb"\b", texts), name
+
+
+@pytest.mark.slow
+def test_what_a_graph_would_answer_is_refused(exported):
+    """no image, NaN, a count of 0, a missing value given to an exported model → a line"""
+    model, image = ExportedModel(exported / "model"), np.zeros((32, 32, 3), np.uint8)
+    assert 0 < model.predict([image], VALUES).probability < 1
+    for images, values, says in (
+        ([], VALUES, "there is no image"),
+        ([image], VALUES | {"lymphocyte_count": 0.0}, "lymphocyte_count=0.0: must be above 0"),
+        ([image], VALUES | {"lymphocyte_count": -3}, "must be above 0"),
+        ([image], VALUES | {"age": np.inf}, "age=inf: must be a finite number"),
+        ([image], VALUES | {"age": np.nan}, "age is missing"),
+        ([image], {"age": 60.0}, "lymphocyte_count is missing"),
+    ):
+        with pytest.raises(InputError, match=says):
+            model.predict(images, values)
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda model: None, "give a folder for the predictions"),
+    (lambda model: (model / "head.onnx").write_bytes(b"graph"), "head.onnx: is not as it was exp"),
+    (lambda model: _write(model, format=2), "its format is 2; this version reads format 1"),
+    (lambda model: shutil.rmtree(model), "Give a folder of export"),
+    (lambda model: (model / "head.onnx").symlink_to("/etc/passwd"), "is a link"),
+])  # fmt: skip
+def test_a_changed_folder_is_refused(clinical_model, cohort, tmp_path, capsys, change, says):
+    """an exported folder that was changed, is of another format, or holds a link; no out= → one
+    line, exit code 2, nothing written"""
+    model = tmp_path / "model"
+    shutil.copytree(clinical_model / "model", model)
+    if "link" in says:
+        (model / "head.onnx").unlink()
+    change(model)
+    out = [] if "give a folder" in says else [f"out={tmp_path / 'out'}"]
+    words = ["predict", f"model={model}", *out, *places(cohort, clinical_model)]
+    assert says in refused(capsys, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def _write(model, **changes):
+    config = json.loads((model / "config.json").read_text()) | changes
+    (model / "config.json").write_text(json.dumps(config))
+    write_checksums(model, [each.name for each in model.iterdir()])
+
+
+def test_graphs_that_differ_from_the_run_are_not_written(
+    clinical_model, cohort, tmp_path, capsys, monkeypatch
+):
+    """graphs whose answers for real bags are not the run's, a folder that exists → one line, exit
+    code 2, nothing written"""
+    model = clinical_model / "model"
+    monkeypatch.setattr(exporting, "PARITY", -1.0)
+    copied = lambda folds, folder: shutil.copytree(model, folder, dirs_exist_ok=True)  # noqa: E731
+    monkeypatch.setattr(exporting, "write_graphs", copied)
+    words = ["export", f"run={clinical_model / 'run'}", *places(cohort, clinical_model)]
+    assert "differ from it by" in refused(capsys, *words, f"out={tmp_path / 'model'}")
+    assert not any(tmp_path.iterdir())
+    assert "exists; give another" in refused(capsys, *words, f"out={model}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "says"), [
+    (["data.eval_bag_size=2"], "data.eval_bag_size=2 draws images at random"),
+    (["data.stain_norm=reinhard"], "data.stain_norm=reinhard is fitted to each patient"),
+])  # fmt: skip
+def test_what_cannot_be_exported_is_named(configured, cohort, tmp_path, capsys, words, says):
+    """a run whose images are drawn at random or stain-normalized by patient → refused by name"""
+    cross_validate(configured("trainer.max_epochs=1", *words), tmp_path / "run")
+    words = ["export", f"run={tmp_path / 'run'}", f"out={tmp_path / 'model'}"]
+    assert says in refused(capsys, *words, *places(cohort, tmp_path))
+    assert not (tmp_path / "model").exists()
