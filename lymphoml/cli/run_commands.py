@@ -92,14 +92,15 @@ class Validate:
     allow_unknown_encoder: bool = option(False, "features of a file that names no encoder")
 
     def execute(self) -> None:
-        from lymphoml.reports.validation import write_validation
+        from lymphoml.reports.validation import read_validation, write_validation
         from lymphoml.runs.finished_run import read_run
 
         run = read_run(Path(self.run))
+        earlier = read_validation(run)  # a damaged file is named before anything is predicted
         members = _member_configs(run.path, self.members, self.data, self.trainer)
         from lymphoml.runs.validation import validate
 
-        write_validation(run, validate(run.path, members, self.allow_unknown_encoder))
+        write_validation(run, earlier, validate(run.path, members, self.allow_unknown_encoder))
 
 
 @dataclass

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 from rich.table import Table
+from scipy.special import logit
 
 from lymphoml.core.errors import printable
 from lymphoml.data.persons import UNRECOGNISED
@@ -15,8 +16,8 @@ from lymphoml.reports.format import (
     wide_console,
 )
 from lymphoml.reports.page import Choices
-from lymphoml.reports.page.curves import decision_chart, reliability_chart
-from lymphoml.reports.results import run_scores
+from lymphoml.reports.page.curves import decision_chart, reliability_chart, training_prevalence
+from lymphoml.reports.results import count_patients, run_scores
 from lymphoml.reports.triage import GUARANTEES
 from lymphoml.runs.checksums import read_sealed, write_sealed
 from lymphoml.runs.finished_run import Run
@@ -24,12 +25,15 @@ from lymphoml.runs.finished_run import Run
 VALIDATION = "validation.json"
 
 
-def write_validation(run: Run, content: dict[str, Any]) -> None:
-    """Add a cohort's validation to the run's, in the place of an earlier one of it; print it."""
-    path = run.path / VALIDATION
-    earlier = (read_sealed(path, "validate") or {"cohorts": []})["cohorts"]
+def read_validation(run: Run) -> list[dict[str, Any]]:
+    """Return what `validate` found of each cohort. Raises InputError for a damaged file."""
+    return (read_sealed(run.path / VALIDATION, "validate") or {"cohorts": []})["cohorts"]
+
+
+def write_validation(run: Run, earlier: list[dict[str, Any]], content: dict[str, Any]) -> None:
+    """Write a cohort's validation behind `earlier` ones, or in the place of its own; print it."""
     others = [each for each in earlier if each["digest"] != content["digest"]]
-    write_sealed(path, {"cohorts": [*others, content]})
+    write_sealed(run.path / VALIDATION, {"cohorts": [*others, content]})
     found, console = describe(run, content), wide_console()
     table = Table("", "out of fold \\[95 %]", f"cohort {content['cohort']} \\[95 %]",
                   title=found["counts"], title_justify="left")  # fmt: skip
@@ -38,13 +42,13 @@ def write_validation(run: Run, content: dict[str, Any]) -> None:
     console.print(table)
     for line in found["lines"]:
         console.print(line, markup=False)
-    print(path)
+    print(run.path / VALIDATION)
 
 
 def section(run: Run, choices: Choices) -> dict[str, Any]:
     """The section of the report; empty where no cohort validates the run."""
-    content = read_sealed(run.path / VALIDATION, "validate")
-    return {"cohorts": [describe(run, each) for each in content["cohorts"]]} if content else {}
+    found = [describe(run, each) for each in read_validation(run)]
+    return {"cohorts": found} if found else {}
 
 
 def describe(run: Run, content: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +61,8 @@ def describe(run: Run, content: dict[str, Any]) -> dict[str, Any]:
         f"and {content['reactive']} reactive",
         "scores": [(title, own.get(name), content["scores"][name])
                    for name, title in TITLES.items()],
-        "lines": [*_rule_lines(content["rule"]), *_calibration_lines(content), *_notes(content)],
+        "lines": [*_rule_lines(content["rule"]), *_calibration_lines(run, content),
+                  *_notes(content)],
         "reliability": reliability_chart(pd.DataFrame(calibration["bins"])),
         "decision": decision_chart(curve),
         "shift": [_shift_row(each) for each in content["shift"]],
@@ -79,13 +84,19 @@ def _rule_lines(rule: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _calibration_lines(content: dict[str, Any]) -> list[str]:
+def _calibration_lines(run: Run, content: dict[str, Any]) -> list[str]:
     found, both = content["recalibration"], content["recalibration"]["both"]
+    counts = count_patients(run)
+    trained = training_prevalence(run, counts["tumoral"] / counts["patients"])
+    here = content["tumoral"] / content["patients"]
+    expected = format_score(float(logit(here) - logit(trained)), signed=True)
     if both["slope"]["value"] is None:
         return ["Calibration: the probability separates the classes; the slope has no value."]
     return [
         f"Calibration: slope {format_estimate(both['slope'])} (below 1: overconfident), intercept "
-        f"{format_estimate(found['intercept'])} (above 0: probabilities are too low).",
+        f"{format_estimate(found['intercept'])} (above 0: probabilities are too low), of which "
+        f"{expected} follows from the share of tumoral patients: {trained:.2f} in training, as "
+        f"weighted there, and {here:.2f} here.",
         f"Recalibration, which nothing applies: logit(p) + a with a = "
         f"{format_estimate(found['intercept'], signed=True)}; or a + b logit(p) with a = "
         f"{format_estimate(both['intercept'], signed=True)}, b = {format_estimate(both['slope'])}. "

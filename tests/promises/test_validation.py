@@ -71,6 +71,30 @@ def test_cohorts_are_kept_side_by_side(command, second, cohort, tmp_path):
     assert validated(*command, f"data.root={second}") == [both[1], first[0]]
 
 
+def test_an_ensemble_is_validated_by_its_members_models(command, second, capsys):
+    """an ensemble, on a cohort with columns of other names and values; then a changed result → the
+    scores of the probabilities that predict.py gives; one line before anything is predicted"""
+    main(["ensemble", "runs=[run,other]", "out=both"])
+    table = pd.read_csv(second / TABLE, dtype=str)
+    words = ["run=both", "data.cache=cache", "data.id_column=Nr", "data.label_column=CLL"]
+    words.append("data.label_values={reactive: 0, CLL: 1}")
+    other = Path(shutil.copytree(second, "renamed"))
+    for path in (other / TABLE, other / "testset" / "testset_data.csv"):
+        rows = pd.read_csv(path, dtype=str).rename(columns={"ID": "Nr", "LABEL": "CLL"})
+        rows["CLL"] = rows["CLL"].map({"0": "reactive", "1": "CLL", "-1": "-1"})
+        rows.to_csv(path, index=False)
+    main(["validate", *words, f"data.root={other}"])
+    main(["predict", *words, f"data.root={other}", "patients=all", "out=predicted"])
+    predicted = pd.read_csv("predicted/predictions.csv").set_index("patient")["probability"]
+    label = table.set_index("ID")["LABEL"].astype(int)
+    path = Path("both/validation.json")
+    content = json.loads(path.read_text())
+    brier = content["cohorts"][0]["scores"]["brier"]["value"]
+    assert brier == pytest.approx(((predicted.loc[label.index] - label) ** 2).mean())
+    path.write_text(json.dumps(content | {"cohorts": []}))
+    assert "validation.json is not a result" in refused(capsys, "validate", *words)
+
+
 def test_patients_that_were_trained_on_are_refused(command, cohort, second, capsys, tmp_path):
     """training patients among them: the run's own cohort, new ids with the same images, the same
     persons with new images; patients of one class → one line, exit code 2, nothing written"""
