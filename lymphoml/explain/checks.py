@@ -45,7 +45,7 @@ class Checks:
     methods: Sequence[str]
     held_out: Mapping[int, Sequence[str]]  # labelled patients that are explained, by fold
     placed: Sequence[str]  # of these, whose pixels are blurred
-    randomised: Sequence[str]  # of these, by whom a randomised model is compared
+    randomised: Sequence[str]  # of these, whose scores are compared when weights are random
     unlabelled: Sequence[str]  # explained, for the ceiling; without any, `randomised`
     truth: Mapping[str, np.ndarray]  # 0 or 1 of each image of a patient
     control: ControlRun | None

@@ -16,7 +16,7 @@ from lymphoml.core.seeding import keyed_generator
 from lymphoml.evaluation.intervals import delong
 from lymphoml.explain.bag import Bag
 from lymphoml.explain.cells import replaced_logits
-from lymphoml.explain.maps import CHUNK, blurred, spread
+from lymphoml.explain.maps import CHUNK, blur_where, spread
 from lymphoml.explain.randomised import rank_correlation
 from lymphoml.explain.tables import ATTENTION, GRAD_CAM, LEAVE_ONE_OUT
 from lymphoml.models.fusion.fitted import LateFusion
@@ -133,11 +133,10 @@ def _blurring_falls(bag: Bag, chosen: Sequence[int], orders: Array) -> Array:
     ranks = np.argsort(np.argsort(-flat, axis=2, kind="stable"), axis=2).reshape(orders.shape)
     size, falls = flat.shape[2], []
     for number, image in enumerate(chosen):
-        sharp = bag.images[image]
         first = np.stack([ranks[:, number] < share * size for share in SHARES], axis=1)
         masks = np.stack([first, ~first], axis=1)  # o, first or last, shares, h, w
         away = torch.from_numpy(masks.reshape(-1, 1, *masks.shape[3:]))
-        changed = torch.where(away, blurred(sharp), sharp)
+        changed = blur_where(away, bag.images[image])
         encoded: Any = bag.model.embed(changed, transform=bag.transforms[0], chunk_size=CHUNK)
         logits = replaced_logits(bag.model, bag.views[0], bag.clinical, image, encoded)
         fallen = bag.call * (bag.logit - logits.double().numpy())

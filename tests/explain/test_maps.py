@@ -93,7 +93,8 @@ def test_occlusion_is_the_change_of_the_bags_logit(monkeypatch):
     row, column, number = 2, 5, 1
     changed = images.clone()
     window = slice(row * 4, row * 4 + 8), slice(column * 4, column * 4 + 8)
-    changed[number][:, *window] = maps.blurred(images[number])[:, *window]
+    everywhere = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+    changed[number][:, *window] = maps.blur_where(everywhere, images[number])[0][:, *window]
     without = bag_logit(network, network.encoder(to_unit(changed)), CLINICAL)
     assert found[number, row, column] == pytest.approx(float(whole - without), abs=1e-6)
     even = images[:1].clone()
