@@ -46,7 +46,7 @@ def write_faithfulness(folder: Path, persons: pd.Series, counts: Entry, labelled
         "truth": [_picked(each, TRUTH) for each in checks if each["check"] == "truth"],
     }
     content["warnings"] = warnings(content)
-    write_json(folder / FAITHFULNESS, content)
+    write_json(folder / FAITHFULNESS, content, private=True)  # it may be of one patient
     return content
 
 
