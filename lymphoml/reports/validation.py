@@ -1,5 +1,6 @@
 """A run's scores on other cohorts, in the terminal and the report: the run's `validation.json`."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -8,8 +9,10 @@ from scipy.special import logit
 
 from lymphoml.core.errors import printable
 from lymphoml.data.persons import UNRECOGNISED
+from lymphoml.evaluation.summary import HEADLINE
 from lymphoml.reports.format import (
     TITLES,
+    describe_hard_stratum,
     format_count,
     format_estimate,
     format_score,
@@ -53,20 +56,27 @@ def section(run: Run, choices: Choices) -> dict[str, Any]:
 
 def describe(run: Run, content: dict[str, Any]) -> dict[str, Any]:
     """Title, counts and lines as text; scores beside the run's own; charts; rows of the shift."""
-    own, calibration = run_scores(run), content["calibration"]
-    curve = pd.DataFrame(content["decision_curve"])
     return {
         "title": f"{printable(content['cohort'])} ({content['digest'][:8]})",
         "counts": f"{format_count(content['patients'], 'patient')}, {content['tumoral']} tumoral "
         f"and {content['reactive']} reactive",
-        "scores": [(title, own.get(name), content["scores"][name])
-                   for name, title in TITLES.items()],
+        "scores": [*_score_rows(run, content, "all", TITLES), *_score_rows(run, content, "hard")],
         "lines": [*_rule_lines(content["rule"]), *_calibration_lines(run, content),
                   *_notes(content)],
-        "reliability": reliability_chart(pd.DataFrame(calibration["bins"])),
-        "decision": decision_chart(curve),
+        "reliability": reliability_chart(pd.DataFrame(content["calibration"]["bins"])),
+        "decision": decision_chart(pd.DataFrame(content["decision_curve"])),
         "shift": [_shift_row(each) for each in content["shift"]],
     }  # fmt: skip
+
+
+def _score_rows(
+    run: Run, content: dict[str, Any], stratum: str, names: Iterable[str] = HEADLINE
+) -> list[tuple[str, Any, Any]]:
+    """Title, score of the run and of the cohort; none of a stratum without patients."""
+    own, scores = run_scores(run, stratum), content["scores"][stratum] or {}
+    among = f", {describe_hard_stratum(run.config, run.metrics['hard_max'])}"
+    after = among if stratum == "hard" else ""
+    return [(TITLES[name] + after, own.get(name), scores[name]) for name in names if scores]
 
 
 def _rule_lines(rule: dict[str, Any] | None) -> list[str]:
@@ -110,8 +120,10 @@ def _notes(content: dict[str, Any]) -> list[str]:
         who = format_count(outside, "patient")
         notes.append(f"{who} outside the training range of a fold: scored, and never ruled out.")
     if persons["several"]:
-        who = format_count(persons["several"], "person")
-        notes.append(f"Of {who} there are several records, which count as patients.")
+        who, single = format_count(persons["several"], "person"), content["single_records"]["all"]
+        auroc = format_estimate((single or {}).get("auroc"))
+        notes.append(f"Of {who} there are several records, which count as patients; without them "
+                     f"the AUROC is {auroc}.")  # fmt: skip
     if persons["rule"] is None:
         notes.append(f"{UNRECOGNISED[: UNRECOGNISED.index(' and')]}: each counts as a patient.")
     return notes
@@ -129,7 +141,14 @@ def _shift_row(row: dict[str, Any]) -> list[str]:
         trained, here = (_middle(row[key]) for key in ("quantiles_training", "quantiles"))
         shift = format_score(row["shift"], signed=True)
     missing = f"{100 * row['missing']:.0f} % ({100 * row['missing_training']:.0f} %)"
-    return [row["column"].replace("_", " "), trained, here, shift, missing, str(row["outside"])]
+    return [
+        row["column"].replace("_", " "),
+        trained,
+        here,
+        shift,
+        missing,
+        "" if row["outside"] is None else str(row["outside"]),
+    ]
 
 
 def _middle(quantiles: list[float] | None) -> str:

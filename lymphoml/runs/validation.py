@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.data.cohort import load_cohort
+from lymphoml.data.cohort import load_cohort, subgroups
 from lymphoml.data.persons import count_persons
+from lymphoml.data.settings import DataConfig
 from lymphoml.evaluation.calibration import (
     calibration_intercept,
     decision_curve,
@@ -17,8 +18,7 @@ from lymphoml.evaluation.calibration import (
     reliability_bins,
 )
 from lymphoml.evaluation.intervals import proportion
-from lymphoml.evaluation.pooled import pool
-from lymphoml.evaluation.summary import to_json
+from lymphoml.evaluation.summary import score_strata, to_json
 from lymphoml.runs.cohort_shift import CohortShift
 from lymphoml.runs.known_patients import refuse_known, without_trained
 from lymphoml.runs.predict import check_run, choose_patients, mean_over_members
@@ -59,24 +59,26 @@ def validate(
         "fold": 0, "label": cohort.table["label"], "probability": probabilities.mean(axis=1),
         "outside_range": outside.max(axis=1),
     }).rename_axis("patient").reset_index()  # fmt: skip
-    triage = None
+    groups = subgroups(cohort, config.data)
     if rule is not None:
         triage = apply_rule(run, rule, probabilities.mask(outside != "", np.inf))
         predictions["triage"] = triage.to_list()
     return {
         "cohort": cohort.name, "digest": cohort_digest(cohort),
-        "persons": count_persons(cohort, config.data), **assess(predictions, rule),
-        "shift": _with_training_shares(run, shift.table(config.data.birth_dates)),
+        "persons": count_persons(cohort, config.data), **assess(predictions, groups, rule),
+        "shift": _add_categories(run, shift.table(config.data.birth_dates), groups, config.data),
     }  # fmt: skip
 
 
-def assess(predictions: pd.DataFrame, rule: Mapping[str, Any] | None) -> dict[str, Any]:
+def assess(
+    predictions: pd.DataFrame, groups: pd.DataFrame, rule: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Return what `validation.json` says of predictions: patient, fold 0, label, probability, ...
 
-    Also outside_range and, with a rule, triage. All with 95 % intervals, None where undefined or
-    infinite (classes that the probability separates have an infinite slope).
+    Also outside_range and, with a rule, triage; `groups` as of `subgroups`. All with 95 %
+    intervals, None where undefined or infinite, as the slope of separated classes.
 
-    scores            of `pool`
+    scores            of all and of the hard stratum, and `single_records`, of `score_strata`
     calibration       intercept (slope 1), slope, bins of `reliability_bins`
     recalibration     a and b of a + b logit(probability): `intercept` alone (b = 1), and both
     decision_curve    of the probabilities as they are
@@ -85,12 +87,13 @@ def assess(predictions: pd.DataFrame, rule: Mapping[str, Any] | None) -> dict[st
     patients = predictions["label"], predictions["probability"]
     tumoral = predictions["label"] == 1
     m, n = int(tumoral.sum()), int((~tumoral).sum())
+    scored = score_strata(predictions, groups, None, 1)
     intercept = calibration_intercept(*patients)._asdict()
     both = dict(zip(("intercept", "slope"), recalibration(*patients), strict=True))
     content: dict[str, Any] = {
         "patients": m + n, "tumoral": m, "reactive": n,
         "outside_range": int((predictions["outside_range"] != "").sum()),
-        "scores": pool(predictions, 1),
+        **{name: scored[name] for name in ("scores", "single_records")},
         "calibration": {"intercept": intercept, "slope": both["slope"]._asdict(),
                         "bins": reliability_bins(*patients).to_dict("list")},
         "recalibration": {"intercept": intercept,
@@ -110,13 +113,25 @@ def assess(predictions: pd.DataFrame, rule: Mapping[str, Any] | None) -> dict[st
     return to_json(content)
 
 
-def _with_training_shares(run: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add `shares_training` of categories, of all the run's patients, where it has them."""
-    path = run / "strata.csv"
+def _add_categories(
+    run: Path, rows: list[dict[str, Any]], groups: pd.DataFrame, data: DataConfig
+) -> list[dict[str, Any]]:
+    """Add categories that the model does not use, and `shares_training` where the run has them."""
+    path, rows = run / "strata.csv", [*rows]
     strata = read_predictions_csv(path, ["patient"]) if path.is_file() else pd.DataFrame()
-    for row in rows:
-        if "shares" in row and row["column"] in strata:
-            values = strata[row["column"]]
-            known = values[values != "unknown"].value_counts(normalize=True)
-            row["shares_training"] = known.sort_index().to_dict()
+    by_name = {row["column"]: row for row in rows}
+    for name, column in data.columns.items():
+        if column.kind == "categorical" and name in strata:
+            here, trained = (table[name] for table in (groups, strata))
+            if name not in by_name:
+                missing = {"missing": (here == "unknown").mean(), "outside": None,
+                           "missing_training": (trained == "unknown").mean()}  # fmt: skip
+                by_name[name] = {"column": name, "shares": _shares(here), "unseen": [], **missing}
+                rows.append(by_name[name])
+            by_name[name]["shares_training"] = _shares(trained)
     return to_json(rows)
+
+
+def _shares(values: pd.Series) -> dict[Any, float]:
+    known = values[values != "unknown"]
+    return known.value_counts(normalize=True).sort_index().to_dict()

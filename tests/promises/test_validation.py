@@ -45,12 +45,14 @@ def test_another_cohort_is_scored_as_it_is_predicted(command, second, capsys):
     tumoral = truth == 1
     called = table["probability"] > 0.5
     assert found["patients"] == 24
-    assert found["scores"]["sensitivity"]["value"] == pytest.approx(called[tumoral].mean())
+    assert found["scores"]["all"]["sensitivity"]["value"] == pytest.approx(called[tumoral].mean())
     ruled_out = table["triage"] == "rule_out"
     assert found["rule"]["missed"] == ruled_out[tumoral].sum()
     assert found["rule"]["specificity"]["value"] == pytest.approx(ruled_out[~tumoral].mean())
     assert found["outside_range"] == table["outside_range"].notna().sum()
-    assert {"age", "lymphocyte_count", "image focus"} <= {row["column"] for row in found["shift"]}
+    assert {"age", "lymphocyte_count", "sex", "image focus"} <= {
+        row["column"] for row in found["shift"]
+    }
     main(["report", "run=run", "thumbnails=false"])
     page = Path("run/report.html").read_text()
     assert 'id="validation"' in page
@@ -89,7 +91,7 @@ def test_an_ensemble_is_validated_by_its_members_models(command, second, capsys)
     label = table.set_index("ID")["LABEL"].astype(int)
     path = Path("both/validation.json")
     content = json.loads(path.read_text())
-    brier = content["cohorts"][0]["scores"]["brier"]["value"]
+    brier = content["cohorts"][0]["scores"]["all"]["brier"]["value"]
     assert brier == pytest.approx(((predicted.loc[label.index] - label) ** 2).mean())
     path.write_text(json.dumps(content | {"cohorts": []}))
     assert "validation.json is not a result" in refused(capsys, "validate", *words)
