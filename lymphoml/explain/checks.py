@@ -25,7 +25,8 @@ from lymphoml.runs.settings import TrainConfig
 from lymphoml.runs.trained_on import TrainedOn
 
 CHECKS, CEILING = f"{PARTS}/checks", f"{PARTS}/ceiling"  # folders
-MOST_PLACED, MOST_RANDOMISED = 40, 20  # patients, where the model looks at pixels
+MOST_PLACED = 40  # patients
+MOST_RANDOMISED, MOST_OF_VECTORS = 20, 40  # patients, of pixels and of vectors
 MOST_IMAGES = 8  # of a patient, whose pixels are blurred
 SEEDS, SEEDS_OF_VECTORS = 3, 10  # of the cascade; vectors need no encoding again
 MODELS = RUN, UNTRAINED, CONTROL = "run", "untrained", "control"
@@ -160,15 +161,14 @@ def plan_checks(
         return None
     if control is not None:
         _check_control(run, config, control, trained_on)
-    on_pixels = not config.data.holds_features
-    few = some_patients(labelled, MOST_RANDOMISED) if on_pixels else labelled
+    most = MOST_OF_VECTORS if config.data.holds_features else MOST_RANDOMISED
     return Checks(
         methods=methods,
         held_out={fold: [each for each in labelled if each not in model.patients]
                   for fold, model in trained_on.items() if fold < config.data.folds},
         placed=some_patients(labelled, MOST_PLACED) if set(methods) & {*OF_PIXELS} else [],
-        randomised=few,
-        unlabelled=some_patients(set(patients) - {*labelled}, MOST_RANDOMISED),
+        randomised=some_patients(labelled, most),
+        unlabelled=some_patients(set(patients) - {*labelled}, most),
         truth={} if truth is None else _read_truth(truth, cohort, labelled),
         control=control,
         digests={"control": sha256(control.path / SUMS) if control else None,

@@ -181,7 +181,7 @@ def test_drawn_cells_are_found_by_a_run_and_not_by_its_control(kind, tmp_path, m
     drawn = replace(population.POPULATION, clear=CLEAR[kind], clear_share=1.0)
     monkeypatch.setattr(population, "POPULATION", drawn)
     folder = tmp_path / "cohort"
-    synthesize(folder, patients=50, test_patients=4, images=(15, 25), size=96, seed=0)
+    synthesize(folder, patients=36, test_patients=3, images=(12, 18), size=80, seed=0)
     for name, words in (("run", []), ("control", ["data.shuffle_bag_labels=true"])):
         config = configuration(folder, tmp_path / "cache", *VECTORS, *words)
         cross_validate(config, tmp_path / name)
