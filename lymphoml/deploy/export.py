@@ -20,9 +20,11 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.files import UMASK, atomic_write, write_json, write_text
 from lymphoml.core.privacy import LOCAL, portable
 from lymphoml.core.progress import progress_bar
+from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.deploy import runtime
+from lymphoml.deploy.card import write_card
 from lymphoml.deploy.conversion import to_onnx
 from lymphoml.deploy.graphs import Encoders, Heads, Preprocess
 from lymphoml.deploy.runtime import ExportedModel
@@ -30,6 +32,7 @@ from lymphoml.explain.bag import Opened
 from lymphoml.features.pretraining.settings import PRETRAINED
 from lymphoml.models.build import uses_clinical, uses_images
 from lymphoml.runs.checksums import write_checksums
+from lymphoml.runs.finished_run import read_run
 from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.predict import check_run, open_models
 from lymphoml.runs.provenance import data_fingerprint, package_versions
@@ -88,16 +91,25 @@ def export(run: Path, config: TrainConfig, out: Path) -> Path:
         raise InputError(f"{', '.join(missing)}: not installed; pip install 'lymphoml[export]'")
     if out.exists():
         raise InputError(f"out={out}: exists; give another folder, or remove it")
+    finished = read_run(run)
     folds = open_folds(run, config)
     with _whole_folder(out) as folder:
         write_graphs(folds, folder)
         write_checksums(folder, _listed(folder))
-        difference = largest_difference(folds, ExportedModel(folder))
+        model = ExportedModel(folder)
+        differences = [*differences_from_run(folds, model)]
+        difference = max(differences)
         if not difference <= PARITY:
             raise InputError(
                 f"run {run}: the exported graphs differ from it by {difference:.1e} in "
                 f"probability, more than {PARITY:.0e}; nothing is written"
             )
+        parity = {"bags": len(differences), "largest_difference": f"{difference:.0e}"}
+        content = model.config | {"parity": parity}
+        write_json(folder / runtime.CONFIG, content)
+        inputs = read_mapping(folder / runtime.PREPROCESSING, "export again")
+        write_card(folder, finished, content, inputs, model.rule)
+        write_checksums(folder, _listed(folder))
     print(f"largest difference from the run: {difference:.1e} in probability")
     return out
 
@@ -192,6 +204,7 @@ def _write_settings(folds: Folds, folder: Path) -> None:
     cohort = {key: value for key, value in stored["data"].items() if key not in LOCAL}
     content = {
         "format": runtime.FORMAT,
+        "name": folds.run.resolve().name,
         "labels": LABELS,
         "folds": names,
         "training_data": data_fingerprint(environment),
@@ -223,9 +236,8 @@ def _write_settings(folds: Folds, folder: Path) -> None:
     write_text(folder / "requirements.txt", pins)
 
 
-def largest_difference(folds: Folds, model: ExportedModel) -> float:
-    """Return the largest difference in probability, of a fold or the mean, on real bags."""
-    found = []
+def differences_from_run(folds: Folds, model: ExportedModel) -> Iterator[float]:
+    """Yield the largest difference in probability, of a fold or the mean, for each real bag."""
     table = folds.opened[0].bags.cohort.table
     with progress_bar("parity", len(folds.patients), "patients") as bar:
         for patient in folds.patients:
@@ -233,10 +245,9 @@ def largest_difference(folds: Folds, model: ExportedModel) -> float:
             for count in {len(instances), min(len(instances), 1)}:
                 expected = _expected(folds, patient, count)
                 answer = model.predict(instances[:count], dict(table.loc[patient]))
-                differences = [answer.by_fold - expected, answer.probability - expected.mean()]
-                found += [float(np.abs(each).max()) for each in differences]
+                found, right = ([*each, np.mean(each)] for each in (answer.by_fold, expected))
+                yield float(np.abs(np.subtract(found, right)).max())
             bar.advance()
-    return max(found)
 
 
 def _instances_of(folds: Folds, model: ExportedModel, patient: str) -> Sequence[np.ndarray]:

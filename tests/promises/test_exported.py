@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
+from PIL import Image
 
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
@@ -126,6 +128,24 @@ def test_what_a_graph_would_answer_is_refused(exported):
     ):
         with pytest.raises(InputError, match=says):
             model.predict(images, values)
+
+
+def test_the_card_is_one_that_hugging_face_reads(clinical_model):
+    """an exported folder's README.md read by huggingface_hub offline → scores with intervals,
+    subgroups, calibration, a picture, "not a medical device", and no patient"""
+    card = ModelCard.load(clinical_model / "model" / "README.md")
+    metrics = json.loads((clinical_model / "run" / "metrics.json").read_text())
+    found = {each.metric_type: each.metric_value for each in card.data.eval_results}
+    assert found["roc_auc"] == round(metrics["auroc"]["value"], 4)
+    assert card.data.library_name == "onnx"
+    low, high = (f"{metrics['auroc'][key]:.2f}" for key in ("low", "high"))
+    assert f"[{low}, {high}]" in card.text
+    for part in ("Not a medical device", "## Subgroups", "## Calibration", "calibration.png"):
+        assert part in card.text
+    with Image.open(clinical_model / "model" / "calibration.png") as picture:
+        assert picture.size == (480, 480)
+    for patient in pd.read_csv(clinical_model / "run" / "folds.csv")["patient"]:
+        assert not re.search(rf"\b{patient}\b", card.content)
 
 
 @pytest.mark.parametrize(("change", "says"), [

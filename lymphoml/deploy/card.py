@@ -1,0 +1,152 @@
+"""The exported folder's README.md: a model card as Hugging Face reads it, and its picture."""
+
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lymphoml.core.files import atomic_write, write_text
+from lymphoml.evaluation.calibration import (
+    calibration_intercept,
+    calibration_slope,
+    reliability_bins,
+)
+from lymphoml.runs.finished_run import Run
+
+TITLES = {
+    "auroc": "AUROC", "balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity",
+    "specificity": "specificity", "specificity_at_95": "specificity at 95 % sensitivity",
+    "brier": "Brier score",
+}  # fmt: skip
+HUB = {"auroc": "roc_auc", "brier": "brier_score"}  # Hugging Face's names
+GUARANTEES = {"average": "on average over cohorts", "confidence": "in 95 % of cohorts"}
+
+
+def write_card(
+    folder: Path, run: Run, config: Mapping[str, Any], inputs: Mapping[str, Any],
+    rule: Mapping[str, Any] | None,
+) -> None:  # fmt: skip
+    """Write README.md and calibration.png of an exported run.
+
+    `config` and `inputs` are the contents of config.json and preprocessing.json.
+    """
+    rows = run.predictions[run.repeat == 0]
+    patients = rows["label"], rows["probability"].astype(float)
+    _draw(folder / "calibration.png", reliability_bins(*patients))
+    name, scores = config["name"], run.metrics["scores"]
+    hard_max, data = run.metrics["hard_max"], config["data"]
+    hard = None
+    if hard_max is not None:
+        hard = f"{data['hard_stratum']['column']} up to {hard_max:g}, as in the training data"
+    kinds = [of_kind for of_kind in ("all", "hard") if of_kind == "all" or hard]
+    environment = Environment(loader=PackageLoader("lymphoml.deploy", "."), autoescape=False,
+                              undefined=StrictUndefined, keep_trailing_newline=True)  # fmt: skip
+    text = environment.get_template("card.md.j2").render(
+        front=_front_matter(name, data["name"], scores["all"]), name=name, cohort=data["name"],
+        inputs=_inputs(inputs), computed=_computed(inputs),
+        parts=_parts(config["model"], inputs), n_models=len(config["folds"]), n_patients=len(rows),
+        n_tumoral=int((rows["label"] == 1).sum()), n_reactive=int((rows["label"] == 0).sum()),
+        hard=hard, subgroups=[*map(_subgroup, run.metrics["subgroups"])],
+        quantized=config.get("quantized"),
+        scores=[(title, [_text(scores[kind].get(key)) for kind in kinds])
+                for key, title in TITLES.items()],
+        slope=_text(calibration_slope(*patients)._asdict()),
+        intercept=_text(calibration_intercept(*patients)._asdict()),
+        rule=_rule(rule), parity=config["parity"],
+    )  # fmt: skip
+    write_text(folder / "README.md", text)
+
+
+def _front_matter(name: str, cohort: str, scores: Mapping[str, Any]) -> str:
+    metrics = [
+        {"type": HUB.get(key, key), "name": title, "value": round(scores[key]["value"], 4)}
+        for key, title in TITLES.items()
+        if scores.get(key)
+    ]
+    result = {"task": {"type": "image-classification"}, "metrics": metrics,
+              "dataset": {"type": "private", "name": cohort}}  # fmt: skip
+    content = {
+        "library_name": "onnx",
+        "pipeline_tag": "image-classification",
+        "tags": ["multiple-instance-learning", "hematology", "research-only"],
+        "metrics": [each["type"] for each in metrics],
+        "model-index": [{"name": name, "results": [result]}],
+    }
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _inputs(inputs: Mapping[str, Any]) -> str:
+    images = "images of blood cells" if inputs["images"] else None
+    if inputs["features"]:
+        images = f"{len(inputs['features'])} numbers of each image of a blood cell"
+    return "from " + " and ".join(filter(None, [images, ", ".join(inputs["clinical"]) or None]))
+
+
+def _computed(inputs: Mapping[str, Any]) -> str:
+    if not inputs["features"]:
+        return ""
+    return (
+        " The numbers of each image are not computed by the graphs but by lymphoml in Python, "
+        "which needs scikit-image and, for features of networks, torch; or come from a file, "
+        "`data.features.path=FILE`."
+    )
+
+
+def _parts(model: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
+    """Return the names of encoder, pooling and fusion; of a model without images the fusion's."""
+    names = [key for key in ("encoder", "pooling") if inputs["images"] or inputs["features"]]
+    return ", ".join(
+        str(model[key].get("name", model[key]["_target_"].rpartition(".")[2]))
+        for key in (*names, "fusion")
+    )
+
+
+def _subgroup(group: Mapping[str, Any]) -> list[Any]:
+    name = str(group["by"]).replace("_", " ")
+    return [name, group["group"], group["n_tumoral"], _text(group["sensitivity"]),
+            group["n_reactive"], _text(group["specificity"])]  # fmt: skip
+
+
+def _rule(rule: Mapping[str, Any] | None) -> str:
+    if rule is None:
+        return "The run has no rule-out rule (`python -m lymphoml triage run=RUN` makes one)."
+    aim = f"sensitivity {rule['sensitivity']:g} {GUARANTEES[rule['guarantee']]}"
+    if not rule["rank"]:
+        return f"The rule aims at {aim}: {rule['n_tumoral']} tumoral patients are too few for it."
+    outcome = rule["outcomes"][rule["guarantee"]]
+    lines = "\n".join(f"- {each}" for each in rule["assumptions"])
+    return (
+        f"A patient is ruled out (no flow cytometry) where fewer than {rule['rank']} of "
+        f"{rule['n_tumoral']} tumoral patients rank no higher: {aim}, specificity "
+        f"{_text(outcome['specificity'])} at threshold {rule['threshold']:.4f}.\n\n{lines}"
+    )
+
+
+def _text(score: Mapping[str, float] | None) -> str:
+    """Return a value with its interval."""
+    if score is None or score["value"] is None or score["value"] != score["value"]:
+        return "not defined"
+    value, low, high = (
+        f"{each:.2f}" if each is not None and isfinite(each) else "∞"
+        for each in (score["value"], score["low"], score["high"])
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def _draw(path: Path, bins: pd.DataFrame) -> None:
+    """Draw the observed share of tumoral patients by predicted probability, in bins."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4, 4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    spread = [bins["observed"] - bins["low"], bins["high"] - bins["observed"]]
+    axes.errorbar(bins["probability"], bins["observed"], spread, fmt="o", color="C0", capsize=3)
+    axes.set(xlabel="predicted probability", ylabel="observed share, 95 % interval",
+             xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))  # fmt: skip
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
