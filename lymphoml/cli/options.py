@@ -39,15 +39,23 @@ def print_help(options: type) -> None:
 
 
 def parse(options: type[T], words: Sequence[str]) -> T:
-    """Return `key=value` words as the dataclass of a command: YAML, or text. Raises InputError."""
+    """Return `key=value` words as the dataclass of a command: YAML, or text. Raises InputError.
+
+    Where the command has a field `values` and `images` is given, other keys are texts of `values`.
+    """
     types = {each.name: each.type for each in dataclasses.fields(options)}  # type: ignore[arg-type]
     merged: Any = OmegaConf.structured(options)
     keys: list[str] = []
+    collects = "values" in types and any(word.startswith("images=") for word in words)
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise InputError(f"{word}: give options as key=value")
         kind = types.get(key.partition(".")[0])
+        if kind is None and collects and key.isidentifier():
+            merged["values"][key] = value
+            keys.append(key)
+            continue
         is_group = get_origin(kind) is dict
         if kind is None or ("." in key and not is_group):
             raise InputError(unknown_key(key, types))

@@ -27,10 +27,17 @@ class Predict:
     folds: list[int] = option([], "[0,2]: by these folds' models alone, into RUN/test-folds-0-2")
     strict: bool = option(False, "refuse patients unlike those that the run was trained on")
     allow_unknown_encoder: bool = option(False, "features of a file that names no encoder")
+    images: str | None = option(
+        None, "one patient: folder of images, with age=67 and so on; out=FILE.json"
+    )
+    values: dict[str, str] = option({}, "that patient's clinical values; age=67 is short for it")
 
     def execute(self) -> None:
         if bool(self.run) == bool(self.model):
             raise InputError("give run=RUN, or model=DIR of `python -m lymphoml export`")
+        if self.images is not None or self.values:
+            self._one_patient()
+            return
         table = self._by_model() if self.model else self._by_run()
         if (several := table["standard_deviation"].notna()).any():
             one_call = (table["lowest"] > 0.5) == (table["highest"] > 0.5)
@@ -48,6 +55,33 @@ class Predict:
         elif self.run:
             command = f"python -m lymphoml triage run={self.run}"
             print(f"no triage column: {command} sets the rule for it")
+
+    def _one_patient(self) -> None:
+        of_tables = {"patients": "unlabelled", "header": ["ID", "LABEL"], "folds": [],
+                     "strict": False, "allow_unknown_encoder": False}  # fmt: skip
+        if given := [key for key, default in of_tables.items() if getattr(self, key) != default]:
+            raise InputError(f"{', '.join(given)}: has no effect with images=; leave it out")
+        if self.out and Path(self.out).is_dir():
+            raise InputError(f"out={self.out}: is a folder; give a file, such as result.json")
+        images = None if self.images is None else Path(self.images)
+        data = {"root": "."} | self.data  # no cohort is read
+        if self.model:
+            from lymphoml.deploy.one_patient import answer_by_model
+            from lymphoml.deploy.predict import open_model
+
+            model, settings = open_model(Path(self.model), data)
+            found = answer_by_model(model, settings, images, self.values)
+        else:
+            from lymphoml.deploy.one_patient import answer_by_run
+
+            members = _member_configs(Path(self.run), self.members, data, self.trainer)
+            found = answer_by_run(Path(self.run), members, images, self.values)
+        if self.out:
+            from lymphoml.core.files import write_json
+
+            write_json(Path(self.out), found.to_dict(), private=True)
+        for line in found.lines():
+            print(line)
 
     def _by_model(self) -> Any:
         from lymphoml.deploy.predict import predict

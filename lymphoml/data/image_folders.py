@@ -66,7 +66,9 @@ def find_bags(folder: Path, data: DataConfig, places: Mapping[str, Place] | None
             continue
         try:
             check_inside_root(folder / patient, data, place)
-            bags.images[patient], bags.unused[patient] = _images(folder / patient, data, place)
+            bags.images[patient], bags.unused[patient] = patient_images(
+                folder / patient, data, place
+            )
         except DataError as error:
             bags.problems.extend(error.found)
     return bags
@@ -91,7 +93,8 @@ def _folders(folder: Path, patients: Collection[str]) -> tuple[set[str], Unused]
     return present, unused
 
 
-def _images(bag: Path, data: DataConfig, place: Place) -> tuple[Paths, Unused]:
+def patient_images(bag: Path, data: DataConfig, place: Place) -> tuple[Paths, Unused]:
+    """Return the images in a patient's folder, sorted, and what is not used. Raises DataError."""
     names, unused, pattern = [], Unused(), data.image_pattern
     try:
         entries = list(os.scandir(bag))

@@ -31,9 +31,7 @@ def predict(
     model's run. All models predict every patient: who they were trained on is not in the folder.
     Raises InputError where the cohort does not fit the model, or differs from it if `strict`.
     """
-    model = ExportedModel(folder)
-    check_overrides({"data": changes})
-    data = DataConfig.read(_merged(model.config["data"], {"cache": ".cache", **changes}))
+    model, data = open_model(folder, changes)
     cohort = choose(load_cohort(data), patients)
     digest = prediction_folder.cohort_digest(cohort)
     prediction_folder.check_folder(out, digest)
@@ -54,6 +52,13 @@ def predict(
     source = {"model": sha256(folder / SUMS), "cohort": digest, "own_cohort": False}
     prediction_folder.write(out, predictions, header, source)
     return predictions
+
+
+def open_model(folder: Path, changes: Mapping[str, Any]) -> tuple[ExportedModel, DataConfig]:
+    """Return an exported model and its data settings with `changes`. Raises InputError."""
+    model = ExportedModel(folder)
+    check_overrides({"data": changes})
+    return model, DataConfig.read(_merged(model.config["data"], {"cache": ".cache", **changes}))
 
 
 def choose(cohort: Cohort, patients: str) -> Cohort:

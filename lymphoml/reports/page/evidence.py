@@ -48,7 +48,10 @@ def evidence(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
         cells = _pictures(run, choices, effects, [each for _, each in chosen], room)
     except InputError as error:
         cells, missing = {}, f"No cells are shown: {error.problems[0]}"
-    return {"command": None, "patients": shown, "cells": cells, "missing": missing, "names": NAMES,
+    drawn = dict.fromkeys(method for ends in cells.values() for pairs in ends.values()
+                          for _, _, maps in pairs for method in maps)  # fmt: skip
+    return {"command": None, "maps": [NAMES[each] for each in drawn], "patients": shown,
+            "cells": cells, "missing": missing, "names": NAMES,
             "warnings": found.faithfulness.get("warnings", {}),
             "tables": faithfulness_tables(found.faithfulness)}  # fmt: skip
 

@@ -43,6 +43,7 @@ def test_cells_have_their_maps_and_the_logit_is_given_without_them(run):
     page = render("", "evidence", shown)
     ends = [cells for each in shown["cells"].values() for cells in each.values()]
     assert all(set(maps) == {"grad_cam"} for cells in ends for _, _, maps in cells)
+    assert "Next to a cell: Grad-CAM; red for tumoral" in page
     pictures = sum(2 * len(cells) for cells in ends)
     assert page.count("<img") == page.count('alt="') == pictures > 16
     assert "logit +0.600; they carry +0.400, 40 % of it" in page
