@@ -11,7 +11,8 @@ import pytest
 from lymphoml.cli.cohort_commands import Synthesize
 from lymphoml.cli.main import COMMANDS, main
 from lymphoml.cli.options import parse, parse_run_list
-from lymphoml.cli.run_commands import Predict, Submit
+from lymphoml.cli.predict_commands import Predict
+from lymphoml.cli.run_commands import Submit
 from lymphoml.core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
