@@ -179,17 +179,13 @@ def plan_checks(
 def _check_control(
     run: Path, config: TrainConfig, control: ControlRun, trained_on: Mapping[int, TrainedOn]
 ) -> None:
-    other = check_run(*control)
-    for what, own, others in (
-        ("patients or folds", *({fold: {*each.patients} for fold, each in models.items()}
-                                for models in (trained_on, other))),
-        ("model", config.model, control.config.model),
-    ):  # fmt: skip
-        if own != others:
-            raise InputError(
-                f"control={control.path}: has other {what} than {run}; give a run that differs in "
-                f"its labels alone, such as data.shuffle_bag_labels=true"
-            )
+    own, others = ({fold: {*each.patients} for fold, each in models.items()}
+                   for models in (trained_on, check_run(*control)))  # fmt: skip
+    if own != others or config.model != control.config.model:
+        raise InputError(
+            f"control={control.path}: has other patients, folds or model than {run}; give a run "
+            f"that differs in its labels alone, such as data.shuffle_bag_labels=true"
+        )
 
 
 def _read_truth(path: Path, cohort: Cohort, patients: Sequence[str]) -> dict[str, np.ndarray]:

@@ -101,13 +101,11 @@ def check_places(
     orders = {("", "centre_first", 0): [-np.hypot(rows[:, None], columns)] * len(chosen)}
     for method, maps in found.items():
         towards = bag.call * maps
-        drawn: dict[str, Any] = {
-            "": towards[[*chosen]],
-            "mean_map": [towards.mean(axis=0)] * len(chosen),
-        }
+        drawn: dict[str, Any] = {"": towards[[*chosen]]}
         if count > 1:
             steps = keyed_generator("image", bag.patient).integers(1, count, len(chosen))
             drawn["other_image"] = towards[(np.array(chosen) + steps) % count]
+            drawn["mean_map"] = [towards.mean(axis=0)] * len(chosen)
         by_seed = {(control, 0): values for control, values in drawn.items()}
         for seed in range(PLACE_SEEDS):
             random = keyed_generator("places", method, seed, bag.patient)

@@ -131,6 +131,8 @@ def warnings(content: Mapping[str, Any]) -> dict[str, str]:
         if value is not None and least is not None and value >= least:
             text = f"untrained it correlates {value:.2f} with itself, two folds from {least:.2f}"
             reasons.setdefault(method, []).append(text)
+    for method in last.keys() - {row["method"] for row in content["checks"]}:
+        reasons[method] = ["no patient has two images"]
     return {method: f"Not shown to be faithful: {'; '.join(each)}."
             for method, each in reasons.items()}  # fmt: skip
 

@@ -130,10 +130,12 @@ def test_a_method_that_is_not_above_its_controls_gets_a_sentence():
             {"method": "leave_one_out", "step": "encoder.0", "value": 0.1},
             {"method": "occlusion", "step": "encoder.0", "value": 0.5},
             {"method": "grad_cam", "step": "encoder.0", "value": None},
+            {"method": "attention", "step": "encoder.0", "value": None},
         ],
         "ceiling": {each: {"low": 0.4} for each in ("leave_one_out", "occlusion", "grad_cam")},
     }
     assert warnings(content) == {
+        "attention": "Not shown to be faithful: no patient has two images.",
         "grad_cam": "Not shown to be faithful: blurring pixels in its order is not better than "
         "random, reverse.",
         "occlusion": "Not shown to be faithful: untrained it correlates 0.50 with itself, two "
@@ -142,7 +144,7 @@ def test_a_method_that_is_not_above_its_controls_gets_a_sentence():
 
 
 @pytest.mark.parametrize(("words", "says"), [
-    (["control={folder}/pixels"], "has other model than"),
+    (["control={folder}/pixels"], "other patients, folds or model than"),
     (["truth={folder}/none.json"], "none.json"),
     (["truth={folder}/one_kind.csv", "patients=[{patient}]"], "images of both kinds"),
     (["truth={folder}/one_kind.csv"], "no truth for image"),
@@ -171,7 +173,7 @@ def test_a_control_of_other_folds_is_refused(trained, cohort, capsys, monkeypatc
 
     monkeypatch.setattr(checks, "check_run", of_others)
     printed = refused(capsys, "explain", *places(run, cohort), f"control={run}")
-    assert "has other patients or folds than" in printed
+    assert "other patients, folds or model than" in printed
 
 
 @pytest.mark.slow
