@@ -56,7 +56,7 @@ class Features(OfCohort):
     """Measure every cell, or encode every image, once; to the cache, and to a file."""
 
     encoder: str = option("morphology", f"{', '.join(BLOCKS)}, one of conf/model/encoder")
-    weights: str | None = option(None, "of that encoder: a file, default (ImageNet); none: random")
+    weights: str | None = option(None, "of that encoder (docs/encoders.md); none: random")
     name: str | None = option(None, "of the network, with encoder=timm")
     seed: int = option(0, "of random weights")
     out: str | None = option(None, "a .csv or .npz for data/features=file data.features.path=FILE")
@@ -72,18 +72,16 @@ class Features(OfCohort):
         from lymphoml.data.feature_files import check_suffix, write_feature_file
         from lymphoml.data.mil_table import require_images
         from lymphoml.features.feature_cache import load_features
-        from lymphoml.features.pretraining.encoder_file import check_inputs
 
         require_images(data, "features")
         if out is not None:
             check_suffix(out)
             check_out(out, Path(data.root), "features.npz")
-        if self.weights:
-            check_inputs(Path(self.weights), data)
+        data, spec = self._resolve(data)
         cohort = load_cohort(data)
         cohort.print_unused()
         images = cohort.images
-        block = self._block(data, images)
+        block = self._block(data, spec, images)
         (store,) = load_features([block], hash_images(images), data.cache)
         count = sum(store.lengths)
         print(f"{count:,} images of {len(images)} patients, {len(store.names)} features each")
@@ -94,21 +92,33 @@ class Features(OfCohort):
             write_feature_file(out, store, images, block.encoder)
             print(out)
 
-    def _block(self, data: Any, images: Any) -> Any:
+    def _resolve(self, data: Any) -> tuple[Any, dict[str, Any] | None]:
+        """Return `data` and the encoder as its weights decide; None for one of BLOCKS."""
         from lymphoml.cli.config import encoder_config
-        from lymphoml.data.decoding import Preprocessing
-        from lymphoml.features.blocks import EncoderBlock, make_blocks
+        from lymphoml.features.encoder_weights import check_inputs, resolve_weights
 
         if not 0 <= self.seed <= MAX_SEED:
             raise InputError(f"seed={self.seed}: must be >= 0 and <= {MAX_SEED}")
         given = {"weights": self.weights, "name": self.name}
         changes = {key: value for key, value in given.items() if value is not None}
-        if self.encoder not in BLOCKS:
-            spec = encoder_config(self.encoder, changes) | {"norm": None}  # as the file has it
+        if self.encoder in BLOCKS:
+            # What the cohort's own file sets is for networks.
+            if unused := [*changes, *(f"data.{key}" for key in OF_NETWORKS if self.data.get(key))]:
+                raise InputError(f"{', '.join(unused)}: has no effect with encoder={self.encoder}")
+            return data, None
+        spec = encoder_config(self.encoder, changes) | {"norm": None}  # as the file has it
+        spec, values = resolve_weights(spec, data.to_dict())
+        data = data.read(values)
+        if spec.get("weights"):
+            check_inputs(Path(spec["weights"]), data)
+        return data, spec
+
+    def _block(self, data: Any, spec: dict[str, Any] | None, images: Any) -> Any:
+        from lymphoml.data.decoding import Preprocessing
+        from lymphoml.features.blocks import EncoderBlock, make_blocks
+
+        if spec is not None:
             return EncoderBlock(spec, Preprocessing.of(data), data.normalize_images, self.seed)
-        # What the cohort's own file sets is for networks.
-        if unused := [*changes, *(f"data.{key}" for key in OF_NETWORKS if self.data.get(key))]:
-            raise InputError(f"{', '.join(unused)}: has no effect with encoder={self.encoder}")
         ((block,),) = make_blocks([self.encoder], images, seed=self.seed)
         return block
 

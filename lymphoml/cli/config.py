@@ -40,12 +40,20 @@ def known_keys() -> list[str]:
 
 def validate(composed: Any) -> "TrainConfig":
     """Return what Hydra composed, resolved and typed: Hydra ends here. Raises InputError."""
+    from lymphoml.features.encoder_weights import resolve_weights
     from lymphoml.runs.settings import TrainConfig
 
     values = to_plain_dict(composed)
     for key in values.keys() - TrainConfig.model_fields.keys():
         if isinstance(values[key], dict):
             raise InputError(f"{key}: no such key; its file must begin with # @package _global_")
+    model, data = values.get("model"), values.get("data")
+    if (
+        isinstance(model, dict)
+        and isinstance(data, dict)
+        and isinstance(model.get("encoder"), dict)
+    ):
+        model["encoder"], values["data"] = resolve_weights(model["encoder"], data)
     config = TrainConfig.read(values)
     if config.data.site_folds:
         from lymphoml.data.sites import count_sites

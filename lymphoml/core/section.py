@@ -1,5 +1,6 @@
 """Sections of the configuration: typed, with ranges; defaults stand in `conf/*.yaml` alone."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import getitem
@@ -76,7 +77,9 @@ class Section(BaseModel):
 
 
 def to_override(value: Any) -> str:
-    """Return a value as the command line takes it."""
+    """Return a value as the command line takes it; a mapping in quotes, for the shell."""
+    if isinstance(value, dict):
+        return "'" + json.dumps(value, separators=(",", ":")).replace('"', "") + "'"
     return NAMES.get(str(value), str(value))
 
 

@@ -8,7 +8,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lymphoml.core.section import AtLeastOne, Category, Cell, Heading, Section, Share, Text, must
+from lymphoml.core.section import (
+    AtLeastOne,
+    Category,
+    Cell,
+    Heading,
+    Positive,
+    Section,
+    Share,
+    Text,
+    must,
+)
 from lymphoml.core.untrusted import is_safe_text
 
 RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
@@ -99,6 +109,18 @@ class HardStratum(Section):
     max: float
 
 
+class ChannelStatistics(Section):
+    """Of red, green and blue in [0, 1]: subtracted from an image, and what it is divided by."""
+
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+
+
+# As torchvision's weights, and most of timm's and transformers', expect images.
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+Normalization = bool | ChannelStatistics  # False: none; True: ImageNet's
+
+
 class AugmentConfig(Section):
     flip: bool
     rotate: bool | Literal["any"]
@@ -185,7 +207,7 @@ class DataConfig(Section):
     device_cache: bool | Literal["auto"] = "auto"  # likewise: the machine's, not the run's
     crop: AtLeastOne | None
     resize: AtLeastOne | None
-    normalize_images: bool
+    normalize_images: Normalization | None  # None until the encoder's weights are read
     augment: AugmentConfig
     stain_norm: Literal["reinhard", "macenko"] | None
     eval_tta: Literal[1, 8]

@@ -8,11 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lymphoml.core.types import Bytes, PerImage, Pixels
-from lymphoml.data.settings import AugmentConfig
+from lymphoml.data.settings import IMAGENET, AugmentConfig, Normalization
 
-# ImageNet's, in RGB, as torchvision's and timm's weights expect them.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 # Random numbers an image needs, by the key of their generator, so that a new option leaves those of
 # the others as they are: two flips, a rotation, contrast and brightness; scale and shift of three
 # stains; magnification.
@@ -29,7 +26,7 @@ DARKEST = 1e-6  # of full light, so that black has a finite density
 class BatchTransform:
     """Scale bytes to the encoder's input; augment by noise (n NOISE_SIZE), uniform in [0, 1)."""
 
-    def __init__(self, normalize: bool, augment: AugmentConfig | None = None):
+    def __init__(self, normalize: Normalization | None, augment: AugmentConfig | None = None):
         self.normalize, self.augment = normalize, augment
 
     @property
@@ -46,7 +43,7 @@ class BatchTransform:
                 unit = to_unit(images)
             else:
                 unit = augmented(images, self.augment, noise)
-            return dihedral(normalize(unit) if self.normalize else unit, symmetry)
+            return dihedral(normalize(unit, self.normalize), symmetry)
 
 
 def augmented(images: Bytes, augment: AugmentConfig, noise: Float[Tensor, "n 12"]) -> Pixels:
@@ -73,9 +70,12 @@ def to_unit(images: Bytes) -> Pixels:
     return images.float().div_(255)
 
 
-def normalize(images: Pixels) -> Pixels:
-    """Subtract ImageNet's mean of each channel and divide by its standard deviation."""
-    mean, std = (images.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+def normalize(images: Pixels, by: Normalization | None = True) -> Pixels:
+    """Subtract each channel's mean and divide by its standard deviation; True: ImageNet's."""
+    if not by:
+        return images
+    values = IMAGENET if by is True else by.to_dict()
+    mean, std = (images.new_tensor(values[key])[:, None, None] for key in ("mean", "std"))
     return (images - mean) / std
 
 

@@ -15,6 +15,7 @@ from lymphoml.core.files import sha256
 from lymphoml.data import decoding
 from lymphoml.data.cache import Images
 from lymphoml.data.decoding import WHOLE, Preprocessing, size_from_header
+from lymphoml.data.settings import ChannelStatistics, Normalization
 from lymphoml.features.pretraining.settings import PretrainConfig
 
 VERSION = 1  # of what a frozen encoder makes of an image: another number, another cache folder
@@ -56,8 +57,8 @@ class EncoderBlock:
     one_size = True
 
     def __init__(
-        self, spec: dict[str, Any], preprocessing: Preprocessing, normalize: bool, seed: int = 0,
-        name: str = "feature", stages: int = STAGES,
+        self, spec: dict[str, Any], preprocessing: Preprocessing, normalize: Normalization,
+        seed: int = 0, name: str = "feature", stages: int = STAGES,
     ):  # fmt: skip
         import torch
 
@@ -75,15 +76,16 @@ class EncoderBlock:
             frozen_encoder(json.dumps(spec), self.origin, seed)
         network = {key: value for key, value in spec.items() if key != "weights"}
         libraries = [version(each) for each in ("torch", "torchvision", "timm")]
-        values = [VERSION, network, stages, self.origin, preprocessing.name, normalize, libraries]
+        by = normalize.to_dict() if isinstance(normalize, ChannelStatistics) else normalize
+        values = [VERSION, network, stages, self.origin, preprocessing.name, by, libraries]
         digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
         self.key = f"{spec.get('name', 'encoder')}-v{VERSION},crop={preprocessing.crop},{digest}"
         # Without versions of libraries, Pillow among them, which move features by rounding.
-        values[4:] = [decoding.VERSION, preprocessing.steps, normalize]
+        values[4:] = [decoding.VERSION, preprocessing.steps, by]
         made_by = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
         self.encoder = (
             f"{spec.get('name', 'encoder')}-v{VERSION}, weights {self.origin[:16]}, "
-            f"{preprocessing.steps}, normalize_images={normalize}, {made_by}"
+            f"{preprocessing.steps}, normalize_images={by}, {made_by}"
         )
 
     def compute(self, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -98,8 +100,7 @@ class EncoderBlock:
         try:
             with torch.inference_mode():
                 for part in batch.split(max(1, min(64, PIXELS_AT_ONCE // (height * width)))):
-                    unit = to_unit(part)
-                    features.append(network(normalize(unit) if self.normalize else unit))
+                    features.append(network(normalize(to_unit(part), self.normalize)))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"encoder: does not accept images of {width} x {height} pixels "

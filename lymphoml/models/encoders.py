@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lymphoml.core.errors import InputError
+from lymphoml.models.chunking import has_batch_norm
 from lymphoml.models.norms import set_norm
 from lymphoml.models.weights import load_weights, trained_norm
 
@@ -26,9 +27,10 @@ TORCHVISION_CLASSIFIERS = {"resnet18": "fc", "resnet34": "fc", "efficientnet_b0"
 # What may be set of a timm network: shape and dropout. timm takes paths and addresses as well
 # (`checkpoint_path`, `pretrained_cfg`, `cache_dir`), and a run folder may come from a stranger.
 TIMM_OPTIONS = {
-    "attn_drop_rate", "depth", "depths", "dims", "drop_path_rate", "drop_rate", "dynamic_img_size",
-    "embed_dim", "global_pool", "img_size", "mlp_ratio", "num_heads", "output_stride", "patch_size",
-    "proj_drop_rate", "window_size",
+    "attn_drop_rate", "class_token", "depth", "depths", "dims", "drop_path_rate", "drop_rate",
+    "dynamic_img_size", "embed_dim", "global_pool", "img_size", "init_values", "mlp_ratio",
+    "no_embed_class", "num_heads", "output_stride", "patch_size", "proj_drop_rate", "reg_tokens",
+    "window_size",
 }  # fmt: skip
 
 
@@ -113,7 +115,7 @@ def _finish(
     """Return the network with its norm, weights from a file, and attribute `dim`."""
     file = Path(weights) if weights is not None and weights != "default" else None
     norm = norm or ("batch" if file is None else trained_norm(network, file))
-    if not trainable and norm == "batch":
+    if not trainable and norm == "batch" and has_batch_norm(network):
         raise InputError(
             "encoder trainable: false with norm: batch, whose statistics would still change; set "
             "model.encoder.norm=frozen"

@@ -1,8 +1,8 @@
 """Encoder weights from a file: a state dict, as `torch.save(network.state_dict(), path)` writes it.
 
 Keys may start with `encoder.`, so the state dict of a whole MILModel works too: then the others
-are dropped, as are classifier entries (`fc.`, `classifier.`, `head.`) that the encoder lacks. What
-is dropped is printed. Everything else must fit.
+are dropped, as are the heads (`layouts.HEADS`) that the encoder lacks. What is dropped is printed.
+Everything else must fit, under the encoder's names or in one of `layouts.LAYOUTS`.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from lymphoml.core.errors import InputError, one_line
 from lymphoml.core.tensor_files import check_claims, check_torch_archive, read_safetensors_header
+from lymphoml.models.layouts import MASK, State, is_head, strip_prefixes, to_timm, unwrap
 
-PREFIX = "encoder."
-CLASSIFIERS = ("fc.", "classifier.", "head.")
+SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 COUNTER = "num_batches_tracked"  # missing in older files; only a momentum of None reads it
 STATISTICS = ("running_mean", "running_var")
 MAX_KEYS_SHOWN = 3
@@ -25,8 +25,13 @@ MAX_KEYS_SHOWN = 3
 
 def load_weights(network: nn.Module, path: Path) -> None:
     """Load the file at `path` into `network`; raise InputError with everything that misfits."""
-    state, others = _encoder_state(path)
     own = network.state_dict()
+    state, others = _encoder_state(path, own)
+    masks = [key for key in state if key.endswith(MASK) and key not in own]
+    try:
+        state, lines = to_timm(state, network)
+    except InputError as error:
+        raise InputError(f"encoder weights: {path}: {each}" for each in error.problems) from None
     problems = [
         f"encoder weights: {path} {problem} {_format_keys(keys)}"
         for problem, keys in _mismatches(own, state).items()
@@ -35,31 +40,35 @@ def load_weights(network: nn.Module, path: Path) -> None:
     if problems:
         raise InputError(problems)
     network.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
-    if dropped := [*others, *(key for key in state if key not in own)]:
+    for line in lines:
+        _print_once(f"encoder weights: {path}: ", (line,))
+    left = [key for key in state if key not in own and not key.endswith(MASK)]
+    if dropped := [*others, *masks, *left]:
         _print_once(f"encoder weights: {path}: not part of the encoder, dropped: ", tuple(dropped))
 
 
 def trained_norm(network: nn.Module, path: Path) -> str:
     """Return "group" for a file without the statistics of this network's BatchNorm, or "batch"."""
-    state, _ = _encoder_state(path)
-    statistics = [key for key in network.state_dict() if key.endswith(STATISTICS)]
-    return "group" if statistics and not any(key in state for key in statistics) else "batch"
+    own = network.state_dict()
+    statistics = [key for key in own if key.endswith(STATISTICS)]
+    if not statistics:
+        return "batch"
+    state, _ = _encoder_state(path, own)
+    return "batch" if any(key in state for key in statistics) else "group"
 
 
-def _encoder_state(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+def _encoder_state(path: Path, own: State) -> tuple[State, list[str]]:
     """Return the encoder's entries, without prefix, and the keys of the others."""
-    state = _read_state_dict(path)
-    if not any(key.startswith(PREFIX) for key in state):
-        return state, []
-    own = {key[len(PREFIX) :]: each for key, each in state.items() if key.startswith(PREFIX)}
-    return own, [key for key in state if not key.startswith(PREFIX)]
+    content, outside = _read_state_dict(path)
+    state, others = strip_prefixes(content, own)
+    return state, outside + others
 
 
-def _mismatches(own: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, list[str]]:
+def _mismatches(own: State, state: State) -> dict[str, list[str]]:
     """Return the keys that do not fit, by what is wrong with them."""
     shared = [key for key in own if key in state]
     absent = [key for key in own if key not in state and not key.endswith(COUNTER)]
-    foreign = [key for key in state if key not in own and not key.startswith(CLASSIFIERS)]
+    foreign = [key for key in state if key not in own and not is_head(key)]
     # Of a norm that has a scale in both: only one of the two is a BatchNorm.
     scaled = {key.removesuffix(".weight") for key in shared}
     lost, unknown = (
@@ -84,10 +93,12 @@ def _mismatches(own: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, l
     }  # fmt: skip
 
 
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    if path.suffix not in (".pt", ".pth", ".safetensors"):
+def _read_state_dict(path: Path) -> tuple[State, list[str]]:
+    """Return the file's tensors, and the keys next to the mapping that holds them."""
+    if path.suffix not in SUFFIXES:
         raise InputError(
-            f"encoder weights: {path}: must be null, default, or a .pt, .pth or .safetensors file"
+            f"encoder weights: {path}: must be null, default, or a .pt, .pth, .bin or .safetensors "
+            "file"
         )
     try:
         if path.suffix == ".safetensors":
@@ -106,9 +117,10 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         reason = one_line(error)[:120] if is_plain else type(error).__name__
         problem = f"{path} cannot be read as plain tensors ({reason})"
         raise InputError(f"encoder weights: {problem}") from None
+    content, outside = unwrap(content)
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise InputError(f"encoder weights: {path} is not a state dict: names and tensors only")
-    return content
+    return content, outside
 
 
 @cache  # a run builds its encoder several times, and each process that computes features does

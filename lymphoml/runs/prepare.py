@@ -20,6 +20,7 @@ from lymphoml.data.settings import GROUPED
 from lymphoml.data.sites import make_site_folds
 from lymphoml.data.training_range import model_inputs
 from lymphoml.features.blocks import PretrainedEncoder
+from lymphoml.features.encoder_weights import check_inputs
 from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining import encoder_file
 from lymphoml.features.pretraining import settings as pretraining
@@ -180,7 +181,7 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
         place = f"fold{'s' * (len(where) > 1)} {', '.join(where)}, where it gets no weight"
         print(f"data.clinical: {name} is the same for all training patients of {place}")
     if (weights := weights_file(config)) is not None:
-        encoder_file.check_inputs(weights, data)
+        check_inputs(weights, data)
     unfinished = [fold for fold in config.folds_to_train if not is_done(folder, fold)]
     encoders = None
     if config.pretrain is not None:

@@ -87,7 +87,7 @@ UNREADABLE = "cannot be read as plain tensors"
 REFUSED = {
     "absent.pt": (None, "does not exist"),
     "absent.safetensors": (None, "does not exist"),
-    "weights.bin": (b"", "must be null, default, or a .pt"),
+    "weights.onnx": (b"", "must be null, default, or a .pt"),
     "notes.safetensors": (b"these are not weights", UNREADABLE),
     "list.pt": ([1.0], "is not a state dict"),
     "checkpoint.pt": ({"epoch": 3, "state_dict": {}}, "is not a state dict"),

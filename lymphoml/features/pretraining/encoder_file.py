@@ -9,15 +9,12 @@ from torch import nn
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import atomic_write, sha256, write_json
-from lymphoml.core.section import to_override
-from lymphoml.core.tensor_files import read_safetensors_header
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.cache import foreign_entry
-from lymphoml.data.stain_normalization import NORMALIZERS
+from lymphoml.features.encoder_weights import KEY
 from lymphoml.features.pretraining.settings import INPUTS
 
 ENCODER, RECORD = "encoder.safetensors", "pretrained.json"
-KEY = "lymphoml"  # of the file's metadata; one key, since safetensors sorts none
 
 
 def write_encoder(folder: Path, encoder: nn.Module, record: dict[str, Any]) -> None:
@@ -55,36 +52,6 @@ def copy_encoder(source: Path, target: Path) -> None:
     for name in (ENCODER, RECORD):
         with atomic_write(target / name) as file:
             file.write((source / name).read_bytes())
-
-
-def check_inputs(path: Path, data: Any) -> None:
-    """Raise InputError where `data` colours images unlike the pretraining of the file."""
-    if path.suffix != ".safetensors" or not path.is_file():
-        return
-    try:
-        header = read_safetensors_header(path)
-    except ValueError:
-        return  # whoever loads it says what is wrong
-    try:
-        text = (header.get("__metadata__") or {}).get(KEY)
-        if not text:
-            return
-        inputs = json.loads(text)
-        learned = {"normalize_images": bool(inputs["normalize_images"]),
-                   "stain_norm": inputs["stain_norm"]}  # fmt: skip
-        if learned["stain_norm"] not in (None, *NORMALIZERS):
-            raise ValueError("unknown stain_norm")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise InputError(
-            f"encoder weights: {path}: its metadata are corrupt; make it again by "
-            f"python -m lymphoml pretrain"
-        ) from None
-    for key, value in learned.items():
-        if value != getattr(data, key):
-            raise InputError(
-                f"encoder weights: {path} was pretrained with data.{key}={to_override(value)}; "
-                f"set the same"
-            )
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

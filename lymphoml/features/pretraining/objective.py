@@ -20,7 +20,7 @@ def draw_views(images: Bytes, settings: PretrainConfig) -> Pixels:
     """Return a view of each image, by torch's global generator of the CPU on any device."""
     places = affine(len(images), settings.zoom, settings.shift).to(images.device)
     views = jitter_colours(move(to_unit(images), places), settings.colour)
-    return normalize(views) if settings.normalize_images else views
+    return normalize(views, settings.normalize_images)
 
 
 def affine(count: int, zoom: float, shift: float) -> Float[Tensor, "n 2 3"]:

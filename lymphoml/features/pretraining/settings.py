@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.section import AtLeastOne, Positive, Section, Share
+from lymphoml.data.settings import Normalization
 
 LOSS_KEYS = {"simclr": {"temperature"}, "vicreg": {"invariance", "variance", "covariance"}}
 PRETRAINED = "pretrained"  # as model.encoder.weights, and as a block of features
@@ -22,7 +23,7 @@ class PretrainConfig(Section):
     encoder: dict[str, Any]
     crop: AtLeastOne | None
     resize: AtLeastOne | None
-    normalize_images: bool
+    normalize_images: Normalization
     stain_norm: Literal["reinhard", "macenko"] | None
     zoom: Annotated[float, Field(gt=0, le=1)]
     shift: Share

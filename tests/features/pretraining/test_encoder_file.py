@@ -7,9 +7,9 @@ from torch import nn
 
 from lymphoml.core.errors import InputError
 from lymphoml.features.blocks import pretrained_block
+from lymphoml.features.encoder_weights import check_inputs
 from lymphoml.features.pretraining.encoder_file import (
     ENCODER,
-    check_inputs,
     copy_encoder,
     is_whole,
     write_encoder,
