@@ -8,17 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lymphoml.core.section import (
-    AtLeastOne,
-    Category,
-    Cell,
-    Heading,
-    Positive,
-    Section,
-    Share,
-    Text,
-    must,
-)
+from lymphoml.core.section import AtLeastOne, Category, Cell, Heading, Section, Share, Text, must
 from lymphoml.core.untrusted import is_safe_text
 
 RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
@@ -113,7 +103,7 @@ class ChannelStatistics(Section):
     """Of red, green and blue in [0, 1]: subtracted from an image, and what it is divided by."""
 
     mean: Annotated[list[float], Field(min_length=3, max_length=3)]
-    std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
 
 
 # As torchvision's weights, and most of timm's and transformers', expect images.

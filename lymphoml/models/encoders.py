@@ -28,9 +28,9 @@ TORCHVISION_CLASSIFIERS = {"resnet18": "fc", "resnet34": "fc", "efficientnet_b0"
 # (`checkpoint_path`, `pretrained_cfg`, `cache_dir`), and a run folder may come from a stranger.
 TIMM_OPTIONS = {
     "attn_drop_rate", "class_token", "depth", "depths", "dims", "drop_path_rate", "drop_rate",
-    "dynamic_img_size", "embed_dim", "global_pool", "img_size", "init_values", "mlp_ratio",
-    "no_embed_class", "num_heads", "output_stride", "patch_size", "proj_drop_rate", "reg_tokens",
-    "window_size",
+    "dynamic_img_size", "embed_dim", "global_pool", "img_size", "in_chans", "init_values",
+    "mlp_ratio", "no_embed_class", "num_heads", "output_stride", "patch_size", "proj_drop_rate",
+    "reg_tokens", "window_size",
 }  # fmt: skip
 
 

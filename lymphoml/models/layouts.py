@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,49 +11,26 @@ from torch import Tensor, nn
 from lymphoml.core.errors import InputError
 
 State = dict[str, Tensor]
-MASK = "mask_token"  # of DINOv2's training; no part of the encoder
-# What training programs wrap an encoder in, from the outside.
+MASK, REGISTERS, PATCHES = "mask_token", "register_tokens", "patch_embed.proj.weight"
+# What training programs wrap an encoder in, and name beside it: heads, the student of a teacher.
 CONTAINERS = ("teacher", "state_dict", "model")
 PREFIXES = ("encoder.", "module.", "teacher.", "backbone.", "model.", "dinov2.",
             "dinov2_with_registers.")  # fmt: skip
-# What these have beside the encoder: heads of any task, and the student of a teacher.
-HEADS = {"fc", "classifier", "head", "heads", "dino_head", "ibot_head", "student", MASK}
-
-
-class Layout(NamedTuple):
-    name: str
-    key: str  # that only this layout has
-    names: tuple[tuple[str, str], ...]  # regular expressions of keys, and what they become
-
-
-LAYOUTS = (
-    Layout("DINOv2 of Hugging Face", "embeddings.patch_embeddings.projection.weight", (
-        (r"embeddings\.(cls_token|mask_token|register_tokens)", r"\1"),
-        (r"embeddings\.position_embeddings", "pos_embed"),
-        (r"embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
-        (r"encoder\.layer\.(\d+)\.attention\.attention\.", r"blocks.\1.attn."),
-        (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"blocks.\1.attn.proj."),
-        (r"encoder\.layer\.(\d+)\.layer_scale([12])\.lambda1", r"blocks.\1.ls\2.gamma"),
-        (r"encoder\.layer\.(\d+)\.mlp\.weights_in\.", r"blocks.\1.mlp.fc1."),
-        (r"encoder\.layer\.(\d+)\.mlp\.weights_out\.", r"blocks.\1.mlp.fc2."),
-        (r"encoder\.layer\.", "blocks."),
-        (r"layernorm\.", "norm."),
-    )),
-    Layout("vision transformer of torchvision", "conv_proj.weight", (
-        (r"class_token", "cls_token"),
-        (r"conv_proj\.", "patch_embed.proj."),
-        (r"encoder\.pos_embedding", "pos_embed"),
-        (r"encoder\.layers\.encoder_layer_(\d+)\.ln_([12])\.", r"blocks.\1.norm\2."),
-        (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.in_proj_", r"blocks.\1.attn.qkv."),
-        (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.out_proj\.",
-         r"blocks.\1.attn.proj."),
-        (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(0|linear_1)\.", r"blocks.\1.mlp.fc1."),
-        (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(3|linear_2)\.", r"blocks.\1.mlp.fc2."),
-        (r"encoder\.ln\.", "norm."),
-    )),
-    Layout("DINOv2", "register_tokens", ()),
-    Layout("DINOv2", MASK, ()),
-)  # fmt: skip
+HEADS = ("fc", "classifier", "head", "heads", "dino_head", "ibot_head", "student", MASK)
+# DINOv2 of transformers: its own key, and its keys as DINOv2 has them.
+TRANSFORMERS = "embeddings.patch_embeddings.projection.weight"
+NAMES = (
+    (r"embeddings\.patch_embeddings\.projection", "patch_embed.proj"),
+    (r"embeddings\.position_embeddings", "pos_embed"),
+    (r"embeddings\.", ""),
+    (r"encoder\.layer\.", "blocks."),
+    (r"attention\.output\.dense", "attn.proj"),
+    (r"attention\.attention\.", "attn."),
+    (r"layer_scale([12])\.lambda1", r"ls\1.gamma"),
+    (r"mlp\.weights_in", "mlp.w12"),
+    (r"mlp\.weights_out", "mlp.w3"),
+    (r"^layernorm\.", "norm."),
+)
 
 
 def unwrap(content: Any) -> tuple[Any, list[str]]:
@@ -64,13 +41,18 @@ def unwrap(content: Any) -> tuple[Any, list[str]]:
     return content, []
 
 
-def strip_prefixes(state: State, own: Mapping[str, Tensor]) -> tuple[State, list[str]]:
+def is_head(key: str) -> bool:
+    """Return whether an entry may be left out where the encoder has none of its name."""
+    return key.partition(".")[0] in HEADS
+
+
+def strip_prefixes(state: State, own: State) -> tuple[State, list[str]]:
     """Return the encoder's entries under the network's names `own`, and the keys of the others.
 
     Next to `encoder.` any others may be left out, as of a MILModel; else only HEADS.
     """
     others: list[str] = []
-    while not any(key in own for key in state) and not any(each.key in state for each in LAYOUTS):
+    while not any(key in own or key == TRANSFORMERS for key in state):
         for prefix in PREFIXES:
             outside = [key for key in state if not key.startswith(prefix)]
             if len(outside) < len(state) and (prefix == "encoder." or all(map(is_head, outside))):
@@ -78,90 +60,67 @@ def strip_prefixes(state: State, own: Mapping[str, Tensor]) -> tuple[State, list
         else:
             return state, others
         others += outside
-        state = {key[len(prefix) :]: each for key, each in state.items() if key.startswith(prefix)}
+        state = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
     return state, others
-
-
-def is_head(key: str) -> bool:
-    """Return whether an entry may be left out where the encoder has none of its name."""
-    return key.partition(".")[0] in HEADS
 
 
 def to_timm(state: State, network: nn.Module) -> tuple[State, list[str]]:
     """Return the entries as `network` names them, and lines on what was changed. InputError."""
-    layout = next((each for each in LAYOUTS if each.key in state), None)
+    layout = "DINOv2 of transformers" if TRANSFORMERS in state else "DINOv2"
+    is_dinov2 = not {TRANSFORMERS, MASK, REGISTERS}.isdisjoint(state)
     renamed: State = {}
     for key, tensor in state.items():
-        for pattern, name in layout.names if layout else ():
-            if re.match(pattern, key):
-                key = re.sub(pattern, name, key, count=1)
-                break
+        for pattern, name in NAMES if TRANSFORMERS in state else ():
+            key = re.sub(pattern, name, key)
         # DINOv2's blocks may be in chunks, each block with its number in the whole.
         key = re.sub(r"^blocks\.\d+\.(\d+\.)", r"blocks.\1", key)
         if key in renamed:
             raise InputError(f"it has {key} twice, under different names")
         renamed[key] = tensor
-    state = _join_attention(renamed)
-    lines = [] if layout is None else [f"{layout.name}, {len(state)} tensors"]
-    if "patch_embed.proj.weight" in state:
-        state, changed = _fit_timm(state, network)
-        lines += changed
-    return state, lines
+    for key in [key for key in renamed if ".attn.query." in key]:
+        names = [key.replace("query", part) for part in ("query", "key", "value")]
+        parts = [renamed[name] for name in names if name in renamed]
+        if len(parts) == 3 and len({part.shape for part in parts}) == 1 and parts[0].dim():
+            renamed = {name: each for name, each in renamed.items() if name not in names}
+            renamed[key.replace("query", "qkv")] = torch.cat(parts)
+    fitted, lines = _fit(renamed, network, is_dinov2) if PATCHES in renamed else (renamed, [])
+    return fitted, [f"{layout}, {len(fitted)} tensors used"] * is_dinov2 + lines
 
 
-def _join_attention(state: State) -> State:
-    """Return the entries with query, key and value of each block in one tensor."""
-    joined = dict(state)
-    for key in state:
-        if found := re.fullmatch(r"(blocks\.\d+\.attn\.)query(\.\w+)", key):
-            names = [f"{found[1]}{part}{found[2]}" for part in ("query", "key", "value")]
-            parts = [state[name] for name in names if name in state]
-            if len(parts) == 3 and len({part.shape for part in parts}) == 1 and parts[0].dim():
-                joined[f"{found[1]}qkv{found[2]}"] = torch.cat(parts)
-                for name in names:
-                    del joined[name]
-    return joined
-
-
-def _fit_timm(state: State, network: nn.Module) -> tuple[State, list[str]]:
+def _fit(state: State, network: nn.Module, is_dinov2: bool) -> tuple[State, list[str]]:
     """Return the entries as timm converts DINOv2's, position embeddings in the network's grid.
 
-    Unchanged where they do not fit, for whoever loads them to say why.
+    Unchanged where they do not fit, for whoever loads them to say why. Raises InputError.
     """
     from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
-    if not isinstance(network, VisionTransformer):
-        return state, []
-    own, registers = network.state_dict(), "register_tokens" in state
-    same = ("patch_embed.proj.weight", "cls_token")
-    if any(key in own and key in state and state[key].shape != own[key].shape for key in same):
-        return state, []
-    if registers and not ({"pos_embed", "cls_token"} <= state.keys() and network.no_embed_class):
-        return state, []
+    own, registers = network.state_dict(), REGISTERS in state
     positions, has = state.get("pos_embed"), own.get("pos_embed")
-    grid, side = network.patch_embed.grid_size, 0
-    if positions is not None and has is not None:
-        prefix = 1 if registers else 0 if network.no_embed_class else network.num_prefix_tokens
-        if positions.dim() != 3 or positions.shape[0] != 1 or positions.shape[2] != has.shape[2]:
-            return state, []
-        tokens = positions.shape[1] - prefix
-        side = math.isqrt(max(tokens, 0))
-        if tokens != math.prod(grid) and (side == 0 or side * side != tokens):
-            return state, []
-    interpolated = side > 0 and side * side != math.prod(grid)
-    patch = network.patch_embed.patch_size
-    size = network.patch_embed.img_size or patch
-    is_whole = all(pixels % step == 0 for pixels, step in zip(size, patch, strict=True))
-    if not is_whole and (interpolated or registers or MASK in state):
+    if not isinstance(network, VisionTransformer) or positions is None or has is None:
+        return state, []
+    both = {PATCHES, "cls_token"} & own.keys() & state.keys()
+    if (
+        any(state[key].shape != own[key].shape for key in both)
+        or (positions.dim() != 3 or positions.shape[::2] != has.shape[::2])
+        or (registers and not (network.no_embed_class and "cls_token" in both))
+    ):
+        return state, []
+    prefix = 1 if registers else 0 if network.no_embed_class else network.num_prefix_tokens
+    tokens, grid = max(0, positions.shape[1] - prefix), network.patch_embed.grid_size
+    side, interpolated = math.isqrt(tokens), tokens != math.prod(grid)
+    if interpolated and (side == 0 or side * side != tokens):
+        return state, []
+    patch = network.patch_embed.patch_size[0]
+    pixels = min(network.patch_embed.img_size or (patch,))
+    if pixels % patch and (interpolated or is_dinov2):
         raise InputError(
-            f"its patches have {patch[0]} pixels a side, and images of {size[0]} are no multiple; "
-            f"set data.resize={max(1, size[0] // patch[0]) * patch[0]}"
+            f"its patches have {patch} pixels a side, and images of {pixels} are no multiple; set "
+            f"data.resize={max(1, pixels // patch) * patch}"
         )
     core = {key: each for key, each in state.items() if key.startswith(("blocks.", "patch_embed."))
-            or key in ("cls_token", "pos_embed", "register_tokens", MASK)}  # fmt: skip
-    if registers or any(".mlp.w12." in key for key in core):
-        core.setdefault(MASK, torch.zeros(0))  # by which timm knows DINOv2
-    fitted = {key: each for key, each in state.items() if key not in core}
-    fitted |= checkpoint_filter_fn(core, network)  # which empties its argument
+            or key in ("cls_token", "pos_embed", REGISTERS, MASK)}  # fmt: skip
+    others = {key: each for key, each in state.items() if key not in core}
+    if is_dinov2:
+        core.setdefault(MASK, torch.zeros(0))  # by which timm knows it
     line = f"position embeddings interpolated from {side} x {side} patches to {grid[0]} x {grid[1]}"
-    return fitted, [line] if interpolated else []
+    return others | checkpoint_filter_fn(core, network), [line] * interpolated

@@ -2,7 +2,7 @@
 
 Keys may start with `encoder.`, so the state dict of a whole MILModel works too: then the others
 are dropped, as are the heads (`layouts.HEADS`) that the encoder lacks. What is dropped is printed.
-Everything else must fit, under the encoder's names or in one of `layouts.LAYOUTS`.
+Everything else must fit, under the encoder's names or in a layout of `models.layouts`.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from lymphoml.core.errors import InputError
+from lymphoml.features.encoder_weights import resolve_weights, trained_with
 from lymphoml.models.weights import load_weights
+from tests.features.test_encoder_weights import DATA, DINOV2, OF_TIMM, SEEN, TIMM
 from tests.promises.jobs import Canary, cost
 
 
@@ -129,6 +131,45 @@ def test_sound_safetensors_are_read(tmp_path):
     path.write_bytes(safetensors(header, struct.pack("<6f", *range(6))))
     load_weights(network, path)
     assert network.bias.tolist() == [0.0, 1.0]
+
+
+WRONG = [
+    [], {"architecture": 3, "model_args": 4}, {"architecture": "x", "pretrained_cfg": []},
+    OF_TIMM | {"model_args": {"norm": "group"}},
+    OF_TIMM | {"pretrained_cfg": {"mean": [0.5], "std": [0.5]}},
+    OF_TIMM | {"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.0] * 3}},
+    OF_TIMM | {"pretrained_cfg": {"input_size": [3, 10**9]}},
+    OF_TIMM | {"pretrained_cfg": {"input_size": []}},
+    DINOV2 | {"layer_norm_eps": 1e-5}, DINOV2 | {"hidden_act": "relu"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "seen"), [
+    *((each, SEEN) for each in WRONG), (DINOV2, SEEN | {"crop_size": {"height": "28"}}),
+    (DINOV2, []),
+])  # fmt: skip
+def test_a_wrong_config_is_one_line(config, seen, tmp_path):
+    """a config of timm or transformers next to weights that is corrupt, or of a network that timm
+    has not → a line that names it"""
+    for name, content in (("config.json", config), ("preprocessor_config.json", seen)):
+        (tmp_path / name).write_text(json.dumps(content))
+    path = tmp_path / "model.safetensors"
+    path.touch()
+    with pytest.raises(InputError) as caught:
+        resolve_weights(
+            TIMM | {"norm": "batch", "weights": str(tmp_path)}, DATA | trained_with(path)
+        )
+    assert all("\n" not in each and "config.json" in each for each in caught.value.problems)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pth"])
+def test_a_pickle_among_weights_is_refused(name, tmp_path):
+    """weights of a training program's file that hold more than tensors → a line; nothing runs"""
+    fired = tmp_path / "fired"
+    torch.save({"teacher": {"a": torch.zeros(1)}, "args": Canary(fired)}, tmp_path / name)
+    with pytest.raises(InputError, match="more than plain tensors"):
+        load_weights(torch.nn.Linear(2, 2), tmp_path / name)
+    assert not fired.exists()
 
 
 @pytest.mark.slow

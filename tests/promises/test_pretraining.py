@@ -22,11 +22,12 @@ from lymphoml.data.folds import make_folds, split
 from lymphoml.data.transforms import to_unit
 from lymphoml.features.pretraining.settings import resolve_pretraining
 from lymphoml.features.pretraining.train import PretrainingModule
-from lymphoml.models.encoders import resnet10
+from lymphoml.models.encoders import resnet10, timm_encoder
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.naming import leaves
 from lymphoml.runs.prepare import RunEncoders
 from lymphoml.training.checkpoint import load_checkpoint
+from tests.features.test_encoder_weights import HALF, OF_TIMM, published
 from tests.promises.jobs import TINY, outcome, predict, refused, train_ends, wait_until
 from tests.reports.fabricate import list_files
 
@@ -196,17 +197,52 @@ def test_features_are_those_of_the_network_of_the_weights(norm, cohort, tmp_path
 
 
 def test_released_weights_are_a_features_encoder(cohort, tmp_path, monkeypatch, capsys):
-    """`features weights=default` → the released network's features, with its statistics"""
+    """`features weights=default` → the released network's features, with its statistics, of images
+    normalized by ImageNet's"""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     released = tmp_path / "hub" / "checkpoints" / ResNet18_Weights.DEFAULT.url.rsplit("/", 1)[-1]
     released.parent.mkdir(parents=True)
     torch.save(resnet18().state_dict(), released)
     words = ["cohort=synthetic", f"data.root={cohort}", f"data.cache={tmp_path}"]
-    for weights in ("default", str(released)):
+    for weights, word in (("default", []), (str(released), ["data.normalize_images=true"])):
         out = tmp_path / f"{weights[-3:]}.npz"
-        main(["features", *words, "encoder=resnet18", f"weights={weights}", f"out={out}"])
+        main(["features", *words, "encoder=resnet18", f"weights={weights}", f"out={out}", *word])
     with np.load(tmp_path / "ult.npz") as default, np.load(tmp_path / "pth.npz") as file:
         assert np.array_equal(default["features"], file["features"])
+
+
+def test_a_published_encoder_brings_its_preprocessing(configured, cohort, tmp_path, capsys):
+    """`features` and training with the folder of an encoder that timm or transformers published →
+    its network, mean, deviation and size; the run predicts when the folder is gone"""
+    folder = published(
+        tmp_path / "net", OF_TIMM | {"pretrained_cfg": HALF | {"input_size": [3, 32, 32]}}
+    )
+    out, words = tmp_path / "out.npz", [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}"]
+    timm = "vit_small_patch14_dinov2"
+    main(["features", "cohort=synthetic", *words, "encoder=timm", f"name={timm}",
+          f"weights={folder}", f"out={out}"])  # fmt: skip
+    assert "data.normalize_images='{mean:[0.5,0.5,0.5],std:[0.5" in capsys.readouterr().out
+    network = timm_encoder(timm, img_size=32, embed_dim=16, depth=1, num_heads=2).eval()
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    with np.load(out) as file:
+        path = cohort / "trainset" / file["patient"][0] / file["image"][0]
+        image = torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1)[None]
+        with torch.inference_mode():
+            expected = network((to_unit(image) - 0.5) / 0.5)[0]
+        torch.testing.assert_close(torch.from_numpy(file["features"][0]), expected)
+
+    run = ["model/encoder=timm", f"model.encoder.name={timm}", f"model.encoder.weights={folder}"]
+    run += ["model.encoder.norm=batch", "+model.encoder.trainable=false"]
+    config, target = configured(*run), tmp_path / "run"
+    cross_validate(config, target)
+    learned = load_checkpoint(target / "fold-0" / "last.ckpt")["state_dict"]
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(learned[f"model.encoder.{name}"], tensor)
+    with pytest.raises(InputError, match=r"with data\.normalize_images='\{mean"):
+        cross_validate(configured(*run, "data.normalize_images=true"), tmp_path / "other")
+    shutil.rmtree(folder)
+    predict(config, target)
+    assert (target / "test" / "predictions.csv").exists()
 
 
 def copy_encoder(source, target):
