@@ -218,7 +218,7 @@ def _write_settings(folds: Folds, folder: Path) -> None:
     store: Any = folds.opened[0].bags.store
     size = None if data.crop or data.resize or not with_pixels else [*store.size]
     images = {"crop": data.crop, "resize": data.resize, "size": size,
-              "normalize": data.normalize_images, "views": data.eval_tta}  # fmt: skip
+              "normalize": data.to_dict()["normalize_images"], "views": data.eval_tta}  # fmt: skip
     features = store.names if uses_images(config.model) and data.holds_features else None
     inputs = {"images": images if with_pixels else None, "features": features,
               "clinical": folds.columns}  # fmt: skip
