@@ -62,6 +62,7 @@ def test_another_cohort_is_scored_as_it_is_predicted(command, second, capsys):
     assert not any(f'"{each}"' in Path("run/validation.json").read_text() for each in truth.index)
 
 
+@pytest.mark.slow
 def test_cohorts_are_kept_side_by_side(command, second, cohort, tmp_path):
     """a second cohort, and one of them again → both are kept, each once, to the same bytes"""
     first = validated(*command, f"data.root={second}")
@@ -73,6 +74,7 @@ def test_cohorts_are_kept_side_by_side(command, second, cohort, tmp_path):
     assert validated(*command, f"data.root={second}") == [both[1], first[0]]
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_validated_by_its_members_models(command, second, capsys):
     """an ensemble, on a cohort with columns of other names and values; then a changed result → the
     scores of the probabilities that predict.py gives; one line before anything is predicted"""
