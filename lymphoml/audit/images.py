@@ -62,7 +62,7 @@ def _examine_file(path: Path, preprocessing: Preprocessing) -> dict:
     content = decoding.read_image(path)
     opened = decoding.open_rgb(content)
     image = opened.image
-    decoding.check_size(image, preprocessing)
+    decoding.check_size(image.size, preprocessing)
     # Each channel's mean from the histogram: exact, and faster than summing pixels.
     counts = np.reshape(image.histogram(), (3, 256))
     means = counts @ np.arange(256) / (image.width * image.height)

@@ -13,6 +13,8 @@ class Export:
 
     run: str = option(REQUIRED, "finished run folder")
     out: str = option(REQUIRED, "folder to make")
+    quantize: str | None = option(None, "int8: encoders in 8 bits, judged on held-out bags")
+    accept_changes: bool = option(False, "also where that changes decisions")
     data: dict[str, Any] = option({}, "changes to the run's data settings: data.root=DIR")
 
     def execute(self) -> None:
@@ -23,4 +25,4 @@ class Export:
         config = run_config(run, self.data, {"accelerator": "cpu", "precision": "32-true"})
         from lymphoml.deploy.export import export
 
-        print(export(run, config, Path(self.out)))
+        print(export(run, config, Path(self.out), self.quantize, self.accept_changes))

@@ -155,7 +155,7 @@ def size_from_header(path: Path, preprocessing: Preprocessing) -> Size | None:
         content = read_bytes(path)
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             _check_header(opened, len(content))
-            check_size(opened, preprocessing)
+            check_size(opened.size, preprocessing)
             side = preprocessing.resize or preprocessing.crop
             return (side, side) if side else (opened.height, opened.width)
     except Exception:  # as above
@@ -181,9 +181,9 @@ def patient_normalizer(source: BagSource, stain_norm: str | None) -> Normalizer:
         ) from None
 
 
-def check_size(image: Image.Image, preprocessing: Preprocessing) -> None:
-    """Raise ImageProblem where an image of this size cannot be cropped or resized."""
-    (width, height), crop = image.size, preprocessing.crop
+def check_size(size: tuple[int, int], preprocessing: Preprocessing) -> None:
+    """Raise ImageProblem where an image of this width and height cannot be cropped or resized."""
+    (width, height), crop = size, preprocessing.crop
     pixels = f"{width} x {height} pixels"
     if min(width, height) < preprocessing.min_side:
         raise ImageProblem("too small", f"{pixels}, fewer than {preprocessing.min_side} a side")
@@ -197,7 +197,7 @@ def check_size(image: Image.Image, preprocessing: Preprocessing) -> None:
 def _preprocessed(
     image: Image.Image, preprocessing: Preprocessing, size: Size | None
 ) -> np.ndarray:
-    check_size(image, preprocessing)
+    check_size(image.size, preprocessing)
     crop, resize = preprocessing.crop, preprocessing.resize
     whole = f"{image.width} x {image.height} pixels"
     if crop is not None:

@@ -34,9 +34,13 @@ def to_onnx(
             program, input_names=names, output_names=[*outputs], opset_version=OPSET,
             dynamo=True, verbose=False,
         )  # fmt: skip
-    model = converted.model_proto
+    onnx.checker.check_model(converted.model_proto)
+    return to_bytes(converted.model_proto)
+
+
+def to_bytes(model: Any) -> bytes:
+    """Return an ONNX model's content, the same each time, without notes on where it was made."""
     _strip(model)
-    onnx.checker.check_model(model)
     return model.SerializeToString(deterministic=True)
 
 

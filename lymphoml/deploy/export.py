@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.filesize import decimal
 from torch import Tensor
 from torch.export import Dim
 
@@ -21,72 +21,44 @@ from lymphoml.core.files import UMASK, atomic_write, write_json, write_text
 from lymphoml.core.privacy import LOCAL, portable
 from lymphoml.core.progress import progress_bar
 from lymphoml.core.untrusted import read_mapping
-from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.deploy import runtime
 from lymphoml.deploy.card import write_card
 from lymphoml.deploy.conversion import to_onnx
+from lymphoml.deploy.folds import Folds, open_folds
 from lymphoml.deploy.graphs import Encoders, Heads, Preprocess
+from lymphoml.deploy.quantize import quantize
 from lymphoml.deploy.runtime import ExportedModel
-from lymphoml.explain.bag import Opened
-from lymphoml.features.pretraining.settings import PRETRAINED
-from lymphoml.models.build import uses_clinical, uses_images
+from lymphoml.models.build import uses_images
 from lymphoml.runs.checksums import write_checksums
 from lymphoml.runs.finished_run import read_run
-from lymphoml.runs.fold_lock import fold_folder
-from lymphoml.runs.predict import check_run, open_models
 from lymphoml.runs.provenance import data_fingerprint, package_versions
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.runs.triage_rule import portable_rule
-from lymphoml.training.lightning_module import BagClassifier
-from lymphoml.training.predict_fold import load_module
 
 PARITY = 1e-5  # largest difference in probability that is allowed
-PARITY_PATIENTS = 8
 LABELS = {"0": "reactive", "1": "tumoral"}
 WEIGHTS = "model.safetensors"
 REQUIREMENTS = ("filelock", "joblib", "numpy", "omegaconf", "onnxruntime", "pandas", "pillow",
                 "pydantic", "pyyaml", "rich")  # fmt: skip
 EXTRA = ("onnx", "onnxruntime", "onnxscript", "safetensors")  # packages that only this needs
+LARGEST = 2_000_000_000  # bytes
 OUTPUTS = ("probability", "logit", "by_fold")
 
 
-@dataclass(frozen=True)
-class Folds:
-    """The models of a run's folds, with the bags of some of its patients."""
-
-    run: Path
-    config: TrainConfig
-    opened: Sequence[Opened]
-    ranges: Sequence[dict[str, Any]]
-
-    @property
-    def patients(self) -> list[str]:
-        return list(self.opened[0].bags.cohort.table.index)
-
-    @property
-    def columns(self) -> dict[str, dict[str, Any]]:
-        """What each clinical value must be, by column; of a model without these none."""
-        data, encoder = self.config.data, self.opened[0].bags.clinical
-        if not uses_clinical(self.config.model):
-            return {}
-        schema = self.opened[0].bags.cohort.schema
-        found = {}
-        for name in encoder.columns:
-            column = data.columns[name]
-            positive = column.kind == "numeric" and (column.positive or column.log)
-            more = {"positive": positive, "may_be_missing": name in encoder.fill}
-            found[name] = {**schema[name], **more}
-        return found
-
-
-def export(run: Path, config: TrainConfig, out: Path) -> Path:
+def export(
+    run: Path, config: TrainConfig, out: Path, quantized: str | None = None,
+    accept_changes: bool = False,
+) -> Path:  # fmt: skip
     """Write the run's models to the folder `out`, and return it.
 
-    `config` is the run's, with the cohort that its patients are in. Real bags of it, and one cut to
-    a single image, must get the run's probabilities to PARITY. Raises InputError.
+    `config` is the run's, with the cohort that its patients are in. Real bags of it, and these cut
+    to a single image, must get the run's probabilities to PARITY, before the encoders are quantized
+    if `quantized` is int8. Raises InputError.
     """
+    if quantized not in (None, "int8"):
+        raise InputError(f"quantize={quantized}: must be int8, or left out")
     if missing := [name for name in EXTRA if find_spec(name) is None]:
         raise InputError(f"{', '.join(missing)}: not installed; pip install 'lymphoml[export]'")
     if out.exists():
@@ -106,6 +78,8 @@ def export(run: Path, config: TrainConfig, out: Path) -> Path:
             )
         parity = {"bags": len(differences), "largest_difference": f"{difference:.0e}"}
         content = model.config | {"parity": parity}
+        if quantized:
+            content["quantized"] = quantize(folds, model, accept_changes)
         write_json(folder / runtime.CONFIG, content)
         inputs = read_mapping(folder / runtime.PREPROCESSING, "export again")
         write_card(folder, finished, content, inputs, model.rule)
@@ -114,59 +88,24 @@ def export(run: Path, config: TrainConfig, out: Path) -> Path:
     return out
 
 
-def open_folds(run: Path, config: TrainConfig) -> Folds:
-    """Return the models of a run that can be exported. Raises InputError, naming what cannot."""
-    trained_on = check_run(run, config)
-    reject_unexportable(run, config)
-    cohort = load_cohort(config.data).labelled
-    cohort = cohort.subset(spread(cohort))
-    opened, ranges = [], []
-    for fold, checkpoint, _, bags, _ in open_models(run, config, cohort, list(trained_on)):
-        module = load_module(checkpoint, fold_folder(run, fold), BagClassifier)
-        opened.append(Opened(fold, module.model.eval(), bags))
-        ranges.append(checkpoint["BagDataModule"]["ranges"])
-    return Folds(run, config, opened, ranges)
-
-
-def reject_unexportable(run: Path, config: TrainConfig) -> None:
-    """Raise InputError for what a graph of one patient's images cannot do."""
-    data = config.data
-    if not uses_images(config.model):
-        return
-    for key, value, why in (
-        ("stain_norm", data.stain_norm, "is fitted to each patient's images, in Python"),
-        ("eval_bag_size", data.eval_bag_size, "draws images at random, and a graph takes all"),
-    ):
-        if value is not None:
-            raise InputError(
-                f"run {run}: data.{key}={value} {why}; it cannot be exported. Train a run with "
-                f"data.{key}=null."
-            )
-    if PRETRAINED in data.features.blocks and config.pretrain is not None:
-        raise InputError(
-            f"run {run}: each fold's features come from an encoder that was pretrained for it; "
-            f"such a run cannot be exported. Use the encoder as model.encoder.weights=pretrained."
-        )
-
-
-def spread(cohort: Cohort) -> list[str]:
-    """Return PARITY_PATIENTS patients: those of the fewest and the most images, and between."""
-    ids = sorted(cohort.table.index, key=lambda each: (len(cohort.images[each]), each))
-    places = np.linspace(0, len(ids) - 1, min(PARITY_PATIENTS, len(ids))).round().astype(int)
-    return [ids[place] for place in places]
-
-
 def write_graphs(folds: Folds, folder: Path) -> None:
     """Write the graphs with all that the runtime reads."""
     features = None
     models = [each.model for each in folds.opened]
+    size = sum(each.nbytes for model in models for each in model.state_dict().values())
+    if size > LARGEST:
+        raise InputError(
+            f"run {folds.run}: its {len(models)} models take {decimal(size)}, more than the "
+            f"{decimal(LARGEST)} that a file of ONNX can hold; export a run of fewer folds"
+        )
     if uses_images(folds.config.model):
         sample, sizes, preprocess = _instances(folds)
         encoders = Encoders(models, [each.bags.tta_views for each in folds.opened], preprocess)
-        content = to_onnx(encoders, {"instances": sample}, ["features"], {"instances": sizes})
+        outputs = [f"features_{each.fold}" for each in folds.opened]
+        content = to_onnx(encoders, {"instances": sample}, outputs, {"instances": sizes})
         _write(folder / runtime.ENCODER, content)
         with torch.no_grad():
-            features = encoders(sample)
+            features = torch.cat(encoders(sample))
     clinical = [each.bags.clinical for each in folds.opened] if folds.columns else None
     heads = Heads(models, clinical, len(folds.opened[0].bags.tta_views))
     values = torch.ones(len(folds.columns), dtype=torch.float64) if folds.columns else None

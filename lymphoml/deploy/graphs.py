@@ -63,9 +63,9 @@ def _round(sums: Tensor) -> Tensor:
 
 
 class Encoders(nn.Module):
-    """From a bag's images (n h w 3), or vectors (n d), to features (m n e).
+    """From a bag's images (n h w 3), or vectors (n d), to features (v n e) by each model.
 
-    There is one m for each model and view, model by model; evaluation averages over `views`.
+    There is one v for each of the `views` that evaluation averages over.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class Encoders(nn.Module):
         )
         self.views = views
 
-    def forward(self, instances: Tensor) -> Tensor:
+    def forward(self, instances: Tensor) -> tuple[Tensor, ...]:
         instances = self.preprocess(instances)
         features = []
         for encoder, views in zip(self.encoders, self.views, strict=True):
             of_views = torch.cat([view(instances) for view in views])  # through the network at once
-            features += encoder(of_views).unflatten(0, (len(views), instances.shape[0])).unbind()
-        return torch.stack(features)
+            features.append(encoder(of_views).unflatten(0, (len(views), instances.shape[0])))
+        return tuple(features)
 
 
 class Clinical(nn.Module):
@@ -131,7 +131,8 @@ class Clinical(nn.Module):
 class Heads(nn.Module):
     """From a bag's features (m n e) and its clinical values (c) to what the models answer.
 
-    Returns the mean probability, its logit, and the probability of each model (k).
+    There is one m for each model and view, model by model. Returns the mean probability, its logit,
+    and the probability of each model (k).
     """
 
     def __init__(

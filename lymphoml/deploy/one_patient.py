@@ -155,11 +155,11 @@ def answer_by_model(
     given, paths = dict(cohort.table.loc[PATIENT]), cohort.images[PATIENT]
     features = model.encode(model.read_images(paths))
     by_fold = model.classify(features, given).by_fold
-    folds, rule, shift = model.config["folds"], model.rule, CohortShift()
+    folds, rule, shift = model.folds, model.rule, CohortShift()
     probabilities = pd.DataFrame([by_fold], [PATIENT], folds)
     inputs = model_inputs(cohort, data, bool(model.columns), model.uses_images)
-    for fold in folds:
-        shift.add(fold, inputs, model.ranges[str(fold)])
+    for fold, ranges in zip(folds, model.ranges, strict=True):
+        shift.add(fold, inputs, ranges)
     effects: dict[str, float] = {}
     if features is not None and len(paths) > 1:
         for place, path in enumerate(paths):

@@ -37,12 +37,12 @@ def predict(
     prediction_folder.check_folder(out, digest)
     if model.uses_images:
         cohort.print_unused()
-    folds = model.config["folds"]
-    probabilities = pd.DataFrame(_probabilities(model, cohort, data), cohort.table.index, folds)
+    rows = _probabilities(model, cohort, data)
+    probabilities = pd.DataFrame(rows, cohort.table.index, model.folds)
     inputs = model_inputs(cohort, data, bool(model.columns), model.uses_images)
     shift = CohortShift()
-    for fold in folds:
-        shift.add(fold, inputs, model.ranges[str(fold)])
+    for fold, ranges in zip(model.folds, model.ranges, strict=True):
+        shift.add(fold, inputs, ranges)
     shift.report(probabilities, strict)
     outside = shift.outside(probabilities)
     predictions = prediction_folder.summarize(probabilities, outside)
@@ -58,7 +58,7 @@ def open_model(folder: Path, changes: Mapping[str, Any]) -> tuple[ExportedModel,
     """Return an exported model and its data settings with `changes`. Raises InputError."""
     model = ExportedModel(folder)
     check_overrides({"data": changes})
-    return model, DataConfig.read(_merged(model.config["data"], {"cache": ".cache", **changes}))
+    return model, DataConfig.read(_merged(model.data, {"cache": ".cache", **changes}))
 
 
 def choose(cohort: Cohort, patients: str) -> Cohort:

@@ -53,7 +53,18 @@ class ExportedModel:
             raise InputError(
                 f"{each}: is not as it was exported; {EXPORT_AGAIN}" for each in changed
             )
-        self.ranges: dict[str, Any] = self._read(RANGES)
+        try:
+            self._read_settings()
+        except (KeyError, TypeError, AttributeError):
+            raise InputError(f"model={folder}: its settings are damaged; {EXPORT_AGAIN}") from None
+        self._head = self._session(HEAD)
+        self._encoder = self._session(ENCODER) if self.uses_images else None
+
+    def _read_settings(self) -> None:
+        ranges = self._read(RANGES)
+        self.folds: list[int] = [int(fold) for fold in self.config["folds"]]
+        self.ranges = [dict(ranges[str(fold)]) for fold in self.folds]
+        self.data: dict[str, Any] = dict(self.config["data"])
         inputs = self._read(PREPROCESSING)
         self.columns: dict[str, dict[str, Any]] = inputs["clinical"]
         self.features: list[str] | None = inputs["features"]  # names, where bags hold vectors
@@ -62,8 +73,6 @@ class ExportedModel:
         self.preprocessing = images and Preprocessing(images["crop"], images["resize"])
         self.views = images["views"] if images else 1
         self.uses_images = bool(images or self.features)
-        self._head = self._session(HEAD)
-        self._encoder = self._session(ENCODER) if self.uses_images else None
 
     @cached_property
     def rule(self) -> dict[str, Any] | None:
@@ -85,9 +94,13 @@ class ExportedModel:
         """
         if self._encoder is None:
             return None
-        name = self._encoder.get_inputs()[0].name
-        chunks = _chunks(instances, max(1, CHUNK // self.views))
-        parts = [self._encoder.run(None, {name: chunk})[0] for chunk in chunks]
+        return self.run_encoder(self._encoder, instances)
+
+    def run_encoder(self, session: Any, instances: Iterable[np.ndarray]) -> np.ndarray:
+        """Return `encode` by the session of an encoder, or of some folds' part of it."""
+        checked = map(self._checked, instances)
+        chunks = _chunks(checked, max(1, CHUNK // self.views))
+        parts = [np.concatenate(session.run(None, {"instances": each})) for each in chunks]
         if not parts:
             raise InputError("there is no image: a patient needs at least one")
         features = np.concatenate(parts, axis=1)
@@ -114,14 +127,32 @@ class ExportedModel:
 
     def decode(self, content: bytes) -> np.ndarray:
         """Return the image in a file's content, uint8 (h w 3). Raises ImageProblem."""
-        image = open_rgb(content).image
-        check_size(image, self.preprocessing)
-        if self.size not in (None, (image.height, image.width)):
-            raise ImageProblem(
-                "of another size", f"{image.width} x {image.height} pixels, in training "
-                f"{self.size[1]} x {self.size[0]}", "give images of the same size"
-            )  # fmt: skip
-        return np.array(image)
+        image = np.array(open_rgb(content).image)
+        self._check_size(image)
+        return image
+
+    def _check_size(self, image: np.ndarray) -> None:
+        """Raise ImageProblem for a size that the graph would read beyond the edge of."""
+        height, width, _ = image.shape
+        check_size((width, height), self.preprocessing)
+        if self.size not in (None, (height, width)):
+            what = f"{width} x {height} pixels, in training {self.size[1]} x {self.size[0]}"
+            raise ImageProblem("of another size", what, "give images of the same size")
+
+    def _checked(self, instance: np.ndarray) -> np.ndarray:
+        """Return an image or a vector. Raises InputError for what is none."""
+        if self.features:
+            if instance.shape != (len(self.features),):
+                raise InputError(f"a vector has {instance.shape}, not {len(self.features)} numbers")
+            return instance.astype(np.float32, copy=False)
+        if instance.ndim != 3 or instance.shape[2] != 3 or instance.dtype != np.uint8:
+            shape, kind = instance.shape, instance.dtype
+            raise InputError(f"an image is {kind} of shape {shape}; must be uint8 (h, w, 3)")
+        try:
+            self._check_size(instance)
+        except ImageProblem as problem:
+            raise InputError(f"an image: {problem}") from None
+        return instance
 
     def _numbers(self, values: Mapping[str, Any]) -> np.ndarray:
         """Return the values as the graph takes them. Raises InputError for one it must not get."""
@@ -155,23 +186,26 @@ class ExportedModel:
 
     def _session(self, name: str) -> Any:
         try:
-            import onnxruntime
+            return open_session(str(self.folder / name))
         except ImportError:
             raise InputError(
                 "model=...: onnxruntime is not installed; `pip install -r "
                 f"{self.folder / 'requirements.txt'}`"
             ) from None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = available_cores()
-        options.log_severity_level = 4
-        options.enable_cpu_mem_arena = False  # would keep the memory of the largest chunk
-        try:
-            return onnxruntime.InferenceSession(
-                str(self.folder / name), options, providers=["CPUExecutionProvider"]
-            )
         except Exception as error:  # whatever a foreign graph makes onnxruntime say
             reason = one_line(error)[:200]
             raise InputError(f"{self.folder / name}: {reason}; {EXPORT_AGAIN}") from None
+
+
+def open_session(graph: str | bytes) -> Any:
+    """Return what runs a graph, given as a file's name or its content."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False  # would keep the memory of the largest chunk
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _chunks(instances: Iterable[np.ndarray], most: int) -> Iterator[np.ndarray]:

@@ -57,7 +57,7 @@ def test_clinical_values_are_scaled_as_in_training():
 
 def assert_exported_equals(module, inputs, sizes, others):
     """The graph answers as the module does, for `others` of other numbers of images."""
-    outputs = OUTPUTS if "values" in inputs else ["features"]
+    outputs = OUTPUTS if "values" in inputs else ["features_0"]
     content = to_onnx(module, inputs, outputs, sizes)
     session = onnxruntime.InferenceSession(content)
     names = [each.name for each in session.get_inputs()]

@@ -15,6 +15,7 @@ from PIL import Image
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.deploy import export as exporting
+from lymphoml.deploy import quantize
 from lymphoml.deploy.runtime import ExportedModel
 from lymphoml.runs.checksums import write_checksums
 from lymphoml.runs.cross_validation import cross_validate
@@ -120,6 +121,8 @@ def test_what_a_graph_would_answer_is_refused(exported):
     assert 0 < model.predict([image], VALUES).probability < 1
     for images, values, says in (
         ([], VALUES, "there is no image"),
+        ([image[:31]], VALUES, "an image: 32 x 31 pixels, in training 32 x 32"),
+        ([image / 255], VALUES, "must be uint8"),
         ([image], VALUES | {"lymphocyte_count": 0.0}, "lymphocyte_count=0.0: must be above 0"),
         ([image], VALUES | {"lymphocyte_count": -3}, "must be above 0"),
         ([image], VALUES | {"age": np.inf}, "age=inf: must be a finite number"),
@@ -188,6 +191,56 @@ def test_graphs_that_differ_from_the_run_are_not_written(
     assert "differ from it by" in refused(capsys, *words, f"out={tmp_path / 'model'}")
     assert not any(tmp_path.iterdir())
     assert "exists; give another" in refused(capsys, *words, f"out={model}")
+
+
+def test_vectors_and_tables_are_not_quantized(
+    clinical_model, cohort, tmp_path, capsys, monkeypatch
+):
+    """quantize=int8 of a model that looks at no pixels, or another word → one line, nothing"""
+    copied = lambda *to: shutil.copytree(clinical_model / "model", to[1], dirs_exist_ok=True)  # noqa: E731
+    monkeypatch.setattr(exporting, "write_graphs", copied)
+    words = ["export", f"run={clinical_model / 'run'}", *places(cohort, clinical_model)]
+    words.append(f"out={tmp_path / 'model'}")
+    assert "no network that looks at pixels" in refused(capsys, *words, "quantize=int8")
+    assert "quantize=int4: must be int8" in refused(capsys, *words, "quantize=int4")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_changed_decisions_of_8_bits_are_refused(exported, cohort, tmp_path, capsys, monkeypatch):
+    """quantize=int8 changes a held-out decision → refused with their number, nothing written;
+    accept_changes=true writes smaller encoders, and what they change into the card"""
+    words = ["export", f"run={exported / 'run'}", *places(cohort, exported), "quantize=int8"]
+    copied = lambda *to: shutil.copytree(exported / "model", to[1], dirs_exist_ok=True)  # noqa: E731
+    monkeypatch.setattr(exporting, "write_graphs", copied)
+    main([*words, f"out={tmp_path / 'small'}", "accept_changes=true"])
+    found = json.loads((tmp_path / "small" / "config.json").read_text())["quantized"]
+    assert found["patients"] == 16 - 8
+    assert 0 < found["largest_difference"] < 0.1
+    assert (
+        f"changes {found['changed_decisions']} decisions"
+        in (tmp_path / "small" / "README.md").read_text()
+    )
+    sizes = [
+        (folder / "encoder.onnx").stat().st_size
+        for folder in (tmp_path / "small", exported / "model")
+    ]
+    assert sizes[0] < 0.4 * sizes[1]
+    assert str(tmp_path).encode() not in (tmp_path / "small" / "encoder.onnx").read_bytes()
+    judged = pd.DataFrame(
+        {
+            "patient": ["A", "B"],
+            "fold": 0,
+            "label": [0, 1],
+            "before": [0.4, 0.6],
+            "after": [0.4, 0.4],
+        }
+    )
+    monkeypatch.setattr(quantize, "_judge", lambda *_: judged)
+    assert "changes 1 of 2 decisions" in refused(capsys, *words, f"out={tmp_path / 'no'}")
+    assert not (tmp_path / "no").exists()
+    main([*words, f"out={tmp_path / 'yes'}", "accept_changes=true"])
+    assert ExportedModel(tmp_path / "yes").config["quantized"]["auroc"] == [1.0, 0.5]
 
 
 @pytest.mark.slow
