@@ -9,12 +9,15 @@ import json
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from lymphoml.training.loggers import wandb_client
 from tests.loopback import JsonHandler, JsonServer
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -33,7 +36,10 @@ class _Handler(JsonHandler):
         if self.path == "/graphql":
             query = json.loads(body)
             operation = query["query"].split("(")[0].split("{")[0].split()[-1]
-            answer = {"data": self.server.data(operation, query.get("variables") or {})}
+            if operation in self.server.refused:
+                answer = {"data": None, "errors": [{"message": "not today"}]}
+            else:
+                answer = {"data": self.server.data(operation, query.get("variables") or {})}
         elif self.path.endswith("/file_stream"):
             self.server.stream(self.path.split("/")[-2], json.loads(body))
         self.answer(answer)
@@ -47,11 +53,13 @@ class FakeWandb(JsonServer):
     def __init__(self) -> None:
         super().__init__(_Handler)
         self.received: list[bytes] = []  # every path, header and body
+        self.refused: set[str] = set()  # GraphQL operations that get an error
         self.unknown: set[str] = set()  # GraphQL operations that got an empty answer
         self.sweep: dict[str, Any] = {}
         self.runs: dict[str, dict[str, Any]] = {}  # by run id
         self.summaries: dict[str, dict[str, Any]] = {}
         self.exit_codes: dict[str, int] = {}
+        self.views: dict[str, dict[str, Any]] = {}  # by id
         self._jobs: Iterator[dict[str, Any]] = iter(())
 
     def environment(self, home: Path) -> dict[str, str]:
@@ -66,6 +74,14 @@ class FakeWandb(JsonServer):
             case "Viewer":
                 someone = {"username": "someone", "email": "", "flags": "{}"}
                 return {"viewer": {"id": "v", "entity": ENTITY, "teams": {"edges": []}, **someone}}
+            case "GetDefaultEntity":
+                return {"viewer": {"id": "v", "entity": ENTITY}}
+            case "Dashboard":
+                return {"project": self._dashboard(given)}
+            case "UpsertView2":
+                key = given.get("id") or f"view{len(self.views)}"
+                self.views[key] = given
+                return {"upsertView": {"view": {"id": key, "name": given["name"]}}}
             case "UpsertBucket":
                 known = {key: value for key, value in given.items() if value is not None}
                 self.runs.setdefault(given["name"], {}).update(known)
@@ -98,6 +114,19 @@ class FakeWandb(JsonServer):
         if content.get("complete"):
             self.exit_codes[run] = content["exitcode"]
 
+    def _dashboard(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        if (given["entity"], given["project"]) != (ENTITY, PROJECT):
+            return None
+        filters, runs = json.loads(given["filters"]), self.runs.values()
+        views = [key for key, view in self.views.items() if view["name"] == given["view"]]
+        configs = [run["config"] for run in runs if run["jobType"] == filters["jobType"]
+                   and filters.get("tags") in (None, *run["tags"])]  # fmt: skip
+        nodes = {
+            "allViews": [{"id": key} for key in views],
+            "runs": [{"config": c} for c in configs],
+        }
+        return {key: {"edges": [{"node": node} for node in each]} for key, each in nodes.items()}
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """The client drops connections as it ends."""
 
@@ -124,10 +153,37 @@ class OfflineRun:
     kinds: set[str] = field(default_factory=set)  # of all records in the file
     exit_code: int | None = None  # None: the run was never finished
 
+    @property
+    def summary_keys(self) -> list[str]:
+        """Those of the summary, W&B's own among them; a table is one."""
+        tables = [key.removesuffix("/_type") for key in self.summary if key.endswith("/_type")]
+        within = tuple(f"{table}/" for table in tables)
+        return tables + [key for key in self.summary if not key.startswith(within)]
+
     def table(self, name: str) -> list[list[Any]]:
         """Return the rows of a table, from its file."""
         path = self.folder / "files" / self.summary[f"{name}/path"]
         return json.loads(path.read_text())["data"]
+
+
+@contextmanager
+def connected(server: FakeWandb, home: Path) -> Iterator[None]:
+    """Lead this process's client to the server, with a key."""
+
+    def forget() -> None:
+        wandb_client.client.cache_clear()
+        wandb_client.print_once.cache_clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WANDB_MODE", raising=False)
+        for name, value in server.environment(home).items():
+            patch.setenv(name, value)
+        wandb = wandb_client.client()
+        wandb.teardown()  # what it read of the environment before
+        forget()
+        yield
+        wandb.teardown()
+        forget()
 
 
 def read_runs(run_dir: Path, patience: float = 20.0) -> list[OfflineRun]:

@@ -30,6 +30,7 @@ class Job(NamedTuple):
     overrides: list[str]  # what follows `train.py` to run this job again
     parallel_jobs: int  # that share the machine, this one included
     in_sweep: bool
+    choices: dict[str, Any]  # the option of each group of conf/
 
 
 @contextmanager
@@ -61,7 +62,8 @@ def job_context(composed: Any) -> Iterator[Job]:
                     stack.enter_context(fold_lock(folder, fold))
             _check_existing_run(folder, config)
             jobs = _parallel_jobs() if in_sweep else 1
-            yield Job(config, folder, _overrides(), jobs, in_sweep)
+            choices = dict(HydraConfig.get().runtime.choices)
+            yield Job(config, folder, _overrides(), jobs, in_sweep, choices)
     except Exception as error:
         readable = as_user_error(error)
         if in_sweep:

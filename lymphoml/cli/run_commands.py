@@ -1,4 +1,4 @@
-"""Commands on finished runs: submit, report, triage, compare, ensemble."""
+"""Commands on finished runs: submit, report, triage, compare, ensemble, dashboard."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -167,6 +167,20 @@ class Ensemble:
             paths = [path for path in paths if not member_names(path)]
         write_ensemble(paths, Path(self.out))
         print_run(Path(self.out))
+
+
+@dataclass
+class Dashboard:
+    """Save a view of the W&B project that compares configurations and folds, or update it."""
+
+    project: str | None = option(None, "default: WANDB_PROJECT, else lymphoml")
+    entity: str | None = option(None, "user or team; default: WANDB_ENTITY, else the API key's")
+    name: str | None = option(None, "a view of the runs of this name= alone, such as ablation")
+
+    def execute(self) -> None:
+        from lymphoml.reports.dashboard import save_dashboard
+
+        print(save_dashboard(self.project, self.entity, self.name))
 
 
 def _run_list(text: str, but: Path | None = None) -> tuple[list[Path], Path | None]:

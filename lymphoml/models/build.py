@@ -81,6 +81,12 @@ def uses_clinical(spec: dict[str, Any]) -> bool:
     return _fusion(spec).uses_clinical
 
 
+def is_fitted(spec: dict[str, Any]) -> bool:
+    """Return whether all of a model of this specification is fitted at once, without steps."""
+    _check_parts(spec)
+    return build(spec["fusion"], 1, 1, part="fusion").fits_images
+
+
 def _check_parts(spec: dict[str, Any]) -> None:
     for key in PARTS:
         if not isinstance(spec.get(key), dict):

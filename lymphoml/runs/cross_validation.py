@@ -1,8 +1,9 @@
 """Cross-validate one configuration into its run folder, skipping what is done."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -36,17 +37,18 @@ from lymphoml.training.weight_averaging import weight_averaging
 
 def cross_validate(
     config: TrainConfig, folder: Path, overrides: Sequence[str] = (), parallel_jobs: int = 1,
-    sweep: bool = False,
+    sweep: bool = False, choices: Mapping[str, Any] | None = None,
 ) -> float:  # fmt: skip
     """Train the folds of `config.fold` that are not done; return the pooled balanced accuracy.
 
     The last fold to finish, by whichever process, completes the run. While folds are missing the
     score is that of `config.fold`. `overrides` are the command line's, of a `sweep` perhaps of
-    other jobs as well; `parallel_jobs` share the machine. Raises InputError before the folder is
-    made, RuntimeFailure at the end where folds failed under `on_fold_error=skip`.
+    other jobs as well; `parallel_jobs` share the machine; `choices` are Hydra's, by group, for
+    trackers. Raises InputError before the folder is made, RuntimeFailure at the end where folds
+    failed under `on_fold_error=skip`.
     """
     run = prepare(config, folder, parallel_jobs, () if sweep else overrides)
-    tracker = Tracker(run.config, folder, folder.name)
+    tracker = Tracker(run.config, folder, folder.name, choices)
     run = _open(run, overrides)
     folds, epochs = config.folds_to_train, config.trainer.max_epochs
     if not all(is_done(folder, fold) for fold in folds):

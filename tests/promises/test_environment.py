@@ -92,6 +92,9 @@ def test_wandb_without_a_network_costs_no_training(cohort, tmp_path):
     assert line.startswith("W&B: http://127.0.0.1:9 does not answer")
     (run,) = read_runs(tmp_path / "run")
     assert (run.job_type, run.exit_code) == ("fold", 0)
+    names = {name: run.config[name] for name in ("preset", "fusion", "encoder", "seed")}
+    assert names == {"preset": "default", "fusion": "clinical", "encoder": None, "seed": 0}
+    assert len(run.summary_keys) <= 30
     assert (tmp_path / "run" / "fold-0" / "done.json").exists()
 
 

@@ -1,5 +1,6 @@
 """W&B and TensorBoard: what they show, and that they receive no patient, path, host or user."""
 
+import functools
 import getpass
 import json
 import os
@@ -18,21 +19,36 @@ import torch
 import yaml
 from torch.utils.data import DataLoader, TensorDataset
 
+from lymphoml.cli.config import compose_config
 from lymphoml.core.errors import InputError, RuntimeFailure
+from lymphoml.evaluation.metrics import SCORES
+from lymphoml.runs.settings import TrainConfig
 from lymphoml.training.loggers import wandb_client
-from lymphoml.training.loggers.privacy import finite_scalars, public_config, public_slug
+from lymphoml.training.loggers.privacy import (
+    finite_scalars,
+    public_config,
+    public_slug,
+    sweep_factors,
+)
 from lymphoml.training.loggers.tracker import Tracker
 from lymphoml.training.loggers.wandb_client import resolve_mode
-from tests.fake_wandb import ENTITY, PROJECT, SWEEP, FakeWandb, read_runs
+from tests.fake_wandb import ENTITY, PROJECT, SWEEP, FakeWandb, connected, read_runs
 
 ROOT = Path(__file__).parents[2]
 SLUG = "lr=0.1,optim=sgd"
 PATIENT, HOST, USER = "PCANARY7", "canary-host", "canary-user"
+SCORE = {"value": 0.625, "low": 0.4, "high": 0.8}
+STRATA = dict.fromkeys(("all", "hard"), dict.fromkeys(SCORES, SCORE))
 METRICS = {
     "n_patients": 4,
     "folds": [{"fold": 0, "balanced_accuracy": 0.75}, {"fold": 1, "balanced_accuracy": 0.5}],
-    "balanced_accuracy": {"value": 0.625, "low": 0.4, "high": 0.8},
+    "balanced_accuracy": SCORE,
+    "auroc": SCORE,
     "best_epoch_balanced_accuracy": {"mean": 0.7, "std": None},
+    "best_epoch_gap": 0.075,
+    "scores": STRATA,
+    "baselines": dict.fromkeys(("bag_size", "count_rule", "random_forest"), STRATA),
+    "gain": {"reference": "bag_size"} | STRATA,
 }
 PREDICTIONS = pd.DataFrame(
     {
@@ -42,21 +58,21 @@ PREDICTIONS = pd.DataFrame(
         "probability": [0.1, 0.6, 0.5, 0.9],
     }
 )
-LOGGER = {"wandb": True, "tensorboard": True, "mode": "auto", "project": None, "entity": None}
+CHOICES = {"experiment": "paper", "model/pooling": "mean", "model/fusion": "concat_unscaled"}
+FACTORS = {"preset": "paper", "features": None, "encoder": "resnet18", "pooling": "mean",
+           "fusion": "concat_unscaled", "crop": 64, "resize": None, "optim": "sgd", "lr": 0.1,
+           "scheduler": "exponential", "seed": 0}  # fmt: skip
 
 
-def configuration(home: Path = Path("/home/someone"), **logger) -> SimpleNamespace:
-    values = {
-        "name": "cv", "tags": ["blood"], "lr": 0.1,
-        "optim": {"_target_": "torch.optim.SGD", "lr": 0.1},
-        "scheduler": {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.95},
-        "model": {"encoder": {"weights": str(home / "weights.pt"), "norm": "batch"}},
-        "data": {"root": str(home / "cohort"), "folds": 2, "date_formats": {"/": "%m/%d/%Y"}},
-    }  # fmt: skip
-    section = SimpleNamespace(**LOGGER | logger)
-    return SimpleNamespace(
-        **values, logger=section, to_dict=lambda: values | {"logger": vars(section)}
-    )
+@functools.cache
+def composed(*overrides: str) -> TrainConfig:
+    return compose_config("data=synthetic", "tags=[blood]", *overrides)
+
+
+def configuration(home: Path = Path("/home/someone"), **logger) -> TrainConfig:
+    base = composed("experiment=paper", "lr=0.1", "data.crop=64", "data.resize=null")
+    paths = {"model.encoder.weights": str(home / "weights.pt"), "data.root": str(home / "cohort")}
+    return base.replace(paths | {f"logger.{key}": value for key, value in logger.items()})
 
 
 class Slope(pl.LightningModule):
@@ -126,12 +142,12 @@ def job(tmp_path_factory):
         patch.setattr(socket, "gethostname", lambda: HOST)
         patch.setattr(socket.socket, "connect", only_local(socket.socket.connect))
         leaks = []
-        with Tracker(configuration(home), run_dir, run_dir.name) as tracker:
+        with Tracker(configuration(home), run_dir, run_dir.name, CHOICES) as tracker:
             for fold in range(2):
                 with tracker.fold(fold) as loggers:
                     fit(loggers, root=str(home))
                     leaks += find_leaks(run_dir, home)
-                    tracker.log_fold(PREDICTIONS, {"balanced_accuracy": 0.75, "n": 4})
+                    tracker.log_fold(PREDICTIONS, dict.fromkeys((*SCORES, "n"), 0.75))
             tracker.log_cross_validation(METRICS)
         runs = read_runs(run_dir)
         leaks += find_leaks(run_dir, home)
@@ -173,12 +189,11 @@ def test_a_run_for_each_fold_and_one_for_all(job):
     assert [run.job_type for run in job.runs] == ["fold", "fold", "cv"]
     assert [run.config.get("fold") for run in job.runs] == [0, 1, None]
     for run in job.runs:
-        assert (run.group, run.project) == (f"cv,{SLUG}", "lymphoml")
+        assert (run.group, run.project) == (f"cv/{SLUG}", "lymphoml")
         assert run.tags == ["blood", "cv"]
         assert (run.exit_code, run.sweep_id) == (0, "")
-        factors = {name: run.config[name] for name in ("optim", "lr", "scheduler")}
-        assert factors == {"optim": "sgd", "lr": 0.1, "scheduler": "exponential"}
-        assert run.config["cfg"]["model"] == {"encoder": {"weights": "(path)", "norm": "batch"}}
+        assert {name: run.config[name] for name in FACTORS} == FACTORS
+        assert run.config["cfg"]["model"]["encoder"]["weights"] == "(path)"
         assert not {"root", "logger"} & {*run.config["cfg"], *run.config["cfg"]["data"]}
 
 
@@ -190,7 +205,9 @@ def test_a_folds_run_has_one_row_an_epoch_the_best_scores_and_charts(job):
         assert all("train/loss" in row for row in run.history)
         assert run.summary["val/balanced_accuracy"] == {"max": 0.75, "last": 0.625}
         assert run.summary["val/loss"] == {"min": 1, "last": 3}
-        assert run.summary["balanced_accuracy"] == 0.75
+        assert run.summary["fold/balanced_accuracy"] == 0.75
+        assert "fold/matthews" not in run.summary
+        assert not {"balanced_accuracy", "auroc"} & run.summary.keys()  # of the whole alone
         assert run.table("confusion_table") == [
             ["reactive", "reactive", 1],
             ["reactive", "tumoral", 1],
@@ -206,10 +223,17 @@ def test_a_folds_run_has_one_row_an_epoch_the_best_scores_and_charts(job):
 
 def test_cross_validation_run(job):
     summary = job.runs[2].summary
-    assert summary["balanced_accuracy"] == 0.625
+    assert summary["balanced_accuracy"] == summary["hard/auroc"] == summary["gain/auroc"] == 0.625
     assert (summary["balanced_accuracy/low"], summary["balanced_accuracy/high"]) == (0.4, 0.8)
-    assert summary["best_epoch_balanced_accuracy/mean"] == 0.7
-    assert job.runs[2].table("folds") == [[0, 0.75], [1, 0.5]]
+    assert summary["best_epoch_balanced_accuracy"] == 0.7
+    table = {row[0]: row[1:] for row in job.runs[2].table("metrics")}
+    assert len(table) > 90
+    assert table["baselines/bag_size/hard/f1"] == [0.625, 0.4, 0.8]
+    assert table["folds/1/balanced_accuracy"] == [0.5, None, None]
+
+
+def test_a_summary_has_at_most_30_keys(job):
+    assert all(10 < len(run.summary_keys) <= 30 for run in job.runs)
 
 
 def test_tensorboard_reads_its_files(job):
@@ -321,18 +345,11 @@ def test_online_without_a_key_is_an_input_error():
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
+def server(tmp_path):
     server = FakeWandb()
-    for name, value in server.environment(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    wandb = wandb_client.client()
-    wandb.teardown()  # what it read of the environment before
-    wandb_client.client.cache_clear()
-    wandb_client.print_once.cache_clear()
-    yield server
-    server.server_close()
-    wandb.teardown()
-    wandb_client.client.cache_clear()
+    with connected(server, tmp_path):
+        yield server
+        server.server_close()
 
 
 @pytest.mark.parametrize(("name", "words"), [
@@ -399,6 +416,29 @@ def test_public_slug(slug, public):
     assert public_slug(slug) == public
 
 
+NOTHING = dict.fromkeys(("features", "encoder", "pooling", "crop", "resize"))
+NO_STEPS = dict.fromkeys(("optim", "lr", "scheduler"))
+
+
+@pytest.mark.parametrize(("overrides", "factors"), [
+    (["experiment=best"], {"features": "morphology+random_resnet18+random_resnet18_layer3",
+                           "pooling": "meanstd", "fusion": "stackedlogit", **NO_STEPS}),
+    (["model/fusion=clinical"], {"fusion": "clinicalonly", "optim": "sgd", "lr": 1e-4, **NOTHING}),
+    (["model/encoder=timm"], {"encoder": "resnet10t"}),
+    (["data.features.path=f.npz", "model/encoder=mlp"], {"features": "file", "crop": None}),
+    (["scheduler=none"], {"scheduler": "none"}),
+])  # fmt: skip
+def test_a_factor_that_is_not_used_is_null(overrides, factors):
+    found = sweep_factors(composed(*overrides), {})
+    assert {name: found[name] for name in factors} == factors
+
+
+def test_factors_have_the_names_of_options_and_no_path():
+    choices = {"experiment": "/home/me/mine", "model/pooling": "max_score"}
+    found = sweep_factors(composed(), choices)
+    assert (found["preset"], found["pooling"]) == ("(path)", "max_score")
+
+
 def test_long_slugs_fit_and_differ():
     overrides = [f"model.width={value}" for value in range(40)]
     slugs = {public_slug(",".join(overrides[start:])) for start in range(40)}
@@ -421,9 +461,11 @@ PROGRAM = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from tests.training.test_loggers import METRICS, PREDICTIONS, Tracker, configuration
+from lymphoml.cli.config import compose_config
+from tests.training.test_loggers import METRICS, PREDICTIONS, Tracker
 
-config = configuration(tensorboard=False, project="other")
+words = "data=synthetic", "logger.tensorboard=false", "logger.project=other"
+config = compose_config(*words, *sys.argv[1:])
 with Tracker(config, Path.cwd(), ",".join(sys.argv[1:])) as tracker:
     for fold in range(2):
         with tracker.fold(fold) as loggers:
@@ -431,20 +473,29 @@ with Tracker(config, Path.cwd(), ",".join(sys.argv[1:])) as tracker:
             tracker.log_fold(PREDICTIONS, {{}})
     tracker.log_cross_validation(METRICS)
 """
-# `wandb sweep` and `wandb agent`, in one process and without the agent's pauses of 5 seconds.
+# `wandb sweep` and `wandb agent`, in one process and without the agent's pauses of 5 seconds; then
+# the dashboard of what they sent.
 COMMANDS = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from lymphoml.cli.main import main
 from wandb.cli.cli import cli
 from wandb.wandb_agent import Agent
 Agent.POLL_INTERVAL = 0.1
 cli(["sweep", "sweep.yaml"], standalone_mode=False)
 cli(["agent", "--count", "1", "{ENTITY}/{PROJECT}/{SWEEP}"], standalone_mode=False)
+main(["dashboard", "project={PROJECT}", "name=wandb_ablation"])
 """
 
 
 @pytest.mark.slow
 def test_wandb_agent(tmp_path):
-    """The sweep file under W&B's own agent, online, with a program that only tracks."""
+    """The sweep file under W&B's own agent, online, with a program that only tracks.
+
+    With a group and a dotted key of Hydra more: they are the same in both.
+    """
     sweep = yaml.safe_load((ROOT / "sweeps" / "wandb_ablation.yaml").read_text())
+    sweep["parameters"] |= {"model/pooling": {"values": ["max"]}, "data.crop": {"values": [64]}}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep | {"program": "program.py"}))
     (tmp_path / "program.py").write_text(PROGRAM)
     with FakeWandb().serving() as server:
@@ -457,10 +508,23 @@ def test_wandb_agent(tmp_path):
     assert (done.returncode, server.unknown) == (0, set()), done.stderr
     assert list(server.exit_codes.values()) == [0, 0, 0], done.stderr
     parent, *folds = sorted(server.runs.values(), key=lambda run: run["jobType"])
-    group = "experiment=paper,lr=0.001,name=wandb_ablation,optim=sgd,scheduler=exponential"
+    group = ("data.crop=64,experiment=paper,lr=0.001,model/pooling=max,name=wandb_ablation,"
+             "optim=sgd,scheduler=exponential")  # fmt: skip
     assert (parent["name"], parent["jobType"], parent["sweep"]) == ("job0", "cv", SWEEP)
-    assert parent["groupName"].split(",")[0] == "cv"
-    assert sorted(parent["groupName"].split(",")[1:]) == group.split(",")
+    name, _, overrides = parent["groupName"].partition("/")
+    assert (name, sorted(overrides.split(","))) == ("wandb_ablation", group.split(","))
+    for run in (parent, *folds):
+        assert set(run["tags"]) == {"wandb_ablation"}
+        sent = {key: each["value"] for key, each in json.loads(run["config"]).items()}
+        assert (sent["pooling"], sent["crop"], sent["optim"], sent["lr"]) == (
+            "max",
+            64,
+            "sgd",
+            1e-3,
+        )
+    (view,) = server.views.values()
+    assert view["displayName"] == "lymphoml: wandb_ablation"
+    assert "config:pooling.value" in view["spec"]
     assert {fold["groupName"] for fold in folds} == {parent["groupName"]}
     assert [(fold["jobType"], fold.get("sweep")) for fold in folds] == [("fold", None)] * 2
     assert {run["project"] for run in server.runs.values()} == {PROJECT}  # the sweep's

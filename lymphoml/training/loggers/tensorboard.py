@@ -29,7 +29,8 @@ class TensorBoardEvents(Logger):
         self.file = open(self.path, "wb")  # noqa: SIM115
         self._records = RecordWriter(self.file)
         self._write(file_version="brain.Event:2")
-        for summary in hparams(dict(factors), {"val/balanced_accuracy": 0, "val/loss": 0}):
+        used = {key: value for key, value in factors.items() if value is not None}
+        for summary in hparams(used, {"val/balanced_accuracy": 0, "val/loss": 0}):
             self._write(summary=summary)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -19,7 +19,10 @@ from lymphoml.core.errors import one_line
 from lymphoml.core.untrusted import read_mapping
 from lymphoml.evaluation.metrics import THRESHOLD
 from lymphoml.training.loggers.privacy import (
+    FOLD_SCORES,
+    SUMMARY,
     finite_scalars,
+    metric_rows,
     public_config,
     public_slug,
     sweep_factors,
@@ -27,6 +30,7 @@ from lymphoml.training.loggers.privacy import (
 from lymphoml.training.loggers.tensorboard import TensorBoardEvents
 from lymphoml.training.loggers.wandb_client import (
     OFFLINE,
+    PROJECT,
     best_effort,
     client,
     connection_error,
@@ -43,12 +47,13 @@ class Tracker:
 
     W&B gets one run per fold (`job_type` "fold") and one for the whole ("cv"), all of one group. A
     fold that is resumed gets a new run, which starts with the epochs in `history.csv`. Under
-    `wandb agent` the sweep's own run becomes the "cv" run.
+    `wandb agent` the sweep's own run becomes the "cv" run. `choices` are Hydra's, by group.
     """
 
-    def __init__(self, config: Any, run_dir: Path, slug: str):
+    def __init__(self, config: Any, run_dir: Path, slug: str, choices: Any = None):
         self.config, self.run_dir, self.slug = config, run_dir, public_slug(slug)
-        self._group = public_slug(f"{config.name},{slug}")
+        self._group = public_slug(slug, config.name)
+        self._factors = sweep_factors(config, choices or {})
         # Left in the environment, they would make every fold's run the sweep's.
         self._run_id = os.environ.pop("WANDB_RUN_ID", None)
         self._sweep_id = os.environ.pop("WANDB_SWEEP_ID", None)
@@ -61,7 +66,7 @@ class Tracker:
     def __enter__(self) -> "Tracker":
         if self._sweep_id and self._mode != "disabled":
             with best_effort():
-                self._cv = self._start("cv", self.slug, sweep_factors(self.config))
+                self._cv = self._start("cv", self.slug, self._factors)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -76,7 +81,7 @@ class Tracker:
     @contextmanager
     def fold(self, fold: int) -> Iterator[list[Logger]]:
         """Yield the loggers of a fold's Trainer; a block that raises closes them as failed."""
-        folder, factors = self.run_dir / f"fold-{fold}", sweep_factors(self.config) | {"fold": fold}
+        folder, factors = self.run_dir / f"fold-{fold}", self._factors | {"fold": fold}
         loggers: list[Logger] = []
         with ExitStack() as stack:
             if self.config.logger.tensorboard:
@@ -92,27 +97,30 @@ class Tracker:
             yield loggers
 
     def log_fold(self, predictions: pd.DataFrame, scores: Mapping[str, Any]) -> None:
-        """Log a fold's scores, ROC curve and confusion matrix, inside the fold's block.
+        """Log a fold's FOLD_SCORES, ROC curve and confusion matrix, inside the fold's block.
 
+        As fold/auroc and so on: a group of runs has one auroc, that of the cross-validation.
         Of `predictions` only the columns label (0 or 1) and probability are read.
         """
         if self._fold is not None:
             with best_effort():
-                self._fold.run.summary.update(finite_scalars(scores))
+                kept = {f"fold/{name}": scores[name] for name in FOLD_SCORES if name in scores}
+                self._fold.run.summary.update(finite_scalars(kept))
                 log_charts(self._fold.run, predictions["label"], predictions["probability"])
 
     def log_cross_validation(self, metrics: Mapping[str, Any]) -> None:
-        """Log the content of `metrics.json`: the pooled scores and a table of the folds."""
+        """Log the SUMMARY of `metrics.json`, and a table of all its numbers."""
         if self._mode == "disabled":
             return
-        rows = pd.DataFrame([finite_scalars(fold) for fold in metrics["folds"]])
         # Bound, it is a file of the run. Else W&B makes it an artifact too: a copy under the home
         # folder, whose full path it writes into the run.
         with best_effort():
-            self._cv = self._cv or self._start("cv", self.slug, sweep_factors(self.config))
-            table = client().Table(dataframe=rows)
-            table.bind_to_run(self._cv, "folds", self._cv.step)
-            self._cv.log(finite_scalars(metrics) | {"folds": table})
+            self._cv = self._cv or self._start("cv", self.slug, self._factors)
+            table = client().Table(["metric", "value", "low", "high"], metric_rows(metrics))
+            table.bind_to_run(self._cv, "metrics", self._cv.step)
+            flat = finite_scalars(metrics)
+            numbers = {name: flat[key] for name, key in SUMMARY.items() if key in flat}
+            self._cv.log(numbers | {"metrics": table})
         self._reported = True
 
     def _start(self, job_type: str, name: str, factors: dict[str, Any]) -> Any:
@@ -139,7 +147,7 @@ class Tracker:
             project, entity = options.project or project, options.entity or entity
         run = wandb.init(
             reinit="create_new", settings=wandb.Settings(sweep_id=sweep_id), id=run_id,
-            dir=self.run_dir, mode=self._mode, project=project or "lymphoml", entity=entity,
+            dir=self.run_dir, mode=self._mode, project=project or PROJECT, entity=entity,
             group=self._group, job_type=job_type, name=name[:128],
             tags=list(dict.fromkeys((*self.config.tags, self.config.name))),
             config=factors | {"cfg": public_config(self.config.to_dict())},

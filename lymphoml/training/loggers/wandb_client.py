@@ -17,6 +17,7 @@ from typing import Any
 from lymphoml.core.errors import InputError, RuntimeFailure, one_line
 
 OFFLINE = "offline from here on, for `wandb sync` later"
+PROJECT = "lymphoml"  # where neither a key nor the environment names one
 WAIT_S, FINISH_S = 10, 60  # for an answer of the server, and for what a run still has to send
 
 
