@@ -1,6 +1,6 @@
 """A run's scores on other cohorts, in the terminal and the report: the run's `validation.json`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -8,7 +8,6 @@ from rich.table import Table
 from scipy.special import logit
 
 from lymphoml.core.errors import printable
-from lymphoml.data.persons import UNRECOGNISED
 from lymphoml.evaluation.summary import HEADLINE
 from lymphoml.reports.format import (
     TITLES,
@@ -56,12 +55,15 @@ def section(run: Run, choices: Choices) -> dict[str, Any]:
 
 def describe(run: Run, content: dict[str, Any]) -> dict[str, Any]:
     """Title, counts and lines as text; scores beside the run's own; charts; rows of the shift."""
+    hard = f", {describe_hard_stratum(run.config, run.metrics['hard_max'])}"
     return {
         "title": f"{printable(content['cohort'])} ({content['digest'][:8]})",
         "counts": f"{format_count(content['patients'], 'patient')}, {content['tumoral']} tumoral "
         f"and {content['reactive']} reactive",
-        "scores": [*_score_rows(run, content, "all", TITLES), *_score_rows(run, content, "hard")],
-        "lines": [*_rule_lines(content["rule"]), *_calibration_lines(run, content),
+        "scores": [(TITLES[name] + after, run_scores(run, stratum).get(name), scores[name])
+                   for stratum, names, after in (("all", TITLES, ""), ("hard", HEADLINE, hard))
+                   if (scores := content["scores"][stratum]) for name in names],
+        "lines": [_rule_line(content["rule"]), *_calibration_lines(run, content),
                   *_notes(content)],
         "reliability": reliability_chart(pd.DataFrame(content["calibration"]["bins"])),
         "decision": decision_chart(pd.DataFrame(content["decision_curve"])),
@@ -69,91 +71,59 @@ def describe(run: Run, content: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _score_rows(
-    run: Run, content: dict[str, Any], stratum: str, names: Iterable[str] = HEADLINE
-) -> list[tuple[str, Any, Any]]:
-    """Title, score of the run and of the cohort; none of a stratum without patients."""
-    own, scores = run_scores(run, stratum), content["scores"][stratum] or {}
-    among = f", {describe_hard_stratum(run.config, run.metrics['hard_max'])}"
-    after = among if stratum == "hard" else ""
-    return [(TITLES[name] + after, own.get(name), scores[name]) for name in names if scores]
-
-
-def _rule_lines(rule: dict[str, Any] | None) -> list[str]:
+def _rule_line(rule: dict[str, Any] | None) -> str:
     if rule is None:
-        return ["Rule-out: the run has no rule; python -m lymphoml triage run=RUN sets one."]
-    promised, reached = rule["promised"], rule["sensitivity"]
-    missed = format_count(rule["missed"], "tumoral patient")
-    verdict = "no evidence against the promise"
-    if reached["high"] < promised:
-        verdict = "the promise is not kept here"
-    return [
-        f"Rule-out, carried over: sensitivity {format_estimate(reached)}, promised {promised:g} "
-        f"{GUARANTEES[rule['guarantee']]}: {verdict}. {missed} missed, {rule['ruled_out']} "
-        f"reactive ruled out: specificity {format_estimate(rule['specificity'])}."
-    ]
+        return "Rule-out: the run has no rule; python -m lymphoml triage run=RUN sets one."
+    kept = rule["sensitivity"]["high"] >= rule["promised"]
+    return (
+        f"Rule-out, carried over: sensitivity {format_estimate(rule['sensitivity'])}, promised "
+        f"{rule['promised']:g} {GUARANTEES[rule['guarantee']]}: "
+        f"{'no evidence against the promise' if kept else 'the promise is not kept here'}. "
+        f"{format_count(rule['missed'], 'tumoral patient')} missed, {rule['ruled_out']} reactive "
+        f"ruled out: specificity {format_estimate(rule['specificity'])}."
+    )
 
 
 def _calibration_lines(run: Run, content: dict[str, Any]) -> list[str]:
-    found, both = content["recalibration"], content["recalibration"]["both"]
-    counts = count_patients(run)
-    trained = training_prevalence(run, counts["tumoral"] / counts["patients"])
-    here = content["tumoral"] / content["patients"]
-    expected = format_score(float(logit(here) - logit(trained)), signed=True)
+    intercept, both = (content["calibration"][key] for key in ("intercept", "both"))
     if both["slope"]["value"] is None:
         return ["Calibration: the probability separates the classes; the slope has no value."]
+    counts, here = count_patients(run), content["tumoral"] / content["patients"]
+    trained = training_prevalence(run, counts["tumoral"] / counts["patients"])
+    expected = format_score(float(logit(here) - logit(trained)), signed=True)
+    alone, with_slope = (format_estimate(each, True) for each in (intercept, both["intercept"]))
+    slope = format_estimate(both["slope"])
     return [
-        f"Calibration: slope {format_estimate(both['slope'])} (below 1: overconfident), intercept "
-        f"{format_estimate(found['intercept'])} (above 0: probabilities are too low), of which "
-        f"{expected} follows from the share of tumoral patients: {trained:.2f} in training, as "
-        f"weighted there, and {here:.2f} here.",
-        f"Recalibration, which nothing applies: logit(p) + a with a = "
-        f"{format_estimate(found['intercept'], signed=True)}; or a + b logit(p) with a = "
-        f"{format_estimate(both['intercept'], signed=True)}, b = {format_estimate(both['slope'])}. "
-        f"Judge a recalibrated model on patients that these numbers do not come from.",
+        f"Calibration: slope {slope} (below 1: overconfident), intercept {alone} (above 0: "
+        f"probabilities are too low), of which {expected} follows from the share of tumoral "
+        f"patients: {trained:.2f} in training, as weighted there, and {here:.2f} here.",
+        f"Recalibration, which nothing applies: logit(p) + a with a = {alone}; or a + b logit(p) "
+        f"with a = {with_slope}, b = {slope}. Judge a recalibrated model on patients that these "
+        f"numbers do not come from.",
     ]
 
 
-def _notes(content: dict[str, Any]) -> list[str]:
-    persons, outside, notes = content["persons"], content["outside_range"], []
-    if outside:
+def _notes(content: dict[str, Any]) -> Iterator[str]:
+    persons = content["persons"]
+    if outside := content["outside_range"]:
         who = format_count(outside, "patient")
-        notes.append(f"{who} outside the training range of a fold: scored, and never ruled out.")
+        yield f"{who} outside the training range of a fold: scored, and never ruled out."
+    if persons["rule"] is None:
+        yield "Persons cannot be recognised: each record counts as a patient."
     if persons["several"]:
         who, single = format_count(persons["several"], "person"), content["single_records"]["all"]
-        auroc = format_estimate((single or {}).get("auroc"))
-        notes.append(f"Of {who} there are several records, which count as patients; without them "
-                     f"the AUROC is {auroc}.")  # fmt: skip
-    if persons["rule"] is None:
-        notes.append(f"{UNRECOGNISED[: UNRECOGNISED.index(' and')]}: each counts as a patient.")
-    return notes
+        without = format_estimate(single and single["auroc"])
+        yield f"Of {who} there are several records, each a patient; AUROC without them {without}."
 
 
 def _shift_row(row: dict[str, Any]) -> list[str]:
     """Column, training patients, these, shift, missing here (in training), outside the range."""
+    name = row["column"].replace("_", " ")
     if "shares" in row:
-        here, trained = (", ".join(f"{name} {100 * share:.0f} %" for name, share in each.items())
-                         for each in (row["shares"], row.get("shares_training", {})))  # fmt: skip
-        if row["unseen"]:
-            here += f" (not in training: {', '.join(row['unseen'])})"
-        shift = ""
-    else:
-        trained, here = (_middle(row[key]) for key in ("quantiles_training", "quantiles"))
-        shift = format_score(row["shift"], signed=True)
+        texts = (", ".join(f"{value} {100 * share:.0f} %" for value, share in row[key].items())
+                 for key in ("shares_training", "shares"))  # fmt: skip
+        return [name, *texts, "", "", ""]
+    middles = ("{1:.3g} [{0:.3g}, {2:.3g}]".format(*row[key]) if row[key] else "n/a"
+               for key in ("quantiles_training", "quantiles"))  # fmt: skip
     missing = f"{100 * row['missing']:.0f} % ({100 * row['missing_training']:.0f} %)"
-    return [
-        row["column"].replace("_", " "),
-        trained,
-        here,
-        shift,
-        missing,
-        "" if row["outside"] is None else str(row["outside"]),
-    ]
-
-
-def _middle(quantiles: list[float] | None) -> str:
-    """Median, and what two thirds of the patients lie between."""
-    if quantiles is None:
-        return "n/a"
-    low, median, high = (f"{each:.3g}" for each in quantiles)
-    return f"{median} [{low}, {high}]"
+    return [name, *middles, format_score(row["shift"], True), missing, str(row["outside"])]

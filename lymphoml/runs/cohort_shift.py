@@ -36,35 +36,27 @@ class CohortShift:
         self._ranges.append(ranges)
 
     def table(self, birth_dates: Collection[str]) -> list[dict[str, Any]]:
-        """Return for each column what the patients have beside the folds' training patients.
+        """Return for each column of numbers what the patients have, and the folds' training ones.
 
         outside, missing, missing_training   patients out of a fold's range; shares without a value
         quantiles, quantiles_training        of SHARES (mean over folds), in years of birth dates
         shift                                of the median, in half the distance of the outer ones
-        shares, unseen                       or, of categories: share of each; those not in training
         """
-        names = dict.fromkeys(name for ranges in self._ranges for name in ranges)
-        inputs = pd.DataFrame(self._inputs)[[*names]]
-        new, rows = fit_ranges(inputs, birth_dates), []
-        for name, values in inputs.items():
-            known = [ranges[str(name)] for ranges in self._ranges if name in ranges]
-            outside = [each[name] != "" for _, each in self._reasons if name in each]
-            row: dict[str, Any] = {
-                "column": name, "outside": int(pd.concat(outside, axis=1).any(axis=1).sum()),
-                "missing": float(values.isna().mean()),
-                "missing_training": float(np.mean([each["missing"] for each in known])),
-            }  # fmt: skip
-            if "low" in known[0]:
+        rows = []
+        new = fit_ranges(pd.DataFrame(self._inputs), birth_dates)
+        for name, values in self._inputs.items():
+            known = [each[name] for each in self._ranges if "low" in each.get(name, {})]
+            if known:
+                outside = [each[name] != "" for _, each in self._reasons if name in each]
                 low, middle, high = np.mean([each["quantiles"] for each in known], axis=0).tolist()
-                found = new.get(str(name), {}).get("quantiles")
+                found = new.get(name, {}).get("quantiles")
                 moved = 2 * (found[1] - middle) / (high - low) if found and high > low else None
-                row |= {"quantiles": found, "quantiles_training": [low, middle, high],
-                        "shift": moved}  # fmt: skip
-            else:
-                shares = values.value_counts(normalize=True).sort_index()
-                unseen = set(shares.index) - {one for each in known for one in each["categories"]}
-                row |= {"shares": shares.to_dict(), "unseen": sorted(unseen)}
-            rows.append(row)
+                rows.append({
+                    "column": name, "outside": int(np.any(outside, axis=0).sum()),
+                    "missing": float(values.isna().mean()),
+                    "missing_training": float(np.mean([each["missing"] for each in known])),
+                    "quantiles": found, "quantiles_training": [low, middle, high], "shift": moved,
+                })  # fmt: skip
         return rows
 
     def outside(self, probabilities: pd.DataFrame) -> pd.DataFrame:

@@ -34,8 +34,8 @@ def validate(
     """Return the scores of a run's mean probability on the labelled patients of another cohort.
 
     `members` as for `predict`; content as of `assess`, with `cohort`, its `digest`, `persons`, and
-    `shift` of `CohortShift.table`. Raises InputError where a patient was trained on, by person or
-    images, where a class is missing, or where the cohort does not fit the run.
+    `shift` of `CohortShift.table` and of categories. Raises InputError where a patient was trained
+    on, by person or images, where a class is missing, or where the cohort does not fit the run.
     """
     trained_on = {member: check_run(member, config) for member, config in members.items()}
     rule = read_rule(run)
@@ -66,7 +66,7 @@ def validate(
     return {
         "cohort": cohort.name, "digest": cohort_digest(cohort),
         "persons": count_persons(cohort, config.data), **assess(predictions, groups, rule),
-        "shift": _add_categories(run, shift.table(config.data.birth_dates), groups, config.data),
+        "shift": shift.table(config.data.birth_dates) + _categories(run, groups, config.data),
     }  # fmt: skip
 
 
@@ -79,8 +79,7 @@ def assess(
     intervals, None where undefined or infinite, as the slope of separated classes.
 
     scores            of all and of the hard stratum, and `single_records`, of `score_strata`
-    calibration       intercept (slope 1), slope, bins of `reliability_bins`
-    recalibration     a and b of a + b logit(probability): `intercept` alone (b = 1), and both
+    calibration       intercept alone (slope 1), intercept and slope of both, `reliability_bins`
     decision_curve    of the probabilities as they are
     rule              sensitivity and specificity reached, missed, ruled_out; promised, guarantee
     """
@@ -88,16 +87,14 @@ def assess(
     tumoral = predictions["label"] == 1
     m, n = int(tumoral.sum()), int((~tumoral).sum())
     scored = score_strata(predictions, groups, None, 1)
-    intercept = calibration_intercept(*patients)._asdict()
-    both = dict(zip(("intercept", "slope"), recalibration(*patients), strict=True))
+    both = recalibration(*patients)
     content: dict[str, Any] = {
         "patients": m + n, "tumoral": m, "reactive": n,
         "outside_range": int((predictions["outside_range"] != "").sum()),
         **{name: scored[name] for name in ("scores", "single_records")},
-        "calibration": {"intercept": intercept, "slope": both["slope"]._asdict(),
+        "calibration": {"intercept": calibration_intercept(*patients)._asdict(),
+                        "both": {"intercept": both[0]._asdict(), "slope": both[1]._asdict()},
                         "bins": reliability_bins(*patients).to_dict("list")},
-        "recalibration": {"intercept": intercept,
-                          "both": {name: each._asdict() for name, each in both.items()}},
         "decision_curve": decision_curve(*patients).to_dict("list"),
         "rule": None,
     }  # fmt: skip
@@ -113,25 +110,13 @@ def assess(
     return to_json(content)
 
 
-def _add_categories(
-    run: Path, rows: list[dict[str, Any]], groups: pd.DataFrame, data: DataConfig
-) -> list[dict[str, Any]]:
-    """Add categories that the model does not use, and `shares_training` where the run has them."""
-    path, rows = run / "strata.csv", [*rows]
-    strata = read_predictions_csv(path, ["patient"]) if path.is_file() else pd.DataFrame()
-    by_name = {row["column"]: row for row in rows}
-    for name, column in data.columns.items():
-        if column.kind == "categorical" and name in strata:
-            here, trained = (table[name] for table in (groups, strata))
-            if name not in by_name:
-                missing = {"missing": (here == "unknown").mean(), "outside": None,
-                           "missing_training": (trained == "unknown").mean()}  # fmt: skip
-                by_name[name] = {"column": name, "shares": _shares(here), "unseen": [], **missing}
-                rows.append(by_name[name])
-            by_name[name]["shares_training"] = _shares(trained)
-    return to_json(rows)
-
-
-def _shares(values: pd.Series) -> dict[Any, float]:
-    known = values[values != "unknown"]
-    return known.value_counts(normalize=True).sort_index().to_dict()
+def _categories(run: Path, groups: pd.DataFrame, data: DataConfig) -> list[dict[str, Any]]:
+    """Return for each column of categories the share of each, here and among the run's patients."""
+    strata = read_predictions_csv(run / "strata.csv", ["patient"])
+    names = [name for name, column in data.columns.items() if column.kind == "categorical"]
+    tables = {"shares": groups, "shares_training": strata}
+    return [
+        {"column": name} | {key: table[name].value_counts(normalize=True).sort_index().to_dict()
+                            for key, table in tables.items()}
+        for name in names if name in strata
+    ]  # fmt: skip

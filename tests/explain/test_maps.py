@@ -19,7 +19,6 @@ from lymphoml.models.mil import MILModel
 from lymphoml.models.pooling.attention import Attention, GatedAttention
 from lymphoml.models.pooling.instance_scores import TopFractionPooling
 from lymphoml.models.pooling.statistics import Mean
-from tests.promises.jobs import cost
 
 
 def model(pooling=Mean, encoder=None):
@@ -190,28 +189,3 @@ def test_grad_cam_costs_little_more_than_a_forward_pass():
 
     forward()
     assert seconds(lambda: grad_cam(network, images, to_unit, CLINICAL)) < 1.5 * seconds(forward)
-
-
-BAG_OF_5000 = """
-import torch
-from lymphoml.data.transforms import to_unit
-from lymphoml.explain.maps import grad_cam
-from lymphoml.models.encoders import torchvision_encoder
-from lymphoml.models.fusion.trained import NoClinical
-from lymphoml.models.mil import MILModel
-from lymphoml.models.pooling.attention import Attention
-torch.set_num_threads(1)
-network = MILModel(torchvision_encoder("resnet18"), Attention(512), NoClinical(512, 1)).eval()
-images, clinical = torch.zeros(5000, 3, 32, 32, dtype=torch.uint8), torch.zeros(1)
-grad_cam(network, images[:70], to_unit, clinical)
-def attack():
-    with torch.no_grad():
-        grad_cam(network, images, to_unit, clinical)
-
-"""
-
-
-@pytest.mark.slow
-def test_a_bag_of_5000_images_takes_bounded_memory(tmp_path):
-    memory, _ = cost(BAG_OF_5000, tmp_path)
-    assert memory < 200  # MB; 683 in one chunk
