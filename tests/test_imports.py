@@ -66,6 +66,7 @@ def test_hydras_internals_are_not_imported():
 @pytest.mark.parametrize("code", [
     pytest.param("import lymphoml.reports.page.overview", id="a report", marks=pytest.mark.slow),
     pytest.param("import lymphoml.cli.main", id="a command's help"),
+    pytest.param("import lymphoml.deploy.predict", id="an exported model"),
     pytest.param("import train; import lymphoml.runs.settings", id="a job's configuration"),
     pytest.param("import lymphoml.runs.run_folder", id="the check of an existing run"),
 ])  # fmt: skip

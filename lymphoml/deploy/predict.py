@@ -31,6 +31,10 @@ def predict(
     model's run. All models predict every patient: who they were trained on is not in the folder.
     Raises InputError where the cohort does not fit the model, or differs from it if `strict`.
     """
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"out={out}: is within the model, which may be shared; give another folder"
+        )
     model, data = open_model(folder, changes)
     cohort = choose(load_cohort(data), patients)
     digest = prediction_folder.cohort_digest(cohort)

@@ -153,23 +153,26 @@ def test_the_card_is_one_that_hugging_face_reads(clinical_model):
 
 @pytest.mark.parametrize(("change", "says"), [
     (lambda model: None, "give a folder for the predictions"),
+    (lambda model: None, "is within the model, which may be shared"),
     (lambda model: (model / "head.onnx").write_bytes(b"graph"), "head.onnx: is not as it was exp"),
     (lambda model: _write(model, format=2), "its format is 2; this version reads format 1"),
     (lambda model: shutil.rmtree(model), "Give a folder of export"),
     (lambda model: (model / "head.onnx").symlink_to("/etc/passwd"), "is a link"),
 ])  # fmt: skip
 def test_a_changed_folder_is_refused(clinical_model, cohort, tmp_path, capsys, change, says):
-    """an exported folder that was changed, is of another format, or holds a link; no out= → one
-    line, exit code 2, nothing written"""
+    """an exported folder that was changed, is of another format, or holds a link; no out=, or
+    one in the model → one line, exit code 2, nothing written"""
     model = tmp_path / "model"
     shutil.copytree(clinical_model / "model", model)
     if "link" in says:
         (model / "head.onnx").unlink()
     change(model)
     out = [] if "give a folder" in says else [f"out={tmp_path / 'out'}"]
+    if "within" in says:
+        out = [f"out={model / 'out'}"]
     words = ["predict", f"model={model}", *out, *places(cohort, clinical_model)]
     assert says in refused(capsys, *words)
-    assert not (tmp_path / "out").exists()
+    assert not [*tmp_path.rglob("out")]
 
 
 def _write(model, **changes):
