@@ -1,6 +1,8 @@
 """The W&B view: what the real client sends to a stand-in, against the JSON that is checked in."""
 
 import json
+import os
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,6 +51,9 @@ def test_the_view_is_saved_once_and_then_updated(server, capsys):
     save_dashboard(PROJECT, ENTITY, None)  # another view, of all runs
     assert [each["displayName"] for each in server.views.values()][1:] == ["lymphoml"]
     assert not server.unknown
+    sent = b"".join(server.received)
+    for machine in (os.environ["HOME"], str(Path.cwd()), socket.gethostname()):
+        assert len(machine) < 6 or machine.encode() not in sent
 
 
 def test_an_unknown_project_or_name_is_an_input_error_and_saves_nothing(server):
