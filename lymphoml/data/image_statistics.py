@@ -1,5 +1,7 @@
 """What a patient's images look like, whatever the model makes of them; for audit and prediction."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +32,15 @@ def image_statistics(images: Images) -> pd.DataFrame:
 
 
 def _measure_patient(paths: tuple[Path, ...]) -> list[float]:
+    return mean_statistics([partial(read_image, path) for path in paths])
+
+
+def mean_statistics(files: Sequence[Callable[[], bytes]]) -> list[float]:
+    """Return the mean of each of STATISTICS over SAMPLED of a patient's files, in their order."""
     measured = []
-    for path in paths[:: -(-len(paths) // SAMPLED) or 1]:
+    for read in files[:: -(-len(files) // SAMPLED) or 1]:
         try:
-            measured.append(measure(open_rgb(read_image(path)).image))
+            measured.append(measure(open_rgb(read()).image))
         except ImageProblem:  # whoever decodes all of them reports it
             continue
     means = np.mean(measured, axis=0) if measured else np.full(len(STATISTICS), np.nan)

@@ -24,11 +24,7 @@ def cohort_of_one(data: DataConfig, images: Path | None, values: Mapping[str, st
     `values` are texts by name of `data.clinical`; a birth date is given as the age in years.
     Raises InputError with all that is wrong.
     """
-    row: dict[str, Any] = {"label": -1, "group": 0}
-    problems = []
-    for name, text, problem in _read(data, values):
-        row[name] = text
-        problems += [problem] if problem else []
+    row, problems = read_values(data, values)
     found: Paths = ()
     if images is not None:
         try:
@@ -40,10 +36,25 @@ def cohort_of_one(data: DataConfig, images: Path | None, values: Mapping[str, st
         raise InputError(problems)
     origin = {"table": 0, "row": 1, "person": np.nan}
     return Cohort(
-        name=data.name, table=pd.DataFrame([row], [PATIENT]), images={PATIENT: found},
-        origin=pd.DataFrame([origin], [PATIENT], dtype=object),
+        name=data.name, table=one_row(data, {"label": -1, "group": 0} | row),
+        images={PATIENT: found}, origin=pd.DataFrame([origin], [PATIENT], dtype=object),
         schema={name: input_schema(data.columns[name]) for name in data.clinical},
     )  # fmt: skip
+
+
+def one_row(data: DataConfig, row: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the patient's row, of the types that a cohort's table has."""
+    kinds = {name: "str" if data.columns[name].kind == "categorical" else "float64"
+             for name in data.clinical if name in row}  # fmt: skip
+    return pd.DataFrame([row], [PATIENT]).astype(kinds)
+
+
+def read_values(data: DataConfig, values: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return what these texts mean, by name of `data.clinical`, and a line for each problem."""
+    read = [*_read(data, values)]
+    return {name: value for name, value, problem in read if not problem}, [
+        problem for _, _, problem in read if problem
+    ]
 
 
 def _read(data: DataConfig, values: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:

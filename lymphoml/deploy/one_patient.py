@@ -1,7 +1,8 @@
 """The answer for one patient, by a run or an exported model: the numbers that a table gives."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.core.errors import InputError
+from lymphoml.core.errors import InputError, printable
 from lymphoml.data.cohort import Cohort
-from lymphoml.data.one_patient import PATIENT, cohort_of_one
+from lymphoml.data.decoding import ImageProblem, read_image
+from lymphoml.data.image_statistics import STATISTICS, mean_statistics
+from lymphoml.data.one_patient import PATIENT, cohort_of_one, one_row
+from lymphoml.data.problems import shortened
 from lymphoml.data.settings import DataConfig
-from lymphoml.data.training_range import model_inputs
+from lymphoml.data.training_range import IMAGE
 from lymphoml.runs.cohort_shift import CohortShift
 from lymphoml.runs.prediction_folder import summarize
 
@@ -27,8 +31,17 @@ NO_RULE = "no rule-out rule was set for this model"
 
 
 @dataclass(frozen=True)
+class Cell:
+    """What the patient's logit loses without an image, the `number`th of those given."""
+
+    image: str  # its file's name
+    number: int
+    effect: float  # above 0 for tumoral
+
+
+@dataclass(frozen=True)
 class Answer:
-    """What the models of all folds say of a patient; `effects` are in logits, by file name."""
+    """What the models of all folds say of a patient."""
 
     probability: float
     lowest: float
@@ -37,38 +50,37 @@ class Answer:
     called: str  # tumoral or reactive
     decision: str | None  # rule_out or test; None without a rule
     reason: str
-    warnings: tuple[str, ...]
-    effects: tuple[tuple[str, float], ...]  # above 0 for tumoral, the largest first
+    warnings: list[str]
+    cells: list[Cell]  # of largest effect first
+    notice: str = RESEARCH
 
     def to_dict(self) -> dict[str, Any]:
-        cells = [{"image": image, "effect": effect} for image, effect in self.effects]
-        return {key: each for key, each in asdict(self).items() if key != "effects"} | {
-            "warnings": list(self.warnings), "cells": cells, "notice": RESEARCH,
-        }  # fmt: skip
+        return asdict(self)
 
     def lines(self) -> list[str]:
         """Return what a terminal shows."""
         spread = f"{self.lowest:.3f} to {self.highest:.3f} over {self.models} models"
         decision = f"{self.decision}: " if self.decision else ""
-        shown = self.effects[:CELLS]
+        shown = self.cells[:CELLS]
         return [
             f"probability of tumoral {self.probability:.3f} ({spread}); called {self.called}",
             f"{decision}{self.reason}",
             *(f"warning: {each}" for each in self.warnings),
             *(["cells that moved the logit most (above 0 for tumoral):"] if shown else []),
-            *(f"  {effect:+.3f}  {image}" for image, effect in shown),
-            RESEARCH,
+            *(f"  {cell.effect:+.3f}  {cell.image}" for cell in shown),
+            self.notice,
         ]
 
 
 def answer(
     probabilities: pd.DataFrame, shift: CohortShift,
     rule: Callable[[pd.DataFrame], pd.Series] | None, sensitivity: float | None,
-    effects: Mapping[str, float],
+    effects: Sequence[tuple[str, float]],
 ) -> Answer:  # fmt: skip
     """Return the answer for `probabilities` of one patient (row) by each fold's model (column).
 
     `rule` decides from them, infinite where the patient lies outside a model's training range.
+    `effects` are of all images, by name, in their order; empty where they are not known.
     """
     outside = shift.outside(probabilities)
     row = summarize(probabilities, outside).iloc[0]
@@ -80,12 +92,12 @@ def answer(
         reason = f"{below} below the rule for sensitivity {sensitivity:g}"
         if warnings:
             reason = "outside the range of the training patients, who alone can be ruled out"
-    order = sorted(effects.items(), key=lambda each: (-abs(each[1]), each[0]))
+    cells = [Cell(name, number, effect) for number, (name, effect) in enumerate(effects)]
     return Answer(
         float(row["probability"]), float(row["lowest"]), float(row["highest"]),
         int(probabilities.notna().sum(axis=1).iloc[0]),
         "tumoral" if row["label"] else "reactive",
-        decision, reason, tuple(warnings), tuple(order),
+        decision, reason, warnings, sorted(cells, key=lambda cell: -abs(cell.effect)),
     )  # fmt: skip
 
 
@@ -111,7 +123,7 @@ def answer_by_run(
         chosen, known = choose_patients(configs, cohorts, trained_on, "unlabelled", False)
         probabilities = mean_over_members(configs, chosen, trained_on, shift)
         probabilities = without_trained(probabilities, known, own=False)
-        effects: dict[str, float] = {}
+        effects: list[tuple[str, float]] = []
         if list(members) == [run]:
             used = [*probabilities.columns[probabilities.notna().iloc[0]]]
             effects = _effects_by_run(run, configs[run], chosen[run], used)
@@ -129,44 +141,80 @@ def _cohort(
 
 def _effects_by_run(
     run: Path, config: "TrainConfig", cohort: Cohort, folds: list[int]
-) -> dict[str, float]:
+) -> list[tuple[str, float]]:
     """Return what each image does to the logit, mean over models; none of a single image."""
     from lymphoml.explain.bag import effects, open_folds
     from lymphoml.explain.tables import LEAVE_ONE_OUT
 
     names = [path.name for path in cohort.images[PATIENT]]
     if len(names) < 2:
-        return {}
+        return []
     found = [
         values
         for opened in open_folds(run, config, cohort, folds, same=False)
         for _, values, _ in effects(opened.bag(PATIENT), [LEAVE_ONE_OUT])
     ]
-    return dict(zip(names, np.mean(found, axis=0).tolist(), strict=True))
+    return [*zip(names, np.mean(found, axis=0).tolist(), strict=True)]
 
 
 def answer_by_model(
     model: "ExportedModel", data: DataConfig, images: Path | None, values: Mapping[str, str]
 ) -> Answer:
     """Return the answer of an exported model, without torch. Raises InputError."""
+    cohort = _cohort(data, images, images if model.uses_images else None, values)
+    paths = cohort.images[PATIENT]
+    files = [(path.name, partial(read_image, path)) for path in paths]
+    return answer_of_files(model, data, files, dict(cohort.table.loc[PATIENT]))
+
+
+def answer_of_files(
+    model: "ExportedModel", data: DataConfig, files: Sequence[tuple[str, Callable[[], bytes]]],
+    row: Mapping[str, Any],
+) -> Answer:  # fmt: skip
+    """Return the answer for files by name, in their order, and for values as `read_values` gives.
+
+    Raises InputError, which names each file that is no image.
+    """
     from lymphoml.runs.triage_rule import apply_portable
 
-    cohort = _cohort(data, images, images if model.uses_images else None, values)
-    given, paths = dict(cohort.table.loc[PATIENT]), cohort.images[PATIENT]
-    features = model.encode(model.read_images(paths))
-    by_fold = model.classify(features, given).by_fold
+    if model.features:
+        raise InputError("the model reads feature vectors, which Python makes; give run=RUN")
+    problems: list[str] = []
+    features = None
+    try:
+        features = model.encode(_decoded(model, files, problems)) if model.uses_images else None
+    except InputError:
+        if not problems:  # else none of them is an image
+            raise
+    if problems:
+        raise InputError(shortened(problems))
+    by_fold = model.classify(features, row).by_fold
     folds, rule, shift = model.folds, model.rule, CohortShift()
-    probabilities = pd.DataFrame([by_fold], [PATIENT], folds)
-    inputs = model_inputs(cohort, data, bool(model.columns), model.uses_images)
+    inputs = one_row(data, {name: row[name] for name in model.columns})
+    if model.uses_images:
+        names = [f"{IMAGE}{name}" for name in STATISTICS]
+        inputs[names] = [mean_statistics([read for _, read in files])]
     for fold, ranges in zip(folds, model.ranges, strict=True):
         shift.add(fold, inputs, ranges)
-    effects: dict[str, float] = {}
-    if features is not None and len(paths) > 1:
-        for place, path in enumerate(paths):
-            rest = model.classify(np.delete(features, place, axis=1), given).by_fold
-            effects[path.name] = float(np.mean(_logit(by_fold) - _logit(rest)))
+    effects = []
+    if features is not None and len(files) > 1:
+        for place, (name, _) in enumerate(files):
+            rest = model.classify(np.delete(features, place, axis=1), row).by_fold
+            effects.append((name, float(np.mean(_logit(by_fold) - _logit(rest)))))
     apply = None if rule is None else lambda scores: apply_portable(rule, scores)
+    probabilities = pd.DataFrame([by_fold], [PATIENT], folds)
     return answer(probabilities, shift, apply, (rule or {}).get("sensitivity"), effects)
+
+
+def _decoded(
+    model: "ExportedModel", files: Sequence[tuple[str, Callable[[], bytes]]], problems: list[str]
+) -> Iterator[np.ndarray]:
+    """Yield the images; add a line to `problems` for each file that is none."""
+    for name, read in files:
+        try:
+            yield model.decode(read())
+        except ImageProblem as problem:
+            problems.append(f"image {printable(name)}: {problem}")
 
 
 def _logit(probability: np.ndarray) -> np.ndarray:

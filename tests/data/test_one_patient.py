@@ -65,3 +65,5 @@ def test_a_value_may_be_missing_where_the_run_imputes(images):
     found = cohort_of_one(settings(missing="impute"), images, {"sex": "M"}).table.loc["patient"]
     assert np.isnan(found["age"])
     assert found["sex"] == "M"
+    types = cohort_of_one(settings(missing="impute"), images, {}).table.dtypes
+    assert types["sex"] == "str"
