@@ -1,8 +1,11 @@
 """The page for one patient: what it answers and refuses, of a model that is made up here."""
 
 import io
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from lymphoml.data.settings import DataConfig
 from lymphoml.deploy import serve as module
 from lymphoml.deploy.one_patient import answer_by_model
 from lymphoml.deploy.runtime import Answer
+from tests.reports.page.test_browser import CHROMIUM, needs_browser
 
 testclient = pytest.importorskip("starlette.testclient")
 PORT = 8000
@@ -181,6 +185,54 @@ def test_a_port_in_use_is_a_line():
         says = f"port={port}: Address already in use"
         with pytest.raises(InputError, match=says), module.listening(port):
             pass
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (390, "dark")])
+def test_in_a_browser_a_broken_image_is_left_out_and_the_cells_are_shown(
+    data, tmp_path, width, scheme
+):
+    playwright = pytest.importorskip("playwright.sync_api")
+    for name, content in (("a.png", picture(10)), ("b.png", b"x"), ("c.png", picture(200))):
+        (tmp_path / name).write_bytes(content)
+    requests, complaints = set(), []
+    with module.listening(0) as free:
+        port = free.getsockname()[1]
+    Thread(target=module.serve, args=(Brightness(), data, port), daemon=True).start()
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.on("request", lambda request: requests.add(request.url.partition("//")[2]))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: complaints.append(line.text))
+        for _ in range(50):
+            with suppress(playwright.Error):
+                page.goto(f"http://127.0.0.1:{port}/")
+                break
+            time.sleep(0.1)
+        page.set_input_files("#images", sorted(tmp_path.glob("*.png")))
+        for name, value in (("age", "67"), ("lymphocyte_count", "9.1")):
+            page.fill(f"#v-{name}", value)
+        page.select_option("#v-sex", "F")
+        page.focus("#v-sex")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")  # the button
+        page.wait_for_selector(".problem")
+        assert "image b.png: cannot be decoded" in page.inner_text("#problems")
+        page.click("#problems button")
+        page.wait_for_selector("#result:not([hidden])")
+        assert page.inner_text("#count") == "2 images chosen."
+        shown = page.locator("#cells img")
+        assert {image.get_attribute("alt") for image in shown.all()} == {
+            "cell of a.png", "cell of c.png"}  # fmt: skip
+        assert all(image.evaluate("each => each.naturalWidth") == 8 for image in shown.all())
+        assert page.evaluate("document.activeElement.id") == "result-title"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        browser.close()
+    assert {url.partition("/")[0] for url in requests if "127" in url} == {f"127.0.0.1:{port}"}
+    assert [line for line in complaints if "422" not in line] == []
 
 
 def test_all_files_of_the_page_are_there():

@@ -5,6 +5,9 @@ let files = [], pictures = [];
 
 function choose(chosen) {
   files = [...chosen];
+  const kept = new DataTransfer();
+  for (const file of files) kept.items.add(file);
+  input.files = kept.files;
   byId("count").textContent = files.length === 1 ? "1 image chosen." : `${files.length} images chosen.`;
 }
 
@@ -34,7 +37,8 @@ function showAnswer(answer) {
   byId("probability").textContent = `Probability of tumoral ${share(answer.probability)} ` +
     `(${share(answer.lowest)} to ${share(answer.highest)} over ${answer.models} models); called ${answer.called}.`;
   const decisions = { rule_out: "Ruled out: ", test: "Test: " };
-  byId("decision").textContent = (decisions[answer.decision] || "") + answer.reason + ".";
+  const decision = (decisions[answer.decision] || "") + answer.reason + ".";
+  byId("decision").textContent = decision[0].toUpperCase() + decision.slice(1);
   byId("warnings").replaceChildren();
   for (const line of answer.warnings) add(byId("warnings"), "li", line);
   for (const picture of pictures.splice(0)) URL.revokeObjectURL(picture);
