@@ -60,10 +60,7 @@ def public_config(config: Any) -> Any:
 
 
 def public_slug(slug: str, name: str = "") -> str:
-    """Return a run folder's name without overrides that hold paths, as long as a group may be.
-
-    With the `name` of its runs: NAME/SLUG.
-    """
+    """Return SLUG, or NAME/SLUG, without overrides that hold paths, as long as a group may be."""
     kept = []
     for override in slug.split(","):
         key, _, value = override.partition("=")
