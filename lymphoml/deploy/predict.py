@@ -36,7 +36,7 @@ def predict(
             f"out={out}: is within the model, which may be shared; give another folder"
         )
     model, data = open_model(folder, changes)
-    cohort = choose(load_cohort(data), patients)
+    cohort = prediction_folder.choose(load_cohort(data), patients)
     digest = prediction_folder.cohort_digest(cohort)
     prediction_folder.check_folder(out, digest)
     if model.uses_images:
@@ -63,18 +63,6 @@ def open_model(folder: Path, changes: Mapping[str, Any]) -> tuple[ExportedModel,
     model = ExportedModel(folder)
     check_overrides({"data": changes})
     return model, DataConfig.read(_merged(model.data, {"cache": ".cache", **changes}))
-
-
-def choose(cohort: Cohort, patients: str) -> Cohort:
-    """Return the patients that `patients`, `unlabelled` or `all`, names. Raises InputError."""
-    if patients not in ("unlabelled", "all"):
-        raise InputError(f"patients={patients}: must be unlabelled or all")
-    chosen = cohort if patients == "all" else cohort.unlabelled
-    if not len(chosen.table):
-        raise InputError(
-            f"cohort {cohort.name}: every patient has a label. patients=all predicts them all."
-        )
-    return chosen
 
 
 def _probabilities(model: ExportedModel, cohort: Cohort, data: DataConfig) -> np.ndarray:

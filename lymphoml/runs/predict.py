@@ -242,13 +242,7 @@ def _choose(
     cohort: Cohort, patients: str, trained_on: Mapping[int, TrainedOn], shown: bool
 ) -> Cohort:
     """Return the patients to predict, without those that every model has trained on, by id."""
-    if patients not in ("unlabelled", "all"):
-        raise InputError(f"patients={patients}: must be unlabelled or all")
-    chosen = cohort if patients == "all" else cohort.unlabelled
-    if not len(chosen.table):
-        raise InputError(
-            f"cohort {cohort.name}: every patient has a label. patients=all predicts them all."
-        )
+    chosen = prediction_folder.choose(cohort, patients)
     ids = chosen.table.index
     left = ids[[any(each not in fold.patients for fold in trained_on.values()) for each in ids]]
     if less := len(ids) - len(left):

@@ -21,6 +21,18 @@ AGAIN = "run predict.py again"
 MIXED = "holds a run, or predictions of another cohort or other folds; give another folder"
 
 
+def choose(cohort: Cohort, patients: str) -> Cohort:
+    """Return the patients that `patients`, `unlabelled` or `all`, names. Raises InputError."""
+    if patients not in ("unlabelled", "all"):
+        raise InputError(f"patients={patients}: must be unlabelled or all")
+    chosen = cohort if patients == "all" else cohort.unlabelled
+    if not len(chosen.table):
+        raise InputError(
+            f"cohort {cohort.name}: every patient has a label. patients=all predicts them all."
+        )
+    return chosen
+
+
 def cohort_digest(cohort: Cohort) -> str:
     """Return a digest of the tables of a cohort."""
     tables = [column_digests(each) for each in (cohort.labelled, cohort.unlabelled)]
