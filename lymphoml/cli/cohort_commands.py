@@ -71,17 +71,19 @@ class Features(OfCohort):
         from lymphoml.data.cohort import load_cohort
         from lymphoml.data.feature_files import check_suffix, write_feature_file
         from lymphoml.data.mil_table import require_images
+        from lymphoml.features.blocks import make_blocks
         from lymphoml.features.feature_cache import load_features
 
         require_images(data, "features")
         if out is not None:
             check_suffix(out)
             check_out(out, Path(data.root), "features.npz")
-        data, spec = self._resolve(data)
+        data, block = self._encoder_block(data)
         cohort = load_cohort(data)
         cohort.print_unused()
         images = cohort.images
-        block = self._block(data, spec, images)
+        if block is None:
+            ((block,),) = make_blocks([self.encoder], images, seed=self.seed)
         (store,) = load_features([block], hash_images(images), data.cache)
         count = sum(store.lengths)
         print(f"{count:,} images of {len(images)} patients, {len(store.names)} features each")
@@ -92,9 +94,11 @@ class Features(OfCohort):
             write_feature_file(out, store, images, block.encoder)
             print(out)
 
-    def _resolve(self, data: Any) -> tuple[Any, dict[str, Any] | None]:
-        """Return `data` and the encoder as its weights decide; None for one of BLOCKS."""
+    def _encoder_block(self, data: Any) -> tuple[Any, Any]:
+        """Return `data` as the encoder's weights decide, and its block; None for one of BLOCKS."""
         from lymphoml.cli.config import encoder_config
+        from lymphoml.data.decoding import Preprocessing
+        from lymphoml.features.blocks import EncoderBlock
         from lymphoml.features.encoder_weights import check_inputs, resolve_weights
 
         if not 0 <= self.seed <= MAX_SEED:
@@ -109,18 +113,8 @@ class Features(OfCohort):
         spec = encoder_config(self.encoder, changes) | {"norm": None}  # as the file has it
         spec, values = resolve_weights(spec, data.to_dict())
         data = data.read(values)
-        if spec.get("weights"):
-            check_inputs(Path(spec["weights"]), data)
-        return data, spec
-
-    def _block(self, data: Any, spec: dict[str, Any] | None, images: Any) -> Any:
-        from lymphoml.data.decoding import Preprocessing
-        from lymphoml.features.blocks import EncoderBlock, make_blocks
-
-        if spec is not None:
-            return EncoderBlock(spec, Preprocessing.of(data), data.normalize_images, self.seed)
-        ((block,),) = make_blocks([self.encoder], images, seed=self.seed)
-        return block
+        check_inputs(Path(spec.get("weights") or ""), data)
+        return data, EncoderBlock(spec, Preprocessing.of(data), data.normalize_images, self.seed)
 
 
 @dataclass

@@ -6,6 +6,7 @@
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,9 @@ CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 # Of transformers' DINOv2: timm's names, and what timm's networks have in any case.
 DINOV2 = {"hidden_size": "embed_dim", "num_hidden_layers": "depth", "patch_size": "patch_size",
           "num_attention_heads": "num_heads", "num_register_tokens": "reg_tokens"}  # fmt: skip
-LARGEST = 4096  # pixels a side
+MAX_SIDE = 4096  # pixels of an image
 FIXED = {"hidden_act": "gelu", "layer_norm_eps": 1e-6}
-SAYS_NOTHING = "how its images were normalized is not recorded; released networks need " \
-    "data.normalize_images=true"  # fmt: skip
+OPEN = "how its images were normalized is not recorded; many need data.normalize_images=true"
 
 
 def resolve_weights(
@@ -38,22 +38,20 @@ def resolve_weights(
     That is file, timm's network, data.normalize_images and data.resize; a line says so. InputError.
     """
     encoder, data, before = dict(encoder), dict(data), {**encoder, **data}
+    weights, name = encoder.get("weights"), str(encoder.get("name"))
     is_timm = str(encoder.get("_target_")).endswith(".timm_encoder")
-    if is_timm and str(encoder.get("name")).startswith(HUB):
-        name = encoder.pop("name")
+    if is_timm and name.startswith(HUB):
+        weights = name if weights == "default" else weights
         _use_architecture(encoder, trained_with(find_file(name)), name)
-        if encoder.get("weights") == "default":
-            encoder["weights"] = name
-    weights = encoder.get("weights")
     path = None if weights in (None, "default", PRETRAINED) else find_file(str(weights))
     known = {} if path is None else trained_with(path)
     if path is not None:
         encoder["weights"] = str(path)
-    if is_timm and path is not None:
-        _use_architecture(encoder, known, str(weights))
+        if is_timm:
+            _use_architecture(encoder, known, str(weights))
     if data.get("normalize_images", False) is None:
         if weights == "default":
-            known["normalize_images"] = _released_statistics(encoder) if is_timm else True
+            known["normalize_images"] = not is_timm or _released_statistics(name)
         data["normalize_images"] = known.get("normalize_images", False)
     trained = known.get("size")
     if not (size := data.get("resize") or data.get("crop")) and trained:
@@ -68,7 +66,7 @@ def resolve_weights(
     if trained and trained != size:
         lines.append(f"its images had {trained} pixels a side, here they have {size}")
     if path is not None and "normalize_images" not in known and not data.get("normalize_images"):
-        lines.append(SAYS_NOTHING)
+        lines.append(OPEN)
     if lines:
         print(f"encoder weights: {weights}: {', '.join(lines)}", flush=True)
     return encoder, data
@@ -79,12 +77,12 @@ def find_file(weights: str) -> Path:
     if weights.startswith(HUB):
         return _find_cached(weights)
     path = Path(weights).expanduser()
-    found = (
-        [path / name for name in TENSORS if (path / name).is_file()] if path.is_dir() else [path]
-    )
-    if not found:
-        raise InputError(f"encoder weights: {path} has no {' or '.join(TENSORS)}; give the file")
-    return found[0]
+    if not path.is_dir():
+        return path
+    for name in TENSORS:
+        if (path / name).is_file():
+            return path / name
+    raise InputError(f"encoder weights: {path} has no {' or '.join(TENSORS)}; give the file")
 
 
 def trained_with(path: Path) -> dict[str, Any]:
@@ -96,28 +94,23 @@ def trained_with(path: Path) -> dict[str, Any]:
             return _published(config)
         except (TypeError, AttributeError, ValueError, LookupError):
             raise InputError(f"{config} is none of timm or transformers; fetch it again") from None
-    if path.suffix != ".safetensors" or not path.is_file():
-        return {}
+    header = {}
+    with suppress(ValueError, OSError):  # whoever loads it says what is wrong
+        header = read_safetensors_header(path) if path.suffix == ".safetensors" else {}
     try:
-        header = read_safetensors_header(path)
-    except ValueError:
-        return {}  # whoever loads it says what is wrong
-    try:
-        text = (header.get("__metadata__") or {}).get(KEY)
-        if not text:
+        if not (text := (header.get("__metadata__") or {}).get(KEY)):
             return {}
         inputs = json.loads(text)
-        known = {key: inputs[key] for key in ("normalize_images", "stain_norm")}
-        if isinstance(known["normalize_images"], dict):
-            ChannelStatistics.read(known["normalize_images"])
-        if known["stain_norm"] not in (None, *NORMALIZERS):
+        if isinstance(inputs["normalize_images"], dict):
+            ChannelStatistics.model_validate(inputs["normalize_images"])
+        if inputs["stain_norm"] not in (None, *NORMALIZERS):
             raise ValueError("unknown stain_norm")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError):
+        return {key: inputs[key] for key in ("normalize_images", "stain_norm")}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(
             f"encoder weights: {path}: its metadata are corrupt; make it again by "
             f"python -m lymphoml pretrain"
         ) from None
-    return known
 
 
 def check_inputs(path: Path, data: Any) -> None:
@@ -149,28 +142,28 @@ def _published(path: Path) -> dict[str, Any]:
         size = values.get("crop_size" if values.get("do_center_crop") else "size")
     found["options"] = {k: v for k, v in options.items() if k not in ("num_classes", "img_size")}
     if size is not None:
-        sides = (
-            size.values() if isinstance(size, dict) else size if isinstance(size, list) else [size]
-        )
-        found["size"] = [*sides][-1]
-        if type(found["size"]) is not int or not 1 <= found["size"] <= LARGEST:
+        sides = [*size.values()] if isinstance(size, dict) else size
+        found["size"] = sides if isinstance(sides, int) else sides[-1]
+        if type(found["size"]) is not int or not 1 <= found["size"] <= MAX_SIDE:
             raise ValueError("no size")
-    if mean is not None or std is not None:
+    if values.get("do_normalize") is False:
+        found["normalize_images"] = False
+    elif mean is not None or std is not None:
         found["normalize_images"] = _statistics(mean, std)
     return found
 
 
 def _use_architecture(encoder: dict[str, Any], known: Mapping[str, Any], weights: str) -> None:
     """Set timm's name and options. Raises InputError where `encoder` has others."""
-    wanted = {"name": known["architecture"]} if "architecture" in known else {}
-    if "name" not in encoder and not wanted:
-        raise InputError(
-            f"model.encoder.name={weights}: its {CONFIG} names no network of timm; set "
-            f"model.encoder.name to one, and model.encoder.weights={weights}"
-        )
-    for key, value in (wanted | known.get("options", {})).items():
-        used = encoder.setdefault(key, value)
-        if used != value and not (key == "name" and used.partition(".")[0] == value):
+    name, wanted = str(encoder.get("name")), known.get("architecture")
+    if name.startswith(HUB) and wanted is None:
+        raise InputError(f"model.encoder.name={name}: its {CONFIG} names no network of timm")
+    if name.startswith(HUB):
+        encoder["name"] = wanted
+    elif wanted in (None, name.partition(".")[0]):
+        wanted = name
+    for key, value in (known.get("options", {}) | {"name": wanted}).items():
+        if (used := encoder.setdefault(key, value)) != value:
             raise InputError(
                 f"model.encoder.{key}={used}: {weights} has {value} by its {CONFIG}; set the same"
             )
@@ -182,12 +175,12 @@ def _statistics(mean: Any, std: Any) -> bool | dict[str, list[float]]:
     return True if values == IMAGENET else values
 
 
-def _released_statistics(encoder: Mapping[str, Any]) -> bool | dict[str, list[float]]:
+def _released_statistics(name: str) -> bool | dict[str, list[float]]:
     """Return the normalization of the weights that timm releases of a network."""
     import timm
 
-    config = timm.get_pretrained_cfg(str(encoder.get("name")), allow_unregistered=True)
-    return True if config is None else _statistics(list(config.mean), list(config.std))
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return config is None or _statistics(list(config.mean), list(config.std))
 
 
 def _find_cached(source: str) -> Path:

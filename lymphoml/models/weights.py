@@ -26,7 +26,7 @@ MAX_KEYS_SHOWN = 3
 def load_weights(network: nn.Module, path: Path) -> None:
     """Load the file at `path` into `network`; raise InputError with everything that misfits."""
     own = network.state_dict()
-    state, others = _encoder_state(path, own)
+    state, others = _read_state_dict(path, own)
     masks = [key for key in state if key.endswith(MASK) and key not in own]
     try:
         state, lines = to_timm(state, network)
@@ -51,17 +51,8 @@ def trained_norm(network: nn.Module, path: Path) -> str:
     """Return "group" for a file without the statistics of this network's BatchNorm, or "batch"."""
     own = network.state_dict()
     statistics = [key for key in own if key.endswith(STATISTICS)]
-    if not statistics:
-        return "batch"
-    state, _ = _encoder_state(path, own)
-    return "batch" if any(key in state for key in statistics) else "group"
-
-
-def _encoder_state(path: Path, own: State) -> tuple[State, list[str]]:
-    """Return the encoder's entries, without prefix, and the keys of the others."""
-    content, outside = _read_state_dict(path)
-    state, others = strip_prefixes(content, own)
-    return state, outside + others
+    has_any = not statistics or not _read_state_dict(path, own)[0].keys().isdisjoint(statistics)
+    return "batch" if has_any else "group"
 
 
 def _mismatches(own: State, state: State) -> dict[str, list[str]]:
@@ -93,8 +84,8 @@ def _mismatches(own: State, state: State) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
-def _read_state_dict(path: Path) -> tuple[State, list[str]]:
-    """Return the file's tensors, and the keys next to the mapping that holds them."""
+def _read_state_dict(path: Path, own: State) -> tuple[State, list[str]]:
+    """Return the encoder's entries, without prefix, and the keys of the others."""
     if path.suffix not in SUFFIXES:
         raise InputError(
             f"encoder weights: {path}: must be null, default, or a .pt, .pth, .bin or .safetensors "
@@ -120,7 +111,8 @@ def _read_state_dict(path: Path) -> tuple[State, list[str]]:
     content, outside = unwrap(content)
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise InputError(f"encoder weights: {path} is not a state dict: names and tensors only")
-    return content, outside
+    state, others = strip_prefixes(content, own)
+    return state, outside + others
 
 
 @cache  # a run builds its encoder several times, and each process that computes features does
