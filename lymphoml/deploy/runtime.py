@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from lymphoml.core.cores import available_cores
 from lymphoml.core.errors import InputError, one_line
+from lymphoml.core.section import Section
 from lymphoml.core.untrusted import read_mapping, reject_symlinks
 from lymphoml.data.decoding import ImageProblem, Preprocessing, check_size, open_rgb, read_image
+from lymphoml.deploy import settings
 from lymphoml.runs.checksums import changed_files
 
 FORMAT = 1  # of the folder
@@ -24,6 +26,9 @@ CONFIG, PREPROCESSING, RANGES, RULE = (
 ENCODER, HEAD = "encoder.onnx", "head.onnx"
 CHUNK = 4  # images at a time, of a network at 224 pixels: more leave the processor's cache
 EXPORT_AGAIN = "export the run again with `python -m lymphoml export`"
+
+
+Kind = TypeVar("Kind", bound=Section)
 
 
 class Answer(NamedTuple):
@@ -53,19 +58,19 @@ class ExportedModel:
             raise InputError(
                 f"{each}: is not as it was exported; {EXPORT_AGAIN}" for each in changed
             )
-        try:
-            self._read_settings()
-        except (KeyError, TypeError, AttributeError):
-            raise InputError(f"model={folder}: its settings are damaged; {EXPORT_AGAIN}") from None
+        self._read_settings()
         self._head = self._session(HEAD)
         self._encoder = self._session(ENCODER) if self.uses_images else None
 
     def _read_settings(self) -> None:
-        ranges = self._read(RANGES)
-        self.folds: list[int] = [int(fold) for fold in self.config["folds"]]
-        self.ranges = [dict(ranges[str(fold)]) for fold in self.folds]
-        self.data: dict[str, Any] = dict(self.config["data"])
-        inputs = self._read(PREPROCESSING)
+        config = self._section(settings.Exported, CONFIG, self.config)
+        self.folds, self.data = config.folds, config.data
+        of_folds = {"by_fold": self._read(RANGES)}
+        by_fold = self._section(settings.Ranges, RANGES, of_folds).to_dict()["by_fold"]
+        if by_fold.keys() != {str(fold) for fold in self.folds}:
+            raise InputError(f"{self.folder / RANGES}: has other folds; {EXPORT_AGAIN}")
+        self.ranges = [by_fold[str(fold)] for fold in self.folds]
+        inputs = self._section(settings.Inputs, PREPROCESSING, self._read(PREPROCESSING)).to_dict()
         self.columns: dict[str, dict[str, Any]] = inputs["clinical"]
         self.features: list[str] | None = inputs["features"]  # names, where bags hold vectors
         images = inputs["images"]
@@ -77,7 +82,22 @@ class ExportedModel:
     @cached_property
     def rule(self) -> dict[str, Any] | None:
         """The rule-out rule, None where the run had none."""
-        return self._read(RULE) if (self.folder / RULE).exists() else None
+        if not (self.folder / RULE).exists():
+            return None
+        rule = self._section(settings.Rule, RULE, self._read(RULE))
+        if not {fold for each in rule.lowest for fold in each.folds} <= {*self.folds}:
+            raise InputError(f"{self.folder / RULE}: has other folds; {EXPORT_AGAIN}")
+        return rule.to_dict()
+
+    def _section(self, kind: type[Kind], name: str, content: dict[str, Any]) -> Kind:
+        """Return a file's content, checked. Raises InputError."""
+        try:
+            return kind.read(content)
+        except InputError as error:
+            where = self.folder / name
+            raise InputError(
+                f"{where}: {each}; {EXPORT_AGAIN}" for each in error.problems
+            ) from None
 
     def predict(self, instances: Iterable[np.ndarray], values: Mapping[str, Any]) -> Answer:
         """Return what the models answer for one patient.
@@ -100,7 +120,7 @@ class ExportedModel:
         """Return `encode` by the session of an encoder, or of some folds' part of it."""
         checked = map(self._checked, instances)
         chunks = _chunks(checked, max(1, CHUNK // self.views))
-        parts = [np.concatenate(session.run(None, {"instances": each})) for each in chunks]
+        parts = [np.concatenate(_run(session, {"instances": each})) for each in chunks]
         if not parts:
             raise InputError("there is no image: a patient needs at least one")
         features = np.concatenate(parts, axis=1)
@@ -112,7 +132,7 @@ class ExportedModel:
         """Return the answer for the features of all images. Raises InputError for `values`."""
         feed = {"features": features, "values": self._numbers(values)}
         names = [each.name for each in self._head.get_inputs()]
-        probability, logit, by_fold = self._head.run(None, {name: feed[name] for name in names})
+        probability, logit, by_fold = _run(self._head, {name: feed[name] for name in names})
         if not np.isfinite(by_fold).all():
             raise InputError("the model's answer is not a number; check the patient's values")
         return Answer(float(probability), float(logit), by_fold)
@@ -195,6 +215,14 @@ class ExportedModel:
         except Exception as error:  # whatever a foreign graph makes onnxruntime say
             reason = one_line(error)[:200]
             raise InputError(f"{self.folder / name}: {reason}; {EXPORT_AGAIN}") from None
+
+
+def _run(session: Any, feed: dict[str, Any]) -> Any:
+    """Return the outputs of a graph. Raises InputError where it does not take these inputs."""
+    try:
+        return session.run(None, feed)
+    except Exception as error:  # as above
+        raise InputError(f"the graph fails ({one_line(error)[:200]}); {EXPORT_AGAIN}") from None
 
 
 def open_session(graph: str | bytes) -> Any:

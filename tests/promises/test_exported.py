@@ -17,7 +17,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.deploy import export as exporting
 from lymphoml.deploy import quantize
 from lymphoml.deploy.runtime import ExportedModel
-from lymphoml.runs.checksums import write_checksums
+from lymphoml.runs.checksums import SUMS, write_checksums
 from lymphoml.runs.cross_validation import cross_validate
 from tests.promises.jobs import CLINICAL, ROOT, configuration, cost, files, refused
 
@@ -155,13 +155,15 @@ def test_the_card_is_one_that_hugging_face_reads(clinical_model):
     (lambda model: None, "give a folder for the predictions"),
     (lambda model: None, "is within the model, which may be shared"),
     (lambda model: (model / "head.onnx").write_bytes(b"graph"), "head.onnx: is not as it was exp"),
+    (lambda model: _write(model, folds=["0"]), "folds.0=0: must be a whole number"),
+    (lambda model: _write(model, folds=[7]), "has other folds"),
     (lambda model: _write(model, format=2), "its format is 2; this version reads format 1"),
     (lambda model: shutil.rmtree(model), "Give a folder of export"),
     (lambda model: (model / "head.onnx").symlink_to("/etc/passwd"), "is a link"),
 ])  # fmt: skip
 def test_a_changed_folder_is_refused(clinical_model, cohort, tmp_path, capsys, change, says):
-    """an exported folder that was changed, is of another format, or holds a link; no out=, or
-    one in the model → one line, exit code 2, nothing written"""
+    """an exported folder that was changed, is damaged, of another format, or holds a link; no out=,
+    or one in the model → one line, exit code 2, nothing written"""
     model = tmp_path / "model"
     shutil.copytree(clinical_model / "model", model)
     if "link" in says:
@@ -178,7 +180,7 @@ def test_a_changed_folder_is_refused(clinical_model, cohort, tmp_path, capsys, c
 def _write(model, **changes):
     config = json.loads((model / "config.json").read_text()) | changes
     (model / "config.json").write_text(json.dumps(config))
-    write_checksums(model, [each.name for each in model.iterdir()])
+    write_checksums(model, [each.name for each in model.iterdir() if each.name != SUMS])
 
 
 def test_graphs_that_differ_from_the_run_are_not_written(
