@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -73,16 +74,15 @@ def resolve_weights(
 
 
 def find_file(weights: str) -> Path:
-    """Return the file of tensors, which may not exist where `weights` is a file. InputError."""
+    """Return the file of tensors. Raises InputError."""
     if weights.startswith(HUB):
         return _find_cached(weights)
-    path = Path(weights).expanduser()
-    if not path.is_dir():
-        return path
-    for name in TENSORS:
-        if (path / name).is_file():
-            return path / name
-    raise InputError(f"encoder weights: {path} has no {' or '.join(TENSORS)}; give the file")
+    path = Path(os.path.expanduser(weights))
+    names = [path / name for name in TENSORS] if os.path.isdir(path) else [path]
+    if found := [each for each in names if os.path.exists(each)]:
+        return found[0]
+    what = "does not exist" if len(names) == 1 else f"has no {' or '.join(TENSORS)}; give the file"
+    raise InputError(f"encoder weights: {path} {what}")
 
 
 def trained_with(path: Path) -> dict[str, Any]:

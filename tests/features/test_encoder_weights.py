@@ -79,6 +79,7 @@ def test_what_was_given_stays_and_a_line_says_so(tmp_path, capsys):
 
 def test_a_file_that_says_nothing_gets_a_line(tmp_path, capsys):
     path = tmp_path / "DinoBloom-S.pth"
+    path.touch()
     encoder, data = resolve_weights(TIMM | {"weights": str(path)}, DATA | {"resize": 224})
     assert (encoder["img_size"], data["normalize_images"]) == (224, False)
     assert "many need data.normalize_images=true\n" in capsys.readouterr().out
@@ -130,6 +131,9 @@ def test_statistics_of_ones_own_are_written_as_they_are_read(tmp_path):
 
 
 def test_folders_without_tensors_are_refused(tmp_path):
+    for gone in ("gone", "~nobody-of-this-name/w.pt", "x" * 5000, "nul\0"):
+        with pytest.raises(InputError, match="does not exist"):
+            find_file(gone)
     with pytest.raises(InputError, match=r"has no model.safetensors or pytorch_model.bin"):
         find_file(str(tmp_path))
     published(tmp_path, OF_TIMM, name="pytorch_model.bin")
