@@ -10,7 +10,7 @@ COMPETITION ?= dlmi-lymphocytosis-classification
 ARGS ?=
 export MESSAGE DATA RUN    # by the environment, so that spaces and quotes in them do no harm
 
-.PHONY: help setup demo audit train ablation triage predict submit report test test-all lint bench audit-deps clean
+.PHONY: help setup demo data audit train ablation triage predict submit report test test-all lint bench audit-deps clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ demo: $(READY) data/demo/truth.json  ## synthetic cohort, folds, predictions, Ka
 
 data/demo/truth.json: | $(READY)
 	$(BIN)/python -m lymphoml synthesize out=data/demo patients=120 test_patients=15 images=[6,12] size=32 clinical_effect=0.25 seed=0
+
+data: $(READY)  ## the competition's files from Kaggle, checked, then the audit: DATA=folder
+	$(BIN)/python -m lymphoml download "out=$$DATA" competition=$(COMPETITION)
+	$(BIN)/python -m lymphoml audit "data.root='$$DATA'" $(ARGS) || test $$? -eq 1
 
 audit: $(READY)  ## images, duplicates, persons and shortcuts of a cohort: DATA=folder ARGS="cohort=table"
 	$(BIN)/python -m lymphoml audit "data.root='$$DATA'" $(ARGS)

@@ -29,6 +29,7 @@ from PIL import Image
 
 from lymphoml.data.synthetic.cohort import synthesize
 from lymphoml.data.synthetic.drawing import draw_slide, draw_smear
+from tests.fake_kaggle import FakeKaggle
 
 torch.set_num_threads(1)
 settings.register_profile("same_examples", derandomize=True)  # of make test; test-all looks further
@@ -84,3 +85,14 @@ def few_trees() -> Iterator[None]:
 
     with two_trees():
         yield
+
+
+@pytest.fixture
+def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
+    """A stand-in for Kaggle's server, which the real client talks to: about 2 s a command."""
+    with FakeKaggle().serving() as server:
+        for name, value in server.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
+            monkeypatch.delenv(name, raising=False)
+        yield server

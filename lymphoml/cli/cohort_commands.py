@@ -1,4 +1,4 @@
-"""Commands on a cohort: audit, features, pretrain, synthesize."""
+"""Commands on a cohort: audit, download, features, pretrain, synthesize."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,23 @@ class Audit(OfCohort):
         print_audit(content)
         print(out)
         raise SystemExit(content["exit_code"])
+
+
+@dataclass
+class Download:
+    """Fetch the Kaggle competition's cohort, and check layout and counts; overwrites nothing."""
+
+    out: str = option("data/lymphocytosis", "new folder; one that has files is only checked")
+    competition: str = option("dlmi-lymphocytosis-classification", "its name in Kaggle's address")
+
+    def execute(self) -> None:
+        from lymphoml.cli.config import data_config
+        from lymphoml.data.download import count, download_cohort
+
+        cohort = download_cohort(data_config("lymphocytosis", {"root": self.out}), self.competition)
+        labelled, unlabelled, images = count(cohort)
+        print(f"{self.out}: {labelled} labelled and {unlabelled} unlabelled patients, ", end="")
+        print(f"{images:,} images")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Commands on finished runs: submit, report, triage, compare, ensemble, dashboard."""
+"""Commands on runs: submit, list, report, triage, compare, ensemble, dashboard."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,12 @@ class Submit:
         from lymphoml.runs.finished_run import siblings
         from lymphoml.runs.prediction_folder import check_own_predictions
         from lymphoml.runs.run_folder import named_folds, read_predictions_csv
-        from lymphoml.runs.submission import check_submission, submit
+        from lymphoml.runs.submission import (
+            check_submission,
+            public_scores,
+            submit,
+            wait_for_score,
+        )
 
         run = Path(self.run)
         reject_symlinks(run)
@@ -48,10 +53,26 @@ class Submit:
         print(f"sending {submission}, predicted by {models}")
         record = partial(test_set_log.record, run, sha256=sha256(submission), folds=folds,
                          patients=len(patients), competition=self.competition)  # fmt: skip
+        before = public_scores(self.competition)
         record("attempt")  # before: what a kill cuts short may have arrived
         confirmation = submit(submission, self.competition, self.message)
         print(confirmation)
         record("confirmed", confirmation=confirmation)
+        if before is None or not (score := wait_for_score(self.competition, before)):
+            score = f"not shown yet; see `kaggle competitions submissions {self.competition}`"
+        print(f"public score: {score}", flush=True)
+
+
+@dataclass
+class List:
+    """List runs, finished or not: folds done, headline score, time left."""
+
+    runs: str = option("runs", "folder of runs, or of one sweep")
+
+    def execute(self) -> None:
+        from lymphoml.reports.run_list import print_runs
+
+        print_runs(Path(self.runs))
 
 
 @dataclass

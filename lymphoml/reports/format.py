@@ -71,6 +71,12 @@ def format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def format_duration(seconds: float) -> str:
+    """`1 min`, `1 h 05 min`; at least a minute."""
+    hours, minutes = divmod(max(1, round(seconds / 60)), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
 def baseline_title(name: str, config: Mapping[str, Any] | None = None) -> str:
     """The title of a column of baselines.csv; a count rule is named by the run's own column."""
     stratum = config and config["data"].get("hard_stratum")

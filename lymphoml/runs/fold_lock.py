@@ -1,5 +1,6 @@
 """A fold's folder: where it is, whether it is finished, and which process trains it."""
 
+import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -23,6 +24,22 @@ def is_done(run: Path, fold: int) -> bool:
     return (fold_folder(run, fold) / "done.json").exists()
 
 
+def lock_path(run: Path, fold: int) -> Path:
+    return run / f".fold-{fold}.lock"  # not in the fold's folder, which a refused run does not make
+
+
+def is_locked(run: Path, fold: int) -> bool:
+    """Return whether a process of this machine trains the fold now; the lock stays as it is."""
+    try:
+        with lock_path(run, fold).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def fold_lock(run: Path, fold: int) -> Iterator[Path]:
     """Yield the fold's folder, locked for this process, which may hold it already.
@@ -30,7 +47,7 @@ def fold_lock(run: Path, fold: int) -> Iterator[Path]:
     The kernel frees the lock of a process that dies. A requeued job waits for what may be left of
     itself. Raises InputError naming the process that holds it.
     """
-    path = run / f".fold-{fold}.lock"  # not in the fold's folder, which a refused run does not make
+    path = lock_path(run, fold)
     lock = FileLock(path, timeout=LOCK_RETRY_S, is_singleton=True)
     if lock.is_locked:
         yield fold_folder(run, fold)

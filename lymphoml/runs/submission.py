@@ -2,24 +2,17 @@
 
 import csv
 import io
-import os
-import re
 import subprocess
-import sys
+import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from lymphoml.core.errors import InputError, one_line
+from lymphoml.core.kaggle_client import ask_kaggle
 from lymphoml.core.untrusted import read_bytes
 
 CONFIRMATION = "Successfully submitted"
-NO_CREDENTIALS = (
-    "Kaggle's client has no valid credentials. Put an API token (made in the settings of your "
-    "Kaggle account) into the environment variable KAGGLE_API_TOKEN or the file "
-    "~/.kaggle/access_token, or run `kaggle auth login`; one that exists is wrong or expired."
-)
 
 
 def check_submission(path: Path, test_ids: Sequence[str], header: tuple[str, str]) -> None:
@@ -53,37 +46,51 @@ def submit(file: Path, competition: str, message: str, timeout: float = 300.0) -
     The client exits with 0 after a failed upload, so only its message of success counts. Anything
     else, `timeout` seconds without an answer included, raises InputError in one line.
     """
-    if find_spec("kaggle") is None:
-        raise InputError("Kaggle's client is not installed. Run make setup.")
     options = f"--competition={competition}", f"--file={file}", f"--message={message}"
-    command = [sys.executable, "-m", "kaggle", "-W", "competitions", "submit", "--quiet", *options]
     try:
-        answer = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
-            errors="replace", timeout=timeout,
-        )  # fmt: skip
+        answer = ask_kaggle("submit", "--quiet", *options, timeout=timeout)
     except subprocess.TimeoutExpired:
         raise InputError(
             f"Kaggle did not answer within {timeout:g} seconds; the file may have arrived all the "
             f"same: look at `kaggle competitions submissions {competition}` before sending it again"
         ) from None
-    out, err = ([line.strip() for line in text.splitlines() if line.strip()]
-                for text in (answer.stdout, answer.stderr))  # fmt: skip
-    confirmed = [line for line in out if line.startswith(CONFIRMATION)]
-    if answer.returncode == 0 and confirmed:
+    confirmed = [line for line in answer.out if line.startswith(CONFIRMATION)]
+    if answer.code == 0 and confirmed:
         return confirmed[-1]
-    if any(line.startswith("Authentication required") for line in out):
-        raise InputError(NO_CREDENTIALS)
-    lines = (out or err) if answer.returncode == 0 else (err or out)
-    reason = lines[-1] if lines else f"nothing (exit code {answer.returncode})"
     raise InputError(
         f"{file} was not confirmed as submitted to {competition}; Kaggle's client answered: "
-        f"{_without_secrets(reason)}"
+        f"{answer.reason}"
     )
 
 
-def _without_secrets(line: str) -> str:
-    """The client quotes a malformed token in its error: an HTTP header, or a too long file name."""
-    secrets = [os.environ.get(name, "").strip() for name in ("KAGGLE_API_TOKEN", "KAGGLE_KEY")]
-    alternatives = [r"(?<=Bearer )\S+", *(re.escape(secret) for secret in secrets if secret)]
-    return re.sub("|".join(alternatives), "***", line)
+def public_scores(competition: str, timeout: float = 60.0) -> dict[str, str] | None:
+    """Return the public score of the newest submissions by reference number, "" before it is known.
+
+    None where Kaggle does not list them: no reason not to send.
+    """
+    try:
+        words = "submissions", competition, "--csv", "--quiet"
+        answer = ask_kaggle(*words, timeout=timeout)
+    except (subprocess.TimeoutExpired, InputError):
+        return None
+    if answer.code != 0:
+        return None
+    header = [n for n, line in enumerate(answer.out) if line.startswith("ref,")]
+    rows = csv.DictReader(answer.out[header[0] :]) if header else ()
+    return {row["ref"]: row.get("publicScore") or "" for row in rows}
+
+
+def wait_for_score(competition: str, before: dict[str, str], timeout: float = 60.0) -> str | None:
+    """Return the public score of the one submission that is not in `before`.
+
+    None where Kaggle does not show it within `timeout` seconds, or a team mate sent one meanwhile.
+    """
+    end, pause = time.monotonic() + timeout, 1.0
+    while (left := end - time.monotonic()) > 0:
+        listed = public_scores(competition, left) or {}
+        new = [score for reference, score in listed.items() if reference not in before]
+        if len(new) > 1 or any(new):
+            return new[0] if len(new) == 1 else None
+        time.sleep(min(pause, left))
+        pause *= 2
+    return None

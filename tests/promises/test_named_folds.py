@@ -79,6 +79,7 @@ def test_named_folds_have_a_folder_and_a_submission_of_their_own(runs, cohort, c
     folds is not applied to some, submit sends those that are named, and the ledger says which"""
     sent = []
     monkeypatch.setattr(submission, "submit", lambda file, *_: sent.append(str(file)) or "sent")
+    monkeypatch.setattr(submission, "public_scores", lambda competition: None)
     submit = ["submit", "run=both", "message=m"]
     main(["triage", "run=both", "sensitivity=0.5"])
     some = predicted(cohort, "both", "folds=[0]")

@@ -3,8 +3,8 @@
 import pytest
 
 from lymphoml.core.errors import InputError
-from lymphoml.runs.submission import check_submission, submit
-from tests.fake_kaggle import COMPETITION, TOKEN, FakeKaggle
+from lymphoml.runs.submission import check_submission, public_scores, submit, wait_for_score
+from tests.fake_kaggle import COMPETITION, TOKEN
 
 TEST_IDS, HEADER = ["P75", "P7", "P12"], ("ID", "LABEL")
 CONTENT = "ID,LABEL\nP75,1\nP7,0\nP12,1\n"
@@ -43,16 +43,6 @@ def test_all_problems_are_reported_at_once(submission):
 # Below, Kaggle's real client talks to a stand-in for the server: about 2 s each.
 
 
-@pytest.fixture
-def kaggle(tmp_path, monkeypatch):
-    with FakeKaggle().serving() as server:
-        for name, value in server.environment(tmp_path).items():
-            monkeypatch.setenv(name, value)
-        for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
-            monkeypatch.delenv(name, raising=False)
-        yield server
-
-
 def test_a_confirmed_submission_arrives_whole_with_its_message(kaggle, submission, monkeypatch):
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
     confirmation = submit(submission, COMPETITION, message="-mean pooling, été")
@@ -61,6 +51,18 @@ def test_a_confirmed_submission_arrives_whole_with_its_message(kaggle, submissio
     [received] = kaggle.submissions
     assert received["submissionDescription"] == "-mean pooling, été"
     assert received["blobFileTokens"] == "blob"
+
+
+def test_the_public_score_is_that_of_this_submission(kaggle, submission, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    before = public_scores(COMPETITION)
+    assert before == {"0": "0.9"}
+    kaggle.scores += [""]  # sent, not yet scored
+    assert wait_for_score(COMPETITION, before, timeout=0.1) is None
+    kaggle.scores[1] = "0.83"
+    assert wait_for_score(COMPETITION, before) == "0.83"
+    kaggle.scores += ["0.7"]  # either could be this one
+    assert wait_for_score(COMPETITION, before) is None
 
 
 @pytest.mark.slow
@@ -99,6 +101,6 @@ def test_a_server_that_hangs_is_abandoned(kaggle, submission, monkeypatch):
 
 
 def test_a_missing_client_is_reported(submission, monkeypatch):
-    monkeypatch.setattr("lymphoml.runs.submission.find_spec", lambda name: None)
+    monkeypatch.setattr("lymphoml.core.kaggle_client.find_spec", lambda name: None)
     with pytest.raises(InputError, match="not installed"):
         submit(submission, COMPETITION, "message")
