@@ -15,7 +15,7 @@ from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import predict
 from lymphoml.runs.prediction_folder import made_from
 from lymphoml.runs.test_set_log import LEDGER, UsageCount, count_uses, record
-from tests.fake_kaggle import COMPETITION, TOKEN, FakeKaggle
+from tests.fake_kaggle import COMPETITION, TOKEN
 from tests.promises.jobs import CLINICAL, refused
 from tests.promises.journey import PATIENTS
 from tests.reports.fabricate import list_files, make_small_run
@@ -151,25 +151,24 @@ def predicted(tmp_path):
     return run
 
 
-def test_a_submission_is_recorded_before_it_is_sent(predicted, tmp_path, monkeypatch, capsys):
+def test_a_submission_is_recorded_before_it_is_sent(predicted, kaggle, monkeypatch, capsys):
     """an upload that Kaggle refuses, then one that it accepts → the first is counted as sent, the
-    second as sent and confirmed; siblings' are shown before"""
+    second as sent and confirmed, with its public score; siblings' are shown before"""
     sibling = predicted.parent / "b"
     sibling.mkdir()
     (sibling / "config.yaml").write_text("lr: 2\n")
     record(sibling, "attempt", "other", 2, competition=COMPETITION)
     words = ["submit", f"run={predicted}", "message=m", f"competition={COMPETITION}"]
-    with FakeKaggle().serving() as server:
-        for name, value in server.environment(tmp_path).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
-        server.refuse_uploads = True
-        refused(capsys, *words)
-        assert count_uses([predicted]) == UsageCount(0, 0, 1, 0, 0)
-        server.refuse_uploads = False
-        main(words)
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    kaggle.refuse_uploads = True
+    refused(capsys, *words)
+    assert count_uses([predicted]) == UsageCount(0, 0, 1, 0, 0)
+    kaggle.refuse_uploads = False
+    main(words)
     assert count_uses([predicted]) == UsageCount(0, 0, 2, 1, 0)
-    assert "2 sent, 0 confirmed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "2 sent, 0 confirmed" in shown
+    assert shown.endswith("public score: 0.83\n")
     assert count_uses([predicted, sibling]) == UsageCount(0, 0, 3, 1, 0)
 
 
