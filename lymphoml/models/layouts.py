@@ -122,5 +122,9 @@ def _fit(state: State, network: nn.Module, is_dinov2: bool) -> tuple[State, list
     others = {key: each for key, each in state.items() if key not in core}
     if is_dinov2:
         core.setdefault(MASK, torch.zeros(0))  # by which timm knows it
+    count = len(core.keys() - {MASK})
+    fitted = checkpoint_filter_fn(core, network)
+    if len(fitted) < count:
+        raise InputError("it has a layer of its blocks twice, under different names")
     line = f"position embeddings interpolated from {side} x {side} patches to {grid[0]} x {grid[1]}"
-    return others | checkpoint_filter_fn(core, network), [line] * interpolated
+    return others | fitted, [line] * interpolated

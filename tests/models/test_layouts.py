@@ -195,6 +195,7 @@ def half_joined():
     (changed(pos_embed=torch.full((1, 17, DIM), torch.nan)), PLAIN, "NaN or infinity in pos_embed"),
     (lambda: original(hugging_face(gated=True)), PLAIN, "has the shape blocks.0.mlp.fc1.weight"),
     (changed(**{"blocks.0.0.norm1.weight": torch.zeros(DIM)}), PLAIN, "norm1.weight twice"),
+    (changed(**{"blocks.0.mlp.w3.bias": torch.zeros(DIM)}), PLAIN, "blocks twice, under"),
     (half_joined, PLAIN, "has no blocks.0.attn.qkv.bias"),
     (lambda: {"teacher": {"backbone.cls_token": 3}}, PLAIN, "is not a state dict"),
     (lambda: dinobloom(hugging_face())["teacher"] | {"other.weight": torch.zeros(1)}, PLAIN,
