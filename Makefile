@@ -7,6 +7,7 @@ RUN ?= runs/demo
 SWEEP ?= ablation
 DATA ?= data/lymphocytosis
 COMPETITION ?= dlmi-lymphocytosis-classification
+TORCH ?= cuda
 ARGS ?=
 export MESSAGE DATA RUN    # by the environment, so that spaces and quotes in them do no harm
 
@@ -15,13 +16,27 @@ export MESSAGE DATA RUN    # by the environment, so that spaces and quotes in th
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## make .venv from the hash-locked requirements.lock
+# TORCH=cpu leaves CUDA out: all but these as locked, then the locked torch from uv's index of CPU builds, whose
+# hashes the lock does not have.
+CUDA := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+setup: $(READY)  ## make .venv from the hash-locked requirements.lock; TORCH=cpu: without CUDA
 
 $(READY): requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lymphoml needs Python 3.11 or newer; PYTHON=... names another one")'
 	@$(PYTHON) -c 'import ensurepip' || { echo "Debian keeps venv apart: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
+ifeq ($(TORCH),cpu)
+	awk '/^[^ ]/ {kept = !/$(CUDA)/} kept' requirements.lock >$(VENV)/no-cuda.lock
+	$(PIP) --no-deps --require-hashes -r $(VENV)/no-cuda.lock
+	$(PIP) uv
+	$(BIN)/uv pip install --python $(BIN)/python --torch-backend=cpu --no-deps $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock)
+else ifeq ($(TORCH),cuda)
+	$(PIP) --require-hashes -r requirements.lock
+else
+	$(error TORCH=$(TORCH): must be cuda or cpu)
+endif
 	touch $@
 
 demo: $(READY) data/demo/truth.json  ## synthetic cohort, folds, predictions, Kaggle file, report: minutes
