@@ -31,14 +31,6 @@ def test_ci_runs_every_python_that_is_promised():
     assert project["requires-python"] == f">={promised[0]}"
 
 
-def test_a_wheel_has_every_file_of_the_package():
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    patterns = {Path(each).name for each in setuptools["package-data"]["lymphoml"]} | {"*.py"}
-    files = [path for path in (ROOT / "lymphoml").rglob("*")
-             if path.is_file() and "__pycache__" not in path.parts]  # fmt: skip
-    assert [path for path in files if not any(map(path.match, patterns))] == []
-
-
 def test_every_hook_is_of_this_repository():
     repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert [each["repo"] for each in repos] == ["local"]

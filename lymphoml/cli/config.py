@@ -22,7 +22,10 @@ if TYPE_CHECKING:  # pydantic takes a third of a second, which --help need not w
     from lymphoml.training.settings import TrainerConfig
 
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")
-CONF = Path(__file__).parents[2] / "conf"
+# Within the package where it is installed, beside it in a checkout.
+CONF = next(
+    filter(Path.is_dir, (folder / "conf" for folder in Path(__file__).parents[1:3])), Path()
+)
 
 OmegaConf.register_new_resolver("slug", slug, replace=True)
 OmegaConf.register_new_resolver("side_by_side", parallel_jobs, replace=True)

@@ -61,6 +61,12 @@ def check_command_line(words: Sequence[str]) -> None:
     check_overrides(parsed.overrides, file, parsed.multirun)
 
 
+def absolute_config_path(words: Sequence[str]) -> list[str]:
+    """Return the words; a `--config-path` relative to train.py, as it was checked, is absolute."""
+    path = _parse(words).config_path
+    return [*words, f"--config-path={CONF.parent / path}"] if path else [*words]
+
+
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     """Return Hydra's options, as its own parser reads them."""
     parser = argparse.ArgumentParser(add_help=False)

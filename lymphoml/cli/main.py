@@ -28,16 +28,19 @@ def main(words: list[str] | None = None) -> None:
 def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help", "help"):
         print("usage: python -m lymphoml COMMAND key=value ...\n")
+        print(f"  {'train':12} Cross-validate a configuration, or a sweep with -m, as train.py.")
         for name, command in COMMANDS.items():
             print(f"  {name:12} {command.__doc__}")
-        print("\npython -m lymphoml COMMAND --help lists its keys. Training is train.py.")
+        print("\npython -m lymphoml COMMAND --help lists its keys.")
         return
     name, *rest = words
     if name == "train":
-        raise InputError("train: training is train.py of a checkout: python train.py key=value")
-    if name not in COMMANDS:
+        from lymphoml.cli.train import train
+
+        train(rest)
+    elif name not in COMMANDS:
         raise InputError(f"{name}: must be one of {', '.join(COMMANDS)}")
-    if {"-h", "--help"} & set(rest):
+    elif {"-h", "--help"} & set(rest):
         print_help(COMMANDS[name])
     else:
         parse(COMMANDS[name], rest).execute()

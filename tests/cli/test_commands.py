@@ -64,6 +64,18 @@ def test_an_unknown_command_is_one_line_and_exit_code_2(capsys):
     assert capsys.readouterr().err.startswith("error: tran: must be one of audit, ")
 
 
+def test_train_is_a_command_as_well():
+    outputs = [
+        subprocess.run([sys.executable, *words, *(f"--cfg={part}", "optim=adam")], cwd=ROOT,
+                       capture_output=True, text=True, check=True).stdout
+        for part in ("job", "hydra")
+        for words in (["train.py", "-cp=conf"], ["-m", "lymphoml", "train"])
+    ]  # fmt: skip
+    outputs[2:] = [text.replace(str(ROOT), "") for text in outputs[2:]]
+    assert outputs[0] == outputs[1]
+    assert "_target_: torch.optim.Adam" in outputs[0]
+
+
 @pytest.mark.parametrize(("words", "most"), [
     (["train.py", "--help"], "import hydra"),
     (["-m", "lymphoml", "predict", "--help"], "import omegaconf"),

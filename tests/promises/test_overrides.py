@@ -5,7 +5,7 @@ import json
 import os
 import re
 import subprocess
-import tomllib
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,9 +13,7 @@ import pytest
 import yaml
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from setuptools import find_namespace_packages
 
-import lymphoml
 from lymphoml.cli.cohort_commands import Features
 from lymphoml.cli.config import CONF, _compose, compose_config
 from lymphoml.cli.entry import run_cli
@@ -87,7 +85,6 @@ OF_COMMANDS = {
     "features cohort=synthetic data.root=. seed=1": "seed=1: has no effect with encoder=morphology",
     "pretrain cohort=synthetic trainer.max_epochs=2": "trainer.max_epochs: has no effect",
     "report run=r tried=4": "tried=4: has no effect with run=",
-    "train lr=1": "train: training is train.py of a checkout",
     "submit ~run": "~run: give options as key=value",
 }  # fmt: skip
 
@@ -228,12 +225,24 @@ def test_make_takes_a_folder_with_a_space():
     assert "data.root='my cohort'" in words.stdout.splitlines()
 
 
-def test_a_wheel_holds_the_configuration():
-    """`pip install .`, then a command elsewhere → it finds every file of conf/"""
-    setting = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    packages = find_namespace_packages(ROOT, include=setting["packages"]["find"]["include"])
-    folders = {"/".join(each.split(".")) for each in packages}
-    held = {path for folder in folders for each in setting["package-data"]["*"]
-            for path in (ROOT / folder).glob(each)}  # fmt: skip
-    assert {*CONF.rglob("*.yaml")} <= held
-    assert CONF.parent == Path(lymphoml.__file__).parents[1]
+def test_a_wheel_holds_the_configuration(tmp_path):
+    """`pip install .`, then a command elsewhere → it finds all of conf/ and every template"""
+    words = ["-q", "egg_info", "--egg-base", tmp_path, "build_py", "--build-lib", tmp_path]
+    subprocess.run([sys.executable, "setup.py", *words], cwd=ROOT, check=True, capture_output=True)
+
+    def names(folder):
+        return {path.relative_to(folder) for path in folder.rglob("*.*") if path.suffix != ".pyc"}
+
+    assert names(ROOT / "lymphoml") < names(tmp_path / "lymphoml")
+    assert names(CONF) == names(tmp_path / "lymphoml" / "conf")
+    assert {each.name for each in tmp_path.iterdir()} == {"lymphoml", "lymphoml.egg-info"}
+    program = "from lymphoml.cli.config import CONF; print(CONF)"
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        check=True,
+        text=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": ""},
+    ).stdout
+    assert Path(found.strip()) == tmp_path / "lymphoml" / "conf"

@@ -1,0 +1,8 @@
+"""The part of pyproject.toml that it cannot say: conf/ becomes lymphoml/conf in a wheel."""
+
+from setuptools import find_packages, setup
+
+setup(
+    packages=[*find_packages(include=["lymphoml*"]), "lymphoml.conf"],
+    package_dir={"lymphoml.conf": "conf"},
+)
