@@ -163,6 +163,7 @@ def test_every_key_of_training_arrives_or_is_refused():
     """each key of train.py with another value → that value is in what trains, or a line names it"""
     values = yaml.safe_load(OmegaConf.to_yaml(_compose([]), resolve=True))
     del values["data"]["label_values"], values["data"]["date_formats"]  # no keys of Hydra's grammar
+    del values["model"]["encoder"]["weights"]  # no file: refused by its own line
 
     def read(changes):
         words = [f"++{key}={json.dumps(value)}" for key, value in changes.items()]
