@@ -5,6 +5,7 @@ memory, of few clients at a time; what a browser of another site sends is refuse
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -196,16 +197,20 @@ def listening(port: int) -> Iterator[socket.socket]:
             found.bind((HOST, port))
         except OSError as error:
             raise InputError(f"port={port}: {error.strerror}; give another") from None
+        found.listen()
         yield found
 
 
 def serve(model: ExportedModel, data: DataConfig, port: int) -> None:
     """Answer until the process is stopped."""
+    # It quotes what was sent.
+    logging.getLogger("python_multipart.multipart").disabled = True
     with listening(port) as found:
         app = make_app(model, data, found.getsockname()[1])
         config = uvicorn.Config(
-            app, log_level="critical", access_log=False, server_header=False, limit_concurrency=64,
-            timeout_keep_alive=5, timeout_graceful_shutdown=5, ws="none", lifespan="off",
+            app, log_config=None, log_level="critical", access_log=False, server_header=False,
+            limit_concurrency=64, timeout_keep_alive=5, timeout_graceful_shutdown=5, ws="none",
+            lifespan="off",
         )  # fmt: skip
         print(f"http://{HOST}:{found.getsockname()[1]}  (Ctrl-C stops it)", flush=True)
         uvicorn.Server(config).run(sockets=[found])

@@ -180,7 +180,6 @@ def test_a_failure_is_a_line_and_the_page_stays(client, monkeypatch):
 
 def test_a_port_in_use_is_a_line():
     with module.listening(0) as first:
-        first.listen()
         port = first.getsockname()[1]
         says = f"port={port}: Address already in use"
         with pytest.raises(InputError, match=says), module.listening(port):
