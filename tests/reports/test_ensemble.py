@@ -111,5 +111,5 @@ def test_every_later_command_takes_it_as_a_run(members, tmp_path, monkeypatch):
     assert table["seconds_per_fold"].isna()[["ensemble", "seed=0"]].tolist() == [True, False]
     main(["report", f"run={out}"])
     page = (out / "report.html").read_text()
-    assert "an ensemble has no per-image predictions" in page
+    assert "an ensemble is not explained; see the reports of its members" in page
     assert "An ensemble has no learning curves" in page

@@ -18,10 +18,11 @@ from lymphoml.explain.tables import (
 )
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page.faithfulness import NAMES, faithfulness_tables
-from lymphoml.reports.page.patients import EXPLAIN, patient_table, strongest_cells
+from lymphoml.reports.page.patients import EXPLAIN, OF_ENSEMBLE, patient_table, strongest_cells
 from lymphoml.reports.page.thumbnails import encode, thumbnails
 from lymphoml.runs.finished_run import Run
 
+UNKNOWN = "What moved the decisions is not known yet. Find out:"
 MEASURES = 6  # groups that are listed of each patient
 SIDE, QUALITY = 112, 70  # of a map's picture
 
@@ -34,7 +35,9 @@ def evidence(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
     found = read_explanations(run.path)
     effects = cell_effects(found)
     if found is None or effects is None:
-        return {"command": EXPLAIN}
+        if run.config.get("ensemble"):
+            return {"unknown": f"{OF_ENSEMBLE.capitalize()}.", "command": None}
+        return {"unknown": UNKNOWN, "command": EXPLAIN}
     table = patient_table(run, choices.ids)
     chosen = choose_patients(table[table.index.isin(effects)])
     shown = [
@@ -50,7 +53,7 @@ def evidence(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
         cells, missing = {}, f"No cells are shown: {error.problems[0]}"
     drawn = dict.fromkeys(method for ends in cells.values() for pairs in ends.values()
                           for _, _, maps in pairs for method in maps)  # fmt: skip
-    return {"command": None, "maps": [NAMES[each] for each in drawn], "patients": shown,
+    return {"unknown": None, "maps": [NAMES[each] for each in drawn], "patients": shown,
             "cells": cells, "missing": missing, "names": NAMES,
             "warnings": found.faithfulness.get("warnings", {}),
             "tables": faithfulness_tables(found.faithfulness)}  # fmt: skip

@@ -18,6 +18,7 @@ from lymphoml.reports.run_labels import flatten
 from lymphoml.runs.finished_run import Run
 
 EXPLAIN = "python -m lymphoml explain run=RUN"
+OF_ENSEMBLE = "an ensemble is not explained; see the reports of its members"
 MAX_LISTED = 400  # of more patients, only the ends of the list
 MIN_LENGTH = 6  # letters and digits of a pseudonym, 5 bits each
 
@@ -86,6 +87,8 @@ def _cells(
         raise InputError("this cohort has feature vectors, not images.")
     if flatten(run.config).get("model.fusion") == "ClinicalOnly":
         raise InputError("the model does not use images.")
+    if run.config.get("ensemble"):
+        raise InputError(OF_ENSEMBLE)
     if effects is None:
         raise InputError(f"their effects are not known; give {EXPLAIN}, then this report again.")
     chosen = {patient: strongest_cells(effects[patient]) for patient in patients
