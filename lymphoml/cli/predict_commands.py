@@ -10,6 +10,9 @@ from lymphoml.core.errors import InputError
 if TYPE_CHECKING:
     from lymphoml.runs.settings import TrainConfig
 
+OF_TABLES = ("patients", "header", "folds", "strict", "allow_unknown_encoder")
+OF_RUN = ("trainer", "members")
+
 
 @dataclass
 class Predict:
@@ -56,10 +59,7 @@ class Predict:
             print(f"no triage column: {command} sets the rule for it")
 
     def _one_patient(self) -> None:
-        of_tables = {"patients": "unlabelled", "header": ["ID", "LABEL"], "folds": [],
-                     "strict": False, "allow_unknown_encoder": False}  # fmt: skip
-        if given := [key for key, default in of_tables.items() if getattr(self, key) != default]:
-            raise InputError(f"{', '.join(given)}: has no effect with images=; leave it out")
+        self._reject_given("images=", *OF_TABLES, *(OF_RUN if self.model else ()))
         if self.out and Path(self.out).is_dir():
             raise InputError(f"out={self.out}: is a folder; give a file, such as result.json")
         images = None if self.images is None else Path(self.images)
@@ -82,12 +82,15 @@ class Predict:
         for line in found.lines():
             print(line)
 
+    def _reject_given(self, beside: str, *keys: str) -> None:
+        """Raise InputError for options that would have no effect."""
+        if given := [key for key in keys if getattr(self, key) != getattr(type(self)(), key)]:
+            raise InputError(f"{', '.join(given)}: has no effect with {beside}; leave it out")
+
     def _by_model(self) -> Any:
         from lymphoml.deploy.predict import predict
 
-        of_run = {"trainer": {}, "members": "", "folds": [], "allow_unknown_encoder": False}
-        if given := [key for key, default in of_run.items() if getattr(self, key) != default]:
-            raise InputError(f"{', '.join(given)}: has no effect with model=; leave it out")
+        self._reject_given("model=", *OF_RUN, "folds", "allow_unknown_encoder")
         if not self.out:
             raise InputError("out=...: give a folder for the predictions of model=")
         header = two_values("header", self.header)

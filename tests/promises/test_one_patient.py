@@ -80,3 +80,5 @@ def test_what_is_wrong_with_one_patient_is_a_line(two_runs, patient, tmp_path, c
         ([images, age, count, f"out={tmp_path}"], "is a folder; give a file"),
     ):
         assert says in refused(capsys, "predict", run, *words)
+    words = ["model=nowhere", images, age, count, "trainer.precision=32-true"]
+    assert "trainer: has no effect with images=" in refused(capsys, "predict", *words)
