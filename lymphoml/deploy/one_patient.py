@@ -18,6 +18,8 @@ from lymphoml.data.one_patient import PATIENT, cohort_of_one, one_row
 from lymphoml.data.problems import shortened
 from lymphoml.data.settings import DataConfig
 from lymphoml.data.training_range import IMAGE
+from lymphoml.deploy.predict import shift_of
+from lymphoml.evaluation.cross_conformal import new_scores
 from lymphoml.runs.cohort_shift import CohortShift
 from lymphoml.runs.prediction_folder import summarize
 
@@ -87,7 +89,7 @@ def answer(
     warnings = sorted({each for each in outside.to_numpy().ravel() if each})
     decision, reason = None, NO_RULE
     if rule is not None:
-        decision = str(rule(probabilities.mask(outside != "", np.inf)).iloc[0])
+        decision = str(rule(new_scores(probabilities, outside)).iloc[0])
         below = "lies" if decision == "rule_out" else "does not lie"
         reason = f"{below} below the rule for sensitivity {sensitivity:g}"
         if warnings:
@@ -189,20 +191,19 @@ def answer_of_files(
     if problems:
         raise InputError(shortened(problems))
     by_fold = model.classify(features, row).by_fold
-    folds, rule, shift = model.folds, model.rule, CohortShift()
+    rule = model.rule
     inputs = one_row(data, {name: row[name] for name in model.columns})
     if model.uses_images:
         names = [f"{IMAGE}{name}" for name in STATISTICS]
         inputs[names] = [mean_statistics([read for _, read in files])]
-    for fold, ranges in zip(folds, model.ranges, strict=True):
-        shift.add(fold, inputs, ranges)
+    shift = shift_of(model, inputs)
     effects = []
     if features is not None and len(files) > 1:
         for place, (name, _) in enumerate(files):
             rest = model.classify(np.delete(features, place, axis=1), row).by_fold
             effects.append((name, float(np.mean(_logit(by_fold) - _logit(rest)))))
     apply = None if rule is None else lambda scores: apply_portable(rule, scores)
-    probabilities = pd.DataFrame([by_fold], [PATIENT], folds)
+    probabilities = pd.DataFrame([by_fold], [PATIENT], model.folds)
     return answer(probabilities, shift, apply, (rule or {}).get("sensitivity"), effects)
 
 

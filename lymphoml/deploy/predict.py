@@ -14,6 +14,7 @@ from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.settings import DataConfig
 from lymphoml.data.training_range import model_inputs
 from lymphoml.deploy.runtime import ExportedModel
+from lymphoml.evaluation.cross_conformal import new_scores
 from lymphoml.runs import prediction_folder
 from lymphoml.runs.checksums import SUMS
 from lymphoml.runs.cohort_shift import CohortShift
@@ -44,18 +45,24 @@ def predict(
     rows = _probabilities(model, cohort, data)
     probabilities = pd.DataFrame(rows, cohort.table.index, model.folds)
     inputs = model_inputs(cohort, data, bool(model.columns), model.uses_images)
-    shift = CohortShift()
-    for fold, ranges in zip(model.folds, model.ranges, strict=True):
-        shift.add(fold, inputs, ranges)
+    shift = shift_of(model, inputs)
     shift.report(probabilities, strict)
     outside = shift.outside(probabilities)
     predictions = prediction_folder.summarize(probabilities, outside)
     if model.rule is not None:
-        scores = probabilities.mask(outside != "", np.inf)
+        scores = new_scores(probabilities, outside)
         predictions["triage"] = apply_portable(model.rule, scores).to_list()
     source = {"model": sha256(folder / SUMS), "cohort": digest, "own_cohort": False}
     prediction_folder.write(out, predictions, header, source)
     return predictions
+
+
+def shift_of(model: ExportedModel, inputs: pd.DataFrame) -> CohortShift:
+    """Return how `inputs`, a row a patient, differ from the training patients of each fold."""
+    shift = CohortShift()
+    for fold, ranges in zip(model.folds, model.ranges, strict=True):
+        shift.add(fold, inputs, ranges)
+    return shift
 
 
 def open_model(folder: Path, changes: Mapping[str, Any]) -> tuple[ExportedModel, DataConfig]:

@@ -17,6 +17,14 @@ def rule_out_scores(predictions: pd.DataFrame) -> pd.Series:
     return predictions["probability"].mask(predictions["outside_range"] != "", np.inf)
 
 
+def new_scores(probabilities: pd.DataFrame, outside: pd.DataFrame) -> pd.DataFrame:
+    """Return `rule_out_scores` of new patients (row) by each fold's model (column).
+
+    `outside` says why a patient lies outside a model's training range, "" where not.
+    """
+    return probabilities.mask(outside != "", np.inf)
+
+
 def below_rank(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
     """Return for each new patient how many tumoral patients rank no higher, by the same models.
 

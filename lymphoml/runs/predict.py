@@ -6,7 +6,6 @@ from operator import or_
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 
@@ -18,6 +17,7 @@ from lymphoml.data.feature_files import read_encoder
 from lymphoml.data.feature_store import FeatureScaler, FeatureStore
 from lymphoml.data.image_store import ImageStore
 from lymphoml.data.training_range import model_inputs
+from lymphoml.evaluation.cross_conformal import new_scores
 from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining.settings import INPUTS, PRETRAINED
 from lymphoml.models.build import uses_clinical, uses_images
@@ -84,7 +84,7 @@ def predict(
     outside = shift.outside(probabilities)
     predictions = prediction_folder.summarize(probabilities, outside)
     if rule is not None:
-        scores = probabilities.mask(outside != "", np.inf)
+        scores = new_scores(probabilities, outside)
         predictions["triage"] = apply_rule(run, rule, scores).to_list()
     unlabelled = int((first.table["label"].loc[probabilities.index] < 0).sum())
     source = prediction_folder.made_from(run, members, digest, own, folds)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
@@ -17,6 +16,7 @@ from lymphoml.evaluation.calibration import (
     recalibration,
     reliability_bins,
 )
+from lymphoml.evaluation.cross_conformal import new_scores
 from lymphoml.evaluation.intervals import proportion
 from lymphoml.evaluation.summary import score_strata, to_json
 from lymphoml.runs.cohort_shift import CohortShift
@@ -61,7 +61,7 @@ def validate(
     }).rename_axis("patient").reset_index()  # fmt: skip
     groups = subgroups(cohort, config.data)
     if rule is not None:
-        triage = apply_rule(run, rule, probabilities.mask(outside != "", np.inf))
+        triage = apply_rule(run, rule, new_scores(probabilities, outside))
         predictions["triage"] = triage.to_list()
     return {
         "cohort": cohort.name, "digest": cohort_digest(cohort),
