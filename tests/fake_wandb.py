@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lymphoml.training.loggers import wandb_client
+from lymphoml.core import wandb_client
 from tests.loopback import JsonHandler, JsonServer
 
 KEY = "0123456789abcdef0123456789abcdef01234567"

@@ -15,7 +15,7 @@ ORDER = ["core", "evaluation", "data", "models", "training", "features", "runs",
 LIBRARIES = {  # where a library may be imported
     "hydra": {"cli", "train.py"},
     "omegaconf": {"cli", "train.py"},
-    "wandb": {"training/loggers"},
+    "wandb": {"core/wandb_client.py"},
 }
 
 

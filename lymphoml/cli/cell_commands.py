@@ -60,10 +60,9 @@ class Instances:
     truth: str = option(REQUIRED, "a synthetic cohort's truth.json, or a .csv: patient,image,truth")
 
     def execute(self) -> None:
-        from lymphoml.evaluation.pooled import within_bag_auroc
-        from lymphoml.runs.instance_truth import with_truth
+        from lymphoml.runs.instance_truth import score_images
 
-        found, bags = within_bag_auroc(with_truth(Path(self.run), Path(self.truth)))
+        found, bags = score_images(Path(self.run), Path(self.truth))
         if not bags:
             raise InputError(f"truth={self.truth}: no patient has images of both kinds")
         print(

@@ -139,13 +139,13 @@ def _write_settings(folds: Folds, folder: Path) -> None:
     config, data = folds.config, folds.config.data
     stored = portable(config.to_dict())
     environment = read_environment(folds.run)
-    names = [each.fold for each in folds.opened]
+    ranges = {each.fold: each.ranges for each in folds.opened}
     cohort = {key: value for key, value in stored["data"].items() if key not in LOCAL}
     content = {
         "format": runtime.FORMAT,
         "name": folds.run.resolve().name,
         "labels": LABELS,
-        "folds": names,
+        "folds": [*ranges],
         "training_data": data_fingerprint(environment),
         "trained_with": environment.get("versions", {}),
         "exported_with": package_versions(),
@@ -162,7 +162,7 @@ def _write_settings(folds: Folds, folder: Path) -> None:
     inputs = {"images": images if with_pixels else None, "features": features,
               "clinical": folds.columns}  # fmt: skip
     write_json(folder / runtime.PREPROCESSING, inputs)
-    write_json(folder / runtime.RANGES, dict(zip(map(str, names), folds.ranges, strict=True)))
+    write_json(folder / runtime.RANGES, ranges)
     if (rule := portable_rule(folds.run)) is not None:
         write_json(folder / runtime.RULE, rule)
     weights = {

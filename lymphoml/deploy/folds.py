@@ -9,14 +9,11 @@ import numpy as np
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import Cohort, load_cohort
-from lymphoml.explain.bag import Opened
+from lymphoml.explain import bag
 from lymphoml.features.pretraining.settings import PRETRAINED
 from lymphoml.models.build import uses_clinical, uses_images
-from lymphoml.runs.fold_lock import fold_folder
-from lymphoml.runs.predict import check_run, open_models
+from lymphoml.runs.predict import check_run
 from lymphoml.runs.settings import TrainConfig
-from lymphoml.training.lightning_module import BagClassifier
-from lymphoml.training.predict_fold import load_module
 
 CHECKED = 8  # patients
 
@@ -27,8 +24,7 @@ class Folds:
 
     run: Path
     config: TrainConfig
-    opened: Sequence[Opened]
-    ranges: Sequence[dict[str, Any]]
+    opened: Sequence[bag.Opened]
 
     @property
     def patients(self) -> list[str]:
@@ -56,12 +52,8 @@ def open_folds(run: Path, config: TrainConfig) -> Folds:
     reject_unexportable(run, config)
     cohort = load_cohort(config.data).labelled
     cohort = cohort.subset(spread(cohort))
-    opened, ranges = [], []
-    for fold, checkpoint, _, bags, _ in open_models(run, config, cohort, list(trained_on)):
-        module = load_module(checkpoint, fold_folder(run, fold), BagClassifier)
-        opened.append(Opened(fold, module.model.eval(), bags))
-        ranges.append(checkpoint["BagDataModule"]["ranges"])
-    return Folds(run, config, opened, ranges)
+    opened = [*bag.open_folds(run, config, cohort, list(trained_on), same=False)]
+    return Folds(run, config, opened)
 
 
 def reject_unexportable(run: Path, config: TrainConfig) -> None:

@@ -16,14 +16,12 @@ from lymphoml.data.cohort import Cohort
 from lymphoml.data.datamodule import PatientBags
 from lymphoml.explain import cells, maps
 from lymphoml.explain.tables import ATTENTION, GRAD_CAM, LEAVE_ONE_OUT, OCCLUSION
+from lymphoml.models.chunking import EVALUATION_CHUNK
 from lymphoml.models.mil import MILModel
-from lymphoml.runs.fold_lock import fold_folder
-from lymphoml.runs.predict import open_models
+from lymphoml.runs.predict import open_models, read_model
 from lymphoml.runs.provenance import check_data
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.settings import TrainConfig
-from lymphoml.training.lightning_module import EVALUATION_CHUNK, BagClassifier
-from lymphoml.training.predict_fold import load_module
 
 Array = np.ndarray
 
@@ -79,6 +77,7 @@ class Opened(NamedTuple):
     fold: int
     model: MILModel
     bags: PatientBags
+    ranges: dict[str, Any]  # of its training patients
 
     def images(self, patient: str) -> Tensor:
         """Return the patient's images, uint8 (n 3 h w), or feature vectors (n d)."""
@@ -117,8 +116,8 @@ def open_folds(
     for fold, checkpoint, _, bags, key in open_models(run, config, cohort, folds):
         if same:
             check_data(run, environment, cohort, key, config.data.shuffle)
-        module = load_module(checkpoint, fold_folder(run, fold), BagClassifier)
-        yield Opened(fold, module.model.eval(), bags)
+        ranges = checkpoint["BagDataModule"]["ranges"]
+        yield Opened(fold, read_model(checkpoint, run, fold), bags, ranges)
 
 
 def effects(

@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+EVALUATION_CHUNK = 64  # images at a time: the same on every machine, whatever the bag's size
+
 
 def encode_in_chunks(
     encoder: nn.Module, transform: Callable[..., Tensor], size: int | None, images: Tensor,

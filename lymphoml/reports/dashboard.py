@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from lymphoml.core.errors import InputError, RuntimeFailure, UserFacingError, one_line
+from lymphoml.core.wandb_client import PROJECT, WAIT_S, client, connection_error
 from lymphoml.runs.naming import leaves
-from lymphoml.training.loggers.wandb_client import PROJECT, WAIT_S, client, connection_error
 
 # Factors of a run's configuration, by what an axis is called.
 FACTORS = {

@@ -7,18 +7,20 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import read_mapping
+from lymphoml.evaluation.intervals import Estimate
+from lymphoml.evaluation.pooled import within_bag_auroc
 from lymphoml.runs.finished_run import read_run
 from lymphoml.runs.run_folder import read_predictions_csv
 
 ADVICE = "give the truth.json of a synthetic cohort, or a .csv with patient,image,truth"
 
 
-def with_truth(run: Path, truth: Path) -> pd.DataFrame:
-    """One row per image: patient, image, probability, truth (0 or 1). Raises InputError."""
+def score_images(run: Path, truth: Path) -> tuple[Estimate, int]:
+    """Return `within_bag_auroc` of a run's images for their `truth`, a file. Raises InputError."""
     instances = read_run(run).instances()
     if instances is None or instances.empty:
         raise InputError(f"{run}: has no per-image predictions")
-    return join_truth(instances, truth, str(run))
+    return within_bag_auroc(join_truth(instances, truth, str(run)))
 
 
 def join_truth(instances: pd.DataFrame, truth: Path, source: str) -> pd.DataFrame:

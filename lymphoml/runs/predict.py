@@ -21,6 +21,7 @@ from lymphoml.evaluation.cross_conformal import new_scores
 from lymphoml.features.instance_store import check_features, open_instance_store
 from lymphoml.features.pretraining.settings import INPUTS, PRETRAINED
 from lymphoml.models.build import uses_clinical, uses_images
+from lymphoml.models.mil import MILModel
 from lymphoml.runs import prediction_folder, test_set_log
 from lymphoml.runs.checksums import SUMS, verify_checksums
 from lymphoml.runs.cohort_shift import CohortShift
@@ -42,7 +43,8 @@ from lymphoml.runs.triage_rule import apply_rule, read_rule
 from lymphoml.training.checkpoint import load_checkpoint, reported_checkpoint
 from lymphoml.training.checkpoint_schema import FoldCheckpoint
 from lymphoml.training.hardware import configure_torch, resolve_hardware
-from lymphoml.training.predict_fold import checkpoint_predictions
+from lymphoml.training.lightning_module import BagClassifier
+from lymphoml.training.predict_fold import checkpoint_predictions, load_module
 from lymphoml.training.trainer import make_trainer
 
 
@@ -213,6 +215,11 @@ def open_models(
         bags = _bags(checkpoint["BagDataModule"], run, fold, config, cohort, store)
         trainer = make_trainer(config.trainer, folder, logger=False, callbacks=[])
         yield fold, checkpoint, trainer, bags, key
+
+
+def read_model(checkpoint: dict[str, Any], run: Path, fold: int) -> MILModel:
+    """Return the model of a fold's checkpoint, in evaluation mode. Raises InputError."""
+    return load_module(checkpoint, fold_folder(run, fold), BagClassifier).model.eval()
 
 
 def _bags(

@@ -15,10 +15,9 @@ from lymphoml.core.privacy import last_parts
 from lymphoml.core.types import Batch, Features
 from lymphoml.data.datamodule import Transform
 from lymphoml.models.build import build, build_model
+from lymphoml.models.chunking import EVALUATION_CHUNK
 from lymphoml.training.checkpoint_schema import assert_compatible
 from lymphoml.training.finite import check_finite_loss
-
-EVALUATION_CHUNK = 64  # images at a time: the same on every machine, whatever the bag's size
 
 
 class BagPredictions(NamedTuple):

@@ -12,14 +12,11 @@ from lymphoml.cli.config import compose_config, run_config
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
-from lymphoml.explain.bag import Opened
+from lymphoml.explain.bag import open_folds
 from lymphoml.explain.cells import bag_logit, leave_one_out
 from lymphoml.explain.run import Explainer, _check_methods
 from lymphoml.explain.tables import read_explanations, strongest
 from lymphoml.runs.cross_validation import cross_validate
-from lymphoml.runs.predict import open_models
-from lymphoml.training.lightning_module import BagClassifier
-from lymphoml.training.predict_fold import load_module
 from tests.promises.jobs import TINY, configuration, refused
 
 ATTENTION = {"_target_": "lymphoml.models.pooling.attention.Attention", "hidden": 2}
@@ -40,9 +37,8 @@ def models(run, cohort, cache=None):
     """By fold, the model and its bags of all labelled patients."""
     config = run_config(run, {"root": str(cohort), "cache": str(cache or run.parent / "cache")}, {})
     labelled = load_cohort(config.data).labelled
-    for fold, checkpoint, _, bags, _ in open_models(run, config, labelled, [0, 1]):
-        module = load_module(checkpoint, run / f"fold-{fold}", BagClassifier)
-        yield fold, Opened(fold, module.model.eval(), bags)
+    for opened in open_folds(run, config, labelled, [0, 1], same=True):
+        yield opened.fold, opened
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ from lymphoml.cli.config import data_config, run_config
 from lymphoml.core.errors import InputError
 from lymphoml.core.privacy import PRIVATE, hide_dates, is_private
 from lymphoml.core.user_key import key_file, read_key
+from lymphoml.core.wandb_client import client
 from lymphoml.data.cohort import load_cohort
 from lymphoml.reports.page.patients import pseudonyms
-from lymphoml.training.loggers.wandb_client import client
 from tests.promises.jobs import ROOT, few, python
 from tests.promises.journey import ARCHIVE, IMAGE, PATIENT, PATIENTS, Journey, canaries, make_cohort
 from tests.promises.search import search, word_needles

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from lymphoml.cli.main import main
 from lymphoml.evaluation.pooled import within_bag_auroc
-from lymphoml.runs.instance_truth import with_truth
+from lymphoml.runs.instance_truth import score_images
 from tests.promises.jobs import refused
 from tests.reports.fabricate import list_files, make_small_run
 
@@ -59,7 +59,7 @@ def test_both_kinds_of_truth_say_the_same(run, capsys):
     rows = table(2.0, bags=30, size=6)
     expected, _ = within_bag_auroc(rows)
     for name in ("truth.json", "truth.csv"):
-        found, _ = within_bag_auroc(with_truth(run, run.parent / name))
+        found, _ = score_images(run, run.parent / name)
         assert found == pytest.approx(expected)
         main(["instances", f"run={run}", f"truth={run.parent / name}"])
         assert f"{expected.value:.3f} [{expected.low:.3f}" in capsys.readouterr().out

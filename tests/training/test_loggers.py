@@ -20,10 +20,11 @@ import yaml
 from torch.utils.data import DataLoader, TensorDataset
 
 from lymphoml.cli.config import compose_config
+from lymphoml.core import wandb_client
 from lymphoml.core.errors import InputError, RuntimeFailure
+from lymphoml.core.wandb_client import resolve_mode
 from lymphoml.evaluation.metrics import SCORES
 from lymphoml.runs.settings import TrainConfig
-from lymphoml.training.loggers import wandb_client
 from lymphoml.training.loggers.privacy import (
     finite_scalars,
     public_config,
@@ -31,7 +32,6 @@ from lymphoml.training.loggers.privacy import (
     sweep_factors,
 )
 from lymphoml.training.loggers.tracker import Tracker
-from lymphoml.training.loggers.wandb_client import resolve_mode
 from tests.fake_wandb import ENTITY, PROJECT, SWEEP, FakeWandb, connected, read_runs
 
 ROOT = Path(__file__).parents[2]
@@ -307,8 +307,8 @@ def test_one_class_has_no_curve(tmp_path):
 
 
 def test_without_wandb_it_is_not_imported(tmp_path, monkeypatch):
-    for module in ("tracker", "wandb_client"):
-        name = f"lymphoml.training.loggers.{module}.client"
+    for module in ("training.loggers.tracker", "core.wandb_client"):
+        name = f"lymphoml.{module}.client"
         monkeypatch.setattr(name, lambda: pytest.fail("wandb was imported"))
     for tensorboard in (True, False):
         config = configuration(wandb=False, tensorboard=tensorboard)
@@ -334,8 +334,8 @@ def test_mode(configured, environment, key, mode, monkeypatch):
     if environment:
         monkeypatch.setenv("WANDB_MODE", environment)
     client = SimpleNamespace(login=lambda prompt, verify: key, errors=wandb.errors)
-    monkeypatch.setattr("lymphoml.training.loggers.wandb_client.client", lambda: client)
-    monkeypatch.setattr("lymphoml.training.loggers.wandb_client.connection_error", lambda: None)
+    monkeypatch.setattr("lymphoml.core.wandb_client.client", lambda: client)
+    monkeypatch.setattr("lymphoml.core.wandb_client.connection_error", lambda: None)
     assert resolve_mode(configured) == mode
 
 

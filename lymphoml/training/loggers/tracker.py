@@ -17,7 +17,16 @@ from pytorch_lightning.loggers.logger import Logger
 
 from lymphoml.core.errors import one_line
 from lymphoml.core.untrusted import read_mapping
-from lymphoml.evaluation.metrics import THRESHOLD
+from lymphoml.core.wandb_client import (
+    OFFLINE,
+    PROJECT,
+    best_effort,
+    client,
+    connection_error,
+    own_cache,
+    print_once,
+    resolve_mode,
+)
 from lymphoml.training.loggers.privacy import (
     FOLD_SCORES,
     SUMMARY,
@@ -28,16 +37,6 @@ from lymphoml.training.loggers.privacy import (
     sweep_factors,
 )
 from lymphoml.training.loggers.tensorboard import TensorBoardEvents
-from lymphoml.training.loggers.wandb_client import (
-    OFFLINE,
-    PROJECT,
-    best_effort,
-    client,
-    connection_error,
-    own_cache,
-    print_once,
-    resolve_mode,
-)
 
 SUMMARIES = {"val/balanced_accuracy": "max,last", "val/loss": "min,last", "train/loss": "min,last"}
 
@@ -202,10 +201,9 @@ class WandbRun(Logger):
 def log_charts(run: Any, label: pd.Series, probability: pd.Series) -> None:
     """Log the confusion matrix and, where both classes are present, the ROC curve."""
     plot, names = client().plot, ["reactive", "tumoral"]
-    truth, calls = label.tolist(), (probability > THRESHOLD).astype(int).tolist()
-    charts = {"confusion": plot.confusion_matrix(y_true=truth, preds=calls, class_names=names)}
+    both, truth = pd.concat([1 - probability, probability], axis=1).to_numpy(), label.tolist()
+    charts = {"confusion": plot.confusion_matrix(both, truth, class_names=names)}
     if label.nunique() == 2:
-        both = pd.concat([1 - probability, probability], axis=1).to_numpy()
         charts["roc"] = plot.roc_curve(label, both, labels=names, classes_to_plot=[1])
     for name, chart in charts.items():
         chart.table.bind_to_run(run, f"{name}_table", run.step)
