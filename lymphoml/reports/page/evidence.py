@@ -1,39 +1,61 @@
 """The section on what moved the decisions on six patients, and how far that can be trusted."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.untrusted import read_bytes
-from lymphoml.data.decoding import ImageProblem, open_rgb
 from lymphoml.evaluation.metrics import THRESHOLD
-from lymphoml.explain.tables import (
-    FOLDER,
-    OF_PIXELS,
-    Explanations,
-    cell_effects,
-    read_explanations,
-)
+from lymphoml.explain.tables import EARLIER, FOLDER, LEAVE_ONE_OUT, REGION, Explanations
 from lymphoml.reports.page import Choices
-from lymphoml.reports.page.faithfulness import NAMES, faithfulness_tables
-from lymphoml.reports.page.patients import EXPLAIN, OF_ENSEMBLE, patient_table, strongest_cells
-from lymphoml.reports.page.thumbnails import encode, thumbnails
+from lymphoml.reports.page.cells import EXPLAIN, OF_ENSEMBLE, Cells
+from lymphoml.reports.page.patients import patient_table
 from lymphoml.runs.finished_run import Run
 
 UNKNOWN = "What moved the decisions is not known yet. Find out:"
 MEASURES = 6  # groups that are listed of each patient
-SIDE, QUALITY = 112, 70  # of a map's picture
+Entry = dict[str, Any]  # value, low, high, patients
+CHECKS = {"cells_deletion": "cells left out", "cells_insertion": "cells alone",
+          "places_deletion": "places blurred", "places_insertion": "places sharpened"}  # fmt: skip
+MODELS = ("run", "control", "untrained")
+REGION_CONTROLS = ("area", "disc", "untrained", "control")
+NAMES = {
+    LEAVE_ONE_OUT: "without the cell", "attention": "attention", "occlusion": "occlusion",
+    "grad_cam": "Grad-CAM", EARLIER: "Grad-CAM, a stage earlier",
+    "run": "this run", "control": "control run", "untrained": "untrained",
+    "random": "random order", "reverse": "reverse order", "centre_first": "centre first",
+    "other_image": "another image's map", "mean_map": "mean map", "area": "area", "disc": "disc",
+}  # fmt: skip
+OF_CONTROLS = (
+    "How far the logit towards the model's own call moves as cells, or places in them, go in order "
+    "of their evidence, less the same in another order: above 0, the order says more than that "
+    "one. Mean over patients, 95 % interval. * right by construction: no evidence."
+)
+OF_MODELS = (
+    "The same for models that must know nothing of the disease: faithful to a model is not true."
+)
+OF_REGIONS = (
+    "Does the network look at the cell? Share of the evidence for the model's call in the nucleus "
+    "or the whole cell, less the region's share of the image, the share in a centred disc as large "
+    "as the cell, and the share in other models."
+)
+OF_WEIGHTS = (
+    "Rank correlation with the scores of the same network after all of its weights were drawn "
+    "anew, and with those of another fold's model: a map that the weights do not change shows "
+    "the image, not the model."
+)
 
 
-def evidence(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
+def evidence(
+    run: Run, choices: Choices, cells: Cells | None = None, room: int = 0
+) -> dict[str, Any]:
     """`room` is what the page has left for pictures, in characters; none without.
 
     Raises InputError where the explanations are damaged, or of the run as it was.
     """
-    found = read_explanations(run.path)
-    effects = cell_effects(found)
+    cells = cells or Cells(run)
+    found, effects = cells.found, cells.effects
     if found is None or effects is None:
         if run.config.get("ensemble"):
             return {"unknown": f"{OF_ENSEMBLE.capitalize()}.", "command": None}
@@ -48,13 +70,13 @@ def evidence(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
     ]  # fmt: skip
     missing = None
     try:
-        cells = _pictures(run, choices, effects, [each for _, each in chosen], room)
+        pictures = cells.draw(choices, [each for _, each in chosen], room, with_maps=True)
     except InputError as error:
-        cells, missing = {}, f"No cells are shown: {error.problems[0]}"
-    drawn = dict.fromkeys(method for ends in cells.values() for pairs in ends.values()
+        pictures, missing = {}, f"No cells are shown: {error.problems[0]}"
+    drawn = dict.fromkeys(method for ends in pictures.values() for pairs in ends.values()
                           for _, _, maps in pairs for method in maps)  # fmt: skip
     return {"unknown": None, "maps": [NAMES[each] for each in drawn], "patients": shown,
-            "cells": cells, "missing": missing, "names": NAMES,
+            "cells": pictures, "missing": missing, "names": NAMES,
             "warnings": found.faithfulness.get("warnings", {}),
             "tables": faithfulness_tables(found.faithfulness)}  # fmt: skip
 
@@ -99,39 +121,62 @@ def _measures(found: Explanations, patient: str) -> list[tuple[str, float]]:
     return [(str(name).replace("_", " "), float(value)) for name, value in rows[order].items()]
 
 
-def _pictures(
-    run: Run, choices: Choices, effects: dict[str, pd.Series], patients: Sequence[str], room: int
-) -> dict[str, Any]:
-    """Return by patient and end: plain cell, effect, and its maps by method."""
-    if not choices.thumbnails:
-        raise InputError("thumbnails=false.")
-    if run.config["data"].get("layout") == "mil_table":
-        raise InputError("this cohort has feature vectors, not images.")
-    ends = {patient: strongest_cells(effects[patient]) for patient in patients}
-    wanted = {patient: [image for pairs in each.values() for image, _ in pairs]
-              for patient, each in ends.items()}  # fmt: skip
-    maps = {(patient, image): _maps(run, patient, image)
-            for patient, images in wanted.items() for image in images}  # fmt: skip
-    left = room - sum(len(uri) for each in maps.values() for uri in each.values())
-    plain = thumbnails(run, wanted, left, whole=any(maps.values()))
-    return {
-        patient: {
-            end: [(plain[patient, image], effect, maps[patient, image]) for image, effect in pairs]
-            for end, pairs in each.items() if pairs
-        }
-        for patient, each in ends.items()
-    }  # fmt: skip
+class Table(NamedTuple):
+    """Rows are a name, then an entry, or None, a column."""
+
+    columns: Sequence[str]
+    rows: list[tuple[Any, ...]]
+    caption: str
 
 
-def _maps(run: Run, patient: str, image: str) -> dict[str, str]:
-    """Return a data URI of each picture that `explain` made of an image, by method."""
-    found = {}
-    for method in OF_PIXELS:
-        path = run.path / FOLDER / "pictures" / patient / f"{image}.{method}.png"
-        if not path.is_file():
-            continue
-        try:
-            found[method] = encode(open_rgb(read_bytes(path)).image, SIDE, QUALITY)
-        except (OSError, ImageProblem):
-            raise InputError(f"a map of {FOLDER} cannot be read; give explain again") from None
-    return found
+def faithfulness_tables(content: dict[str, Any]) -> list[Table]:
+    """Return the tables that there are numbers for.
+
+    Raises InputError where faithfulness.json has another form.
+    """
+    try:
+        return [table for table in _tables(content) if table.rows]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InputError(
+            f"{FOLDER}/faithfulness.json has another form; remove {FOLDER}, and give explain again"
+        ) from None
+
+
+def _tables(content: dict[str, Any]) -> Iterator[Table]:
+    entries = {(each["method"], each["check"], each["model"], each["control"]): each
+               for each in content.get("checks", [])}  # fmt: skip
+    places = dict.fromkeys(key[:2] for key in entries)
+    names = {place: f"{NAMES[place[0]]}, {CHECKS[place[1]]}" for place in places
+             if place[1] in CHECKS}  # fmt: skip
+    sums = {place for place in names
+            if (own := entries.get((*place, "run", None))) and own["by_construction"]}  # fmt: skip
+    controls = [
+        each for each in dict.fromkeys(key[3] for key in entries if key[:2] in names) if each
+    ]
+    models = [each for each in MODELS if each in {key[2] for key in entries}]
+
+    def found(place: tuple[str, str], keys: Iterable[tuple[str, str | None]]) -> list[Entry | None]:
+        return [entries.get((*place, *key)) for key in keys]
+
+    yield Table(
+        ["Area less that of", *(NAMES[each] for each in controls)],
+        [(name + " *" * (place in sums), *found(place, [("run", each) for each in controls]))
+         for place, name in names.items()], OF_CONTROLS,
+    )  # fmt: skip
+    yield Table(
+        ["Area", *(NAMES[each] for each in models)],
+        [(name, *found(place, [(each, None) for each in models])) for place, name in names.items()],
+        OF_MODELS,
+    )
+    yield Table(
+        ["Evidence", "share", *(f"less {NAMES[each]}" for each in REGION_CONTROLS)],
+        [(f"{NAMES[method]}, in the {check.removeprefix(REGION)}",
+          *found((method, check), [("run", each) for each in (None, *REGION_CONTROLS)]))
+         for method, check in places if check.startswith(REGION)], OF_REGIONS,
+    )  # fmt: skip
+    last = {each["method"]: each for each in content.get("randomisation", [])}
+    ceiling = content.get("ceiling", {})
+    yield Table(
+        ["Rank correlation with", "the untrained network", "another fold's model"],
+        [(NAMES[method], each, ceiling.get(method)) for method, each in last.items()], OF_WEIGHTS,
+    )  # fmt: skip

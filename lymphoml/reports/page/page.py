@@ -1,6 +1,7 @@
 """Render the report of a run: one HTML page that makes no request and needs no script."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lymphoml.core.files import write_text
 from lymphoml.reports import format as formatting
 from lymphoml.reports import repeatability, validation
 from lymphoml.reports.page import Choices, background, chart, curves, scores
+from lymphoml.reports.page.cells import Cells
 from lymphoml.reports.page.evidence import evidence
 from lymphoml.reports.page.folds import folds
 from lymphoml.reports.page.patients import patient_names, patients
@@ -42,14 +44,16 @@ def write_report(path: Path, out: Path, choices: Choices | None = None) -> Path:
     data = run.config["data"] | {"follow_links": False} | choices.data
     run = replace(run, config=run.config | {"data": data})
     head = scores.summary(run, choices)
-    bare = replace(choices, thumbnails=False)
-    found = {name: content(run, bare) for name, (_, content) in SECTIONS.items()}
+    bare, cells = replace(choices, thumbnails=False), Cells(run)
+    pictured = {each.__name__: partial(each, cells=cells) for each in (evidence, patients)}
+    sections = {name: content for name, (_, content) in SECTIONS.items()} | pictured
+    found = {name: content(run, bare) for name, content in sections.items()}
     contents = {name: content for name, content in found.items() if content}
     title = f"{head['name']} on {head['cohort']}"
     page = render(title, "summary", head, contents)
     if choices.thumbnails:  # pictures fill the space that the rest leaves
-        for name, section in (("evidence", evidence), ("patients", patients)):
-            contents[name] = section(run, choices, LIMIT - len(page.encode()))
+        for name, section in pictured.items():
+            contents[name] = section(run, choices, room=LIMIT - len(page.encode()))
             page = render(title, "summary", head, contents)
     if not choices.ids:
         names = patient_names(run, ids=False).items()

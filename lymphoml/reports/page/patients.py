@@ -10,20 +10,18 @@ import pandas as pd
 from lymphoml.core.errors import InputError
 from lymphoml.core.user_key import read_key
 from lymphoml.evaluation.metrics import THRESHOLD
-from lymphoml.explain.tables import cell_effects, read_explanations, strongest
 from lymphoml.reports.page import Choices
+from lymphoml.reports.page.cells import Cells
 from lymphoml.reports.page.chart import Chart, Series, count_axis, share_axis
-from lymphoml.reports.page.thumbnails import thumbnails
-from lymphoml.reports.run_labels import flatten
 from lymphoml.runs.finished_run import Run
 
-EXPLAIN = "python -m lymphoml explain run=RUN"
-OF_ENSEMBLE = "an ensemble is not explained; see the reports of its members"
 MAX_LISTED = 400  # of more patients, only the ends of the list
 MIN_LENGTH = 6  # letters and digits of a pseudonym, 5 bits each
 
 
-def patients(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
+def patients(
+    run: Run, choices: Choices, cells: Cells | None = None, room: int = 0
+) -> dict[str, Any]:
     """`room` is what the page has left for pictures, in characters.
 
     Raises InputError where a table of the run is corrupt.
@@ -31,16 +29,15 @@ def patients(run: Run, choices: Choices, room: int = 0) -> dict[str, Any]:
     table = listed = patient_table(run, choices.ids)
     if len(table) > MAX_LISTED:
         listed = pd.concat([table.head(MAX_LISTED // 2), table.tail(MAX_LISTED // 2)])
-    # Not within the try: what is wrong with a file of the run names a path or an id.
-    effects = cell_effects(read_explanations(run.path)) if choices.thumbnails else None
-    cells, missing = {}, None
+    cells = cells or Cells(run)  # not within the try: its error names a file
+    pictures, missing = {}, None
     try:
-        cells = _cells(run, choices, effects, listed.index, room)
+        pictures = cells.draw(choices, [*listed.index], room)
     except InputError as error:
         missing = f"No cells are shown: {error.problems[0]}"
     return {
         "chart": _chart(table), "rows": listed.reset_index().to_dict("records"), "n": len(table),
-        "ids": choices.ids, "cells": cells, "missing": missing,
+        "ids": choices.ids, "cells": pictures, "missing": missing,
         "repeats": run.repeat.nunique(),
         "has_hard_stratum": bool(table["hard"].notna().any()),
     }  # fmt: skip
@@ -66,45 +63,6 @@ def patient_table(run: Run, ids: bool) -> pd.DataFrame:
     table["hard"] = pd.Series([known.get(p) for p in table.index], table.index, dtype=object)
     table["wrong"] = (table["probability"] > THRESHOLD) != (table["label"] == 1)
     return table
-
-
-def strongest_cells(effects: pd.Series) -> dict[str, list[tuple[str, float]]]:
-    """Return image and effect of the cells that spoke most for tumoral, and most against it."""
-    ends = zip(("for tumoral", "against"), strongest(effects.to_numpy()), strict=True)
-    return {
-        end: [(str(image), float(effect)) for image, effect in effects.iloc[places].items()]
-        for end, places in ends
-    }
-
-
-def _cells(
-    run: Run, choices: Choices, effects: dict[str, pd.Series] | None, patients: pd.Index, room: int
-) -> dict[str, Any]:
-    """By patient and end, pairs of picture and effect. InputError says why there are none."""
-    if not choices.thumbnails:
-        raise InputError("thumbnails=false.")
-    if run.config["data"].get("layout") == "mil_table":
-        raise InputError("this cohort has feature vectors, not images.")
-    if flatten(run.config).get("model.fusion") == "ClinicalOnly":
-        raise InputError("the model does not use images.")
-    if run.config.get("ensemble"):
-        raise InputError(OF_ENSEMBLE)
-    if effects is None:
-        raise InputError(f"their effects are not known; give {EXPLAIN}, then this report again.")
-    chosen = {patient: strongest_cells(effects[patient]) for patient in patients
-              if patient in effects}  # fmt: skip
-    wanted = {
-        patient: [image for pairs in ends.values() for image, _ in pairs]
-        for patient, ends in chosen.items()
-    }
-    pictures = thumbnails(run, wanted, room)
-    return {
-        patient: {
-            end: [(pictures[patient, image], effect) for image, effect in pairs]
-            for end, pairs in ends.items()
-        }
-        for patient, ends in chosen.items()
-    }
 
 
 def _chart(table: pd.DataFrame) -> Chart:

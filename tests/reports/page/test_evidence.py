@@ -8,8 +8,7 @@ import pytest
 
 from lymphoml.core.errors import InputError
 from lymphoml.reports.page import Choices
-from lymphoml.reports.page.evidence import choose_patients, evidence
-from lymphoml.reports.page.faithfulness import faithfulness_tables
+from lymphoml.reports.page.evidence import choose_patients, evidence, faithfulness_tables
 from lymphoml.reports.page.page import render
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import make_run_of, make_small_run
@@ -38,7 +37,7 @@ def test_six_patients_are_chosen_by_rule():
 
 
 def test_cells_have_their_maps_and_the_logit_is_given_without_them(run):
-    shown = evidence(run, Choices(), ROOM)
+    shown = evidence(run, Choices(), room=ROOM)
     assert 4 <= len(shown["patients"]) == len(shown["cells"]) <= 6
     page = render("", "evidence", shown)
     ends = [cells for each in shown["cells"].values() for cells in each.values()]
@@ -54,7 +53,7 @@ def test_cells_have_their_maps_and_the_logit_is_given_without_them(run):
 
 
 def test_each_check_stands_beside_its_controls_and_other_models(run):
-    checks, models, regions, randomised = evidence(run, Choices(), ROOM)["tables"]
+    checks, models, regions, randomised = evidence(run, Choices(), room=ROOM)["tables"]
     assert checks.columns == ["Area less that of", "random order"]
     assert models.columns == ["Area", "this run", "untrained"]
     assert [table.rows[0][0] for table in (checks, models, regions, randomised)] == [
@@ -76,14 +75,14 @@ def test_without_explanations_the_command_is_given(tmp_path):
 def test_no_pictures_where_they_are_not_wanted_or_do_not_fit(run):
     shown = evidence(run, Choices(thumbnails=False))
     assert "<img" not in render("", "evidence", shown)
-    assert "do not fit" in evidence(run, Choices(), 100)["missing"]
+    assert "do not fit" in evidence(run, Choices(), room=100)["missing"]
 
 
 def test_a_damaged_map_is_said_without_naming_the_patient(cohort, tmp_path):
     path = make_run_of(cohort, tmp_path / "run")
     for picture in (path / "explanations" / "pictures").rglob("*.png"):
         picture.write_bytes(b"x")
-    shown = evidence(read_run(path), Choices(), ROOM)
+    shown = evidence(read_run(path), Choices(), room=ROOM)
     assert shown["missing"] == (
         "No cells are shown: a map of explanations cannot be read; give explain again"
     )

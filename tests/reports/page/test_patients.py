@@ -5,8 +5,9 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.user_key import read_key
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page import patients as module
+from lymphoml.reports.page.cells import strongest_cells
 from lymphoml.reports.page.page import render
-from lymphoml.reports.page.patients import patient_table, pseudonyms, strongest_cells
+from lymphoml.reports.page.patients import patient_table, pseudonyms
 from lymphoml.reports.page.patients import patients as content
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import config, make_run, make_run_of
@@ -64,7 +65,7 @@ def test_of_very_many_patients_both_ends_are_listed(run, monkeypatch):
 
 def test_cells_are_shown_with_their_effects_or_why_not(cohort, tmp_path):
     path = make_run_of(cohort, tmp_path / "run")
-    shown = content(read_run(path), Choices(), 1_000_000)
+    shown = content(read_run(path), Choices(), room=1_000_000)
     assert len(shown["cells"]) == len(shown["rows"])
     page = render("", "patients", shown)
     assert 'alt="cell, effect +0.400"' in page
@@ -74,5 +75,5 @@ def test_cells_are_shown_with_their_effects_or_why_not(cohort, tmp_path):
     with pytest.raises(InputError, match="cannot be read"):  # not in a page to share
         content(read_run(path), Choices())
     cells.unlink()
-    shown = content(read_run(path), Choices(), 1_000_000)
+    shown = content(read_run(path), Choices(), room=1_000_000)
     assert "python -m lymphoml explain run=RUN" in shown["missing"]

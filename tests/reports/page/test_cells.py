@@ -11,9 +11,9 @@ from lymphoml.data.cache import content_key, hash_images
 from lymphoml.data.cohort import load_cohort
 from lymphoml.data.settings import DataConfig
 from lymphoml.reports.page import Choices
-from lymphoml.reports.page import thumbnails as module
+from lymphoml.reports.page import cells as module
+from lymphoml.reports.page.cells import Cells
 from lymphoml.reports.page.page import write_report
-from lymphoml.reports.page.thumbnails import thumbnails
 from lymphoml.runs.finished_run import read_run
 from tests.reports.fabricate import make_run_of
 
@@ -38,7 +38,7 @@ def run(cohort, tmp_path):
 
 def test_a_picture_is_the_patients_own_image(cohort, run):
     wanted = {p: ["000000.jpg", "000001.jpg"] for p in run.predictions["patient"]}
-    pictures = thumbnails(run, wanted, ROOM)
+    pictures = Cells(run).thumbnails(wanted, ROOM)
     assert set(pictures) == {(p, image) for p, images in wanted.items() for image in images}
     for (patient, image), uri in pictures.items():
         with Image.open(cohort / "trainset" / patient / image) as opened:
@@ -54,18 +54,18 @@ def test_a_picture_shows_the_centre_that_the_model_saw(cohort, tmp_path):
     with Image.open(cohort / "trainset" / patient / image) as opened:
         centre = np.asarray(opened.crop((8, 8, 24, 24)).resize((112, 112)), float)
         whole = np.asarray(opened.resize((112, 112)), float)
-    drawn = pixels(thumbnails(run, {patient: [image]}, ROOM)[patient, image])
+    drawn = pixels(Cells(run).thumbnails({patient: [image]}, ROOM)[patient, image])
     assert np.abs(drawn - centre).mean() < 0.5 * np.abs(drawn - whole).mean()
 
 
 def test_more_pictures_than_a_page_holds_are_smaller(run):
     patient, image = first_of(run)
-    full = thumbnails(run, {patient: [image]}, ROOM)[patient, image]
+    full = Cells(run).thumbnails({patient: [image]}, ROOM)[patient, image]
     room = len(full) + module.MARKUP
-    smaller = thumbnails(run, {patient: [image]}, room - 1)[patient, image]
+    smaller = Cells(run).thumbnails({patient: [image]}, room - 1)[patient, image]
     assert pixels(smaller).shape == (72, 72, 3)
     with pytest.raises(InputError, match="do not fit"):
-        thumbnails(run, {patient: [image]}, 10)
+        Cells(run).thumbnails({patient: [image]}, 10)
 
 
 def test_another_cohort_and_other_images_beside_the_same_table_are_refused(cohort, tmp_path):
@@ -77,21 +77,21 @@ def test_another_cohort_and_other_images_beside_the_same_table_are_refused(cohor
     for order in ("", "-0123456789abcdef"):  # of rows, where training follows it
         known = f"{labelled.fingerprint()[:16]}-{digest}{order}"
         run.environment["data_fingerprint"] = known
-        assert thumbnails(run, {patient: [image]}, ROOM)
+        assert Cells(run).thumbnails({patient: [image]}, ROOM)
     files = [path for images in labelled.images.values() for path in images]
     files[0].write_bytes(files[-1].read_bytes())
     for environment in (run.environment, {"data_fingerprint": "f" * 32}):
         run.environment.update(environment)
         with pytest.raises(InputError, match="not the one the run was trained on"):
-            thumbnails(run, {patient: [image]}, ROOM)
+            Cells(run).thumbnails({patient: [image]}, ROOM)
 
 
 def test_what_is_missing_is_one_line_without_the_machines_path(run, tmp_path):
     with pytest.raises(InputError, match="an image has been removed"):
-        thumbnails(run, {first_of(run)[0]: ["999.jpg"]}, ROOM)
+        Cells(run).thumbnails({first_of(run)[0]: ["999.jpg"]}, ROOM)
     run.config["data"]["root"] = str(tmp_path / "gone")
     with pytest.raises(InputError, match=r"data\.root=\.\.\./gone") as caught:
-        thumbnails(run, {}, ROOM)
+        Cells(run).thumbnails({}, ROOM)
     assert str(tmp_path) not in str(caught.value)
     assert len(caught.value.problems) == 1
 
@@ -111,3 +111,14 @@ def test_a_broken_image_is_reported_without_patient_and_file(cohort, tmp_path, m
     page = write_report(path, tmp_path / "page.html", Choices()).read_text()
     assert "cannot be decoded" in page
     assert not [word for word in (str(tmp_path), patient, image) if word in page]
+
+
+def test_a_page_reads_explanations_and_the_cohort_once(cohort, tmp_path, monkeypatch):
+    path = make_run_of(cohort, tmp_path / "run")
+    calls = []
+    for name in ("read_explanations", "load_cohort"):
+        real = getattr(module, name)
+        counted = lambda given, name=name, real=real: calls.append(name) or real(given)  # noqa: E731
+        monkeypatch.setattr(module, name, counted)
+    assert "<img" in write_report(path, tmp_path / "page.html").read_text()
+    assert calls == ["read_explanations", "load_cohort"]
