@@ -64,7 +64,7 @@ def test_hydras_internals_are_not_imported():
 
 
 @pytest.mark.parametrize("code", [
-    pytest.param("import lymphoml.reports.page.overview", id="a report", marks=pytest.mark.slow),
+    pytest.param("import lymphoml.reports.page.page", id="a report", marks=pytest.mark.slow),
     pytest.param("import lymphoml.cli.main", id="a command's help"),
     pytest.param("import lymphoml.deploy.predict", id="an exported model"),
     pytest.param("import lymphoml.cli.train, lymphoml.runs.settings", id="a job's configuration"),

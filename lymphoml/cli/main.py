@@ -3,18 +3,12 @@
 import sys
 from typing import Any
 
-from lymphoml.cli import (
-    cell_commands,
-    cohort_commands,
-    deploy_commands,
-    predict_commands,
-    run_commands,
-)
+from lymphoml.cli import cohort_commands, model_commands, predict_commands, run_commands
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.options import parse, print_help
 from lymphoml.core.errors import InputError
 
-_MODULES = (cell_commands, cohort_commands, deploy_commands, predict_commands, run_commands)
+_MODULES = (cohort_commands, model_commands, predict_commands, run_commands)
 _FOUND = {name: each for module in _MODULES for name, each in vars(module).items()}
 COMMANDS: dict[str, Any] = {
     name.lower(): command for name, command in sorted(_FOUND.items()) if hasattr(command, "execute")

@@ -70,7 +70,7 @@ class List:
     runs: str = option("runs", "folder of runs, or of one sweep")
 
     def execute(self) -> None:
-        from lymphoml.reports.run_list import print_runs
+        from lymphoml.reports.run_summary import print_runs
 
         print_runs(Path(self.runs))
 
@@ -92,8 +92,7 @@ class Report:
 
     def execute(self) -> None:
         from lymphoml.reports.page import Choices
-        from lymphoml.reports.page.overview import write_overview
-        from lymphoml.reports.page.page import write_report
+        from lymphoml.reports.page.page import write_overview, write_report
 
         if bool(self.run) == bool(self.runs):
             raise InputError("give run=RUN for one run, or runs=FOLDER or runs=[A,B] for several")
@@ -144,7 +143,7 @@ class Compare:
 
     def execute(self) -> None:
         from lymphoml.core.files import write_csv
-        from lymphoml.reports.comparison import compare, learning_curve, output, sweep
+        from lymphoml.reports.comparison import compare, output, sweep
         from lymphoml.reports.format import wide_console
 
         if self.resamples < 100:
@@ -160,7 +159,7 @@ class Compare:
             written += sweep.write_sweep(comparison, out)
             sweep.print_sweep(comparison, console)
         output.print_comparison(comparison, console)
-        for line in learning_curve.curve_lines(comparison, self.resamples, self.seed):
+        for line in compare.curve_lines(comparison, self.resamples, self.seed):
             print(line)
         if self.pairs:
             pairs = compare.compare_pairs(comparison, self.resamples, self.seed)

@@ -24,9 +24,8 @@ from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.deploy import runtime
 from lymphoml.deploy.card import write_card
-from lymphoml.deploy.conversion import to_onnx
 from lymphoml.deploy.folds import Folds, open_folds
-from lymphoml.deploy.graphs import Encoders, Heads, Preprocess
+from lymphoml.deploy.graphs import Encoders, Heads, Preprocess, to_onnx
 from lymphoml.deploy.quantize import quantize
 from lymphoml.deploy.runtime import ExportedModel
 from lymphoml.models.build import uses_images

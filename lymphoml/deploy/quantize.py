@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 from lymphoml.core.errors import InputError
 from lymphoml.core.progress import progress_bar
 from lymphoml.data.cohort import load_cohort
-from lymphoml.deploy.conversion import to_bytes
 from lymphoml.deploy.folds import Folds
+from lymphoml.deploy.graphs import to_bytes
 from lymphoml.deploy.runtime import ENCODER, ExportedModel, open_session
 from lymphoml.models.build import uses_images
 from lymphoml.runs.run_folder import read_folds_csv

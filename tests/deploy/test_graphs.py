@@ -11,9 +11,8 @@ from torch.export import Dim
 
 from lymphoml.data.clinical import ClinicalEncoder
 from lymphoml.data.decoding import Preprocessing
-from lymphoml.deploy.conversion import to_onnx
 from lymphoml.deploy.export import OUTPUTS
-from lymphoml.deploy.graphs import Clinical, Encoders, Heads, Preprocess
+from lymphoml.deploy.graphs import Clinical, Encoders, Heads, Preprocess, to_onnx
 from lymphoml.models.encoders import resnet10, timm_encoder, torchvision_encoder
 from lymphoml.models.mil import MILModel
 from tests.models.options import FUSIONS, POOLINGS, make_fusion, make_pooling

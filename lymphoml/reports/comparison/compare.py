@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, format_run_list
-from lymphoml.evaluation import paired
+from lymphoml.evaluation import intervals, paired
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.format import baseline_title
-from lymphoml.reports.run_labels import flatten, short_names
+from lymphoml.reports.run_labels import flatten, short_names, varying_settings
 from lymphoml.runs.finished_run import Run, read_run
 from lymphoml.runs.trained_on import differing_tables
 
@@ -248,3 +248,31 @@ def _difference(run: Run, table: pd.DataFrame, first: Run, known: pd.DataFrame) 
     if rows == wanted:
         return None
     return f"patient {min(rows ^ wanted)[0]} is not here, or has another fold or label than"
+
+
+def curve_lines(comparison: Comparison, resamples: int = 2000, seed: int = 0) -> list[str]:
+    """Return how 1 - AUROC falls in a sweep over `data.train_size`; nothing for other sweeps.
+
+    Its exponent is by least squares on logarithms.
+    """
+    runs = list(comparison.runs.values())
+    settings = varying_settings([run.config for run in runs])
+    if len(runs) < 3 or any(set(each) != {"data.train_size"} for each in settings):
+        return []
+    outcome, probabilities = align(runs)
+    tumoral = outcome.to_numpy() == 1
+    pairs = [paired.score_pairs(tumoral, probabilities[run.path])["auroc"] for run in runs]
+    most = len(outcome) * (1 - 1 / runs[0].config["data"]["folds"])
+    patients = [each["data.train_size"] or most for each in settings]
+    m, n = pairs[0].shape
+    draws = paired.draw_patients(m, n, resamples, seed)
+    errors = 1 - np.stack([np.append(paired.resample(each, draws), each.mean()) for each in pairs])
+    if errors.min() <= 0:
+        return ["Learning curve: none; an AUROC of 1 has no logarithm of its error"]
+    *replicates, exponent = np.polyfit(np.log(patients), np.log(errors), 1)[0]
+    low, high = intervals.bootstrap_interval(np.array(replicates), min(m, n))
+    return [
+        f"Learning curve: 1 - AUROC falls as n^{exponent:.2f} [{low:.2f}, {high:.2f}] over n = "
+        f"{min(patients):.0f} to {max(patients):.0f} training patients; twice as many multiply it "
+        f"by {2**exponent:.2f}"
+    ]

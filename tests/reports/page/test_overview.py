@@ -6,7 +6,7 @@ from lymphoml.cli.main import _run
 from lymphoml.core.errors import InputError
 from lymphoml.reports.comparison.compare import compare_runs
 from lymphoml.reports.format import format_estimate, format_interval, format_p, format_score
-from lymphoml.reports.page.overview import write_overview
+from lymphoml.reports.page.page import write_overview
 from tests.reports.fabricate import config, edit_json, make_predictions, make_run, make_small_run
 
 

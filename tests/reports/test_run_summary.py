@@ -7,7 +7,7 @@ import time
 import pytest
 
 from lymphoml.core.errors import InputError
-from lymphoml.reports.run_list import list_runs, print_runs
+from lymphoml.reports.run_summary import list_runs, print_runs
 from lymphoml.runs.fold_lock import fold_lock
 from tests.reports.fabricate import make_small_run
 
