@@ -13,6 +13,12 @@ os.environ["XDG_CONFIG_HOME"] = _config = tempfile.mkdtemp(prefix="lymphoml-test
 atexit.register(shutil.rmtree, _config, ignore_errors=True)
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; processes that they start, too
 
+from lymphoml.cli.environment import IGNORED, KEPT
+
+for _name in [*os.environ]:  # the program's line about these would stand before each first error
+    if IGNORED.fullmatch(_name) and not KEPT.fullmatch(_name):
+        del os.environ[_name]
+
 from jaxtyping import install_import_hook
 
 install_import_hook(
