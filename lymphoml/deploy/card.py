@@ -42,21 +42,17 @@ def write_card(
     hard = None
     if hard_max is not None:
         hard = f"{data['hard_stratum']['column']} up to {hard_max:g}, as in the training data"
-    kinds = [of_kind for of_kind in ("all", "hard") if of_kind == "all" or hard]
     environment = Environment(loader=PackageLoader("lymphoml.deploy", "."), autoescape=False,
                               undefined=StrictUndefined, keep_trailing_newline=True)  # fmt: skip
+    environment.filters["score"] = _text
     text = environment.get_template("card.md.j2").render(
         front=_front_matter(name, data["name"], scores["all"]), name=name, cohort=data["name"],
-        inputs=_inputs(inputs), computed=_computed(inputs),
-        parts=_parts(config["model"], inputs), n_models=len(config["folds"]), n_patients=len(rows),
+        inputs=inputs, model=config["model"], n_models=len(config["folds"]), n_patients=len(rows),
         n_tumoral=int((rows["label"] == 1).sum()), n_reactive=int((rows["label"] == 0).sum()),
-        hard=hard, subgroups=[*map(_subgroup, run.metrics["subgroups"])],
-        quantized=config.get("quantized"),
-        scores=[(title, [_text(scores[kind].get(key)) for kind in kinds])
-                for key, title in TITLES.items()],
-        slope=_text(calibration_slope(*patients)._asdict()),
-        intercept=_text(calibration_intercept(*patients)._asdict()),
-        rule=_rule(rule), parity=config["parity"],
+        hard=hard, subgroups=run.metrics["subgroups"], quantized=config.get("quantized"),
+        titles=TITLES, scores=[scores["all"], *([scores["hard"]] if hard else [])],
+        slope=calibration_slope(*patients)._asdict(), rule=rule, guarantees=GUARANTEES,
+        intercept=calibration_intercept(*patients)._asdict(), parity=config["parity"],
     )  # fmt: skip
     write_text(folder / "README.md", text)
 
@@ -77,53 +73,6 @@ def _front_matter(name: str, cohort: str, scores: Mapping[str, Any]) -> str:
         "model-index": [{"name": name, "results": [result]}],
     }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-def _inputs(inputs: Mapping[str, Any]) -> str:
-    images = "images of blood cells" if inputs["images"] else None
-    if inputs["features"]:
-        images = f"{len(inputs['features'])} numbers of each image of a blood cell"
-    return "from " + " and ".join(filter(None, [images, ", ".join(inputs["clinical"]) or None]))
-
-
-def _computed(inputs: Mapping[str, Any]) -> str:
-    if not inputs["features"]:
-        return ""
-    return (
-        " The numbers of each image are not computed by the graphs but by lymphoml in Python, "
-        "which needs scikit-image and, for features of networks, torch; or come from a file, "
-        "`data.features.path=FILE`."
-    )
-
-
-def _parts(model: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
-    """Return the names of encoder, pooling and fusion; of a model without images the fusion's."""
-    names = [key for key in ("encoder", "pooling") if inputs["images"] or inputs["features"]]
-    return ", ".join(
-        str(model[key].get("name", model[key]["_target_"].rpartition(".")[2]))
-        for key in (*names, "fusion")
-    )
-
-
-def _subgroup(group: Mapping[str, Any]) -> list[Any]:
-    name = str(group["by"]).replace("_", " ")
-    return [name, group["group"], group["n_tumoral"], _text(group["sensitivity"]),
-            group["n_reactive"], _text(group["specificity"])]  # fmt: skip
-
-
-def _rule(rule: Mapping[str, Any] | None) -> str:
-    if rule is None:
-        return "The run has no rule-out rule (`python -m lymphoml triage run=RUN` makes one)."
-    aim = f"sensitivity {rule['sensitivity']:g} {GUARANTEES[rule['guarantee']]}"
-    if not rule["rank"]:
-        return f"The rule aims at {aim}: {rule['n_tumoral']} tumoral patients are too few for it."
-    outcome = rule["outcomes"][rule["guarantee"]]
-    lines = "\n".join(f"- {each}" for each in rule["assumptions"])
-    return (
-        f"A patient is ruled out (no flow cytometry) where fewer than {rule['rank']} of "
-        f"{rule['n_tumoral']} tumoral patients rank no higher: {aim}, specificity "
-        f"{_text(outcome['specificity'])} at threshold {rule['threshold']:.4f}.\n\n{lines}"
-    )
 
 
 def _text(score: Mapping[str, float] | None) -> str:

@@ -62,9 +62,8 @@ def make_app(model: ExportedModel, data: DataConfig, port: int) -> FastAPI:
     async def show() -> str:
         return page
 
-    for name, kind in FILES.items():
-        path = partial(FileResponse, HERE / name, media_type=kind)
-        app.get(f"/{name}", include_in_schema=False)(_constant(path))
+    for name in FILES:
+        app.add_route(f"/{name}", partial(_send, name), include_in_schema=False)
 
     @app.post("/answer", openapi_extra={"requestBody": _body(model, data)},
               responses={422: {"description": "{problems: a line each}"}})  # fmt: skip
@@ -152,15 +151,12 @@ def _refuse_in_a_line(app: FastAPI) -> None:
         return _refusal(f"no whole upload and answer within {SECONDS} seconds", 408)
 
 
+async def _send(name: str, _: Request) -> Response:
+    return FileResponse(HERE / name, media_type=FILES[name])
+
+
 def _refusal(problem: str, status: int) -> Response:
     return JSONResponse({"problems": [problem]}, status)
-
-
-def _constant(make: Callable[[], Response]) -> Callable[[], Awaitable[Response]]:
-    async def answer() -> Response:
-        return make()
-
-    return answer
 
 
 def _body(model: ExportedModel, data: DataConfig) -> dict[str, Any]:

@@ -96,12 +96,12 @@ class Opened(NamedTuple):
     def places(self, methods: Sequence[str]) -> dict[str, tuple[float, float]]:
         """Return of each method of pixels where its maps lie: `maps.centre_and_step`."""
         store: Any = self.bags.store
-        encoder: Any = self.model.encoder
+        model: Any = self.model
         found = {}
-        if OCCLUSION in methods:
-            found[OCCLUSION] = maps.window_centre_and_step(store.size[0])
+        if OCCLUSION in methods:  # of its windows
+            found[OCCLUSION] = store.size[0] / 8 - 0.5, store.size[0] / 8
         if GRAD_CAM in methods:
-            found[GRAD_CAM] = maps.centre_and_step(encoder)
+            found[GRAD_CAM] = maps.centre_and_step(model.encoder)
         return found
 
 

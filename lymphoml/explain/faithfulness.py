@@ -12,7 +12,7 @@ from lymphoml.core.files import write_json
 from lymphoml.evaluation.pooled import mean_over_persons
 from lymphoml.explain.checks import CEILING, CHECKS, MODELS, RANDOMISATION, RUN
 from lymphoml.explain.randomised import rank_correlation
-from lymphoml.explain.tables import REGION, read_table
+from lymphoml.explain.tables import ATTENTION, REGION, read_table
 
 FAITHFULNESS = "faithfulness.json"
 NUMBERS = ("value", "low", "high", "patients")
@@ -55,32 +55,28 @@ def _checks(table: pd.DataFrame, persons: pd.Series) -> Iterator[Entry]:
 
     Shares of the evidence have the other models as controls, too.
     """
+    groups = dict([*table.groupby(["model", "method", "check"], sort=False)])
     own = {key: rows[rows["control"] == ""].set_index("patient")["value"]
-           for key, rows in table.groupby(["model", "method", "check"], sort=False)}  # fmt: skip
-    for key, rows in table.groupby(["model", "method", "check"], sort=False):
-        model, method, check = key
+           for key, rows in groups.items()}  # fmt: skip
+    for (model, method, check), rows in groups.items():
         head = {"model": model, "method": method, "check": check}
-        by_construction = bool(rows["by_construction"].iloc[0])
+        tail = {"seed_spread": None, "by_construction": bool(rows["by_construction"].iloc[0])}
+        key = model, method, check
         for control, of_control in rows.groupby("control", sort=False):
             by_seed = of_control.pivot(index="patient", columns="seed", values="value")
             values = by_seed.mean(axis=1)
             if control and check != RANDOMISATION:
                 values = own[key] - values
-            spread = by_seed.mean().std(ddof=1) if by_seed.shape[1] > 1 else np.nan
-            yield head | {"control": control or None} | _estimate(values, persons) | {
-                "seed_spread": _rounded(spread), "by_construction": by_construction
-            }  # fmt: skip
+            spread = {"seed_spread": _rounded(by_seed.mean().std(ddof=1))}
+            yield head | {"control": control or None} | _estimate(values, persons) | tail | spread
         of_region = model == RUN and str(check).startswith(REGION)
-        for other in MODELS[1:] if of_region else ():
-            if (of_other := own.get((other, method, check))) is not None:
-                yield head | {"control": other} | _estimate(own[key] - of_other, persons) | {
-                    "seed_spread": None, "by_construction": False
-                }  # fmt: skip
-        attention = own.get((model, "attention", check))
-        if method != "attention" and check != RANDOMISATION and attention is not None:
-            yield head | {"control": "attention"} | _estimate(own[key] - attention, persons) | {
-                "seed_spread": None, "by_construction": by_construction
-            }  # fmt: skip
+        others = {other: (other, method, check) for other in MODELS[1:] if of_region}
+        if method != ATTENTION and check != RANDOMISATION:
+            others[ATTENTION] = model, ATTENTION, check
+        for control, other in others.items():
+            if other in own:
+                values = own[key] - own[other]
+                yield head | {"control": control} | _estimate(values, persons) | tail
 
 
 def _estimate(values: pd.Series, persons: pd.Series) -> Entry:

@@ -86,20 +86,15 @@ def occlusion(
     encoder: Any = model.encoder
     features = torch.cat([encoder(transform(chunk)) for chunk in images.split(CHUNK)])
     whole = bag_logit(model, features, clinical)
-    windows = _windows(images.shape[2], images.shape[3]).to(images.device)
+    rows, columns = map(_spans, images.shape[2:])
+    windows = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1).unsqueeze(1)
     maps = []
     for number in range(len(images)) if chosen is None else chosen:
-        occluded = blur_where(windows, images[number])
+        occluded = blur_where(windows.to(images.device), images[number])
         changed = torch.cat([encoder(transform(part)) for part in occluded.split(CHUNK)])
         effects = whole - replaced_logits(model, features, clinical, number, changed)
         maps.append(effects.unflatten(0, (WINDOWS, WINDOWS)))
     return torch.stack(maps)
-
-
-def _windows(height: int, width: int) -> Tensor:
-    """Return (w 1 h w) masks of the windows, row by row."""
-    rows, columns = (_spans(length) for length in (height, width))
-    return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1).unsqueeze(1)
 
 
 def _spans(length: int) -> Tensor:
@@ -135,11 +130,6 @@ def centre_and_step(encoder: nn.Module, end: str | None = None) -> tuple[float, 
             centre += ((kernel - 1) / 2 - padding) * step
             step *= stride
     return centre, float(step)
-
-
-def window_centre_and_step(side: int) -> tuple[float, float]:
-    """Return `centre_and_step` of the windows of `occlusion`."""
-    return side / 8 - 0.5, side / 8
 
 
 def spread(

@@ -215,7 +215,7 @@ def _start(
     run: Path, folder: Path, patients: Sequence[str], methods: Sequence[str], checks: Checks | None
 ) -> Path:  # fmt: skip
     """Make the folder, or keep what an interrupted command of the same settings left in it."""
-    ids = sha256_of(patients)
+    ids = hashlib.sha256("\n".join(patients).encode()).hexdigest()
     settings = {"run": sha256(run / SUMS), "patients": ids, "methods": [*methods],
                 "checks": None if checks is None else checks.digests}  # fmt: skip
     path = folder / SETTINGS
@@ -228,10 +228,6 @@ def _start(
     else:
         write_json(path, settings)
     return folder
-
-
-def sha256_of(names: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def _explain_part(

@@ -106,7 +106,8 @@ def forest(
     scores = {model: each.get(measure) or {} for model, each in models.items()}
     known = [value for each in scores.values() for value in (each.get("value"), each.get("low"))]
     lowest = min([CHANCE, *(value for value in known if value is not None)])
-    rows = {row: _wrap(model, left) for row, model in enumerate(scores)}
+    wrapper = _Wrapper(int((left - 14) / LETTER), break_on_hyphens=False)
+    rows = {row: "\n".join(wrapper.wrap(model)) for row, model in enumerate(scores)}
     lines = max((text.count("\n") + 1 for text in rows.values()), default=1)
     ends = [-0.6, len(rows) - 0.4]
     series = []
@@ -130,12 +131,9 @@ def forest(
     )  # fmt: skip
 
 
-def _wrap(name: str, width: int) -> str:
-    """A name in as many lines as it takes, broken behind commas and spaces where possible."""
-    return "\n".join(_Wrapper(int((width - 14) / LETTER), break_on_hyphens=False).wrap(name))
-
-
 class _Wrapper(TextWrapper):
+    """Breaks behind commas and spaces where possible."""
+
     wordsep_simple_re = re.compile(r"(\s+|(?<=,))")
 
 

@@ -128,7 +128,12 @@ def triage(run: Run, choices: Choices) -> dict[str, Any]:
 
 def subgroups(run: Run, choices: Choices) -> dict[str, Any]:
     """Sensitivity and specificity by subgroup."""
-    groups = {_group_name(group): group for group in run.metrics["subgroups"]}
+    hard = {"1": "yes", "0": "no"}
+    groups = {
+        f"hard stratum: {hard.get(group['group'], group['group'])}" if group["by"] == "hard"
+        else f"{group['by']}: {group['group']}".replace("_", " "): group
+        for group in run.metrics["subgroups"]
+    }  # fmt: skip
     models = {name: {key: group[key] or {} for key in COLOURS} for name, group in groups.items()}
     charts = [
         forest(measure, models, 150, len(groups), run_scores(run)[measure]["value"], colour)
@@ -140,9 +145,3 @@ def subgroups(run: Run, choices: Choices) -> dict[str, Any]:
         for site in run.metrics.get("sites") or ()
     ]
     return {"groups": groups, "charts": charts, "sites": sites, "columns": columns}
-
-
-def _group_name(group: dict[str, Any]) -> str:
-    if group["by"] == "hard":
-        return f"hard stratum: { {'1': 'yes', '0': 'no'}.get(group['group'], group['group']) }"
-    return f"{group['by']}: {group['group']}".replace("_", " ")
