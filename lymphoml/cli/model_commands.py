@@ -15,7 +15,7 @@ class Explain:
     """Which cells, places in them and measures moved a patient's logit; on the CPU in float32."""
 
     run: str = option(REQUIRED, "finished run folder")
-    patients: str = option("all", "all or [P1,P2]")
+    patients: str = option("all", "all, sample (40 labelled ones) or [P1,P2]")
     methods: list[str] = option(
         ["leave_one_out"],
         "of leave_one_out, attention, measures, and of pixels occlusion, grad_cam",
@@ -30,11 +30,12 @@ class Explain:
     def execute(self) -> None:
         from lymphoml.cli.config import run_config
 
-        run, patients = Path(self.run), None
-        if self.patients != "all":
-            if not re.fullmatch(r"\[.+\]", self.patients):
-                raise InputError(f"patients={self.patients}: must be all, or a list as [P1,P2]")
+        run = Path(self.run)
+        patients: str | list[str] = self.patients
+        if re.fullmatch(r"\[.+\]", self.patients):
             patients = [each.strip(" '\"") for each in self.patients[1:-1].split(",")]
+        elif patients not in ("all", "sample"):
+            raise InputError(f"patients={patients}: must be all, sample, or a list as [P1,P2]")
         if not 0 <= self.pictures <= 1000:
             raise InputError(f"pictures={self.pictures}: must be 0 to 1000")
         reject_ensemble(run)

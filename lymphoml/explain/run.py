@@ -19,7 +19,15 @@ from lymphoml.core.untrusted import read_mapping
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.explain import measures
 from lymphoml.explain.bag import Bag, Opened, effects, open_folds
-from lymphoml.explain.checks import CHECKS, RUN, Checks, ControlRun, plan_checks
+from lymphoml.explain.checks import (
+    CHECKS,
+    MOST_PLACED,
+    RUN,
+    Checks,
+    ControlRun,
+    plan_checks,
+    some_patients,
+)
 from lymphoml.explain.faithfulness import print_summary, write_faithfulness
 from lymphoml.explain.parts import OF_MAPS, OF_MEASURES, OF_PATIENTS, draw, join
 from lymphoml.explain.tables import (
@@ -136,14 +144,15 @@ class Explainer:
 
 
 def explain(
-    run: Path, config: TrainConfig, patients: Sequence[str] | None = None,
+    run: Path, config: TrainConfig, patients: str | Sequence[str] = "all",
     methods: Sequence[str] = ("leave_one_out",), pictures: int = 0, out: Path | None = None,
     checks: bool = False, control: ControlRun | None = None, truth: Path | None = None,
 ) -> Path:  # fmt: skip
     """Write the files of `tables`, maps and pictures below RUN/explanations; return it.
 
-    `patients` None: all. A labelled patient is explained by the models that did not train on that
-    patient, one a repeat; an unlabelled one by all. Given are the mean over models and their
+    `patients`: ids, "all", or "sample", the labelled ones on whose images the places are checked.
+    A labelled patient is explained by the models that did not train on that patient, one a repeat;
+    an unlabelled one by all. Given are the mean over models and their
     standard deviation. All images count, also where `data.eval_bag_size` is set. Of methods of
     pixels the `pictures` images of largest effect are drawn. With `checks`, also writes and prints
     how faithful the methods are, those of `control` beside, and how they agree with the `truth` of
@@ -202,13 +211,17 @@ def _check_methods(run: Path, config: TrainConfig, methods: Sequence[str]) -> No
             )
 
 
-def _choose(cohort: Cohort, patients: Sequence[str] | None) -> list[str]:
-    known = cohort.table.index
-    if unknown := [each for each in patients or () if each not in known]:
+def _choose(cohort: Cohort, patients: str | Sequence[str]) -> list[str]:
+    known = list(cohort.table.index)
+    if patients == "all":
+        return known
+    if patients == "sample":
+        return sorted(some_patients(cohort.labelled.table.index, MOST_PLACED))
+    if unknown := [each for each in patients if each not in known]:
         raise InputError(
             f"patients: {unknown[0]} is not a patient of cohort {cohort.name} ({len(unknown)} such)"
         )
-    return sorted(set(patients)) if patients is not None else list(known)
+    return sorted(set(patients))
 
 
 def _start(

@@ -14,6 +14,7 @@ from lymphoml.core.errors import InputError
 from lymphoml.data.cohort import load_cohort
 from lymphoml.explain.bag import open_folds
 from lymphoml.explain.cells import bag_logit, leave_one_out
+from lymphoml.explain.checks import some_patients
 from lymphoml.explain.run import Explainer, _check_methods
 from lymphoml.explain.tables import read_explanations, strongest
 from lymphoml.runs.cross_validation import cross_validate
@@ -225,13 +226,24 @@ def test_earlier_explanations_are_not_lost(trained, cohort, tmp_path, capsys):
     assert (tmp_path / "out" / "cells.csv").read_bytes() == before
 
 
+def test_a_sample_is_of_labelled_patients_those_whose_places_are_checked(
+    trained, cohort, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("lymphoml.explain.run.MOST_PLACED", 5)
+    out = tmp_path / "out"
+    main(["explain", *places(trained / "vectors", cohort), "patients=sample", f"out={out}"])
+    explained = set(pd.read_csv(out / "cells.csv", dtype=str)["patient"])
+    labelled = pd.read_csv(trained / "vectors" / "predictions.csv", dtype=str)["patient"]
+    assert explained == {*some_patients({*labelled}, 5)}
+
+
 @pytest.mark.parametrize(("kind", "words", "says"), [
     ("pixels", ["patients=[P0,P999]"], "P999 is not a patient"),
     ("pixels", ["methods=[saliency]"], "must be some of leave_one_out"),
     ("pixels", ["methods=[measures]"], "needs bags of feature vectors"),
     ("vectors", ["methods=[grad_cam]"], "needs a network that looks at pixels"),
     ("pixels", ["methods=[attention]"], "has no weights"),
-    ("pixels", ["patients=P1"], "must be all, or a list"),
+    ("pixels", ["patients=P1"], "must be all, sample, or a list"),
     ("pixels", ["trainer.accelerator=gpu"], "trainer"),
 ])  # fmt: skip
 def test_what_cannot_be_explained_is_refused_in_a_line(trained, cohort, capsys, kind, words, says):
