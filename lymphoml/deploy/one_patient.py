@@ -120,25 +120,23 @@ def answer_by_run(
             if config.data.feature_file is not None:
                 raise InputError(f"run {member}: reads feature vectors from a file, not images")
             configs[member] = config.replace({"data.cache": folder})
-            needed = images if uses_images(config.model) else None
-            cohorts[member] = _cohort(config.data, images, needed, values)
+            used = uses_images(config.model)
+            cohorts[member] = _cohort(config.data, images, used, values)
         chosen, known = choose_patients(configs, cohorts, trained_on, "unlabelled", False)
         probabilities = mean_over_members(configs, chosen, trained_on, shift)
         probabilities = without_trained(probabilities, known, own=False)
         effects: list[tuple[str, float]] = []
         if list(members) == [run]:
-            used = [*probabilities.columns[probabilities.notna().iloc[0]]]
-            effects = _effects_by_run(run, configs[run], chosen[run], used)
+            folds = [*probabilities.columns[probabilities.notna().iloc[0]]]
+            effects = _effects_by_run(run, configs[run], chosen[run], folds)
     apply = None if rule is None else lambda scores: apply_rule(run, rule, scores)
     return answer(probabilities, shift, apply, (rule or {}).get("sensitivity"), effects)
 
 
-def _cohort(
-    data: DataConfig, images: Path | None, needed: Path | None, values: Mapping[str, str]
-) -> Cohort:
-    if images is not None and needed is None:
+def _cohort(data: DataConfig, images: Path | None, used: bool, values: Mapping[str, str]) -> Cohort:
+    if images is not None and not used:
         raise InputError(f"images={images}: the model uses no images; give images=null")
-    return cohort_of_one(data, needed, values)
+    return cohort_of_one(data, images, values)
 
 
 def _effects_by_run(
@@ -163,7 +161,7 @@ def answer_by_model(
     model: "ExportedModel", data: DataConfig, images: Path | None, values: Mapping[str, str]
 ) -> Answer:
     """Return the answer of an exported model, without torch. Raises InputError."""
-    cohort = _cohort(data, images, images if model.uses_images else None, values)
+    cohort = _cohort(data, images, model.uses_images, values)
     paths = cohort.images[PATIENT]
     files = [(path.name, partial(read_image, path)) for path in paths]
     return answer_of_files(model, data, files, dict(cohort.table.loc[PATIENT]))

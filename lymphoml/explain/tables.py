@@ -64,18 +64,15 @@ def read_explanations(run: Path) -> Explanations | None:
     tables = {}
     for name, (keys, values) in KEYS.items():
         path = folder / f"{name}.csv"
-        if path.is_file():
-            tables[name] = _checked(path, keys, values, advice)
+        if not path.is_file():
+            continue
+        try:
+            table = read_table(path).astype(dict.fromkeys(values, float)).dropna(subset=keys)
+            tables[name] = table[[*keys, *values]]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} cannot be read: {one_line(error)}; {advice}") from None
     path = folder / "faithfulness.json"
     return Explanations(tables, read_mapping(path, advice) if path.is_file() else {})
-
-
-def _checked(path: Path, keys: list[str], values: list[str], advice: str) -> pd.DataFrame:
-    try:
-        table = read_table(path)
-        return table.astype(dict.fromkeys(values, float)).dropna(subset=keys)[[*keys, *values]]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} cannot be read: {one_line(error)}; {advice}") from None
 
 
 def read_table(path: Path) -> pd.DataFrame:

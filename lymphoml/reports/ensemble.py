@@ -18,7 +18,6 @@ from lymphoml.runs.provenance import CHANGES
 from lymphoml.runs.run_folder import (
     ROW_KEYS,
     read_config,
-    read_predictions_csv,
     run_lock,
     write_out_of_fold,
 )
@@ -40,10 +39,10 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     data = {**first.config["data"], "shuffle_bag_labels": control}
     predictions = mean_of_logits([member.predictions for member in members])
     histories = {fold: pd.DataFrame(columns=list(HISTORY)) for fold in first.histories}
-    strata, baselines = _read_table(first, "strata"), _shared_baselines(members)
+    strata, baselines = first.table("strata.csv", ["patient"]), _shared_baselines(members)
     metrics = summarise(
         predictions, histories, data["folds"],
-        None if strata is None else strata.set_index("patient").astype(str), baselines,
+        None if strata.empty else strata.set_index("patient").astype(str), baselines,
         first.metrics.get("hard_max"), first.metrics.get("persons"),
     )  # fmt: skip
     config = {**first.config, "data": data, ENSEMBLE: names}
@@ -68,7 +67,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
             write_json(folder / "done.json", {"fold": fold, "epochs": 0, "selected_epoch": None})
         write_out_of_fold(out, predictions)
         for name, table in (("strata", strata), ("baselines", baselines)):
-            if table is None:
+            if table is None or table.empty:
                 (out / f"{name}.csv").unlink(missing_ok=True)  # of the members at an earlier time
             else:
                 write_csv(out / f"{name}.csv", table)
@@ -89,18 +88,12 @@ def _check_out(out: Path, names: list[str]) -> None:
 
 def _shared_baselines(members: Sequence[Run]) -> pd.DataFrame | None:
     """The baselines that are equal in all members; None where a member has none."""
-    tables = [_read_table(run, "baselines") for run in members]
-    indexed = [table.set_index(ROW_KEYS) for table in tables if table is not None]
-    if len(indexed) < len(members):
+    tables = [run.table("baselines.csv") for run in members]
+    if any(table.empty for table in tables):
         return None
-    shared, *others = indexed
+    shared, *others = (table.set_index(ROW_KEYS) for table in tables)
     for other in others:
         equal = [name for name in shared if name in other
                  and (other[name] - shared[name]).abs().max() <= TOLERANCE]  # fmt: skip
         shared = shared[equal]
     return shared.reset_index()
-
-
-def _read_table(run: Run, name: str) -> pd.DataFrame | None:
-    path = run.path / f"{name}.csv"
-    return read_predictions_csv(path, ["patient"]) if path.exists() else None

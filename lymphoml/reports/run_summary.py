@@ -127,8 +127,7 @@ def _lines(run: Run) -> Iterator[str]:
 
 
 def _unfinished_lines(folder: Path) -> Iterator[str]:
-    folds = read_predictions_csv(folder / "folds.csv", ["fold"])["fold"]
-    for fold in sorted(folds.unique().tolist()):
+    for fold in all_folds(folder):
         path = fold_folder(folder, fold)
         if not (path / "done.json").exists():
             yield f"fold {fold}: not done"

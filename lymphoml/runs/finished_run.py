@@ -52,26 +52,26 @@ class Run:
 
     def hard_stratum(self) -> pd.Series | None:
         """Whether each patient is in the hard stratum, where known; None without a stratum."""
-        if "hard" not in (strata := self._table("strata.csv", ["patient"])):
+        if "hard" not in (strata := self.table("strata.csv", ["patient"])):
             return None
         hard = strata.set_index("patient")["hard"].astype(str)
         return hard[hard != "unknown"] == "1"
 
-    def _table(self, name: str, columns: Sequence[str] = ROW_KEYS) -> pd.DataFrame:
+    def table(self, name: str, columns: Sequence[str] = ROW_KEYS) -> pd.DataFrame:
         """A table of the run; without columns where there is none."""
         path = self.path / name
         return read_predictions_csv(path, columns) if path.is_file() else pd.DataFrame()
 
     def baseline_names(self) -> list[str]:
         """The baselines of baselines.csv."""
-        return [name for name in self._table("baselines.csv").columns if name not in ROW_KEYS]
+        return [name for name in self.table("baselines.csv").columns if name not in ROW_KEYS]
 
     def baseline(self, name: str) -> pd.DataFrame | None:
         """`predictions` with the probabilities of a baseline; None where the run lacks it.
 
         Raises InputError for invalid probabilities, other patients or other folds.
         """
-        table = self._table("baselines.csv")
+        table = self.table("baselines.csv")
         if name in ROW_KEYS or name not in table:
             return None
         own = self.predictions.drop(columns="probability")
