@@ -3,6 +3,6 @@
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["lymphoml*"]), "lymphoml.conf"],
+    packages=[*find_packages(include=["lymphoml*"]), "lymphoml.conf", "hydra_plugins"],
     package_dir={"lymphoml.conf": "conf"},
 )

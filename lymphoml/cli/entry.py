@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lymphoml.cli.environment import set_up_process
+from lymphoml.core.cluster import check_single_task
 from lymphoml.core.errors import (
     InputError,
     UserFacingError,
@@ -15,7 +16,6 @@ from lymphoml.core.errors import (
     quoted,
     unknown_key,
 )
-from lymphoml.core.slurm import check_single_task
 
 EVALUATING = " while evaluating "  # as Hydra writes it, which these also are
 NOT_IN_CONF = re.compile("Could not override '([^']*)'")
@@ -45,7 +45,7 @@ def print_error(error: Exception, prefix: str = "") -> None:
 
 def _hydra_error(error: Exception) -> InputError | None:
     """Return what Hydra finds wrong with the command line and the configuration files."""
-    if "hydra" not in sys.modules:
+    if "hydra" not in sys.modules or isinstance(error, UserFacingError):
         return None
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException

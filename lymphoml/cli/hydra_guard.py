@@ -29,11 +29,12 @@ ALLOWED = {  # key below `hydra`: what its value, as text, must match
     r"run\.dir|sweep\.dir|sweep\.subdir": FOLDERS,
     r"sweeper\.params\.(?!.*hydra)[^ ]+": r"[^$]*",
     r"launcher\.(n_jobs|timeout_min|cpus_per_task|gpus_per_node|tasks_per_node|mem_gb|nodes"
-    r"|partition|qos|account|constraint|gres|max_num_timeout|array_parallelism|signal_delay_s)":
+    r"|partition|qos|account|constraint|gres|max_num_timeout|array_parallelism|signal_delay_s"
+    r"|wait|num_cpus|num_gpus|max_retries)":
         WORD,
 }  # fmt: skip
 DEFAULTS = {  # group below `hydra` that the named file may choose: the options
-    "launcher": r"basic|joblib|side_by_side|slurm|submitit_local|submitit_slurm",
+    "launcher": r"basic|joblib|ray|side_by_side|slurm|submitit_local|submitit_slurm",
     "job_logging": r"none|disabled",
     "hydra_logging": r"none|disabled",
 }

@@ -12,10 +12,10 @@ from hydra.types import RunMode
 from lymphoml.cli.config import CONF, validate
 from lymphoml.cli.entry import print_error
 from lymphoml.cli.environment import set_up_process
+from lymphoml.core.cluster import check_single_task, is_logged
 from lymphoml.core.cores import available_cores
 from lymphoml.core.errors import InputError, as_user_error
 from lymphoml.core.signals import end_with_parent, install_signal_handlers
-from lymphoml.core.slurm import check_single_task
 from lymphoml.core.untrusted import reject_symlinks
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def job_context(composed: Any) -> Iterator[Job]:
         folder = folder.relative_to(Path.cwd())  # as it is shown: no home folder
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     end_with_parent()
-    is_logged = "SUBMITIT_EXECUTOR" in os.environ  # not on the user's terminal
-    if is_logged:
+    if is_logged():  # not on the user's terminal
         install_signal_handlers("a requeued job resumes from the last finished epoch")
     if in_sweep:
         (folder.parent / SWEEP).unlink(missing_ok=True)
@@ -69,7 +68,7 @@ def job_context(composed: Any) -> Iterator[Job]:
         if in_sweep:
             prefix = f"job {folder.name}: "
             print_error(readable or error, prefix)
-            error.prefix, error.printed = prefix, not is_logged  # type: ignore[attr-defined]
+            error.prefix, error.printed = prefix, not is_logged()  # type: ignore[attr-defined]
         elif readable is not None:
             print_error(readable)
             raise SystemExit(readable.code) from None

@@ -22,6 +22,7 @@ ADVICE = {
     errno.ESTALE: "the network disk lost the file; check it",
     errno.ENOENT: "it or its folder was removed meanwhile; restore it",
 }
+SEVERAL_DEVICES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")  # of Lightning
 SHARED_MEMORY = Path("/dev/shm")
 OUT_OF_MEMORY = re.compile(r"out of memory|(can't|Cannot) allocate memory|Unable to allocate")
 USE_LESS_MEMORY = "set trainer.encoder_chunk_size, data.train_bag_size or a smaller data.batch_size"
@@ -71,6 +72,11 @@ def quoted(text: str, longest: int) -> str:
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """Return the line about a key that does not exist, with the nearest one that does."""
+    if key in SEVERAL_DEVICES:
+        return (
+            f"{key}: no such key; a training uses one device, and folds are trained side by side: "
+            f"-m fold=0,1,2 (docs/clusters.md)"
+        )
     nearest = get_close_matches(key, list(known), 1, cutoff=0)
     return f"{key}: no such key" + "".join(f"; the nearest is {each}" for each in nearest)
 

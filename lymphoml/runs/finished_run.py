@@ -144,7 +144,9 @@ def find_runs(folder: Path, but: Path | None = None) -> list[Path]:
     paths = [
         path
         for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".") and path.name not in ("wandb", "slurm")
+        if path.is_dir()
+        and not path.name.startswith(".")
+        and path.name not in ("ray", "slurm", "wandb")
         if but is None or path.resolve() != but.resolve()
     ]
     if not paths:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from lymphoml.core.cluster import was_requeued
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import remove_stale_temp_files, with_filename
-from lymphoml.core.slurm import was_requeued
 
 LOCK_RETRY_S = 0.5  # a killed process holds its locks until the kernel has removed it
 

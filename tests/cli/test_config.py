@@ -142,7 +142,7 @@ def test_every_choice_is_in_its_sweep_and_changes_one_thing(sweep, group):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sweep", ["ablation", "choices", "folds", "pixels", "presets"])
-@pytest.mark.parametrize("launcher", [None, "basic", "joblib", "slurm", "submitit_local"])
+@pytest.mark.parametrize("launcher", [None, "basic", "joblib", "slurm", "submitit_local", "ray"])
 def test_every_sweep_composes_with_every_launcher(sweep, launcher):
     overrides = [f"hydra.searchpath=[file://{CONF}]"]
     overrides += [f"hydra/launcher={launcher}"] if launcher else []

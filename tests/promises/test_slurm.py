@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from lymphoml.cli.entry import run_cli
+from lymphoml.cli.train import train
 from lymphoml.core.errors import as_user_error
 from lymphoml.runs.fold_lock import fold_lock
 from lymphoml.training.checkpoint import load_checkpoint
@@ -87,6 +89,58 @@ def test_a_launcher_without_a_sweep_is_refused(tmp_path):
     done = python(ROOT / "train.py", "hydra/launcher=slurm", cwd=tmp_path)
     assert done.returncode == 2
     assert "add -m" in one_line(done.stderr)
+
+
+STAND_INS = {  # of SLURM's commands: job 812 is what the file `queue` says of it
+    "srun": "", "sbatch": "echo sbatch >> calls; echo Submitted batch job 812",
+    "squeue": "cat queue",
+}  # fmt: skip
+
+
+@pytest.fixture
+def submit(tmp_path, monkeypatch, capsys):
+    """Return a function that submits a sweep and leaves; it returns exit code, output, errors."""
+    pytest.importorskip("submitit")
+    (tmp_path / "bin").mkdir()
+    for name, command in STAND_INS.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{command}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.chdir(tmp_path)
+
+    def submit(wait: str = "false") -> tuple[int, str, str]:
+        words = ["-m", "lr=1e-3,1e-4", *LAUNCHER, f"hydra.launcher.wait={wait}"]
+        try:
+            run_cli(lambda: train(words))
+            code = 0
+        except SystemExit as left:
+            code = left.code
+        return code, *capsys.readouterr()
+
+    return submit
+
+
+def test_a_command_submits_and_leaves(submit):
+    """`hydra.launcher.wait=false`, and the same command while its jobs run, while SLURM does not
+    answer, once they have ended → how to look and collect, exit code 0; one line, no second job;
+    one line; submitted, to resume"""
+    code, out, err = submit()
+    assert (code, err) == (0, "")
+    for line in ("job 812_1: lr=0.0001", "squeue --jobs=812", "runs/cv/slurm/812_",
+                 "lymphoml list runs=runs/cv", "compare runs=runs/cv"):  # fmt: skip
+        assert line in out
+    queue, calls = Path("queue"), Path("calls")
+    queue.write_text("812_0 CG\n812_1 PD\n")
+    code, _, err = submit(wait="true")
+    assert code == 2
+    assert one_line(err).startswith("error: still queued or running: 812_1 (lr=0.0001).")
+    queue.unlink()
+    assert submit()[0] == 1
+    assert calls.read_text() == "sbatch\n"
+    queue.write_text("812_0 CG\n900_1 R\n")
+    assert submit()[0] == 0
+    assert calls.read_text() == "sbatch\n" * 2
 
 
 RULE, LOG = "\n" + "-" * 22 + "\n", "\nYou can check full logs at paths:\n  - /runs/a/1_0_log.out"

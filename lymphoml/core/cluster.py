@@ -1,8 +1,10 @@
-"""The job of SLURM that this process runs in."""
+"""The job of SLURM or Ray that this process runs in."""
 
 import os
 
 from lymphoml.core.errors import InputError
+
+RAY_ATTEMPT = "LYMPHOML_RAY_ATTEMPT"  # "first" or "again", in a task of hydra/launcher=ray
 
 
 def check_single_task() -> None:
@@ -17,6 +19,12 @@ def check_single_task() -> None:
         raise error
 
 
+def is_logged() -> bool:
+    """Return whether a launcher writes this process's output to a file."""
+    return "SUBMITIT_EXECUTOR" in os.environ or RAY_ATTEMPT in os.environ
+
+
 def was_requeued() -> bool:
     """Return whether the job ran before; what it started then may live on, on another node."""
-    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+    return restarts != "0" or os.environ.get(RAY_ATTEMPT) == "again"
