@@ -11,7 +11,7 @@ TORCH ?= cuda
 ARGS ?=
 export MESSAGE DATA RUN    # by the environment, so that spaces and quotes in them do no harm
 
-.PHONY: help setup demo data audit train ablation triage predict submit report test test-all lint bench audit-deps clean
+.PHONY: help setup demo data audit train ablation triage predict submit report docs test test-all lint bench audit-deps clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ submit: $(READY)  ## send the Kaggle file: RUN=runs/NAME/SLUG MESSAGE="..."
 
 report: $(READY)  ## one HTML page of a run: RUN=runs/NAME/SLUG ARGS="audit=FILE"
 	$(BIN)/python -m lymphoml report "run=$$RUN" $(ARGS)
+
+docs: $(READY)  ## these pages as a site, the tutorial executed: docs/_build/index.html
+	$(BIN)/python -m sphinx -W --keep-going -n -q -c docs . docs/_build
 
 test: $(READY)  ## the tests, minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
