@@ -72,7 +72,8 @@ with suppress(ImportError):  # the extra `launchers`
             sys.stdout.flush()
             if wait:
                 return [job.results()[0] for job in jobs]
-            print(f"to collect: python -m lymphoml list runs={sweep}, then compare runs={sweep}")
+            lymphoml = "python -m lymphoml"
+            print(f"to collect: {lymphoml} list runs={sweep}; {lymphoml} compare runs={sweep}")
             return []
 
 
@@ -93,8 +94,10 @@ def _reject_active(record: Path, names: Sequence[str]) -> dict[str, str]:
     states = dict(line.split() for line in listed.stdout.splitlines())
     active = [each for each in names if states.get(earlier.get(each, ""), "CG") != "CG"]  # ending
     if active:
-        jobs = ", ".join(f"{earlier[each]} ({each})" for each in active)
-        raise InputError(f"still queued or running: {jobs}. Wait for them, or stop them (scancel).")
+        raise InputError(
+            f"still queued or running: {len(active)} of these {len(names)} jobs, first "
+            f"{earlier[active[0]]} ({active[0]}). Wait for them, or stop them (scancel)."
+        )
     return earlier
 
 
@@ -106,7 +109,7 @@ class RayConf:
     num_gpus: int = MISSING
     max_retries: int = MISSING
     log_folder: str = MISSING
-    n_jobs: int = MISSING
+    jobs_per_node: int = MISSING
 
 
 STORE.store(group="hydra/launcher", name="ray_tasks", node=RayConf, provider="lymphoml")
@@ -115,7 +118,7 @@ STORE.store(group="hydra/launcher", name="ray_tasks", node=RayConf, provider="ly
 class RayLauncher(Launcher):
     """A Ray task for each job, repeated by Ray where its process or its node is lost."""
 
-    def __init__(self, address: str, log_folder: str, n_jobs: int, **task: int):
+    def __init__(self, address: str, log_folder: str, jobs_per_node: int, **task: int):
         self.address, self.folder, self.task = address, Path(log_folder), task
 
     def setup(
@@ -133,7 +136,7 @@ class RayLauncher(Launcher):
         for number, words in enumerate(job_overrides, initial_job_idx):
             log = self.folder / f"{started}_{number}.out"
             print(f"{log}: {_name(words)}", flush=True)
-            words = [*words, f"hydra.launcher.n_jobs={jobs}"]
+            words = [*words, f"hydra.launcher.jobs_per_node={jobs}"]
             job = number, words, *self.shared, Singleton.get_state()
             tasks.append(run.remote(Path.cwd(), log, *job))
         results = [_result(ray, *each) for each in zip(tasks, job_overrides, strict=True)]

@@ -106,8 +106,9 @@ def _overrides() -> list[str]:
 
 
 def _parallel_jobs() -> int:
-    """Return the launcher's jobs, as joblib counts them: -1 is one a core."""
-    jobs = HydraConfig.get().launcher.get("n_jobs") or 1
+    """Return the launcher's jobs on a machine, as joblib counts them: -1 is one a core."""
+    launcher = HydraConfig.get().launcher
+    jobs = launcher.get("n_jobs") or launcher.get("jobs_per_node") or 1
     return jobs if jobs > 0 else max(1, available_cores() + 1 + jobs)
 
 

@@ -128,13 +128,13 @@ def test_a_command_submits_and_leaves(submit):
     code, out, err = submit()
     assert (code, err) == (0, "")
     for line in ("job 812_1: lr=0.0001", "squeue --jobs=812", "runs/cv/slurm/812_",
-                 "lymphoml list runs=runs/cv", "compare runs=runs/cv"):  # fmt: skip
+                 "lymphoml list runs=runs/cv", "lymphoml compare runs=runs/cv"):  # fmt: skip
         assert line in out
     queue, calls = Path("queue"), Path("calls")
     queue.write_text("812_0 CG\n812_1 PD\n")
     code, _, err = submit(wait="true")
     assert code == 2
-    assert one_line(err).startswith("error: still queued or running: 812_1 (lr=0.0001).")
+    assert "still queued or running: 1 of these 2 jobs, first 812_1 (lr=0.0001)." in one_line(err)
     queue.unlink()
     assert submit()[0] == 1
     assert calls.read_text() == "sbatch\n"
