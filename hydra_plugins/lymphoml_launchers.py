@@ -5,6 +5,7 @@ nothing here may be slow to import, or fail where an extra is not installed.
 """
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -152,10 +153,13 @@ class RayLauncher(Launcher):
         try:
             ray: Any = import_module("ray")
             run = ray.remote(max_calls=1, **self.task)(_run)  # each in a process of its own
+            host, _, port = self.address.rpartition(":")
+            if port.isdigit():  # where nobody listens Ray would try for minutes
+                socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(self.address, include_dashboard=False, log_to_driver=False, logging_level=50)
         except ImportError:
             raise InputError("hydra/launcher=ray: pip install 'lymphoml[ray]' first") from None
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = one_line(error)[:300]
             raise InputError(f"hydra.launcher, address={self.address}: {reason}") from None
         install_signal_handlers(RESUME.removeprefix("then "))  # instead of Ray's

@@ -152,6 +152,20 @@ def test_every_sweep_composes_with_every_launcher(sweep, launcher):
     assert launcher is not None or 1 <= jobs <= 8
 
 
+@pytest.mark.parametrize(("launcher", "key", "default"), [
+    ("slurm", "wait", True), ("ray", "num_cpus", 4), ("ray", "num_gpus", 1),
+])  # fmt: skip
+def test_a_cluster_launcher_is_typed(launcher, key, default):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = [f"hydra/launcher={launcher}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("train", overrides=words, return_hydra_config=True)
+        with pytest.raises(HydraException):
+            compose("train", overrides=[*words, f"hydra.launcher.{key}=x"])
+    assert composed.hydra.launcher[key] == default
+    assert composed.hydra.launcher._target_.startswith("hydra_plugins.lymphoml_launchers.")
+
+
 # Learning rates
 
 
