@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+sys.path.insert(0, str(ROOT))
 # The tutorial's commands find this Python, and the package from any folder.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["PYTHONPATH"] = str(ROOT)
 
-import reference  # noqa: E402
-
+from docs import reference  # noqa: E402
 from lymphoml import __version__  # noqa: E402
 
 project, project_copyright, release = "lymphoml", "the lymphoml authors", __version__
@@ -33,8 +32,12 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"lymphoml {release}"
-html_theme_options = {"secondary_sidebar_items": ["page-toc"], "show_prev_next": False}
-html_static_path = ["site"]
+html_theme_options = {
+    "navbar_center": [], "navbar_align": "left", "show_prev_next": False,
+    "secondary_sidebar_items": ["page-toc"],
+}  # fmt: skip
+html_sidebars = {"**": ["nav.html"]}
+templates_path = html_static_path = ["site"]
 html_css_files = ["site.css"]
 html_extra_path = ["site/index.html"]  # to docs/index.html
 html_show_sourcelink = html_copy_source = False
