@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.utils import JobReturn, JobStatus
 
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.train import train
-from lymphoml.core.errors import as_user_error
+from lymphoml.core.errors import RuntimeFailure, as_user_error
 from lymphoml.runs.fold_lock import fold_lock
 from lymphoml.training.checkpoint import load_checkpoint
 from tests.promises.jobs import (
@@ -163,6 +164,16 @@ def test_a_failure_of_the_cluster_is_one_line(kind, text, code, shown):
     assert error.code == code
     assert shown in error.problems[0]
     assert error.problems[0].isprintable()
+
+
+def test_a_failure_keeps_its_line_and_code(capsys):
+    """a job fails in another process, of joblib, SLURM or Ray, which sends no traceback → its own
+    line, exit code 1"""
+    failed = JobReturn(status=JobStatus.FAILED, _return_value=RuntimeFailure("the disk is full"))
+    with pytest.raises(SystemExit) as left:
+        run_cli(lambda: failed.return_value)
+    assert left.value.code == 1
+    assert capsys.readouterr().err.endswith("\nerror: the disk is full\n")
 
 
 @slow
