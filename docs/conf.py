@@ -3,13 +3,14 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 # The tutorial's commands find this Python, and the package from any folder.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["PYTHONPATH"] = str(ROOT)
+
+from sphinx.application import Sphinx  # noqa: E402
 
 from docs import reference  # noqa: E402
 from lymphoml import __version__  # noqa: E402
@@ -43,11 +44,5 @@ html_extra_path = ["site/index.html"]  # to docs/index.html
 html_show_sourcelink = html_copy_source = False
 
 
-def setup(app: Any) -> None:
+def setup(app: Sphinx) -> None:
     app.connect("source-read", reference.fill)
-    app.connect("autodoc-process-docstring", as_prose)
-
-
-def as_prose(app: Any, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
-    """Take the bars of |x| in a docstring for what they are, not for reStructuredText's."""
-    lines[:] = [line.replace("|", r"\|") for line in lines]

@@ -6,7 +6,7 @@
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, reduce
 from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
@@ -30,9 +30,8 @@ GROUPS = ("experiment", "loss", "data", "data/features", "model", "model/encoder
 OPEN = ("model", "optim", "scheduler", "hydra")
 TYPES = {"integer": "whole number", "number": "number", "boolean": "true or false",
          "string": "text", "null": "null", "array": "list", "object": "mapping"}  # fmt: skip
-LIMITS = {"minimum": "≥ {:g}", "exclusiveMinimum": "> {:g}", "maximum": "≤ {:g}",
-          "exclusiveMaximum": "< {:g}"}  # fmt: skip
-Rows = Sequence[Sequence[str]]
+LIMITS = {"minimum": "≥ {:.10g}", "exclusiveMinimum": "> {:.10g}", "maximum": "≤ {:.10g}",
+          "exclusiveMaximum": "< {:.10g}"}  # fmt: skip
 
 
 class Key(NamedTuple):
@@ -55,18 +54,11 @@ def commands() -> str:
         rows = []
         for key in dataclasses.fields(command):
             kinds = [KINDS[each] for each in (key.type, *get_args(key.type)) if each in KINDS]
-            kind = (
-                f"{key.name}.KEY=VALUE" if get_origin(key.type) is dict else kinds[:1] or ["text"]
-            )
+            kind = f"{key.name}.KEY=VALUE" if get_origin(key.type) is dict else [*kinds, "text"][0]
             default = key.default_factory() if callable(key.default_factory) else key.default
-            shown = (
-                "required"
-                if default == REQUIRED
-                else ""
-                if default in (None, {}, [])
-                else _value(default)
-            )
-            rows.append([f"`{key.name}`", "".join(kind), shown, _text(key.metadata["help"])])
+            empty = default in (None, {}, [])
+            shown = "required" if default == REQUIRED else "" if empty else _value(default)
+            rows.append([f"`{key.name}`", kind, shown, _text(key.metadata["help"])])
         table = _table(["option", "type", "default", "meaning"], rows)
         sections.append(f"## {name}\n\n{command.__doc__}\n\n{table}")
     return "\n".join(sections)
@@ -98,9 +90,8 @@ def _typed(group: str) -> Iterator[str]:
     names.sort(key=lambda name: (known[name].topic != "", [*known].index(name)))
     for topic, same in groupby(names, lambda name: known[name].topic):
         yield f"**{_text(topic)}**\n" if topic else ""
-        rows = [[f"`{name}`", _kind(schema_keys()[name]),
-                 _value(_defaults().get(name, known[name].default)), _text(known[name].comment)]
-                for name in same]  # fmt: skip
+        rows = [[f"`{name}`", _kind(schema_keys()[name]), _value(_default(known[name])),
+                 _text(known[name].comment)] for name in same]  # fmt: skip
         yield _table(["key", "type", "default", "meaning"], rows)
 
 
@@ -116,10 +107,9 @@ def _untyped(files: Sequence[Path]) -> str:
             comments[key.name] = comments.get(key.name) or key.comment
     rows = []
     for name, values in found.items():
-        shown = [f"{value} ({', '.join(options)})" for value, options in values.items()]
-        everywhere = len(values) == 1 and [len(each) for each in values.values()] == [len(files)]
-        default = next(iter(values)) if everywhere else ", ".join(shown)
-        rows.append([f"`{name}`", default, _text(comments[name])])
+        shown = [value if len(options) == len(files) else f"{value} ({', '.join(options)})"
+                 for value, options in values.items()]  # fmt: skip
+        rows.append([f"`{name}`", ", ".join(shown), _text(comments[name])])
     return _table(["key", "default", "meaning"], rows) if rows else ""
 
 
@@ -154,7 +144,7 @@ def _kind(schema: Any) -> str:
     inner = schema.get("items") or schema.get("additionalProperties")
     of = f" of {_kind(inner)}" if isinstance(inner, dict) else ""
     limits = [form.format(schema[key]) for key, form in LIMITS.items()
-              if key in schema and schema[key] < 2**31]  # fmt: skip
+              if key in schema and schema[key] != 2**31]  # fmt: skip
     return f"{TYPES[schema['type']]}{of} {', '.join(limits)}".strip()
 
 
@@ -198,17 +188,15 @@ def _keys() -> dict[str, Key]:
 
 
 @cache
-def _defaults() -> dict[str, Any]:
-    """Return what `train.py` has without overrides, sections and their keys, dotted."""
-
-    def walk(section: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for name, value in section.items():
-            yield f"{prefix}{name}", value
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{name}.")
-
+def _composed() -> Any:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return dict(walk(OmegaConf.to_container(compose("train"), resolve=False), ""))
+        return OmegaConf.to_container(compose("train"), resolve=False)
+
+
+def _default(key: Key) -> Any:
+    """Return what `train.py` has without overrides, else what the option with this key has."""
+    parts = key.name.split(".")
+    return reduce(lambda section, part: section.get(part, key.default), parts, _composed())
 
 
 def _summary(path: Path) -> str:
@@ -228,6 +216,6 @@ def _text(comment: str) -> str:
     return re.sub(r"docs/(\w+)\.md", r"[\1](\1.md)", escaped)
 
 
-def _table(head: Sequence[str], rows: Rows) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

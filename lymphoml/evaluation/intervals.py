@@ -57,7 +57,7 @@ def balanced_accuracy_interval(
     """Return the score interval of (sensitivity + specificity) / 2; NaN where a class is absent.
 
     It holds the values b that the score test of "the balanced accuracy is b" does not reject:
-    |b - estimate| <= z * sqrt(p (1 - p) / m + q (1 - q) / n) / 2, with p and q the likeliest
+    abs(b - estimate) <= z * sqrt(p (1 - p) / m + q (1 - q) / n) / 2, with p and q the likeliest
     sensitivity and specificity whose mean is b. Counts may be fractional. Method 5 of Newcombe
     1998, Statistics in Medicine 17:873, where 2b - 1 is the difference of two proportions.
     """

@@ -130,7 +130,7 @@ def fit_bags(
 def fit_logistic(
     values: Clinical, label: PerBag, pos_weight: float, penalty: float, offset: PerBag | None = None
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " 1"]]:
-    """Return weights and bias that minimise summed cross-entropy + penalty / 2 * |weights|^2.
+    """Return weights and bias that minimise summed cross-entropy + penalty / 2 * weights^2.
 
     Patients of label 1 count `pos_weight` times; `offset` is added to the logit; 1 / penalty is
     scikit-learn's C. Newton's method with step halving, in double precision.
