@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.core.signals import end_with_parent
@@ -23,6 +24,10 @@ from lymphoml.data.image_store import ImageStore
 from lymphoml.data.settings import DataConfig
 from lymphoml.data.training_range import fit_ranges, join_reasons, outside_ranges
 from lymphoml.data.transforms import BatchTransform
+
+# One that fails before it has workers, as without room in /dev/shm, has none to stop: torch 2.15
+# prints an AttributeError behind our line.
+_MultiProcessingDataLoaderIter._shutdown = True
 
 Transform = Callable[..., Tensor]  # (images, augmentation_noise or nothing) to the encoder's input
 
