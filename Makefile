@@ -91,8 +91,8 @@ submit: $(READY)  ## send the Kaggle file: RUN=runs/NAME/SLUG MESSAGE="..."
 report: $(READY)  ## one HTML page of a run: RUN=runs/NAME/SLUG ARGS="audit=FILE"
 	$(BIN)/python -m lymphoml report "run=$$RUN" $(ARGS)
 
-docs: $(READY)  ## these pages as a site, the tutorial executed: docs/_build/index.html
-	$(BIN)/python -m sphinx -W --keep-going -n -q -c docs . docs/_build
+docs: $(READY)  ## these pages as a site, the tutorial executed: docs/_build/html/index.html
+	$(BIN)/python -m sphinx -W --keep-going -n -q -c docs . docs/_build/html
 
 test: $(READY)  ## the tests, minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -119,4 +119,4 @@ clean:  ## remove the demo and caches; never your data or other runs
 	test ! -e runs/demo/config.yaml || rm -rf $(addprefix runs/demo/,$(DEMO))
 	rmdir runs/demo 2>/dev/null || true
 	test ! -e data/demo/truth.json || rm -rf data/demo
-	rm -rf .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf docs/_build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
