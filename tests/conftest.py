@@ -13,11 +13,9 @@ os.environ["XDG_CONFIG_HOME"] = _config = tempfile.mkdtemp(prefix="lymphoml-test
 atexit.register(shutil.rmtree, _config, ignore_errors=True)
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; processes that they start, too
 
-from lymphoml.cli.environment import IGNORED, KEPT
+from lymphoml.cli.environment import remove_ignored
 
-for _name in [*os.environ]:  # the program's line about these would stand before each first error
-    if IGNORED.fullmatch(_name) and not KEPT.fullmatch(_name):
-        del os.environ[_name]
+remove_ignored()  # the program's line about these would stand before each first error
 
 from jaxtyping import install_import_hook
 

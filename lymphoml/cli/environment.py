@@ -68,12 +68,17 @@ def set_up_process() -> None:
         )
     if os.path.expanduser("~") == "~":
         raise InputError("HOME is not set, and this account has no other. Set it to a folder.")
+    if ignored := remove_ignored():
+        print(f"ignored in the environment: {', '.join(ignored)}", file=sys.stderr)
+
+
+def remove_ignored() -> list[str]:
+    """Remove the variables that would change numbers; return their names, sorted."""
     ignored = sorted(each for each in os.environ if IGNORED.fullmatch(each)
                      and not KEPT.fullmatch(each))  # fmt: skip
     for name in ignored:
         del os.environ[name]
-    if ignored:
-        print(f"ignored in the environment: {', '.join(ignored)}", file=sys.stderr)
+    return ignored
 
 
 class _Output(io.FileIO):
