@@ -128,11 +128,10 @@ def _lines(run: Run) -> Iterator[str]:
 
 def _unfinished_lines(folder: Path) -> Iterator[str]:
     for fold in all_folds(folder):
-        path = fold_folder(folder, fold)
-        if not (path / "done.json").exists():
+        if not is_done(folder, fold):
             yield f"fold {fold}: not done"
             continue
-        rows = read_predictions_csv(path / "predictions.csv")
+        rows = read_predictions_csv(fold_folder(folder, fold) / "predictions.csv")
         score = pool(rows, 1, ["balanced_accuracy"])["balanced_accuracy"]
         yield f"fold {fold}: balanced accuracy {format_estimate(score)}, {len(rows)} patients"
 
