@@ -34,8 +34,6 @@ class Explain:
         patients: str | list[str] = self.patients
         if re.fullmatch(r"\[.+\]", self.patients):
             patients = [each.strip(" '\"") for each in self.patients[1:-1].split(",")]
-        elif patients not in ("all", "sample"):
-            raise InputError(f"patients={patients}: must be all, sample, or a list as [P1,P2]")
         if not 0 <= self.pictures <= 1000:
             raise InputError(f"pictures={self.pictures}: must be 0 to 1000")
         reject_ensemble(run)

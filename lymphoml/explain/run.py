@@ -217,6 +217,8 @@ def _choose(cohort: Cohort, patients: str | Sequence[str]) -> list[str]:
         return known
     if patients == "sample":
         return sorted(some_patients(cohort.labelled.table.index, MOST_PLACED))
+    if isinstance(patients, str):
+        raise InputError(f"patients={patients}: must be all, sample, or a list as [P1,P2]")
     if unknown := [each for each in patients if each not in known]:
         raise InputError(
             f"patients: {unknown[0]} is not a patient of cohort {cohort.name} ({len(unknown)} such)"
