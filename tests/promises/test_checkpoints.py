@@ -29,7 +29,7 @@ DAMAGES = {  # None: the file is missing
     "digest not text": lambda b: b"\xff\xfe" + b[4:],
     "digest missing": None,
 }
-FEW = ["truncated", "empty", "missing"]
+FEW = ["truncated", "missing"]
 
 
 def spoil(fold_folder, name, file=LAST):
@@ -72,7 +72,7 @@ def runs(cohort, tmp_path_factory):
 
 @pytest.mark.parametrize(("words", "damages"), [
     (None, FEW[:1]), (CODE, FEW[:1]), pytest.param(None, list(DAMAGES), marks=slow),
-    pytest.param(["optim=sgd"], FEW, marks=slow), pytest.param(ADAM, FEW, marks=slow),
+    pytest.param(["optim=sgd"], FEW[:1], marks=slow), pytest.param(ADAM, FEW[:1], marks=slow),
 ], ids=["one", "in order", "all", "sgd", "adam"])  # fmt: skip
 def test_a_corrupt_last_checkpoint(cohort, runs, tmp_path, capsys, words, damages):
     """the last checkpoint of an interrupted fold, or its digest file, is truncated, empty, changed

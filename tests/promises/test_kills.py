@@ -106,10 +106,10 @@ def killed_and_resumed(number: int, whole: Whole, folder: Path) -> tuple[int, li
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(("kills", "names"), [
     (3, ["clinical"]),
-    pytest.param(200, list(CONFIGURATIONS), marks=pytest.mark.slow),
+    pytest.param(64, list(CONFIGURATIONS), marks=pytest.mark.slow),
 ], ids=["few", "many"])  # fmt: skip
 def test_the_same_command_ends_in_the_same_bytes(cohort, tmp_path, tmp_path_factory, kills, names):
-    """`kill -9`, SIGTERM, SIGINT or out of memory at 200 moments drawn by a seed: before, within
+    """`kill -9`, SIGTERM, SIGINT or out of memory at moments drawn by a seed: before, within
     and after any write, in any stage, or by time; three times a run; SGD and Adam, 0 and 2 loader
     workers, images in the device's memory, augmentation, instance sampling, inner validation, early
     stopping, averaged weights (ema, swa), warm-up, label smoothing, instance dropout → the same

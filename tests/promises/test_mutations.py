@@ -224,7 +224,7 @@ def replay(damaged, before, cache):
 
 
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("count", [EVERY, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [EVERY, pytest.param(20 * EVERY, marks=pytest.mark.slow)])
 def test_mutations_are_read_right_or_refused(count, sound, damaged, tmp_path):
     """a random mutation of a cohort's table or folders → read, or lines that say what is wrong; no
     other label, age, sex or count"""
@@ -236,7 +236,8 @@ def test_mutations_are_read_right_or_refused(count, sound, damaged, tmp_path):
 
 
 @pytest.mark.parametrize("seeds", [
-    range(1000, 1000 + EVERY, 7), pytest.param(range(1000, 1200), marks=pytest.mark.slow),
+    range(1000, 1000 + EVERY, 7),
+    pytest.param(range(1000, 1000 + 4 * EVERY), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_the_audit_survives_every_mutation(seeds, damaged, tmp_path):
     """such a mutation, under the audit → findings, whatever is wrong with the cohort"""
@@ -247,18 +248,18 @@ def test_the_audit_survives_every_mutation(seeds, damaged, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(900)
 def test_mutations_through_the_command_line(damaged, tmp_path):
     """such a mutation, through `train.py` → exit code 0, or 2 and only lines of error"""
     words = [*TINY, "model/fusion=clinical", "trainer.max_epochs=1"]
-    for seed in range(2000, 2100, 5):
+    for seed in range(2000, 2000 + EVERY, 3):
         spoiled, name = damaged(seed)
         places = [f"data.root={spoiled}", f"name=m{seed}"]
         done = python(ROOT / "train.py", *words, *places, cwd=tmp_path)
-        assert done.returncode in (0, 2), f"{name}: {done.stderr}"
         lines = done.stderr.splitlines()
         assert all(line.isprintable() for line in lines), name
-        if done.returncode == 2:
+        if done.returncode:
+            assert done.returncode == 2, f"{name}: {lines}"
             assert lines, name
             assert all(line.startswith("error: ") for line in lines), f"{name}: {lines}"
             written = (tmp_path / "runs").rglob("*")  # Hydra makes the folder, empty

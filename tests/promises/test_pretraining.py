@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 
 import numpy as np
@@ -102,16 +101,14 @@ def test_stopped_or_damaged_pretraining_ends_in_the_same_bytes(
 
 
 @slow
-@pytest.mark.parametrize(("signal", "code"), [(9, -9), (15, 143)])
-def test_killed_pretraining_ends_in_the_same_bytes(signal, code, cohort, whole, tmp_path, started):
-    """`kill -9`, SIGTERM while an encoder is pretrained → the same command ends in the same
-    bytes"""
+def test_killed_pretraining_ends_in_the_same_bytes(cohort, whole, tmp_path, started):
+    """`kill -9` while an encoder is pretrained → the same command ends in the same bytes"""
     words = ["-m", "lymphoml", "pretrain", "cohort=synthetic", f"data.root={cohort}",
              "out=out.safetensors", "trainer.num_threads=1", *USED]  # fmt: skip
     process = started(*words, cwd=tmp_path)
     wait_until(lambda: list(tmp_path.glob(".cache/pretrained/*/last.ckpt")))
-    os.kill(process.pid, signal)
-    assert process.wait(10) == code
+    process.kill()
+    assert process.wait(10) == -9
     assert started(*words, cwd=tmp_path).communicate()[1] == ""
     assert (tmp_path / "out.safetensors").read_bytes() == whole
 

@@ -18,7 +18,7 @@ from tests.promises.trials import Trial
 
 slow = pytest.mark.slow
 SOON = 10  # seconds, of which two are promised: machines that run tests are slow
-CODES = {"TERM": 143, "INT": 130, "KILL": -9, "USR1": 138}
+CODES = {"TERM": 143, "INT": 130, "KILL": -9}
 ADVICE = "stopped; rerun the same command to resume from the last finished epoch\n"
 RUN = ["data=synthetic", "logger=none", "data.folds=2", "trainer.num_threads=1",
        "hydra.run.dir=run", "data.image_baselines=[]"]  # fmt: skip
@@ -41,7 +41,7 @@ except BaseException:
 
 @pytest.mark.parametrize(("how", "workers", "moments"), [
     ("TERM", 0, MOMENTS[2:6:3]), pytest.param("TERM", 0, MOMENTS, marks=slow),
-    pytest.param("INT", 2, MOMENTS, marks=slow),
+    pytest.param("INT", 2, MOMENTS[2:12:3], marks=slow),
 ], ids=["few", "TERM", "INT"])  # fmt: skip
 def test_it_stops_in_any_stage(cohort, tmp_path, how, workers, moments):
     """SIGTERM or SIGINT while the cohort is read, images are hashed or decoded, a batch is trained,
@@ -176,8 +176,8 @@ def test_no_loader_worker_outlives_its_parent(cohort, tmp_path):
 @slow
 @pytest.mark.parametrize("how", CODES)
 def test_a_stopped_sweep_leaves_no_job(cohort, tmp_path, started, how):
-    """SIGTERM, SIGINT, SIGUSR1 or `kill -9` to a sweep whose jobs run side by side → exit code 143,
-    130 or 138 and one line; no job is left, and none holds a lock"""
+    """SIGTERM, SIGINT or `kill -9` to a sweep whose jobs run side by side → exit code 143 or 130
+    and one line; no job is left, and none holds a lock"""
     endless = [each for each in ENDLESS if not each.startswith("hydra.run.dir")]
     words = ["-m", "fold=0,1", *endless, f"data.root={cohort}", "hydra/launcher=side_by_side",
              "hydra.sweep.dir=run", "hydra.sweep.subdir=.", "hydra.launcher.n_jobs=2",
@@ -207,9 +207,9 @@ if __name__ == "__main__":
 
 
 @slow
-@pytest.mark.parametrize("how", CODES)
+@pytest.mark.parametrize("how", ["TERM", "KILL"])
 def test_no_measuring_process_is_left(how, tmp_path, started):
-    """SIGTERM, SIGINT or `kill -9` while several processes compute features → all end; finished
+    """SIGTERM or `kill -9` while several processes compute features → all end; finished
     patients are kept, and the same command resumes to the same bytes"""
     root, whole = f"data.root={tmp_path}/cohort", tmp_path / "whole.npz"
     synthesize(tmp_path / "cohort", patients=15, test_patients=1, images=(8, 8), size=64, seed=0)
