@@ -16,7 +16,7 @@ from lymphoml.data.columns import PERSON, SITE, birth_date, input_schema, read_c
 from lymphoml.data.image_folders import Bags, Paths, Unused, check_inside_root, root_folder
 from lymphoml.data.mil_table import LAYOUT, read_bags
 from lymphoml.data.problems import DataError, Place, Problem, shortened
-from lymphoml.data.settings import DataConfig
+from lymphoml.data.settings import DataConfig, one_spelling
 from lymphoml.data.tables import cell_problems, duplicate_problems, read_table
 
 OLD = 65  # years
@@ -166,7 +166,8 @@ def _assemble(text: pd.DataFrame, bags: Bags, data: DataConfig) -> Cohort:
         origin[f"{name} format"] = separators
         origin[f"{name} ambiguous"] = (born.dt.day <= 12) & (born.dt.day != born.dt.month)
     table = pd.DataFrame(values, index=text.index).astype({"label": "int64"})
-    origin["person"] = _persons(text, table[data.sexes].assign(**births), data)
+    sexes = table[data.sexes].map(one_spelling)
+    origin["person"] = _persons(text, sexes.assign(**births), data)
     if data.site_column:
         origin["site"] = text[SITE]
     table = table.sort_index()

@@ -102,7 +102,10 @@ def input_schema(column: ColumnConfig) -> dict[str, Any]:
 def _number(cell: str, column: NumericColumn) -> float:
     if not is_number(cell) or abs(number := float(cell)) > LARGEST:
         raise CellError("is not a number", "write digits with a decimal point, without unit")
-    if hide_dates(cell) != cell:  # the audit would show a birth date as the column's highest value
+    whole = str(abs(int(number)))
+    if (
+        hide_dates(whole) != whole
+    ):  # the audit would show a birth date as the column's highest value
         raise CellError("is written like a date")
     if (column.positive or column.log) and number <= 0:
         raise CellError("is not above 0")

@@ -35,7 +35,7 @@ def read_feature_file(path: Path, images: Images) -> tuple[FeatureStore, str]:
     """Return the vectors of exactly these images, and a digest. Raises InputError, a line a row."""
     table = _read(path)
     encoder = _pop_encoder(path, table)
-    if problems := [*_row_problems(table, images), *_cell_problems(table)]:
+    if problems := [*_row_problems(table, images), *_cell_problems(table, images)]:
         raise InputError(f"features {path}: {each}" for each in shortened(problems))
     indexed = table.set_index(KEYS)
     whole, features = sha256("\x1f".join(indexed.columns).encode()), {}
@@ -129,6 +129,8 @@ def _read(path: Path) -> pd.DataFrame:
             raise ValueError(f"column {duplicated[0]} is duplicated")
         if unsafe := [name for name in map(str, table.columns) if not is_safe_text(name)]:
             raise ValueError(f"column {quoted(unsafe[0], 60)} is a formula, or cannot be seen")
+        if wrong := [name for name in map(str, table.columns) if is_no_feature(name)]:
+            raise ValueError(f"column {quoted(wrong[0], 60)}: is no feature; leave it out")
         return table
     except Exception as error:  # whatever a foreign file makes the parsers say
         reason = getattr(error, "strerror", None) or one_line(error)[:200]
@@ -152,6 +154,11 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.concat([keys, table], axis=1)
 
 
+def is_no_feature(name: str) -> bool:
+    """Whether a column is a table's index, which the rows' order may make a label, or labels."""
+    return name.strip() in ("", "label") or name.startswith("Unnamed: ")
+
+
 def _row_problems(table: pd.DataFrame, images: Images) -> Iterator[str]:
     rows = pd.MultiIndex.from_frame(table[KEYS][table["patient"].isin(list(images))])
     wanted = pd.MultiIndex.from_tuples(
@@ -168,12 +175,13 @@ def _row_problems(table: pd.DataFrame, images: Images) -> Iterator[str]:
         )
 
 
-def _cell_problems(table: pd.DataFrame) -> Iterator[str]:
+def _cell_problems(table: pd.DataFrame, images: Images) -> Iterator[str]:
+    table = table[table["patient"].isin(list(images))]
     for name in table.columns.difference(KEYS, sort=False):
         with np.errstate(over="ignore"):
             numbers = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float32)
         for row in np.flatnonzero(~np.isfinite(numbers)):
-            patient, image = table.loc[row, KEYS]
+            patient, image = table.iloc[row][KEYS]
             yield (
                 f"column {name}, image {image} of patient {patient}: not a finite number; fill it "
                 f"in, or leave the column out"

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError, one_line, quoted
+from lymphoml.core.untrusted import is_safe_text
 from lymphoml.data.cache import Images
 from lymphoml.data.columns import SAFE_ID, is_number
-from lymphoml.data.feature_files import read_arrays
+from lymphoml.data.feature_files import is_no_feature, read_arrays
 from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.problems import DataError, Place, Problem
 from lymphoml.data.settings import DataConfig
@@ -35,12 +36,14 @@ class Bags(NamedTuple):
     table: pd.DataFrame
     images: dict[str, tuple[Path, ...]]  # of each bag its instances' names; no such files exist
     features: dict[str, np.ndarray]  # float32 (m, d)
+    names: list[str]  # d, the columns of a .csv; f1, f2, ... of a .npz
 
 
 def read_bags(path: Path) -> Bags:
     """Return the bags of a file. Raises DataError with each row that cannot be used."""
     try:
-        table, features = _from_arrays(path) if path.suffix == ".npz" else _from_csv(path)
+        read = _from_arrays if path.suffix == ".npz" else _from_csv
+        table, features, names = read(path)
         with np.errstate(over="ignore"):
             features = features.astype(np.float32)
     except DataError:
@@ -59,18 +62,18 @@ def read_bags(path: Path) -> Bags:
         pd.DataFrame({"id": first["bag"], "label": labels}, index=first.index),
         {bag: tuple(path / bag / table["instance"].iloc[row] for row in rows[bag]) for bag in rows},
         {bag: features[rows[bag]] for bag in rows},
+        names,
     )
 
 
 def read_bag_features(path: Path, images: Images) -> tuple[FeatureStore, str]:
-    """Return the feature vectors of these bags, named f1, f2, ..., and a digest of them."""
-    features = read_bags(path).features
-    kept = {bag: features[bag] for bag in images}
+    """Return the feature vectors of these bags, and a digest of them."""
+    bags = read_bags(path)
+    kept = {bag: bags.features[bag] for bag in images}
     whole = sha256()
     for bag, values in kept.items():
         whole.update(f"{bag}\x1f{values.shape}\x1f".encode() + values.tobytes())
-    width = next(iter(features.values())).shape[1]
-    return FeatureStore(kept, [f"f{number + 1}" for number in range(width)]), whole.hexdigest()
+    return FeatureStore(kept, bags.names), whole.hexdigest()
 
 
 def require_images(data: DataConfig, command: str) -> None:
@@ -79,13 +82,17 @@ def require_images(data: DataConfig, command: str) -> None:
         raise InputError(f"data.layout={LAYOUT}: has no images, which {command} needs")
 
 
-def _from_csv(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return bag, label and instance as texts, indexed by row, and the features (n, d)."""
+def _from_csv(path: Path) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """Return bag, label and instance as texts, indexed by row; the features (n, d), their names."""
     if path.suffix != ".csv":
         raise ValueError("must end in .csv or .npz")
     rows = read_rows(path, {"bag", "label"}, {"instance"}, FORMATS)
     if len(set(rows.header)) < len(rows.header):
         raise ValueError("row 1: a column is duplicated")
+    if wrong := [name for name in rows.header if name != "label" and is_no_feature(name)]:
+        raise ValueError(f"row 1: column {quoted(wrong[0], 60)}: is no feature; leave it out")
+    if unsafe := [name for name in rows.header if not is_safe_text(name)]:
+        raise ValueError(f"row 1: column {quoted(unsafe[0], 60)} is a formula, or cannot be seen")
     features = [place for place, name in enumerate(rows.header) if name not in KEYS]
     numbers, problems = [], []
     for line, cells in rows.cells.items():
@@ -100,10 +107,11 @@ def _from_csv(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
     table = pd.DataFrame({key: rows.column(key) for key in KEYS if key in rows.header})
     if "instance" not in table:
         table["instance"] = table.index.astype(str)
-    return table, np.array(numbers).reshape(len(table), len(features))
+    names = [rows.header[place] for place in features]
+    return table, np.array(numbers).reshape(len(table), len(features)), names
 
 
-def _from_arrays(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
+def _from_arrays(path: Path) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     arrays = read_arrays(path, LARGEST)
     features = arrays["features"]
     if features.ndim != 2 or features.dtype.kind not in "biuf":
@@ -111,7 +119,7 @@ def _from_arrays(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
     rows = pd.RangeIndex(1, len(features) + 1)
     given = {name: arrays[name].astype(str) for name in KEYS if name in arrays}
     table = pd.DataFrame({"instance": rows.astype(str)} | given, index=rows, dtype="str")
-    return table[KEYS], features
+    return table[KEYS], features, [f"f{number + 1}" for number in range(features.shape[1])]
 
 
 def _problems(path: Path, table: pd.DataFrame, features: np.ndarray) -> Iterator[Problem]:

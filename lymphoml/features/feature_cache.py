@@ -40,7 +40,7 @@ def load_features(
     try:
         if _tasks(blocks, sources, folders):
             with ExitStack() as locks:
-                for folder in sorted(folders):
+                for folder in sorted({*folders}):
                     locks.enter_context(cache_lock(folder))
                 # Another process may have computed some of them meanwhile.
                 _compute_missing(blocks, _tasks(blocks, sources, folders), folders, sources)

@@ -1,5 +1,6 @@
 """The end of a run: once every fold is done, its scores, baselines and subgroups."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from lymphoml.data.feature_store import FeatureStore
 from lymphoml.data.persons import count_persons
 from lymphoml.evaluation.metrics import score_fold
 from lymphoml.evaluation.summary import summarise
-from lymphoml.runs.baselines import baseline_features, baseline_predictions
+from lymphoml.runs.baselines import IMAGE_FEATURES, baseline_features, baseline_predictions
 from lymphoml.runs.checksums import is_complete, verify_checksums, write_checksums
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import RunContext
@@ -32,7 +33,19 @@ def aggregate_folds(run: RunContext, tracker: Tracker) -> float:
     with run_lock(folder):
         if not is_complete(folder):
             _write_results(run, folds, tracker)
+        elif run.data.store is not None:
+            _print_other_baselines(folder, run.config.data.image_baselines)
     return _balanced_accuracy(folder / "metrics.json")
+
+
+def _print_other_baselines(folder: Path, wanted: Sequence[str]) -> None:
+    found = IMAGE_FEATURES.keys() & set(pd.read_csv(folder / "baselines.csv", nrows=0))
+    if found != {*wanted}:
+        print(
+            f"the run is finished, with data.image_baselines=[{','.join(sorted(found))}]; for "
+            f"[{','.join(wanted)}] remove {folder / 'metrics.json'} and rerun",
+            flush=True,
+        )
 
 
 def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:

@@ -309,6 +309,7 @@ def test_a_missing_table_and_a_missing_root_are_problems(tmp_path):
     ("LYMPH_COUNT", "1e99", "LYMPH_COUNT is not a number"),
     ("LYMPH_COUNT", "-4.8", "LYMPH_COUNT is not above 0"),
     ("LYMPH_COUNT", "19481207", "LYMPH_COUNT is written like a date"),
+    ("LYMPH_COUNT", "19481207.0", "LYMPH_COUNT is written like a date"),
 ])  # fmt: skip
 def test_a_wrong_cell_is_a_problem_with_file_row_and_patient(tmp_path, column, value, what):
     row = dict(zip(HEADER.split(","), TRAIN[1].split(","), strict=True)) | {column: value}

@@ -41,7 +41,7 @@ def test_what_was_written_is_read(tmp_path, suffix):
 
 def test_rows_come_in_the_order_of_the_images_wherever_they_stand(tmp_path):
     one, key = read_feature_file(written(tmp_path, table()), IMAGES)
-    stranger = pd.DataFrame([["P9", "0.png", 7, 7]], columns=table().columns)
+    stranger = pd.DataFrame([["P9", "0.png", 7, "nan"]], columns=table().columns)
     rows = pd.concat([table()[::-1], stranger])  # another cohort's patient is passed over
     other, again = read_feature_file(written(tmp_path, rows), IMAGES)
     assert key == again
@@ -63,6 +63,8 @@ def test_rows_come_in_the_order_of_the_images_wherever_they_stand(tmp_path):
     (lambda t: t.drop(columns="image"), r"needs patient and image"),
     (lambda t: t[["patient", "image"]], r"only patient and image"),
     (lambda t: t[:0], r"no row for image"),
+    (lambda t: t.reset_index(names=""), r"is no feature"),
+    (lambda t: t.assign(label=1), r"column 'label': is no feature"),
 ])  # fmt: skip
 def test_what_is_wrong_is_named(tmp_path, spoil, said):
     path = written(tmp_path, spoil(table()))

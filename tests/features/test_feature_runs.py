@@ -207,7 +207,14 @@ def test_baselines_that_cannot_be_measured_are_left_out(configured, tmp_path, mo
     training.cross_validate(configured(*MORPHOLOGY), tmp_path / "run")
     assert "no room" in capsys.readouterr().out
     assert "morphology" not in pd.read_csv(tmp_path / "run" / "baselines.csv")
-    monkeypatch.undo()  # a run without images has none
+    monkeypatch.undo()
+    config = configured(*MORPHOLOGY, "data.image_baselines=[morphology]")
+    training.cross_validate(config, tmp_path / "run")
+    assert "finished, with data.image_baselines=[]; for [morph" in capsys.readouterr().out
+    (tmp_path / "run" / "metrics.json").unlink()
+    training.cross_validate(config, tmp_path / "run")
+    assert "morphology" in pd.read_csv(tmp_path / "run" / "baselines.csv")
+    # A run without images has none.
     config = configured("model/fusion=clinical", "data.image_baselines=[morphology]")
     training.cross_validate(config, tmp_path / "clinical")
     assert "morphology" not in pd.read_csv(tmp_path / "clinical" / "baselines.csv")

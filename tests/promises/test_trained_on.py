@@ -143,31 +143,36 @@ def test_only_the_runs_own_test_patients_are_submitted(run, cohort, capsys):
     assert count_uses([run]).attempts == 0
 
 
-@pytest.mark.parametrize("known_by", ["person", "images"])
+@pytest.mark.parametrize("known_by", ["person", "person, sex spelled out", "images"])
 def test_training_patients_under_other_ids_are_known(
     known_by, tmp_path, cohort, configured, capsys
 ):
-    """another table with training patients under new ids, known by birth date and sex, or by their
-    images alone → counted, and each predicted by the models that did not train on them"""
+    """another table with training patients under new ids, known by birth date and sex, also with
+    female written for F, or by their images alone, since it has ages only → counted, and each
+    predicted by the models that did not train on them; that persons cannot be known is said"""
     run, folder = tmp_path / "run", "trainset"
-    words = QUICK if known_by == "person" else ["trainer.max_epochs=1"]
-    cross_validate(configured(*words), run)
+    by_person, words = known_by != "images", []
+    cross_validate(configured(*(QUICK if by_person else ["trainer.max_epochs=1"])), run)
     other = renamed(cohort, tmp_path / "other", folder, patients=6)
     (path,) = (other / folder).glob("*.csv")
     table = pd.read_csv(path, dtype=str)
     if known_by == "images":
-        table["DOB"] = "01-01-1950"
         table["LYMPH_COUNT"] = [str(10 + number) for number in range(6)]
-        table.to_csv(path, index=False)
+        words = ["data.columns.age={kind: numeric, column: LYMPH_COUNT}"]
+    elif known_by != "person":
+        table["GENDER"] = table["GENDER"].str.upper().map({"F": "Female", "M": "male"})
+        words = ["data.columns.sex.values={Female: female, male: male}"]
+    table.to_csv(path, index=False)
     main(["predict", f"run={run}", f"data.root={other}", f"data.cache={tmp_path / 'cache'}",
-          "patients=all", f"out={tmp_path / 'out'}"])  # fmt: skip
+          "patients=all", f"out={tmp_path / 'out'}", *words])  # fmt: skip
     printed = capsys.readouterr().out
-    persons, images = (6, 0) if known_by == "person" else (0, 6)
+    persons, images = (6, 0) if by_person else (0, 6)
+    assert ("persons cannot be recognised in this cohort" in printed) == (not by_person)
     assert f"6 of these 9 patients are known to the run under another id ({persons} " in printed
     assert f"{images} by their images)" in printed
     found = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("patient")
     assert found["standard_deviation"].isna().sum() == 6  # one model each
-    if known_by == "person":
+    if by_person:
         ids = pd.read_csv(cohort / TABLE, dtype=str)["ID"][:6]
         stored = pd.read_csv(run / "predictions.csv").set_index("patient")["probability"][ids]
         assert found["probability"][:6].to_list() == stored.to_list()
