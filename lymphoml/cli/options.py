@@ -52,18 +52,20 @@ def parse(options: type[T], words: Sequence[str]) -> T:
         if not equals:
             raise InputError(f"{word}: give options as key=value")
         kind = types.get(key.partition(".")[0])
-        if kind is None and collects and key.isidentifier():
-            merged["values"][key] = value
-            keys.append(key)
-            continue
         is_group = get_origin(kind) is dict
-        if kind is None or ("." in key and not is_group):
+        of_patient = kind is None and collects and key.isidentifier()
+        of_patient |= key.startswith("values.") and "values" in types
+        if not of_patient and (kind is None or ("." in key and not is_group)):
             raise InputError(unknown_key(key, types))
         try:
-            if kind is str:
+            if of_patient:
+                content: Any = {"values": {key.removeprefix("values."): value}}
+            elif kind is str or (kind == str | None and value != "null"):
                 quotes = re.fullmatch(r"(['\"]).*\1", value, re.DOTALL)
-                content: Any = {key: value[1:-1] if quotes else value}
+                content = {key: value[1:-1] if quotes else value}
             else:
+                if re.match(r"[^'\"\[{].*\s#", value):
+                    raise ValueError("quote it: YAML reads no further than a # after a space")
                 if value.startswith("*"):  # a pattern of file names; an alias is never valid
                     value = repr(value)
                 given = parse_yaml(value)
@@ -87,7 +89,8 @@ def parse(options: type[T], words: Sequence[str]) -> T:
 def reject_repeated(keys: Iterable[str]) -> None:
     """Raise InputError for a key that is given twice: one of its values would have no effect."""
     if repeated := [key for key, count in Counter(keys).items() if count > 1]:
-        raise InputError(f"{key}: is given twice; give it once" for key in repeated)
+        keys = [key.removeprefix("values.") for key in repeated]
+        raise InputError(f"{key}: is given twice; give it once" for key in keys)
 
 
 def first_line(error: BaseException) -> str:

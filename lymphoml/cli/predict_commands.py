@@ -60,6 +60,8 @@ class Predict:
 
     def _one_patient(self) -> None:
         self._reject_given("images=", *OF_TABLES, *(OF_RUN if self.model else ()))
+        if given := sorted({"root", "table", "image_dir"} & {*self.data}):
+            raise InputError(f"data.{given[0]}: has no effect with images=; leave it out")
         if self.out and Path(self.out).is_dir():
             raise InputError(f"out={self.out}: is a folder; give a file, such as result.json")
         images = None if self.images is None else Path(self.images)

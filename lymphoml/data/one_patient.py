@@ -26,10 +26,11 @@ def cohort_of_one(data: DataConfig, images: Path | None, values: Mapping[str, st
     """
     row, problems = read_values(data, values)
     found: Paths = ()
+    unused = {}
     if images is not None:
         try:
             inside = data.replace({"root": str(images)})
-            found = patient_images(images, inside, Place(images))[0]
+            found, unused[PATIENT] = patient_images(images, inside, Place(images))
         except DataError as error:
             problems += shortened(error.found)
     if problems:
@@ -38,7 +39,7 @@ def cohort_of_one(data: DataConfig, images: Path | None, values: Mapping[str, st
     return Cohort(
         name=data.name, table=one_row(data, {"label": -1, "group": 0} | row),
         images={PATIENT: found}, origin=pd.DataFrame([origin], [PATIENT], dtype=object),
-        schema={name: input_schema(data.columns[name]) for name in data.clinical},
+        schema={name: input_schema(data.columns[name]) for name in data.clinical}, unused=unused,
     )  # fmt: skip
 
 

@@ -159,6 +159,8 @@ def _write_settings(folds: Folds, folder: Path) -> None:
               "normalize": data.to_dict()["normalize_images"], "views": data.eval_tta}  # fmt: skip
     features = store.names if uses_images(config.model) and data.holds_features else None
     inputs = {"images": images if with_pixels else None, "features": features,
+              "encoder": folds.trained_on.encoder,
+              "features_file": folds.trained_on.features_file,
               "clinical": folds.columns}  # fmt: skip
     write_json(folder / runtime.PREPROCESSING, inputs)
     write_json(folder / runtime.RANGES, ranges)

@@ -14,6 +14,7 @@ from lymphoml.features.pretraining.settings import PRETRAINED
 from lymphoml.models.build import uses_clinical, uses_images
 from lymphoml.runs.predict import check_run
 from lymphoml.runs.settings import TrainConfig
+from lymphoml.runs.trained_on import TrainedOn
 
 CHECKED = 8  # patients
 
@@ -25,6 +26,7 @@ class Folds:
     run: Path
     config: TrainConfig
     opened: Sequence[bag.Opened]
+    trained_on: TrainedOn  # a fold of it
 
     @property
     def patients(self) -> list[str]:
@@ -53,7 +55,7 @@ def open_folds(run: Path, config: TrainConfig) -> Folds:
     cohort = load_cohort(config.data).labelled
     cohort = cohort.subset(spread(cohort))
     opened = [*bag.open_folds(run, config, cohort, list(trained_on), same=False)]
-    return Folds(run, config, opened)
+    return Folds(run, config, opened, next(iter(trained_on.values())))
 
 
 def reject_unexportable(run: Path, config: TrainConfig) -> None:

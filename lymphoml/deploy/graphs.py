@@ -166,9 +166,9 @@ class Heads(nn.Module):
             each = [model.classify(view, lengths, clinical) for view in views]
             logits.append(torch.stack(each).mean(0))
         logit = torch.cat(logits)
-        probabilities = torch.sigmoid(logit).double()
         both = logsigmoid(logit.double()), logsigmoid(-logit.double())
         of_mean = both[0].logsumexp(0) - both[1].logsumexp(0)
+        probabilities = both[0].exp()  # in double: cells' effects are differences of their logits
         return probabilities.mean(0), of_mean, probabilities
 
 

@@ -136,6 +136,8 @@ def answer_by_run(
 def _cohort(data: DataConfig, images: Path | None, used: bool, values: Mapping[str, str]) -> Cohort:
     if images is not None and not used:
         raise InputError(f"images={images}: the model uses no images; give images=null")
+    if images is None and used:
+        raise InputError("images=null: the model needs the patient's images; give images=DIR")
     return cohort_of_one(data, images, values)
 
 
@@ -161,10 +163,21 @@ def answer_by_model(
     model: "ExportedModel", data: DataConfig, images: Path | None, values: Mapping[str, str]
 ) -> Answer:
     """Return the answer of an exported model, without torch. Raises InputError."""
+    require_images(model)
     cohort = _cohort(data, images, model.uses_images, values)
+    cohort.print_unused()
     paths = cohort.images[PATIENT]
     files = [(path.name, partial(read_image, path)) for path in paths]
     return answer_of_files(model, data, files, dict(cohort.table.loc[PATIENT]))
+
+
+def require_images(model: "ExportedModel") -> None:
+    """Raise InputError for a model of feature vectors: one patient's are made by a run."""
+    if model.features:
+        raise InputError(
+            f"model={model.folder}: reads feature vectors, which lymphoml computes; give "
+            f"run=RUN images=DIR to predict.py"
+        )
 
 
 def answer_of_files(
@@ -177,8 +190,6 @@ def answer_of_files(
     """
     from lymphoml.runs.triage_rule import apply_portable
 
-    if model.features:
-        raise InputError("the model reads feature vectors, which Python makes; give run=RUN")
     problems: list[str] = []
     features = None
     try:

@@ -11,6 +11,8 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.files import sha256
 from lymphoml.core.progress import progress_bar
 from lymphoml.data.cohort import Cohort, load_cohort
+from lymphoml.data.columns import input_schema
+from lymphoml.data.feature_files import read_encoder
 from lymphoml.data.settings import DataConfig
 from lymphoml.data.training_range import model_inputs
 from lymphoml.deploy.runtime import ExportedModel
@@ -18,7 +20,7 @@ from lymphoml.evaluation.cross_conformal import new_scores
 from lymphoml.runs import prediction_folder
 from lymphoml.runs.checksums import SUMS
 from lymphoml.runs.cohort_shift import CohortShift
-from lymphoml.runs.trained_on import check_overrides
+from lymphoml.runs.trained_on import check_encoder, check_overrides
 from lymphoml.runs.triage_rule import apply_portable
 
 
@@ -69,7 +71,16 @@ def open_model(folder: Path, changes: Mapping[str, Any]) -> tuple[ExportedModel,
     """Return an exported model and its data settings with `changes`. Raises InputError."""
     model = ExportedModel(folder)
     check_overrides({"data": changes})
-    return model, DataConfig.read(_merged(model.data, {"cache": ".cache", **changes}))
+    data = DataConfig.read(_merged(model.data, {"cache": ".cache", **changes}))
+    for name, column in model.columns.items():
+        off: dict[str, Any] = {"log": False, "calendar_years": False, "categories": []}
+        given = off | input_schema(data.columns[name])
+        if differ := [key for key, value in given.items() if (off | column)[key] != value]:
+            raise InputError(
+                f"data.columns.{name}: {', '.join(differ)} differs from what the model was trained "
+                f"with; leave it out"
+            )
+    return model, data
 
 
 def _probabilities(model: ExportedModel, cohort: Cohort, data: DataConfig) -> np.ndarray:
@@ -89,8 +100,17 @@ def _probabilities(model: ExportedModel, cohort: Cohort, data: DataConfig) -> np
 
 def _features(model: ExportedModel, cohort: Cohort, data: DataConfig) -> Any:
     """Return the vectors of the patients' images, which are no part of the model: needs torch."""
-    from lymphoml.features.instance_store import open_instance_store
+    try:
+        from lymphoml.features.instance_store import open_instance_store
+    except ImportError as error:
+        raise InputError(
+            f"model={model.folder}: reads feature vectors, and {error.name}, which makes them, "
+            f"is not installed; install lymphoml whole"
+        ) from None
 
+    if (file := data.feature_file) is not None:
+        encoder = read_encoder(file) if data.features.path else None
+        check_encoder(model.folder, model.trained_on, file, encoder, allow_unknown=False)
     store: Any = open_instance_store(data, cohort.images)[0]
     if store.names != model.features:
         raise InputError("the features differ from those that the model was trained on")

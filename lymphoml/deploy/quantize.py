@@ -35,7 +35,8 @@ def quantize(folds: Folds, model: ExportedModel, accept_changes: bool) -> dict[s
         path = Path(temporary) / ENCODER
         _quantize(model, folds, path)
         table = _judge(folds, model, path)
-        changed = table[(table["before"] > 0.5) != (table["after"] > 0.5)]
+        before, after = (_decisions(table[each], model.rule) for each in ("before", "after"))
+        changed = table[(before != after).any(axis=1)]
         for each in changed.itertuples():
             print(f"int8 changes {each.patient}, fold {each.fold}: {each.before:.3f} to "
                   f"{each.after:.3f}")  # fmt: skip
@@ -48,10 +49,21 @@ def quantize(folds: Folds, model: ExportedModel, accept_changes: bool) -> dict[s
     difference = (table["after"] - table["before"]).abs()
     auroc = [_auroc(table, name) for name in ("before", "after")]
     return {
-        "patients": len(table), "changed_decisions": len(changed),
+        "patients": table["patient"].nunique(), "changed_decisions": len(changed),
         "largest_difference": round(float(difference.max()), 4),
         "mean_difference": round(float(difference.mean()), 4), "auroc": auroc,
     }  # fmt: skip
+
+
+def _decisions(probability: pd.Series, rule: dict[str, Any] | None) -> pd.DataFrame:
+    """Return who is called tumoral and, where there is a rule, who is ruled out.
+
+    The threshold is a patient's own probability, which graph and run round differently.
+    """
+    decisions = pd.DataFrame({"tumoral": probability > 0.5})
+    if rule is not None and (limit := rule["threshold"]) is not None:
+        decisions["ruled_out"] = probability.round(6) < round(limit, 6)
+    return decisions
 
 
 def _auroc(table: pd.DataFrame, name: str) -> float | None:
@@ -113,6 +125,11 @@ def _judge(folds: Folds, model: ExportedModel, path: Path) -> pd.DataFrame:
     cohort = load_cohort(folds.config.data).labelled
     table = read_folds_csv(folds.run)
     table = table[~table["patient"].isin(folds.patients)].astype({"fold": int})
+    if lost := sorted({*table["patient"]} - {*cohort.table.index}):
+        raise InputError(
+            f"data.root: patient {lost[0]} of the run is missing ({len(lost)} such); quantize=int8 "
+            f"is judged on the run's own cohort"
+        )
     rows = []
     with progress_bar("int8", len(table), "patients") as bar:
         for place, (fold, output) in enumerate(zip(model.folds, graphs[0].graph.output,

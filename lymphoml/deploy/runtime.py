@@ -3,10 +3,12 @@
 A graph answers anything: no image, NaN, a count of 0. What is no input is refused here.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,6 +28,7 @@ CONFIG, PREPROCESSING, RANGES, RULE = (
 ENCODER, HEAD = "encoder.onnx", "head.onnx"
 CHUNK = 4  # images at a time, of a network at 224 pixels: more leave the processor's cache
 EXPORT_AGAIN = "export the run again with `python -m lymphoml export`"
+DECODING = Lock()
 
 
 Kind = TypeVar("Kind", bound=Section)
@@ -54,7 +57,7 @@ class ExportedModel:
                 f"model={folder}: its format is {self.config.get('format')}; this version reads "
                 f"format {FORMAT}. {EXPORT_AGAIN}, or use the version of lymphoml that wrote it."
             )
-        if changed := changed_files(folder):
+        if changed := changed_files(folder, (".json", ".onnx")):
             raise InputError(
                 f"{each}: is not as it was exported; {EXPORT_AGAIN}" for each in changed
             )
@@ -70,7 +73,8 @@ class ExportedModel:
         if by_fold.keys() != {str(fold) for fold in self.folds}:
             raise InputError(f"{self.folder / RANGES}: has other folds; {EXPORT_AGAIN}")
         self.ranges = [by_fold[str(fold)] for fold in self.folds]
-        inputs = self._section(settings.Inputs, PREPROCESSING, self._read(PREPROCESSING)).to_dict()
+        self.trained_on = self._section(settings.Inputs, PREPROCESSING, self._read(PREPROCESSING))
+        inputs = self.trained_on.to_dict()
         self.columns: dict[str, dict[str, Any]] = inputs["clinical"]
         self.features: list[str] | None = inputs["features"]  # names, where bags hold vectors
         images = inputs["images"]
@@ -147,7 +151,8 @@ class ExportedModel:
 
     def decode(self, content: bytes) -> np.ndarray:
         """Return the image in a file's content, uint8 (h w 3). Raises ImageProblem."""
-        image = np.array(open_rgb(content).image)
+        with DECODING, warnings.catch_warnings(action="error"):  # filters are the process's
+            image = np.array(open_rgb(content).image)
         self._check_size(image)
         return image
 

@@ -21,17 +21,19 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 
 from lymphoml.core.errors import InputError, printable
 from lymphoml.data.one_patient import read_values
 from lymphoml.data.settings import DataConfig
-from lymphoml.deploy.one_patient import RESEARCH, Answer, answer_of_files
+from lymphoml.deploy.one_patient import RESEARCH, Answer, answer_of_files, require_images
 from lymphoml.deploy.runtime import ExportedModel
 
 HERE = Path(__file__).parent / "page"
 HOST = "127.0.0.1"
 MOST_IMAGES, MOST_BYTES, MOST_FIELD = 1000, 64 << 20, 1000  # of an upload; characters of a value
-AT_ONCE, SECONDS = 2, 60  # uploads that are read and answered at once, and for how long
+AT_ONCE, SECONDS = 2, 60  # uploads that are read and answered at once; to read one
+MultiPartParser.spool_max_size = MOST_BYTES  # above it a file would go to disk
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src "
     "data: blob:; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -48,6 +50,7 @@ def make_app(model: ExportedModel, data: DataConfig, port: int) -> FastAPI:
         title="lymphoml: one patient", version="1", description=RESEARCH, docs_url=None,
         redoc_url=None,
     )  # fmt: skip
+    require_images(model)
     page = _render(model, data)
     free = asyncio.Semaphore(AT_ONCE)
 
@@ -70,17 +73,23 @@ def make_app(model: ExportedModel, data: DataConfig, port: int) -> FastAPI:
     async def ask(request: Request) -> Answer:
         """The answer for one patient: files `images`, and a field for each clinical value."""
         _check_length(request)
-        async with free, asyncio.timeout(SECONDS):
-            form = await request.form(
-                max_files=MOST_IMAGES, max_fields=len(data.clinical) + 1, max_part_size=MOST_FIELD
-            )
+        async with free:
+            async with asyncio.timeout(SECONDS):
+                form = await request.form(
+                    max_files=MOST_IMAGES, max_fields=2 * len(data.clinical) + 1,
+                    max_part_size=MOST_FIELD,
+                )  # fmt: skip
             files, values = [], {}
-            for key, value in form.multi_items():
-                if isinstance(value, UploadFile):
-                    files.append((printable(value.filename or ""), await value.read()))
-                    await value.close()
-                else:
-                    values[key] = value
+            try:
+                for key, value in form.multi_items():
+                    if isinstance(value, UploadFile):
+                        files.append((printable(value.filename or ""), await value.read()))
+                    elif key in values:
+                        raise InputError(f"{printable(key)}: is given twice; give it once")
+                    else:
+                        values[key] = value
+            finally:
+                await form.close()
             return await run_in_threadpool(_answer, model, data, files, values)
 
     _refuse_in_a_line(app)
@@ -148,7 +157,7 @@ def _refuse_in_a_line(app: FastAPI) -> None:
 
     @app.exception_handler(TimeoutError)
     async def late(_: Request, error: Exception) -> Response:
-        return _refusal(f"no whole upload and answer within {SECONDS} seconds", 408)
+        return _refusal(f"no whole upload within {SECONDS} seconds", 408)
 
 
 async def _send(name: str, _: Request) -> Response:

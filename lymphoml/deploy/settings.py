@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Len
 
 from lymphoml.core.section import AtLeastOne, Section
+from lymphoml.runs.trained_on import FeaturesOf
 
 Names = Annotated[list[str], Len(1)]
 
@@ -42,7 +43,7 @@ class Column(Section):
     may_be_missing: bool
 
 
-class Inputs(Section):
+class Inputs(FeaturesOf):
     """preprocessing.json"""
 
     images: Images | None

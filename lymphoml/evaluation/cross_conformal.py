@@ -25,18 +25,6 @@ def new_scores(probabilities: pd.DataFrame, outside: pd.DataFrame) -> pd.DataFra
     return probabilities.mask(outside != "", np.inf)
 
 
-def below_rank(predictions: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
-    """Return for each new patient how many tumoral patients rank no higher, by the same models.
-
-    `new` holds the probability by each fold's model (column) of each new patient (row), infinite
-    where the patient lies outside that model's training range. A tumoral patient's out-of-fold
-    probability is compared with the new patient's by the models that held the former out (means
-    over repeats). A count below the rank rules out. Models that agree make this the threshold; else
-    it is cross-conformal: Vovk 2015, Annals of Mathematics and Artificial Intelligence 74:9.
-    """
-    return count_below(tumoral_scores(predictions), new)
-
-
 def tumoral_scores(predictions: pd.DataFrame) -> Scores:
     """Return the scores of tumoral patients that the same models held out, in rising order."""
     groups: dict[tuple[int, ...], list[float]] = {}
@@ -47,8 +35,24 @@ def tumoral_scores(predictions: pd.DataFrame) -> Scores:
     return {models: np.sort(values) for models, values in groups.items()}
 
 
+def ruled_out(scores: Scores, new: pd.DataFrame, rank: int) -> pd.Series:
+    """Return whether fewer than `rank` tumoral patients rank no higher; nobody outside a range is.
+
+    That makes fewer be ruled out than the rule's guarantee allows.
+    """
+    outside = new.eq(np.inf).any(axis=1)
+    return (count_below(scores, new) < rank) & ~outside
+
+
 def count_below(scores: Scores, new: pd.DataFrame) -> pd.Series:
-    """Return `below_rank` of the new patients among these `tumoral_scores`."""
+    """Return for each new patient how many tumoral patients rank no higher, by the same models.
+
+    `new` holds the probability by each fold's model (column) of each new patient (row), infinite
+    where the patient lies outside that model's training range. A tumoral patient's out-of-fold
+    probability, of `tumoral_scores`, is compared with the new patient's by the models that held the
+    former out (means over repeats). Models that agree make this the threshold; else it is
+    cross-conformal: Vovk 2015, Annals of Mathematics and Artificial Intelligence 74:9.
+    """
     count = pd.Series(0, index=new.index)
     for models, values in scores.items():
         count += np.searchsorted(values, new[list(models)].mean(axis=1), side="right")

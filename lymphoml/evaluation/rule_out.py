@@ -61,7 +61,7 @@ def sensitivity_bound(rank: int, n: int) -> float:
 
 
 def worst_average(rank: int, n: int, folds: int) -> float:
-    """Return a lower bound of the average sensitivity of `below_rank`, however models differ.
+    """Return a lower bound of the average sensitivity of the rule, however models differ.
 
     1 - 2 k / (n + 1) - min(2 (1 - 1 / K) / (n / K + 1), (1 - K / n) / (K + 1)) for one
     cross-validation of K folds of equal size: Barber et al. 2021, Annals of Statistics 49:486,

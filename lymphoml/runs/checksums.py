@@ -66,11 +66,13 @@ def verify_checksums(folder: Path, weights: bool = False) -> None:
         raise InputError(problems)
 
 
-def changed_files(folder: Path) -> list[Path]:
-    """Return the listed files that are missing or not as listed, weights left out."""
-    return [
+def changed_files(folder: Path, suffixes: Sequence[str] = ()) -> list[Path]:
+    """Return the files that are not as listed, weights left out; of `suffixes`, unlisted ones."""
+    digests = _read(folder / SUMS)
+    unlisted = {each.name for each in folder.iterdir() if each.suffix in suffixes} - {*digests}
+    return [folder / name for name in sorted(unlisted)] + [
         folder / name
-        for name, digest in _read(folder / SUMS).items()
+        for name, digest in digests.items()
         if Path(name).suffix not in WEIGHTS
         and not ((folder / name).is_file() and sha256(folder / name) == digest)
     ]

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from lymphoml.core.errors import InputError, format_run_list, quoted
 from lymphoml.core.untrusted import read_bytes, reject_symlinks
+from lymphoml.runs.checksums import verify_checksums
 from lymphoml.runs.run_folder import (
     ROW_KEYS,
     read_config,
@@ -83,6 +84,7 @@ def resolve_members(run: Path, given: Sequence[Path] = ()) -> list[Path]:
                 f"members={format_run_list(given)}: {run} is not an ensemble. Leave it out."
             )
         return [run]
+    verify_checksums(run)
     members = [*given] or [_sibling(run, name) for name in names]
     if len({member.resolve() for member in members}) < max(len(members), len(names)):
         raise InputError(

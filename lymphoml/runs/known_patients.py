@@ -91,8 +91,8 @@ def known_to(
         tables.id[fold] = ids.isin(trained.patients)
         tables.person[fold] = [new[each].person in persons for each in ids]
         tables.images[fold] = [not images.isdisjoint(new[each].images) for each in ids]
-    old = [each for trained in trained_on.values() for each in trained.patients.values()]
-    if any(each.person for each in old) and cohort.origin["person"].loc[ids].isna().all():
+    everybody = [each for trained in trained_on.values() for each in trained.patients.values()]
+    if any(each.person for each in everybody) and cohort.origin["person"].loc[ids].isna().all():
         print("persons cannot be recognised in this cohort: known by id or images only")
     return tables
 

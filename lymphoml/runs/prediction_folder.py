@@ -119,9 +119,10 @@ def write(
     sent = csv_text(out / "submission.csv", submission)
     digest = sha256(content.encode()).hexdigest()
     record(digest)
+    # First: a folder with it is this command's own, which may be interrupted before the tables.
+    files.write_json(out / MADE_FROM, {**source, "predictions_sha256": digest})
     files.write_text(out / "submission.csv", sent)
     files.write_text(out / "predictions.csv", content)
-    files.write_json(out / MADE_FROM, {**source, "predictions_sha256": digest})
     tumoral, path = int(predictions["label"].sum()), out / "predictions.csv"
     print(f"{len(predictions)} patients, {tumoral} called tumoral: {path}")
     print(f"Kaggle file: {out / 'submission.csv'}")

@@ -44,20 +44,24 @@ class PatientDigests(Section):
     images: list[str]
 
 
-class TrainedOn(Section):
+class FeaturesOf(Section):
+    """Which feature vectors a model learned from: the digest of their file, made by `encoder`."""
+
+    encoder: str | None
+    features_file: str | None
+
+
+class TrainedOn(FeaturesOf):
     """What a fold's model was learned from, written before it is trained.
 
     `values` are those of `values_of`; `table` and `test_table` a digest of each column of the
-    patients with a label, and of those without; `features_file` of that, made by `encoder` where it
-    says so; `patients` are all that it does not hold out.
+    patients with a label, and of those without; `patients` are all that it does not hold out.
     """
 
     fold: int
     values: dict[str, Any]
     table: dict[str, str]
     test_table: dict[str, str]
-    encoder: str | None
-    features_file: str | None
     salt: str
     key: str  # its name: that of the user
     patients: dict[str, PatientDigests]
@@ -141,7 +145,7 @@ def check_folds(run: Path) -> dict[int, TrainedOn]:
 
 
 def check_encoder(
-    run: Path, trained: TrainedOn, file: Path, encoder: str | None, allow_unknown: bool
+    run: Path, trained: FeaturesOf, file: Path, encoder: str | None, allow_unknown: bool
 ) -> None:
     """Raise InputError unless the vectors in `file` are of the encoder that `run` learned from."""
     if encoder and trained.encoder:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
-from lymphoml.evaluation.cross_conformal import Scores, count_below, tumoral_scores
+from lymphoml.evaluation.cross_conformal import Scores, ruled_out, tumoral_scores
 from lymphoml.runs.checksums import read_sealed
 from lymphoml.runs.run_folder import read_out_of_fold
 
@@ -31,19 +31,19 @@ def apply_rule(run: Path, rule: dict[str, Any], probabilities: pd.DataFrame) -> 
 
     The mean of a new patient's probabilities is less extreme than a held-out one, and each model
     has a level of its own. So each tumoral patient of the run is compared with the probabilities of
-    the new one by the models that held that patient out (`below_rank`, docs/method.md), and the new
-    one is ruled out where fewer than `rank` are no higher. A probability is infinite where the new
-    patient lies outside the range of a model's training patients: no such one is ruled out.
+    the new one by the models that held that patient out (docs/method.md), and the new one is ruled
+    out where fewer than `rank` are no higher. A probability is infinite where the new patient lies
+    outside the range of a model's training patients: no such one is ruled out.
 
     A patient of the run, NaN where a model has trained on that person, is judged as those that made
     the rule were: the held-out probability against the threshold.
     """
     scores = tumoral_scores(read_out_of_fold(run))
-    ruled_out = count_below(scores, probabilities) < rule["rank"]
+    found = ruled_out(scores, probabilities, rule["rank"])
     own = probabilities.isna().any(axis=1)
     limit = float("-inf") if rule["threshold"] is None else rule["threshold"]
-    ruled_out[own] = probabilities[own].mean(axis=1) < limit
-    return ruled_out.map({True: "rule_out", False: "test"})
+    found[own] = probabilities[own].mean(axis=1) < limit
+    return found.map({True: "rule_out", False: "test"})
 
 
 def portable_rule(run: Path) -> dict[str, Any] | None:
@@ -68,5 +68,4 @@ def apply_portable(rule: dict[str, Any], probabilities: pd.DataFrame) -> pd.Seri
         tuple(each["folds"]): np.array([inf if one is None else one for one in each["scores"]])
         for each in rule["lowest"]
     }
-    ruled_out = count_below(scores, probabilities) < rule["rank"]
-    return ruled_out.map({True: "rule_out", False: "test"})
+    return ruled_out(scores, probabilities, rule["rank"]).map({True: "rule_out", False: "test"})

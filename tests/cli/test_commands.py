@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from lymphoml.cli.cohort_commands import Synthesize
 from lymphoml.cli.main import COMMANDS, main
@@ -24,6 +25,30 @@ def test_words_are_typed():
     message = "ResNet18: it's 50 % [better], {really}"
     assert parse(Submit, ["run=r", f"message={message}"]).message == message
     assert parse(Predict, ["run='runs/cv/lr=0.1,optim=sgd'"]).run == "runs/cv/lr=0.1,optim=sgd"
+    assert parse(Predict, ["out=null"]).out is None
+
+
+TEXTS = [(command, field.name) for command, kind in COMMANDS.items()
+         for field in dataclasses.fields(kind) if field.type in (str, str | None)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "key"), TEXTS)
+def test_text_arrives_as_typed(command, key):
+    kind = COMMANDS[command]
+    needed = [f"{each}=x" for each in OmegaConf.missing_keys(OmegaConf.structured(kind))]
+    for text in ("0012", "1e3", "no", "a #b", "12:30", "1_000", "*.png"):
+        words = [*(word for word in needed if not word.startswith(f"{key}=")), f"{key}={text}"]
+        assert getattr(parse(kind, words), key) == text
+
+
+def test_a_patients_values_arrive_as_typed():
+    words = ["run=r", "images=0012", "age=067", "values.sex=no"]
+    assert parse(Predict, words).values == {"age": "067", "sex": "no"}
+    for wrong in ("age=${", "age=${foo}"):
+        with pytest.raises(InputError, match="age="):
+            parse(Predict, ["images=d", wrong])
+    with pytest.raises(InputError, match="quote it"):
+        parse(Predict, ["run=r", "data.root=/data/study #2"])
 
 
 @pytest.mark.parametrize(("words", "message"), [

@@ -128,6 +128,7 @@ def test_limits_are_checked_before_anything_is_decoded(client, monkeypatch):
     assert problems(asked(client, many), 400) == ["more than 3 images; send fewer"]
     assert "Part exceeded" in problems(asked(client, values={"age": "9" * 5000}), 400)[0]
     assert problems(asked(client, values=dict.fromkeys("abcdefgh", "1")), 400)
+    assert problems(asked(client, values=VALUES | {"age": ["6", "7"]}), 422)[0].startswith("age: ")
     monkeypatch.setattr(module, "MOST_BYTES", 100)
     assert "send fewer" in problems(asked(client), 413)[0]
     endless = client.post("/answer", content=iter([b"x"]))
@@ -229,6 +230,8 @@ def test_in_a_browser_a_broken_image_is_left_out_and_the_cells_are_shown(
         assert all(image.evaluate("each => each.naturalWidth") == 8 for image in shown.all())
         assert page.evaluate("document.activeElement.id") == "result-title"
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.fill("#v-age", "68")
+        assert page.is_hidden("#result")  # it was of another age
         browser.close()
     assert {url.partition("/")[0] for url in requests if "127" in url} == {f"127.0.0.1:{port}"}
     assert [line for line in complaints if "422" not in line] == []

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
 
-from lymphoml.evaluation.cross_conformal import below_rank
+from lymphoml.evaluation.cross_conformal import count_below, ruled_out, tumoral_scores
 from lymphoml.evaluation.intervals import wilson
 from lymphoml.evaluation.metrics import thresholds
 from lymphoml.evaluation.pooled import pool
@@ -98,16 +98,16 @@ def test_repeats_are_averaged_over_the_models_that_held_out():
     predictions = out_of_fold([*"abab"], [0, 1, 3, 2], 1, [0.2, 0.5, 0.4, 0.9])
     new = pd.DataFrame({0: [0.1], 1: [0.9], 2: [0.4], 3: [0.48]}, index=["x"])
     # a, 0.3, against models 0 and 3, 0.29; b, 0.7, against models 1 and 2, 0.65.
-    assert below_rank(predictions, new)["x"] == 0
+    assert count_below(tumoral_scores(predictions), new)["x"] == 0
     new[3] = 0.52
-    assert below_rank(predictions, new)["x"] == 1
+    assert count_below(tumoral_scores(predictions), new)["x"] == 1
 
 
-def test_below_rank_counted_by_hand():
+def test_ranks_counted_by_hand():
     predictions = out_of_fold([*"abcd"], [0, 0, 1, 1], [1, 1, 1, 0], [0.2, 0.6, 0.4, 0.0])
     new = pd.DataFrame({0: [0.1, 0.3, 0.6], 1: [0.5, 0.3, 0.4]}, index=["x", "y", "z"])
     # x: c alone is no higher; y: a; z: all three, two of them equal. d is reactive.
-    assert below_rank(predictions, new).to_dict() == {"x": 1, "y": 1, "z": 3}
+    assert count_below(tumoral_scores(predictions), new).to_dict() == {"x": 1, "y": 1, "z": 3}
 
 
 def test_worst_average_is_barbers_bound():
@@ -212,7 +212,10 @@ def test_nobody_outside_the_training_range_is_ruled_out():
     averaged = over_repeats(outside)
     assert averaged["outside_range"].tolist() == ["age below 20", "", "", "age below 20", "", ""]
     new = pd.DataFrame({fold: [0.1, np.inf] for fold in range(4)}, index=["in", "out"])
-    assert below_rank(within, new).tolist() == [0, 3]
+    scores = tumoral_scores(within)
+    assert count_below(scores, new).tolist() == [0, 3]
+    one_fold = pd.DataFrame({fold: [0.1, np.inf if fold else 0.1] for fold in range(4)})
+    assert ruled_out(scores, one_fold, rank=4).tolist() == [True, False]
     everybody = outside.assign(outside_range="age below 20")
     assert assess(held_out(everybody), 1)["ruled_out"] == 0
     assert pool(everybody, 2, ["specificity_at_95"])["specificity_at_95"]["value"] == 0

@@ -283,6 +283,13 @@ def test_an_ensemble_predicts_by_its_members_alone(both, cohort, capsys, change,
         assert NAMES in refused(capsys, "report", "run=both")
 
 
+def test_a_changed_ensemble_is_refused(both, cohort, capsys):
+    """a table of the ensemble itself, by which its rule decides, is changed → refused in a line"""
+    table("both/predictions.csv", lambda rows: rows.iloc[1:])()
+    line = refused(capsys, "predict", "run=both", f"data.root={cohort}")
+    assert "both/predictions.csv is not as the run wrote it" in line
+
+
 def test_an_ensemble_shows_its_members_changes(both):
     """an ensemble of runs that were resumed after changes → its report shows the changes of all
     members, each once a day"""

@@ -157,6 +157,7 @@ def test_the_card_is_one_that_hugging_face_reads(clinical_model):
     (lambda model: (model / "head.onnx").write_bytes(b"graph"), "head.onnx: is not as it was exp"),
     (lambda model: _write(model, folds=["0"]), "folds.0=0: must be a whole number"),
     (lambda model: _write(model, folds=[7]), "has other folds"),
+    (lambda model: (model / "more.onnx").write_bytes(b""), "more.onnx: is not as it was exported"),
     (lambda model: _write(model, format=2), "its format is 2; this version reads format 1"),
     (lambda model: shutil.rmtree(model), "Give a folder of export"),
     (lambda model: (model / "head.onnx").symlink_to("/etc/passwd"), "is a link"),
@@ -209,6 +210,21 @@ def test_vectors_and_tables_are_not_quantized(
     assert "no network that looks at pixels" in refused(capsys, *words, "quantize=int8")
     assert "quantize=int4: must be int8" in refused(capsys, *words, "quantize=int4")
     assert not any(tmp_path.iterdir())
+
+
+def test_other_clinical_values_are_refused(clinical_model, cohort, tmp_path, capsys):
+    """settings by which a clinical value means something else than in training → one line"""
+    words = ["predict", f"model={clinical_model / 'model'}", *places(cohort, clinical_model)]
+    words += [f"out={tmp_path / 'out'}", "data.columns.age.calendar_years=true"]
+    assert "data.columns.age: calendar_years differs" in refused(capsys, *words)
+
+
+def test_a_rule_out_is_a_decision():
+    probability = pd.Series([0.02, 0.05 - 1e-9, 0.3, 0.6])
+    found = quantize._decisions(probability, {"threshold": 0.05})
+    assert found["tumoral"].tolist() == [False, False, False, True]
+    assert found["ruled_out"].tolist() == [True, False, False, False]  # the second sets the rule
+    assert list(quantize._decisions(probability, None)) == ["tumoral"]
 
 
 @pytest.mark.slow

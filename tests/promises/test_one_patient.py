@@ -78,6 +78,8 @@ def test_what_is_wrong_with_one_patient_is_a_line(two_runs, patient, tmp_path, c
         ([images, age, count, "folds=[0]"], "folds: has no effect with images="),
         ([images, age, count, age], "age: is given twice"),
         ([images, age, count, f"out={tmp_path}"], "is a folder; give a file"),
+        ([images, age, count, "data.root=x"], "data.root: has no effect with images="),
+        (["images=null", age, count], "the model needs the patient's images"),
     ):
         assert says in refused(capsys, "predict", run, *words)
     words = ["model=nowhere", images, age, count, "trainer.precision=32-true"]
