@@ -19,7 +19,7 @@ from lymphoml.core.errors import InputError
 IGNORED = re.compile(
     r"(PL|LT|ATEN|C10|TORCH|TORCHINDUCTOR|TORCHDYNAMO|TORCHELASTIC|PYTORCH|XLA|MKL|DNNL|ONEDNN|OMP"
     r"|GOMP|KMP|OPENBLAS|BLIS|NPY|NUMPY|SCIPY|SKLEARN|PANDAS|TIMM|PYDANTIC|CUBLAS|CUBLASLT|CUDNN"
-    r"|HYDRA|JOBLIB|LOKY|JSM_NAMESPACE|WANDB)_\w+|MPL\w+|MATPLOTLIBRC|NVIDIA_TF32_OVERRIDE|OC_CAUSE"
+    r"|MASTER|HYDRA|JOBLIB|LOKY|JSM_NAMESPACE|WANDB)_\w+|MPL\w+|MATPLOTLIBRC|NVIDIA_TF32_OVERRIDE|OC_CAUSE"
     r"|((LOCAL|NODE|GROUP|ROLE)_)?RANK|((LOCAL|ROLE)_)?WORLD_SIZE"
 )
 KEPT = re.compile(  # places, cores and how they wait, memory, linking, what libraries set
@@ -50,7 +50,7 @@ def set_up_process() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print in its own way and exit with 1
     if any(option.startswith("e") for option in sys.warnoptions):  # a library's would end a run
         warnings.simplefilter("default")
-        del os.environ["PYTHONWARNINGS"]
+        os.environ.pop("PYTHONWARNINGS", None)  # -W sets none
     # joblib's own process cleans up after a sweep that was stopped, and would print that it does.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     paths = [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]

@@ -43,6 +43,8 @@ DEFAULTS = {  # group below `hydra` that the named file may choose: the options
 def check_command_line(words: Sequence[str]) -> None:
     """Raise InputError where a file that the command line names would run, read or write."""
     parsed = _parse(words)
+    if parsed.config_path is not None:
+        raise InputError("--config-path: it would replace conf/; add files with -cd DIR -cn NAME")
     if parsed.experimental_rerun is not None:
         raise InputError("--experimental-rerun: it unpickles a file, which runs it; use overrides")
     for word in parsed.overrides:
@@ -57,15 +59,7 @@ def check_command_line(words: Sequence[str]) -> None:
     file: dict[str, Any] = {}
     if parsed.config_dir:
         file |= _check_files(Path(parsed.config_dir), parsed)
-    if parsed.config_path:  # relative to train.py
-        file |= _check_files(CONF.parent / parsed.config_path, parsed)
     check_overrides(parsed.overrides, file, parsed.multirun)
-
-
-def absolute_config_path(words: Sequence[str]) -> list[str]:
-    """Return the words; a `--config-path` relative to train.py, as it was checked, is absolute."""
-    path = _parse(words).config_path
-    return [*words, f"--config-path={CONF.parent / path}"] if path else [*words]
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:

@@ -14,7 +14,7 @@ from lymphoml.cli.entry import print_error
 from lymphoml.cli.environment import set_up_process
 from lymphoml.core.cluster import check_single_task, is_logged
 from lymphoml.core.cores import available_cores
-from lymphoml.core.errors import InputError, as_user_error
+from lymphoml.core.errors import as_user_error
 from lymphoml.core.signals import end_with_parent, install_signal_handlers
 from lymphoml.core.untrusted import reject_symlinks
 
@@ -50,9 +50,6 @@ def job_context(composed: Any) -> Iterator[Job]:
         from lymphoml.runs.fold_lock import fold_lock, is_done
 
         check_single_task()
-        for word in [] if in_sweep else HydraConfig.get().overrides.hydra:
-            if word.startswith("hydra/launcher="):
-                raise InputError(f"{word}: only a sweep is launched; add -m, or leave it out")
         config = validate(composed)
         reject_symlinks(folder)
         with ExitStack() as stack:
@@ -62,7 +59,7 @@ def job_context(composed: Any) -> Iterator[Job]:
             _check_existing_run(folder, config)
             jobs = _parallel_jobs() if in_sweep else 1
             choices = dict(HydraConfig.get().runtime.choices)
-            yield Job(config, folder, _overrides(), jobs, in_sweep, choices)
+            yield Job(config, folder, _overrides(in_sweep), jobs, in_sweep, choices)
     except Exception as error:
         readable = as_user_error(error)
         if in_sweep:
@@ -94,15 +91,15 @@ def clean_sweep_records() -> None:
             record.unlink()
 
 
-def _overrides() -> list[str]:
+def _overrides(in_sweep: bool) -> list[str]:
+    """Return the words of train.py that run this job alone: its file may sweep what they set."""
     hydra = HydraConfig.get()
-    overrides = list(hydra.overrides.task)
-    if hydra.job.config_name == "train":
-        return overrides
     folders = [each.path for each in hydra.runtime.config_sources
                if each.provider == "command-line"]  # fmt: skip
-    where = ["-cd", os.path.relpath(folders[0], hydra.runtime.cwd)] if folders else []
-    return [*where, "-cn", str(hydra.job.config_name), *overrides]
+    words = ["-cd", os.path.relpath(folders[0], hydra.runtime.cwd)] if folders else []
+    named = [] if hydra.job.config_name == "train" else ["-cn", str(hydra.job.config_name)]
+    alone = ["hydra.mode=RUN"] if named and in_sweep else []
+    return [*words, *named, *hydra.overrides.task, *alone]
 
 
 def _parallel_jobs() -> int:

@@ -1,6 +1,7 @@
 """The options of a command: a dataclass, read from `key=value`."""
 
 import dataclasses
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -62,7 +63,8 @@ def parse(options: type[T], words: Sequence[str]) -> T:
                 content: Any = {"values": {key.removeprefix("values."): value}}
             elif kind is str or (kind == str | None and value != "null"):
                 quotes = re.fullmatch(r"(['\"]).*\1", value, re.DOTALL)
-                content = {key: value[1:-1] if quotes else value}
+                text = value[1:-1] if quotes else value
+                content = {key: os.path.expanduser(text) if text.startswith("~/") else text}
             else:
                 if re.match(r"[^'\"\[{].*\s#", value):
                     raise ValueError("quote it: YAML reads no further than a # after a space")

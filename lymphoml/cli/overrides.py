@@ -34,6 +34,10 @@ def check_overrides(words: Sequence[str], file: dict[str, Any], multirun: bool) 
     hydra = file.get("hydra") or {}
     modes = [each.value() for each in given if each.key_or_group == "hydra.mode"]
     in_sweep = multirun or (modes or [hydra.get("mode")])[-1] == "MULTIRUN"
+    if not in_sweep and not modes and (unread := _of_sweeps(file)):
+        raise InputError(
+            f"{unread}: has no effect; add -m for a sweep, or hydra: {{mode: MULTIRUN}} to the file"
+        )
     keys = [key for each in given for key, _ in _leaves(each)]
     reject_repeated(keys)
     for each in given:
@@ -51,6 +55,14 @@ def check_overrides(words: Sequence[str], file: dict[str, Any], multirun: bool) 
             raise InputError(f"{key}: is swept; give {PARAMS}{key}=..." for key in repeated)
         if "subdir" not in (hydra.get("sweep") or {}) and "hydra.sweep.subdir" not in keys:
             _check_folders([*given, *swept])
+
+
+def _of_sweeps(file: dict[str, Any]) -> str | None:
+    """Return what a file sets that only a sweep reads, if anything."""
+    entries = [each for each in file.get("defaults") or [] if isinstance(each, dict)]
+    keys = [str(key) for each in entries for key in each]
+    keys += [f"hydra/{key}" for key, value in (file.get("hydra") or {}).items() if value]
+    return next((key for key in keys if re.search(r"hydra/(launcher|sweeper)", key)), None)
 
 
 def _leaves(override: Override) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from lymphoml.cli.config import CONF
 from lymphoml.cli.entry import run_cli
-from lymphoml.cli.hydra_guard import absolute_config_path, check_command_line
+from lymphoml.cli.hydra_guard import check_command_line
 from lymphoml.cli.job import clean_sweep_records, job_context, print_help
 
 
@@ -28,7 +28,7 @@ def train(words: list[str]) -> None:
     if {"-h", "--help"} & set(words):
         return print_help()
     check_command_line(words)
-    sys.argv[1:] = absolute_config_path(words)
+    sys.argv[1:] = words
     clean_sweep_records()  # of a sweep that was killed
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(run_job)()

@@ -16,7 +16,7 @@ from lymphoml.data.columns import PERSON, SITE, birth_date, input_schema, read_c
 from lymphoml.data.image_folders import Bags, Paths, Unused, check_inside_root, root_folder
 from lymphoml.data.mil_table import LAYOUT, read_bags
 from lymphoml.data.problems import DataError, Place, Problem, shortened
-from lymphoml.data.settings import DataConfig, one_spelling
+from lymphoml.data.settings import FEMALE, MALE, DataConfig
 from lymphoml.data.tables import cell_problems, duplicate_problems, read_table
 
 OLD = 65  # years
@@ -166,7 +166,7 @@ def _assemble(text: pd.DataFrame, bags: Bags, data: DataConfig) -> Cohort:
         origin[f"{name} format"] = separators
         origin[f"{name} ambiguous"] = (born.dt.day <= 12) & (born.dt.day != born.dt.month)
     table = pd.DataFrame(values, index=text.index).astype({"label": "int64"})
-    sexes = table[data.sexes].map(one_spelling)
+    sexes = table[data.sexes].map(_one_spelling)
     origin["person"] = _persons(text, sexes.assign(**births), data)
     if data.site_column:
         origin["site"] = text[SITE]
@@ -182,6 +182,12 @@ def _assemble(text: pd.DataFrame, bags: Bags, data: DataConfig) -> Cohort:
         declared=tuple(n for n in ("person", "site") if getattr(data, f"{n}_column")),
         unused=bags.unused,
     )  # fmt: skip
+
+
+def _one_spelling(sex: Any) -> Any:
+    """Return F or M where it is one, so that cohorts that spell them in two ways know a person."""
+    spelled = str(sex).casefold()
+    return "F" if spelled in FEMALE else "M" if spelled in MALE else sex
 
 
 def _persons(text: pd.DataFrame, known: pd.DataFrame, data: DataConfig) -> pd.Series:

@@ -27,7 +27,9 @@ def download_cohort(data: DataConfig, competition: str, timeout: float = 3600.0)
     not the cohort, which is never written to, and for what Kaggle refuses; RuntimeFailure for a
     connection or a disk that gave out.
     """
-    root = Path(data.root).expanduser()
+    root = Path(data.root).expanduser().resolve()
+    if root.is_mount():
+        raise InputError(f"{root}: is mounted, and is to be replaced whole; give a folder in it")
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         waiting = root.with_name(f".{root.name}.download")
         waiting.mkdir(parents=True, exist_ok=True)

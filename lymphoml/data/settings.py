@@ -24,12 +24,6 @@ GROUPED = "stratified_group_kfold"
 SEX_NAMES, FEMALE, MALE = {"sex", "gender"}, {"f", "female", "w"}, {"m", "male"}
 
 
-def one_spelling(sex: Any) -> Any:
-    """Return F or M where it is one, so that cohorts that spell them in two ways know a person."""
-    spelled = str(sex).casefold()
-    return "F" if spelled in FEMALE else "M" if spelled in MALE else sex
-
-
 def _is_day(text: str) -> bool:
     try:
         return bool(datetime.strptime(text, DAY))

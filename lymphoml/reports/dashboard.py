@@ -101,7 +101,9 @@ def build_view(entity: str, project: str, name: str | None, factors: Sequence[st
         sections=_sections(factors),
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=MOST_RUNS),
         runset_settings=ws.RunsetSettings(
-            filters=f"Tags() in [{name!r}]" if name else "",
+            # A fold that was cut off is in the run that resumed it, too.
+            filters=" and ".join(["Metric('State') in ['finished', 'running']"]
+                                 + [f"Tags() in [{name!r}]"] * bool(name)),
             groupby=[expr.Metric("Group")],
             order=[expr.Ordering(expr.Summary("balanced_accuracy"), ascending=False)],
             pinned_columns=columns,

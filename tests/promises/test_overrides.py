@@ -8,9 +8,12 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -18,6 +21,7 @@ from lymphoml.cli.cohort_commands import Features
 from lymphoml.cli.config import CONF, _compose, compose_config
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.hydra_guard import check_command_line
+from lymphoml.cli.job import _overrides
 from lymphoml.cli.main import COMMANDS
 from lymphoml.cli.options import REQUIRED, parse
 from lymphoml.core.errors import InputError
@@ -100,6 +104,42 @@ def test_an_override_without_effect_is_refused(words, monkeypatch):
         check_command_line(words.split())
     assert WITHOUT_EFFECT[words] in str(caught.value)
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("file", [
+    "hydra: {sweeper: {params: {optim: 'sgd,adam'}}}", "hydra: {launcher: {n_jobs: 2}}",
+    "defaults: [train, {override hydra/launcher: slurm}, _self_]",
+])  # fmt: skip
+def test_a_sweeps_file_without_m_is_refused(file, tmp_path):
+    """a file whose sweep parameters or launcher have no effect, since neither it nor the command
+    line asks for a sweep → one line that says how"""
+    (tmp_path / "mine.yaml").write_text(file)
+    words = ["-cd", str(tmp_path), "-cn", "mine"]
+    with pytest.raises(InputError, match="add -m"):
+        check_command_line(words)
+    check_command_line([*words, "-m"])
+
+
+@pytest.mark.parametrize(("name", "task"), [
+    ("ablation", ["optim=sgd", "lr=0.001"]), ("train", ["+choice=ema"]),
+])  # fmt: skip
+def test_the_command_that_is_recorded_runs_the_job_alone(name, task, monkeypatch):
+    """a job of a named sweep, or with an option of a folder of one's own → the command in its run
+    folder names file and folder, and is accepted"""
+    monkeypatch.chdir(ROOT)
+    found = SimpleNamespace(path=str(ROOT / "sweeps"), provider="command-line")
+    hydra = SimpleNamespace(
+        overrides=SimpleNamespace(task=task), job=SimpleNamespace(config_name=name),
+        runtime=SimpleNamespace(config_sources=[found], cwd=str(ROOT)),
+    )  # fmt: skip
+    monkeypatch.setattr(HydraConfig, "get", lambda: hydra)
+    words = _overrides(in_sweep=name != "train")
+    check_command_line(words)
+    primary, other = [CONF, ROOT / "sweeps"] if name == "train" else [ROOT / "sweeps", CONF]
+    with initialize_config_dir(str(primary), version_base="1.3"):
+        path = f"hydra.searchpath=[file://{other}]"
+        composed = compose(name, [path, *(word for word in words if "=" in word)])
+    assert composed.lr == (1e-4 if name == "train" else 1e-3)
 
 
 @pytest.mark.parametrize(("words", "says"), [

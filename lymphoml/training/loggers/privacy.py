@@ -12,6 +12,7 @@ from lymphoml.models.build import is_fitted, uses_images
 
 # Settings that name a place on this machine, and the trackers' own.
 LOCAL_KEYS = {"root", "cache", "folds_csv", "table", "image_dir", "logger"}
+PATHS = {"weights", "path"}  # keys whose value may be one, within the project, too
 MAX_GROUP_LENGTH = 128  # characters, W&B's limit
 # A run's summary, by the keys of `metrics.json`: what one would sort runs by.
 SUMMARY = {name: f"scores/all/{name}" for name in ("sensitivity", "specificity", "brier")}
@@ -53,7 +54,11 @@ def sweep_factors(config: Any, choices: Mapping[str, Any]) -> dict[str, Any]:
 def public_config(config: Any) -> Any:
     """Return the configuration without LOCAL_KEYS and paths that leave the project."""
     if isinstance(config, Mapping):
-        return {key: public_config(item) for key, item in config.items() if key not in LOCAL_KEYS}
+        return {
+            key: "(path)" if key in PATHS and "/" in str(item) else public_config(item)
+            for key, item in config.items()
+            if key not in LOCAL_KEYS
+        }
     if isinstance(config, list | tuple):
         return [public_config(item) for item in config]
     return "(path)" if isinstance(config, str) and leaves_project(config) else config

@@ -139,7 +139,8 @@ class Tracker:
     def _init(self, job_type: str, name: str, factors: dict[str, Any]) -> Any:
         wandb, options = client(), self.config.logger
         # The agent's own run is the whole one.
-        run_id, sweep_id = (self._run_id, self._sweep_id) if job_type == "cv" else (None, None)
+        whole = job_type == "cv" and self._sweep_id  # an id alone would join all configurations
+        run_id, sweep_id = (self._run_id, self._sweep_id) if whole else (None, None)
         # A sweep chose where its runs go; the folds' runs go there too.
         project, entity = os.environ.get("WANDB_PROJECT"), os.environ.get("WANDB_ENTITY")
         if not self._sweep_id:
