@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 from functools import partial
 
 import pytest
@@ -7,7 +8,7 @@ from filelock import FileLock
 
 from lymphoml.cli.main import main
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import ENCODER, configuration, end, start
+from tests.promises.jobs import CLINICAL, ENCODER, configuration, end, start
 from tests.promises.journey import USER, Journey, travel
 
 
@@ -46,6 +47,22 @@ def two_runs(cohort, tmp_path_factory):
     main(["triage", f"run={folder}/run", "sensitivity=0.5"])
     main(["predict", f"run={folder}/run", f"data.root={cohort}", f"data.cache={folder}/cache"])
     return folder
+
+
+@pytest.fixture(scope="session")
+def clinical_run(cohort, tmp_path_factory):
+    """A finished run of the clinical values, of two folds and an epoch."""
+    folder = tmp_path_factory.mktemp("clinical_run")
+    config = configuration(cohort, folder / "cache", *CLINICAL, "trainer.max_epochs=1")
+    cross_validate(config, folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def run(clinical_run, tmp_path, monkeypatch):
+    """A copy of that run, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(clinical_run, tmp_path / "run")
 
 
 @pytest.fixture

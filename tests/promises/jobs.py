@@ -3,11 +3,12 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import pytest
 from lymphoml.cli.config import compose_config
 from lymphoml.cli.entry import run_cli
 from lymphoml.cli.main import main
+from lymphoml.core.errors import InputError
 from lymphoml.runs import baselines
 from lymphoml.runs.cross_validation import cross_validate
 
@@ -67,6 +69,31 @@ def outcome(run: Path) -> dict[str, bytes | str]:
     return found
 
 
+def edited(cohort: Path, folder: Path, **columns: Any) -> Path:
+    """Copy a cohort, these columns of its labelled patients as `DataFrame.assign` takes them."""
+    other = Path(shutil.copytree(cohort, folder))
+    pd.read_csv(other / TABLE).assign(**columns).to_csv(other / TABLE, index=False)
+    return other
+
+
+def renamed(
+    cohort: Path, folder: Path, part: str = "trainset", patients: int | None = None, **columns: Any
+) -> Path:
+    """Copy a cohort; a part's first `patients` get the ids B00, B01, ..., and these columns."""
+    other = Path(shutil.copytree(cohort, folder))
+    (path,) = (other / part).glob("*.csv")
+    table = pd.read_csv(path, dtype=str)
+    for number, patient in enumerate(table["ID"]):
+        if patients is None or number < patients:
+            (other / part / patient).rename(other / part / f"B{number:02}")
+        else:
+            shutil.rmtree(other / part / patient)
+    table = table[:patients]
+    ids = [f"B{number:02}" for number in range(len(table))]
+    table.assign(ID=ids, **columns).to_csv(path, index=False)
+    return other
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -79,27 +106,35 @@ def one_line(printed: str) -> str:
     return line
 
 
-def _error(capsys: pytest.CaptureFixture, job: Callable[[], object], code: int) -> str:
+def problem(job: Callable[[], object]) -> str:
+    """Return the one problem for which a function refuses its input."""
+    with pytest.raises(InputError) as caught:
+        job()
+    (line,) = caught.value.problems
+    return line
+
+
+def errors(capsys: pytest.CaptureFixture, job: Callable[[], object], code: int = 2) -> list[str]:
+    """Return the lines of error with which a job exits with this code."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as left:
         job()
-    printed = capsys.readouterr().err
-    assert left.value.code == code, printed
-    return printed
+    lines = capsys.readouterr().err.splitlines()
+    assert left.value.code == code, lines
+    assert all(line.startswith("error: ") for line in lines), lines
+    return lines
 
 
 def train_ends(
     capsys: pytest.CaptureFixture, config: "TrainConfig", run: Path, code: int = 2
 ) -> list[str]:
     """Return the lines of error with which a training exits with this code."""
-    lines = _error(capsys, lambda: run_cli(lambda: cross_validate(config, run)), code).splitlines()
-    assert all(line.startswith("error: ") for line in lines), lines
-    return lines
+    return errors(capsys, lambda: run_cli(lambda: cross_validate(config, run)), code)
 
 
 def refused(capsys: pytest.CaptureFixture, *words: str) -> str:
     """Return the one line with which `python -m lymphoml WORDS` exits with code 2."""
-    return one_line(_error(capsys, lambda: main(list(words)), 2))
+    return one_line("\n".join(errors(capsys, lambda: main(list(words)))))
 
 
 class Canary:
@@ -112,10 +147,10 @@ class Canary:
         return os.mkdir, (str(self.place),)
 
 
-def few(cases: Collection[str], *quick: str) -> list[Any]:
-    """Return the names of cases as parameters: all but the `quick` ones are slow."""
+def few(cases: Iterable[Any], *quick: Any) -> list[Any]:
+    """Return the cases as parameters: all but the `quick` ones are slow."""
     assert set(quick) <= set(cases), set(quick) - set(cases)
-    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in cases]
+    return [pytest.param(case, marks=() if case in quick else pytest.mark.slow) for case in cases]
 
 
 def cost(code: str, cwd: Path, limit: float = 60) -> tuple[float, float]:
@@ -154,9 +189,9 @@ def start(*words: Any, cwd: Path, **more: Any) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def python(*words: Any, cwd: Path, limit: float = 120) -> subprocess.CompletedProcess:
+def python(*words: Any, cwd: Path, limit: float = 120, **more: Any) -> subprocess.CompletedProcess:
     """Run a Python process to its end, in `limit` seconds at most."""
-    process = start(*words, cwd=cwd)
+    process = start(*words, cwd=cwd, **more)
     out, err = process.communicate(timeout=limit)
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 

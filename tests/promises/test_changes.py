@@ -18,6 +18,7 @@ from lymphoml.runs import predict as prediction
 from lymphoml.runs import prepare, provenance
 from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.run_folder import read_out_of_fold, read_predictions_csv
+from tests.promises import jobs
 from tests.promises.jobs import CLINICAL, configuration, few, files, outcome, predict, train_ends
 
 ALLOWED = "resume.allow_changes=true"
@@ -62,20 +63,13 @@ def resolved_as(**changes):
     return other_hardware
 
 
-def other_data(patch, tmp_path):
-    path = tmp_path / "other" / "trainset" / "trainset_true.csv"
-    table = pd.read_csv(path)
-    table.loc[0, "LYMPH_COUNT"] += 1
-    table.to_csv(path, index=False)
-
-
 CHANGES = {
     "code": (other_code, [], ["statistics.py is changed", "models/new.py is new"]),
     "libraries": (other_libraries, [], ["version of torch was '2."]),
     "hardware": (resolved_as(device_name="abacus"), [], ["and is 'abacus'"]),
     "threads": (resolved_as(num_threads=64), [], ["threads was 1 and is 64"]),
-    "configuration": (lambda *_: None, ["lr=1e-2"], ["lr was 0.0001 and is 0.01", "optim.lr was"]),
-    "data": (other_data, ["data.root=OTHER"], ["the cohort's table or images have changed"]),
+    "configuration": (None, ["lr=1e-2"], ["lr was 0.0001 and is 0.01", "optim.lr was"]),
+    "data": (None, ["data.root=OTHER"], ["the cohort's table or images have changed"]),
 }
 
 
@@ -84,9 +78,10 @@ def changed(configured, cohort, tmp_path, monkeypatch):
     """The configuration of a job after the change of this name."""
 
     def make(name, *more):
-        other = shutil.copytree(cohort, tmp_path / "other")
+        other = jobs.edited(cohort, tmp_path / "other", LYMPH_COUNT=lambda t: t["LYMPH_COUNT"] + 1)
         patch, words, _ = CHANGES[name]
-        patch(monkeypatch, tmp_path)
+        if patch:
+            patch(monkeypatch, tmp_path)
         return configured(*QUICK, *(word.replace("OTHER", str(other)) for word in words), *more)
 
     return make

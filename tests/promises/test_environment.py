@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_wandb import KEY, read_runs
-from tests.promises.jobs import CLINICAL, ENCODER, ROOT, TINY, end, one_line, outcome, start
+from tests.promises.jobs import CLINICAL, ENCODER, ROOT, TINY, one_line, outcome, python
 
 HOSTILE = """
 PL_TRAINER_LIMIT_VAL_BATCHES=1 PL_TRAINER_MAX_STEPS=1 PL_TRAINER_GRADIENT_CLIP_VAL=0.001
@@ -44,13 +44,9 @@ def life(cohort: Path, folder: Path, **more: str) -> dict[str, bytes | str]:
     environment |= {"PYTHONPATH": str(ROOT)} | more
     for number, command in enumerate(COMMANDS):
         words = command if number == 2 else [*command, f"data.root={cohort}"]
-        process = start(*words, cwd=folder, env=environment)
-        try:
-            _, err = process.communicate(timeout=300)
-        finally:
-            end(process)
-        assert process.returncode == 0, err
-        assert not re.search("Traceback|error", err), err
+        done = python(*words, cwd=folder, limit=300, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert not re.search("Traceback|error", done.stderr), done.stderr
     page = (folder / "run" / "report.html").read_text()
     return outcome(folder / "run") | {"page": re.sub(r"\d+(\.\d+)? s\b", "", page)}
 
@@ -77,25 +73,14 @@ def test_wandb_without_a_network_costs_no_training(cohort, tmp_path):
     environment = {name: each for name, each in os.environ.items() if "WANDB" not in name}
     environment |= {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
     environment |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY}
-    words = [
-        *TINY,
-        *CLINICAL,
-        f"data.root={cohort}",
-        "logger=wandb",
-        "logger.tensorboard=false",
-        "hydra.run.dir=run",
-        "fold=0",
-    ]
-    process = start(ROOT / "train.py", *words, cwd=tmp_path, env=environment)
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
-    (line,) = err.splitlines()
+    words = [*TINY, *CLINICAL, f"data.root={cohort}", "logger=wandb", "logger.tensorboard=false",
+             "hydra.run.dir=run", "fold=0"]  # fmt: skip
+    done = python(ROOT / "train.py", *words, cwd=tmp_path, limit=200, env=environment)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
     assert line.startswith("W&B: http://127.0.0.1:9 does not answer")
     (run,) = read_runs(tmp_path / "run")
-    assert (run.job_type, run.exit_code) == ("fold", 0)
-    names = {name: run.config[name] for name in ("preset", "fusion", "encoder", "seed")}
-    assert names == {"preset": "default", "fusion": "clinical", "encoder": None, "seed": 0}
-    assert len(run.summary_keys) <= 30
+    assert (run.job_type, run.exit_code, run.config["fusion"]) == ("fold", 0, "clinical")
     assert (tmp_path / "run" / "fold-0" / "done.json").exists()
 
 

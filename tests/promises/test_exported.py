@@ -19,7 +19,7 @@ from lymphoml.deploy import quantize
 from lymphoml.deploy.runtime import ExportedModel
 from lymphoml.runs.checksums import SUMS, write_checksums
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import CLINICAL, ROOT, configuration, cost, files, refused
+from tests.promises.jobs import ROOT, cost, files, refused
 
 VALUES = {"age": 60.0, "lymphocyte_count": 9.1}
 
@@ -29,10 +29,10 @@ def places(cohort, folder):
 
 
 @pytest.fixture(scope="session")
-def clinical_model(cohort, tmp_path_factory):
+def clinical_model(clinical_run, cohort, tmp_path_factory):
     """A model of clinical values alone, which is exported in seconds, beside its run."""
     folder = tmp_path_factory.mktemp("clinical_model")
-    cross_validate(configuration(cohort, folder / "cache", *CLINICAL), folder / "run")
+    shutil.copytree(clinical_run, folder / "run")
     main(["triage", f"run={folder / 'run'}", "sensitivity=0.5"])
     main(["export", f"run={folder / 'run'}", f"out={folder / 'model'}", *places(cohort, folder)])
     return folder
@@ -49,32 +49,22 @@ def exported(two_runs, cohort, tmp_path_factory):
     return folder
 
 
-def assert_same_predictions(folder, cohort):
+@pytest.mark.parametrize("made", [
+    "clinical_model", pytest.param("exported", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_an_exported_model_predicts_as_its_run(made, cohort, request):
+    """predict.py with a model exported from a run of clinical values, or from a network on pixels →
+    the run's predictions.csv at 32-true, triage and reasons included, to 1e-6"""
+    folder = request.getfixturevalue(made)
     words = [*places(cohort, folder), "patients=unlabelled"]
     main(["predict", f"model={folder / 'model'}", f"out={folder / 'by-model'}", *words])
     main(["predict", f"run={folder / 'run'}", "trainer.precision=32-true", *words])
-    own, of_run = (
-        pd.read_csv(folder / name / "predictions.csv") for name in ("by-model", "run/test")
-    )
-    assert list(own) == list(of_run)
+    by_model, by_run = (folder / name for name in ("by-model", "run/test"))
+    own, of_run = (pd.read_csv(each / "predictions.csv") for each in (by_model, by_run))
     assert "triage" in own
     pd.testing.assert_frame_equal(own, of_run, atol=1e-6)
-    submissions = [
-        (folder / name / "submission.csv").read_text() for name in ("by-model", "run/test")
-    ]
-    assert submissions[0] == submissions[1]
-
-
-def test_clinical_values_alone_are_answered_as_by_the_run(clinical_model, cohort):
-    """predict.py with a model exported from a run of clinical values → its predictions.csv"""
-    assert_same_predictions(clinical_model, cohort)
-
-
-@pytest.mark.slow
-def test_an_exported_network_predicts_as_its_run(exported, cohort):
-    """predict.py with a model exported from a network on pixels → the run's predictions.csv at
-    32-true, triage and reasons included, to 1e-6"""
-    assert_same_predictions(exported, cohort)
+    submissions = {(each / "submission.csv").read_text() for each in (by_model, by_run)}
+    assert len(submissions) == 1
 
 
 @pytest.mark.slow
@@ -98,18 +88,17 @@ def attack():
 @pytest.mark.slow
 def test_two_exports_are_the_same_bytes_and_name_nobody(exported, cohort):
     """an exported folder → the same bytes each time; no path, patient, stack trace or user in it"""
-    first, second = (files(exported / name) for name in ("model", "again"))
-    assert {Path(name).name: each for name, each in first.items()} == {
-        Path(name).name: each for name, each in second.items()
-    }
+    first, second = (
+        {Path(name).name: each for name, each in files(exported / folder).items()}
+        for folder in ("model", "again")
+    )
+    assert first == second
     ids = pd.read_csv(exported / "run" / "folds.csv")["patient"].tolist()
     names = [path.name for path in Path(cohort).rglob("*.*") if path.is_file()]
     content = b"\n".join(first.values())
     for text in (str(exported), str(ROOT), "site-packages", ".py:", os.path.expanduser("~")):
         assert text.encode() not in content
-    texts = b"\n".join(
-        each for name, each in first.items() if Path(name).suffix in (".json", ".md")
-    )
+    texts = b"\n".join(each for name, each in first.items() if name.endswith((".json", ".md")))
     for name in (*ids, *names):
         assert not re.search(rb"\b" + re.escape(name.encode()) + rb"\b", texts), name
 
@@ -184,31 +173,19 @@ def _write(model, **changes):
     write_checksums(model, [each.name for each in model.iterdir() if each.name != SUMS])
 
 
-def test_graphs_that_differ_from_the_run_are_not_written(
-    clinical_model, cohort, tmp_path, capsys, monkeypatch
-):
-    """graphs whose answers for real bags are not the run's, a folder that exists → one line, exit
-    code 2, nothing written"""
+def test_what_is_not_exported_is_a_line(clinical_model, cohort, tmp_path, capsys, monkeypatch):
+    """graphs whose answers for real bags are not the run's, a folder that exists; quantize=int8 of
+    a model that looks at no pixels, or another word → one line, exit code 2, nothing written"""
     model = clinical_model / "model"
-    monkeypatch.setattr(exporting, "PARITY", -1.0)
     copied = lambda folds, folder: shutil.copytree(model, folder, dirs_exist_ok=True)  # noqa: E731
     monkeypatch.setattr(exporting, "write_graphs", copied)
     words = ["export", f"run={clinical_model / 'run'}", *places(cohort, clinical_model)]
-    assert "differ from it by" in refused(capsys, *words, f"out={tmp_path / 'model'}")
-    assert not any(tmp_path.iterdir())
     assert "exists; give another" in refused(capsys, *words, f"out={model}")
-
-
-def test_vectors_and_tables_are_not_quantized(
-    clinical_model, cohort, tmp_path, capsys, monkeypatch
-):
-    """quantize=int8 of a model that looks at no pixels, or another word → one line, nothing"""
-    copied = lambda *to: shutil.copytree(clinical_model / "model", to[1], dirs_exist_ok=True)  # noqa: E731
-    monkeypatch.setattr(exporting, "write_graphs", copied)
-    words = ["export", f"run={clinical_model / 'run'}", *places(cohort, clinical_model)]
     words.append(f"out={tmp_path / 'model'}")
     assert "no network that looks at pixels" in refused(capsys, *words, "quantize=int8")
     assert "quantize=int4: must be int8" in refused(capsys, *words, "quantize=int4")
+    monkeypatch.setattr(exporting, "PARITY", -1.0)
+    assert "differ from it by" in refused(capsys, *words)
     assert not any(tmp_path.iterdir())
 
 
@@ -238,25 +215,13 @@ def test_changed_decisions_of_8_bits_are_refused(exported, cohort, tmp_path, cap
     found = json.loads((tmp_path / "small" / "config.json").read_text())["quantized"]
     assert found["patients"] == 16 - 8
     assert 0 < found["largest_difference"] < 0.1
-    assert (
-        f"changes {found['changed_decisions']} decisions"
-        in (tmp_path / "small" / "README.md").read_text()
-    )
-    sizes = [
-        (folder / "encoder.onnx").stat().st_size
-        for folder in (tmp_path / "small", exported / "model")
-    ]
-    assert sizes[0] < 0.4 * sizes[1]
-    assert str(tmp_path).encode() not in (tmp_path / "small" / "encoder.onnx").read_bytes()
-    judged = pd.DataFrame(
-        {
-            "patient": ["A", "B"],
-            "fold": 0,
-            "label": [0, 1],
-            "before": [0.4, 0.6],
-            "after": [0.4, 0.4],
-        }
-    )
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert f"changes {found['changed_decisions']} decisions" in card
+    small, whole = (each / "encoder.onnx" for each in (tmp_path / "small", exported / "model"))
+    assert small.stat().st_size < 0.4 * whole.stat().st_size
+    assert str(tmp_path).encode() not in small.read_bytes()
+    judged = pd.DataFrame({"patient": ["A", "B"], "fold": 0, "label": [0, 1],
+                           "before": [0.4, 0.6], "after": [0.4, 0.4]})  # fmt: skip
     monkeypatch.setattr(quantize, "_judge", lambda *_: judged)
     assert "changes 1 of 2 decisions" in refused(capsys, *words, f"out={tmp_path / 'no'}")
     assert not (tmp_path / "no").exists()

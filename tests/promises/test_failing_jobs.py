@@ -193,20 +193,26 @@ def test_other_folds_are_trained(configured, undisturbed, tmp_path, capsys, faul
     assert outcome(run) == undisturbed(*words)
 
 
+def one_job_fails(cohort, folder, *launcher):
+    """Run a sweep of two jobs, of which one fails; return what it writes to stderr."""
+    words = ["-m", "lr=3e38,1e-3", "data=synthetic", "logger=none", "trainer.max_epochs=1",
+             "data.folds=2", "trainer.num_threads=1", "model/fusion=clinical",
+             f"data.root={cohort}", *launcher]  # fmt: skip
+    done = python(ROOT / "train.py", *words, cwd=folder, limit=300)
+    assert done.returncode == 1, done.stderr
+    (line,) = (each for each in done.stderr.splitlines() if each.startswith("error"))
+    assert "lr=3e+38" in line
+    assert "fold 0, epoch 1" in line
+    (finished,) = (folder / "runs" / "cv").glob("*/metrics.json")
+    assert "lr=0.001" in finished.parent.name
+    return done.stderr
+
+
 @slow
 @pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
 def test_other_jobs_run(cohort, tmp_path, launcher):
     """a job of a sweep fails for its machine or its training → one line with the job's name; the
     other jobs run; exit code 1"""
-    words = ["-m", "lr=3e38,1e-3", "data=synthetic", "logger=none", "trainer.max_epochs=1",
-             "data.folds=2", "trainer.num_threads=1", "model/fusion=clinical",
-             f"data.root={cohort}", f"hydra/launcher={launcher}"]  # fmt: skip
-    done = python(ROOT / "train.py", *words, cwd=tmp_path)
-    assert done.returncode == 1
-    (line,) = (each for each in done.stderr.splitlines() if each.startswith("error"))
-    assert line.startswith("error: job data.folds=2,")
-    assert "lr=3e+38" in line
-    assert "fold 0, epoch 1" in line
-    assert "Traceback" not in done.stderr
-    (finished,) = (tmp_path / "runs" / "cv").glob("*/metrics.json")
-    assert "lr=0.001" in finished.parent.name
+    printed = one_job_fails(cohort, tmp_path, f"hydra/launcher={launcher}")
+    assert "error: job data.folds=2," in printed
+    assert "Traceback" not in printed

@@ -13,7 +13,7 @@ from lymphoml.cli.entry import run_cli
 from lymphoml.cli.hydra_guard import check_command_line
 from lymphoml.cli.main import COMMANDS, main
 from lymphoml.runs.prepare import prepare
-from tests.promises.jobs import CLINICAL, ENCODER, TINY
+from tests.promises.jobs import CLINICAL, ENCODER, TINY, few
 
 TRIALS, QUICK, LIMIT = 100, 10, 5.0  # LIMIT: CPU seconds
 RANDOM_VALUES = (
@@ -71,10 +71,7 @@ def train(words: list[str], folder: Path) -> None:
     prepare(compose_config(*words), folder, overrides=words)
 
 
-@pytest.mark.parametrize(
-    "trial",
-    [pytest.param(each, marks=() if each < QUICK else pytest.mark.slow) for each in range(TRIALS)],
-)
+@pytest.mark.parametrize("trial", few(range(TRIALS), *range(QUICK)))
 def test_random_overrides_act_or_are_refused(
     trial, two_runs, cohort, tmp_path, monkeypatch, capsys
 ):

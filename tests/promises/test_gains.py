@@ -28,13 +28,6 @@ def runs(tmp_path):
     return tmp_path / "runs"
 
 
-@pytest.fixture
-def compare_is_refused(runs, capsys):
-    """The one line of a refusal, with nothing written."""
-    yield lambda *words: refused(capsys, "compare", f"runs={runs}", "reference=clinical", *words)
-    assert not list(runs.glob("comparison.*"))
-
-
 @pytest.mark.parametrize("count", [20, pytest.param(400, marks=pytest.mark.slow)])
 def test_choosing_makes_no_gain(count):
     """the best of ten configurations that are no better than the baseline → the interval of its
@@ -53,19 +46,21 @@ def test_choosing_makes_no_gain(count):
     assert plain > 0.1 * count
 
 
-def test_a_wrong_baseline_or_number_tried_is_named(runs, compare_is_refused):
+def test_a_wrong_baseline_or_number_tried_is_named(runs, capsys):
     """fewer configurations tried than are compared; a baselines.csv with text, invalid
     probabilities, a patient twice or missing, or of other clinical columns than the other runs' →
     one line that counts them, or names the run; nothing is written"""
+    words = ["compare", f"runs={runs}", "reference=clinical"]
     for tried in (2, -1):
-        assert "3 runs" in compare_is_refused(f"tried={tried}")
+        assert "3 runs" in refused(capsys, *words, f"tried={tried}")
     path = runs / "b" / "baselines.csv"
     good = pd.read_csv(path, dtype=str)
     wrong = [good.replace(good.loc[3, CLINICAL], value) for value in ("high", "1.5", "nan", "")]
     wrong += [pd.concat([good, good.iloc[:1]]), good.iloc[1:]]
     for table in (*wrong, good.assign(**{CLINICAL: good[CLINICAL].astype(float) ** 2})):
         table.to_csv(path, index=False)
-        assert str(runs / "b") in compare_is_refused()
+        assert str(runs / "b") in refused(capsys, *words)
+    assert not list(runs.glob("comparison.*"))
 
 
 def test_a_gain_is_stored_with_the_number_tried(runs):

@@ -13,24 +13,9 @@ from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
 from lymphoml.models.weights import load_weights
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import CLINICAL, Canary, configuration, few, refused
+from tests.promises.jobs import Canary, few, problem, refused
 from tests.promises.test_hostile_weights import FILES
 from tests.reports.fabricate import list_files
-
-
-@pytest.fixture(scope="module")
-def trained(cohort, tmp_path_factory):
-    """A finished run of the clinical values."""
-    folder = tmp_path_factory.mktemp("trained")
-    words = [*CLINICAL, "trainer.max_epochs=2", "optim=adam"]
-    cross_validate(configuration(cohort, folder / "cache", *words), folder / "run")
-    return folder / "run"
-
-
-@pytest.fixture
-def run(trained, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return shutil.copytree(trained, tmp_path / "run")
 
 
 @pytest.fixture
@@ -40,14 +25,12 @@ def predict_is_refused(run, cohort, capsys):
 
 @pytest.fixture
 def resume_is_refused(run, cohort):
-    """As after a kill in the second epoch."""
+    """As after a kill at the end of a fold."""
 
     def resume():
         for path in [run / "metrics.json", run / "SHA256SUMS", *run.glob("fold-*/done.json")]:
             path.unlink()
-        with pytest.raises(InputError) as caught:
-            cross_validate(run_config(run, {"root": str(cohort)}, {}), run)
-        assert len(caught.value.problems) == 1
+        assert problem(lambda: cross_validate(run_config(run, {"root": str(cohort)}, {}), run))
         assert not list(run.glob("fold-*/done.json"))
 
     return resume

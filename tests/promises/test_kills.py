@@ -130,6 +130,13 @@ def test_the_same_command_ends_in_the_same_bytes(cohort, tmp_path, tmp_path_fact
     assert not problems, "\n".join(problems)
 
 
+def kill_when(process, folder: Path, written: str) -> None:
+    """Kill a process once there are such files."""
+    wait_until(lambda: list(folder.glob(written)))
+    end(process)
+    assert process.returncode == -9
+
+
 @pytest.mark.slow
 def test_plain_processes_resume_too(cohort, tmp_path, tmp_path_factory, started):
     """`kill -9` of plain `python train.py` as it decodes images, in its first fold, in its second →
@@ -137,9 +144,7 @@ def test_plain_processes_resume_too(cohort, tmp_path, tmp_path_factory, started)
     whole = undisturbed(cohort, "Adam, augmented, 2 workers", tmp_path_factory.mktemp("whole"))
     for moment in (".cache/images/*/*.npy", "run/fold-0/last.ckpt", "run/fold-1/last.ckpt"):
         process = started(ROOT / "train.py", *whole.words, cwd=tmp_path)
-        wait_until(lambda moment=moment: list(tmp_path.glob(moment)))
-        end(process)
-        assert process.returncode == -9
+        kill_when(process, tmp_path, moment)
     last = python(ROOT / "train.py", *whole.words, cwd=tmp_path)
     assert last.returncode == 0
     assert re.search(r"fold 1: resuming after epoch \d of 3", last.stdout)
@@ -158,10 +163,7 @@ def test_a_sweep_killed_twice_is_compared_to_the_same_bytes(cohort, tmp_path, st
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     killed.mkdir()
     for moment in ("*/fold-0/last.ckpt", "*/fold-1/last.ckpt"):
-        process = started(*words, cwd=killed)
-        wait_until(lambda moment=moment: list((killed / "runs/ablation_small").glob(moment)))
-        end(process)
-        assert process.returncode == -9
+        kill_when(started(*words, cwd=killed), killed / "runs/ablation_small", moment)
     written = []
     for folder in (killed, whole):
         folder.mkdir(exist_ok=True)

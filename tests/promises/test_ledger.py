@@ -9,14 +9,14 @@ from hashlib import sha256
 
 import pytest
 
+from lymphoml.cli.config import run_config
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
-from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.predict import predict
 from lymphoml.runs.prediction_folder import made_from
 from lymphoml.runs.test_set_log import LEDGER, UsageCount, count_uses, record
 from tests.fake_kaggle import COMPETITION, TOKEN
-from tests.promises.jobs import CLINICAL, refused
+from tests.promises.jobs import refused
 from tests.promises.journey import PATIENTS
 from tests.reports.fabricate import list_files, make_small_run
 
@@ -121,10 +121,9 @@ def test_a_changed_line_is_unreadable(tmp_path):
         assert count_uses([tmp_path]) == UsageCount(0, 0, attempts=1, confirmed=0, torn=1), changed
 
 
-def test_nothing_is_predicted_unrecorded(configured, tmp_path):
+def test_nothing_is_predicted_unrecorded(run, cohort, tmp_path):
     """a ledger that cannot be written → no prediction is made, no file is written"""
-    run, config = tmp_path / "run", configured(*CLINICAL, "trainer.max_epochs=1")
-    cross_validate(config, run)
+    config = run_config(run, {"root": str(cohort)}, {})
     with pytest.raises(InputError):  # nor a prediction recorded that is not made
         predict(run, {run: config}, tmp_path / "out", "unlabelled", ("ID", "=LABEL"))
     assert not (run / LEDGER).exists()

@@ -111,13 +111,11 @@ def test_what_vanishes_is_no_link(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_predictions_at_once(cohort, tmp_path, started):
+def test_two_predictions_at_once(run, cohort, tmp_path, started):
     """two predictions into one folder at once → two whole files, each of one of them"""
-    words = [ROOT / "train.py", *RUN, "trainer.max_epochs=1", f"data.root={cohort}"]
-    assert started(*words, cwd=tmp_path).wait() == 0
     words = [ROOT / "predict.py", "run=run", f"data.root={cohort}"]
     both = [started(*words, cwd=tmp_path) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     for name in ("predictions", "submission"):
-        assert len((tmp_path / f"run/test/{name}.csv").read_text().splitlines()) == 4
-    assert not list((tmp_path / "run/test").glob(".*"))
+        assert len((run / f"test/{name}.csv").read_text().splitlines()) == 4
+    assert not list((run / "test").glob(".*"))

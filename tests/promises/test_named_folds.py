@@ -103,7 +103,7 @@ def test_named_folds_have_a_folder_and_a_submission_of_their_own(runs, cohort, c
     assert "models of other folds" in refused(capsys, *submit, "folds=[1]")
 
 
-def test_no_named_model_predicts_whom_it_trained_on(runs, cohort, capsys):
+def test_no_named_model_predicts_its_training_patients(runs, cohort, capsys):
     """`patients=all folds=[0]` → the patients that the model trained on are counted in a line and
     left out; where it trained on all, refused"""
     stored = pd.read_csv("both/fold-0/predictions.csv").set_index("patient")["probability"]

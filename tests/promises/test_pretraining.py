@@ -27,7 +27,8 @@ from lymphoml.runs.naming import leaves
 from lymphoml.runs.prepare import RunEncoders
 from lymphoml.training.checkpoint import load_checkpoint
 from tests.features.test_encoder_weights import HALF, OF_TIMM, published
-from tests.promises.jobs import TINY, outcome, predict, refused, train_ends, wait_until
+from tests.promises import jobs
+from tests.promises.jobs import TABLE, TINY, errors, outcome, predict, refused, train_ends
 from tests.reports.fabricate import list_files
 
 slow = pytest.mark.slow
@@ -61,11 +62,6 @@ def encoder(cohort, cache, *words):
 @pytest.fixture(scope="module")
 def whole(cohort, tmp_path_factory):
     return encoder(cohort, tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture
-def copied(cohort, tmp_path):
-    return shutil.copytree(cohort, tmp_path / "copy")
 
 
 @pytest.mark.parametrize(("stop", "corrupt"), [
@@ -106,27 +102,26 @@ def test_killed_pretraining_ends_in_the_same_bytes(cohort, whole, tmp_path, star
     words = ["-m", "lymphoml", "pretrain", "cohort=synthetic", f"data.root={cohort}",
              "out=out.safetensors", "trainer.num_threads=1", *USED]  # fmt: skip
     process = started(*words, cwd=tmp_path)
-    wait_until(lambda: list(tmp_path.glob(".cache/pretrained/*/last.ckpt")))
+    jobs.wait_until(lambda: list(tmp_path.glob(".cache/pretrained/*/last.ckpt")))
     process.kill()
     assert process.wait(10) == -9
     assert started(*words, cwd=tmp_path).communicate()[1] == ""
     assert (tmp_path / "out.safetensors").read_bytes() == whole
 
 
-def test_no_label_is_read(whole, copied, tmp_path):
+def test_no_label_is_read(whole, cohort, tmp_path):
     """labels are permuted before pretraining → the encoder keeps its bytes"""
-    path = copied / "trainset" / "trainset_true.csv"
-    table = pd.read_csv(path, dtype=str)
-    before = table["LABEL"].to_list()
-    table["LABEL"] = np.random.default_rng(0).permutation(table["LABEL"])
-    table.to_csv(path, index=False)
-    assert table["LABEL"].to_list() != before
-    assert encoder(copied, tmp_path) == whole
+    shuffled = np.random.default_rng(0).permutation
+    other = jobs.edited(cohort, tmp_path / "other", LABEL=lambda table: shuffled(table["LABEL"]))
+    before, after = (pd.read_csv(root / TABLE)["LABEL"] for root in (cohort, other))
+    assert not after.equals(before)
+    assert encoder(other, tmp_path) == whole
 
 
-def test_a_fold_never_opens_its_validation_patients(configured, copied, tmp_path):
+def test_a_fold_never_opens_its_validation_patients(configured, cohort, tmp_path):
     """a fold's held-out images are changed or corrupt, and its encoder is pretrained → the fold's
     encoder keeps its bytes: held-out images are never opened"""
+    copied = shutil.copytree(cohort, tmp_path / "copy")
     words = [*WEIGHTS, f"data.root={copied}"]
     everyone = load_cohort(configured(*words).data)
     folds = make_folds(everyone.labelled.table, 2, 1, 0)
@@ -169,6 +164,18 @@ def test_a_file_begins_an_encoder_that_stays_as_it_is(configured, cohort, tmp_pa
     assert not (tmp_path / "other").exists()
 
 
+def assert_first_features(out, cohort, network, mean_and_deviation=None):
+    with np.load(out) as file:
+        path = cohort / "trainset" / file["patient"][0] / file["image"][0]
+        image = torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1)[None]
+        unit = to_unit(image)
+        if mean_and_deviation:
+            unit = (unit - mean_and_deviation) / mean_and_deviation
+        with torch.inference_mode():
+            expected = network(unit)[0]
+        torch.testing.assert_close(torch.from_numpy(file["features"][0]), expected)
+
+
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_features_are_those_of_the_network_of_the_weights(norm, cohort, tmp_path, capsys):
     """`features` with weights of a network with BatchNorm or GroupNorm, and a classifier → its
@@ -182,15 +189,9 @@ def test_features_are_those_of_the_network_of_the_weights(norm, cohort, tmp_path
     out, weights = tmp_path / "out.npz", f"weights={tmp_path / 'weights.pt'}"
     main(["features", *words, "encoder=resnet10_quarter", weights, f"out={out}"])
     assert "weights.pt: not part of the encoder, dropped: fc.weight\n" in capsys.readouterr().out
-    with np.load(out) as file:
-        path = cohort / "trainset" / file["patient"][0] / file["image"][0]
-        image = torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1)[None]
-        with torch.inference_mode():
-            expected = network(to_unit(image))[0]
-        torch.testing.assert_close(torch.from_numpy(file["features"][0]), expected)
-    with pytest.raises(SystemExit, match="2"):
-        main(["features", *words, "encoder=resnet18", weights])
-    assert "weights.pt has no conv1.weight" in capsys.readouterr().err
+    assert_first_features(out, cohort, network)
+    lines = errors(capsys, lambda: main(["features", *words, "encoder=resnet18", weights]))
+    assert any("weights.pt has no conv1.weight" in line for line in lines)
 
 
 def test_released_weights_are_a_features_encoder(cohort, tmp_path, monkeypatch, capsys):
@@ -221,12 +222,7 @@ def test_a_published_encoder_brings_its_preprocessing(configured, cohort, tmp_pa
     assert "data.normalize_images='{mean:[0.5,0.5,0.5],std:[0.5" in capsys.readouterr().out
     network = timm_encoder(timm, img_size=32, embed_dim=16, depth=1, num_heads=2).eval()
     network.load_state_dict(load_file(folder / "model.safetensors"))
-    with np.load(out) as file:
-        path = cohort / "trainset" / file["patient"][0] / file["image"][0]
-        image = torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1)[None]
-        with torch.inference_mode():
-            expected = network((to_unit(image) - 0.5) / 0.5)[0]
-        torch.testing.assert_close(torch.from_numpy(file["features"][0]), expected)
+    assert_first_features(out, cohort, network, mean_and_deviation=0.5)
 
     run = ["model/encoder=timm", f"model.encoder.name={timm}", f"model.encoder.weights={folder}"]
     run += ["model.encoder.norm=batch", "+model.encoder.trainable=false"]
@@ -320,8 +316,5 @@ def test_pretraining_counts_where_it_is_used(configured, tmp_path, capsys):
 
 def test_divergence_is_a_line(cohort, tmp_path, capsys):
     """a loss of pretraining is NaN or Inf → one line names epoch and batch; exit code 1"""
-    with pytest.raises(SystemExit) as left:
-        encoder(cohort, tmp_path, "pretrain.lr=1e30")
-    assert left.value.code == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = errors(capsys, lambda: encoder(cohort, tmp_path, "pretrain.lr=1e30"), code=1)
     assert line.startswith("error: pretraining, epoch 1, batch ")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.promises.jobs import ROOT, end, one_line, outcome, python, start, wait_until
+from tests.promises.test_failing_jobs import one_job_fails
 from tests.promises.test_slurm import SWEEP, learnt
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -83,17 +84,11 @@ def test_a_lost_node_ends_in_the_same_bytes(cohort, nodes, tmp_path):
 def test_a_failed_job_is_one_line(cohort, nodes, tmp_path):
     """a training on Ray fails; no node has a GPU; there is no cluster → one line with the job's
     name, the others run, exit code 1; one line, exit code 2"""
-    words = ["-m", "lr=3e38,1e-3", "data=synthetic", "logger=none", "trainer.max_epochs=1",
-             "data.folds=2", "model/fusion=clinical", f"data.root={cohort}", *RAY]  # fmt: skip
-    done = python(ROOT / "train.py", *words, nodes.address, cwd=tmp_path, limit=300)
-    assert done.returncode == 1, done.stderr
-    (line,) = (each for each in done.stderr.splitlines() if each.startswith("error"))
-    assert "lr=3e+38" in line
-    assert "fold 0, epoch 1" in line
-    assert len([*tmp_path.glob("runs/cv/*/metrics.json")]) == 1
+    one_job_fails(cohort, tmp_path, *RAY, nodes.address)
+    words = ["-m", "lr=1e-3", "data=synthetic", f"data.root={cohort}", *RAY, nodes.address]
     refused = {"hydra.launcher.num_gpus=1": "no node has as many; the nodes have 1 and 0",
                "hydra.launcher.address=127.0.0.1:9": "address=127.0.0.1:9"}  # fmt: skip
     for word, reason in refused.items():
-        done = python(ROOT / "train.py", *words, nodes.address, word, cwd=tmp_path)
+        done = python(ROOT / "train.py", *words, word, cwd=tmp_path)
         assert done.returncode == 2
         assert reason in one_line(done.stderr)

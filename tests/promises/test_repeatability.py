@@ -14,7 +14,7 @@ from scipy.special import logit
 from lymphoml.cli.main import main
 from lymphoml.runs import repeatability
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import CLINICAL, TABLE, files, refused
+from tests.promises.jobs import edited, files, refused
 
 RESULT = Path("run/repeatability.json")
 FEATURES = ["model/encoder=identity", "data/features=morphology", "data.repeats=2"]
@@ -67,14 +67,12 @@ def test_the_same_seed_gives_the_same_bytes_or_none(command, capsys):
         assert "python -m lymphoml repeatability run=run" in refused(capsys, "report", "run=run")
 
 
-def test_a_run_that_cannot_be_measured_is_refused(command, configured, cohort, capsys):
+def test_a_run_that_cannot_be_measured_is_refused(command, clinical_run, cohort, capsys):
     """repeatability of a run without images, an ensemble, without a checkpoint, or of a cohort that
     has changed since → refused in a line, nothing written"""
-    cross_validate(configured(*CLINICAL, "trainer.max_epochs=1"), Path("clinical"))
+    shutil.copytree(clinical_run, "clinical")
     main(["ensemble", "runs=[run,other]", "out=both"])
-    changed = Path(shutil.copytree(cohort, "changed"))
-    table = pd.read_csv(changed / TABLE)
-    table.assign(LYMPH_COUNT=table["LYMPH_COUNT"] + 1).to_csv(changed / TABLE, index=False)
+    changed = edited(cohort, Path("changed"), LYMPH_COUNT=lambda table: table["LYMPH_COUNT"] + 1)
     before = files(Path())
     for run, word, message in (
         ("clinical", command[2], "uses no images"),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lymphoml.cli.main import main
-from tests.promises.jobs import files
+from tests.promises.jobs import few, files
 from tests.promises.test_fuzz_overrides import words_of
 
 TRIALS, QUICK = 60, 8
@@ -111,10 +111,7 @@ def right():
     return {}
 
 
-@pytest.mark.parametrize(
-    "trial",
-    [pytest.param(each, marks=() if each < QUICK else pytest.mark.slow) for each in range(TRIALS)],
-)
+@pytest.mark.parametrize("trial", few(range(TRIALS), *range(QUICK)))
 def test_a_changed_run_is_refused_or_gives_the_same_numbers(
     trial, two_runs, right, cohort, tmp_path, monkeypatch, capsys
 ):

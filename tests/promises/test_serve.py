@@ -4,7 +4,6 @@ import io
 import random
 import re
 import socket
-import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.promises.jobs import ROOT, end, start
+from tests.promises.test_hostile_images import png
 
 SERVER = """
 from lymphoml.cli.config import data_config
@@ -48,13 +48,7 @@ def picture(level=100, size=64, kind="JPEG"):
 
 def bomb(width=60_000):
     """A PNG of few bytes that says it has 3.6 billion pixels."""
-
-    def chunk(kind, content):
-        head = struct.pack(">I", len(content)) + kind + content
-        return head + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, width, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return png(width, width, data=zlib.compress(bytes(1000)))
 
 
 def hostile(draw):

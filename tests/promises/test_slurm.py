@@ -17,16 +17,7 @@ from lymphoml.cli.train import train
 from lymphoml.core.errors import RuntimeFailure, as_user_error
 from lymphoml.runs.fold_lock import fold_lock
 from lymphoml.training.checkpoint import load_checkpoint
-from tests.promises.jobs import (
-    ENCODER,
-    ROOT,
-    alive,
-    one_line,
-    outcome,
-    python,
-    start,
-    wait_until,
-)
+from tests.promises.jobs import ENCODER, ROOT, alive, one_line, outcome, python, start, wait_until
 from tests.promises.test_locks import HOLDER
 from tests.promises.test_stopping import ADVICE, ENDLESS, HANDLERS, SOON
 

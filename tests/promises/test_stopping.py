@@ -108,18 +108,15 @@ def test_a_stop_within_an_import(tmp_path, started):
 @pytest.mark.parametrize(("how", "script", "command", "count"), [
     ("TERM", "predict.py", [], 1), ("INT", "lymphoml/__main__.py", ["predict"], 4),
 ])  # fmt: skip
-def test_every_command_stops(cohort, tmp_path, how, script, command, count):
+def test_every_command_stops(run, cohort, tmp_path, how, script, command, count):
     """SIGTERM or SIGINT to `predict.py` and `python -m lymphoml` → exit code 143 or 130, one
     line"""
-    root = f"data.root={cohort}"
-    words = [*RUN, "model/fusion=clinical", "trainer.max_epochs=1", root]
-    assert Trial(words, tmp_path).run().code == 0
-    moment = ("predict", count)
-    outcome = Trial([*command, "run=run", root], tmp_path, how, moment, script=script).run()
+    words, moment = [*command, "run=run", f"data.root={cohort}"], ("predict", count)
+    outcome = Trial(words, tmp_path, how, moment, script=script).run()
     printed = (tmp_path / "output.txt").read_text()
     assert outcome.code == CODES[how], printed
     assert printed.endswith("stopped; rerun the same command\n")
-    assert not (tmp_path / "run" / "test").exists()
+    assert not (run / "test").exists()
 
 
 def test_a_full_pipe_delays_nothing(tmp_path, started):

@@ -20,24 +20,10 @@ from lymphoml.runs.cross_validation import cross_validate
 from lymphoml.runs.known_patients import digest_person
 from lymphoml.runs.test_set_log import count_uses
 from lymphoml.runs.trained_on import TRAINED_ON, column_digests, differing_columns
-from tests.promises.jobs import CLINICAL, TABLE, configuration, files, refused, train_ends
+from tests.promises import jobs
+from tests.promises.jobs import CLINICAL, TABLE, files, refused, renamed, train_ends
 
 QUICK = [*CLINICAL, "trainer.max_epochs=1"]
-
-
-@pytest.fixture(scope="module")
-def trained(cohort, tmp_path_factory):
-    """A finished run of two folds."""
-    folder = tmp_path_factory.mktemp("trained")
-    cross_validate(configuration(cohort, folder / "cache", *QUICK), folder / "run")
-    return folder / "run"
-
-
-@pytest.fixture
-def run(trained, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(trained, "run")
-    return tmp_path / "run"
 
 
 def test_only_cohort_and_machine_may_differ(run, cohort, capsys):
@@ -53,21 +39,13 @@ def test_only_cohort_and_machine_may_differ(run, cohort, capsys):
     assert files(run) == before
 
 
-def fold_of_another_run(configured, cohort, run):
-    """Fold 1 of a run on a table with other counts, and of another learning rate."""
-    other = shutil.copytree(cohort, "other")
-    table = pd.read_csv(other / TABLE)
-    table["LYMPH_COUNT"] *= 10
-    table.to_csv(other / TABLE, index=False)
-    cross_validate(configured(*QUICK, f"data.root={other}", "lr=0.05", "fold=1"), Path("b"))
-    shutil.rmtree(run / "fold-1")
-    shutil.copytree("b/fold-1", run / "fold-1")
-
-
 def test_a_fold_of_another_run_is_refused(configured, cohort, run, capsys):
     """a fold that was trained on another table or with other settings, copied into a run → one line
     with what differs, exit code 2, nothing is averaged; the complete run is not read either"""
-    fold_of_another_run(configured, cohort, run)
+    other = jobs.edited(cohort, Path("other"), LYMPH_COUNT=lambda table: 10 * table["LYMPH_COUNT"])
+    cross_validate(configured(*QUICK, f"data.root={other}", "lr=0.05", "fold=1"), Path("b"))
+    shutil.rmtree(run / "fold-1")
+    shutil.copytree("b/fold-1", run / "fold-1")
     (run / "metrics.json").unlink()
     before = (run / "predictions.csv").read_bytes()
     (line,) = train_ends(capsys, configured(*QUICK), run)
@@ -93,45 +71,26 @@ def test_folds_that_changed_since_are_refused(configured, tmp_path, capsys):
     assert f"fold-1/{TRAINED_ON}: is of fold 0" in line
 
 
-def renamed(cohort, folder, part, prefix="B", patients=None):
-    """A copy of a cohort whose patients of a part have other ids."""
-    other = Path(shutil.copytree(cohort, folder))
-    (path,) = (other / part).glob("*.csv")
-    table = pd.read_csv(path, dtype=str)[:patients]
-    for number, patient in enumerate(table["ID"]):
-        (other / part / patient).rename(other / part / f"{prefix}{number:02}")
-    for left in (other / part).iterdir():
-        if left.is_dir() and not left.name.startswith(prefix):
-            shutil.rmtree(left)
-    table["ID"] = [f"{prefix}{number:02}" for number in range(len(table))]
-    table.to_csv(path, index=False)
-    return other
-
-
 def test_another_cohort_is_predicted_into_a_folder_of_its_own(run, cohort, capsys, tmp_path):
     """predict.py with another hospital's table, by default, or with out= of another cohort's
     predictions or a run → a folder of its own, refused; the run's own predictions stay"""
-    other = renamed(cohort, "other", "testset")
+    other = renamed(cohort, Path("other"), "testset")
     main(["predict", "run=run", f"data.root={cohort}"])
     own = files(run / "test")
     main(["predict", "run=run", f"data.root={other}"])
     assert "a folder of their own" in capsys.readouterr().out
     (folder,) = run.glob("test-*")
     assert set(pd.read_csv(folder / "submission.csv")["ID"]) == {"B00", "B01", "B02"}
-    for out in (run / "test", run):
-        assert "another cohort" in refused(
-            capsys, "predict", "run=run", f"data.root={other}", f"out={out}"
-        )
-    assert "another cohort" in refused(
-        capsys, "predict", "run=run", f"data.root={cohort}", f"out={folder}"
-    )
+    for root, out in ((other, run / "test"), (other, run), (cohort, folder)):
+        line = refused(capsys, "predict", "run=run", f"data.root={root}", f"out={out}")
+        assert "another cohort" in line
     assert files(run / "test") == own
 
 
 def test_only_the_runs_own_test_patients_are_submitted(run, cohort, capsys):
     """predictions of another cohort, copied to where submit looks, or changed there → refused in a
     line, nothing sent, nothing counted"""
-    main(["predict", "run=run", f"data.root={renamed(cohort, 'other', 'testset')}"])
+    main(["predict", "run=run", f"data.root={renamed(cohort, Path('other'), 'testset')}"])
     assert "run predict.py again" in refused(capsys, "submit", "run=run", "message=m")
     (folder,) = run.glob("test-*")
     folder.rename(run / "test")
@@ -150,19 +109,16 @@ def test_training_patients_under_other_ids_are_known(
     """another table with training patients under new ids, known by birth date and sex, also with
     female written for F, or by their images alone, since it has ages only → counted, and each
     predicted by the models that did not train on them; that persons cannot be known is said"""
-    run, folder = tmp_path / "run", "trainset"
-    by_person, words = known_by != "images", []
+    run, by_person, words, columns = tmp_path / "run", known_by != "images", [], {}
     cross_validate(configured(*(QUICK if by_person else ["trainer.max_epochs=1"])), run)
-    other = renamed(cohort, tmp_path / "other", folder, patients=6)
-    (path,) = (other / folder).glob("*.csv")
-    table = pd.read_csv(path, dtype=str)
     if known_by == "images":
-        table["LYMPH_COUNT"] = [str(10 + number) for number in range(6)]
+        columns = {"LYMPH_COUNT": range(10, 16)}
         words = ["data.columns.age={kind: numeric, column: LYMPH_COUNT}"]
     elif known_by != "person":
-        table["GENDER"] = table["GENDER"].str.upper().map({"F": "Female", "M": "male"})
+        spelled = {"F": "Female", "M": "male"}
+        columns = {"GENDER": lambda table: table["GENDER"].str.upper().map(spelled)}
         words = ["data.columns.sex.values={Female: female, male: male}"]
-    table.to_csv(path, index=False)
+    other = renamed(cohort, tmp_path / "other", patients=6, **columns)
     main(["predict", f"run={run}", f"data.root={other}", f"data.cache={tmp_path / 'cache'}",
           "patients=all", f"out={tmp_path / 'out'}", *words])  # fmt: skip
     printed = capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 
 from lymphoml.cli.main import main
 from lymphoml.data.synthetic.cohort import synthesize
-from tests.promises.jobs import TABLE, files, refused
+from tests.promises.jobs import TABLE, files, refused, renamed
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +104,11 @@ def test_patients_that_were_trained_on_are_refused(command, cohort, second, caps
     persons with new images; patients of one class → one line, exit code 2, nothing written"""
     before = files(Path("run"))
     assert "16 of these 16 patients are among" in refused(capsys, *command, f"data.root={cohort}")
-    renamed = shutil.copytree(cohort, tmp_path / "renamed")
-    table = pd.read_csv(renamed / TABLE, dtype=str)
     births = [f"{day}-03-1955" for day in range(10, 26)]
-    table.assign(ID="N" + table["ID"], DOB=births).to_csv(renamed / TABLE, index=False)
-    for each in table["ID"]:
-        (renamed / "trainset" / each).rename(renamed / "trainset" / f"N{each}")
-    line = refused(capsys, *command, f"data.root={renamed}")
+    other = renamed(cohort, tmp_path / "renamed", DOB=births)
+    line = refused(capsys, *command, f"data.root={other}")
     assert "(0 as persons, 16 by their images)" in line
-    own = table.iloc[0]
+    own = pd.read_csv(cohort / TABLE, dtype=str).iloc[0]
     mixed = shutil.copytree(second, tmp_path / "mixed")
     other = pd.read_csv(mixed / TABLE, dtype=str)
     other.loc[3, ["DOB", "GENDER"]] = own[["DOB", "GENDER"]]
