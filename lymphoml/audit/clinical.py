@@ -44,6 +44,8 @@ def value_ranges(cohort: Cohort, data: DataConfig) -> dict[str, dict[str, Any]]:
 
 def _outliers(values: pd.Series) -> list[str]:
     low, high = values.quantile([0.25, 0.75])
+    if low == high:  # mostly one value, as of 0 and 1: no measure of how far is far
+        return []
     reach = FENCE * (high - low)
     return [str(each) for each in values.index[(values < low - reach) | (values > high + reach)]]
 

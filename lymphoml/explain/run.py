@@ -197,7 +197,10 @@ def _check_methods(run: Path, config: TrainConfig, methods: Sequence[str]) -> No
                 f"hold feature vectors; give methods=[leave_one_out,measures]"
             )
         if config.data.eval_tta > 1:
-            raise InputError(f"methods: {of_pixels[0]} is of one view; set data.eval_tta=1")
+            raise InputError(
+                f"methods: {of_pixels[0]} is of one view, and {run} averages data.eval_tta="
+                f"{config.data.eval_tta} of them; give methods=[leave_one_out]"
+            )
     if "attention" in methods and not weighs_images(config.model):
         raise InputError(f"methods: attention: the pooling of {run} has no weights; leave it out")
     if MEASURES in methods and not config.data.holds_features:

@@ -92,15 +92,11 @@ def strongest(effects: Float[np.ndarray, " n"], most: int = CELLS) -> list[Int[n
 
 
 def cell_effects(found: Explanations | None) -> dict[str, pd.Series] | None:
-    """Return of each patient the effect of each image, in logits; None where it is not known.
-
-    By `leave_one_out`, else by another method that gives an effect; attention is a weight.
-    """
+    """Return what each patient's logit loses without each image; None without `leave_one_out`."""
     if found is None:
         return None
     cells = found.tables["cells"]
-    methods = [each for each in (LEAVE_ONE_OUT, *OF_PIXELS) if each in set(cells["method"])]
-    if not methods:
+    rows = cells[cells["method"] == LEAVE_ONE_OUT].set_index("image")
+    if rows.empty:
         return None
-    rows = cells[cells["method"] == methods[0]].set_index("image")
     return {str(patient): each["effect"] for patient, each in rows.groupby("patient")}

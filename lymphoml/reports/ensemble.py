@@ -31,6 +31,12 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     if nested := [run.path for run in members if ENSEMBLE in run.config]:
         raise InputError(f"runs: {nested[0]} is an ensemble itself; give its members instead")
     align(members)
+    weights = [(run.config.get("loss") or {}).get("pos_weight") for run in members]
+    if other := [run for run, each in zip(members, weights, strict=True) if each != weights[0]]:
+        raise InputError(
+            f"runs: loss.pos_weight differs between {paths[0]} and {other[0].path}, so "
+            f"their mean has no calibration of its own; give runs of one"
+        )
     names = [path.resolve().name for path in paths]
     reject_symlinks(out)
     _check_out(out, names)

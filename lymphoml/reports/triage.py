@@ -69,13 +69,14 @@ def make_rule(
         "folds": run.config["data"]["folds"], "repeats": int(run.repeat.nunique()),
         "prevalence": prevalence, "outcomes": outcomes, "baseline": baseline,
     }  # fmt: skip
-    return rule | {"assumptions": assumptions(rule)}
+    data = run.config["data"]
+    return rule | {"assumptions": assumptions(rule, data.get("site_folds") or data["folds_csv"])}
 
 
-def assumptions(rule: dict[str, Any]) -> list[str]:
-    """What the guarantees assume; docs/method.md has the derivations."""
-    bound = "no bound is known for means over repeats"
-    if rule["repeats"] == 1 and rule["n_tumoral"]:
+def assumptions(rule: dict[str, Any], of_any_size: object = False) -> list[str]:
+    """What the guarantees assume, of folds `of_any_size` perhaps; docs/method.md derives them."""
+    bound = f"no bound is known for {'folds of any size' if of_any_size else 'means over repeats'}"
+    if rule["repeats"] == 1 and rule["n_tumoral"] and not of_any_size:
         worst = rule_out.worst_average(rule["rank"], rule["n_tumoral"], rule["folds"])
         bound = f"the average sensitivity is at least {_round_down(worst)} (Barber et al. 2021)"
     return [

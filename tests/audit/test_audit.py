@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 
+import pandas as pd
 import pytest
 from PIL import Image
 
+from lymphoml.audit.clinical import _outliers
 from lymphoml.audit.run import audit
 from lymphoml.cli.cohort_commands import Audit
 from lymphoml.core.errors import InputError
@@ -118,6 +120,7 @@ def test_outliers_and_too_few_of_a_class(data, root):
          ("^P3,1,", "P3,0,"))  # fmt: skip
     content = audit(data)
     assert content["ranges"]["lymphocyte_count"]["outliers"] == ["P1"]
+    assert _outliers(pd.Series([0.0] * 8 + [1.0] * 2)) == []  # the quartiles are one value
     assert content["classes"]["max_folds"] == 0
     assert [each["topic"] for each in of(content, "error")] == ["class"]
 

@@ -164,6 +164,8 @@ def test_one_site_is_left_out_at_a_time(smears, trained, capsys):
         assert shown in next(line for line in printed.splitlines() if f"site {site}," in line)
         assert f"{site} ({len(rows)})" in page
     assert "one site left out at a time; records of one person, by birth date and sex" in page
+    assert "see the scores of each site" in page
+    assert "the run has no clusters" not in page
     bags = torch.load(run / "fold-0" / "last.ckpt", weights_only=True)["BagDataModule"]
     assert list(bags["schema"]) == ["age", "lymphocyte_count"]
 

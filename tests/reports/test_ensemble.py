@@ -84,6 +84,11 @@ def test_only_what_members_share_is_kept(members, tmp_path):
     assert not (out / "baselines.csv").exists()
     with pytest.raises(InputError, match="is an ensemble itself"):
         write_ensemble([members[0], out], tmp_path / "other")
+    content["loss"] = {"pos_weight": "balanced"}
+    (members[2] / "config.yaml").write_text(yaml.safe_dump(content))
+    list_files(members[2])
+    with pytest.raises(InputError, match=r"loss\.pos_weight differs"):
+        write_ensemble(members, out)
 
 
 def test_certainty_stays_finite():

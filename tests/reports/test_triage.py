@@ -8,7 +8,7 @@ from rich.console import Console
 from lymphoml.core.errors import InputError
 from lymphoml.reports.triage import set_rule
 from lymphoml.runs.triage_rule import read_rule
-from tests.reports.fabricate import list_files, make_baselines, make_run
+from tests.reports.fabricate import CONFIG, config, list_files, make_baselines, make_run
 
 
 @pytest.fixture
@@ -37,6 +37,13 @@ def test_the_rule_is_written_and_its_counts_are_those_of_the_predictions(run):
         assert words in text
     sure, _ = make_rule(run, guarantee="confidence")
     assert sure["threshold"] == rule["outcomes"]["confidence"]["threshold"] == tumoral[1]
+
+
+def test_folds_of_any_size_have_no_bound(tmp_path):
+    data = CONFIG["data"] | {"folds_csv": "folds.csv"}
+    _, text = make_rule(make_run(tmp_path / "run", config(data=data)))
+    assert "no bound is known for folds of any size" in text
+    assert "Barber" not in text
 
 
 def test_a_small_cohort_abstains_and_says_how_many_it_would_need(tmp_path):

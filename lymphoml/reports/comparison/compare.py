@@ -241,6 +241,9 @@ def _difference(run: Run, table: pd.DataFrame, first: Run, known: pd.DataFrame) 
         value, wanted = run.config["data"][key], first.config["data"][key]
         if value != wanted:
             return f"data.{key} is {value} here and {wanted}"
+    strata = [each.config["data"].get("hard_stratum") for each in (run, first)]
+    if strata[0] != strata[1]:
+        return f"data.hard_stratum is {strata[0]} here and {strata[1]}"
     if columns := differing_tables(run.path, first.path):
         return f"{', '.join(columns)} of the clinical table has other values than"
     keys = ["patient", "fold", "label"]

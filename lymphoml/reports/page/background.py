@@ -137,6 +137,9 @@ def _fields(run: Run, choices: Choices) -> dict[str, Any]:
     return count_patients(run) | {
         "evaluation": "see validation on other cohorts" if evaluated else none,
         "external": " and validation on other patients" if evaluated else "",
+        "clusters": "see the scores of each site"
+        if run.metrics.get("sites")
+        else "n/a: the run has no clusters, such as hospitals",
         "audit": "see the audit of the data" if choices.audit else "",
         "predictors": ", ".join([*images, *clinical]),
         "missing": MISSING.get(data.get("missing"), ""),

@@ -249,6 +249,13 @@ def test_runs_that_differ_are_refused_with_a_difference_each(tmp_path, changed, 
         assert str(tmp_path / "a") in problem
 
 
+def test_runs_of_other_hard_strata_are_refused(tmp_path):
+    runs = [save(tmp_path / name) for name in "ab"]
+    runs[1].config["data"]["hard_stratum"] = {"column": "lymphocyte_count", "max": 20}
+    with pytest.raises(InputError, match=r"data\.hard_stratum is .*20"):
+        align(runs)
+
+
 @pytest.mark.parametrize("changed", [
     change("probability", np.nan), change("probability", 1.5),
     pd.concat([TWELVE, TWELVE.iloc[[3]]]), TWELVE.drop(index=3),
