@@ -32,35 +32,31 @@ NO_MAP = "give methods=[leave_one_out,occlusion]"
 
 
 def grad_cam(
-    model: MILModel, images: Bytes, transform: Transform, clinical: Float[Tensor, " k"],
-    layer: str | None = None,
-) -> tuple[Maps, Float[Tensor, " n"]]:  # fmt: skip
+    model: MILModel, images: Bytes, transform: Transform, clinical: Float[Tensor, " k"]
+) -> tuple[Maps, Float[Tensor, " n"]]:
     """Return Grad-CAM's map of each image, and the squared norm of the gradient that it has.
 
     Selvaraju et al. 2017, without its ReLU. Where the encoder's features are the mean over
     positions of its last activations (c h w), the gradient of the logit by them is that by the
-    features over h w, at all positions: no backward pass through the encoder. `layer` names another
-    module of the encoder, whose output is taken. An image of gradient 0 (a pooling that passes it
-    over) has no map. Raises InputError for an encoder without such a mean.
+    features over h w, at all positions: no backward pass through the encoder. An image of gradient
+    0 (a pooling that passes it over) has no map. Raises InputError for an encoder without such a
+    mean.
     """
-    at = _mean_layer(model.encoder) if layer is None else layer
+    layer = _mean_layer(model.encoder)
     kept: list[Tensor] = []
     parts: list[Tensor] = []
     chunks = images.split(CHUNK)
     for chunk in chunks:
-        features, activations = _encode(model, transform(chunk), at, before=layer is None)
-        if layer is None and not _is_mean(features, activations):
+        features, activations = _encode(model, transform(chunk), layer)
+        if not _is_mean(features, activations):
             raise InputError(f"the encoder's features are no mean over positions; {NO_MAP}")
         parts.append(features)
-        if layer is None and activations.nbytes * len(chunks) <= KEPT_BYTES:
+        if activations.nbytes * len(chunks) <= KEPT_BYTES:
             kept.append(activations)
     gradient = logit_gradient(model, torch.cat(parts), clinical)
     maps = []
     for number, (chunk, towards) in enumerate(zip(chunks, gradient.split(CHUNK), strict=True)):
-        if layer is not None:
-            maps.append(layer_map(model, transform(chunk), at, towards))
-            continue
-        activations = kept[number] if kept else _encode(model, transform(chunk), at, True)[1]
+        activations = kept[number] if kept else _encode(model, transform(chunk), layer)[1]
         height, width = activations.shape[2:]
         maps.append(torch.einsum("nc,nchw->nhw", towards, activations) / (height * width))
     return torch.cat(maps), gradient.square().sum(1)
@@ -155,9 +151,9 @@ def _is_mean(features: Tensor, activations: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _encode(model: Any, pixels: Tensor, layer: str, before: bool) -> tuple[Tensor, Tensor]:
-    """Return the features, and what goes into `layer` or, unless `before`, comes out of it."""
-    with _seen(model.encoder.get_submodule(layer), before) as seen:
+def _encode(model: Any, pixels: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """Return the features, and what goes into `layer`."""
+    with _seen(model.encoder.get_submodule(layer), before=True) as seen:
         return model.encoder(pixels), seen[0]
 
 
