@@ -9,12 +9,15 @@ from benchmarks.mil_unit_tests.__main__ import main
 from benchmarks.mil_unit_tests.bags import POISON, UNIT_TESTS, Bags, digit_bags
 from benchmarks.mil_unit_tests.trial import Effort, Result, try_pooling
 from tests.models.options import POOLINGS
+from tests.promises.jobs import few
 
 COUNT = 100
 QUICK = Effort(bags=300, test_bags=200, steps=150, batch=32)
 # Poolings of scores: an instance can only be evidence for its bag. With a linear layer on top, the
 # others also learn what is evidence against it.
 KEEP = {"max_score", "top_fraction", "noisy_or_mean", "noisy_or"}
+# Of each kind one: scores, a mean, attention, scores beside attention, statistics.
+KINDS = ["noisy_or_mean", "mean", "attention", "dsmil", "distribution"]
 
 
 def split(bags: Bags):
@@ -57,10 +60,7 @@ def test_training_and_test_share_no_digit():
     assert not set(map(tuple, bags[0])) & set(map(tuple, bags[1]))
 
 
-@pytest.mark.parametrize("name", [
-    name if name in ("mean", "noisy_or_mean") else pytest.param(name, marks=pytest.mark.slow)
-    for name in POOLINGS
-])  # fmt: skip
+@pytest.mark.parametrize("name", few(KINDS, "noisy_or_mean", "mean"))
 def test_poolings_of_scores_and_no_others_pass_single_concept(name):
     result = try_pooling(POOLINGS[name], UNIT_TESTS["single_concept"], 0, QUICK)
     assert result.verdict().startswith("violates") == (name not in KEEP), result
@@ -69,7 +69,7 @@ def test_poolings_of_scores_and_no_others_pass_single_concept(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", POOLINGS)
+@pytest.mark.parametrize("name", KINDS)
 def test_poolings_of_scores_and_no_others_pass_two_concepts_and_all_find_nines(name):
     result = try_pooling(POOLINGS[name], UNIT_TESTS["two_concepts"], 0, QUICK)
     assert result.verdict().startswith("violates") == (name not in KEEP), result

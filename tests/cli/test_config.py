@@ -141,9 +141,11 @@ def test_every_choice_is_in_its_sweep_and_changes_one_thing(sweep, group):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sweep", ["ablation", "choices", "folds", "pixels", "presets"])
-@pytest.mark.parametrize("launcher", [None, "basic", "joblib", "slurm", "submitit_local", "ray"])
-def test_every_sweep_composes_with_every_launcher(sweep, launcher):
+@pytest.mark.parametrize(("sweep", "launcher"), [
+    *((sweep, None) for sweep in ("ablation", "choices", "folds", "pixels", "presets")),
+    *(("ablation", each) for each in ("basic", "joblib", "slurm", "submitit_local", "ray")),
+])  # fmt: skip
+def test_every_sweep_and_every_launcher_composes(sweep, launcher):
     overrides = [f"hydra.searchpath=[file://{CONF}]"]
     overrides += [f"hydra/launcher={launcher}"] if launcher else []
     with initialize_config_dir(str(SWEEPS), version_base="1.3"):
@@ -232,14 +234,6 @@ def test_all_problems_of_a_section_are_reported_together(config):
     with pytest.raises(InputError) as refused:
         config.replace({"data.crop": 0, "data.folds": "many", "lr": -1, "surprise": 1})
     assert len(refused.value.problems) == 4
-
-
-@pytest.mark.parametrize("override", [
-    "optm=sgd", "lr=abc", "data.max_instnces=3", "optim=sdg", "model/pooling=median", "+x=1",
-])  # fmt: skip
-def test_unknown_keys_and_options_of_the_command_line_are_refused(override):
-    with pytest.raises((HydraException, InputError)):
-        compose_config(override)
 
 
 def test_a_number_is_a_name_and_whole_numbers_are_numbers():

@@ -8,17 +8,15 @@ import yaml
 
 from lymphoml.cli.config import compose_config
 from lymphoml.runs.cross_validation import cross_validate
+from tests.promises.jobs import TINY
 
 ROOT = Path(__file__).parents[2]
 SWEEP = yaml.safe_load((ROOT / "sweeps" / "presets.yaml").read_text())
 PRESETS = SWEEP["hydra"]["sweeper"]["params"]["experiment"].split(",")
-# In tests of features, training and benchmarks.
-ELSEWHERE = {"best", "morphology", "default", "paper"}
-SMALL = ["data=synthetic", "data.folds=2", "fold=0", "data.crop=null", "data.resize=null",
-         "data.train_bag_size=2", "data.image_baselines=[]", "pretrain.crop=null",
-         "pretrain.resize=null", "pretrain.batch_size=16", "pretrain.epochs=1", "logger=none",
-         "trainer.max_epochs=1", "trainer.num_threads=1",
-         "trainer.enable_progress_bar=false"]  # fmt: skip
+# In tests of features, runs, benchmarks and explanations, and the promises of pretraining.
+ELSEWHERE = {"best", "morphology", "default", "paper", "simclr_abmil", "trained_linear"}
+SMALL = [*TINY, "fold=0", "data.crop=null", "data.resize=null", "data.train_bag_size=2",
+         "trainer.max_epochs=1"]  # fmt: skip
 OFFLINE = {"lcsdn": ["model.encoder.weights=null"]}  # ImageNet's are a download
 
 

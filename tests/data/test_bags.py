@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.bags import Bag, BagDataset, EpochSampler, collate, shuffled_owners
@@ -85,15 +84,6 @@ def test_training_order_is_a_permutation_keyed_by_epoch():
     evaluation = EpochSampler(3, seed=0, training=False)
     evaluation.set_epoch(9)  # the order and the subset of images stay
     assert list(evaluation) == [(0, 0), (0, 1), (0, 2)]
-
-
-def test_worker_processes_change_nothing():
-    def batches(workers):
-        order = EpochSampler(3, 0, training=True)
-        loader = DataLoader(dataset(4), 2, sampler=order, collate_fn=collate, num_workers=workers)
-        return [(b.ids, b.images.tolist()) for b in loader]
-
-    assert batches(0) == batches(2)
 
 
 def test_shuffled_bags_keep_label_and_clinical_values_and_change_the_images():

@@ -9,6 +9,7 @@ from lymphoml.data.settings import RESERVED
 DATA = data_config("lymphocytosis", {})
 COLUMN = {"kind": "numeric", "column": "X"}
 TEXTS = {"kind": "categorical", "column": "X"}
+SEX = TEXTS | {"values": {"F": "F"}, "role": "sex"}
 
 
 @pytest.mark.parametrize(("changes", "told"), [
@@ -27,6 +28,11 @@ TEXTS = {"kind": "categorical", "column": "X"}
     ({"columns.extra": COLUMN | {"column": "LABEL"}}, "the patient's id and label"),
     ({"columns.extra": TEXTS | {"values": {True: "y"}}}, "quote what YAML"),
     ({"columns.extra": TEXTS | {"values": {"y": None}}}, "quote what YAML"),
+    ({"site_column": "LYMPH_COUNT"}, "data.clinical: lymphocyte_count is data.site_column"),
+    ({"person_column": "LABEL"}, "data.person_column=LABEL: is the column of ids or labels"),
+    ({"site_column": "S", "layout": "mil_table"}, "data.site_column=S: a file of bags has none"),
+    ({"columns": DATA.to_dict()["columns"] | dict.fromkeys(("sex", "gender"), SEX)},
+     "is sex or gender the person's sex"),
     *(({f"columns.{name}": COLUMN}, "name is reserved") for name in RESERVED),
 ])  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(changes, told):

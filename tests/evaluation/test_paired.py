@@ -107,22 +107,6 @@ def test_standard_errors_are_those_of_independent_patients():
     assert difference.standard_error == pytest.approx(variance**0.5 / 2, rel=0.02)
 
 
-def test_each_model_has_a_row_per_score():
-    labels, models = simulate(np.random.default_rng(0), (40, 20), [2.0, 2.0, 1.0])
-    named = dict(zip("abc", models[:, None], strict=True))
-    others = {name: named[name] for name in "ac"}
-    table = compare(labels, others, named["b"], resamples=300, seed=3)
-    assert table["p_holm"].tolist() == holm(table["p"]).tolist()
-    table = table.set_index(["model", "score"])
-    assert list(table.index) == [(name, score) for name in "ac" for score in PAIR_SCORES]
-    for name in "ac":
-        differences = paired_differences(labels, named[name], named["b"], 300, 3)
-        for score, (*values, error) in differences.items():
-            row = table.loc[(name, score)]
-            assert row[["value", "low", "high", "p"]].tolist() == values
-            assert row["detectable"] == smallest_detectable(error)
-
-
 def test_holm_by_hand():
     """Sorted 0.01 0.02 0.03 0.04 times 4 3 2 1, then never falling."""
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])

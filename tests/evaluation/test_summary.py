@@ -76,17 +76,6 @@ def test_each_fold_has_the_scores_and_intervals_of_its_own_patients():
             assert score == {"value": fold[name]} | limits
 
 
-def test_row_order_changes_nothing(strata):
-    table = predictions(repeats=2)
-    first, second = (
-        summary(rows, strata=strata) for rows in (table, table.sample(frac=1, random_state=1))
-    )
-    for a, b in zip(first["folds"], second["folds"], strict=True):
-        assert a == pytest.approx(b)
-    for name in SCORES:
-        assert first["scores"]["hard"][name] == pytest.approx(second["scores"]["hard"][name])
-
-
 def test_the_best_epoch_is_the_first_of_ties_and_kept_apart_from_the_score():
     table = predictions()
     tied = pd.DataFrame({"epoch": range(4), "val/balanced_accuracy": [0.5, 0.8, 0.8, 0.7]})

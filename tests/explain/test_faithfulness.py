@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -67,8 +66,8 @@ def auroc_of_cells(model, bags):
 
 @pytest.mark.parametrize(("kind", "pooling", "seed"), [
     ("few", Mean, 0), ("many", MeanStd, 0),
-    *(pytest.param(*each, marks=pytest.mark.slow)
-      for each in product(CLEAR, (Mean, MeanStd), (1, 2))),
+    pytest.param("few", MeanStd, 1, marks=pytest.mark.slow),
+    pytest.param("many", Mean, 1, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_left_out_cells_of_a_right_model_are_the_planted_ones(kind, pooling, seed):
     known, held_out = [*draw_bags(kind, 60, seed)], [*draw_bags(kind, 8, seed + 100)]
@@ -177,10 +176,9 @@ def test_a_control_of_other_folds_is_refused(trained, cohort, capsys, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", CLEAR)
-def test_drawn_cells_are_found_by_a_run_and_not_by_its_control(kind, tmp_path, monkeypatch):
+def test_drawn_cells_are_found_by_a_run_and_not_by_its_control(tmp_path, monkeypatch):
     """Real drawings, measured; the control saw each patient's label with another's cells."""
-    drawn = replace(population.POPULATION, clear=CLEAR[kind], clear_share=1.0)
+    drawn = replace(population.POPULATION, clear=CLEAR["few"], clear_share=1.0)
     monkeypatch.setattr(population, "POPULATION", drawn)
     folder = tmp_path / "cohort"
     synthesize(folder, patients=36, test_patients=3, images=(12, 18), size=80, seed=0)

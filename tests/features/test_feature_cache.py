@@ -7,7 +7,6 @@ from PIL import Image
 from lymphoml.core.errors import InputError
 from lymphoml.data.cache import hash_images
 from lymphoml.data.decoding import Preprocessing, open_unchanged
-from lymphoml.features import feature_cache
 from lymphoml.features.blocks import EncoderBlock, MorphologyBlock
 from lymphoml.features.feature_cache import load_features
 from lymphoml.features.morphology import NAMES, measure
@@ -69,13 +68,12 @@ def test_a_pass_computes_only_what_is_missing(images, opened, entries, monkeypat
     assert changed.bag("P2")[0, 0] == 0
 
 
-@pytest.mark.slow
-def test_several_processes_give_the_same_features(images, opened, monkeypatch):
-    alone = opened(BOTH)
-    monkeypatch.setattr(feature_cache, "FEW", 1)
-    monkeypatch.setattr(feature_cache, "available_cores", lambda: 2)
-    for one, other in zip(alone, opened(BOTH, cache="other"), strict=True):
-        assert same(one, other, images)
+def test_images_that_cannot_be_used_are_named_and_the_others_kept(images, opened, entries):
+    images["P2"][1].write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"1\.png of patient P2: .*not an image.*replace") as error:
+        opened(BOTH)
+    assert len(error.value.problems) == 1
+    assert len(entries()) == 4
 
 
 def test_corrupt_entries_are_computed_again(images, opened, entries):
@@ -84,32 +82,6 @@ def test_corrupt_entries_are_computed_again(images, opened, entries):
     first.write_bytes(second.read_bytes())
     third.write_bytes(third.read_bytes()[:-50])
     assert same(opened()[0], right, images)
-
-
-def test_an_interrupted_pass_resumes(opened, entries, monkeypatch):
-    def interrupted(blocks, task, sizes):
-        if task.source.patient == "P2":
-            raise KeyboardInterrupt
-        return real(blocks, task, sizes)
-
-    real = feature_cache.compute_patient
-    with monkeypatch.context() as patch:
-        patch.setattr(feature_cache, "compute_patient", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            opened()
-    before = entries()
-    assert len(before) == 2
-    opened()
-    assert len(entries()) == 3
-    assert {path: entries()[path] for path in before} == before
-
-
-def test_images_that_cannot_be_used_are_named_and_the_others_kept(images, opened, entries):
-    images["P2"][1].write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"1\.png of patient P2: .*not an image.*replace") as error:
-        opened(BOTH)
-    assert len(error.value.problems) == 1
-    assert len(entries()) == 4
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(opened, tmp_path):

@@ -106,19 +106,6 @@ def test_shuffled_bags_leave_the_clinical_values_and_the_held_out_images(
     assert not same_bytes(tmp_path / "plain", tmp_path / "shuffled", ["fold-0/predictions.csv"])
 
 
-def test_one_seed_gives_identical_bytes_and_another_seed_others(configured, tmp_path):
-    words = (*ONE_EPOCH, "optim=adam", "data.augment.flip=true", "data.augment.rotate=true",
-             "data.augment.color_jitter=0.1", "data.train_bag_size=2",
-             "data.eval_bag_size=2")  # fmt: skip
-    names = ["folds.csv", "fold-0/predictions.csv", "fold-0/instances.csv"]
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        cross_validate(configured(f"seed={seed}", *words), tmp_path / name)
-    assert same_bytes(tmp_path / "a", tmp_path / "b", names)
-    assert not same_bytes(tmp_path / "a", tmp_path / "c", names[1:2])
-    images = pd.read_csv(tmp_path / "a" / "fold-0" / "instances.csv")
-    assert images.groupby("patient").size().le(2).all()  # those drawn are not named
-
-
 def test_folds_run_separately_in_any_order_end_in_the_same_files(configured, tmp_path):
     cross_validate(configured(*CLINICAL), tmp_path / "all")
     cross_validate(configured(*CLINICAL, "fold=1"), tmp_path / "each")

@@ -1,5 +1,6 @@
 """Images that stay in the device's memory: the same bits, or one line."""
 
+import pandas as pd
 import pytest
 import torch
 
@@ -29,6 +30,8 @@ def test_a_run_goes_on_with_resident_images_to_the_same_bits(configured, tmp_pat
     monkeypatch.setattr(DeviceStore, "take", lambda *a: taken.append(len(a[1])) or take(*a))
     cross_validate(configured(*WORDS, *ON), tmp_path / "run")
     assert max(taken) > 4 >= min(taken)
+    images = pd.read_csv(tmp_path / "run" / "fold-0" / "instances.csv")
+    assert images.groupby("patient").size().le(4).all()  # those that were drawn
     assert outcome(tmp_path / "run") == outcome(tmp_path / "plain")
     files = [tmp_path / each / "fold-0" / LAST for each in ("plain", "run")]
     plain, run = (load_checkpoint(file)["state_dict"] for file in files)

@@ -7,7 +7,7 @@ import pytest
 
 from lymphoml.data.synthetic.cohort import synthesize
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import ENCODER, ROOT, TINY, configuration, python
+from tests.promises.jobs import ENCODER, ROOT, TINY, configuration, one_line, python
 from tests.runs.test_cross_validation import CLINICAL
 
 QUICK = ["data=synthetic", "model/fusion=clinical", "trainer.max_epochs=1", "trainer.num_threads=1",
@@ -23,24 +23,6 @@ def cohort(tmp_path_factory):
 
 def train(*words, cwd):
     return python(ROOT / "train.py", *words, cwd=cwd, limit=500)
-
-
-@pytest.mark.slow
-def test_the_readmes_sweep_is_four_jobs_and_a_second_call_trains_nothing(cohort, tmp_path):
-    words = ["-m", "optim=sgd,adam", "lr=1e-3,1e-4", *QUICK, f"data.root={cohort}"]
-    first = train(*words, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    runs = sorted(path.parent for path in (tmp_path / "runs" / "cv").glob("*/metrics.json"))
-    assert len(runs) == 4
-    for run in runs:
-        assert {f"lr={lr}" in run.name for lr in ("0.001", "0.0001")} == {True, False}
-        assert len(list(run.glob("fold-*/done.json"))) == 5
-    assert "out of fold, 30 patients" in first.stdout
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.c*")}
-    second = train(*words, cwd=tmp_path)
-    assert second.returncode == 0, second.stderr
-    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.c*")}
-    assert before == after
 
 
 @pytest.mark.slow
@@ -94,26 +76,8 @@ def test_another_configuration_is_refused_before_torch_is_imported(cohort, tmp_p
     assert not re.search(r"\| +(torch|pytorch_lightning)\n", done.stderr)
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["optm=sgd"], "optm"), (["lr=(1"], "goes in quotes|quote"),
-    (["-m", "optim=sgd,typo"], "optim/typo"),
-])  # fmt: skip
-def test_a_wrong_override_is_one_line_and_leaves_no_file(tmp_path, words, message):
-    done = train(*words, "logger=none", cwd=tmp_path)
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: ")
-    assert re.search(message, line)
+def test_a_wrong_option_in_a_sweep_is_one_line_and_leaves_no_file(tmp_path):
+    done = train("-m", "optim=sgd,typo", "logger=none", cwd=tmp_path)
+    assert "optim/typo" in one_line(done.stderr)
     assert done.returncode == 2
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-@pytest.mark.slow
-def test_a_synthesized_cohort_is_found_where_it_is_by_default(tmp_path):
-    made = python("-m", "lymphoml", "synthesize", "out=data/synthetic", "patients=15",
-                  "test_patients=4", "images=[1,2]", "size=16", cwd=tmp_path)  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    done = train(*QUICK, "data.folds=2", "hydra.run.dir=runs/x", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    predicted = python(ROOT / "predict.py", "run=runs/x", cwd=tmp_path)
-    assert predicted.returncode == 0, predicted.stderr
-    assert len(pd.read_csv(tmp_path / "runs" / "x" / "test" / "submission.csv")) == 4

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lymphoml.cli.main import main
 from lymphoml.core.errors import InputError
-from lymphoml.evaluation.paired import best_of_n_bias, holm, paired_differences
+from lymphoml.evaluation.paired import best_of_n_bias, holm, paired_differences, smallest_detectable
 from lymphoml.evaluation.pooled import pool
 from lymphoml.reports.comparison.compare import align, choose_reference, compare_pairs, compare_runs
 from lymphoml.reports.comparison.output import print_comparison, write_comparison
@@ -89,6 +89,8 @@ def test_each_row_is_the_runs_score_and_its_paired_difference(sweep, comparison,
     _, better = arrays(table(sweep[1], hard=hard))
     for score, difference in paired_differences(labels, better, reference, 300).items():
         assert tuple(rows.loc[("b", score), DIFFERENCE]) == pytest.approx(difference[:4])
+        smallest = smallest_detectable(difference.standard_error)
+        assert rows.loc[("b", score), "detectable"] == pytest.approx(smallest)
         assert rows.loc[("c", score), "difference"] == 0
         assert rows.loc[("c", score), "p_holm"] == 1
         assert np.isnan(rows.loc[("a", score), "difference"])

@@ -111,14 +111,3 @@ def test_a_broken_image_is_reported_without_patient_and_file(cohort, tmp_path, m
     page = write_report(path, tmp_path / "page.html", Choices()).read_text()
     assert "cannot be decoded" in page
     assert not [word for word in (str(tmp_path), patient, image) if word in page]
-
-
-def test_a_page_reads_explanations_and_the_cohort_once(cohort, tmp_path, monkeypatch):
-    path = make_run_of(cohort, tmp_path / "run")
-    calls = []
-    for name in ("read_explanations", "load_cohort"):
-        real = getattr(module, name)
-        counted = lambda given, name=name, real=real: calls.append(name) or real(given)  # noqa: E731
-        monkeypatch.setattr(module, name, counted)
-    assert "<img" in write_report(path, tmp_path / "page.html").read_text()
-    assert calls == ["read_explanations", "load_cohort"]

@@ -5,7 +5,6 @@ from lymphoml.core.errors import InputError
 from lymphoml.core.user_key import read_key
 from lymphoml.reports.page import Choices
 from lymphoml.reports.page import patients as module
-from lymphoml.reports.page.cells import strongest_cells
 from lymphoml.reports.page.page import render
 from lymphoml.reports.page.patients import patient_table, pseudonyms
 from lymphoml.reports.page.patients import patients as content
@@ -46,13 +45,6 @@ def test_an_unknown_stratum_stays_unknown(run):
     assert patient_table(run, ids=False)["hard"].tolist() == [False, None, True, True]
     write_strata(run, "patient,sex\nA,F\n")
     assert not content(run, Choices())["has_hard_stratum"]
-
-
-def test_the_cells_of_largest_effect_are_chosen_by_sign():
-    effects = pd.Series([0.1, 0.8, -0.3, 0.9, -0.2, 0.7, 0.0, float("nan")], list("abcdefgh"))
-    chosen = strongest_cells(effects)
-    assert chosen["for tumoral"] == [("d", 0.9), ("b", 0.8), ("f", 0.7)]
-    assert chosen["against"] == [("c", -0.3), ("e", -0.2)]
 
 
 def test_of_very_many_patients_both_ends_are_listed(run, monkeypatch):
