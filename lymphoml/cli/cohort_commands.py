@@ -81,8 +81,9 @@ class Features(OfCohort):
     def execute(self) -> None:
         data = self.data_config("folds")
         out = Path(self.out).expanduser() if self.out else None
-        if self.seed and self.encoder == "morphology":
-            raise InputError(f"seed={self.seed}: has no effect with encoder=morphology")
+        if self.seed and (self.encoder == "morphology" or self.weights):
+            what = f"weights={self.weights}" if self.weights else "encoder=morphology"
+            raise InputError(f"seed={self.seed}: has no effect with {what}")
 
         from lymphoml.data.cache import hash_images
         from lymphoml.data.cohort import load_cohort

@@ -29,8 +29,11 @@ def parallel_jobs(params: Mapping[str, Any] | None) -> int:
     """Return how many jobs of a sweep over `params` to run at once: one a core, one with a GPU."""
     if any(DEVICES.glob("nvidia[0-9]*")):
         return 1
-    jobs = math.prod(len(str(values).split(",")) for values in (params or {}).values())
-    return min(jobs, available_cores()) if params else available_cores()
+    texts = [str(values) for values in (params or {}).values()]
+    cores = available_cores()
+    if not texts or any("(" in text for text in texts):  # range(0,5): as many as it may be
+        return cores
+    return min(cores, math.prod(len(text.split(",")) for text in texts))
 
 
 def cgroup_memory() -> int | None:

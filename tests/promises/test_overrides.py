@@ -89,6 +89,8 @@ OF_COMMANDS = {
     "audit cohort=synthetic data.batch_size=2": "data.batch_size: has no effect on this command",
     "features cohort=synthetic data.folds=3 data.augment={flip:true}": "data.augment, data.folds:",
     "features cohort=synthetic data.root=. seed=1": "seed=1: has no effect with encoder=morphology",
+    "features cohort=synthetic data.root=. encoder=resnet18 weights=w.pt seed=1":
+        "seed=1: has no effect with weights=w.pt",
     "pretrain cohort=synthetic trainer.max_epochs=2": "trainer.max_epochs: has no effect",
     "report run=r tried=4": "tried=4: has no effect with run=",
     "submit ~run": "~run: give options as key=value",

@@ -96,8 +96,9 @@ def test_a_slurm_job_takes_no_more_cores_than_its_own(monkeypatch):
 def test_as_many_parallel_jobs_as_cores_and_one_with_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(cores, "available_cores", lambda: 4)
     monkeypatch.setattr(cores, "DEVICES", tmp_path)
-    sweeps = {"fold": "0,1,2"}, {"optim": "sgd,adam", "lr": "1e-3,1e-4"}, {"seed": 1}, {}, None
-    assert [cores.parallel_jobs(params) for params in sweeps] == [3, 4, 1, 4, 4]
+    sweeps = ({"fold": "0,1,2"}, {"optim": "sgd,adam", "lr": "1e-3,1e-4"}, {"seed": 1}, {}, None,
+              {"fold": "range(0,5)"})  # fmt: skip
+    assert [cores.parallel_jobs(params) for params in sweeps] == [3, 4, 1, 4, 4, 4]
     (tmp_path / "nvidiactl").touch()
     assert cores.parallel_jobs(None) == 4
     (tmp_path / "nvidia3").touch()
