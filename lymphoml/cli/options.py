@@ -61,7 +61,7 @@ def parse(options: type[T], words: Sequence[str]) -> T:
         try:
             if of_patient:
                 content: Any = {"values": {key.removeprefix("values."): value}}
-            elif kind is str or (kind == str | None and value != "null"):
+            elif kind is str or (kind == str | None and value not in ("", "null")):
                 quotes = re.fullmatch(r"(['\"]).*\1", value, re.DOTALL)
                 text = value[1:-1] if quotes else value
                 content = {key: os.path.expanduser(text) if text.startswith("~/") else text}
@@ -70,6 +70,8 @@ def parse(options: type[T], words: Sequence[str]) -> T:
                     raise ValueError("quote it: YAML reads no further than a # after a space")
                 if value.startswith("*"):  # a pattern of file names; an alias is never valid
                     value = repr(value)
+                if key == "values":
+                    raise ValueError("give each value by its name, as age=67")
                 given = parse_yaml(value)
                 if key in types and is_group and not isinstance(given, dict):
                     raise ValueError(f"give {key}.KEY=VALUE")

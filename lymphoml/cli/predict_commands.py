@@ -92,13 +92,14 @@ class Predict:
     def _by_model(self) -> Any:
         from lymphoml.deploy.predict import predict
 
-        self._reject_given("model=", *OF_RUN, "folds", "allow_unknown_encoder")
+        self._reject_given("model=", *OF_RUN, "folds")
         if not self.out:
             raise InputError("out=...: give a folder for the predictions of model=")
         header = two_values("header", self.header)
         return predict(
-            Path(self.model), self.data, Path(self.out), self.patients, header, self.strict
-        )
+            Path(self.model), self.data, Path(self.out), self.patients, header, self.strict,
+            self.allow_unknown_encoder,
+        )  # fmt: skip
 
     def _by_run(self) -> Any:
         from lymphoml.runs.predict import predict

@@ -102,10 +102,10 @@ def input_schema(column: ColumnConfig) -> dict[str, Any]:
 def _number(cell: str, column: NumericColumn) -> float:
     if not is_number(cell) or abs(number := float(cell)) > LARGEST:
         raise CellError("is not a number", "write digits with a decimal point, without unit")
-    whole = str(abs(int(number)))
-    if (
-        hide_dates(whole) != whole
-    ):  # the audit would show a birth date as the column's highest value
+    # Digits before the point, as written (01021950) and as they count (1.9480107e7): the audit
+    # would show a birth date as the column's highest value.
+    whole = f"{re.split('[.eE]', cell.lstrip('+-'))[0]} {abs(int(number))}"
+    if hide_dates(whole) != whole:
         raise CellError("is written like a date")
     if (column.positive or column.log) and number <= 0:
         raise CellError("is not above 0")

@@ -28,9 +28,11 @@ def download_cohort(data: DataConfig, competition: str, timeout: float = 3600.0)
     connection or a disk that gave out.
     """
     root = Path(data.root).expanduser().resolve()
-    if root.is_mount():
-        raise InputError(f"{root}: is mounted, and is to be replaced whole; give a folder in it")
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        if root.is_mount():
+            raise InputError(
+                f"{root}: is mounted, and is to be replaced whole; give a folder in it"
+            )
         waiting = root.with_name(f".{root.name}.download")
         waiting.mkdir(parents=True, exist_ok=True)
         try:

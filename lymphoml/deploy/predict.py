@@ -26,7 +26,7 @@ from lymphoml.runs.triage_rule import apply_portable
 
 def predict(
     folder: Path, changes: Mapping[str, Any], out: Path, patients: str, header: tuple[str, str],
-    strict: bool = False,
+    strict: bool = False, allow_unknown_encoder: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
     """Write `predictions.csv` and `submission.csv` into `out`; return the predictions.
 
@@ -44,7 +44,8 @@ def predict(
     prediction_folder.check_folder(out, digest)
     if model.uses_images:
         cohort.print_unused()
-    rows = _probabilities(model, cohort, data)
+    store = _features(model, cohort, data, allow_unknown_encoder) if model.features else None
+    rows = _probabilities(model, cohort, store)
     probabilities = pd.DataFrame(rows, cohort.table.index, model.folds)
     inputs = model_inputs(cohort, data, bool(model.columns), model.uses_images)
     shift = shift_of(model, inputs)
@@ -83,10 +84,9 @@ def open_model(folder: Path, changes: Mapping[str, Any]) -> tuple[ExportedModel,
     return model, data
 
 
-def _probabilities(model: ExportedModel, cohort: Cohort, data: DataConfig) -> np.ndarray:
-    """Return a row a patient, in the cohort's order, and a column a fold."""
+def _probabilities(model: ExportedModel, cohort: Cohort, store: Any) -> np.ndarray:
+    """Return a row a patient, in the cohort's order, and a column a fold; `store` has vectors."""
     rows = []
-    store = _features(model, cohort, data) if model.features else None
     with progress_bar("predicting", len(cohort.table), "patients") as bar:
         for patient in cohort.table.index:
             instances = store.bag(patient) if store else model.read_images(cohort.images[patient])
@@ -98,7 +98,9 @@ def _probabilities(model: ExportedModel, cohort: Cohort, data: DataConfig) -> np
     return np.stack(rows)
 
 
-def _features(model: ExportedModel, cohort: Cohort, data: DataConfig) -> Any:
+def _features(
+    model: ExportedModel, cohort: Cohort, data: DataConfig, allow_unknown: bool
+) -> Any:  # fmt: skip
     """Return the vectors of the patients' images, which are no part of the model: needs torch."""
     try:
         from lymphoml.features.instance_store import open_instance_store
@@ -110,7 +112,7 @@ def _features(model: ExportedModel, cohort: Cohort, data: DataConfig) -> Any:
 
     if (file := data.feature_file) is not None:
         encoder = read_encoder(file) if data.features.path else None
-        check_encoder(model.folder, model.trained_on, file, encoder, allow_unknown=False)
+        check_encoder(model.folder, model.trained_on, file, encoder, allow_unknown)
     store: Any = open_instance_store(data, cohort.images)[0]
     if store.names != model.features:
         raise InputError("the features differ from those that the model was trained on")

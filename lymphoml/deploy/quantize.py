@@ -49,7 +49,8 @@ def quantize(folds: Folds, model: ExportedModel, accept_changes: bool) -> dict[s
     difference = (table["after"] - table["before"]).abs()
     auroc = [_auroc(table, name) for name in ("before", "after")]
     return {
-        "patients": table["patient"].nunique(), "changed_decisions": len(changed),
+        "patients": table["patient"].nunique(),
+        "decisions": len(table), "changed_decisions": len(changed),
         "largest_difference": round(float(difference.max()), 4),
         "mean_difference": round(float(difference.mean()), 4), "auroc": auroc,
     }  # fmt: skip

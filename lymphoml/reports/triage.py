@@ -20,6 +20,7 @@ BASELINE = "logistic_regression"
 GUARANTEES = {"average": "on average", "confidence": "in 95 % of cohorts"}
 ROWS = ("ruled out below probability", "sensitivity on average", "in 95 % of cohorts above",
         "tumoral patients missed", "reactive patients ruled out", "specificity")  # fmt: skip
+UNEQUAL = 1.5  # times the smallest fold: of sites or a file, not the equal ones of the bound
 SIZES = {"average": rule_out.average_size, "confidence": rule_out.confident_size}
 
 
@@ -69,11 +70,11 @@ def make_rule(
         "folds": run.config["data"]["folds"], "repeats": int(run.repeat.nunique()),
         "prevalence": prevalence, "outcomes": outcomes, "baseline": baseline,
     }  # fmt: skip
-    data = run.config["data"]
-    return rule | {"assumptions": assumptions(rule, data.get("site_folds") or data["folds_csv"])}
+    sizes = run.folds["fold"].value_counts()
+    return rule | {"assumptions": assumptions(rule, sizes.max() > UNEQUAL * sizes.min())}
 
 
-def assumptions(rule: dict[str, Any], of_any_size: object = False) -> list[str]:
+def assumptions(rule: dict[str, Any], of_any_size: bool = False) -> list[str]:
     """What the guarantees assume, of folds `of_any_size` perhaps; docs/method.md derives them."""
     bound = f"no bound is known for {'folds of any size' if of_any_size else 'means over repeats'}"
     if rule["repeats"] == 1 and rule["n_tumoral"] and not of_any_size:

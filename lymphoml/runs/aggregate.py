@@ -39,11 +39,13 @@ def aggregate_folds(run: RunContext, tracker: Tracker) -> float:
 
 
 def _print_other_baselines(folder: Path, wanted: Sequence[str]) -> None:
+    verify_checksums(folder)
     found = IMAGE_FEATURES.keys() & set(pd.read_csv(folder / "baselines.csv", nrows=0))
     if found != {*wanted}:
         print(
             f"the run is finished, with data.image_baselines=[{','.join(sorted(found))}]; for "
-            f"[{','.join(wanted)}] remove {folder / 'metrics.json'} and rerun",
+            f"[{','.join(wanted)}], unless they could not be made, remove "
+            f"{folder / 'metrics.json'} and rerun",
             flush=True,
         )
 

@@ -109,7 +109,8 @@ def test_everything_passes_without_a_network(journey):
 
 
 SLIPPED = ["17.03.1931", "1931 03 17", "17 March 1931", "17. März 1931", "March 17th, 1931",
-           "17-mars-1931", "17MAR1931", "19310317", "17031931", "03171931", "17/03/31"]  # fmt: skip
+           "17-mars-1931", "17MAR1931", "19310317", "17031931", "03171931", "17/03/31",
+           "07031931", "03071931", "07031931.0"]  # fmt: skip
 COLUMNS = ["ID", "DOB", "LABEL", "GENDER", "LYMPH_COUNT"]
 
 

@@ -5,6 +5,7 @@ let files = [], pictures = [], asks = 0;
 
 function choose(chosen) {
   forget();
+  byId("problems").replaceChildren();
   files = [...chosen];
   const kept = new DataTransfer();
   for (const file of files) kept.items.add(file);
