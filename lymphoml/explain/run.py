@@ -244,6 +244,8 @@ def _start(
                 f"of the run as it was, or other files; give another out=, or remove it"
             )
     else:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # its pictures and folders are named after patients
         write_json(path, settings)
     return folder
 

@@ -171,6 +171,8 @@ def travel(home: Path) -> Journey:
     name = f"run={it.runs[0].relative_to(it.work)}"
     it.command("triage", name, "sensitivity=0.5")
     it.do(str(ROOT / "predict.py"), name, root, cache, "trainer.accelerator=cpu")
+    it.command("explain", name, root, cache, "methods=[leave_one_out,occlusion]", "pictures=1",
+               "checks=false")  # fmt: skip
     it.command("compare", "runs=runs/cv", "resamples=100")
     it.command("report", "runs=runs/cv", root, "audit=seen.json")
     with FakeKaggle().serving() as server:

@@ -35,12 +35,16 @@ def modes(*paths):
 def test_no_file_contains_personal_data(journey):
     """birth dates, a name, folders, user and host planted in table, images and machine, and
     patients' ids and names of image files; a run that raises, is killed, resumed, predicts, is
-    reported, compared and submitted → no byte of any file written anywhere contains one; the ids
-    and names of images are in files of the one list of private files alone"""
+    explained, reported, compared and submitted → no byte of any file written anywhere contains one;
+    the ids and names of images are in files of the one list of private files alone, and in a
+    folder that only its owner may enter"""
     files, hits = search(journey.home, canaries() | NAMES, skip=[journey.home / ARCHIVE])
     assert [hit for hit in hits if hit[0] not in NAMES] == []
     paths = {journey.home / where for _, where in hits}
-    assert {path for path in paths if not is_private(path)} <= {journey.work / "seen.json"}
+    (explained,) = journey.runs[0].glob("explanations")
+    assert explained.stat().st_mode & 0o077 == 0
+    others = {path for path in paths if explained not in path.parents and not is_private(path)}
+    assert others <= {journey.work / "seen.json"}
     assert {"predictions.csv", "instances.csv", "pseudonyms.csv", "submission.csv"} <= {
         path.name for path in paths
     }
@@ -89,7 +93,8 @@ def test_a_report_shows_pseudonyms_and_a_checkpoint_whole_years(journey):
     for run in journey.runs:
         page = (run / "report.html").read_text()
         known = pd.read_csv(run / "pseudonyms.csv")
-        assert page.count("data:image/webp") > 10
+        explained = run == journey.runs[0]
+        assert (page.count("data:image/webp") > 10) == explained
         assert len(known) == known["patient"].str.startswith(PATIENT).sum() == PATIENTS * 4 // 5
         assert all(f'name">{each}<' in page for each in known["pseudonym"])
         for path in run.glob("fold-*/last.ckpt"):
