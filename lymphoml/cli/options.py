@@ -70,12 +70,12 @@ def parse(options: type[T], words: Sequence[str]) -> T:
                     raise ValueError("quote it: YAML reads no further than a # after a space")
                 if value.startswith("*"):  # a pattern of file names; an alias is never valid
                     value = repr(value)
-                if key == "values":
-                    raise ValueError("give each value by its name, as age=67")
                 given = parse_yaml(value)
                 if key in types and is_group and not isinstance(given, dict):
                     raise ValueError(f"give {key}.KEY=VALUE")
                 content = OmegaConf.from_dotlist([f"{key}={value}"])
+                if key == "values":
+                    content = {key: yaml.load(value, yaml.BaseLoader)}  # texts
             merged = OmegaConf.merge(merged, content)
             OmegaConf.to_container(merged, resolve=True)
         except ValidationError:
