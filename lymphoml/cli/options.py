@@ -75,7 +75,8 @@ def parse(options: type[T], words: Sequence[str]) -> T:
                     raise ValueError(f"give {key}.KEY=VALUE")
                 content = OmegaConf.from_dotlist([f"{key}={value}"])
                 if key == "values":
-                    content = {key: yaml.load(value, yaml.BaseLoader)}  # texts
+                    node: Any = yaml.compose(value, yaml.SafeLoader)
+                    content = {key: {name.value: text.value for name, text in node.value}}
             merged = OmegaConf.merge(merged, content)
             OmegaConf.to_container(merged, resolve=True)
         except ValidationError:
