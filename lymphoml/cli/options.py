@@ -84,7 +84,8 @@ def parse(options: type[T], words: Sequence[str]) -> T:
             raise InputError(f"{quoted(word, 200)}: must be {kinds[0]}") from None
         except (ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
             raise InputError(f"{quoted(word, 200)}: {first_line(error)}") from None
-        keys += [each for each, _ in leaves(OmegaConf.to_container(OmegaConf.create(content)))]
+        found = leaves(OmegaConf.to_container(OmegaConf.create(content)))
+        keys += [each.removeprefix("values.") for each, _ in found]
     reject_repeated(keys)
     if missing := sorted(OmegaConf.missing_keys(merged)):
         raise InputError(f"{key}=...: this option is required" for key in missing)
@@ -94,8 +95,7 @@ def parse(options: type[T], words: Sequence[str]) -> T:
 def reject_repeated(keys: Iterable[str]) -> None:
     """Raise InputError for a key that is given twice: one of its values would have no effect."""
     if repeated := [key for key, count in Counter(keys).items() if count > 1]:
-        keys = [key.removeprefix("values.") for key in repeated]
-        raise InputError(f"{key}: is given twice; give it once" for key in keys)
+        raise InputError(f"{key}: is given twice; give it once" for key in repeated)
 
 
 def first_line(error: BaseException) -> str:

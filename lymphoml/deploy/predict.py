@@ -12,7 +12,6 @@ from lymphoml.core.files import sha256
 from lymphoml.core.progress import progress_bar
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.columns import input_schema
-from lymphoml.data.feature_files import read_encoder
 from lymphoml.data.settings import DataConfig
 from lymphoml.data.training_range import model_inputs
 from lymphoml.deploy.runtime import ExportedModel
@@ -110,10 +109,9 @@ def _features(
             f"is not installed; install lymphoml whole"
         ) from None
 
-    if (file := data.feature_file) is not None:
-        encoder = read_encoder(file) if data.features.path else None
-        check_encoder(model.folder, model.trained_on, file, encoder, allow_unknown)
     store: Any = open_instance_store(data, cohort.images)[0]
+    if (file := data.feature_file) is not None:
+        check_encoder(model.folder, model.trained_on, file, store.encoder, allow_unknown)
     if store.names != model.features:
         raise InputError("the features differ from those that the model was trained on")
     return store
