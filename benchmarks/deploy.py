@@ -2,8 +2,8 @@
 
 Trains two folds for one epoch on a synthetic cohort and exports them in single precision and in 8
 bits. Then, in turns and on one thread: images per CPU second through both encoders by torch (eager,
-contiguous or channels last, whichever is faster) and by each export. Last, seconds and memory of
-`predict.py model=` for one patient of one image.
+contiguous as it comes, or channels last) and by each export. Last, seconds and memory of
+`predict.py model=` for one patient of one image, by these and by two small networks.
 """
 
 import argparse
@@ -30,9 +30,12 @@ from lymphoml.deploy.export import export
 from lymphoml.deploy.folds import open_folds
 from lymphoml.deploy.graphs import Encoders, Preprocess
 from lymphoml.deploy.runtime import ExportedModel
+from lymphoml.runs.settings import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 IMAGES = 16
+TORCH = "torch", "torch, channels last"
+SMALL = "resnet10_quarter"
 
 
 def call(*words: str) -> None:
@@ -42,19 +45,26 @@ def call(*words: str) -> None:
         sys.exit(done.stderr)
 
 
+def train(folder: Path, encoder: str) -> tuple[Path, TrainConfig]:
+    """Return a run of two folds of a network, and how it is read."""
+    run, cohort, cache = folder / encoder, folder / "cohort", folder / "cache"
+    call("train.py", "experiment=paper", f"model/encoder={encoder}", "data=synthetic",
+         f"data.root={cohort}", f"data.cache={cache}", "data.folds=2", "data.train_bag_size=1",
+         "data.image_baselines=[]", "trainer.max_epochs=1", "logger=none",
+         f"hydra.run.dir={run}")  # fmt: skip
+    data = {"root": str(cohort), "cache": str(cache)}
+    return run, run_config(run, data, {"accelerator": "cpu", "precision": "32-true"})
+
+
 def make_models(folder: Path, size: int) -> tuple[Encoders, dict[str, Path]]:
-    """Return the two encoders of a run, and its exports by their numbers."""
-    cohort, run = folder / "cohort", folder / "run"
-    call("-m", "lymphoml", "synthesize", f"out={cohort}", f"size={size}", "images=[4,4]",
-         "patients=16", "test_patients=1")  # fmt: skip
-    call("train.py", "experiment=paper", "data=synthetic", f"data.root={cohort}", "logger=none",
-         f"data.cache={folder / 'cache'}", "data.folds=2", "data.train_bag_size=1",
-         "data.image_baselines=[]", "trainer.max_epochs=1", f"hydra.run.dir={run}")  # fmt: skip
-    data = {"root": str(cohort), "cache": str(folder / "cache")}
-    config = run_config(run, data, {"accelerator": "cpu", "precision": "32-true"})
+    """Return the two encoders of a ResNet18's run, and the exports by their numbers."""
+    call("-m", "lymphoml", "synthesize", f"out={folder / 'cohort'}", f"size={size}",
+         "images=[4,4]", "patients=16", "test_patients=1")  # fmt: skip
+    run, config = train(folder, "resnet18")
     exports = {
         "float32": export(run, config, folder / "float32"),
         "int8": export(run, config, folder / "int8", "int8", accept_changes=True),
+        "small": export(*train(folder, SMALL), folder / "small"),
     }
     folds = open_folds(run, config).opened
     views = [each.bags.tta_views for each in folds]
@@ -71,9 +81,11 @@ def ways(encoders: Encoders, exports: dict[str, Path], images: np.ndarray) -> di
 
     torch.set_num_threads(1)
     last = copy.deepcopy(encoders).to(memory_format=torch.channels_last)
-    found = {"torch": partial(through, encoders), "torch, channels last": partial(through, last)}
+    # Images as decoded have channels last, which torch would keep whatever the network has.
+    encoders.preprocess.register_forward_hook(lambda _, __, images: images.contiguous())
+    found = {TORCH[0]: partial(through, encoders), TORCH[1]: partial(through, last)}
     return found | {
-        name: partial(ExportedModel(path).encode, images) for name, path in exports.items()
+        name: partial(ExportedModel(exports[name]).encode, images) for name in ("float32", "int8")
     }
 
 
@@ -89,14 +101,15 @@ def rates(ways: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
 
 
 def format_rates(found: dict[str, list[float]]) -> str:
-    """Return a line a way: median images per CPU second, and the median ratio to torch's best."""
-    medians = {name: statistics.median(each) for name, each in found.items()}
-    best = max((name for name in found if name.startswith("torch")), key=lambda name: medians[name])
+    """Return a line a way: median images per CPU second, and the median ratio to each of torch."""
     lines = []
     for name, each in found.items():
-        ratios = [one / other for one, other in zip(each, found[best], strict=True)]
-        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        lines.append(f"{name}: {medians[name]:.1f} images per CPU second, {ratio} times {best}")
+        line = [f"{name}: {statistics.median(each):.1f} images per CPU second"]
+        for other in TORCH:
+            ratios = [one / of_torch for one, of_torch in zip(each, found[other], strict=True)]
+            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            line.append(f"{statistics.median(ratios):.2f} ({spread}) times {other}")
+        lines.append("; ".join(line))
     return "\n".join(lines)
 
 
@@ -109,18 +122,15 @@ print(time.perf_counter() - started, usage.ru_maxrss)
 sys.exit(status)"""
 
 
-def readiness(model: Path, cohort: Path, rounds: int) -> str:
-    """Return seconds and memory of `predict.py model=` for one patient of one image."""
-    folder = cohort.parent / "patient"
-    folder.mkdir()
-    shutil.copy(next(cohort.rglob("*.jpg")), folder)
-    words = [f"model={model}", f"images={folder}", "age=67", "lymphocyte_count=9.1"]
+def readiness(model: Path, images: Path, rounds: int) -> str:
+    """Return seconds and memory of `predict.py model=` for one patient of a folder of images."""
+    words = [f"model={model}", f"images={images}", "age=67", "lymphocyte_count=9.1"]
     timed = [sys.executable, "-c", TIMED, sys.executable, "predict.py", *words]
     found = [subprocess.run(timed, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
              for _ in range(rounds)]  # fmt: skip
     seconds, memory = zip(*(map(float, each.stdout.split()) for each in found), strict=True)
     median = f"{statistics.median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
-    return f"predict.py model=, one patient of one image: {median}, {max(memory) / 1000:.0f} MB"
+    return f"one patient of one image by {model.name}: {median}, {max(memory) / 1000:.0f} MB"
 
 
 def main() -> None:
@@ -134,7 +144,11 @@ def main() -> None:
         shape = (IMAGES, options.size, options.size, 3)
         images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
         print(format_rates(rates(ways(encoders, exports, images), options.rounds)))
-        print(readiness(exports["float32"], Path(folder) / "cohort", options.rounds))
+        patient = Path(folder) / "patient"
+        patient.mkdir()
+        shutil.copy(next((Path(folder) / "cohort").rglob("*.jpg")), patient)
+        for name in ("float32", "small"):
+            print(readiness(exports[name], patient, options.rounds))
 
 
 if __name__ == "__main__":
