@@ -165,7 +165,7 @@ class Compare:
             pairs = compare.compare_pairs(comparison, self.resamples, self.seed)
             written.append(out / "comparison_pairs.csv")
             write_csv(written[-1], pairs)
-            for line in output.pair_lines(pairs):
+            for line in output.pair_lines(comparison, pairs):
                 console.print(line, markup=False)
         print(", ".join(map(str, written)))
 

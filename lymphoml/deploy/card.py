@@ -1,7 +1,7 @@
 """The exported folder's README.md: a model card as Hugging Face reads it, and its picture."""
 
 from collections.abc import Mapping
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def write_card(
     name, scores = config["name"], run.metrics["scores"]
     hard_max, data = run.metrics["hard_max"], config["data"]
     hard = None
-    if hard_max is not None:
+    if hard_max is not None and scores["hard"]:
         hard = f"{data['hard_stratum']['column']} up to {hard_max:g}, as in the training data"
     environment = Environment(loader=PackageLoader("lymphoml.deploy", "."), autoescape=False,
                               undefined=StrictUndefined, keep_trailing_newline=True)  # fmt: skip
@@ -79,11 +79,16 @@ def _text(score: Mapping[str, float] | None) -> str:
     """Return a value with its interval."""
     if score is None or score["value"] is None or score["value"] != score["value"]:
         return "not defined"
-    value, low, high = (
-        f"{each:.2f}" if each is not None and isfinite(each) else "∞"
-        for each in (score["value"], score["low"], score["high"])
-    )
-    return f"{value} [{low}, {high}]"
+    value, *limits = (score[key] for key in ("value", "low", "high"))
+    if all(each is None or isnan(each) for each in limits):
+        return f"{_number(value)} (no interval)"
+    low, high = map(_number, limits)
+    return f"{_number(value)} [{low}, {high}]"
+
+
+def _number(value: float) -> str:
+    """Return it with two decimals; the slope of separated classes is infinite."""
+    return f"{value:.2f}" if isfinite(value) else "∞" if value > 0 else "−∞"
 
 
 def _draw(path: Path, bins: pd.DataFrame) -> None:

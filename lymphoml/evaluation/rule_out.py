@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta, binom
+from scipy.stats import beta, betabinom, binom
 
 from lymphoml.evaluation.cross_conformal import rule_out_scores
 from lymphoml.evaluation.intervals import UNDEFINED, Estimate, proportion, wilson
@@ -71,6 +71,22 @@ def worst_average(rank: int, n: int, folds: int) -> float:
         return 1.0
     excess = min(2 * (1 - 1 / folds) / (n / folds + 1), (1 - folds / n) / (folds + 1))
     return max(0.0, 1 - 2 * rank / (n + 1) - excess)
+
+
+def chance_of_missing(
+    missed: int, tumoral: int, guarantee: str, sensitivity: float, rank: int, n: int
+) -> float:
+    """Return the probability that so many or more of `tumoral` new patients are missed.
+
+    That is if the promise holds of a rule of this `rank` from `n` patients. The share missed is
+    1 - sensitivity where 95 % of cohorts are promised more; on average it is Beta(k, n + 1 - k)
+    over cohorts that set the rule, and the number missed beta-binomial.
+    """
+    if not missed:
+        return 1.0
+    promised = binom(tumoral, float(_miss(sensitivity)))
+    number = promised if guarantee == "confidence" else betabinom(tumoral, rank, n + 1 - rank)
+    return float(number.sf(missed - 1))
 
 
 def average_size(sensitivity: float) -> int:
@@ -154,10 +170,9 @@ def specificity_difference(patients: pd.DataFrame, baseline: pd.DataFrame, rank:
     """Return the specificity minus a baseline's at the same rank, with a 95 % percentile interval.
 
     Both have the columns label, probability and the same patients in the same order. Patients are
-    drawn within class, together for both, and each resample sets its own thresholds.
+    drawn within class, together for both, and each resample sets its own thresholds. `rank` is
+    above 0: a rule that rules out nobody has no difference.
     """
-    if rank == 0:
-        return Estimate(0.0, 0.0, 0.0)
     random = np.random.default_rng(SEED)
     own, other = _by_class(patients), _by_class(baseline)
     sizes = [len(values) for values in own]

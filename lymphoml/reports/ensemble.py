@@ -17,6 +17,7 @@ from lymphoml.runs.finished_run import HISTORY, Run, read_run
 from lymphoml.runs.provenance import CHANGES
 from lymphoml.runs.run_folder import (
     ROW_KEYS,
+    STRATA,
     read_config,
     run_lock,
     write_out_of_fold,
@@ -45,10 +46,10 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     data = {**first.config["data"], "shuffle_bag_labels": control}
     predictions = mean_of_logits([member.predictions for member in members])
     histories = {fold: pd.DataFrame(columns=list(HISTORY)) for fold in first.histories}
-    strata, baselines = first.table("strata.csv", ["patient"]), _shared_baselines(members)
+    strata, baselines = first.table(STRATA, ["patient"]), _shared_baselines(members)
     metrics = summarise(
         predictions, histories, data["folds"],
-        None if strata.empty else strata.set_index("patient").astype(str), baselines,
+        None if strata.empty else strata.set_index("patient"), baselines,
         first.metrics.get("hard_max"), first.metrics.get("persons"),
     )  # fmt: skip
     config = {**first.config, "data": data, ENSEMBLE: names}

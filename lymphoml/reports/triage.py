@@ -20,7 +20,7 @@ BASELINE = "logistic_regression"
 GUARANTEES = {"average": "on average", "confidence": "in 95 % of cohorts"}
 ROWS = ("ruled out below probability", "sensitivity on average", "in 95 % of cohorts above",
         "tumoral patients missed", "reactive patients ruled out", "specificity")  # fmt: skip
-UNEQUAL = 1.5  # times the smallest fold: of sites or a file, not the equal ones of the bound
+UNEQUAL = 1.5  # times the fewest tumoral patients of a fold: not the equal folds of the bound
 SIZES = {"average": rule_out.average_size, "confidence": rule_out.confident_size}
 
 
@@ -58,6 +58,7 @@ def make_rule(
         differences = {
             name: rule_out.specificity_difference(patients, clinical, rank)._asdict()
             for name, rank in ranks.items()
+            if rank
         }
         baseline = {"name": BASELINE, "outcomes": assess(clinical),
                     "specificity_difference": differences}  # fmt: skip
@@ -70,14 +71,21 @@ def make_rule(
         "folds": run.config["data"]["folds"], "repeats": int(run.repeat.nunique()),
         "prevalence": prevalence, "outcomes": outcomes, "baseline": baseline,
     }  # fmt: skip
-    sizes = run.folds["fold"].value_counts()
-    return rule | {"assumptions": assumptions(rule, sizes.max() > UNEQUAL * sizes.min())}
+    data = run.config["data"]
+    is_tumoral = run.predictions["label"] == 1
+    sizes = is_tumoral.groupby(run.predictions["fold"]).sum()
+    given = bool(data.get("site_folds") or data.get("folds_csv"))
+    return rule | {"assumptions": assumptions(rule, given or sizes.max() > UNEQUAL * sizes.min())}
 
 
-def assumptions(rule: dict[str, Any], of_any_size: bool = False) -> list[str]:
-    """What the guarantees assume, of folds `of_any_size` perhaps; docs/method.md derives them."""
-    bound = f"no bound is known for {'folds of any size' if of_any_size else 'means over repeats'}"
-    if rule["repeats"] == 1 and rule["n_tumoral"] and not of_any_size:
+def assumptions(rule: dict[str, Any], any_folds: bool = False) -> list[str]:
+    """What the guarantees assume; docs/method.md derives them.
+
+    `any_folds` are sites or a file's, not drawn at random, or unequal in tumoral patients.
+    """
+    of = "folds that are not equal or not drawn here" if any_folds else "means over repeats"
+    bound = f"no bound is known for {of}"
+    if rule["repeats"] == 1 and rule["n_tumoral"] and not any_folds:
         worst = rule_out.worst_average(rule["rank"], rule["n_tumoral"], rule["folds"])
         bound = f"the average sensitivity is at least {_round_down(worst)} (Barber et al. 2021)"
     return [

@@ -8,12 +8,14 @@ from rich.table import Table
 from scipy.special import logit
 
 from lymphoml.core.errors import printable
+from lymphoml.evaluation.rule_out import chance_of_missing
 from lymphoml.evaluation.summary import HEADLINE
 from lymphoml.reports.format import (
     TITLES,
     describe_hard_stratum,
     format_count,
     format_estimate,
+    format_p,
     format_score,
     wide_console,
 )
@@ -23,8 +25,10 @@ from lymphoml.reports.results import count_patients, run_scores
 from lymphoml.reports.triage import GUARANTEES
 from lymphoml.runs.checksums import read_sealed, write_sealed
 from lymphoml.runs.finished_run import Run
+from lymphoml.runs.triage_rule import read_rule
 
 VALIDATION = "validation.json"
+NOT_KEPT = 0.025  # one-sided, as the 95 % intervals are
 
 
 def read_validation(run: Run) -> list[dict[str, Any]]:
@@ -37,7 +41,7 @@ def write_validation(run: Run, earlier: list[dict[str, Any]], content: dict[str,
     others = [each for each in earlier if each["digest"] != content["digest"]]
     write_sealed(run.path / VALIDATION, {"cohorts": [*others, content]})
     found, console = describe(run, content), wide_console()
-    table = Table("", "out of fold \\[95 %]", f"cohort {content['cohort']} \\[95 %]",
+    table = Table("", f"{found['own']} \\[95 %]", f"cohort {content['cohort']} \\[95 %]",
                   title=found["counts"], title_justify="left")  # fmt: skip
     for title, own, other in found["scores"]:
         table.add_row(title, *(format_estimate(each).replace("[", "\\[") for each in (own, other)))
@@ -56,29 +60,42 @@ def section(run: Run, choices: Choices) -> dict[str, Any]:
 def describe(run: Run, content: dict[str, Any]) -> dict[str, Any]:
     """Title, counts and lines as text; scores beside the run's own; charts; rows of the shift."""
     hard = f", {describe_hard_stratum(run.config, run.metrics['hard_max'])}"
+    averaged = run.metrics["averaged"] is not None  # the mean over all models is scored here
     return {
         "title": f"{printable(content['cohort'])} ({content['digest'][:8]})",
         "counts": f"{format_count(content['patients'], 'patient')}, {content['tumoral']} tumoral "
         f"and {content['reactive']} reactive",
-        "scores": [(TITLES[name] + after, run_scores(run, stratum).get(name), scores[name])
+        "own": f"out of fold{', mean over repeats' if averaged else ''}",
+        "scores": [(TITLES[name] + after, run_scores(run, stratum, averaged).get(name),
+                    scores[name])
                    for stratum, names, after in (("all", TITLES, ""), ("hard", HEADLINE, hard))
                    if (scores := content["scores"][stratum]) for name in names],
-        "lines": [_rule_line(content["rule"]), *_calibration_lines(run, content),
-                  *_notes(content)],
+        "lines": [_rule_line(run, content), *_calibration_lines(run, content), *_notes(content)],
         "reliability": reliability_chart(pd.DataFrame(content["calibration"]["bins"])),
         "decision": decision_chart(pd.DataFrame(content["decision_curve"])),
         "shift": [_shift_row(each) for each in content["shift"]],
     }  # fmt: skip
 
 
-def _rule_line(rule: dict[str, Any] | None) -> str:
-    if rule is None:
-        return "Rule-out: the run has no rule; python -m lymphoml triage run=RUN sets one."
-    kept = rule["sensitivity"]["high"] >= rule["promised"]
+def _rule_line(run: Run, content: dict[str, Any]) -> str:
+    rule, current = content["rule"], read_rule(run.path)
+    judged = rule and [rule[key] for key in ("promised", "guarantee", "threshold")]
+    if judged != (current and [current[key] for key in ("sensitivity", "guarantee", "threshold")]):
+        return "Rule-out: the run's rule is not the one that was judged here; validate again."
+    if rule is None or current is None:
+        return (
+            "Rule-out: the run has no rule; python -m lymphoml triage run=RUN sets one, which "
+            "validate then judges."
+        )
+    promise, guarantee = rule["promised"], rule["guarantee"]
+    rank, n = current["rank"], current["n_tumoral"]
+    chance = chance_of_missing(rule["missed"], content["tumoral"], guarantee, promise, rank, n)
+    kept = chance > NOT_KEPT
     return (
         f"Rule-out, carried over: sensitivity {format_estimate(rule['sensitivity'])}, promised "
-        f"{rule['promised']:g} {GUARANTEES[rule['guarantee']]}: "
-        f"{'no evidence against the promise' if kept else 'the promise is not kept here'}. "
+        f"{promise:g} {GUARANTEES[guarantee]}: "
+        f"{'no evidence against the promise' if kept else 'the promise is not kept here'} (p of "
+        f"so many missed: {format_p(chance)}). "
         f"{format_count(rule['missed'], 'tumoral patient')} missed, {rule['ruled_out']} reactive "
         f"ruled out: specificity {format_estimate(rule['specificity'])}."
     )
@@ -86,20 +103,27 @@ def _rule_line(rule: dict[str, Any] | None) -> str:
 
 def _calibration_lines(run: Run, content: dict[str, Any]) -> list[str]:
     intercept, both = (content["calibration"][key] for key in ("intercept", "both"))
-    if both["slope"]["value"] is None:
-        return ["Calibration: the probability separates the classes; the slope has no value."]
     counts, here = count_patients(run), content["tumoral"] / content["patients"]
     trained = training_prevalence(run, counts["tumoral"] / counts["patients"])
     expected = format_score(float(logit(here) - logit(trained)), signed=True)
     alone, with_slope = (format_estimate(each, True) for each in (intercept, both["intercept"]))
-    slope = format_estimate(both["slope"])
-    return [
-        f"Calibration: slope {slope} (below 1: overconfident), intercept {alone} (above 0: "
+    slope = f"slope {format_estimate(both['slope'])} (below 1: overconfident)"
+    if undefined := both["slope"]["value"] is None:
+        auroc = content["scores"]["all"]["auroc"]["value"]
+        why = "is the same for all" if auroc == 0.5 else "separates the classes"
+        slope = f"no slope, since the probability {why}{' in reverse' if auroc < 0.5 else ''}"
+    line = (
+        f"Calibration: {slope}, intercept {alone} (above 0: "
         f"probabilities are too low), of which {expected} follows from the share of tumoral "
-        f"patients: {trained:.2f} in training, as weighted there, and {here:.2f} here.",
+        f"patients: {trained:.2f} in training, as weighted there, and {here:.2f} here."
+    )
+    if undefined:
+        return [line]
+    return [
+        line,
         f"Recalibration, which nothing applies: logit(p) + a with a = {alone}; or a + b logit(p) "
-        f"with a = {with_slope}, b = {slope}. Judge a recalibrated model on patients that these "
-        f"numbers do not come from.",
+        f"with a = {with_slope}, b = {format_estimate(both['slope'])}. Judge a recalibrated model "
+        f"on patients that these numbers do not come from.",
     ]
 
 

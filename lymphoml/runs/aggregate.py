@@ -71,7 +71,7 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
         metrics["encoder_weights"] = {"file": weights.name, "sha256": sha256(weights)}
     write_out_of_fold(folder, predictions)
     write_csv(folder / "baselines.csv", baselines)
-    write_csv(folder / "strata.csv", groups.rename_axis("patient").reset_index())
+    write_csv(folder / STRATA, groups.rename_axis("patient").reset_index())
     tracker.log_cross_validation(metrics)
     write_json(folder / "metrics.json", metrics)
     write_checksums(folder)

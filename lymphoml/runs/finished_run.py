@@ -16,6 +16,7 @@ from lymphoml.runs.provenance import summarize
 from lymphoml.runs.run_folder import (
     RERUN,
     ROW_KEYS,
+    STRATA,
     all_folds,
     describe_unfinished,
     read_environment,
@@ -52,9 +53,9 @@ class Run:
 
     def hard_stratum(self) -> pd.Series | None:
         """Whether each patient is in the hard stratum, where known; None without a stratum."""
-        if "hard" not in (strata := self.table("strata.csv", ["patient"])):
+        if "hard" not in (strata := self.table(STRATA, ["patient"])):
             return None
-        hard = strata.set_index("patient")["hard"].astype(str)
+        hard = strata.set_index("patient")["hard"]
         return hard[hard != "unknown"] == "1"
 
     def table(self, name: str, columns: Sequence[str] = ROW_KEYS) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit, logit
-from scipy.stats import binomtest, norm
+from scipy.stats import betabinom, binom, binomtest, norm
 
 from lymphoml.evaluation.cross_conformal import count_below, ruled_out, tumoral_scores
 from lymphoml.evaluation.intervals import wilson
@@ -15,6 +15,7 @@ from lymphoml.evaluation.rule_out import (
     assess,
     average_rank,
     average_size,
+    chance_of_missing,
     confident_rank,
     confident_size,
     held_out,
@@ -99,6 +100,18 @@ def test_worst_average_is_barbers_bound():
     expected = 1 - 10 / 114 - min(2 * 0.8 / (113 / 5 + 1), (1 - 5 / 113) / 6)
     assert worst_average(5, 113, 5) == pytest.approx(expected)
     assert worst_average(1, 2, 2) >= 0
+
+
+@pytest.mark.parametrize("tumoral", [2, 3, 100, 1000])
+@pytest.mark.parametrize(("guarantee", "rank"), [("average", 5), ("confidence", 2)])
+def test_a_rule_that_keeps_its_promise_is_seldom_said_not_to(guarantee, rank, tumoral):
+    missed = np.arange(tumoral + 1)
+    chances = [chance_of_missing(each, tumoral, guarantee, 0.95, rank, 113) for each in missed]
+    kept = {"average": betabinom(tumoral, rank, 114 - rank), "confidence": binom(tumoral, 0.05)}
+    alarms = kept[guarantee].pmf(missed)[np.array(chances) <= 0.025].sum()
+    assert alarms <= 0.025
+    assert chances[0] == 1
+    assert chances[-1] < 0.025  # all of them missed
 
 
 def patients(tumoral, reactive):

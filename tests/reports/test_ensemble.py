@@ -36,8 +36,10 @@ def made(tmp_path_factory):
     for seed in range(3):
         drawn = make_predictions(40, folds=3, repeats=2, skill=1.5, seed=seed + 10)
         own = rows.assign(probability=drawn["probability"]).sample(frac=1, random_state=seed)
+        strata = make_strata(rows)
+        strata["site"] = strata["sex"].map({"F": "01", "M": "1"})
         make_run(folder / f"seed={seed}", TWICE | {"seed": seed}, epochs=2, predictions=own,
-                 baselines=baselines, strata=make_strata(rows))  # fmt: skip
+                 baselines=baselines, strata=strata)  # fmt: skip
     return folder
 
 
@@ -60,6 +62,7 @@ def test_a_patient_has_the_mean_of_the_members_logits(members, tmp_path):
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["auroc"] == pytest.approx(pool(mean, 3, ["auroc"])["auroc"])
     assert metrics["scores"]["hard"] is not None
+    assert [each["site"] for each in metrics["sites"]] == ["01", "1"]
     assert metrics["gain"]["reference"] == "logistic_regression"
     assert metrics["best_epoch_balanced_accuracy"]["mean"] is None
 

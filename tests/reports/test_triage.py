@@ -8,7 +8,13 @@ from rich.console import Console
 from lymphoml.core.errors import InputError
 from lymphoml.reports.triage import set_rule
 from lymphoml.runs.triage_rule import read_rule
-from tests.reports.fabricate import list_files, make_baselines, make_predictions, make_run
+from tests.reports.fabricate import (
+    config,
+    list_files,
+    make_baselines,
+    make_predictions,
+    make_run,
+)
 
 
 @pytest.fixture
@@ -39,17 +45,26 @@ def test_the_rule_is_written_and_its_counts_are_those_of_the_predictions(run):
     assert sure["threshold"] == rule["outcomes"]["confidence"]["threshold"] == tumoral[1]
 
 
-def test_folds_of_any_size_have_no_bound(tmp_path):
-    predictions = make_predictions(163, 3, 1, 3.0, 0)
-    predictions.loc[:90, "fold"] = 0  # as one site may be
-    _, text = make_rule(make_run(tmp_path / "run", predictions=predictions))
-    assert "no bound is known for folds of any size" in text
+@pytest.mark.parametrize("unlike", ["size", "tumoral", "site_folds", "folds_csv"])
+def test_folds_that_are_unequal_or_not_drawn_at_random_have_no_bound(tmp_path, unlike):
+    predictions = make_predictions(165, 5, 1, 3.0, 0)
+    changes = {f"data.{unlike}": True} if "folds" in unlike else {}
+    if unlike == "size":
+        predictions.loc[:90, "fold"] = 0  # as one site may be
+    elif unlike == "tumoral":
+        predictions["fold"] = predictions["label"].rank(method="first").astype(int) % 165 // 33
+    _, text = make_rule(make_run(tmp_path / "run", config(**changes), predictions=predictions))
+    assert "no bound is known for folds that are not equal or not drawn here" in text
     assert "Barber" not in text
 
 
 def test_a_small_cohort_abstains_and_says_how_many_it_would_need(tmp_path):
-    rule, text = make_rule(make_run(tmp_path / "run", n=24, epochs=1))  # 16 tumoral
+    predictions = make_predictions(24, 5, 1, 3.0, 0)  # 16 tumoral
+    baselines = make_baselines(predictions, logistic_regression=1.0)
+    run = make_run(tmp_path / "run", epochs=1, predictions=predictions, baselines=baselines)
+    rule, text = make_rule(run)
     assert (rule["rank"], rule["threshold"]) == (0, None)
+    assert rule["baseline"]["specificity_difference"] == {}  # of two rules that rule out no one
     assert rule["n_tumoral_needed"] == {"average": 19, "confidence": 59}
     assert "needs 19 tumoral patients" in text
     assert "rules out no one" in text

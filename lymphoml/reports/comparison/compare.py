@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,11 @@ class Comparison:
     @property
     def not_given(self) -> int:
         return self.tried - len(self.runs)
+
+    @property
+    def n_pair_tests(self) -> int:
+        """Differences of two of the configurations tried, in all scores."""
+        return comb(self.tried, 2) * len(paired.PAIR_SCORES)
 
 
 def choose_reference(
@@ -127,14 +133,12 @@ def compare_runs(
 def compare_pairs(comparison: Comparison, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Return a row per score and pair of runs, all patients: each against the others once.
 
-    Columns: run, other, score, value (run - other), low, high, p, p_holm (over all rows).
+    Columns: run, other, score, value (run - other), low, high, p, p_holm (over `n_pair_tests`).
     """
     outcome, aligned = align(list(comparison.runs.values()))
     models = {name: aligned[run.path] for name, run in comparison.runs.items()}
     pairs = list(combinations(models, 2))
-    permutations = max(
-        paired.PERMUTATIONS, paired.PERMUTATIONS_PER_TEST * len(pairs) * len(paired.PAIR_SCORES)
-    )
+    permutations = max(paired.PERMUTATIONS, paired.PERMUTATIONS_PER_TEST * comparison.n_pair_tests)
     rows = [
         {"run": one, "other": other, "score": score, **difference._asdict()}
         for one, other in pairs
@@ -143,7 +147,7 @@ def compare_pairs(comparison: Comparison, resamples: int = 2000, seed: int = 0) 
         ).items()
     ]
     table = pd.DataFrame(rows).drop(columns="standard_error")
-    return table.assign(p_holm=paired.holm(table["p"]))
+    return table.assign(p_holm=paired.holm(table["p"], comparison.n_pair_tests - len(table)))
 
 
 def _compare_stratum(

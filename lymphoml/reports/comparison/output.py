@@ -85,13 +85,13 @@ def run_lines(comparison: Comparison) -> Iterator[str]:
         yield f"Resumed in a changed environment (see their reports): {', '.join(changed)}."
 
 
-def pair_lines(pairs: pd.DataFrame) -> Iterator[str]:
+def pair_lines(comparison: Comparison, pairs: pd.DataFrame) -> Iterator[str]:
     """How many pairs of runs differ after Holm's correction, by score, and which."""
     for score, rows in pairs.groupby("score", sort=False):
         differ = rows[rows["p_holm"] <= LEVEL]
         yield (
             f"{len(differ)} of {len(rows)} pairs of runs differ in {NAMES[str(score)]} (p <= "
-            f"{LEVEL:g} after Holm's correction over {len(pairs)} differences)"
+            f"{LEVEL:g} after Holm's correction over {comparison.n_pair_tests} differences)"
         )
         records: list[dict[str, Any]] = differ.to_dict("records")  # type: ignore[assignment]
         for row in records:

@@ -98,9 +98,13 @@ def fold_table(run: Run) -> pd.DataFrame:
 
 
 def epoch_curve(run: Run) -> pd.DataFrame:
-    """Validation balanced accuracy by epoch (from 1) that all folds have: epoch, mean, std."""
+    """Validation balanced accuracy by epoch (from 1) that all folds have: epoch, mean, std.
+
+    A fold of one class has none in any epoch, and does not count.
+    """
     folds = [table.set_index("epoch")["val/balanced_accuracy"] for table in run.histories.values()]
-    scores = pd.concat(folds, axis="columns").dropna().astype(float)
+    scores = pd.concat(folds, axis="columns").dropna(how="all").astype(float)
+    scores = scores.dropna(axis="columns", how="all").dropna()
     std = scores.std(axis="columns", ddof=1).fillna(0.0)
     curve = pd.DataFrame({"mean": scores.mean(axis="columns"), "std": std})
     return curve.rename_axis("epoch").reset_index().assign(epoch=lambda table: table["epoch"] + 1)

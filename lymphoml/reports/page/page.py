@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+from lymphoml.core.errors import InputError
 from lymphoml.core.files import write_text
 from lymphoml.reports import format as formatting
 from lymphoml.reports import repeatability, validation
@@ -125,6 +126,8 @@ def write_overview(
     if reference is not None or len(runs) > 1:
         chosen, _ = choose_reference(reference, [run.path for run in runs], is_list=False)
         comparison = compare_runs(list(labels), chosen, tried=tried, labels=labels)
+    elif tried is not None:
+        raise InputError(f"tried={tried}: has no effect on one run; give two or more in runs=")
     runs.sort(key=lambda run: -(run.metrics["balanced_accuracy"]["value"] or 0))
     links = {run.path: write_report(run.path, run.path / "report.html", choices) for run in runs}
     title = f"{len(runs)} runs of {runs[0].config.get('name', out.parent.name)}"

@@ -121,7 +121,6 @@ def triage(run: Run, choices: Choices) -> dict[str, Any]:
         differences = {
             GUARANTEES[guarantee]: difference
             for guarantee, difference in baseline["specificity_difference"].items()
-            if rule["outcomes"][guarantee]["rank"] > 0
         }
     return {"rule": rule, "guarantees": GUARANTEES, "tables": tables, "differences": differences}
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -282,6 +283,8 @@ def test_every_pair_is_compared_once_and_corrected_together(sweep, comparison, t
         assert row["p"] < 0.01
     assert pairs["p_holm"].tolist() == holm(pairs["p"]).tolist()  # over all six
     assert pairs["p"].tolist()[4:] == [1, 1]  # a and c are the same
+    of_more = compare_pairs(replace(comparison, tried=5), resamples=300)
+    assert of_more["p_holm"].tolist() == holm(of_more["p"], unseen=14).tolist()  # of 20
     main(["compare", f"runs=[{','.join(map(str, sweep))}]", f"out={tmp_path}", "pairs=true"])
     assert pd.read_csv(tmp_path / "comparison_pairs.csv")["run"].tolist() == pairs["run"].tolist()
     assert "2 of 3 pairs of runs differ in AUROC" in capsys.readouterr().out

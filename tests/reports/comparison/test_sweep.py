@@ -112,6 +112,8 @@ def test_the_curve_is_the_mean_over_folds_and_ends_with_the_shortest(tmp_path):
     assert curve["std"].tolist() == pytest.approx([0.2 / 2**0.5, 0])
     sparse = history(None, 0.7, None, 0.9)
     assert epoch_curve(make_curve(tmp_path / "b", sparse, sparse))["epoch"].tolist() == [2, 4]
+    one_class = make_curve(tmp_path / "d", history(0.5, 0.7), history(None, None))
+    assert epoch_curve(one_class)["mean"].tolist() == [0.5, 0.7]
     never = make_curve(tmp_path / "c", history(None, None), history(None, None))
     assert epoch_curve(never).empty
     assert sweep_chart([never]) is None

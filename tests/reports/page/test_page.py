@@ -197,6 +197,8 @@ def test_the_page_shows_what_compare_finds_scores_and_changed_environments(sweep
     session = {"when": "2026-01-01T00:00:00+00:00", "changes": [change]}
     edit_json(sweep / "lr=0.2" / "environment.json", changes=[session])
     paths = [sweep / "lr=0.2", sweep / "lr=0.1,a b"]
+    with pytest.raises(InputError, match="tried=9: has no effect on one run"):
+        write_overview(paths[:1], sweep / "report.html", tried=9)
     page = write_overview(paths, sweep / "report.html", reference="lr=0.2", tried=9).read_text()
     page = " ".join(page.split())
     assert page.count("changed</small>") == 1  # of two
