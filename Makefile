@@ -113,8 +113,8 @@ audit-deps: $(READY)  ## known vulnerabilities of the locked packages; says so w
 	$(BIN)/python .ci/audit_deps.py $(ARGS)
 
 # What the demo writes into runs/demo, which also holds other runs that are trained with name=demo.
-DEMO := .lock SHA256SUMS audit.json baselines.csv config.yaml environment.json explanations fold-* folds.csv instances.csv \
-  ledger.jsonl metrics.json predictions.csv pseudonyms.csv report.html strata.csv tensorboard test triage.json wandb
+DEMO := .lock SHA256SUMS audit.json baselines.csv config.yaml environment.json explanations fold-* folds.csv ledger.jsonl \
+  metrics.json outside_range.csv predictions.csv pseudonyms.csv report.html strata.csv tensorboard test triage.json wandb
 
 clean:  ## remove the demo and caches; never your data or other runs
 	test ! -e runs/demo/config.yaml || rm -rf $(addprefix runs/demo/,$(DEMO))

@@ -4,14 +4,18 @@ import json
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from lymphoml.core.privacy import is_private
+
 MOST = 500_000  # bytes
-PRIVATE = ("data", "runs")
+FOLDERS = ("data", "runs")
 EXEMPT = ("requirements.lock",)
 
 
 def problem(path: Path) -> str | None:
     """Return why this file must not be committed; None where it may."""
-    if path.parts[0] in PRIVATE:
+    if path.parts[0] in FOLDERS or is_private(path):
         return "holds data of patients or a run; unstage it"
     if path.stat().st_size > MOST and path.name not in EXEMPT:
         return f"is larger than {MOST // 1000} kB; leave it out"

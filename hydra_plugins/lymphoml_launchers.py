@@ -158,7 +158,7 @@ class RayLauncher(Launcher):
                 socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(self.address, include_dashboard=False, log_to_driver=False, logging_level=50)
         except ImportError:
-            raise InputError("hydra/launcher=ray: pip install 'lymphoml[ray]' first") from None
+            raise InputError("hydra/launcher=ray: pip install ray first") from None
         except (OSError, RuntimeError, ValueError) as error:
             reason = one_line(error)[:300]
             raise InputError(f"hydra.launcher, address={self.address}: {reason}") from None

@@ -2,8 +2,10 @@
 
 import dataclasses
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 from docs import reference
-from lymphoml.cli.config import known_keys
+from lymphoml.cli.config import compose_config, known_keys
+from lymphoml.cli.hydra_guard import check_command_line
 from lymphoml.cli.main import COMMANDS
+from lymphoml.cli.options import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -51,6 +55,40 @@ def test_links_hold(page):
         target = page.parent / name if name else page
         assert target.exists(), link
         assert not anchor or anchor in read(target)[0], link
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Yield the words of every command on a page, from the name of the command on."""
+    values: dict[str, str] = {}
+    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+        if set_here := re.fullmatch(r"\s*([A-Z]+)=[\"']?([^\"'`]+)[\"']?", line):
+            values[set_here[1]] = set_here[2]
+        alone = [line] if re.match(r"\s*(\S+/)?python ", line) else []
+        for text in alone or re.findall(r"`(python [^`]+)`", line):
+            text = re.sub(r"\$([A-Z]+)", lambda name: values.get(name[1], "0"), text)
+            _, *words = shlex.split(re.split(r" [#|&]", text)[0])
+            words = words[2:] if words[:2] == ["-m", "lymphoml"] else words
+            known = words and words[0].removesuffix(".py") in {"train", *COMMANDS}
+            if known and len(words) > 1 and "..." not in text:
+                yield words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_taken(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name, *words in commands(page):
+        if name.startswith("train"):
+            check_command_line(words)
+        else:
+            parse(COMMANDS[name.removesuffix(".py")], words)
+
+
+def test_frequent_choices_are_those_there_are():
+    section = (ROOT / "docs/configuration.md").read_text().partition("<!--")[0]
+    choices = re.findall(r"^\| `([^`]+=[^`]+)`", section, re.M)
+    assert len(choices) > 20
+    for choice in choices:
+        compose_config(*shlex.split(re.sub("FILE$", "default", re.sub("NAME$", "paper", choice))))
 
 
 @pytest.mark.slow

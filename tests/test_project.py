@@ -39,6 +39,7 @@ def test_every_hook_is_of_this_repository():
 @pytest.mark.parametrize(("name", "content", "problem"), [
     ("data/P1/000000.jpg", "", "holds data of patients"),
     ("runs/cv/default/config.yaml", "", "holds data of patients"),
+    ("folds.csv", "", "holds data of patients"),
     ("big.png", "x" * 500_001, "is larger"),
     ("a.ipynb", json.dumps({"cells": [{"outputs": [1]}]}), "has output"),
     ("b.ipynb", json.dumps({"cells": [{"outputs": [], "execution_count": None}]}), None),

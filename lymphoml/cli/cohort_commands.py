@@ -125,7 +125,7 @@ class Features(OfCohort):
         changes = {key: value for key, value in given.items() if value is not None}
         if self.encoder in BLOCKS:
             # What the cohort's own file sets is for networks.
-            if unused := [*changes, *(f"data.{key}" for key in OF_NETWORKS if self.data.get(key))]:
+            if unused := [*changes, *(f"data.{key}" for key in OF_NETWORKS if key in self.data)]:
                 raise InputError(f"{', '.join(unused)}: has no effect with encoder={self.encoder}")
             return data, None
         spec = encoder_config(self.encoder, changes) | {"norm": None}  # as the file has it

@@ -19,7 +19,8 @@ from lymphoml.core.errors import (
 
 EVALUATING = " while evaluating "  # as Hydra writes it, which these also are
 NOT_IN_CONF = re.compile("Could not override '([^']*)'")
-OPEN = ("data.columns.", "data.label_values.", "data.date_formats.")  # mappings of the user's own
+# Mappings of the user's own, and arguments of a network that have a default.
+OPEN = ("data.columns.", "data.label_values.", "data.date_formats.", "model.encoder.")
 OF_HYDRA = ("full_key:", "object_type=", "reference_type=", "To append to your ")
 
 

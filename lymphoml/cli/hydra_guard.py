@@ -6,11 +6,13 @@ The named file may set in its node `hydra` what is listed here; every other file
 defaults list, an override or a sweep, may not touch `hydra`.
 """
 
-import argparse
 import re
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from hydra._internal.utils import get_args_parser
 
 from lymphoml.cli.config import CONF
 from lymphoml.cli.overrides import check_overrides
@@ -40,9 +42,12 @@ DEFAULTS = {  # group below `hydra` that the named file may choose: the options
 }
 
 
-def check_command_line(words: Sequence[str]) -> None:
-    """Raise InputError where a file that the command line names would run, read or write."""
-    parsed = _parse(words)
+def check_command_line(words: Sequence[str]) -> list[str]:
+    """Return the words with the options first, as Hydra must have them.
+
+    Raises InputError where a file that the command line names would run, read or write.
+    """
+    parsed = get_args_parser().parse_intermixed_args([*words])
     if parsed.config_path is not None:
         raise InputError("--config-path: it would replace conf/; add files with -cd DIR -cn NAME")
     if parsed.experimental_rerun is not None:
@@ -60,23 +65,13 @@ def check_command_line(words: Sequence[str]) -> None:
     if parsed.config_dir:
         file |= _check_files(Path(parsed.config_dir), parsed)
     check_overrides(parsed.overrides, file, parsed.multirun)
+    options = [*words]
+    for word in parsed.overrides:
+        options.remove(word)
+    return [*options, *parsed.overrides]
 
 
-def _parse(words: Sequence[str]) -> argparse.Namespace:
-    """Return Hydra's options, as its own parser reads them."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--info", "-i", const="all", nargs="?")
-    for flags in ("--config-path -cp", "--config-name -cn", "--config-dir -cd", "--cfg -c",
-                  "--package -p", "--experimental-rerun"):  # fmt: skip
-        parser.add_argument(*flags.split())
-    for flags in ("--help -h", "--run -r", "--multirun -m", "--shell-completion -sc",
-                  "--hydra-help", "--version", "--resolve"):  # fmt: skip
-        parser.add_argument(*flags.split(), action="store_true")
-    return parser.parse_args(list(words))
-
-
-def _check_files(folder: Path, parsed: argparse.Namespace) -> dict[str, Any]:
+def _check_files(folder: Path, parsed: Namespace) -> dict[str, Any]:
     """Check the named file of `folder` and every other that it or an override reaches; return it.
 
     {} where `folder` has no such file.

@@ -9,6 +9,8 @@ from typing import Any
 from lymphoml.cli.options import REQUIRED, option, reject_ensemble
 from lymphoml.core.errors import InputError
 
+PICTURES = 6
+
 
 @dataclass
 class Explain:
@@ -20,7 +22,7 @@ class Explain:
         ["leave_one_out"],
         "of leave_one_out, attention, measures, and of pixels occlusion, grad_cam",
     )
-    pictures: int = option(6, "cells of each patient that are drawn, with methods of pixels")
+    pictures: int | None = option(None, "cells drawn of a patient, by methods of pixels; 6")
     checks: bool = option(True, "measure how faithful they are: faithfulness.json")
     control: str | None = option(None, "run of permuted labels, to check beside: RUN2")
     truth: str | None = option(None, "kinds of single images, as for instances: truth.json or .csv")
@@ -34,8 +36,14 @@ class Explain:
         patients: str | list[str] = self.patients
         if re.fullmatch(r"\[.+\]", self.patients):
             patients = [each.strip(" '\"") for each in self.patients[1:-1].split(",")]
-        if not 0 <= self.pictures <= 1000:
-            raise InputError(f"pictures={self.pictures}: must be 0 to 1000")
+        from lymphoml.explain.tables import OF_PIXELS
+
+        drawn = PICTURES if self.pictures is None else self.pictures
+        if not 0 <= drawn <= 1000:
+            raise InputError(f"pictures={drawn}: must be 0 to 1000")
+        if self.pictures and not {*OF_PIXELS} & {*self.methods}:
+            needed = " or ".join(OF_PIXELS)
+            raise InputError(f"pictures={drawn}: has no effect without {needed} in methods")
         reject_ensemble(run)
         if not self.checks and (self.control or self.truth):
             raise InputError("checks=false: leave control and truth out, or set checks=true")
@@ -48,7 +56,7 @@ class Explain:
             changed = run_config(Path(self.control), self.data, fixed)
             other = ControlRun(Path(self.control), changed)
         out, truth = (Path(each) if each else None for each in (self.out, self.truth))
-        what = run, config, patients, self.methods, self.pictures, out
+        what = run, config, patients, self.methods, drawn, out
         print(explain(*what, self.checks, other, truth))
 
 
@@ -111,6 +119,8 @@ class Export:
 
         run = Path(self.run)
         reject_ensemble(run)
+        if self.accept_changes and not self.quantize:
+            raise InputError("accept_changes: has no effect without quantize=int8")
         config = run_config(run, self.data, {"accelerator": "cpu", "precision": "32-true"})
         from lymphoml.deploy.export import export
 
@@ -132,7 +142,8 @@ class Serve:
         found = open_model(Path(self.model), {"root": "."})
         if missing := [name for name in ("fastapi", "uvicorn", "python_multipart")
                        if find_spec(name) is None]:  # fmt: skip
-            raise InputError(f"serve needs {', '.join(missing)}: pip install 'lymphoml[serve]'")
+            what = " ".join(missing).replace("_", "-")
+            raise InputError(f"serve needs {', '.join(missing)}: pip install {what}")
         from lymphoml.deploy.serve import serve
 
         serve(*found, self.port)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, Sweep
 
 from lymphoml.cli.config import CONF
 from lymphoml.cli.options import reject_repeated
@@ -87,6 +87,8 @@ def _check_hydra(key: str, value: Any, in_sweep: bool) -> None:
             if part not in types:
                 raise InputError(unknown_key(key, [".".join([*path[:depth], n]) for n in types]))
             node = types[part]
+    if key.startswith(PARAMS) and isinstance(value, Sweep):
+        raise InputError(f"{key}: several values need quotes: '{key}=\"A,B\"'")
     for pattern, sweep, single, reason in IGNORED:
         if re.match(pattern, key) and (sweep if in_sweep else single):
             raise InputError(f"{key}: has no effect; {reason}")

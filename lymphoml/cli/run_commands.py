@@ -148,10 +148,14 @@ class Compare:
 
         if self.resamples < 100:
             raise InputError(f"resamples={self.resamples}: must be >= 100, 2000 for publication")
+        if self.seed < 0:
+            raise InputError(f"seed={self.seed}: must be >= 0")
         paths, folder = _run_list(self.runs)
         reference, why = compare.choose_reference(self.reference, paths, folder is None)
         comparison = compare.compare_runs(paths, reference, self.resamples, self.seed, self.tried)
         out = Path(self.out or folder or "runs")
+        for name in ("comparison_pairs.csv", "ablation.png"):  # which not every comparison has
+            (out / name).unlink(missing_ok=True)
         written = output.write_comparison(comparison, out)
         console = wide_console()
         print(f"reference: {comparison.reference} ({why})")

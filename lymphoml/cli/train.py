@@ -27,8 +27,7 @@ def train(words: list[str]) -> None:
     """Run Hydra with the words of a command line, whose options it reads itself."""
     if {"-h", "--help"} & set(words):
         return print_help()
-    check_command_line(words)
-    sys.argv[1:] = words
+    sys.argv[1:] = check_command_line(words)
     clean_sweep_records()  # of a sweep that was killed
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(run_job)()

@@ -258,6 +258,11 @@ class DataConfig(Section):
                 yield f"{key}: this name is reserved; choose another"
             if spec.column in (self.id_column, self.label_column):
                 yield f"{key}.column={spec.column}: the patient's id and label are no inputs"
+        if self.layout == "kaggle" and (self.table, self.image_dir) != ("clinical.csv", "."):
+            yield (
+                f"data.table={self.table}, data.image_dir={self.image_dir}: have no effect with "
+                f"data.layout=kaggle, which has two tables; set data.layout=table"
+            )
         if self.fold_seed is not None and self.folds_csv:
             yield f"data.fold_seed={self.fold_seed}: has no effect with data.folds_csv"
         yield from self._person_problems()

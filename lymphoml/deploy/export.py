@@ -59,7 +59,7 @@ def export(
     if quantized not in (None, "int8"):
         raise InputError(f"quantize={quantized}: must be int8, or left out")
     if missing := [name for name in EXTRA if find_spec(name) is None]:
-        raise InputError(f"{', '.join(missing)}: not installed; pip install 'lymphoml[export]'")
+        raise InputError(f"export needs {', '.join(missing)}: pip install {' '.join(missing)}")
     if out.exists():
         raise InputError(f"out={out}: exists; give another folder, or remove it")
     finished = read_run(run)

@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -96,7 +97,7 @@ def software(config: "TrainConfig", overrides: Sequence[str] = ()) -> dict[str, 
     """
     weights = weights_file(config)
     return {
-        "command": " ".join(["python train.py", *map(without_folders, overrides)]),
+        "command": shlex.join(["python", "train.py", *map(without_folders, overrides)]),
         "git_commit": git_commit(),
         "versions": package_versions(),
         "code": code_digests(PACKAGE),

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 TRAINED_ON = "trained_on.json"
 FOLDS = "content of folds.csv"
 # What a prediction may set for another cohort or machine; all else comes from the run.
-OF_COHORT = ("name", "root", "table", "image_dir", "image_pattern", "id_column", "label_column",
-             "label_values", "columns", "date_formats", "reference_date", "person_column",
-             "site_column", "follow_links", "features.path", "cache", "num_workers",
-             "timeout")  # fmt: skip
+OF_COHORT = ("name", "layout", "root", "table", "image_dir", "image_pattern", "id_column",
+             "label_column", "label_values", "columns", "date_formats", "reference_date",
+             "person_column", "site_column", "follow_links", "features.path", "cache",
+             "num_workers", "timeout")  # fmt: skip
 OF_MACHINE = ("accelerator", "precision", "num_threads", "encoder_chunk_size",
               "enable_progress_bar")  # fmt: skip
 MAY_DIFFER = [f"data.{key}" for key in OF_COHORT] + [f"trainer.{key}" for key in OF_MACHINE]
@@ -195,6 +195,8 @@ def _read(path: Path) -> TrainedOn:
 def check_overrides(changes: Mapping[str, Any]) -> None:
     """Raise InputError for a change, by section, of what decides how a model reads a patient."""
     keys = [key for key, _ in all_leaves(changes) if "." in key]
+    if (changes.get("data") or {}).get("layout") == "mil_table":
+        raise InputError("data.layout=mil_table: comes from the run; it is kaggle or table here")
     if wrong := [key for key in keys if not in_groups(key, MAY_DIFFER)]:
         raise InputError(
             f"{', '.join(wrong)}: comes from the run, whose models were trained with it; leave it "

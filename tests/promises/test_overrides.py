@@ -73,6 +73,8 @@ REFUSED = {  # words of train.py: the line
     "lr=nan": "lr=nan: must be a finite number",
     "lr=0": "lr=0: must be > 0",
     "optim.lr=3": "optim.lr=3: give lr=3 instead",
+    "model.encoder.trainable=false": "+model.encoder.trainable=... adds it",
+    "data=synthetic data.table=x.csv": "data.table=x.csv, data.image_dir=.: have no effect",
     "optim=sdg": "Could not find 'optim/sdg' Available options in 'optim': adam adamw sgd",
     "trainer=3": "Config group override must be a string or a list",
 }  # fmt: skip
@@ -93,6 +95,11 @@ OF_COMMANDS = {
         "seed=1: has no effect with weights=w.pt",
     "pretrain cohort=synthetic trainer.max_epochs=2": "trainer.max_epochs: has no effect",
     "report run=r tried=4": "tried=4: has no effect with run=",
+    "compare runs=[r,s] seed=-1": "seed=-1: must be >= 0",
+    "export run=r out=x accept_changes=true": "accept_changes: has no effect without quantize",
+    "explain run=r pictures=3": "pictures=3: has no effect without occlusion or grad_cam",
+    "features cohort=synthetic data.root=. data.normalize_images=false":
+        "data.normalize_images: has no effect with encoder=morphology",
     "submit ~run": "~run: give options as key=value",
 }  # fmt: skip
 
@@ -122,22 +129,27 @@ def test_a_sweeps_file_without_m_is_refused(file, tmp_path):
 @pytest.mark.parametrize(("name", "task"), [
     ("ablation", ["optim=sgd", "lr=0.001"]), ("train", ["+choice=ema"]),
 ])  # fmt: skip
-def test_the_command_that_is_recorded_runs_the_job_alone(name, task, monkeypatch):
-    """a job of a named sweep, or with an option of a folder of one's own → the command in its run
-    folder names file and folder, and is accepted"""
+@pytest.mark.parametrize("moved", [None, "demo", "moved/lr=1,a=b"])
+def test_the_command_that_is_recorded_runs_the_job_alone(name, task, moved, monkeypatch):
+    """a job of a named sweep, with an option of a folder of one's own, in a run folder of another
+    place → the command in its run folder names file and folders, and is accepted"""
     monkeypatch.chdir(ROOT)
     found = SimpleNamespace(path=str(ROOT / "sweeps"), provider="command-line")
     hydra = SimpleNamespace(
-        overrides=SimpleNamespace(task=task), job=SimpleNamespace(config_name=name),
+        overrides=SimpleNamespace(task=task, hydra=[f"hydra.run.dir=runs/{moved}"] * bool(moved)),
+        job=SimpleNamespace(config_name=name),
         runtime=SimpleNamespace(config_sources=[found], cwd=str(ROOT)),
     )  # fmt: skip
     monkeypatch.setattr(HydraConfig, "get", lambda: hydra)
-    words = _overrides(in_sweep=name != "train")
+    words = _overrides(Path("runs", moved or "cv"), in_sweep=name != "train")
     check_command_line(words)
     primary, other = [CONF, ROOT / "sweeps"] if name == "train" else [ROOT / "sweeps", CONF]
     with initialize_config_dir(str(primary), version_base="1.3"):
         path = f"hydra.searchpath=[file://{other}]"
-        composed = compose(name, [path, *(word for word in words if "=" in word)])
+        composed = compose(
+            name, [path, *(word for word in words if "=" in word)], return_hydra_config=True
+        )
+    assert not moved or composed.hydra.run.dir == f"runs/{moved}"
     assert composed.lr == (1e-4 if name == "train" else 1e-3)
 
 

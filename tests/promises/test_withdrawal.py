@@ -38,8 +38,9 @@ def test_the_recipe_leaves_nothing_of_a_patient(two_runs, cohort, tmp_path):
     shell(f"rm -r cohort/truth.json cohort/trainset/{patient}")
     for line in [rf"sed -i '/\b{patient}\b/d' $(grep -rlwI {patient} cohort)", *change[:-1]]:
         shell(line)
-    assert change[-1].split() == ["python", "train.py", "data.folds_csv=folds.csv"]
-    words = [*ENCODER, "trainer.max_epochs=1", f"data.folds_csv={tmp_path}/folds.csv"]
+    assert change[-1].split() == ["python", "train.py", "data.folds_csv=runs/folds.csv"]
+    assert (tmp_path / "runs/folds.csv").stat().st_mode & 0o777 == 0o600
+    words = [*ENCODER, "trainer.max_epochs=1", f"data.folds_csv={tmp_path}/runs/folds.csv"]
     cross_validate(configuration(root, tmp_path / ".cache", *words), run)
     assert naming(patient, tmp_path) == set()
     assert (
