@@ -53,6 +53,7 @@ def write_card(
         titles=TITLES, scores=[scores["all"], *([scores["hard"]] if hard else [])],
         slope=calibration_slope(*patients)._asdict(), rule=rule, guarantees=GUARANTEES,
         intercept=calibration_intercept(*patients)._asdict(), parity=config["parity"],
+        repeated=run.repeat.nunique() > 1,
     )  # fmt: skip
     write_text(folder / "README.md", text)
 

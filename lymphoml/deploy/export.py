@@ -184,7 +184,7 @@ def differences_from_run(folds: Folds, model: ExportedModel) -> Iterator[float]:
             instances = list(_instances_of(folds, model, patient))
             for count in {len(instances), min(len(instances), 1)}:
                 expected = _expected(folds, patient, count)
-                answer = model.predict(instances[:count], dict(table.loc[patient]))
+                answer = model.predict(instances[:count], model.row(table, patient))
                 found, right = ([*each, np.mean(each)] for each in (answer.by_fold, expected))
                 yield float(np.abs(np.subtract(found, right)).max())
             bar.advance()

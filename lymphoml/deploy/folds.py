@@ -53,6 +53,11 @@ def open_folds(run: Path, config: TrainConfig) -> Folds:
     trained_on = check_run(run, config)
     reject_unexportable(run, config)
     cohort = load_cohort(config.data).labelled
+    if cohort.table.empty:
+        raise InputError(
+            f"data.root={config.data.root}: no patient has a label; the graphs are compared with "
+            f"the run on patients of its kind: give the cohort that it was trained on"
+        )
     cohort = cohort.subset(spread(cohort))
     opened = [*bag.open_folds(run, config, cohort, list(trained_on), same=False)]
     return Folds(run, config, opened, next(iter(trained_on.values())))

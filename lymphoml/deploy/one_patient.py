@@ -113,15 +113,24 @@ def answer_by_run(
     from lymphoml.runs.triage_rule import apply_rule, read_rule
 
     trained_on = {member: check_run(member, config) for member, config in members.items()}
+    used = {member: uses_images(config.model) for member, config in members.items()}
+    _check_images(images, any(used.values()))
+    known_names = {name for config in members.values() for name in config.data.clinical}
     rule, shift = read_rule(run), CohortShift()
     with TemporaryDirectory(prefix="lymphoml-") as folder:
         cohorts, configs = {}, {}
         for member, config in members.items():
             if config.data.feature_file is not None:
                 raise InputError(f"run {member}: reads feature vectors from a file, not images")
+            if used[member] and (size := config.data.eval_bag_size) is not None:
+                raise InputError(
+                    f"run {member}: data.eval_bag_size={size} draws images by the patient's id; "
+                    f"give a table of one row, data.root=DIR"
+                )
             configs[member] = config.replace({"data.cache": folder})
-            used = uses_images(config.model)
-            cohorts[member] = _cohort(config.data, images, used, values)
+            own = {name: value for name, value in values.items()
+                   if name in config.data.clinical or name not in known_names}  # fmt: skip
+            cohorts[member] = cohort_of_one(config.data, images if used[member] else None, own)
         chosen, known = choose_patients(configs, cohorts, trained_on, "unlabelled", False)
         probabilities = mean_over_members(configs, chosen, trained_on, shift)
         probabilities = without_trained(probabilities, known, own=False)
@@ -133,12 +142,11 @@ def answer_by_run(
     return answer(probabilities, shift, apply, (rule or {}).get("sensitivity"), effects)
 
 
-def _cohort(data: DataConfig, images: Path | None, used: bool, values: Mapping[str, str]) -> Cohort:
+def _check_images(images: Path | None, used: bool) -> None:
     if images is not None and not used:
         raise InputError(f"images={images}: the model uses no images; give images=null")
     if images is None and used:
         raise InputError("images=null: the model needs the patient's images; give images=DIR")
-    return cohort_of_one(data, images, values)
 
 
 def _effects_by_run(
@@ -164,7 +172,8 @@ def answer_by_model(
 ) -> Answer:
     """Return the answer of an exported model, without torch. Raises InputError."""
     require_images(model)
-    cohort = _cohort(data, images, model.uses_images, values)
+    _check_images(images, model.uses_images)
+    cohort = cohort_of_one(data, images, values)
     cohort.print_unused()
     paths = cohort.images[PATIENT]
     files = [(path.name, partial(read_image, path)) for path in paths]
@@ -199,9 +208,9 @@ def answer_of_files(
             raise
     if problems:
         raise InputError(shortened(problems))
+    row = {name: row[name] for name in model.columns}
     by_fold = model.classify(features, row).by_fold
-    rule = model.rule
-    inputs = one_row(data, {name: row[name] for name in model.columns})
+    rule, inputs = model.rule, one_row(data, row)
     if model.uses_images:
         names = [f"{IMAGE}{name}" for name in STATISTICS]
         inputs[names] = [mean_statistics([read for _, read in files])]

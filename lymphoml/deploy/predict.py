@@ -90,7 +90,7 @@ def _probabilities(model: ExportedModel, cohort: Cohort, store: Any) -> np.ndarr
         for patient in cohort.table.index:
             instances = store.bag(patient) if store else model.read_images(cohort.images[patient])
             try:
-                rows.append(model.predict(instances, dict(cohort.table.loc[patient])).by_fold)
+                rows.append(model.predict(instances, model.row(cohort.table, patient)).by_fold)
             except InputError as error:
                 raise InputError(f"patient {patient}: {each}" for each in error.problems) from None
             bar.advance()

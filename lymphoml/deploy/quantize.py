@@ -138,7 +138,7 @@ def _judge(folds: Folds, model: ExportedModel, path: Path) -> pd.DataFrame:
             pair = [open_session(_part(each, output.name).SerializeToString()) for each in graphs]
             for patient in table.loc[table["fold"] == fold, "patient"]:
                 images = list(model.read_images(cohort.images[patient]))
-                values = dict(cohort.table.loc[patient])
+                values = model.row(cohort.table, patient)
                 both = []
                 for session in pair:
                     features = model.run_encoder(session, images)

@@ -5,6 +5,7 @@ A graph answers anything: no image, NaN, a count of 0. What is no input is refus
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
@@ -103,6 +104,10 @@ class ExportedModel:
                 f"{where}: {each}; {EXPORT_AGAIN}" for each in error.problems
             ) from None
 
+    def row(self, table: Any, patient: str) -> dict[str, Any]:
+        """Return a patient's values, by column, of a cohort's table."""
+        return dict(table.loc[patient, [*self.columns]])
+
     def predict(self, instances: Iterable[np.ndarray], values: Mapping[str, Any]) -> Answer:
         """Return what the models answer for one patient.
 
@@ -182,6 +187,9 @@ class ExportedModel:
     def _numbers(self, values: Mapping[str, Any]) -> np.ndarray:
         """Return the values as the graph takes them. Raises InputError for one it must not get."""
         numbers, problems = [], []
+        if unknown := sorted(values.keys() - self.columns.keys()):
+            known = ", ".join(self.columns) or "none"
+            problems.append(f"{', '.join(unknown)}: the model's clinical values are {known}")
         for name, column in self.columns.items():
             value: Any = values.get(name)
             missing = value is None or value != value
@@ -196,7 +204,8 @@ class ExportedModel:
                 else:
                     number = column["categories"].index(value)
             else:
-                number = float(value)
+                with suppress(ValueError, TypeError):  # else it stays NaN
+                    number = float(value)
                 if not np.isfinite(number):
                     problems.append(f"{name}={value}: must be a finite number")
                 elif column["positive"] and number <= 0:

@@ -175,7 +175,8 @@ def _body(model: ExportedModel, data: DataConfig) -> dict[str, Any]:
     if model.uses_images:
         image = {"type": "string", "format": "binary"}
         fields["images"] = {"type": "array", "items": image, "maxItems": MOST_IMAGES}
-    schema = {"type": "object", "properties": fields, "required": [*fields]}
+    needed = [name for name in fields if name == "images" or data.missing == "error"]
+    schema = {"type": "object", "properties": fields, "required": needed}
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 

@@ -93,13 +93,14 @@ class Opened(NamedTuple):
         views = self.bags.tta_views
         return Bag(patient, self.model, self.images(patient), views, self.clinical(patient))
 
-    def places(self, methods: Sequence[str]) -> dict[str, tuple[float, float]]:
+    def places(self, methods: Sequence[str]) -> dict[str, maps.Place]:
         """Return of each method of pixels where its maps lie: `maps.centre_and_step`."""
         store: Any = self.bags.store
         model: Any = self.model
-        found = {}
+        found: dict[str, maps.Place] = {}
         if OCCLUSION in methods:  # of its windows
-            found[OCCLUSION] = store.size[0] / 8 - 0.5, store.size[0] / 8
+            step = np.array(store.size) / 8
+            found[OCCLUSION] = step - 0.5, step
         if GRAD_CAM in methods:
             found[GRAD_CAM] = maps.centre_and_step(model.encoder)
         return found

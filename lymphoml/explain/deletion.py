@@ -16,7 +16,7 @@ from lymphoml.core.seeding import keyed_generator
 from lymphoml.evaluation.intervals import delong
 from lymphoml.explain.bag import Bag
 from lymphoml.explain.cells import replaced_logits
-from lymphoml.explain.maps import CHUNK, blur_where, spread
+from lymphoml.explain.maps import CHUNK, Place, blur_where, spread
 from lymphoml.explain.randomised import rank_correlation
 from lymphoml.explain.tables import ATTENTION, GRAD_CAM, LEAVE_ONE_OUT
 from lymphoml.models.fusion.fitted import LateFusion
@@ -89,7 +89,7 @@ def _areas(method: str, what: str, falls: Mapping[str, Sequence[Falls]]) -> Iter
 @torch.no_grad()
 def check_places(
     bag: Bag, chosen: Sequence[int], found: Mapping[str, Array],
-    places: Mapping[str, tuple[float, float]],
+    places: Mapping[str, Place],
 ) -> Iterator[Row]:  # fmt: skip
     """Yield the areas of each method's order of the pixels, mean over the images `chosen`.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from numpy.typing import ArrayLike
 from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
@@ -22,6 +23,7 @@ from lymphoml.models.mil import MILModel
 
 Transform = Callable[[Tensor], Tensor]
 Maps = Float[Tensor, "n h w"]
+Place = tuple[ArrayLike, ArrayLike]  # centre and step
 CHUNK = 64  # images at a time
 KEPT_BYTES = 2**28  # of activations; more are computed a second time
 WINDOWS = 7  # occlusion: windows a side, each a quarter of the image, by steps of an eighth
@@ -129,11 +131,15 @@ def centre_and_step(encoder: nn.Module, end: str | None = None) -> tuple[float, 
 
 
 def spread(
-    values: Float[np.ndarray, "h w"], centre: float, step: float, height: int, width: int
+    values: Float[np.ndarray, "h w"], centre: ArrayLike, step: ArrayLike, height: int, width: int
 ) -> Float[np.ndarray, "y x"]:
-    """Return a map at the size of its image: linear between positions, constant beyond them."""
-    rows, columns = ((np.arange(length) - centre) / step for length in (height, width))
-    grid = np.meshgrid(rows, columns, indexing="ij")
+    """Return a map at the size of its image: linear between positions, constant beyond them.
+
+    `centre` and `step` as of `centre_and_step`: of rows and columns, or of both.
+    """
+    centre, step = np.broadcast_to(centre, 2), np.broadcast_to(step, 2)
+    places = (np.arange(length) - c for length, c in zip((height, width), centre, strict=True))
+    grid = np.meshgrid(*(place / s for place, s in zip(places, step, strict=True)), indexing="ij")
     return map_coordinates(values, grid, order=1, mode="nearest")
 
 

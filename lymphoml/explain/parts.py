@@ -10,7 +10,7 @@ from PIL import Image
 
 from lymphoml.core.files import atomic_write, write_csv
 from lymphoml.data.image_store import ImageStore
-from lymphoml.explain.maps import spread
+from lymphoml.explain.maps import Place, spread
 from lymphoml.explain.tables import KEYS, LEAVE_ONE_OUT, PARTS, read_table, strongest
 
 OF_MEASURES, OF_PATIENTS, OF_MAPS = "-measures.csv", "-patients.csv", "-maps.npz"
@@ -74,7 +74,7 @@ def _mean_over_models(table: pd.DataFrame, keys: list[str], values: list[str]) -
 
 def draw_patient(
     folder: Path, images: Mapping[str, Array], maps: Mapping[str, Array], method: str,
-    place: tuple[float, float],
+    place: Place,
 ) -> None:  # fmt: skip
     """Write `IMAGE.METHOD.png` for the map of each image; `images` are uint8 (h, w, 3).
 

@@ -17,7 +17,7 @@ from torch import nn
 from lymphoml.data.decoding import open_rgb, read_image
 from lymphoml.explain.bag import Bag
 from lymphoml.explain.deletion import Row
-from lymphoml.explain.maps import centre_and_step, layer_map, logit_gradient, spread
+from lymphoml.explain.maps import Place, centre_and_step, layer_map, logit_gradient, spread
 from lymphoml.explain.tables import EARLIER, GRAD_CAM, REGION
 from lymphoml.features.segmentation import segment
 
@@ -76,7 +76,7 @@ def find_regions(image: Array, crop: int | None, size: tuple[int, int]) -> Regio
 
 def check_regions(
     bag: Bag, paths: Sequence[Path], crop: int | None, chosen: Sequence[int],
-    found: Mapping[str, Array], places: Mapping[str, tuple[float, float]],
+    found: Mapping[str, Array], places: Mapping[str, Place],
 ) -> Iterator[Row]:  # fmt: skip
     """Yield the shares of each method's evidence, mean over the images `chosen` with a nucleus.
 

@@ -1,6 +1,5 @@
 """Explain a run's patients by the models that did not train on them: cells, pixels, measures."""
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from lymphoml.core.files import atomic_write, sha256, write_csv, write_json
 from lymphoml.core.progress import progress_bar
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.core.untrusted import read_mapping
+from lymphoml.data.cache import content_key, hash_images
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.explain import measures
 from lymphoml.explain.bag import Bag, Opened, effects, open_folds
@@ -166,7 +166,7 @@ def explain(
     planned = (
         checks and plan_checks(run, config, cohort, chosen, tested, trained_on, control, truth)
     ) or None
-    folder = _start(run, out or run / FOLDER, chosen, methods, planned)
+    folder = _start(run, out or run / FOLDER, config, cohort.subset(chosen), methods, planned)
     explainer = Explainer(run, config, methods, folder, checks=planned)
     for name, part in (("labelled", cohort.labelled), ("unlabelled", cohort.unlabelled)):
         if set(chosen) & set(part.table.index) or (name == "labelled" and MEASURES in methods):
@@ -206,7 +206,7 @@ def _check_methods(run: Path, config: TrainConfig, methods: Sequence[str]) -> No
     if MEASURES in methods and not config.data.holds_features:
         raise InputError("methods: measures needs bags of feature vectors, such as experiment=best")
     if MEASURES in methods:
-        model = build_model(config.model, clinical_dim=1, feature_dim=2)
+        model = build_model(config.model, clinical_dim=1)
         if not measures.is_linear(model) and find_spec("captum") is None:
             raise InputError(
                 "methods: measures of a model that is not linear in them needs captum; run "
@@ -230,18 +230,22 @@ def _choose(cohort: Cohort, patients: str | Sequence[str]) -> list[str]:
 
 
 def _start(
-    run: Path, folder: Path, patients: Sequence[str], methods: Sequence[str], checks: Checks | None
+    run: Path, folder: Path, config: TrainConfig, cohort: Cohort, methods: Sequence[str],
+    checks: Checks | None,
 ) -> Path:  # fmt: skip
     """Make the folder, or keep what an interrupted command of the same settings left in it."""
-    ids = hashlib.sha256("\n".join(patients).encode()).hexdigest()
-    settings = {"run": sha256(run / SUMS), "patients": ids, "methods": [*methods],
+    file = config.data.feature_file
+    images = sha256(file) if file else content_key(hash_images(cohort.images))
+    settings = {"run": sha256(run / SUMS), "table": cohort.fingerprint(), "images": images,
+                "methods": [*methods],
                 "checks": None if checks is None else checks.digests}  # fmt: skip
     path = folder / SETTINGS
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(each.name != SETTINGS for each in folder.iterdir()):
         if not path.is_file() or read_mapping(path, "remove the folder") != settings:
             raise InputError(
-                f"out={folder}: holds explanations of other patients, by other methods or checks, "
-                f"of the run as it was, or other files; give another out=, or remove it"
+                f"out={folder}: holds explanations of other patients, or of these with other "
+                f"values or images, by other methods or checks, of the run as it was, or other "
+                f"files; give another out=, or remove it"
             )
     else:
         folder.mkdir(parents=True, exist_ok=True)
@@ -257,6 +261,8 @@ def _explain_part(
     """Explain the chosen patients of a part of the cohort, a fold after the other."""
     run, config = explainer.run, explainer.config
     ids = [each for each in chosen if each in cohort.table.index]
+    if name == "unlabelled":  # of the others all are needed: whether they have changed
+        cohort = cohort.subset(ids)
     for opened in open_folds(run, config, cohort, list(trained_on), name == "labelled"):
         part = explainer.folder / PARTS / f"{name}-{opened.fold}"
         known = trained_on[opened.fold].patients

@@ -59,19 +59,21 @@ def read_explanations(run: Path) -> Explanations | None:
     advice = f"remove {folder}, and give the command explain again"
     if not (folder / "cells.csv").is_file():
         return None
-    if read_mapping(folder / SETTINGS, advice).get("run") != sha256(run / SUMS):
+    settings, path = read_mapping(folder / SETTINGS, advice), folder / "faithfulness.json"
+    if settings.get("run") != sha256(run / SUMS):
         raise InputError(f"{folder}: explains the run as it was before; {advice}")
+    if settings.get("checks") is not None and not path.is_file():
+        return None
     tables = {}
     for name, (keys, values) in KEYS.items():
-        path = folder / f"{name}.csv"
-        if not path.is_file():
+        file = folder / f"{name}.csv"
+        if not file.is_file():
             continue
         try:
-            table = read_table(path).astype(dict.fromkeys(values, float)).dropna(subset=keys)
+            table = read_table(file).astype(dict.fromkeys(values, float)).dropna(subset=keys)
             tables[name] = table[[*keys, *values]]
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} cannot be read: {one_line(error)}; {advice}") from None
-    path = folder / "faithfulness.json"
+            raise InputError(f"{file} cannot be read: {one_line(error)}; {advice}") from None
     return Explanations(tables, read_mapping(path, advice) if path.is_file() else {})
 
 

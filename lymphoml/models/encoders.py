@@ -146,9 +146,13 @@ def _explain_download_error(name: str, weights: str | None) -> Iterator[None]:
 
 
 class FeatureEncoder(nn.Module):
-    """Return vectors (n d) as they are, or through layers of `hidden` units; `norm` is ignored."""
+    """Return vectors (n d) as they are, or through layers of `hidden` units; `norm` is ignored.
 
-    def __init__(self, hidden: Sequence[int] = (), norm: str | None = None, feature_dim: int = 2):
+    The width d by default is one that many numbers of heads divide: that of the vectors is not
+    known when a configuration is checked.
+    """
+
+    def __init__(self, hidden: Sequence[int] = (), norm: str | None = None, feature_dim: int = 960):
         if any(units < 1 for units in hidden):
             raise ValueError(f"hidden is {list(hidden)}; each must be >= 1")
         super().__init__()

@@ -17,7 +17,7 @@ from lymphoml.runs.finished_run import HISTORY, Run, read_run
 from lymphoml.runs.provenance import CHANGES
 from lymphoml.runs.run_folder import (
     ROW_KEYS,
-    STRATA,
+    SUBGROUPS,
     read_config,
     run_lock,
     write_out_of_fold,
@@ -46,7 +46,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     data = {**first.config["data"], "shuffle_bag_labels": control}
     predictions = mean_of_logits([member.predictions for member in members])
     histories = {fold: pd.DataFrame(columns=list(HISTORY)) for fold in first.histories}
-    strata, baselines = first.table(STRATA, ["patient"]), _shared_baselines(members)
+    strata, baselines = first.table(SUBGROUPS, ["patient"]), _shared_baselines(members)
     metrics = summarise(
         predictions, histories, data["folds"],
         None if strata.empty else strata.set_index("patient"), baselines,

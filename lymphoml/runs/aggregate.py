@@ -18,7 +18,13 @@ from lymphoml.runs.checksums import is_complete, verify_checksums, write_checksu
 from lymphoml.runs.fold_lock import fold_folder, is_done
 from lymphoml.runs.prepare import RunContext
 from lymphoml.runs.provenance import CHANGES, weights_file
-from lymphoml.runs.run_folder import read_environment, read_predictions, run_lock, write_out_of_fold
+from lymphoml.runs.run_folder import (
+    SUBGROUPS,
+    read_environment,
+    read_predictions,
+    run_lock,
+    write_out_of_fold,
+)
 from lymphoml.runs.trained_on import check_folds
 from lymphoml.training.loggers.tracker import Tracker
 
@@ -71,7 +77,7 @@ def _write_results(run: RunContext, folds: list[int], tracker: Tracker) -> None:
         metrics["encoder_weights"] = {"file": weights.name, "sha256": sha256(weights)}
     write_out_of_fold(folder, predictions)
     write_csv(folder / "baselines.csv", baselines)
-    write_csv(folder / STRATA, groups.rename_axis("patient").reset_index())
+    write_csv(folder / SUBGROUPS, groups.rename_axis("patient").reset_index())
     tracker.log_cross_validation(metrics)
     write_json(folder / "metrics.json", metrics)
     write_checksums(folder)

@@ -16,7 +16,7 @@ from lymphoml.runs.provenance import summarize
 from lymphoml.runs.run_folder import (
     RERUN,
     ROW_KEYS,
-    STRATA,
+    SUBGROUPS,
     all_folds,
     describe_unfinished,
     read_environment,
@@ -53,7 +53,7 @@ class Run:
 
     def hard_stratum(self) -> pd.Series | None:
         """Whether each patient is in the hard stratum, where known; None without a stratum."""
-        if "hard" not in (strata := self.table(STRATA, ["patient"])):
+        if "hard" not in (strata := self.table(SUBGROUPS, ["patient"])):
             return None
         hard = strata.set_index("patient")["hard"]
         return hard[hard != "unknown"] == "1"

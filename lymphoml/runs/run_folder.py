@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a command that reads runs needs no schema
 
 REMOVE, RERUN = "remove the folder", "run the same train.py command again"
 ROW_KEYS = ["patient", "fold"]
-STRATA = "strata.csv"
+SUBGROUPS = "strata.csv"
 PREDICTIONS = (*ROW_KEYS, "label", "probability")
 RANGES = {"fold": (0, 10_000), "label": (0, 1), "probability": (0, 1)}
 
@@ -197,7 +197,7 @@ def read_predictions_csv(path: Path, columns: Sequence[str] = PREDICTIONS) -> pd
     """
     try:
         # Of subgroups every value is a name: site 01 is not site 1.
-        text = str if path.name == STRATA else {"patient": str, "image": str}
+        text = str if path.name == SUBGROUPS else {"patient": str, "image": str}
         table = read_csv(path, dtype=text, na_filter="patient" not in columns)
     except (OSError, ValueError, OverflowError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or one_line(error)[:200]

@@ -23,7 +23,7 @@ from lymphoml.runs.cohort_shift import CohortShift
 from lymphoml.runs.known_patients import refuse_known, without_trained
 from lymphoml.runs.predict import check_run, choose_patients, mean_over_members
 from lymphoml.runs.prediction_folder import cohort_digest
-from lymphoml.runs.run_folder import STRATA, read_predictions_csv
+from lymphoml.runs.run_folder import SUBGROUPS, read_predictions_csv
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.runs.triage_rule import apply_rule, read_rule
 
@@ -112,7 +112,7 @@ def assess(
 
 def _categories(run: Path, groups: pd.DataFrame, data: DataConfig) -> list[dict[str, Any]]:
     """Return for each column of categories the share of each, here and among the run's patients."""
-    strata = read_predictions_csv(run / STRATA, ["patient"])
+    strata = read_predictions_csv(run / SUBGROUPS, ["patient"])
     names = [name for name, column in data.columns.items() if column.kind == "categorical"]
     tables = {"shares": groups, "shares_training": strata}
     return [

@@ -97,6 +97,12 @@ def test_every_kind_of_features_composes(features):
     assert config.data.features.used == (features != "none")
 
 
+@pytest.mark.parametrize("pooling", options("model/pooling"))
+def test_every_pooling_takes_vectors_of_a_width_that_is_not_known_yet(pooling):
+    words = ["data/features=random_resnet18", "model/encoder=identity", f"model/pooling={pooling}"]
+    build_model(compose_config(*words).model, clinical_dim=1)
+
+
 @pytest.mark.parametrize("data", options("data"))
 def test_every_kind_of_cohort_composes(data):
     of_kaggle = data in ("lymphocytosis", "synthetic")

@@ -154,6 +154,9 @@ def test_the_page_needs_nothing_from_outside(client):
     assert "<script>" not in page.text
     schema = client.get("/openapi.json").json()["paths"]["/answer"]["post"]
     assert "images" in str(schema["requestBody"])
+    incomplete = data_config("synthetic", {"root": ".", "missing": "impute"})
+    form = module._body(Brightness(), incomplete)["content"]["multipart/form-data"]["schema"]
+    assert form["required"] == ["images"]
     assert "probability" in str(client.get("/openapi.json").json())
     assert client.get("/docs").status_code == 404
 

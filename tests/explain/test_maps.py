@@ -150,6 +150,9 @@ def test_a_map_is_drawn_where_it_looks():
     assert drawn[0, 16] == pytest.approx(0.5)
     assert drawn[0, 63] == 1  # constant beyond the last position
     assert drawn[40, 40] == 0
+    wide = spread(spot, np.array([0, 8]), np.array([32, 16]), height=64, width=32)
+    assert wide[0, 24] == 1  # the second column looks at pixel 8 + 16
+    assert wide[0, 16] == pytest.approx(0.5)
 
 
 class Counted(nn.Module):

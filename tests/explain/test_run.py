@@ -113,6 +113,10 @@ def test_explanations_of_a_run_as_it_was_are_not_read(trained, cohort, tmp_path)
         with pytest.raises(InputError, match="cannot be read"):
             read_explanations(run)
     cells.write_text(whole)
+    faithfulness = run / "explanations" / "faithfulness.json"
+    faithfulness.rename(run / "as_it_was")  # a command that was stopped before its checks
+    assert read_explanations(run) is None
+    (run / "as_it_was").rename(faithfulness)
     (run / "SHA256SUMS").write_text("")
     with pytest.raises(InputError, match="explains the run as it was before"):
         read_explanations(run)
@@ -210,8 +214,18 @@ def test_earlier_explanations_are_not_lost(trained, cohort, tmp_path, capsys):
     before = (tmp_path / "out" / "cells.csv").read_bytes()
     with pytest.raises(SystemExit):
         main([*words, "methods=[leave_one_out]"])
-    assert "holds explanations of other patients, by other methods" in capsys.readouterr().err
+    assert "holds explanations of other patients, or of these with" in capsys.readouterr().err
     assert (tmp_path / "out" / "cells.csv").read_bytes() == before
+
+
+def test_explanations_of_images_that_have_changed_are_not_kept(trained, cohort, tmp_path, capsys):
+    later, out = shutil.copytree(cohort, tmp_path / "later"), tmp_path / "out"
+    patient = sorted((later / "testset").glob("*/"))[0]
+    words = ["explain", *places(trained / "pixels", later), f"patients=[{patient.name}]"]
+    main([*words, f"out={out}", "checks=false"])
+    for path in patient.iterdir():
+        Image.new("RGB", (32, 32)).save(path)
+    assert "other values or images" in refused(capsys, *words, f"out={out}", "checks=false")
 
 
 def test_a_sample_is_of_labelled_patients_those_whose_places_are_checked(

@@ -117,6 +117,8 @@ def test_what_a_graph_would_answer_is_refused(exported):
         ([image], VALUES | {"age": np.inf}, "age=inf: must be a finite number"),
         ([image], VALUES | {"age": np.nan}, "age is missing"),
         ([image], {"age": 60.0}, "lymphocyte_count is missing"),
+        ([image], VALUES | {"lymphocyte_cuont": 9.0}, "lymphocyte_cuont: the model's clinical"),
+        ([image], VALUES | {"age": "old"}, "age=old: must be a finite number"),
     ):
         with pytest.raises(InputError, match=says):
             model.predict(images, values)
@@ -175,7 +177,8 @@ def _write(model, **changes):
 
 def test_what_is_not_exported_is_a_line(clinical_model, cohort, tmp_path, capsys, monkeypatch):
     """graphs whose answers for real bags are not the run's, a folder that exists; quantize=int8 of
-    a model that looks at no pixels, or another word → one line, exit code 2, nothing written"""
+    a model that looks at no pixels, or another word; no patient with a label → one line, exit
+    code 2, nothing written"""
     model = clinical_model / "model"
     copied = lambda folds, folder: shutil.copytree(model, folder, dirs_exist_ok=True)  # noqa: E731
     monkeypatch.setattr(exporting, "write_graphs", copied)
@@ -186,6 +189,8 @@ def test_what_is_not_exported_is_a_line(clinical_model, cohort, tmp_path, capsys
     assert "quantize=int4: must be int8" in refused(capsys, *words, "quantize=int4")
     monkeypatch.setattr(exporting, "PARITY", -1.0)
     assert "differ from it by" in refused(capsys, *words)
+    unknown = "data.label_values={'0':-1,'1':-1}"
+    assert "no patient has a label" in refused(capsys, *words, unknown)
     assert not any(tmp_path.iterdir())
 
 
@@ -240,3 +245,7 @@ def test_what_cannot_be_exported_is_named(configured, cohort, tmp_path, capsys, 
     words = ["export", f"run={tmp_path / 'run'}", f"out={tmp_path / 'model'}"]
     assert says in refused(capsys, *words, *places(cohort, tmp_path))
     assert not (tmp_path / "model").exists()
+    if "eval_bag_size" in says:
+        images = next((cohort / "testset").glob("*/"))
+        words = ["predict", words[1], f"images={images}", "age=60", "lymphocyte_count=9"]
+        assert "draws images by the patient's id" in refused(capsys, *words)

@@ -1,6 +1,8 @@
 """One patient: a folder of images and values on the command line, answered as a table of one row"""
 
 import json
+import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,7 +10,8 @@ import pytest
 from lymphoml.cli.config import run_config
 from lymphoml.cli.main import main
 from lymphoml.data.cohort import load_cohort
-from tests.promises.jobs import files, refused
+from lymphoml.runs.cross_validation import cross_validate
+from tests.promises.jobs import CLINICAL, configuration, files, refused
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +50,24 @@ def test_one_patient_is_answered_as_in_a_table(two_runs, patient, cohort, tmp_pa
     assert "not a medical device" in printed
     assert files(two_runs) == before
     assert (tmp_path / "result.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
+def test_members_of_an_ensemble_get_the_inputs_that_they_use(
+    two_runs, patient, cohort, tmp_path, capsys, monkeypatch
+):
+    """one patient, asked of an ensemble of a model of images and one of clinical values alone → the
+    numbers of a table; an image or a value that no member uses is refused"""
+    monkeypatch.chdir(shutil.copytree(two_runs, tmp_path / "runs"))
+    words = [*CLINICAL, "trainer.max_epochs=1", "data.folds_csv=run/folds.csv"]
+    cross_validate(configuration(cohort, Path("cache"), *words), Path("clinical"))
+    main(["ensemble", "runs=[run,clinical]", "out=both"])
+    main(["predict", "run=both", f"data.root={cohort}", "data.cache=cache"])
+    table = pd.read_csv("both/test/predictions.csv", dtype={"patient": str}).set_index("patient")
+    found, _ = answered(tmp_path, capsys, "run=both", *patient[0])
+    row = table.loc[patient[1]["patient"]]
+    assert found["probability"] == pytest.approx(row["probability"], abs=1e-6)
+    assert "'weight': the run's" in refused(capsys, "predict", "run=both", *patient[0], "weight=7")
 
 
 def test_outside_the_training_range_nobody_is_ruled_out(two_runs, patient, tmp_path, capsys):
