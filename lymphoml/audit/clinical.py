@@ -189,8 +189,11 @@ def coincidences(table: pd.DataFrame, ages: str, sex: str) -> float:
     return near / (2 * HALF_YEAR)
 
 
-def person_findings(persons: dict[str, Any]) -> Iterator[Finding]:
-    """Yield what records share a person, and of how many records the person is unknown."""
+def person_findings(persons: dict[str, Any], grouped: bool) -> Iterator[Finding]:
+    """Yield what records share a person, and of how many records the person is unknown.
+
+    `grouped` says whether folds keep persons together.
+    """
     pairs, expected, rule = persons["pairs"], persons["expected_by_chance"], persons["rule"]
     if rule is None:
         yield Finding("warning", "person", UNRECOGNISED, (), DECLARE)
@@ -200,7 +203,8 @@ def person_findings(persons: dict[str, Any]) -> Iterator[Finding]:
     if pairs:
         chance = "" if expected is None else f"; {expected:.2g} expected by chance"
         what = f"{count(len(pairs), 'pair')} of records share {rule}{chance}"
-        action = "ask the source; folds keep them together, train and test tables do not"
+        action = "ask the source; train and test tables do not keep them together, folds "
+        action += "do" if grouped else "neither: data.splitter=stratified_group_kfold does"
         differ = [pair for pair in pairs if pair["same_label"] is False]
         if differ:
             what += f"; the labels of {count(len(differ), 'pair')} differ"

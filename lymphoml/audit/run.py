@@ -7,11 +7,12 @@ import pandas as pd
 
 from lymphoml.audit import clinical, images, shortcuts
 from lymphoml.audit.findings import EXIT_CODES, SEVERITIES, below, problem_finding
+from lymphoml.data.cache import bags_digest
 from lymphoml.data.cohort import Cohort, load_cohort_lenient, table_paths
 from lymphoml.data.decoding import Preprocessing
 from lymphoml.data.image_folders import Unused, root_folder
 from lymphoml.data.persons import count_persons
-from lymphoml.data.settings import DataConfig
+from lymphoml.data.settings import GROUPED, DataConfig
 
 PRIVATE = "names patients by id and holds ages in years: protect it as you protect the cohort"
 
@@ -22,6 +23,7 @@ def audit(data: DataConfig) -> dict[str, Any]:
     Keys from `bag_size` on need a patient whose row can be read, the last two both classes:
 
         private, cohort, fingerprint (of the labelled patients' table, 16 hex digits, or None)
+        images_fingerprint  of their images, the same
         exit_code      0 clean, 1 warnings, 2 errors
         severities     {error, warning, note: number of findings}
         findings       [{severity, topic, what, where: [file, row or patient], action}]
@@ -57,13 +59,14 @@ def audit(data: DataConfig) -> dict[str, Any]:
                   for (patient, label), number in rows}  # fmt: skip
         content |= _clinical(cohort, tables, data) | _shortcuts(cohort.labelled, records, data)
         stratum = data.hard_stratum
+        grouped = data.splitter == GROUPED and not data.site_folds
         findings += [
             *clinical.range_findings(content["ranges"], stratum.column if stratum else None),
             *clinical.constant_findings(cohort.labelled, data),
             *clinical.date_findings(content["dates"], data.date_formats),
-            *clinical.class_findings(content["classes"], 2 if data.site_folds else data.folds),
+            *clinical.class_findings(content["classes"], data.folds if grouped else 2),
             *clinical.site_findings(cohort.labelled, data),
-            *clinical.person_findings(content["persons"]),
+            *clinical.person_findings(content["persons"], data.splitter == GROUPED),
             *shortcuts.shortcut_findings(content.get("shortcuts", {"fields": []})["fields"]),
         ]
     findings += images.duplicate_findings(exact, near, labels)
@@ -71,6 +74,7 @@ def audit(data: DataConfig) -> dict[str, Any]:
     return {
         "private": PRIVATE, "cohort": data.name,
         "fingerprint": cohort and cohort.labelled.fingerprint()[:16],
+        "images_fingerprint": cohort and bags_digest(data, cohort.labelled.images)[:16],
         "exit_code": max((EXIT_CODES[each.severity] for each in findings), default=0),
         "severities": {s: sum(each.severity == s for each in findings) for s in SEVERITIES},
         "findings": [vars(each) | {"where": list(each.where)} for each in findings],

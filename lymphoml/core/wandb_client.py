@@ -102,5 +102,5 @@ def client() -> Any:
         wandb.setup(settings)
     except Exception as error:  # a malformed variable, or a process that does not start
         reason = one_line(error)[:200]
-        raise InputError(f"W&B does not start ({reason}). Set logger=csv to do without.") from None
+        raise InputError(f"W&B does not start ({reason}). Set logger=none to do without.") from None
     return wandb

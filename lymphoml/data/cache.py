@@ -20,8 +20,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from lymphoml.core.errors import InputError
-from lymphoml.core.files import atomic_write
+from lymphoml.core.files import atomic_write, sha256
 from lymphoml.core.untrusted import read_bytes
+from lymphoml.data.settings import DataConfig
 
 CHUNK = 1 << 20  # bytes
 MISSING = "missing"
@@ -63,6 +64,12 @@ def content_key(sources: Sequence[BagSource]) -> str:
         whole.update(f"{source.patient}\x1f{len(source.paths)}\x1f".encode())
         whole.update(b"".join(source.digests))
     return whole.hexdigest()
+
+
+def bags_digest(data: DataConfig, images: Images) -> str:
+    """Return a digest of what is in these patients' bags: images, or a file's vectors."""
+    file = data.feature_file
+    return content_key(hash_images(images)) if file is None else sha256(file)
 
 
 def write_entry(path: Path, shape: Shape, images: Iterable[np.ndarray]) -> None:

@@ -27,6 +27,7 @@ from lymphoml.data.problems import shortened
 KEYS = ["patient", "image"]
 ENCODER = "encoder"
 SUFFIXES = (".csv", ".npz")
+NO_FEATURES = ("", "label", "labels", "target", "index", "id", "fold")
 LARGEST = 1 << 30  # bytes of a file, unpacked: half a million images of 512 features
 MAX_TEXTS = 1 << 24
 
@@ -156,7 +157,8 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> pd.DataFrame:
 
 def is_no_feature(name: str) -> bool:
     """Whether a column is a table's index, which the rows' order may make a label, or labels."""
-    return name.strip() in ("", "label") or name.startswith("Unnamed: ")
+    name = name.strip().casefold()
+    return name in NO_FEATURES or name.startswith("unnamed: ")
 
 
 def _row_problems(table: pd.DataFrame, images: Images) -> Iterator[str]:

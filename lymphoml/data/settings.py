@@ -21,7 +21,17 @@ OF_TRAINING = (  # keys that other commands on a cohort do not read
 )  # fmt: skip
 MOST_FOLDS = 10_000
 GROUPED = "stratified_group_kfold"
-SEX_NAMES, FEMALE, MALE = {"sex", "gender"}, {"f", "female", "w"}, {"m", "male"}
+SEX_NAMES = {"sex", "gender"}
+FEMALE = {"f", "female", "w", "weiblich", "femme", "féminin"}
+MALE = {"m", "male", "männlich", "homme", "masculin"}
+# What a layout does not read, and what it is where nobody sets it: conf/data/base.yaml.
+UNREAD: dict[str, dict[str, Any]] = {
+    "kaggle": {"table": "clinical.csv", "image_dir": "."},
+    "mil_table": {
+        "image_dir": ".", "image_pattern": "*", "id_column": "ID", "label_column": "LABEL",
+        "label_values": {"1": 1, "0": 0}, "columns": {},
+    },
+}  # fmt: skip
 
 
 def _is_day(text: str) -> bool:
@@ -258,14 +268,14 @@ class DataConfig(Section):
                 yield f"{key}: this name is reserved; choose another"
             if spec.column in (self.id_column, self.label_column):
                 yield f"{key}.column={spec.column}: the patient's id and label are no inputs"
-        if self.layout == "kaggle" and (self.table, self.image_dir) != ("clinical.csv", "."):
-            yield (
-                f"data.table={self.table}, data.image_dir={self.image_dir}: have no effect with "
-                f"data.layout=kaggle, which has two tables; set data.layout=table"
-            )
+        for key, unset in UNREAD.get(self.layout, {}).items():
+            if getattr(self, key) != unset:
+                yield f"data.{key}: has no effect with data.layout={self.layout}; leave it out"
         if self.fold_seed is not None and self.folds_csv:
             yield f"data.fold_seed={self.fold_seed}: has no effect with data.folds_csv"
         yield from self._person_problems()
+        for name in {name for name in self.clinical if self.clinical.count(name) > 1}:
+            yield f"data.clinical: {name} is there twice; leave one out"
         for name in self.clinical:
             if name not in self.columns:
                 known = ", ".join(self.columns) or "none"

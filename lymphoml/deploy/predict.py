@@ -39,7 +39,7 @@ def predict(
         )
     model, data = open_model(folder, changes)
     cohort = prediction_folder.choose(load_cohort(data), patients)
-    digest = prediction_folder.cohort_digest(cohort)
+    digest = prediction_folder.cohort_digest(cohort, data if model.uses_images else None)
     prediction_folder.check_folder(out, digest)
     if model.uses_images:
         cohort.print_unused()

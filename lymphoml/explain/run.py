@@ -15,7 +15,7 @@ from lymphoml.core.files import atomic_write, sha256, write_csv, write_json
 from lymphoml.core.progress import progress_bar
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.core.untrusted import read_mapping
-from lymphoml.data.cache import content_key, hash_images
+from lymphoml.data.cache import bags_digest
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.explain import measures
 from lymphoml.explain.bag import Bag, Opened, effects, open_folds
@@ -234,10 +234,8 @@ def _start(
     checks: Checks | None,
 ) -> Path:  # fmt: skip
     """Make the folder, or keep what an interrupted command of the same settings left in it."""
-    file = config.data.feature_file
-    images = sha256(file) if file else content_key(hash_images(cohort.images))
-    settings = {"run": sha256(run / SUMS), "table": cohort.fingerprint(), "images": images,
-                "methods": [*methods],
+    settings = {"run": sha256(run / SUMS), "table": cohort.fingerprint(),
+                "images": bags_digest(config.data, cohort.images), "methods": [*methods],
                 "checks": None if checks is None else checks.digests}  # fmt: skip
     path = folder / SETTINGS
     if folder.exists() and any(each.name != SETTINGS for each in folder.iterdir()):

@@ -62,7 +62,12 @@ def build_model(spec: dict[str, Any], clinical_dim: int, feature_dim: int | None
     encoder = pooling = None
     with limit_size():
         if uses_images(spec):
-            width = {} if feature_dim is None else {"feature_dim": feature_dim}
+            width = {}
+            if feature_dim is not None:
+                width["feature_dim"] = feature_dim
+            elif takes_features(spec):  # until it is known: one that the heads divide
+                heads = spec["pooling"].get("heads")
+                width["feature_dim"] = 2 * heads if type(heads) is int else 2
             encoder = build(spec["encoder"], part="encoder", **width)
             pooling = build(spec["pooling"], encoder.dim, part="pooling")
         image_dim = pooling.dim if pooling is not None else 0

@@ -129,6 +129,11 @@ def _finish(
     if file is not None:
         load_weights(network, file)
     network.dim = dim
+    if not trainable:  # nor random: stochastic depth and dropout would act in training
+        for layer in network.modules():
+            for rate in ("p", "drop_prob"):
+                if isinstance(getattr(layer, rate, None), float):
+                    setattr(layer, rate, 0.0)
     return network.requires_grad_(trainable)
 
 
@@ -146,13 +151,9 @@ def _explain_download_error(name: str, weights: str | None) -> Iterator[None]:
 
 
 class FeatureEncoder(nn.Module):
-    """Return vectors (n d) as they are, or through layers of `hidden` units; `norm` is ignored.
+    """Return vectors (n d) as they are, or through layers of `hidden` units; `norm` is ignored."""
 
-    The width d by default is one that many numbers of heads divide: that of the vectors is not
-    known when a configuration is checked.
-    """
-
-    def __init__(self, hidden: Sequence[int] = (), norm: str | None = None, feature_dim: int = 960):
+    def __init__(self, hidden: Sequence[int] = (), norm: str | None = None, feature_dim: int = 2):
         if any(units < 1 for units in hidden):
             raise ValueError(f"hidden is {list(hidden)}; each must be >= 1")
         super().__init__()

@@ -91,7 +91,7 @@ def _open(run: RunContext, overrides: Sequence[str]) -> RunContext:
         "resolved": asdict(run.resolved),
     }
     environment = create_or_open_run(run.folder, run.config, environment)
-    write_or_verify_folds(run.folder, run.data.folds, run.config.data.folds_csv)
+    write_or_verify_folds(run.folder, run.data.folds)
     check_folds(run.folder)
     return run._replace(resolved=Resolved(**environment["resolved"]))
 

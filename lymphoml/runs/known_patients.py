@@ -8,9 +8,11 @@ alone could try them all. So another user's models know a person by images only.
 import hmac
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
@@ -29,6 +31,8 @@ def digest_patients(
 ) -> dict[str, PatientDigests]:
     """Return a digest of each patient's person, where known, and of every image or its features."""
     persons, key = cohort.origin["person"].loc[cohort.table.index], read_key()
+    if data.person_column == data.id_column:  # other hospitals give the same ids
+        persons = persons.mask(persons.notna())
     by_person = {each: digest_person(each, key, salt) for each in persons.dropna().unique()}
     bags: dict[str, Sequence[bytes]] = dict.fromkeys(cohort.table.index, ())
     if with_images and data.feature_file:
@@ -80,6 +84,10 @@ def known_to(
     ids = cohort.table.index
     tables = KnownTo(*(pd.DataFrame(False, ids, list(trained_on)) for _ in range(3)))
     by_salt: dict[str, dict[str, PatientDigests]] = {}
+    given = data.person_column is not None
+    if any((each.values.get("data.person_column") is not None) != given
+           for each in trained_on.values()):  # fmt: skip
+        cohort = replace(cohort, origin=cohort.origin.assign(person=np.nan))
     if any(each.key != key_name() for each in trained_on.values()):
         print("the run was trained with another user's key: persons are known by id or images only")
     for fold, trained in trained_on.items():
@@ -93,7 +101,10 @@ def known_to(
         tables.images[fold] = [not images.isdisjoint(new[each].images) for each in ids]
     everybody = [each for trained in trained_on.values() for each in trained.patients.values()]
     if any(each.person for each in everybody) and cohort.origin["person"].loc[ids].isna().all():
-        print("persons cannot be recognised in this cohort: known by id or images only")
+        print(
+            "persons cannot be recognised in this cohort, as those of the run are: known by id or "
+            "images only"
+        )
     return tables
 
 

@@ -74,9 +74,11 @@ def predict(
     cohorts = {member: load_cohort(config.data) for member, config in members.items()}
     first, *_ = cohorts.values()
     # Whether the cohort is the one that every member was trained on.
-    own = all(prediction_folder.is_own_cohort(trained_on[each], cohorts[each], patients)
-              for each in members)  # fmt: skip
-    digest = prediction_folder.cohort_digest(first)
+    own = all(prediction_folder.is_own_cohort(trained_on[each], config.data, cohorts[each],
+                                              patients)
+              for each, config in members.items())  # fmt: skip
+    with_images = [each.data for each in members.values() if uses_images(each.model)]
+    digest = prediction_folder.cohort_digest(first, *with_images[:1])
     out = prediction_folder.choose_folder(run, out, digest, own, folds)
     shift = CohortShift()
     chosen, known = choose_patients(members, cohorts, trained_on, patients, allow_unknown_encoder)

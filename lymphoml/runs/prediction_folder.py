@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,10 +12,12 @@ from lymphoml.core import files
 from lymphoml.core.errors import InputError
 from lymphoml.core.files import csv_text
 from lymphoml.core.untrusted import read_bytes, read_mapping
+from lymphoml.data.cache import bags_digest
 from lymphoml.data.cohort import Cohort
+from lymphoml.data.settings import DataConfig
 from lymphoml.runs.checksums import SUMS
 from lymphoml.runs.fold_lock import fold_folder
-from lymphoml.runs.trained_on import TrainedOn, column_digests, differing_columns
+from lymphoml.runs.trained_on import BAGS, TrainedOn, column_digests, differing_columns
 
 MADE_FROM = "predictions.json"  # beside predictions.csv
 AGAIN = "run predict.py again"
@@ -33,15 +36,21 @@ def choose(cohort: Cohort, patients: str) -> Cohort:
     return chosen
 
 
-def cohort_digest(cohort: Cohort) -> str:
-    """Return a digest of the tables of a cohort."""
-    tables = [column_digests(each) for each in (cohort.labelled, cohort.unlabelled)]
-    return sha256(json.dumps(tables).encode()).hexdigest()[:16]
+def cohort_digest(cohort: Cohort, data: DataConfig | None = None) -> str:
+    """Return a digest of the tables of a cohort and, of its settings, of what its bags hold."""
+    parts: list[Any] = [column_digests(each) for each in (cohort.labelled, cohort.unlabelled)]
+    if data is not None:
+        parts.append(bags_digest(data, cohort.images))
+    return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def is_own_cohort(trained_on: Mapping[int, TrainedOn], cohort: Cohort, patients: str) -> bool:
+def is_own_cohort(
+    trained_on: Mapping[int, TrainedOn], data: DataConfig, cohort: Cohort, patients: str
+) -> bool:
     """Return whether `patients`, as of predict.py, are of the cohort that a fold trained with."""
     table, test = column_digests(cohort.labelled), column_digests(cohort.unlabelled)
+    if any(BAGS in each.test_table for each in trained_on.values()):
+        test[BAGS] = bags_digest(data, cohort.unlabelled.images)
     return any(
         not differing_columns(each.test_table, test)
         and (patients == "unlabelled" or not differing_columns(each.table, table))

@@ -1,6 +1,7 @@
 """What the folds of a job have in common: read, checked and built before a run folder is made."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 
 from lymphoml.core.errors import InputError
+from lymphoml.data.cache import bags_digest
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.datamodule import BagDataModule
 from lymphoml.data.device_store import DeviceStore
@@ -32,7 +34,7 @@ from lymphoml.runs.known_patients import digest_patients, sample_images
 from lymphoml.runs.provenance import make_fingerprint, weights_file
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.settings import TrainConfig, reject_unused_options
-from lymphoml.runs.trained_on import PatientDigests, column_digests
+from lymphoml.runs.trained_on import BAGS, PatientDigests, column_digests
 from lymphoml.training.hardware import (
     Resolved,
     auto_chunk_size,
@@ -106,7 +108,7 @@ class RunData(NamedTuple):
     fingerprint: str  # of table and images, and of the rows' order where training follows it
     encoders: RunEncoders | None  # pretrained, where the configuration uses any
     inputs: pd.DataFrame | None  # what the model depends on; None where no fold is to be trained
-    test_table: dict[str, str]  # a digest of each column of the patients without a label
+    test_table: dict[str, str]  # of the patients without a label: see `TrainedOn`
     digests: dict[str, PatientDigests]  # to recognise the patients by, under any id
 
 
@@ -165,7 +167,8 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
     """Return cohort, folds and what the bags hold; of encoders pretrained per fold one's."""
     data = config.data
     cohort = load_cohort(data)
-    cohort, test_table = cohort.labelled, column_digests(cohort.unlabelled)
+    test = cohort.unlabelled
+    cohort, test_table = cohort.labelled, column_digests(test)
     if cohort.table.empty:
         raise InputError(
             f"data.root={data.root}: no patient has a label. Set data.label_column to the column "
@@ -190,6 +193,7 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
     key, store, encoder = None, None, None
     images = uses_images(config.model)
     if images:
+        test_table[BAGS] = bags_digest(data, test.images)
         cohort.print_unused()
         if encoders is not None and not pretraining.gives_weights(config):
             encoder = encoders.get((unfinished or config.folds_to_train)[0])
@@ -238,8 +242,26 @@ def _check_module(
                 "encoder of features."
             )
         reject_unused_options(config, overrides)
+    _reject_unused_words(config, overrides)
     module.configure_optimizers()
     make_trainer(config.trainer, folder, logger=False, callbacks=[])
+
+
+def _reject_unused_words(config: TrainConfig, overrides: Sequence[str]) -> None:
+    """Raise InputError for words that this model does not read; presets may set the same."""
+    images = uses_images(config.model)
+    cycles = config.scheduler.get("cycle_momentum")
+    for applies, keys, why in (
+        (config.data.holds_features or not images,
+         r"data\.(crop|resize|normalize_images|augment)", "this model uses no pixels"),
+        (not images, r"data\.(train|eval)_bag_size|model\.instance_dropout",
+         "this model uses no images"),
+        (cycles, r"optim\.(momentum|betas)",
+         "this scheduler sets it; set scheduler.cycle_momentum=false"),
+    ):  # fmt: skip
+        unused = [word for word in overrides if re.match(rf"[+~]*({keys})\b", word)]
+        if applies and unused:
+            raise InputError(f"{', '.join(unused)}: has no effect: {why}")
 
 
 def _folds(config: TrainConfig, cohort: Cohort, folder: Path) -> pd.DataFrame:

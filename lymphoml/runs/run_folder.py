@@ -91,16 +91,16 @@ def run_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_or_verify_folds(folder: Path, folds: pd.DataFrame, folds_csv: str | None) -> None:
-    """Write `folds.csv`; InputError where the user's own file has other folds than the run."""
+def write_or_verify_folds(folder: Path, folds: pd.DataFrame) -> None:
+    """Write `folds.csv`; InputError where the user's file, or sites, give other folds by now."""
     path = folder / "folds.csv"
     if not path.exists():
         with run_lock(folder):
             write_csv(path, folds)
-    elif folds_csv and row_keys(read_folds_csv(folder)) != row_keys(folds):
+    elif row_keys(read_folds_csv(folder)) != row_keys(folds):
         raise InputError(
-            f"data.folds_csv={folds_csv}: its content has changed since run {folder} was started. "
-            f"Choose another name=..., or {REMOVE}."
+            f"run {folder}: its folds.csv has other folds than data.folds_csv, or the cohort's "
+            f"sites, give by now. Choose another name=..., or {REMOVE}."
         )
 
 

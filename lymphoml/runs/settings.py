@@ -18,6 +18,7 @@ from lymphoml.training.settings import (
 )
 
 # Of training by gradient steps, when off.
+OF_FITTING = r"[+~]*(lr|optim|scheduler|data\.batch_size|data\.train_bag_size)\b"  # has none of
 OF_STEPS = {
     "loss.label_smoothing": 0.0,
     "loss.after_sigmoid": False,
@@ -86,7 +87,7 @@ class TrainConfig(Section):
 
 def reject_unused_options(config: TrainConfig, overrides: Sequence[str] = ()) -> None:
     """Raise InputError for settings of gradient steps where the model is fitted at once."""
-    steps = [word for word in overrides if re.match(r"[+~]*(lr|optim|scheduler)\b", word)]
+    steps = [word for word in overrides if re.match(OF_FITTING, word)]
     problems = [f"{word}: all of this model is fitted at once; leave it out" for word in steps]
     values = config.to_dict()
     for key, off in OF_STEPS.items():

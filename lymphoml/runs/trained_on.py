@@ -19,7 +19,7 @@ from lymphoml.data.cohort import Cohort
 from lymphoml.data.folds import split
 from lymphoml.runs.fold_lock import fold_folder
 from lymphoml.runs.naming import in_groups, leaves
-from lymphoml.runs.provenance import DATA, WEIGHTS, read_changes, weights_file
+from lymphoml.runs.provenance import DATA, RESOLVED, WEIGHTS, read_changes, weights_file
 from lymphoml.runs.run_folder import REMOVE, read_config, read_environment
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TRAINED_ON = "trained_on.json"
 FOLDS = "content of folds.csv"
+BAGS = "content of bags"  # beside the columns of a table
 # What a prediction may set for another cohort or machine; all else comes from the run.
 OF_COHORT = ("name", "layout", "root", "table", "image_dir", "image_pattern", "id_column",
              "label_column", "label_values", "columns", "date_formats", "reference_date",
@@ -55,7 +56,8 @@ class TrainedOn(FeaturesOf):
     """What a fold's model was learned from, written before it is trained.
 
     `values` are those of `values_of`; `table` and `test_table` a digest of each column of the
-    patients with a label, and of those without; `patients` are all that it does not hold out.
+    patients with a label, and of those without, of whom also BAGS; `patients` are all that it does
+    not hold out.
     """
 
     fold: int
@@ -127,8 +129,9 @@ def check_folds(run: Path) -> dict[int, TrainedOn]:
         allowed.setdefault(change.what, []).append(change.now)
     found = {each.fold: each for each in map(_read, sorted(run.glob(f"fold-*/{TRAINED_ON}")))}
     wrong = {
-        fold: [name for name in {**expected, **each.values}
-               if each.values.get(name) not in allowed.get(name, [None])]
+        fold: [name for name in {**expected, **each.values}  # `environment.json` has RESOLVED
+               if name not in RESOLVED
+               and each.values.get(name) not in allowed.get(name, [None])]
         for fold, each in found.items()
     }  # fmt: skip
     right = next((found[fold] for fold in wrong if not wrong[fold]), None)

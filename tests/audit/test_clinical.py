@@ -29,17 +29,19 @@ def test_pairs(cohort):
     assert (across["tables"], across["across_tables"]) == (["train.csv", "test.csv"], True)
     assert across["split_probability"] is None
     rule = {"rule": "birth date and sex", "unknown": 0}
-    (found,) = person_findings(rule | {"pairs": [same, differ, across], "expected_by_chance": 0.5})
+    (found,) = person_findings(
+        rule | {"pairs": [same, differ, across], "expected_by_chance": 0.5}, True
+    )
     assert "3 pairs" in found.what
     assert "0.5 expected by chance" in found.what
     assert "train.csv and test.csv" in found.where[2]
     assert found.where[1].endswith("their labels differ")
     assert "the labels of 1 pair differ" in found.what
     nothing = rule | {"pairs": [], "expected_by_chance": None}
-    assert not list(person_findings(nothing))
-    (found,) = person_findings(nothing | {"unknown": 2})
+    assert not list(person_findings(nothing, True))
+    (found,) = person_findings(nothing | {"unknown": 2}, True)
     assert found.what == "2 records without birth date and sex: each counts as a person"
-    (found,) = person_findings(nothing | {"rule": None})
+    (found,) = person_findings(nothing | {"rule": None}, True)
     assert "cannot be recognised" in found.what
 
 

@@ -65,6 +65,8 @@ def test_rows_come_in_the_order_of_the_images_wherever_they_stand(tmp_path):
     (lambda t: t[:0], r"no row for image"),
     (lambda t: t.reset_index(names=""), r"is no feature"),
     (lambda t: t.assign(label=1), r"column 'label': is no feature"),
+    (lambda t: t.assign(LABEL=1), r"column 'LABEL': is no feature"),
+    (lambda t: t.assign(ID=1), r"column 'ID': is no feature"),
 ])  # fmt: skip
 def test_what_is_wrong_is_named(tmp_path, spoil, said):
     path = written(tmp_path, spoil(table()))

@@ -64,6 +64,9 @@ def test_an_encoder_that_is_not_trainable_stays_as_it_is():
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
     with pytest.raises(InputError, match="norm=frozen"):
         resnet10(16, norm="batch", trainable=False)
+    random = torchvision_encoder("efficientnet_b0", norm="frozen", trainable=False).train()
+    images = torch.rand(2, 3, 32, 32)  # through layers with stochastic depth
+    assert torch.equal(random(images), random(images))
 
 
 @pytest.mark.parametrize(("factory", "name", "message"), [

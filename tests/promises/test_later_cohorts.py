@@ -121,6 +121,18 @@ def test_the_rule_and_its_rates_agree(trained, tmp_path, capsys):
     assert [counts.get(1, 0), counts.get(0, 0)] == [outcome["missed"], outcome["ruled_out"]]
 
 
+def test_the_same_table_with_other_images_is_another_cohort(two_runs, cohort, tmp_path):
+    """the run's own test patients, one of their images made again → a folder of their own, what was
+    predicted stays"""
+    shutil.copytree(two_runs, tmp_path, dirs_exist_ok=True)
+    before = (tmp_path / "run/test/predictions.json").read_bytes()
+    later = shutil.copytree(cohort, tmp_path / "later")
+    Image.new("RGB", (32, 32)).save(next((later / "testset").rglob("*.jpg")))
+    main(["predict", f"run={tmp_path}/run", f"data.root={later}", f"data.cache={tmp_path}/cache"])
+    assert (tmp_path / "run/test/predictions.json").read_bytes() == before
+    assert len([*(tmp_path / "run").glob("test-*/predictions.csv")]) == 1
+
+
 def test_other_images_are_named(cohort, tmp_path, capsys):
     """images twice as large, dark and blurred, of a model that uses images → a line for each of
     brightness, size and focus; the patients are not ruled out"""

@@ -26,6 +26,7 @@ from lymphoml.cli.main import COMMANDS
 from lymphoml.cli.options import REQUIRED, parse
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import leaves
+from lymphoml.runs.prepare import _check_module, build_model
 from tests.promises.jobs import ROOT, errors, files, problem, refused
 from tests.reports.fabricate import make_run
 
@@ -74,7 +75,11 @@ REFUSED = {  # words of train.py: the line
     "lr=0": "lr=0: must be > 0",
     "optim.lr=3": "optim.lr=3: give lr=3 instead",
     "model.encoder.trainable=false": "+model.encoder.trainable=... adds it",
-    "data=synthetic data.table=x.csv": "data.table=x.csv, data.image_dir=.: have no effect",
+    "data=synthetic data.table=x.csv": "data.table: has no effect with data.layout=kaggle",
+    "data.clinical=[age,age]": "data.clinical: age is there twice",
+    "data=mil_table data.table=x.csv data.id_column=N": "data.id_column: has no effect with data.l",
+    "experiment=mil_table data.table=x.csv +data.columns.age={kind:numeric,column:age}":
+        "data.columns: has no effect with data.layout=mil_table",
     "optim=sdg": "Could not find 'optim/sdg' Available options in 'optim': adam adamw sgd",
     "trainer=3": "Config group override must be a string or a list",
 }  # fmt: skip
@@ -176,6 +181,21 @@ def test_what_training_refuses_is_one_whole_line(words, capsys):
     with the nearest key or the options there are, exit code 2"""
     (line,) = errors(capsys, lambda: run_cli(lambda: compose_config(*words.split())))
     assert REFUSED[words] in line
+
+
+@pytest.mark.parametrize(("preset", "word"), [
+    ("best", "data.train_bag_size=16"), ("best", "data.crop=8"), ("best", "data.augment.flip=true"),
+    ("best", "data.batch_size=8"), ("morphology", "data.resize=32"),
+    ("paper model/fusion=clinical", "model.instance_dropout=0.2"),
+    ("small_network optim=sgd", "optim.momentum=0.5"),
+])  # fmt: skip
+def test_a_setting_that_the_model_does_not_read_is_one_line(preset, word):
+    """a setting of pixels, bags or steps where the model has none, an optimiser's momentum that the
+    scheduler sets → one line that names the setting"""
+    config = compose_config(*f"experiment={preset}".split(), word)
+    config = config.replace({"data.normalize_images": True})
+    with pytest.raises(InputError, match=re.escape(word.partition("=")[0])):
+        _check_module(config, build_model(config, clinical_dim=1), Path("run"), [word])
 
 
 @pytest.mark.parametrize("words", OF_COMMANDS)

@@ -310,6 +310,9 @@ def test_pretraining_counts_where_it_is_used(configured, tmp_path, capsys):
     cross_validate(configured(*WEIGHTS, "fold=0"), used)
     lines = train_ends(capsys, configured(*WEIGHTS, "fold=0", "pretrain.epochs=5"), used)
     assert "pretrain.epochs was 3 and is 5" in lines[0]
+    without = configured(*WEIGHTS).model_copy(update={"pretrain": None})  # as of ~pretrain
+    with pytest.raises(InputError, match="pretrain: is missing"):
+        resolve_pretraining(without)
     found = dict(leaves(resolve_pretraining(configured(*WEIGHTS)).to_dict()))
     assert (found["pretrain.encoder.width"], found["pretrain.crop"]) == (2, None)
 

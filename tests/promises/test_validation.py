@@ -109,6 +109,9 @@ def test_patients_that_were_trained_on_are_refused(command, cohort, second, caps
     line = refused(capsys, *command, f"data.root={other}")
     assert "(0 as persons, 16 by their images)" in line
     own = pd.read_csv(cohort / TABLE, dtype=str).iloc[0]
+    other = renamed(cohort, tmp_path / "numbered")  # of whom the run knows births, not ids
+    line = refused(capsys, *command, f"data.root={other}", "data.person_column=ID")
+    assert "(0 as persons, 16 by their images)" in line
     mixed = shutil.copytree(second, tmp_path / "mixed")
     other = pd.read_csv(mixed / TABLE, dtype=str)
     other.loc[3, ["DOB", "GENDER"]] = own[["DOB", "GENDER"]]

@@ -354,7 +354,7 @@ def server(tmp_path):
 
 @pytest.mark.parametrize(("name", "words"), [
     ("WANDB_MODE", "WANDB_MODE=foo: must be online, offline or disabled"),
-    ("WANDB_INSECURE_DISABLE_SSL", "does not start .*insecure_disable_ssl.*logger=csv"),
+    ("WANDB_INSECURE_DISABLE_SSL", "does not start .*insecure_disable_ssl.*logger=none"),
 ])  # fmt: skip
 def test_another_value_in_the_environment_is_an_input_error(name, words, server, monkeypatch):
     monkeypatch.setenv(name, "foo")

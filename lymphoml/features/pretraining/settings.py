@@ -51,6 +51,8 @@ def resolve_pretraining(config: Any) -> Any:
     """Return the configuration with `pretrain` as the run uses it, or none. Raises InputError."""
     values = config.to_dict()
     given = values.pop("pretrain", None)
+    if given is None and (gives_weights(config) or PRETRAINED in config.data.features.blocks):
+        raise InputError("pretrain: is missing; leave ~pretrain out")
     if gives_weights(config):
         given |= {key: values["data"][key] for key in INPUTS}
         given["encoder"] = values["model"]["encoder"]

@@ -61,9 +61,13 @@ def audit(run: Run, choices: Choices) -> dict[str, Any]:
     findings = content.get("findings")
     if not isinstance(findings, list) or not all(isinstance(each, dict) for each in findings):
         raise InputError(f"audit={choices.audit}: no list of findings; give an audit.json")
-    known, fingerprint = data_fingerprint(run.environment), content.get("fingerprint")
-    comparable = bool(known and fingerprint)
-    if comparable and not str(known).startswith(str(fingerprint)):
+    table, *others = str(data_fingerprint(run.environment)).split("-")
+    known, found = [table[:16]], [content.get("fingerprint")]
+    if len(table) == 16 and not (run.config["data"].get("features") or {}).get("path"):
+        known.append(others[0])  # of images
+        found.append(content.get("images_fingerprint"))
+    comparable = bool(table) and None not in found
+    if comparable and known != found:
         raise InputError(
             f"audit={choices.audit}: an audit of another cohort than the run's; audit again with "
             f"the run's data.root and columns"

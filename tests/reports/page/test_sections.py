@@ -180,9 +180,17 @@ def test_the_audit_is_counted_errors_first_and_names_no_one(run, tmp_path):
     assert content["rows"] == [("error", "image", "truncated", 2),
                                ("warning", "", "1 pair shares a birth date", 1)]  # fmt: skip
     assert not content["same_cohort_checked"]
-    edit_json(path, fingerprint="f00d")
+    edit_json(path, fingerprint="f00dfeed")
     assert background.audit(run, Choices(audit=path))["same_cohort_checked"]
     edit_json(path, fingerprint="badc0ffee")
+    with pytest.raises(InputError, match="another cohort"):
+        background.audit(run, Choices(audit=path))
+    run.environment["data_fingerprint"] = f"{'1' * 16}-{'2' * 16}"  # of table and images
+    edit_json(path, fingerprint="1" * 16)
+    assert not background.audit(run, Choices(audit=path))["same_cohort_checked"]
+    edit_json(path, images_fingerprint="2" * 16)
+    assert background.audit(run, Choices(audit=path))["same_cohort_checked"]
+    edit_json(path, images_fingerprint="3" * 16)
     with pytest.raises(InputError, match="another cohort"):
         background.audit(run, Choices(audit=path))
 
