@@ -22,7 +22,6 @@ from lymphoml.core.untrusted import reject_symlinks
 if TYPE_CHECKING:
     from lymphoml.runs.settings import TrainConfig
 
-MOVES = ("hydra.run.dir=", "hydra.sweep.dir=", "hydra.sweep.subdir=")
 SWEEP = "multirun.yaml"  # Hydra's own record of a sweep, which names the user's folders
 
 
@@ -61,7 +60,9 @@ def job_context(composed: Any) -> Iterator[Job]:
             _check_existing_run(folder, config)
             jobs = _parallel_jobs() if in_sweep else 1
             choices = dict(HydraConfig.get().runtime.choices)
-            yield Job(config, folder, _overrides(folder, in_sweep), jobs, in_sweep, choices)
+            yield Job(
+                config, folder, _overrides(folder, config.name, in_sweep), jobs, in_sweep, choices
+            )
     except Exception as error:
         readable = as_user_error(error)
         if in_sweep:
@@ -93,16 +94,18 @@ def clean_sweep_records() -> None:
             record.unlink()
 
 
-def _overrides(folder: Path, in_sweep: bool) -> list[str]:
+def _overrides(folder: Path, name: str, in_sweep: bool) -> list[str]:
     """Return the words of train.py that run this job alone: its file may sweep what they set."""
+    from lymphoml.runs.naming import slug
+
     hydra = HydraConfig.get()
     folders = [each.path for each in hydra.runtime.config_sources
                if each.provider == "command-line"]  # fmt: skip
     words = ["-cd", os.path.relpath(folders[0], hydra.runtime.cwd)] if folders else []
     named = [] if hydra.job.config_name == "train" else ["-cn", str(hydra.job.config_name)]
     alone = ["hydra.mode=RUN"] if named and in_sweep else []
-    moved = [each for each in hydra.overrides.hydra if each.startswith(MOVES)]
-    if moved and not folder.is_absolute():  # a folder elsewhere describes the machine
+    usual = Path("runs", name, slug(hydra.overrides.task))
+    if folder != usual and not folder.is_absolute():  # elsewhere it describes the machine
         plain = re.fullmatch(r"[\w./-]+", str(folder))
         alone.append(f"hydra.run.dir={folder}" if plain else f'hydra.run.dir="{folder}"')
     return [*words, *named, *hydra.overrides.task, *alone]

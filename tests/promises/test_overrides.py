@@ -26,6 +26,7 @@ from lymphoml.cli.main import COMMANDS
 from lymphoml.cli.options import REQUIRED, parse
 from lymphoml.core.errors import InputError
 from lymphoml.core.untrusted import leaves
+from lymphoml.runs.naming import slug
 from lymphoml.runs.prepare import _check_module, build_model
 from tests.promises.jobs import ROOT, errors, files, problem, refused
 from tests.reports.fabricate import make_run
@@ -141,12 +142,12 @@ def test_the_command_that_is_recorded_runs_the_job_alone(name, task, moved, monk
     monkeypatch.chdir(ROOT)
     found = SimpleNamespace(path=str(ROOT / "sweeps"), provider="command-line")
     hydra = SimpleNamespace(
-        overrides=SimpleNamespace(task=task, hydra=[f"hydra.run.dir=runs/{moved}"] * bool(moved)),
+        overrides=SimpleNamespace(task=task),
         job=SimpleNamespace(config_name=name),
         runtime=SimpleNamespace(config_sources=[found], cwd=str(ROOT)),
     )  # fmt: skip
     monkeypatch.setattr(HydraConfig, "get", lambda: hydra)
-    words = _overrides(Path("runs", moved or "cv"), in_sweep=name != "train")
+    words = _overrides(Path("runs", moved or f"cv/{slug(task)}"), "cv", in_sweep=name != "train")
     check_command_line(words)
     primary, other = [CONF, ROOT / "sweeps"] if name == "train" else [ROOT / "sweeps", CONF]
     with initialize_config_dir(str(primary), version_base="1.3"):
