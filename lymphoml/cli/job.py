@@ -18,6 +18,7 @@ from lymphoml.core.cores import available_cores
 from lymphoml.core.errors import as_user_error
 from lymphoml.core.signals import end_with_parent, install_signal_handlers
 from lymphoml.core.untrusted import reject_symlinks
+from lymphoml.runs.naming import slug
 
 if TYPE_CHECKING:
     from lymphoml.runs.settings import TrainConfig
@@ -96,8 +97,6 @@ def clean_sweep_records() -> None:
 
 def _overrides(folder: Path, name: str, in_sweep: bool) -> list[str]:
     """Return the words of train.py that run this job alone: its file may sweep what they set."""
-    from lymphoml.runs.naming import slug
-
     hydra = HydraConfig.get()
     folders = [each.path for each in hydra.runtime.config_sources
                if each.provider == "command-line"]  # fmt: skip
