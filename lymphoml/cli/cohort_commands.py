@@ -155,6 +155,7 @@ class Pretrain(OfCohort):
         from lymphoml.core.files import atomic_write
         from lymphoml.core.section import to_override
         from lymphoml.data.cohort import load_cohort
+        from lymphoml.data.mil_table import require_images
         from lymphoml.features.pretraining.encoder_file import ENCODER
         from lymphoml.features.pretraining.settings import INPUTS, trainable
         from lymphoml.features.pretraining.train import pretrain_encoder
@@ -172,6 +173,7 @@ class Pretrain(OfCohort):
             if out.suffix != ".safetensors":
                 raise InputError(f"out={out}: give a file that ends in .safetensors")
             check_out(out, Path(data.root), ENCODER)
+        require_images(data, "pretrain")
         resolved = hardware.resolve_hardware(trainer)
         hardware.configure_torch(resolved)
         print(resolved)

@@ -87,6 +87,7 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "
 
     Raises InputError, also for a change of what its models were trained with.
     """
+    from lymphoml.data.settings import UNREAD
     from lymphoml.runs.settings import TrainConfig
     from lymphoml.runs.trained_on import check_overrides
 
@@ -100,8 +101,9 @@ def run_config(folder: Path, data: dict[str, Any], trainer: dict[str, Any]) -> "
             raise InputError("it has no section data")
         if any("${" in text for text in texts(stored)):
             raise InputError("it contains ${...}, which train.py resolves")
-        changes = {"data": {"follow_links": False} | data, "trainer": trainer}
-        check_overrides(changes)
+        check_overrides({"data": data, "trainer": trainer})
+        unread = UNREAD.get(data.get("layout") or stored["data"].get("layout"), {})
+        changes = {"data": {"follow_links": False} | unread | data, "trainer": trainer}
         return TrainConfig.read(to_plain_dict(OmegaConf.create(stored), changes))
     except (InputError, OmegaConfBaseException) as error:
         problems = error.problems if isinstance(error, InputError) else [first_line(error)]

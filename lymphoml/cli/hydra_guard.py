@@ -6,13 +6,11 @@ The named file may set in its node `hydra` what is listed here; every other file
 defaults list, an override or a sweep, may not touch `hydra`.
 """
 
+import argparse
 import re
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-from hydra._internal.utils import get_args_parser
 
 from lymphoml.cli.config import CONF
 from lymphoml.cli.overrides import check_overrides
@@ -43,11 +41,11 @@ DEFAULTS = {  # group below `hydra` that the named file may choose: the options
 
 
 def check_command_line(words: Sequence[str]) -> list[str]:
-    """Return the words with the options first, as Hydra must have them.
+    """Return the words with the overrides first, as Hydra must have them.
 
     Raises InputError where a file that the command line names would run, read or write.
     """
-    parsed = get_args_parser().parse_intermixed_args([*words])
+    parsed = _parse(words)
     if parsed.config_path is not None:
         raise InputError("--config-path: it would replace conf/; add files with -cd DIR -cn NAME")
     if parsed.experimental_rerun is not None:
@@ -68,10 +66,24 @@ def check_command_line(words: Sequence[str]) -> list[str]:
     options = [*words]
     for word in parsed.overrides:
         options.remove(word)
-    return [*options, *parsed.overrides]
+    return [*parsed.overrides, *options]
 
 
-def _check_files(folder: Path, parsed: Namespace) -> dict[str, Any]:
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """Return Hydra's options, as its own parser reads them."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--info", "-i", const="all", nargs="?")
+    for flags in ("--config-path -cp", "--config-name -cn", "--config-dir -cd", "--cfg -c",
+                  "--package -p", "--experimental-rerun"):  # fmt: skip
+        parser.add_argument(*flags.split())
+    for flags in ("--help -h", "--run -r", "--multirun -m", "--shell-completion -sc",
+                  "--hydra-help", "--version", "--resolve"):  # fmt: skip
+        parser.add_argument(*flags.split(), action="store_true")
+    return parser.parse_intermixed_args(list(words))
+
+
+def _check_files(folder: Path, parsed: argparse.Namespace) -> dict[str, Any]:
     """Check the named file of `folder` and every other that it or an override reaches; return it.
 
     {} where `folder` has no such file.

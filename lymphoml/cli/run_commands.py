@@ -148,6 +148,10 @@ class Compare:
 
         if self.resamples < 100:
             raise InputError(f"resamples={self.resamples}: must be >= 100, 2000 for publication")
+        if self.pairs and (self.tried or 0) > MOST_TRIED:
+            raise InputError(
+                f"tried={self.tried}: pairs=true takes at most {MOST_TRIED}; leave one of them out"
+            )
         if self.seed < 0:
             raise InputError(f"seed={self.seed}: must be >= 0")
         paths, folder = _run_list(self.runs)
@@ -205,6 +209,9 @@ class Dashboard:
         from lymphoml.reports.dashboard import save_dashboard
 
         print(save_dashboard(self.project, self.entity, self.name))
+
+
+MOST_TRIED = 100  # of which every pair is a test: minutes of permutations
 
 
 def _run_list(text: str, but: Path | None = None) -> tuple[list[Path], Path | None]:

@@ -67,9 +67,10 @@ def content_key(sources: Sequence[BagSource]) -> str:
 
 
 def bags_digest(data: DataConfig, images: Images) -> str:
-    """Return a digest of what is in these patients' bags: images, or a file's vectors."""
-    file = data.feature_file
-    return content_key(hash_images(images)) if file is None else sha256(file)
+    """Return a digest of these patients' images, or of the file of bags in their place."""
+    if data.feature_file is not None and data.features.path is None:
+        return sha256(data.feature_file)
+    return content_key(hash_images(images))
 
 
 def write_entry(path: Path, shape: Shape, images: Iterable[np.ndarray]) -> None:

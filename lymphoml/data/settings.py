@@ -253,6 +253,17 @@ class DataConfig(Section):
             return values | {"folds": MOST_FOLDS, "site_folds": True}
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def leave_columns_out(cls, values: Any) -> Any:
+        """`columns: {sex: null}` declares no such column, which another cohort may lack."""
+        columns = values.get("columns") if isinstance(values, dict) else None
+        if not isinstance(columns, dict):
+            return values
+        return values | {
+            "columns": {key: each for key, each in columns.items() if each is not None}
+        }
+
     @model_validator(mode="after")
     def check_columns(self) -> Self:
         if problems := [*self._problems()]:
@@ -270,7 +281,7 @@ class DataConfig(Section):
                 yield f"{key}.column={spec.column}: the patient's id and label are no inputs"
         for key, unset in UNREAD.get(self.layout, {}).items():
             if getattr(self, key) != unset:
-                yield f"data.{key}: has no effect with data.layout={self.layout}; leave it out"
+                yield f"data.{key}: does not go with data.layout={self.layout}; leave it out"
         if self.fold_seed is not None and self.folds_csv:
             yield f"data.fold_seed={self.fold_seed}: has no effect with data.folds_csv"
         yield from self._person_problems()

@@ -1,7 +1,7 @@
 """The answer for one patient, by a run or an exported model: the numbers that a table gives."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lymphoml.core.errors import InputError, printable
+from lymphoml.core.errors import InputError, printable, quoted
 from lymphoml.data.cohort import Cohort
 from lymphoml.data.decoding import ImageProblem, read_image
 from lymphoml.data.image_statistics import STATISTICS, mean_statistics
@@ -107,7 +107,7 @@ def answer_by_run(
     run: Path, members: "Mapping[Path, TrainConfig]", images: Path | None, values: Mapping[str, str]
 ) -> Answer:
     """Return the answer of a run's models, `members` as in `predict`; nothing is kept on disk."""
-    from lymphoml.models.build import uses_images
+    from lymphoml.models.build import uses_clinical, uses_images
     from lymphoml.runs.known_patients import without_trained
     from lymphoml.runs.predict import check_run, choose_patients, mean_over_members
     from lymphoml.runs.triage_rule import apply_rule, read_rule
@@ -115,7 +115,13 @@ def answer_by_run(
     trained_on = {member: check_run(member, config) for member, config in members.items()}
     used = {member: uses_images(config.model) for member, config in members.items()}
     _check_images(images, any(used.values()))
-    known_names = {name for config in members.values() for name in config.data.clinical}
+    columns = {member: config.data.clinical if uses_clinical(config.model) else []
+               for member, config in members.items()}  # fmt: skip
+    asked = dict.fromkeys(name for names in columns.values() for name in names)
+    if unknown := sorted(values.keys() - asked.keys()):
+        listed = ", ".join(asked) or "none"
+        raise InputError(f"{quoted(each, 60)}: the run's clinical values are {listed}"
+                         for each in unknown)  # fmt: skip
     rule, shift = read_rule(run), CohortShift()
     with TemporaryDirectory(prefix="lymphoml-") as folder:
         cohorts, configs = {}, {}
@@ -128,9 +134,16 @@ def answer_by_run(
                     f"give a table of one row, data.root=DIR"
                 )
             configs[member] = config.replace({"data.cache": folder})
-            own = {name: value for name, value in values.items()
-                   if name in config.data.clinical or name not in known_names}  # fmt: skip
-            cohorts[member] = cohort_of_one(config.data, images if used[member] else None, own)
+            data, names = config.data, columns[member]
+            own = {name: value for name, value in values.items() if name in names}
+            if names:
+                cohorts[member] = cohort_of_one(data, images if used[member] else None, own)
+                continue
+            cohort = cohort_of_one(data.replace({"missing": "impute"}), images, {})
+            unread = {
+                name: each.get("categories", [1.0])[0] for name, each in cohort.schema.items()
+            }
+            cohorts[member] = replace(cohort, table=cohort.table.assign(**unread))
         chosen, known = choose_patients(configs, cohorts, trained_on, "unlabelled", False)
         probabilities = mean_over_members(configs, chosen, trained_on, shift)
         probabilities = without_trained(probabilities, known, own=False)
@@ -183,10 +196,12 @@ def answer_by_model(
 def require_images(model: "ExportedModel") -> None:
     """Raise InputError for a model of feature vectors: one patient's are made by a run."""
     if model.features:
-        raise InputError(
-            f"model={model.folder}: reads feature vectors, which lymphoml computes; give "
-            f"run=RUN images=DIR to predict.py"
+        how = (
+            "which a file of yours holds; give a table, data.root=DIR"
+            if model.trained_on.features_file
+            else "which lymphoml computes; give run=RUN images=DIR to predict.py"
         )
+        raise InputError(f"model={model.folder}: reads feature vectors, {how}")
 
 
 def answer_of_files(

@@ -12,7 +12,7 @@ from lymphoml.core.files import sha256
 from lymphoml.core.progress import progress_bar
 from lymphoml.data.cohort import Cohort, load_cohort
 from lymphoml.data.columns import input_schema
-from lymphoml.data.settings import DataConfig
+from lymphoml.data.settings import UNREAD, DataConfig
 from lymphoml.data.training_range import model_inputs
 from lymphoml.deploy.runtime import ExportedModel
 from lymphoml.evaluation.cross_conformal import new_scores
@@ -71,7 +71,8 @@ def open_model(folder: Path, changes: Mapping[str, Any]) -> tuple[ExportedModel,
     """Return an exported model and its data settings with `changes`. Raises InputError."""
     model = ExportedModel(folder)
     check_overrides({"data": changes})
-    data = DataConfig.read(_merged(model.data, {"cache": ".cache", **changes}))
+    unread = UNREAD.get(changes.get("layout") or model.data["layout"], {})
+    data = DataConfig.read(_merged(model.data, {"cache": ".cache", **unread, **changes}))
     for name, column in model.columns.items():
         off: dict[str, Any] = {"log": False, "calendar_years": False, "categories": []}
         given = off | input_schema(data.columns[name])
@@ -80,7 +81,7 @@ def open_model(folder: Path, changes: Mapping[str, Any]) -> tuple[ExportedModel,
                 f"data.columns.{name}: {', '.join(differ)} differs from what the model was trained "
                 f"with; leave it out"
             )
-    return model, data
+    return model, data.replace({"clinical": [*model.columns]})  # none that it does not use
 
 
 def _probabilities(model: ExportedModel, cohort: Cohort, store: Any) -> np.ndarray:

@@ -135,9 +135,9 @@ def effects(
         yield LEAVE_ONE_OUT, torch.stack(each).mean(0).numpy(), None
     if ATTENTION in methods:
         with torch.no_grad():
-            weights = cells.attention_weights(bag.model, bag.views[0])
-        if weights is not None:
-            yield ATTENTION, weights.numpy(), None
+            of_views = [cells.attention_weights(bag.model, view) for view in bag.views]
+        if weights := [each for each in of_views if each is not None]:
+            yield ATTENTION, torch.stack(weights).mean(0).numpy(), None
     if OCCLUSION in methods:
         found = maps.occlusion(*inputs, occluded).numpy()
         yield OCCLUSION, found.mean((1, 2)), found

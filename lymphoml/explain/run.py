@@ -15,8 +15,8 @@ from lymphoml.core.files import atomic_write, sha256, write_csv, write_json
 from lymphoml.core.progress import progress_bar
 from lymphoml.core.seeding import keyed_seed
 from lymphoml.core.untrusted import read_mapping
-from lymphoml.data.cache import bags_digest
 from lymphoml.data.cohort import Cohort, load_cohort
+from lymphoml.data.datamodule import BagDataModule
 from lymphoml.explain import measures
 from lymphoml.explain.bag import Bag, Opened, effects, open_folds
 from lymphoml.explain.checks import (
@@ -42,7 +42,9 @@ from lymphoml.explain.tables import (
 from lymphoml.features.instance_store import open_instance_store
 from lymphoml.models.build import build_model, uses_images, weighs_images
 from lymphoml.runs.checksums import SUMS
-from lymphoml.runs.predict import check_run
+from lymphoml.runs.predict import check_feature_file, check_run
+from lymphoml.runs.prediction_folder import cohort_digest
+from lymphoml.runs.run_folder import read_folds_csv
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.runs.trained_on import TrainedOn
 
@@ -161,6 +163,7 @@ def explain(
     trained_on = check_run(run, config)
     _check_methods(run, config, methods)
     cohort = load_cohort(config.data)
+    check_feature_file(run, config, trained_on)
     chosen = _choose(cohort, patients)
     tested = [each for each in methods if each != MEASURES]
     planned = (
@@ -234,8 +237,9 @@ def _start(
     checks: Checks | None,
 ) -> Path:  # fmt: skip
     """Make the folder, or keep what an interrupted command of the same settings left in it."""
-    settings = {"run": sha256(run / SUMS), "table": cohort.fingerprint(),
-                "images": bags_digest(config.data, cohort.images), "methods": [*methods],
+    file = config.data.feature_file
+    settings = {"run": sha256(run / SUMS), "cohort": cohort_digest(cohort, config.data),
+                "features": None if file is None else sha256(file), "methods": [*methods],
                 "checks": None if checks is None else checks.digests}  # fmt: skip
     path = folder / SETTINGS
     if folder.exists() and any(each.name != SETTINGS for each in folder.iterdir()):
@@ -266,7 +270,8 @@ def _explain_part(
         known = trained_on[opened.fold].patients
         own = [each for each in ids if each not in known]
         if MEASURES in explainer.methods and name == "labelled":
-            explainer.fit_measures(opened, known)
+            of_run = config.data, cohort, None, read_folds_csv(run), opened.fold, config.seed
+            explainer.fit_measures(opened, BagDataModule(*of_run).train_patients)
         if own and not part.with_suffix(".csv").exists():
             explainer.explain_fold(opened, own, part)
         if explainer.checks is not None and name == "labelled":

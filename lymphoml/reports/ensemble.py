@@ -32,18 +32,22 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     if nested := [run.path for run in members if ENSEMBLE in run.config]:
         raise InputError(f"runs: {nested[0]} is an ensemble itself; give its members instead")
     align(members)
-    weights = [(run.config.get("loss") or {}).get("pos_weight") for run in members]
-    if other := [run for run, each in zip(members, weights, strict=True) if each != weights[0]]:
-        raise InputError(
-            f"runs: loss.pos_weight differs between {paths[0]} and {other[0].path}, so "
-            f"their mean has no calibration of its own; give runs of one"
-        )
+    for key, why in (
+        ("loss.pos_weight", "their mean has no calibration of its own"),
+        ("data.shuffle_bag_labels", "their mean is neither a control nor none"),
+    ):
+        section, name = key.split(".")
+        values = [(run.config.get(section) or {}).get(name) or False for run in members]
+        if other := [run for run, each in zip(members, values, strict=True) if each != values[0]]:
+            raise InputError(
+                f"runs: {key} differs between {paths[0]} and {other[0].path}, so {why}; give runs "
+                f"of one"
+            )
     names = [path.resolve().name for path in paths]
     reject_symlinks(out)
     _check_out(out, names)
     first = members[0]
-    control = any(run.config["data"].get("shuffle_bag_labels") for run in members)
-    data = {**first.config["data"], "shuffle_bag_labels": control}
+    data = first.config["data"]
     predictions = mean_of_logits([member.predictions for member in members])
     histories = {fold: pd.DataFrame(columns=list(HISTORY)) for fold in first.histories}
     strata, baselines = first.table(SUBGROUPS, ["patient"]), _shared_baselines(members)
@@ -52,7 +56,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
         None if strata.empty else strata.set_index("patient"), baselines,
         first.metrics.get("hard_max"), first.metrics.get("persons"),
     )  # fmt: skip
-    config = {**first.config, "data": data, ENSEMBLE: names}
+    config = {**first.config, ENSEMBLE: names}
     command = f"python -m lymphoml ensemble runs=[{','.join(names)}] out=RUN"
     digests = [*map(predictions_digest, paths)]
     environment = {**first.environment, "command": command, DIGESTS: digests}

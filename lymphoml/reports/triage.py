@@ -74,7 +74,7 @@ def make_rule(
     data = run.config["data"]
     is_tumoral = run.predictions["label"] == 1
     sizes = is_tumoral.groupby(run.predictions["fold"]).sum()
-    given = bool(data.get("site_folds") or data.get("folds_csv"))
+    given = bool(data.get("site_folds") or data.get("folds_csv", "a path out of the project"))
     return rule | {"assumptions": assumptions(rule, given or sizes.max() > UNEQUAL * sizes.min())}
 
 

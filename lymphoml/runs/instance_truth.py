@@ -17,9 +17,15 @@ ADVICE = "give the truth.json of a synthetic cohort, or a .csv with patient,imag
 
 def score_images(run: Path, truth: Path) -> tuple[Estimate, int]:
     """Return `within_bag_auroc` of a run's images for their `truth`, a file. Raises InputError."""
-    instances = read_run(run).instances()
+    found = read_run(run)
+    instances = found.instances()
     if instances is None or instances.empty:
         raise InputError(f"{run}: has no per-image predictions")
+    if left := set(found.predictions["patient"]) - set(instances["patient"]):
+        raise InputError(
+            f"{run}: {len(left)} patients have no per-image predictions, such as {min(left)}; "
+            f"train with data.eval_bag_size=null, which uses all images"
+        )
     return within_bag_auroc(join_truth(instances, truth, str(run)))
 
 

@@ -31,8 +31,6 @@ def digest_patients(
 ) -> dict[str, PatientDigests]:
     """Return a digest of each patient's person, where known, and of every image or its features."""
     persons, key = cohort.origin["person"].loc[cohort.table.index], read_key()
-    if data.person_column == data.id_column:  # other hospitals give the same ids
-        persons = persons.mask(persons.notna())
     by_person = {each: digest_person(each, key, salt) for each in persons.dropna().unique()}
     bags: dict[str, Sequence[bytes]] = dict.fromkeys(cohort.table.index, ())
     if with_images and data.feature_file:
@@ -47,6 +45,11 @@ def digest_patients(
         )
         for patient in cohort.table.index
     }
+
+
+def without_persons(cohort: Cohort) -> Cohort:
+    """Return the cohort as if nobody knew whose the records are."""
+    return replace(cohort, origin=cohort.origin.assign(person=np.nan))
 
 
 def digest_person(person: str, key: bytes, salt: str) -> str:
@@ -87,7 +90,7 @@ def known_to(
     given = data.person_column is not None
     if any((each.values.get("data.person_column") is not None) != given
            for each in trained_on.values()):  # fmt: skip
-        cohort = replace(cohort, origin=cohort.origin.assign(person=np.nan))
+        cohort = without_persons(cohort)
     if any(each.key != key_name() for each in trained_on.values()):
         print("the run was trained with another user's key: persons are known by id or images only")
     for fold, trained in trained_on.items():

@@ -118,13 +118,20 @@ def choose_patients(
             raise InputError(f"run {member}: its data settings find {others}. Give data.root=DIR.")
         if not found and with_images:
             chosen.print_unused()
-        if with_images and (file := config.data.feature_file) is not None:
-            of_run = next(iter(trained_on[member].values()))
-            encoder = read_encoder(file) if config.data.features.path else None
-            check_encoder(member, of_run, file, encoder, allow_unknown_encoder)
+        check_feature_file(member, config, trained_on[member], allow_unknown_encoder)
         known.append(known_to(trained_on[member], config.data, chosen, with_images))
         found[member] = chosen
     return found, reduce(or_, known)
+
+
+def check_feature_file(
+    run: Path, config: TrainConfig, trained_on: Mapping[int, TrainedOn],
+    allow_unknown: bool = False,
+) -> None:  # fmt: skip
+    """Raise InputError unless a file's vectors are of the encoder that the run learned from."""
+    if uses_images(config.model) and (file := config.data.feature_file) is not None:
+        encoder = read_encoder(file) if config.data.features.path else None
+        check_encoder(run, next(iter(trained_on.values())), file, encoder, allow_unknown)
 
 
 def mean_over_members(

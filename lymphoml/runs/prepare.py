@@ -30,7 +30,7 @@ from lymphoml.features.pretraining.encoder_file import ENCODER, is_whole
 from lymphoml.features.pretraining.train import pretrain_encoder
 from lymphoml.models.build import uses_clinical, uses_images
 from lymphoml.runs.fold_lock import fold_folder, is_done
-from lymphoml.runs.known_patients import digest_patients, sample_images
+from lymphoml.runs.known_patients import digest_patients, sample_images, without_persons
 from lymphoml.runs.provenance import make_fingerprint, weights_file
 from lymphoml.runs.run_folder import read_environment
 from lymphoml.runs.settings import TrainConfig, reject_unused_options
@@ -130,6 +130,8 @@ def prepare(
     """
     check_features(config)
     config = pretraining.resolve_pretraining(config)
+    if config.pretrain is not None and not uses_images(config.model):
+        raise InputError("pretrained: has no effect: this model uses no images; leave it out")
     if config.pretrain is None:
         pretraining.refuse_pretraining(overrides)
     stored = read_environment(folder).get("resolved")
@@ -202,7 +204,9 @@ def load_data(config: TrainConfig, folder: Path) -> RunData:
     inputs, known = None, {}
     if unfinished:
         inputs = model_inputs(cohort, data, uses_clinical(config.model), images)
-        known = sample_images(digest_patients(data, cohort, fingerprint, images))
+        by_id = data.person_column == data.id_column  # other hospitals give the same ids
+        people = without_persons(cohort) if by_id else cohort
+        known = sample_images(digest_patients(data, people, fingerprint, images))
     return RunData(cohort, folds, store, fingerprint, encoders, inputs, test_table, known)
 
 
@@ -250,14 +254,15 @@ def _check_module(
 def _reject_unused_words(config: TrainConfig, overrides: Sequence[str]) -> None:
     """Raise InputError for words that this model does not read; presets may set the same."""
     images = uses_images(config.model)
-    cycles = config.scheduler.get("cycle_momentum")
+    cycles = str(config.scheduler.get("_target_")).endswith(".OneCycleLR")
+    cycles &= config.scheduler.get("cycle_momentum", True)
     for applies, keys, why in (
         (config.data.holds_features or not images,
          r"data\.(crop|resize|normalize_images|augment)", "this model uses no pixels"),
-        (not images, r"data\.(train|eval)_bag_size|model\.instance_dropout",
-         "this model uses no images"),
-        (cycles, r"optim\.(momentum|betas)",
-         "this scheduler sets it; set scheduler.cycle_momentum=false"),
+        (not images, r"data\.((train|eval)_bag_size|shuffle_bag_labels|features)|data/features"
+         r"|model\.instance_dropout|model[./](encoder|pooling)", "this model uses no images"),
+        (cycles, r"optim\.momentum",
+         "the scheduler sets it; add +scheduler.cycle_momentum=false"),
     ):  # fmt: skip
         unused = [word for word in overrides if re.match(rf"[+~]*({keys})\b", word)]
         if applies and unused:

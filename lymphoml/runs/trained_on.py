@@ -125,13 +125,15 @@ def check_folds(run: Path) -> dict[int, TrainedOn]:
     environment, config = read_environment(run), read_config(run) or {}
     expected = values_of(config, environment, run / "folds.csv")
     allowed = {name: [value] for name, value in expected.items()}
+    for name in RESOLVED:  # the words of one value
+        value = (environment.get("resolved") or {}).get(name.removeprefix("trainer."))
+        allowed.setdefault(name, []).extend(["auto", value])
     for _, change in read_changes(environment):
         allowed.setdefault(change.what, []).append(change.now)
     found = {each.fold: each for each in map(_read, sorted(run.glob(f"fold-*/{TRAINED_ON}")))}
     wrong = {
-        fold: [name for name in {**expected, **each.values}  # `environment.json` has RESOLVED
-               if name not in RESOLVED
-               and each.values.get(name) not in allowed.get(name, [None])]
+        fold: [name for name in {**expected, **each.values}
+               if each.values.get(name) not in allowed.get(name, [None])]
         for fold, each in found.items()
     }  # fmt: skip
     right = next((found[fold] for fold in wrong if not wrong[fold]), None)

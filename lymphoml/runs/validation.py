@@ -26,6 +26,7 @@ from lymphoml.runs.predict import check_run, choose_patients, mean_over_members
 from lymphoml.runs.prediction_folder import cohort_digest
 from lymphoml.runs.run_folder import SUBGROUPS, read_predictions_csv
 from lymphoml.runs.settings import TrainConfig
+from lymphoml.runs.trained_on import column_digests, differing_columns
 from lymphoml.runs.triage_rule import apply_rule, read_rule
 
 
@@ -48,6 +49,13 @@ def validate(
         raise InputError(
             f"data.root={config.data.root}: its patients {found}; a validation needs tumoral and "
             f"reactive ones. Set data.root, data.label_column or data.label_values."
+        )
+    table = column_digests(cohort)
+    if not all(differing_columns(each.table, table)
+               for folds in trained_on.values() for each in folds.values()):  # fmt: skip
+        raise InputError(
+            f"data.root={config.data.root}: this is the table that the run was trained on; give "
+            f"another cohort"
         )
     chosen, known = choose_patients(members, labelled, trained_on, "all", allow_unknown_encoder)
     refuse_known(known)

@@ -97,6 +97,12 @@ def test_every_kind_of_features_composes(features):
     assert config.data.features.used == (features != "none")
 
 
+def test_a_declared_column_can_be_left_out():
+    assert set(compose_config("data.columns.sex=null").data.columns) == {"age", "lymphocyte_count"}
+    with pytest.raises(InputError, match=r"data\.columns has no age"):
+        compose_config("data.columns.age=null")
+
+
 @pytest.mark.parametrize("pooling", options("model/pooling"))
 def test_every_pooling_takes_vectors_of_a_width_that_is_not_known_yet(pooling):
     words = ["data/features=random_resnet18", "model/encoder=identity", f"model/pooling={pooling}"]

@@ -10,6 +10,8 @@ DATA = data_config("lymphocytosis", {})
 COLUMN = {"kind": "numeric", "column": "X"}
 TEXTS = {"kind": "categorical", "column": "X"}
 SEX = TEXTS | {"values": {"F": "F"}, "role": "sex"}
+OF_BAGS = {"layout": "mil_table", "columns": {}, "clinical": [], "hard_stratum": None,
+           "label_values": {"1": 1, "0": 0}, "image_pattern": "*"}  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "told"), [
@@ -30,7 +32,9 @@ SEX = TEXTS | {"values": {"F": "F"}, "role": "sex"}
     ({"columns.extra": TEXTS | {"values": {"y": None}}}, "quote what YAML"),
     ({"site_column": "LYMPH_COUNT"}, "data.clinical: lymphocyte_count is data.site_column"),
     ({"person_column": "LABEL"}, "data.person_column=LABEL: is the column of ids or labels"),
-    ({"site_column": "S", "layout": "mil_table"}, "data.site_column=S: a file of bags has none"),
+    ({"site_column": "S"} | OF_BAGS, "data.site_column=S: a file of bags has none"),
+    (OF_BAGS | {"label_values": {"1": 0, "0": 1}}, "data.label_values: does not go with"),
+    ({"table": "patients.csv"}, "data.table: does not go with data.layout=kaggle"),
     ({"columns": DATA.to_dict()["columns"] | dict.fromkeys(("sex", "gender"), SEX)},
      "is sex or gender the person's sex"),
     *(({f"columns.{name}": COLUMN}, "name is reserved") for name in RESERVED),

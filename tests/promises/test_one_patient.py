@@ -11,7 +11,7 @@ from lymphoml.cli.config import run_config
 from lymphoml.cli.main import main
 from lymphoml.data.cohort import load_cohort
 from lymphoml.runs.cross_validation import cross_validate
-from tests.promises.jobs import CLINICAL, configuration, files, refused
+from tests.promises.jobs import CLINICAL, ENCODER, configuration, files, refused
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +68,21 @@ def test_members_of_an_ensemble_get_the_inputs_that_they_use(
     row = table.loc[patient[1]["patient"]]
     assert found["probability"] == pytest.approx(row["probability"], abs=1e-6)
     assert "'weight': the run's" in refused(capsys, "predict", "run=both", *patient[0], "weight=7")
+
+
+@pytest.mark.slow
+def test_a_model_of_images_alone_asks_for_no_values(cohort, tmp_path, capsys, monkeypatch):
+    """one patient, asked of a model without clinical values → an answer by images alone; a value
+    is refused, not ignored"""
+    monkeypatch.chdir(tmp_path)
+    words = [*ENCODER, "model/fusion=none", "trainer.max_epochs=1"]
+    cross_validate(configuration(cohort, Path("cache"), *words), Path("run"))
+    main(["predict", "run=run", f"data.root={cohort}", "data.cache=cache"])
+    row = pd.read_csv("run/test/predictions.csv", dtype={"patient": str}).iloc[0]
+    words = ["run=run", f"images={cohort}/testset/{row['patient']}"]
+    found, _ = answered(tmp_path, capsys, *words)
+    assert found["probability"] == pytest.approx(row["probability"], abs=1e-6)
+    assert "clinical values are none" in refused(capsys, "predict", *words, "age=60")
 
 
 def test_outside_the_training_range_nobody_is_ruled_out(two_runs, patient, tmp_path, capsys):

@@ -76,11 +76,11 @@ REFUSED = {  # words of train.py: the line
     "lr=0": "lr=0: must be > 0",
     "optim.lr=3": "optim.lr=3: give lr=3 instead",
     "model.encoder.trainable=false": "+model.encoder.trainable=... adds it",
-    "data=synthetic data.table=x.csv": "data.table: has no effect with data.layout=kaggle",
+    "data=synthetic data.table=x.csv": "data.table: does not go with data.layout=kaggle",
     "data.clinical=[age,age]": "data.clinical: age is there twice",
-    "data=mil_table data.table=x.csv data.id_column=N": "data.id_column: has no effect with data.l",
+    "data=mil_table data.table=x.csv data.id_column=N": "data.id_column: does not go with data.la",
     "experiment=mil_table data.table=x.csv +data.columns.age={kind:numeric,column:age}":
-        "data.columns: has no effect with data.layout=mil_table",
+        "data.columns: does not go with data.layout=mil_table",
     "optim=sdg": "Could not find 'optim/sdg' Available options in 'optim': adam adamw sgd",
     "trainer=3": "Config group override must be a string or a list",
 }  # fmt: skip

@@ -48,12 +48,16 @@ def test_the_rule_is_written_and_its_counts_are_those_of_the_predictions(run):
 @pytest.mark.parametrize("unlike", ["size", "tumoral", "site_folds", "folds_csv"])
 def test_folds_that_are_unequal_or_not_drawn_at_random_have_no_bound(tmp_path, unlike):
     predictions = make_predictions(165, 5, 1, 3.0, 0)
-    changes = {f"data.{unlike}": True} if "folds" in unlike else {}
+    settings = config()
+    if unlike == "site_folds":
+        settings["data"]["site_folds"] = True
+    elif unlike == "folds_csv":
+        del settings["data"]["folds_csv"]  # of a path out of the project
     if unlike == "size":
         predictions.loc[:90, "fold"] = 0  # as one site may be
     elif unlike == "tumoral":
         predictions["fold"] = predictions["label"].rank(method="first").astype(int) % 165 // 33
-    _, text = make_rule(make_run(tmp_path / "run", config(**changes), predictions=predictions))
+    _, text = make_rule(make_run(tmp_path / "run", settings, predictions=predictions))
     assert "no bound is known for folds that are not equal or not drawn here" in text
     assert "Barber" not in text
 

@@ -67,7 +67,7 @@ def audit(run: Run, choices: Choices) -> dict[str, Any]:
         known.append(others[0])  # of images
         found.append(content.get("images_fingerprint"))
     comparable = bool(table) and None not in found
-    if comparable and known != found:
+    if table and any(one not in (None, other) for one, other in zip(found, known, strict=True)):
         raise InputError(
             f"audit={choices.audit}: an audit of another cohort than the run's; audit again with "
             f"the run's data.root and columns"

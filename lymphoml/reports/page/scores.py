@@ -121,6 +121,7 @@ def triage(run: Run, choices: Choices) -> dict[str, Any]:
         differences = {
             GUARANTEES[guarantee]: difference
             for guarantee, difference in baseline["specificity_difference"].items()
+            if rule["outcomes"][guarantee]["rank"] > 0  # as a rule of an earlier version may have
         }
     return {"rule": rule, "guarantees": GUARANTEES, "tables": tables, "differences": differences}
 

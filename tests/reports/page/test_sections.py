@@ -186,6 +186,8 @@ def test_the_audit_is_counted_errors_first_and_names_no_one(run, tmp_path):
     with pytest.raises(InputError, match="another cohort"):
         background.audit(run, Choices(audit=path))
     run.environment["data_fingerprint"] = f"{'1' * 16}-{'2' * 16}"  # of table and images
+    with pytest.raises(InputError, match="another cohort"):  # of an audit that has no images'
+        background.audit(run, Choices(audit=path))
     edit_json(path, fingerprint="1" * 16)
     assert not background.audit(run, Choices(audit=path))["same_cohort_checked"]
     edit_json(path, images_fingerprint="2" * 16)
