@@ -49,7 +49,7 @@ def train(folder: Path, encoder: str) -> tuple[Path, TrainConfig]:
     """Return a run of two folds of a network, and how it is read."""
     run, cohort, cache = folder / encoder, folder / "cohort", folder / "cache"
     call("train.py", "experiment=paper", f"model/encoder={encoder}", "data=synthetic",
-         f"data.root={cohort}", f"data.cache={cache}", "data.folds=2", "data.train_bag_size=1",
+         f"data.root={cohort}", f"data.cache={cache}", "data.folds=2", "data.train_bag_size=2",
          "data.image_baselines=[]", "trainer.max_epochs=1", "logger=none",
          f"hydra.run.dir={run}")  # fmt: skip
     data = {"root": str(cohort), "cache": str(cache)}
