@@ -81,7 +81,8 @@ def ways(encoders: Encoders, exports: dict[str, Path], images: np.ndarray) -> di
 
     torch.set_num_threads(1)
     last = copy.deepcopy(encoders).to(memory_format=torch.channels_last)
-    # Images as decoded have channels last, which torch would keep whatever the network has.
+    # The run's networks have channels last, and so have images as decoded.
+    encoders.to(memory_format=torch.contiguous_format)
     encoders.preprocess.register_forward_hook(lambda _, __, images: images.contiguous())
     found = {TORCH[0]: partial(through, encoders), TORCH[1]: partial(through, last)}
     return found | {
