@@ -22,8 +22,7 @@ def audit(data: DataConfig) -> dict[str, Any]:
 
     Keys from `bag_size` on need a patient whose row can be read, the last two both classes:
 
-        private, cohort, fingerprint (of the labelled patients' table, 16 hex digits, or None)
-        images_fingerprint  of their images, the same
+        private, cohort, fingerprint, images_fingerprint (of the labelled, 16 hex digits or None)
         exit_code      0 clean, 1 warnings, 2 errors
         severities     {error, warning, note: number of findings}
         findings       [{severity, topic, what, where: [file, row or patient], action}]
@@ -58,27 +57,34 @@ def audit(data: DataConfig) -> dict[str, Any]:
         labels = {str(patient): f"{clinical.LABELS[label]}, {tables[number]}"
                   for (patient, label), number in rows}  # fmt: skip
         content |= _clinical(cohort, tables, data) | _shortcuts(cohort.labelled, records, data)
-        stratum = data.hard_stratum
-        grouped = data.splitter == GROUPED and not data.site_folds
+        stratum, grouped = data.hard_stratum, data.splitter == GROUPED
+        folds = data.folds if grouped and not data.site_folds else 2
         findings += [
             *clinical.range_findings(content["ranges"], stratum.column if stratum else None),
             *clinical.constant_findings(cohort.labelled, data),
             *clinical.date_findings(content["dates"], data.date_formats),
-            *clinical.class_findings(content["classes"], data.folds if grouped else 2),
+            *clinical.class_findings(content["classes"], folds),
             *clinical.site_findings(cohort.labelled, data),
-            *clinical.person_findings(content["persons"], data.splitter == GROUPED),
+            *clinical.person_findings(content["persons"], grouped),
             *shortcuts.shortcut_findings(content.get("shortcuts", {"fields": []})["fields"]),
         ]
     findings += images.duplicate_findings(exact, near, labels)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return {
         "private": PRIVATE, "cohort": data.name,
-        "fingerprint": cohort and cohort.labelled.fingerprint()[:16],
-        "images_fingerprint": cohort and bags_digest(data, cohort.labelled.images)[:16],
+        **_fingerprints(cohort and cohort.labelled, data),
         "exit_code": max((EXIT_CODES[each.severity] for each in findings), default=0),
         "severities": {s: sum(each.severity == s for each in findings) for s in SEVERITIES},
         "findings": [vars(each) | {"where": list(each.where)} for each in findings],
     } | content  # fmt: skip
+
+
+def _fingerprints(cohort: Cohort | None, data: DataConfig) -> dict[str, str | None]:
+    """Return those that the report compares with the run's."""
+    if cohort is None:
+        return {"fingerprint": None, "images_fingerprint": None}
+    images = bags_digest(data, cohort.images)
+    return {"fingerprint": cohort.fingerprint()[:16], "images_fingerprint": images[:16]}
 
 
 def _image_counts(records: pd.DataFrame, unused: Unused) -> dict[str, Any]:

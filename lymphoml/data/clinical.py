@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lymphoml.core.errors import InputError
+from lymphoml.data.column_kinds import ColumnConfig
 from lymphoml.data.columns import input_schema
 from lymphoml.data.feature_store import is_constant, mean_std
-from lymphoml.data.settings import ColumnConfig
 
 NOISE = 1e-9  # of rounding, relative
 

@@ -12,11 +12,12 @@ import pandas as pd
 
 from lymphoml.core.errors import InputError
 from lymphoml.data import image_folders
+from lymphoml.data.column_kinds import FEMALE, MALE
 from lymphoml.data.columns import PERSON, SITE, birth_date, input_schema, read_cell, separator_of
 from lymphoml.data.image_folders import Bags, Paths, Unused, check_inside_root, root_folder
 from lymphoml.data.mil_table import LAYOUT, read_bags
 from lymphoml.data.problems import DataError, Place, Problem, shortened
-from lymphoml.data.settings import FEMALE, MALE, DataConfig
+from lymphoml.data.settings import DataConfig
 from lymphoml.data.tables import cell_problems, duplicate_problems, read_table
 
 OLD = 65  # years

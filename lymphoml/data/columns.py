@@ -9,13 +9,8 @@ import pandas as pd
 
 from lymphoml.core.privacy import hide_dates
 from lymphoml.core.untrusted import is_safe_text
-from lymphoml.data.settings import (
-    DAY,
-    ColumnConfig,
-    DataConfig,
-    DateOfBirthColumn,
-    NumericColumn,
-)
+from lymphoml.data.column_kinds import ColumnConfig, DateOfBirthColumn, NumericColumn
+from lymphoml.data.settings import DAY, DataConfig
 
 SAFE_ID = r"[A-Za-z0-9_][A-Za-z0-9_-]*"  # no formula, no option of a command
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

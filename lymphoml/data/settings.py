@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lymphoml.core.section import AtLeastOne, Category, Cell, Heading, Section, Share, Text, must
+from lymphoml.core.section import AtLeastOne, Cell, Heading, Section, Share, Text, must
 from lymphoml.core.untrusted import is_safe_text
+from lymphoml.data.column_kinds import ColumnConfig
 
 RESERVED = ("id", "label", "group", "place", "patient", "hard", "right", "acquisition_half")
 DAY = "%Y-%m-%d"
@@ -21,9 +22,6 @@ OF_TRAINING = (  # keys that other commands on a cohort do not read
 )  # fmt: skip
 MOST_FOLDS = 10_000
 GROUPED = "stratified_group_kfold"
-SEX_NAMES = {"sex", "gender"}
-FEMALE = {"f", "female", "w", "weiblich", "femme", "féminin"}
-MALE = {"m", "male", "männlich", "homme", "masculin"}
 # What a layout does not read, and what it is where nobody sets it: conf/data/base.yaml.
 UNREAD: dict[str, dict[str, Any]] = {
     "kaggle": {"table": "clinical.csv", "image_dir": "."},
@@ -58,48 +56,6 @@ def _is_cohort_name(text: str) -> bool:
 CohortName = Annotated[Text, must("letters, digits, space, _ . and - only", _is_cohort_name)]
 Pattern = Annotated[Text, must("a file name, without folder", lambda text: "/" not in text)]
 Day = Annotated[str, must("a date, YYYY-MM-DD", _is_day)]
-
-
-class NumericColumn(Section):
-    """A count or a measurement."""
-
-    kind: Literal["numeric"]
-    column: str
-    log: bool = False
-    positive: bool = False
-
-
-class CategoricalColumn(Section):
-    """One of a few values; several spellings may mean one category."""
-
-    kind: Literal["categorical"]
-    column: str
-    values: Annotated[dict[Cell, Category], Field(min_length=1)]
-    role: Literal["sex"] | None = None
-
-    @property
-    def categories(self) -> list[str]:
-        return sorted(set(self.values.values()))
-
-    def sex_evidence(self, name: str) -> int:
-        """Return how surely it is a person's sex: by role, else by name, else by its values."""
-        found = {each.casefold() for each in self.categories}
-        by_name = bool({name.casefold(), self.column.casefold()} & SEX_NAMES)
-        by_values = bool(found & FEMALE and found & MALE)
-        return 4 * (self.role == "sex") or 3 * (name == "sex") or 2 * by_name or 1 * by_values
-
-
-class DateOfBirthColumn(Section):
-    """A birth date, kept only as the age at `reference_date`, or as the difference of the years."""
-
-    kind: Literal["date_of_birth"]
-    column: str
-    calendar_years: bool = False
-
-
-ColumnConfig = Annotated[
-    NumericColumn | CategoricalColumn | DateOfBirthColumn, Field(discriminator="kind")
-]
 
 
 class HardStratum(Section):

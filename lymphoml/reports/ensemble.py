@@ -32,17 +32,7 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
     if nested := [run.path for run in members if ENSEMBLE in run.config]:
         raise InputError(f"runs: {nested[0]} is an ensemble itself; give its members instead")
     align(members)
-    for key, why in (
-        ("loss.pos_weight", "their mean has no calibration of its own"),
-        ("data.shuffle_bag_labels", "their mean is neither a control nor none"),
-    ):
-        section, name = key.split(".")
-        values = [(run.config.get(section) or {}).get(name) or False for run in members]
-        if other := [run for run, each in zip(members, values, strict=True) if each != values[0]]:
-            raise InputError(
-                f"runs: {key} differs between {paths[0]} and {other[0].path}, so {why}; give runs "
-                f"of one"
-            )
+    _reject_mixtures(members)
     names = [path.resolve().name for path in paths]
     reject_symlinks(out)
     _check_out(out, names)
@@ -85,6 +75,21 @@ def write_ensemble(paths: Sequence[Path], out: Path) -> pd.DataFrame:
         write_json(out / "metrics.json", metrics)
         write_checksums(out)
     return predictions
+
+
+def _reject_mixtures(members: Sequence[Run]) -> None:
+    """Raise InputError where a mean over these runs is of no kind."""
+    for key, why in (
+        ("loss.pos_weight", "their mean has no calibration of its own"),
+        ("data.shuffle_bag_labels", "their mean is neither a control nor none"),
+    ):
+        section, name = key.split(".")
+        values = [(run.config.get(section) or {}).get(name) or False for run in members]
+        if other := [run for run, each in zip(members, values, strict=True) if each != values[0]]:
+            raise InputError(
+                f"runs: {key} differs between {members[0].path} and {other[0].path}, so {why}; "
+                f"give runs of one"
+            )
 
 
 def _check_out(out: Path, names: list[str]) -> None:

@@ -56,7 +56,7 @@ class TrainedOn(FeaturesOf):
     """What a fold's model was learned from, written before it is trained.
 
     `values` are those of `values_of`; `table` and `test_table` a digest of each column of the
-    patients with a label, and of those without, of whom also BAGS; `patients` are all that it does
+    patients with a label, and of those without, with BAGS of these; `patients` are all that it does
     not hold out.
     """
 

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lymphoml.core.errors import InputError
 from lymphoml.data.clinical import ClinicalEncoder
-from lymphoml.data.settings import CategoricalColumn, DateOfBirthColumn, NumericColumn
+from lymphoml.data.column_kinds import CategoricalColumn, DateOfBirthColumn, NumericColumn
 
 COLUMNS = {
     "age": DateOfBirthColumn(kind="date_of_birth", column="DOB"),
