@@ -8,6 +8,8 @@ from typing import Any
 from lymphoml.cli.options import REQUIRED, option, parse_run_list, two_values
 from lymphoml.core.errors import InputError
 
+MOST_TRIED = 100  # of which every pair is a test: minutes of permutations
+
 
 @dataclass
 class Submit:
@@ -209,9 +211,6 @@ class Dashboard:
         from lymphoml.reports.dashboard import save_dashboard
 
         print(save_dashboard(self.project, self.entity, self.name))
-
-
-MOST_TRIED = 100  # of which every pair is a test: minutes of permutations
 
 
 def _run_list(text: str, but: Path | None = None) -> tuple[list[Path], Path | None]:

@@ -241,7 +241,7 @@ class DataConfig(Section):
         if self.fold_seed is not None and self.folds_csv:
             yield f"data.fold_seed={self.fold_seed}: has no effect with data.folds_csv"
         yield from self._person_problems()
-        for name in {name for name in self.clinical if self.clinical.count(name) > 1}:
+        for name in dict.fromkeys(n for n in self.clinical if self.clinical.count(n) > 1):
             yield f"data.clinical: {name} is there twice; leave one out"
         for name in self.clinical:
             if name not in self.columns:

@@ -134,16 +134,12 @@ def answer_by_run(
                     f"give a table of one row, data.root=DIR"
                 )
             configs[member] = config.replace({"data.cache": folder})
-            data, names = config.data, columns[member]
-            own = {name: value for name, value in values.items() if name in names}
-            if names:
-                cohorts[member] = cohort_of_one(data, images if used[member] else None, own)
-                continue
-            cohort = cohort_of_one(data.replace({"missing": "impute"}), images, {})
-            unread = {
-                name: each.get("categories", [1.0])[0] for name, each in cohort.schema.items()
-            }
-            cohorts[member] = replace(cohort, table=cohort.table.assign(**unread))
+            seen = images if used[member] else None
+            own = {name: values[name] for name in columns[member] if name in values}
+            cohorts[member] = (
+                cohort_of_one(config.data, seen, own) if columns[member]
+                else _cohort_of_images(config.data, seen)
+            )  # fmt: skip
         chosen, known = choose_patients(configs, cohorts, trained_on, "unlabelled", False)
         probabilities = mean_over_members(configs, chosen, trained_on, shift)
         probabilities = without_trained(probabilities, known, own=False)
@@ -153,6 +149,13 @@ def answer_by_run(
             effects = _effects_by_run(run, configs[run], chosen[run], folds)
     apply = None if rule is None else lambda scores: apply_rule(run, rule, scores)
     return answer(probabilities, shift, apply, (rule or {}).get("sensitivity"), effects)
+
+
+def _cohort_of_images(data: DataConfig, images: Path | None) -> Cohort:
+    """Return the patient with any clinical values, which the model does not read."""
+    cohort = cohort_of_one(data.replace({"missing": "impute"}), images, {})
+    unread = {name: each.get("categories", [1.0])[0] for name, each in cohort.schema.items()}
+    return replace(cohort, table=cohort.table.assign(**unread))
 
 
 def _check_images(images: Path | None, used: bool) -> None:

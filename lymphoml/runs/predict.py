@@ -77,8 +77,7 @@ def predict(
     own = all(prediction_folder.is_own_cohort(trained_on[each], config.data, cohorts[each],
                                               patients)
               for each, config in members.items())  # fmt: skip
-    with_images = [each.data for each in members.values() if uses_images(each.model)]
-    digest = prediction_folder.cohort_digest(first, *with_images[:1])
+    digest = digest_cohort(members, first)
     out = prediction_folder.choose_folder(run, out, digest, own, folds)
     shift = CohortShift()
     chosen, known = choose_patients(members, cohorts, trained_on, patients, allow_unknown_encoder)
@@ -99,6 +98,12 @@ def predict(
 
     prediction_folder.write(out, predictions, header, source, record)
     return predictions
+
+
+def digest_cohort(members: Mapping[Path, TrainConfig], cohort: Cohort) -> str:
+    """Return `cohort_digest` of what the members read: images where one of them uses any."""
+    with_images = [each.data for each in members.values() if uses_images(each.model)]
+    return prediction_folder.cohort_digest(cohort, *with_images[:1])
 
 
 def choose_patients(

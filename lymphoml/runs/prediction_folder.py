@@ -17,7 +17,7 @@ from lymphoml.data.cohort import Cohort
 from lymphoml.data.settings import DataConfig
 from lymphoml.runs.checksums import SUMS
 from lymphoml.runs.fold_lock import fold_folder
-from lymphoml.runs.provenance import DATA
+from lymphoml.runs.provenance import DATA, split_fingerprint
 from lymphoml.runs.trained_on import BAGS, TrainedOn, column_digests, differing_columns
 
 MADE_FROM = "predictions.json"  # beside predictions.csv
@@ -50,7 +50,7 @@ def is_own_cohort(
 ) -> bool:
     """Return whether `patients`, as of predict.py, are of the cohort that a fold trained with."""
     table, test = column_digests(cohort.labelled), column_digests(cohort.unlabelled)
-    images = ""
+    images = None
     if any(BAGS in each.test_table for each in trained_on.values()):
         test[BAGS] = bags_digest(data, cohort.unlabelled.images)
         if patients == "all" and data.feature_file is None:
@@ -58,7 +58,7 @@ def is_own_cohort(
     return any(
         not differing_columns(each.test_table, test)
         and (patients == "unlabelled" or not differing_columns(each.table, table))
-        and images in str(each.values.get(DATA))
+        and images in (None, split_fingerprint(str(each.values.get(DATA)))[1])
         for each in trained_on.values()
     )
 

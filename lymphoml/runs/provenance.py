@@ -191,6 +191,12 @@ def make_fingerprint(cohort: "Cohort", images: str | None, shuffle: bool) -> str
     return "-".join(parts)
 
 
+def split_fingerprint(fingerprint: str) -> tuple[str, str | None]:
+    """Return what `make_fingerprint` has of the table, 16 digits, and of images, None without."""
+    table, *others = fingerprint.split("-")
+    return table[:16], others[0] if others and len(table) == 16 else None
+
+
 def check_data(
     run: Path, environment: Mapping[str, Any], cohort: "Cohort", images: str, shuffle: bool
 ) -> None:

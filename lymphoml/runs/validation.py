@@ -19,11 +19,9 @@ from lymphoml.evaluation.calibration import (
 from lymphoml.evaluation.cross_conformal import new_scores
 from lymphoml.evaluation.intervals import proportion
 from lymphoml.evaluation.summary import score_strata, to_json
-from lymphoml.models.build import uses_images
 from lymphoml.runs.cohort_shift import CohortShift
 from lymphoml.runs.known_patients import refuse_known, without_trained
-from lymphoml.runs.predict import check_run, choose_patients, mean_over_members
-from lymphoml.runs.prediction_folder import cohort_digest
+from lymphoml.runs.predict import check_run, choose_patients, digest_cohort, mean_over_members
 from lymphoml.runs.run_folder import SUBGROUPS, read_predictions_csv
 from lymphoml.runs.settings import TrainConfig
 from lymphoml.runs.trained_on import column_digests, differing_columns
@@ -69,12 +67,11 @@ def validate(
         "outside_range": outside.max(axis=1),
     }).rename_axis("patient").reset_index()  # fmt: skip
     groups = subgroups(cohort, config.data)
-    with_images = [each.data for each in members.values() if uses_images(each.model)]
     if rule is not None:
         triage = apply_rule(run, rule, new_scores(probabilities, outside))
         predictions["triage"] = triage.to_list()
     return {
-        "cohort": cohort.name, "digest": cohort_digest(cohort, *with_images[:1]),
+        "cohort": cohort.name, "digest": digest_cohort(members, cohort),
         "persons": count_persons(cohort, config.data), **assess(predictions, groups, rule),
         "shift": shift.table(config.data.birth_dates) + _categories(run, groups, config.data),
     }  # fmt: skip

@@ -18,7 +18,7 @@ from lymphoml.reports.results import count_patients
 from lymphoml.reports.run_labels import flatten
 from lymphoml.reports.validation import VALIDATION
 from lymphoml.runs.finished_run import Run, read_run, siblings
-from lymphoml.runs.provenance import data_fingerprint
+from lymphoml.runs.provenance import data_fingerprint, split_fingerprint
 from lymphoml.runs.test_set_log import count_uses
 from lymphoml.runs.triage_rule import read_rule
 
@@ -61,10 +61,10 @@ def audit(run: Run, choices: Choices) -> dict[str, Any]:
     findings = content.get("findings")
     if not isinstance(findings, list) or not all(isinstance(each, dict) for each in findings):
         raise InputError(f"audit={choices.audit}: no list of findings; give an audit.json")
-    table, *others = str(data_fingerprint(run.environment)).split("-")
-    known, found = [table[:16]], [content.get("fingerprint")]
-    if len(table) == 16 and not (run.config["data"].get("features") or {}).get("path"):
-        known.append(others[0])  # of images
+    table, images = split_fingerprint(str(data_fingerprint(run.environment)))
+    known, found = [table], [content.get("fingerprint")]
+    if images is not None and not (run.config["data"].get("features") or {}).get("path"):
+        known.append(images)
         found.append(content.get("images_fingerprint"))
     comparable = bool(table) and None not in found
     if table and any(one not in (None, other) for one, other in zip(found, known, strict=True)):
